@@ -1,0 +1,1 @@
+"""The WhatsAppSession API: custom resource and session pod report."""

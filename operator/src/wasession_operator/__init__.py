@@ -1,0 +1,1 @@
+"""The operator that keeps one pod and one volume per WhatsAppSession."""

@@ -1,0 +1,1 @@
+"""One WhatsApp Web login in one Chromium, served over HTTP."""
