@@ -1,0 +1,63 @@
+# One file, three images:
+#   docker build --target operator    -t wasession/operator .
+#   docker build --target session-pod -t wasession/session-pod .
+#   docker build --target standin     -t wasession/standin .      (tests and demo only)
+#
+# BASE may be any Debian 12 root file system; `make images` makes one with mmdebstrap where there is no registry.
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS python
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates python3 tini \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+RUN groupadd --gid 10001 wasession \
+ && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin wasession
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /tmp
+ENTRYPOINT ["/usr/bin/tini", "--"]
+
+# PIP_CERT and NODE_EXTRA_CA_CERTS: set where the build goes through a proxy with an authority of its own.
+# --- what the images are put together from --------------------------------------------------------------------------
+FROM python AS build
+RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
+
+FROM build AS operator-venv
+ARG PIP_CERT
+COPY operator/requirements.lock .
+RUN python3 -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r requirements.lock && pip uninstall -y pip setuptools
+
+FROM build AS session-pod-venv
+ARG PIP_CERT
+COPY session-pod/requirements.lock .
+RUN python3 -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r requirements.lock && pip uninstall -y pip setuptools
+
+FROM build AS wa-js
+RUN apt-get install -y --no-install-recommends npm
+COPY session-pod/bridge/package.json session-pod/bridge/package-lock.json session-pod/bridge/.npmrc ./
+ARG NODE_EXTRA_CA_CERTS
+RUN npm ci --ignore-scripts
+
+# --- the images ---------------------------------------------------------------------------------------------------------
+FROM python AS operator
+COPY --from=operator-venv /opt/venv /opt/venv
+COPY crds/src/ operator/src/ /opt/venv/lib/python3.11/site-packages/
+RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
+USER 10001:10001
+CMD ["python", "-m", "wasession_operator"]
+
+FROM python AS session-pod
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends chromium fonts-liberation fonts-noto-color-emoji \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+COPY --from=session-pod-venv /opt/venv /opt/venv
+COPY --from=wa-js /tmp/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js /tmp/node_modules/@wppconnect/wa-js/LICENSE* /opt/wasession/bridge/
+ENV WASESSION_WA_JS=/opt/wasession/bridge/wppconnect-wa.js
+COPY crds/src/ session-pod/src/ /opt/venv/lib/python3.11/site-packages/
+RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
+USER 10001:10001
+EXPOSE 8080
+CMD ["python", "-m", "wasession_pod"]
+
+FROM operator AS standin
+COPY tests/standin/ /opt/venv/lib/python3.11/site-packages/standin/
+CMD ["python", "-m", "standin", "--host", "0.0.0.0", "--port", "8080"]

@@ -1,0 +1,64 @@
+# `make demo` and `make test` install what they need; everything else here is what they are made of.
+PYTHON ?= python3
+VENV := .venv
+RUN := PYTHONPATH=tests $(VENV)/bin/python
+BRIDGE := session-pod/bridge
+
+.PHONY: help demo demo-down test test-unit test-e2e bench lint format images crds lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: setup  ## a real Kubernetes with the operator, one session paired, restarted twice; stays up
+	$(RUN) -m demo up
+
+demo-down: setup  ## takes the demo down and leaves nothing behind
+	$(RUN) -m demo down
+
+test: lint  ## every test: unit, browser, real cluster
+	$(RUN) -m pytest tests
+
+test-unit: setup  ## the tests that need no cluster
+	$(RUN) -m pytest tests/unit tests/pod
+
+test-e2e: setup  ## the tests on a real cluster; CLUSTER=embedded|kind|existing
+	$(RUN) -m pytest tests/operator tests/e2e --cluster=$(or $(CLUSTER),embedded)
+
+lint: setup  ## ruff and mypy
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy crds/src operator/src session-pod/src tests
+
+format: setup
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+images: setup  ## the images, with docker or buildah
+	$(RUN) -m images
+
+crds: setup  ## the CRD from its pydantic models
+	$(RUN) -m wasession_api.crd
+
+lock:  ## requirements.lock of the workspace and of each image, from one resolution
+	uv lock
+	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --all-packages --all-groups -o requirements.lock
+	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-operator -o operator/requirements.lock
+	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
+
+clean:
+	rm -rf $(VENV) $(BRIDGE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.PHONY: setup
+setup: $(VENV)/installed $(BRIDGE)/node_modules/installed
+
+$(VENV)/installed: requirements.lock crds/pyproject.toml operator/pyproject.toml session-pod/pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e crds -e operator -e session-pod
+	touch $@
+
+$(BRIDGE)/node_modules/installed: $(BRIDGE)/package-lock.json
+	npm ci --prefix $(BRIDGE) --ignore-scripts --no-audit --no-fund
+	touch $@

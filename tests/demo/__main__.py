@@ -1,0 +1,66 @@
+"""`python -m demo up|down`."""
+
+from __future__ import annotations
+
+import sys
+
+import images
+from cluster import Cluster, binaries, host
+from demo import story
+from testbed import Testbed
+
+USAGE = """
+The cluster stays up. Use it:
+
+  export KUBECONFIG={kubeconfig}
+  export PATH={binaries}:$PATH
+  kubectl get wasessions
+  kubectl get wasession demo -o yaml
+
+Take it down:
+
+  make demo-down
+"""
+
+
+def up() -> None:
+    with story.step("host packages"):
+        host.ensure("cluster", "images")
+    with story.step("Kubernetes, CoreDNS and Helm from their Go modules (built once per machine)"):
+        binaries.ensure()
+    with story.step("images from the Dockerfile"):
+        for target in images.TARGETS:
+            images.build(target)
+            print(f"             {images.name(target)}  {images.size(target)}", flush=True)
+    cluster = Cluster(nodes=2)
+    with story.step("a Kubernetes cluster with two nodes"):
+        cluster.start(detached=True)
+    bed = Testbed(cluster, helm=str(binaries.path("helm")))
+    with story.step("images into the nodes"):
+        bed.load_images()
+    with story.step("helm install: the operator"):
+        bed.install_operator()
+    with story.step("the stand-in of web.whatsapp.com"):
+        bed.install_standin()
+    session = bed.session("demo")
+    story.pair(bed, session)
+    story.send(bed, session, "Hello from wasession")
+    story.lose_pod(session)
+    node = next(node for node in cluster.nodes if node.name == session.status["nodeName"])
+    story.lose_power(bed, session, node)
+    story.send(bed, session, "Still here, and nobody scanned anything")
+    print(USAGE.format(kubeconfig=cluster.kubeconfig, binaries=binaries.directory()))
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["up"]:
+            up()
+        case ["down"]:
+            Cluster().stop()
+        case _:
+            sys.exit("usage: python -m demo up|down")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The demo's steps after the cluster is up. Each prints what a user would see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import segno
+from cluster import Node
+from standin import Phone
+from testbed import Session, Testbed
+
+MANIFEST = Path(__file__).with_name("session.yaml")
+PHONE = "15551234567"
+FRIEND = "15550001111"
+_started = time.monotonic()
+
+
+@contextlib.contextmanager
+def step(title: str) -> Iterator[None]:
+    """Prints the step with the time since the start and how long it took."""
+    began = time.monotonic()
+    print(f"[{began - _started:6.1f} s] {title} ...", flush=True)
+    yield
+    print(f"[{time.monotonic() - _started:6.1f} s]   done in {time.monotonic() - began:.1f} s", flush=True)
+
+
+def pair(bed: Testbed, session: Session) -> None:
+    with step("kubectl apply -f session.yaml; its pod shows a QR"):
+        session.apply(MANIFEST)
+        session.wait_phase("Authenticating")
+        code = session.pairing_code()
+        segno.make(code).terminal(sys.stdout, compact=True)
+    with step("the phone scans it"), bed.phone() as url:
+        asyncio.run(Phone(url).scan(code, PHONE))
+        session.wait_ready()
+    show(session)
+
+
+def send(bed: Testbed, session: Session, text: str) -> None:
+    with step(f"sends a message: {text!r}"), bed.phone() as url:
+        session.send(FRIEND, text)
+        arrived = asyncio.run(Phone(url).messages())
+        assert any(message.text == text for message in arrived), f"{text!r} did not arrive"
+
+
+def lose_pod(session: Session) -> None:
+    before = session.pod()["metadata"]["uid"]
+    restorations = session.status["restorations"]
+    with step("the pod is deleted; Ready again by itself"):
+        session.kubectl("delete", "pod", session.status["podName"])
+        restored(session, restorations)
+    assert session.pod()["metadata"]["uid"] != before, "the pod is still the old one"
+    show(session)
+
+
+def lose_power(bed: Testbed, session: Session, node: Node) -> None:
+    restorations = session.status["restorations"]
+    with step(f"{node.name} loses power"):
+        node.power_off()
+        bed.cluster.kubectl("wait", "--for=condition=Ready=Unknown", f"node/{node.name}", "--timeout=60s")
+    with step(f"{node.name} is back"):
+        node.power_on()
+        bed.cluster.kubectl("wait", "--for=condition=Ready", f"node/{node.name}", "--timeout=60s")
+    with step("the session is Ready again by itself"):
+        restored(session, restorations)
+    show(session)
+
+
+def restored(session: Session, restorations: int) -> None:
+    """Waits for the next restoration: the count goes up only when a session is Ready without a new QR."""
+    with session.recorded_phases() as phases:
+        session.wait(f"jsonpath={{.status.restorations}}={restorations + 1}")
+        session.wait_ready()
+    assert "Authenticating" not in phases, f"a QR was shown: {phases}"
+
+
+def show(session: Session) -> None:
+    print(session.kubectl("get", "wasessions"), flush=True)
