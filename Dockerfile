@@ -17,6 +17,11 @@ WORKDIR /tmp
 ENTRYPOINT ["/usr/bin/tini", "--"]
 
 # PIP_CERT and NODE_EXTRA_CA_CERTS: set where the build goes through a proxy with an authority of its own.
+FROM python AS chromium
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends chromium fonts-liberation fonts-noto-color-emoji \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+
 # --- what the images are put together from --------------------------------------------------------------------------
 FROM python AS build
 RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
@@ -45,10 +50,7 @@ RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
 USER 10001:10001
 CMD ["python", "-m", "wasession_operator"]
 
-FROM python AS session-pod
-RUN apt-get update \
- && apt-get install -y --no-install-recommends chromium fonts-liberation fonts-noto-color-emoji \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+FROM chromium AS session-pod
 COPY --from=session-pod-venv /opt/venv /opt/venv
 COPY --from=wa-js /tmp/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js /tmp/node_modules/@wppconnect/wa-js/LICENSE* /opt/wasession/bridge/
 ENV WASESSION_WA_JS=/opt/wasession/bridge/wppconnect-wa.js
