@@ -34,7 +34,7 @@ format: setup
 	$(VENV)/bin/ruff format
 
 images: setup  ## the images, with docker or buildah
-	$(RUN) -m images
+	$(RUN) -m cluster.images
 
 crds: setup  ## the CRD from its pydantic models
 	$(RUN) -m wasession_api.crd

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib import request
 
-import images
+from cluster import images
+
 
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "wasession-operator"

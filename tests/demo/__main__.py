@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 
-import images
-from cluster import Cluster, binaries, host
+from cluster import Cluster, binaries, host, images
 from demo import story
 from testbed import Testbed
 

@@ -1,6 +1,6 @@
 """Builds the project's images from its Dockerfile: with docker where its daemon answers, with buildah elsewhere.
 
-``python -m images`` builds all of them and prints their names and sizes. buildah needs no registry: the base image that
+``python -m cluster.images`` builds all of them and prints their names and sizes. buildah needs no registry: the base image that
 docker would pull (``debian:bookworm-slim``) is put together from Debian's packages by mmdebstrap, once per machine.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from cluster import host
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("operator", "session-pod", "standin")
 BASE = "localhost/wasession/debian:bookworm"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -44,10 +45,11 @@ def build(target: str) -> str:
     return name(target)
 
 
-def archive(target: str) -> Path:
-    """An OCI (or docker) archive of the built image; made once per image id and kept in the user's cache directory."""
-    image_id = _output([engine(), "inspect", "--type=image", "--format", _ID_FORMAT[engine()], name(target)])
-    directory = cache() / "images"
+def archive(image: str) -> Path:
+    """An OCI (or docker) archive of a built image; made once per image id and kept in the user's cache directory."""
+    image_id = _output([engine(), "inspect", "--type=image", "--format", _ID_FORMAT[engine()], image])
+    directory = _cache() / "images"
+    target = re.sub(r"[^A-Za-z0-9.-]", "_", image)
     path = directory / f"{target}-{image_id.removeprefix('sha256:')[:16]}.tar"
     if not path.exists():
         directory.mkdir(parents=True, exist_ok=True)
@@ -55,9 +57,9 @@ def archive(target: str) -> Path:
             stale.unlink()
         partial = path.with_suffix(".tar.partial")
         if engine() == "docker":
-            _run(["docker", "save", "--output", str(partial), name(target)])
+            _run(["docker", "save", "--output", str(partial), image])
         else:
-            _run(["buildah", "push", "--quiet", name(target), f"oci-archive:{partial}:{name(target)}"])
+            _run(["buildah", "push", "--quiet", image, f"oci-archive:{partial}:{image}"])
         partial.rename(path)
     return path
 
@@ -84,7 +86,7 @@ def engine() -> str:
     return "buildah"
 
 
-def cache() -> Path:
+def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wasession"
 
 

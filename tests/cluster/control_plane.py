@@ -1,0 +1,126 @@
+"""etcd, kube-apiserver, kube-controller-manager, kube-scheduler and CoreDNS."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from cluster import binaries
+from cluster.machine import ADDRESS, Machine
+from cluster.pki import Pki
+from cluster.waiting import wait_for
+
+SERVER = f"https://{ADDRESS}:6443"
+SERVICES = "10.96.0.0/16"
+PODS = "10.244.0.0/16"
+DNS = "10.96.0.10"
+ETCD = "http://127.0.0.1:2379"
+ETCD_PEER = "http://127.0.0.1:2380"
+MANIFEST = Path(__file__).with_name("base.yaml")
+COREFILE = """
+.:53 {{
+    bind {address}
+    errors
+    ready {address}:8181
+    cache 5
+    kubernetes cluster.local in-addr.arpa {{
+        kubeconfig {kubeconfig}
+    }}
+}}
+"""
+
+
+class ControlPlane:
+    """The programs of the control plane, in the machine's own namespaces."""
+
+    def __init__(self, machine: Machine, pki: Pki) -> None:
+        self._machine = machine
+        self._pki = pki
+        self._directory = machine.directory
+
+    def certificates(self) -> None:
+        names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
+        self._pki.issue("apiserver", "kube-apiserver", None, *names, "127.0.0.1", ADDRESS, "10.96.0.1")
+        self._pki.issue("kubelet-client", "apiserver-kubelet-client", "system:masters")
+        self._pki.issue("admin", "admin", "system:masters")
+        self._pki.issue("dns", "coredns", "system:masters")
+        self._pki.issue("proxy", "system:kube-proxy")
+        for program in ("controller-manager", "scheduler"):
+            self._pki.issue(program, f"system:kube-{program}")
+        self._pki.issue("front-proxy", "front-proxy")
+        self._pki.signing_key("service-account")
+
+    def start(self) -> None:
+        pki = self._pki
+        self._kube(
+            "etcd",
+            f"--data-dir={self._directory}/etcd",
+            "--unsafe-no-fsync",  # the disk is as safe as this machine's page cache, which outlives the cluster
+            f"--listen-client-urls={ETCD}",
+            f"--advertise-client-urls={ETCD}",
+            f"--listen-peer-urls={ETCD_PEER}",
+            f"--initial-advertise-peer-urls={ETCD_PEER}",
+            f"--initial-cluster=default={ETCD_PEER}",
+            "--log-level=warn",
+        )
+        self._kube(
+            "kube-apiserver",
+            f"--etcd-servers={ETCD}",
+            f"--advertise-address={ADDRESS}",
+            f"--tls-cert-file={pki.certificate('apiserver')}",
+            f"--tls-private-key-file={pki.key('apiserver')}",
+            f"--client-ca-file={pki.certificate('ca')}",
+            f"--service-cluster-ip-range={SERVICES}",
+            f"--kubelet-client-certificate={pki.certificate('kubelet-client')}",
+            f"--kubelet-client-key={pki.key('kubelet-client')}",
+            f"--kubelet-certificate-authority={pki.certificate('ca')}",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--service-account-key-file={pki.directory}/service-account.pub",
+            f"--service-account-signing-key-file={pki.key('service-account')}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--allow-privileged=true",
+            f"--requestheader-client-ca-file={pki.certificate('ca')}",
+            "--requestheader-allowed-names=front-proxy",
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+            "--requestheader-group-headers=X-Remote-Group",
+            "--requestheader-username-headers=X-Remote-User",
+            f"--proxy-client-cert-file={pki.certificate('front-proxy')}",
+            f"--proxy-client-key-file={pki.key('front-proxy')}",
+        )
+        wait_for("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz") == "ok", 120)
+        self._kube(
+            "kube-controller-manager",
+            f"--kubeconfig={pki.kubeconfig('controller-manager')}",
+            "--leader-elect=false",
+            "--use-service-account-credentials",
+            f"--root-ca-file={pki.certificate('ca')}",
+            f"--service-account-private-key-file={pki.key('service-account')}",
+            "--allocate-node-cidrs=true",
+            f"--cluster-cidr={PODS}",
+            f"--service-cluster-ip-range={SERVICES}",
+            "--enable-hostpath-provisioner=true",
+            f"--cluster-signing-cert-file={pki.certificate('ca')}",
+            f"--cluster-signing-key-file={pki.key('ca')}",
+            "--node-monitor-grace-period=16s",
+            "--node-monitor-period=2s",
+        )
+        self._kube("kube-scheduler", f"--kubeconfig={pki.kubeconfig('scheduler')}", "--leader-elect=false")
+        corefile = self._directory / "Corefile"
+        corefile.write_text(COREFILE.format(address=ADDRESS, kubeconfig=pki.kubeconfig("dns")))
+        self._spawn("coredns", str(binaries.path("coredns")), "-conf", str(corefile))
+        # The service controller's address range may not be ready in the very first moment.
+        wait_for("the base objects", lambda: self.kubectl("apply", "-f", str(MANIFEST)), 30)
+
+    def kubectl(self, *arguments: str) -> str:
+        command = [str(binaries.path("kubectl")), f"--kubeconfig={self._pki.kubeconfig('admin')}", *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def _kube(self, component: str, *arguments: str) -> None:
+        self._spawn(component, str(binaries.path("kube")), component, *arguments)
+
+    def _spawn(self, name: str, *command: str) -> None:
+        # umask 0: the host-path provisioner makes a volume's directory with it, and pods write there as any user.
+        script = 'umask 0; exec "$@"'
+        self._machine.spawn(self._directory / "logs" / f"{name}.log", "sh", "-c", script, "sh", *command)
