@@ -16,6 +16,13 @@ PODS = "10.244.0.0/16"
 DNS = "10.96.0.10"
 ETCD = "http://127.0.0.1:2379"
 ETCD_PEER = "http://127.0.0.1:2380"
+# The host-path provisioner in kube-controller-manager makes volumes that only its own user can write, and kubelet does not
+# apply fsGroup to them: so it runs as the user of this project's pods, with the right to read the cluster's files.
+VOLUME_OWNER = 10001
+AS_VOLUME_OWNER = (
+    "setpriv", f"--reuid={VOLUME_OWNER}", f"--regid={VOLUME_OWNER}", "--clear-groups",
+    "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override",
+)  # fmt: skip
 MANIFEST = Path(__file__).with_name("base.yaml")
 COREFILE = """
 .:53 {{
@@ -105,6 +112,7 @@ class ControlPlane:
             f"--cluster-signing-key-file={pki.key('ca')}",
             "--node-monitor-grace-period=16s",
             "--node-monitor-period=2s",
+            prefix=AS_VOLUME_OWNER,
         )
         self._kube("kube-scheduler", f"--kubeconfig={pki.kubeconfig('scheduler')}", "--leader-elect=false")
         corefile = self._directory / "Corefile"
@@ -117,10 +125,8 @@ class ControlPlane:
         command = [str(binaries.path("kubectl")), f"--kubeconfig={self._pki.kubeconfig('admin')}", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
-    def _kube(self, component: str, *arguments: str) -> None:
-        self._spawn(component, str(binaries.path("kube")), component, *arguments)
+    def _kube(self, component: str, *arguments: str, prefix: tuple[str, ...] = ()) -> None:
+        self._spawn(component, *prefix, str(binaries.path("kube")), component, *arguments)
 
     def _spawn(self, name: str, *command: str) -> None:
-        # umask 0: the host-path provisioner makes a volume's directory with it, and pods write there as any user.
-        script = 'umask 0; exec "$@"'
-        self._machine.spawn(self._directory / "logs" / f"{name}.log", "sh", "-c", script, "sh", *command)
+        self._machine.spawn(self._directory / "logs" / f"{name}.log", *command)

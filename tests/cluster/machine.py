@@ -34,7 +34,9 @@ class Machine:
         """Makes the namespaces. Unless ``detached``, they end with the calling thread, even when it is killed."""
         self.directory.mkdir(parents=True, exist_ok=True)
         PROVISIONER_DIRECTORY.mkdir(exist_ok=True)
-        (self.directory / "volumes").mkdir(exist_ok=True)
+        volumes = self.directory / "volumes"
+        volumes.mkdir(exist_ok=True)
+        volumes.chmod(0o777)
         unshare = ["unshare", "--pid", "--mount", "--net", "--fork", "--kill-child", "--mount-proc"]
         leash = [] if detached else ["setpriv", "--pdeathsig", "KILL"]
         first = [str(binaries.path("pause")), str(self.directory)]
@@ -44,7 +46,7 @@ class Machine:
         self.run(
             "sh", "-ec",
             f"mount --make-rprivate / && mount -t tmpfs tmpfs /run && "
-            f"mount --bind {self.directory}/volumes {PROVISIONER_DIRECTORY} && "
+            f"mount --bind {volumes} {PROVISIONER_DIRECTORY} && "
             f"ip link set lo up && ip link add {BRIDGE} type bridge && "
             f"ip address add {ADDRESS}/{PREFIX} dev {BRIDGE} && ip link set {BRIDGE} up && "
             f"sysctl -qw net.ipv4.ip_forward=1",

@@ -194,6 +194,9 @@ def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any] |
             name: _structural(f"{path}.{name}".lstrip("."), child, definitions)
             for name, child in schema["properties"].items()
         }
+        if result.get("default") == {}:  # validations of the object see its default as it stands here
+            children = result["properties"].items()
+            result["default"] = {name: child["default"] for name, child in children if "default" in child}
     elif isinstance(schema.get("additionalProperties"), dict):
         values = _structural(f"{path}.*", schema["additionalProperties"], definitions)
         result["additionalProperties"] = {**values, "description": values.get("description", "One value.")}
