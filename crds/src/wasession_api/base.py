@@ -6,11 +6,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
-DURATION = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$"
-_DURATION_PARTS = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+DURATION = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
+_DURATION_PARTS = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?")
 
 
 class Model(BaseModel):
@@ -21,6 +21,12 @@ class Model(BaseModel):
     def dump(self) -> dict[str, Any]:
         """Plain JSON values under their camelCase names, without the fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class Observed(Model):
+    """Something that another program wrote: fields of a newer version are passed over."""
+
+    model_config = ConfigDict(extra="ignore")
 
 
 def parse_duration(text: str) -> timedelta:
@@ -44,6 +50,15 @@ def _read_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def clip(limit: int) -> BeforeValidator:
+    """Cuts a text that somebody else words to ``limit`` characters, where a refusal would lose the whole object."""
+
+    def cut(value: object) -> object:
+        return f"{value[: limit - 1]}…" if isinstance(value, str) and len(value) > limit else value
+
+    return BeforeValidator(cut)
+
+
 def rfc3339(moment: datetime) -> str:
     """A moment as Kubernetes writes it: UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -53,6 +68,6 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION, "minLength": 2, "maxLength": 16}),
+    WithJsonSchema({"type": "string", "pattern": DURATION, "minLength": 2, "maxLength": 24}),
 ]
-Time = Annotated[datetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]
+Time = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from wasession_api.base import Duration, Model, Time
+from wasession_api.base import Duration, Model, Observed, Time, clip
 
 GROUP = "wasession.dev"
 VERSION = "v1alpha1"
@@ -36,7 +36,7 @@ ResourceQuantity = Annotated[
     StringConstraints(pattern=QUANTITY, max_length=32),
     WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY, "maxLength": 32}),
 ]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 
 
 class Phase(StrEnum):
@@ -116,6 +116,81 @@ class ConditionType(StrEnum):
     RESTORED = "Restored"
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
+
+
+class Reason(StrEnum):
+    """Why a session, or one of its conditions, is as it is. Stable: alerts and scripts may compare with them."""
+
+    # Said by the session pod, roughly in the order of its life.
+    BROWSER_STARTING = "BrowserStarting"
+    PAGE_LOADING = "PageLoading"
+    LOGIN_RESTORING = "LoginRestoring"
+    WAITING_FOR_SCAN = "WaitingForScan"
+    WAITING_FOR_PAIRING_CODE = "WaitingForPairingCode"
+    RESTORATION_FAILED = "RestorationFailed"
+    MESSAGES_SYNCING = "MessagesSyncing"
+    CONNECTED = "Connected"
+    CONNECTION_LOST = "ConnectionLost"
+    PHONE_OFFLINE = "PhoneOffline"
+    PAGE_CRASHED = "PageCrashed"
+    BROWSER_CRASHED = "BrowserCrashed"
+    MEMORY_LOW = "MemoryLow"
+    LOGGED_OUT_BY_PHONE = "LoggedOutByPhone"
+    LOGGED_OUT_ON_REQUEST = "LoggedOutOnRequest"
+    PASSKEY_REQUIRED = "PasskeyRequired"
+    OPENED_ELSEWHERE = "OpenedElsewhere"
+    PAIRING_EXPIRED = "PairingExpired"
+    INITIALIZATION_TIMEOUT = "InitializationTimeout"
+    BROWSER_FAILED = "BrowserFailed"
+    PAGE_INCOMPATIBLE = "PageIncompatible"
+    VERSION_REFUSED = "VersionRefused"
+    ACCOUNT_BLOCKED = "AccountBlocked"
+    PROXY_FAILED = "ProxyFailed"
+    PROXY_BLOCKED = "ProxyBlocked"
+    LOGIN_MISSING = "LoginMissing"
+    PROFILE_DAMAGED = "ProfileDamaged"
+    VOLUME_OF_ANOTHER_SESSION = "VolumeOfAnotherSession"
+    VOLUME_IN_USE = "VolumeInUse"
+    VOLUME_FULL = "VolumeFull"
+    VOLUME_READ_ONLY = "VolumeReadOnly"
+    SHUTTING_DOWN = "ShuttingDown"
+
+    # Said by the operator.
+    NOT_STARTED = "NotStarted"
+    WAITING_FOR_TURN = "WaitingForTurn"
+    WAITING_TO_RETRY = "WaitingToRetry"
+    POD_CREATED = "PodCreated"
+    POD_PENDING = "PodPending"
+    POD_RUNNING = "PodRunning"
+    POD_NOT_READY = "PodNotReady"
+    POD_UNREACHABLE = "PodUnreachable"
+    POD_TERMINATING = "PodTerminating"
+    POD_MISSING = "PodMissing"
+    POD_DELETED = "PodDeleted"
+    POD_FAILED = "PodFailed"
+    POD_ENDED = "PodEnded"
+    POD_REFUSED = "PodRefused"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_UNAVAILABLE = "ImageUnavailable"
+    OUT_OF_MEMORY = "OutOfMemory"
+    CRASH_LOOP = "CrashLoop"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    NODE_GONE = "NodeGone"
+    VOLUME_BOUND = "VolumeBound"
+    VOLUME_PENDING = "VolumePending"
+    VOLUME_LOST = "VolumeLost"
+    VOLUME_TERMINATING = "VolumeTerminating"
+    NAME_TAKEN = "NameTaken"
+    INVALID_SPEC = "InvalidSpec"
+    TEMPLATE_CHANGED = "TemplateChanged"
+    RESTART_REQUESTED = "RestartRequested"
+    RESTORED = "Restored"
+    NEW_LOGIN = "NewLogin"
+    NO_LOGIN = "NoLogin"
+    SUSPENDED = "Suspended"
+    TERMINATING = "Terminating"
+    AS_EXPECTED = "AsExpected"
 
 
 class PairingMethod(StrEnum):
@@ -343,7 +418,7 @@ class Spec(Model):
 # --- status -----------------------------------------------------------------------------------------------------------------
 
 
-class Condition(Model):
+class Condition(Observed):
     """A condition as all of Kubernetes has it."""
 
     type: ConditionType = Field(description="What the condition is about.")
@@ -351,28 +426,34 @@ class Condition(Model):
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)] = Field(
         description="Why, in one CamelCase word."
     )
-    message: str = Field("", description="Why, in a sentence.", max_length=1024)
+    message: Annotated[str, clip(1024)] = Field("", description="Why, in a sentence.", max_length=1024)
     last_transition_time: Time = Field(description="Since when the status is what it is.")
     observed_generation: int | None = Field(None, description="Generation of the session that the condition speaks of.")
 
 
-class LastDisconnect(Model):
+class LastDisconnect(Observed):
     """The last time the session lost WhatsApp."""
 
     at: Time = Field(description="When.")
     kind: DisconnectKind = Field(description="Logout is for good; the others are tried again.")
-    reason: str = Field(description="WhatsApp's or the browser's own word for it.", max_length=256)
+    reason: Annotated[str, clip(256)] = Field(
+        description="WhatsApp's or the browser's own word for it.", max_length=256
+    )
 
 
-class Account(Model):
+class Account(Observed):
     """The WhatsApp account that is linked."""
 
     id: str = Field(description="WhatsApp id, such as 15551234567@c.us.", max_length=128)
-    push_name: str | None = Field(None, description="Name that the account shows.", max_length=256)
-    platform: str | None = Field(None, description="Platform of the phone, such as android.", max_length=64)
+    push_name: Annotated[str, clip(256)] | None = Field(
+        None, description="Name that the account shows.", max_length=256
+    )
+    platform: Annotated[str, clip(64)] | None = Field(
+        None, description="Platform of the phone, such as android.", max_length=64
+    )
 
 
-class PairingStatus(Model):
+class PairingStatus(Observed):
     """Whether a phone can be linked now. The code itself is never here: whoever reads it could take the account."""
 
     available: bool = Field(description="Whether the session pod has a code to show.")
@@ -381,14 +462,14 @@ class PairingStatus(Model):
     expires_at: Time | None = Field(None, description="Until when the present code can be used.")
 
 
-class LastShutdown(Model):
+class LastShutdown(Observed):
     """How the session pod ended last."""
 
     at: Time = Field(description="When.")
     graceful: bool = Field(description="Whether the browser was closed and its profile written.")
 
 
-class Restarts(Model):
+class Restarts(Observed):
     """How often the pod or its container was started again."""
 
     count: int = Field(0, ge=0, description="How often, over the session's life.")
@@ -396,7 +477,7 @@ class Restarts(Model):
     reason: str | None = Field(None, description="Why it was the last time.", max_length=64)
 
 
-class Status(Model):
+class Status(Observed):
     """What the session is. Written by the operator alone."""
 
     observed_generation: int | None = Field(None, description="Generation of the session that this status speaks of.")
@@ -419,7 +500,7 @@ class Status(Model):
         0, ge=0, description="How often the session came back from its stored login after a restart."
     )
     account: Account | None = Field(None, description="The WhatsApp account that is linked.")
-    whatsapp_web_version: str | None = Field(
+    whatsapp_web_version: Annotated[str, clip(64)] | None = Field(
         None, description="Version of WhatsApp Web that the session runs.", max_length=64
     )
     pod_name: str | None = Field(None, description="Name of the session's pod.")
