@@ -6,8 +6,9 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
 
 DURATION = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
 _DURATION_PARTS = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?")
@@ -50,6 +51,12 @@ def _read_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def sentence(words: str) -> FieldInfo:
+    """What the API server answers when the field's pattern does not match, in place of the pattern itself."""
+    described: FieldInfo = Field(json_schema_extra={"x-sentence": words})
+    return described
+
+
 def clip(limit: int) -> BeforeValidator:
     """Cuts a text that somebody else words to ``limit`` characters, where a refusal would lose the whole object."""
 
@@ -68,6 +75,14 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_read_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION, "minLength": 2, "maxLength": 24}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": DURATION,
+            "minLength": 2,
+            "maxLength": 24,
+            "x-sentence": "a duration is written like 30s, 2m or 1h30m",
+        }
+    ),
 ]
 Time = Annotated[AwareDatetime, PlainSerializer(rfc3339, return_type=str, when_used="json")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,33 +20,49 @@ FILES = (
     ROOT / "charts" / "wasession-operator" / "files" / "wasession.dev_whatsappsessions.yaml",
 )
 
-# Labels and annotations that are the operator's own.
+# Fields of maps whose keys become labels or annotations of the pod.
+LABELS = "spec.podTemplate.metadata.labels"
+ANNOTATIONS = "spec.podTemplate.metadata.annotations"
+NODE_SELECTOR = "spec.podTemplate.spec.nodeSelector"
 RESERVED = "k.startsWith('wasession.dev/') || k.startsWith('app.kubernetes.io/')"
 
 
-def rule(expression: str, message: str, **more: str) -> dict[str, str]:
-    return {"rule": expression, "message": message, **more}
+def rule(expression: str, message: str) -> dict[str, str]:
+    return {"rule": expression, "message": message}
 
 
-def unchanged(field: str, words: str) -> dict[str, str]:
+def _unchanged(field: str) -> dict[str, str]:
     """Refuses a change of an optional field; adding and removing it are changes too."""
-    same = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
-    return rule(same, f"{words} cannot be changed; delete the session and create another")
+    return rule(
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} cannot be changed; delete the session and create another",
+    )
 
 
-def _is_flag(flag: str) -> str:
-    return f"a == '{flag}' || a.startsWith('{flag}=')"
+def _duration(field: str, least: str, most: str) -> list[dict[str, str]]:
+    """Bounds of a duration; one that cannot be read is refused by its pattern."""
+    bounds = f"duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
+    return [rule(f"!self.matches(r'{DURATION}') || ({bounds})", f"{field} must be from {least} to {most}")]
 
 
-# Validations beyond types, by the path of the schema that they stand on.
+def _amount(field: str, least: str) -> list[dict[str, str]]:
+    """The least of a quantity; it catches a forgotten unit, ``1`` for ``1Gi``."""
+    least_or_more = f"quantity(self).compareTo(quantity('{least}')) >= 0"
+    return [rule(f"!isQuantity(self) || {least_or_more}", f"{field} must be at least {least}; was the unit forgotten?")]
+
+
+def _keys(words: str) -> dict[str, str]:
+    return rule(
+        f"self.all(k, k.matches(r'{v1alpha1.LABEL_KEY}'))",
+        f"{words} needs valid keys, such as team or example.com/team",
+    )
+
+
+# Validations beyond types and patterns, by the path of the schema that they stand on.
 VALIDATIONS: dict[str, list[dict[str, str]]] = {
     "": [
         rule(
-            "size(self.metadata.name) <= 200",
-            "metadata.name must be at most 200 characters, so that names can be made from it",
-        ),
-        rule(
-            "has(self.spec.clientId) || self.metadata.name.matches('^[a-zA-Z0-9_-]{1,64}$')",
+            "has(self.spec.clientId) || self.metadata.name.matches(r'^[a-zA-Z0-9_-]{1,64}$')",
             "spec.clientId is needed when metadata.name has dots or more than 64 characters",
         ),
         rule(
@@ -64,51 +81,77 @@ VALIDATIONS: dict[str, list[dict[str, str]]] = {
             "phoneNumber goes with method PairingCode; a QR needs none",
         ),
     ],
-    "spec.storage": [
-        unchanged("storageClassName", "storageClassName"),
-        rule(
-            "self.accessMode == oldSelf.accessMode",
-            "accessMode cannot be changed; delete the session and create another",
-        ),
+    "spec.storage": [_unchanged("storageClassName")],
+    "spec.storage.accessMode": [
+        rule("self == oldSelf", "accessMode cannot be changed; delete the session and create another")
     ],
     "spec.storage.size": [
-        rule("quantity(self).isGreaterThan(quantity('0'))", "size must be more than nothing"),
-        rule("quantity(self).compareTo(quantity(oldSelf)) >= 0", "size may grow, not shrink"),
+        *_amount("size", "64Mi"),
+        rule(
+            "!isQuantity(self) || !isQuantity(oldSelf) || quantity(self).compareTo(quantity(oldSelf)) >= 0",
+            "size may grow, not shrink",
+        ),
     ],
+    "spec.browser": [
+        rule(
+            "!('memory' in self.resources.limits) || !isQuantity(self.shmSize) || "
+            "!isQuantity(string(self.resources.limits['memory'])) || "
+            "quantity(self.shmSize).compareTo(quantity(string(self.resources.limits['memory']))) <= 0",
+            "shmSize counts against the memory limit and cannot be more than it",
+        )
+    ],
+    "spec.browser.shmSize": _amount("shmSize", "1Mi"),
     "spec.browser.extraArgs": [
         rule(
-            f"self.all(a, !({' || '.join(_is_flag(flag) for flag in v1alpha1.OWNED_FLAGS)}))",
-            "extraArgs must not hold a flag that the session pod sets itself: " + ", ".join(v1alpha1.OWNED_FLAGS),
+            f"self.all(a, !(a.split('=')[0] in {[*v1alpha1.OWNED_FLAGS]}))",
+            "extraArgs cannot have a flag that is the session pod's own: " + ", ".join(v1alpha1.OWNED_FLAGS),
         )
     ],
     "spec.browser.resources": [
         rule(
-            "!('memory' in self.limits) || !('memory' in self.requests) || "
-            "quantity(string(self.requests['memory'])).compareTo(quantity(string(self.limits['memory']))) <= 0",
-            "the memory request must not be more than the memory limit",
-        )
-    ],
-    "spec.reconnect": [
-        rule("duration(self.initialDelay) <= duration(self.maxDelay)", "initialDelay must not be longer than maxDelay"),
-        rule("duration(self.initialDelay) >= duration('1s')", "initialDelay must be at least 1s"),
-        rule("duration(self.maxDelay) <= duration('1h')", "maxDelay must be at most 1h"),
-    ],
-    "spec.timeouts": [
+            "['cpu', 'memory'].all(r, !(r in self.limits) || !(r in self.requests) || "
+            "!isQuantity(string(self.limits[r])) || !isQuantity(string(self.requests[r])) || "
+            "quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
+            "a request of cpu or memory cannot be more than its limit; the memory limit is 1Gi where none is given",
+        ),
         rule(
-            f"duration(self.{field}) >= duration('{least}') && duration(self.{field}) <= duration('{most}')",
-            f"{field} must be from {least} to {most}",
+            "!('memory' in self.limits) || !isQuantity(string(self.limits['memory'])) || "
+            "quantity(string(self.limits['memory'])).compareTo(quantity('256Mi')) >= 0",
+            "the memory limit must be at least 256Mi; was the unit forgotten?",
+        ),
+    ],
+    **{
+        f"spec.browser.resources.{amounts}": [
+            rule(f"self.all(r, string(self[r]).matches(r'{v1alpha1.QUANTITY}'))", v1alpha1.QUANTITY_SENTENCE)
+        ]
+        for amounts in ("requests", "limits")
+    },
+    "spec.reconnect": [
+        rule(
+            f"!self.initialDelay.matches(r'{DURATION}') || !self.maxDelay.matches(r'{DURATION}') || "
+            "duration(self.initialDelay) <= duration(self.maxDelay)",
+            "initialDelay cannot be longer than maxDelay",
         )
-        for field, least, most in (("initialization", "10s", "1h"), ("shutdown", "5s", "10m"), ("logout", "5s", "10m"))
     ],
-    "spec.podTemplate.metadata.labels": [
-        rule(f"self.all(k, !({RESERVED}))", "labels of wasession.dev/ and app.kubernetes.io/ are the operator's own")
+    "spec.reconnect.initialDelay": _duration("initialDelay", "1s", "1h"),
+    "spec.reconnect.maxDelay": _duration("maxDelay", "1s", "1h"),
+    "spec.timeouts.initialization": _duration("initialization", "10s", "1h"),
+    "spec.timeouts.shutdown": _duration("shutdown", "5s", "10m"),
+    "spec.timeouts.logout": _duration("logout", "5s", "10m"),
+    LABELS: [
+        _keys("labels"),
+        rule(f"self.all(k, !({RESERVED}))", "labels of wasession.dev/ and app.kubernetes.io/ are the operator's own"),
     ],
-    "spec.podTemplate.metadata.annotations": [
+    ANNOTATIONS: [
+        _keys("annotations"),
         rule(
             f"self.all(k, !({RESERVED}))", "annotations of wasession.dev/ and app.kubernetes.io/ are the operator's own"
-        )
+        ),
     ],
+    NODE_SELECTOR: [_keys("nodeSelector")],
 }
+# Lists that a part of the object can own by itself, by the field that names an item; other lists are one value.
+LIST_KEYS = {"status.conditions": "type", "spec.podTemplate.spec.imagePullSecrets": "name"}
 
 COLUMNS = [
     ("Phase", "string", ".status.phase", 0, "Where the session is in its life."),
@@ -169,6 +212,9 @@ def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any] |
         referred = definitions[schema["$ref"].rpartition("/")[2]]
         schema = {**referred, **{key: value for key, value in schema.items() if key != "$ref"}}
     result: dict[str, Any] = {"description": description or schema.get("description")}
+    rules = [*VALIDATIONS.get(path, [])]
+    if "x-sentence" in schema:  # the pattern goes into a rule, which can answer in words
+        rules.insert(0, rule(f"self.matches(r'{schema['pattern']}')", schema["x-sentence"]))
     if schema.get("x-kubernetes-int-or-string"):
         result |= {"x-kubernetes-int-or-string": True}
     else:
@@ -181,14 +227,16 @@ def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any] |
             result["default"] = default
         elif result.get("type") == "object" and "properties" in schema and not schema.get("required") and path:
             result["default"] = {}
+    if isinstance(result.get("default"), (bool, int, str)):  # kubectl explain shows no defaults by itself
+        result["description"] += f" Default: {json.dumps(result['default']).strip('"')}."
     for key in ("enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
                 "maxProperties", "required", "x-kubernetes-preserve-unknown-fields"):  # fmt: skip
-        if key in schema:
+        if key in schema and not (key == "pattern" and "x-sentence" in schema):
             result[key] = schema[key]
     if "const" in schema:
         result["enum"] = [schema["const"]]
-    if path in VALIDATIONS:
-        result["x-kubernetes-validations"] = VALIDATIONS[path]
+    if rules:
+        result["x-kubernetes-validations"] = rules
     if "properties" in schema:
         result["properties"] = {
             name: _structural(f"{path}.{name}".lstrip("."), child, definitions)
@@ -203,15 +251,23 @@ def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any] |
     if "items" in schema:
         items = _structural(f"{path}[]", schema["items"], definitions)
         result["items"] = {**items, "description": items.get("description", "One item.")}
-    if path == "status.conditions":
-        result |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+        result["x-kubernetes-list-type"] = "map" if path in LIST_KEYS else "atomic"
+    if path in LIST_KEYS:
+        result["x-kubernetes-list-map-keys"] = [LIST_KEYS[path]]
     return {key: value for key, value in result.items() if value is not None}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes everything out: a reader of the CRD should not have to follow anchors."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
 
 def render() -> str:
     """The CRD as the YAML text that is kept in the repository."""
     header = "# Made from the models in crds/src/wasession_api by `make crds`.\n"
-    return header + yaml.safe_dump(crd(), sort_keys=False, width=1000, allow_unicode=True)
+    return header + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
 
 
 def main() -> None:

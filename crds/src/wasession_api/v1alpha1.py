@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from wasession_api.base import Duration, Model, Observed, Time, clip
+from wasession_api.base import Duration, Model, Observed, Time, clip, sentence
 
 GROUP = "wasession.dev"
 VERSION = "v1alpha1"
@@ -24,19 +24,31 @@ SHORT_NAMES = ("wasession", "wasessions", "was")
 
 # Flags of Chromium that the session pod sets itself, or that would take the login's protection away.
 OWNED_FLAGS = (
-    "--user-data-dir", "--remote-debugging-port", "--remote-debugging-pipe", "--remote-debugging-address", "--headless",
-    "--no-sandbox", "--disable-web-security", "--load-extension", "--proxy-server", "--user-agent", "--disable-features",
+    "--user-data-dir", "--profile-directory", "--remote-debugging-port", "--remote-debugging-pipe",
+    "--remote-debugging-address", "--remote-allow-origins", "--headless", "--no-sandbox", "--disable-web-security",
+    "--ignore-certificate-errors", "--load-extension", "--proxy-server", "--user-agent", "--lang", "--disable-features",
 )  # fmt: skip
 QUANTITY = r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
-Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=32)]
+QUANTITY_SENTENCE = "an amount is a number with a unit, such as 512Mi or 1Gi"
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=32), sentence(QUANTITY_SENTENCE)]
 # Users write `cpu: 1` as well as `cpu: "1"`.
 ResourceQuantity = Annotated[
     str,
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
     StringConstraints(pattern=QUANTITY, max_length=32),
-    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": QUANTITY, "maxLength": 32}),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32}),
 ]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253),
+    sentence("a name has small letters, digits, - and . only, and begins and ends with a letter or digit"),
+]
+LabelValue = Annotated[
+    str,
+    StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63),
+    sentence("a label's value has letters, digits, -, _ and . only, and begins and ends with a letter or digit"),
+]
 
 
 class Phase(StrEnum):
@@ -229,7 +241,14 @@ class Pairing(Model):
         PairingMethod.QR_CODE,
         description="QRCode shows a QR to scan; PairingCode shows eight letters to type on the phone named by phoneNumber.",
     )
-    phone_number: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{6,14}$")] | None = Field(
+    phone_number: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[1-9][0-9]{6,14}$", max_length=32),
+            sentence("phoneNumber is country code and number in digits only, such as 15551234567, without + or spaces"),
+        ]
+        | None
+    ) = Field(
         None,
         description="The account's phone number for a pairing code: country code and number, digits only, such as 15551234567.",
     )
@@ -284,9 +303,14 @@ class SecretReference(Model):
 class Browser(Model):
     """The Chromium of the session."""
 
-    image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
-        None, description="Image of the session pod; the operator's default when left out."
-    )
+    image: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=512),
+            sentence("image is the name of a container image, such as registry.example/wasession/session-pod:1.0"),
+        ]
+        | None
+    ) = Field(None, description="Image of the session pod; the operator's default when left out.")
     resources: Resources = Field(
         default_factory=Resources, description="Requests and limits of the session's container."
     )
@@ -294,27 +318,45 @@ class Browser(Model):
     user_agent: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
         None, description="User agent sent to WhatsApp Web; made from the installed Chromium's version when left out."
     )
-    locale: Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-[A-Z]{2})?$")] | None = Field(
-        None, description="Browser's locale, such as en-US."
-    )
+    locale: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$", max_length=16),
+            sentence("locale is a language and where needed a script and region, such as de, en-US or zh-Hans-CN"),
+        ]
+        | None
+    ) = Field(None, description="Browser's locale, such as en-US.")
     timezone: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]+(/[A-Za-z0-9_+-]+){0,2}$", max_length=64)] | None
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$", max_length=64),
+            sentence("timezone is a name of the IANA time zone database, such as Europe/Berlin"),
+        ]
+        | None
     ) = Field(None, description="Browser's time zone, such as Europe/Berlin.")
     proxy_secret_ref: SecretReference | None = Field(
         None,
         description="Secret with the keys server and, where needed, username and password of the proxy to WhatsApp.",
     )
-    extra_args: list[Annotated[str, StringConstraints(pattern=r"^--[a-z0-9-]+(=.*)?$", max_length=1024)]] = Field(
-        [], description="More command-line flags for Chromium, each starting with --.", max_length=32
-    )
+    extra_args: list[
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^--[a-z0-9][a-z0-9-]*(=.*)?$", max_length=1024),
+            sentence("each of extraArgs is one Chromium flag that starts with --, such as --mute-audio"),
+        ]
+    ] = Field([], description="More command-line flags for Chromium, each starting with --.", max_length=32)
 
 
 class WhatsApp(Model):
     """The WhatsApp Web that the session opens."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=253)] = Field(
-        "https://web.whatsapp.com", description="Origin of WhatsApp Web: scheme, host and port, no path."
-    )
+    url: Annotated[
+        str,
+        StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=253),
+        sentence(
+            "url is an origin: http or https, host and where needed port, such as https://web.whatsapp.com, no path"
+        ),
+    ] = Field("https://web.whatsapp.com", description="Origin of WhatsApp Web: scheme, host and port, no path.")
     device_name: Annotated[str, StringConstraints(min_length=1, max_length=50)] | None = Field(
         None, description="Name of this device in the phone's list of linked devices."
     )
@@ -327,9 +369,7 @@ class WhatsApp(Model):
 class Timeouts(Model):
     """How long to wait."""
 
-    initialization: Duration = Field(
-        timedelta(minutes=2), description="From the browser's start to a QR or to Ready, such as 2m."
-    )
+    initialization: Duration = Field(timedelta(minutes=2), description="From the browser's start to a QR or to Ready.")
     shutdown: Duration = Field(timedelta(seconds=30), description="For the browser to close and write its profile.")
     logout: Duration = Field(timedelta(seconds=30), description="For WhatsApp to confirm a logout that was asked for.")
 
@@ -344,9 +384,7 @@ class Reconnect(Model):
 class PodMetadata(Model):
     """More labels and annotations for the pod; the operator's own cannot be replaced."""
 
-    labels: dict[str, Annotated[str, StringConstraints(max_length=63)]] = Field(
-        {}, description="Labels for the pod.", max_length=32
-    )
+    labels: dict[str, LabelValue] = Field({}, description="Labels for the pod.", max_length=32)
     annotations: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = Field(
         {}, description="Annotations for the pod.", max_length=32
     )
@@ -359,7 +397,7 @@ CoreObject = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-pr
 class PodSpec(Model):
     """Where and how the pod runs. The fields are those of a core/v1 PodSpec."""
 
-    node_selector: dict[str, str] = Field({}, description="Labels that the pod's node must have.", max_length=32)
+    node_selector: dict[str, LabelValue] = Field({}, description="Labels that the pod's node must have.", max_length=32)
     tolerations: list[CoreObject] = Field(
         [], description="Tolerations of the pod, as in a core/v1 PodSpec.", max_length=32
     )
@@ -389,7 +427,14 @@ class PodTemplate(Model):
 class Spec(Model):
     """What the session should be."""
 
-    client_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")] | None = Field(
+    client_id: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$", max_length=64),
+            sentence("clientId has letters, digits, _ and - only, from 1 to 64 of them"),
+        ]
+        | None
+    ) = Field(
         None,
         description="Name of the login on the volume: letters, digits, _ and -; metadata.name when left out. Cannot be changed.",
     )
@@ -485,7 +530,7 @@ class Status(Observed):
     account_status: AccountStatus | None = Field(
         None, description="The session in one of four words: active, disconnected, authenticating, ready."
     )
-    conditions: list[Condition] = Field([], description="Details, one per type.")
+    conditions: list[Condition] = Field([], description="Details, one per type.", max_length=16)
     session_valid: bool | None = Field(
         None, description="Whether the volume holds a login that WhatsApp has not ended."
     )
