@@ -81,6 +81,7 @@ Duration = Annotated[
             "pattern": DURATION,
             "minLength": 2,
             "maxLength": 24,
+            "x-duration": True,
             "x-sentence": "a duration is written like 30s, 2m or 1h30m",
         }
     ),

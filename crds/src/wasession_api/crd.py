@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -82,9 +81,7 @@ VALIDATIONS: dict[str, list[dict[str, str]]] = {
         ),
     ],
     "spec.storage": [_unchanged("storageClassName")],
-    "spec.storage.accessMode": [
-        rule("self == oldSelf", "accessMode cannot be changed; delete the session and create another")
-    ],
+    "spec.storage.accessMode": [rule("self == oldSelf", "accessMode cannot be changed; delete the session and create another")],
     "spec.storage.size": [
         *_amount("size", "64Mi"),
         rule(
@@ -144,9 +141,7 @@ VALIDATIONS: dict[str, list[dict[str, str]]] = {
     ],
     ANNOTATIONS: [
         _keys("annotations"),
-        rule(
-            f"self.all(k, !({RESERVED}))", "annotations of wasession.dev/ and app.kubernetes.io/ are the operator's own"
-        ),
+        rule(f"self.all(k, !({RESERVED}))", "annotations of wasession.dev/ and app.kubernetes.io/ are the operator's own"),
     ],
     NODE_SELECTOR: [_keys("nodeSelector")],
 }
@@ -168,7 +163,8 @@ COLUMNS = [
 
 def crd() -> dict[str, Any]:
     """The whole CustomResourceDefinition as plain values."""
-    schema = _structural("", WhatsAppSession.model_json_schema(by_alias=True, mode="validation"))
+    model = WhatsAppSession.model_json_schema(by_alias=True, mode="validation")
+    schema = _structural("", model, model["$defs"])
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -200,61 +196,71 @@ def crd() -> dict[str, Any]:
     }
 
 
-def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A pydantic JSON schema as a structural schema: references put in place, no null, nothing Kubernetes refuses."""
-    definitions = schema.get("$defs", {}) if definitions is None else definitions
-    description = schema.get("description")
-    default = schema.get("default")
-    for option in schema.get("anyOf", []):
-        if option.get("type") != "null":
-            schema = {**schema, **option}
-    if "$ref" in schema:
-        referred = definitions[schema["$ref"].rpartition("/")[2]]
-        schema = {**referred, **{key: value for key, value in schema.items() if key != "$ref"}}
-    result: dict[str, Any] = {"description": description or schema.get("description")}
-    rules = [*VALIDATIONS.get(path, [])]
-    if "x-sentence" in schema:  # the pattern goes into a rule, which can answer in words
-        rules.insert(0, rule(f"self.matches(r'{schema['pattern']}')", schema["x-sentence"]))
-    if schema.get("x-kubernetes-int-or-string"):
-        result |= {"x-kubernetes-int-or-string": True}
-    else:
+# What a structural schema has in common with a JSON schema, beside type, description and what _structural makes itself.
+KEYWORDS = (
+    "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
+    "required", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields",
+)  # fmt: skip
+
+
+def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """A pydantic JSON schema as a structural schema: references put in place, no null, nothing Kubernetes refuses.
+
+    ``path`` is the field's, such as ``spec.storage.size``; an item of a list ends with ``[]``, a value of a map with ``.*``.
+    """
+    schema = _resolved(schema, definitions)
+    result: dict[str, Any] = {"description": schema.get("description", "One of them.")}
+    if "type" in schema:
         result["type"] = schema["type"]
-    if not path.startswith("status"):
-        if default is not None and schema.get("pattern") == DURATION:
-            # pydantic writes a default duration in ISO 8601 whatever the field's own serializer says.
-            result["default"] = format_duration(TypeAdapter(timedelta).validate_python(default))
-        elif default is not None:
-            result["default"] = default
-        elif result.get("type") == "object" and "properties" in schema and not schema.get("required") and path:
-            result["default"] = {}
-    if isinstance(result.get("default"), (bool, int, str)):  # kubectl explain shows no defaults by itself
-        result["description"] += f" Default: {json.dumps(result['default']).strip('"')}."
-    for key in ("enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems",
-                "maxProperties", "required", "x-kubernetes-preserve-unknown-fields"):  # fmt: skip
-        if key in schema and not (key == "pattern" and "x-sentence" in schema):
-            result[key] = schema[key]
+    result |= {key: schema[key] for key in KEYWORDS if key in schema}
     if "const" in schema:
         result["enum"] = [schema["const"]]
+    rules = VALIDATIONS.get(path, [])
+    if "x-sentence" in schema:  # the pattern goes into a rule, which can answer in words
+        rules = [rule(f"self.matches(r'{result.pop('pattern')}')", schema["x-sentence"]), *rules]
     if rules:
         result["x-kubernetes-validations"] = rules
     if "properties" in schema:
         result["properties"] = {
-            name: _structural(f"{path}.{name}".lstrip("."), child, definitions)
-            for name, child in schema["properties"].items()
+            name: _structural(f"{path}.{name}".lstrip("."), child, definitions) for name, child in schema["properties"].items()
         }
-        if result.get("default") == {}:  # validations of the object see its default as it stands here
-            children = result["properties"].items()
-            result["default"] = {name: child["default"] for name, child in children if "default" in child}
-    elif isinstance(schema.get("additionalProperties"), dict):
-        values = _structural(f"{path}.*", schema["additionalProperties"], definitions)
-        result["additionalProperties"] = {**values, "description": values.get("description", "One value.")}
+    if isinstance(schema.get("additionalProperties"), dict):
+        result["additionalProperties"] = _structural(f"{path}.*", schema["additionalProperties"], definitions)
     if "items" in schema:
-        items = _structural(f"{path}[]", schema["items"], definitions)
-        result["items"] = {**items, "description": items.get("description", "One item.")}
+        result["items"] = _structural(f"{path}[]", schema["items"], definitions)
         result["x-kubernetes-list-type"] = "map" if path in LIST_KEYS else "atomic"
     if path in LIST_KEYS:
         result["x-kubernetes-list-map-keys"] = [LIST_KEYS[path]]
-    return {key: value for key, value in result.items() if value is not None}
+    if path.startswith("spec"):
+        _add_default(schema, result)
+    return result
+
+
+def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    """The schema without ``anyOf`` null and ``$ref``; what stands beside them wins."""
+    for option in schema.get("anyOf", []):
+        if option.get("type") != "null":
+            schema = {**option, **schema}
+    if "$ref" in schema:
+        schema = {**definitions[schema["$ref"].rpartition("/")[2]], **schema}
+    return schema
+
+
+def _add_default(schema: dict[str, Any], result: dict[str, Any]) -> None:
+    default = schema.get("default")
+    if default is None:
+        # An object that may be left out is there with the defaults of its fields, so that rules can speak of them.
+        if "properties" in schema and not schema.get("required"):
+            children = result["properties"].items()
+            result["default"] = {name: child["default"] for name, child in children if "default" in child}
+        return
+    if schema.get("x-duration"):
+        # pydantic writes a default duration in ISO 8601 whatever the field's own serializer says.
+        default = format_duration(TypeAdapter(timedelta).validate_python(default))
+    result["default"] = default
+    if isinstance(default, bool | int | str):  # kubectl explain shows no defaults by itself
+        words = str(default).lower() if isinstance(default, bool) else default
+        result["description"] += f" Default: {words}."
 
 
 class _Dumper(yaml.SafeDumper):

@@ -289,9 +289,7 @@ class Resources(Model):
     requests: dict[str, ResourceQuantity] = Field(
         {"cpu": "100m", "memory": "512Mi"}, description="Requested amounts, by resource name.", max_length=8
     )
-    limits: dict[str, ResourceQuantity] = Field(
-        {"memory": "1Gi"}, description="Upper limits, by resource name.", max_length=8
-    )
+    limits: dict[str, ResourceQuantity] = Field({"memory": "1Gi"}, description="Upper limits, by resource name.", max_length=8)
 
 
 class SecretReference(Model):
@@ -311,9 +309,7 @@ class Browser(Model):
         ]
         | None
     ) = Field(None, description="Image of the session pod; the operator's default when left out.")
-    resources: Resources = Field(
-        default_factory=Resources, description="Requests and limits of the session's container."
-    )
+    resources: Resources = Field(default_factory=Resources, description="Requests and limits of the session's container.")
     shm_size: Quantity = Field("256Mi", description="Size of /dev/shm; it counts against the memory limit.")
     user_agent: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
         None, description="User agent sent to WhatsApp Web; made from the installed Chromium's version when left out."
@@ -353,9 +349,7 @@ class WhatsApp(Model):
     url: Annotated[
         str,
         StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=253),
-        sentence(
-            "url is an origin: http or https, host and where needed port, such as https://web.whatsapp.com, no path"
-        ),
+        sentence("url is an origin: http or https, host and where needed port, such as https://web.whatsapp.com, no path"),
     ] = Field("https://web.whatsapp.com", description="Origin of WhatsApp Web: scheme, host and port, no path.")
     device_name: Annotated[str, StringConstraints(min_length=1, max_length=50)] | None = Field(
         None, description="Name of this device in the phone's list of linked devices."
@@ -398,18 +392,14 @@ class PodSpec(Model):
     """Where and how the pod runs. The fields are those of a core/v1 PodSpec."""
 
     node_selector: dict[str, LabelValue] = Field({}, description="Labels that the pod's node must have.", max_length=32)
-    tolerations: list[CoreObject] = Field(
-        [], description="Tolerations of the pod, as in a core/v1 PodSpec.", max_length=32
-    )
+    tolerations: list[CoreObject] = Field([], description="Tolerations of the pod, as in a core/v1 PodSpec.", max_length=32)
     affinity: CoreObject | None = Field(None, description="Affinity of the pod, as in a core/v1 PodSpec.")
     topology_spread_constraints: list[CoreObject] = Field(
         [], description="Topology spread constraints of the pod, as in a core/v1 PodSpec.", max_length=16
     )
     priority_class_name: Name | None = Field(None, description="PriorityClass of the pod.")
     runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pod.")
-    service_account_name: Name | None = Field(
-        None, description="ServiceAccount of the pod; its token is never mounted."
-    )
+    service_account_name: Name | None = Field(None, description="ServiceAccount of the pod; its token is never mounted.")
     image_pull_secrets: list[SecretReference] = Field([], description="Secrets to pull the image with.", max_length=16)
     security_context: CoreObject | None = Field(
         None,
@@ -442,9 +432,7 @@ class Spec(Model):
         None, description="Whose session it is: the subject of the user's token."
     )
     suspend: bool = Field(False, description="true stops the pod gracefully and keeps the volume.")
-    logout_on_delete: bool = Field(
-        False, description="true logs the device out of WhatsApp when the session is deleted."
-    )
+    logout_on_delete: bool = Field(False, description="true logs the device out of WhatsApp when the session is deleted.")
     pairing: Pairing = Field(default_factory=Pairing, description="How a phone is linked when there is no login yet.")
     storage: Storage = Field(default_factory=Storage, description="The volume that holds the login.")
     browser: Browser = Field(default_factory=Browser, description="The Chromium of the session.")
@@ -481,18 +469,14 @@ class LastDisconnect(Observed):
 
     at: Time = Field(description="When.")
     kind: DisconnectKind = Field(description="Logout is for good; the others are tried again.")
-    reason: Annotated[str, clip(256)] = Field(
-        description="WhatsApp's or the browser's own word for it.", max_length=256
-    )
+    reason: Annotated[str, clip(256)] = Field(description="WhatsApp's or the browser's own word for it.", max_length=256)
 
 
 class Account(Observed):
     """The WhatsApp account that is linked."""
 
     id: str = Field(description="WhatsApp id, such as 15551234567@c.us.", max_length=128)
-    push_name: Annotated[str, clip(256)] | None = Field(
-        None, description="Name that the account shows.", max_length=256
-    )
+    push_name: Annotated[str, clip(256)] | None = Field(None, description="Name that the account shows.", max_length=256)
     platform: Annotated[str, clip(64)] | None = Field(
         None, description="Platform of the phone, such as android.", max_length=64
     )
@@ -531,9 +515,7 @@ class Status(Observed):
         None, description="The session in one of four words: active, disconnected, authenticating, ready."
     )
     conditions: list[Condition] = Field([], description="Details, one per type.", max_length=16)
-    session_valid: bool | None = Field(
-        None, description="Whether the volume holds a login that WhatsApp has not ended."
-    )
+    session_valid: bool | None = Field(None, description="Whether the volume holds a login that WhatsApp has not ended.")
     is_authenticated: bool | None = Field(None, description="Whether WhatsApp Web says that it is logged in.")
     auth_state: AuthState | None = Field(None, description="The connection's state in WhatsApp Web's own words.")
     last_connected: Time | None = Field(None, description="When the session became Ready the last time.")
@@ -541,9 +523,7 @@ class Status(Observed):
     restored: bool | None = Field(
         None, description="Whether the session is Ready from a stored login, without a new QR or code."
     )
-    restorations: int = Field(
-        0, ge=0, description="How often the session came back from its stored login after a restart."
-    )
+    restorations: int = Field(0, ge=0, description="How often the session came back from its stored login after a restart.")
     account: Account | None = Field(None, description="The WhatsApp account that is linked.")
     whatsapp_web_version: Annotated[str, clip(64)] | None = Field(
         None, description="Version of WhatsApp Web that the session runs.", max_length=64
@@ -554,9 +534,7 @@ class Status(Observed):
     pvc_name: str | None = Field(None, description="Name of the session's PersistentVolumeClaim.")
     pairing: PairingStatus | None = Field(None, description="Whether a phone can be linked now.")
     last_shutdown: LastShutdown | None = Field(None, description="How the session pod ended last.")
-    restarts: Restarts = Field(
-        default_factory=Restarts, description="How often the pod or its container was started again."
-    )
+    restarts: Restarts = Field(default_factory=Restarts, description="How often the pod or its container was started again.")
 
 
 class WhatsAppSession(Model):
