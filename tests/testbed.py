@@ -19,7 +19,6 @@ from urllib import request
 
 from cluster import images
 
-
 ROOT = Path(__file__).resolve().parent.parent
 CHART = ROOT / "charts" / "wasession-operator"
 STANDIN = ROOT / "tests" / "standin" / "manifest.yaml"
@@ -29,7 +28,8 @@ SYSTEM = "wasession-system"
 class Cluster(Protocol):
     """What a cluster must offer; pytest-kind's ``KindCluster`` and the embedded cluster both do."""
 
-    kubeconfig_path: Path
+    @property
+    def kubeconfig_path(self) -> Path: ...
 
     def kubectl(self, *args: str) -> str: ...
 
@@ -129,7 +129,7 @@ class Session:
         secret = json.loads(self.kubectl("get", "secret", names["podName"], "-o", "json"))
         token = base64.b64decode(secret["data"]["token"]).decode()
         with self.cluster.port_forward(f"pod/{names['podName']}", 8080, "-n", self.namespace) as port:
-            call = request.Request(  # noqa: S310 - always this machine's own port
+            call = request.Request(
                 f"http://127.0.0.1:{port}{path}",
                 method=method,
                 data=None if body is None else json.dumps(body).encode(),

@@ -108,7 +108,7 @@ class Cluster:
     def _is_ready(self, node: Node) -> bool:
         status = json.loads(self.kubectl("get", "node", node.name, "-o", "json"))["status"]
         condition = next(condition for condition in status["conditions"] if condition["type"] == "Ready")
-        return condition["status"] == "True"
+        return bool(condition["status"] == "True")
 
 
 def default_directory() -> Path:

@@ -32,7 +32,9 @@ def ensure(*groups: str) -> None:
         if not (os.path.exists(evidence) if evidence.startswith("/") else shutil.which(evidence))  # noqa: PTH110
     ]
     if "cluster" in groups and os.geteuid() != 0:
-        raise SystemExit("the embedded cluster makes namespaces and mounts: run this as root, or use --cluster=kind or existing")
+        raise SystemExit(
+            "the embedded cluster makes namespaces and mounts: run this as root, or use --cluster=kind or existing"
+        )
     if not missing:
         return
     if shutil.which("apt-get") is None:

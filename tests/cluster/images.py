@@ -39,7 +39,14 @@ def build(target: str) -> str:
     if engine() == "docker":
         command = ["docker", "build", *arguments]
     else:
-        command = ["buildah", "build", "--layers", "--isolation=chroot", "--network=host", f"--build-arg=BASE={_base()}"]
+        command = [
+            "buildah",
+            "build",
+            "--layers",
+            "--isolation=chroot",
+            "--network=host",
+            f"--build-arg=BASE={_base()}",
+        ]
         command += [*_trust(), *arguments]
     _run([*command, str(ROOT)])
     return name(target)
@@ -107,7 +114,11 @@ def _trust() -> list[str]:
     if not CA_BUNDLE.exists():
         return []
     inside = "/run/build-ca.crt"
-    return [f"--volume={CA_BUNDLE}:{inside}:ro", f"--build-arg=PIP_CERT={inside}", f"--build-arg=NODE_EXTRA_CA_CERTS={inside}"]
+    return [
+        f"--volume={CA_BUNDLE}:{inside}:ro",
+        f"--build-arg=PIP_CERT={inside}",
+        f"--build-arg=NODE_EXTRA_CA_CERTS={inside}",
+    ]
 
 
 def _run(command: list[str]) -> None:

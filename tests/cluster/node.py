@@ -181,7 +181,7 @@ class Node:
             "nodeLeaseDurationSeconds": 10,
             # The nodes share one disk and one memory: a full one is not the node's fault.
             "imageGCHighThresholdPercent": 100,
-            "evictionHard": {signal: "0%" for signal in ("nodefs.available", "imagefs.available", "memory.available")},
+            "evictionHard": dict.fromkeys(("nodefs.available", "imagefs.available", "memory.available"), "0%"),
             "enforceNodeAllocatable": [],
             "volumeStatsAggPeriod": "0s",
             "podLogsDir": "/var/log/pods",

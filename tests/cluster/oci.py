@@ -23,7 +23,11 @@ def pause_archive(target: Path, program: Path) -> Path:
     def blob(content: bytes, media_type: str) -> dict[str, object]:
         digest = hashlib.sha256(content).hexdigest()
         blobs[f"blobs/sha256/{digest}"] = content
-        return {"mediaType": f"application/vnd.oci.image.{media_type}", "digest": f"sha256:{digest}", "size": len(content)}
+        return {
+            "mediaType": f"application/vnd.oci.image.{media_type}",
+            "digest": f"sha256:{digest}",
+            "size": len(content),
+        }
 
     layers = [blob(layer.getvalue(), "layer.v1.tar")]
     config = blob(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 
 from cluster import Cluster, binaries, host, images
-from demo import story
 from testbed import Testbed
+
+from demo import story
 
 USAGE = """
 The cluster stays up. Use it:
@@ -26,7 +27,7 @@ def up() -> None:
     with story.step("host packages"):
         host.ensure("cluster", "images")
     with story.step("Kubernetes, CoreDNS and Helm from their Go modules (built once per machine)"):
-        binaries.ensure()
+        binaries.directory()
     with story.step("images from the Dockerfile"):
         for target in images.TARGETS:
             images.build(target)
@@ -48,7 +49,7 @@ def up() -> None:
     node = next(node for node in cluster.nodes if node.name == session.status["nodeName"])
     story.lose_power(bed, session, node)
     story.send(bed, session, "Still here, and nobody scanned anything")
-    print(USAGE.format(kubeconfig=cluster.kubeconfig, binaries=binaries.directory()))
+    print(USAGE.format(kubeconfig=cluster.kubeconfig_path, binaries=binaries.directory()))
 
 
 def main() -> None:

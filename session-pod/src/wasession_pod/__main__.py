@@ -1,0 +1,64 @@
+"""``python -m wasession_pod``: holds one session until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from pathlib import Path
+from typing import NoReturn
+
+from aiohttp import web
+from pydantic import ValidationError
+
+from wasession_pod import logs
+from wasession_pod.app import application
+from wasession_pod.browser import sandbox_possible
+from wasession_pod.session import Session
+from wasession_pod.settings import Settings
+
+TERMINATION_LOG = Path("/dev/termination-log")
+log = logging.getLogger("wasession_pod")
+
+
+async def serve(settings: Settings) -> None:
+    """HTTP first, so that the pod says how it is from its first second; then the session."""
+    session = Session(settings)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, session.stop)
+    runner = web.AppRunner(application(session, settings), shutdown_timeout=0.5, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        if not sandbox_possible():
+            log.warning("no user namespaces here: Chromium runs without its sandbox")
+        await session.run()
+    finally:
+        await runner.cleanup()
+
+
+def main() -> None:
+    logs.configure()
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        end_with(f"bad settings: {wrong}")
+    try:
+        asyncio.run(serve(settings))
+    except Exception as error:
+        log.exception("ended by an error")
+        end_with(f"{type(error).__name__}: {error}")
+
+
+def end_with(reason: str) -> NoReturn:
+    """Ends the process with a reason that Kubernetes shows in the container's status."""
+    with contextlib.suppress(OSError):
+        if TERMINATION_LOG.exists():
+            TERMINATION_LOG.write_text(reason[:4096])
+    raise SystemExit(reason)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What the process is told by its environment (prefix ``WASESSION_``). Durations are in seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from wasession_api.v1alpha1 import PairingMethod, Takeover
+
+DEVELOPMENT_WA_JS = Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
+
+
+class Settings(BaseSettings):
+    """Read once at start; a wrong value ends the process with a sentence."""
+
+    model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
+
+    client_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    session_uid: str | None = None
+    token: SecretStr | None = None
+    token_file: Path | None = None
+    data_dir: Path = Path("/var/lib/wasession")
+    host: str = "0.0.0.0"  # noqa: S104 - a pod's server is reached from other pods
+    port: int = 8080
+    whatsapp_url: Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")] = (
+        "https://web.whatsapp.com"
+    )
+    device_name: str | None = None
+    takeover: Takeover = Takeover.NEVER
+    pairing_method: PairingMethod = PairingMethod.QR_CODE
+    phone_number: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{6,14}$")] | None = None
+    max_rounds: int = Field(5, ge=1)
+    restoring: bool = False
+    initialization_timeout: float = Field(120, gt=0)
+    shutdown_timeout: float = Field(30, gt=0)
+    logout_timeout: float = Field(30, gt=0)
+    reconnect_initial_delay: float = Field(2, gt=0)
+    reconnect_max_delay: float = Field(300, gt=0)
+    user_agent: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+    extra_args: list[str] = []
+    proxy_server: str | None = None
+    proxy_username: str | None = None
+    proxy_password: SecretStr | None = None
+    chromium: Path = Path("/usr/bin/chromium")
+    wa_js: Path = DEVELOPMENT_WA_JS
+    minimum_free_bytes: int = Field(100 * 2**20, ge=0)
+
+    @model_validator(mode="after")
+    def _token_given(self) -> Self:
+        if (self.token is None) == (self.token_file is None):
+            raise ValueError("exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed")
+        if self.pairing_method is PairingMethod.PAIRING_CODE and self.phone_number is None:
+            raise ValueError("WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode")
+        return self
+
+    @property
+    def bearer(self) -> str:
+        """The token that callers must show; read anew each time, so that a changed Secret counts."""
+        if self.token is not None:
+            return self.token.get_secret_value()
+        assert self.token_file is not None
+        return self.token_file.read_text().strip()
+
+    @property
+    def profile(self) -> Path:
+        """Chromium's profile, which is the login."""
+        return self.data_dir / f"session-{self.client_id}"

@@ -1,0 +1,18 @@
+"""One cluster with wasession and the stand-in installed, for all end-to-end tests."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from cluster import binaries
+from testbed import Cluster, Testbed
+
+
+@pytest.fixture(scope="session")
+def bed(kind_cluster: Cluster) -> Testbed:
+    bed = Testbed(kind_cluster, helm=shutil.which("helm") or str(binaries.path("helm")))
+    bed.load_images()
+    bed.install_operator()
+    bed.install_standin()
+    return bed

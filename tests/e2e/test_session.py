@@ -1,0 +1,155 @@
+"""The life of a session on a real cluster: paired once, then restored without a QR after every kind of restart."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster import Cluster
+from standin import Phone
+from testbed import Session, Testbed
+
+EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
+NAMESPACE = "e2e-session"
+FRIEND = "15550001111"
+
+
+def create(bed: Testbed, directory: Path, name: str) -> Session:
+    """The demo's session under another name, in this module's namespace."""
+    manifest = yaml.safe_load(EXAMPLE.read_text())
+    manifest["metadata"] = {"name": name}
+    path = directory / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    session = bed.session(name, NAMESPACE)
+    session.apply(path)
+    return session
+
+
+def scan(bed: Testbed, session: Session, phone: str) -> None:
+    session.wait_phase("Authenticating")
+    with bed.phone() as url:
+        asyncio.run(Phone(url).scan(session.pairing_code(), phone))
+    session.wait_ready()
+
+
+def arrives(bed: Testbed, session: Session, text: str) -> bool:
+    """Sends a text and says whether the stand-in delivered it."""
+    session.send(FRIEND, text)
+    with bed.phone() as url:
+        return any(message.text == text for message in asyncio.run(Phone(url).messages()))
+
+
+def await_restoration(session: Session, restorations: int) -> list[str]:
+    """Waits until the session was restored once more; returns the phases seen on the way."""
+    with session.recorded_phases() as phases:
+        session.wait(f"jsonpath={{.status.restorations}}={restorations + 1}")
+        session.wait_ready()
+    return phases
+
+
+@pytest.fixture(scope="module")
+def paired(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    """A session that a phone has scanned and that has sent its first message."""
+    bed.cluster.kubectl("create", "namespace", NAMESPACE)
+    session = create(bed, tmp_path_factory.mktemp("session"), "paired")
+    scan(bed, session, "15551234567")
+    assert arrives(bed, session, "before any restart")
+    yield session
+    bed.cluster.kubectl("delete", "namespace", NAMESPACE)
+
+
+def test_ready_session_tells_who_and_how_it_is(paired: Session) -> None:
+    status = paired.status
+    assert status["phase"] == "Ready"
+    assert status["accountStatus"] == "ready"
+    assert status["sessionValid"] is True
+    assert status["isAuthenticated"] is True
+    assert status["authState"] == "CONNECTED"
+    assert status["account"]["id"] == "15551234567@c.us"
+    assert status["observedGeneration"] == paired.resource["metadata"]["generation"]
+    assert status["lastConnected"].endswith("Z")
+    assert "pairing" not in status or not status["pairing"]["available"]
+    for kind in ("Ready", "PodReady", "StorageReady", "Authenticated"):
+        assert paired.condition(kind)["status"] == "True", kind
+
+
+def test_kubectl_get_shows_it(paired: Session) -> None:
+    header, row = paired.kubectl("get", "wasessions").splitlines()
+    assert header.split()[:4] == ["NAME", "PHASE", "VALID", "LAST"]
+    assert row.split()[:3] == ["paired", "Ready", "true"]
+
+
+def test_deleted_pod_comes_back_without_a_qr(bed: Testbed, paired: Session) -> None:
+    before, restorations = paired.pod()["metadata"]["uid"], paired.status["restorations"]
+    paired.kubectl("delete", "pod", paired.status["podName"])
+    phases = await_restoration(paired, restorations)
+    assert paired.pod()["metadata"]["uid"] != before
+    assert "Authenticating" not in phases
+    assert paired.status["restored"] is True
+    assert paired.condition("Restored")["status"] == "True"
+    assert arrives(bed, paired, "after the pod was deleted")
+
+
+def test_killed_pod_comes_back_without_a_qr(bed: Testbed, paired: Session) -> None:
+    restorations = paired.status["restorations"]
+    paired.kubectl("delete", "pod", paired.status["podName"], "--grace-period=0", "--force")
+    phases = await_restoration(paired, restorations)
+    assert "Authenticating" not in phases
+    assert arrives(bed, paired, "after the pod was killed")
+
+
+def test_node_without_power_comes_back_without_a_qr(bed: Testbed, paired: Session, embedded_cluster: Cluster) -> None:
+    restorations, pod = paired.status["restorations"], paired.pod()["metadata"]["uid"]
+    node = next(node for node in embedded_cluster.nodes if node.name == paired.status["nodeName"])
+    node.power_off()
+    paired.kubectl("wait", "--for=condition=Ready=Unknown", f"node/{node.name}", "--timeout=60s")
+    paired.wait("condition=Ready=false", timeout=60)
+    node.power_on()
+    phases = await_restoration(paired, restorations)
+    assert "Authenticating" not in phases
+    assert paired.pod()["metadata"]["uid"] == pod, "a node that comes back keeps its pods"
+    assert arrives(bed, paired, "after the node lost power")
+
+
+def test_whole_cluster_comes_back_without_a_qr(bed: Testbed, paired: Session, embedded_cluster: Cluster) -> None:
+    restorations = paired.status["restorations"]
+    embedded_cluster.stop(keep_disk=True)
+    embedded_cluster.start()
+    phases = await_restoration(paired, restorations)
+    assert "Authenticating" not in phases
+    assert arrives(bed, paired, "after the whole cluster was restarted")
+
+
+def test_operator_restart_changes_nothing(bed: Testbed, paired: Session) -> None:
+    before = paired.resource
+    bed.cluster.kubectl("-n", "wasession-system", "rollout", "restart", "deployment")
+    bed.cluster.kubectl("-n", "wasession-system", "rollout", "status", "deployment", "--timeout=60s")
+    assert paired.pod()["metadata"]["uid"] == before["status"].get("podUID", paired.pod()["metadata"]["uid"])
+    paired.wait_ready()
+    assert paired.status["restorations"] == before["status"]["restorations"]
+
+
+def test_phone_logout_is_told_apart_and_not_restored(bed: Testbed, paired: Session, tmp_path: Path) -> None:
+    other = create(bed, tmp_path, "unlinked")
+    scan(bed, other, "15557654321")
+    with bed.phone() as url:
+        asyncio.run(Phone(url).logout("15557654321"))
+    other.wait("jsonpath={.status.lastDisconnect.kind}=Logout")
+    other.wait("jsonpath={.status.sessionValid}=false")
+    assert paired.status["phase"] == "Ready", "one session's logout is nobody else's"
+
+
+def test_delete_keeps_the_volume_and_a_new_session_adopts_it(bed: Testbed, paired: Session, tmp_path: Path) -> None:
+    volume = paired.status["pvcName"]
+    paired.kubectl("delete", "wasession", paired.name, "--timeout=60s")
+    with pytest.raises(subprocess.CalledProcessError):
+        paired.pod_named(volume)
+    assert paired.kubectl("get", "pvc", volume, "-o", "jsonpath={.status.phase}") == "Bound"
+    again = create(bed, tmp_path, paired.name)
+    again.wait_ready()
+    assert again.status["restored"] is True
+    assert arrives(bed, again, "from the volume that was kept")

@@ -1,0 +1,149 @@
+"""The session pod's program as a process of its own, with a real Chromium, against the stand-in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from aiohttp.test_utils import unused_port
+from cluster import host
+from standin import Phone, running
+from standin.server import Running
+from wasession_api.report import Report
+
+TOKEN = "token-of-the-tests"
+
+
+class Pod:
+    """One run of ``python -m wasession_pod`` on a data directory."""
+
+    def __init__(self, url: str, directory: Path, **settings: str) -> None:
+        self.directory = directory
+        self.base = f"http://127.0.0.1:{(port := unused_port())}"
+        names = {"client_id": "sales", "token": TOKEN, "data_dir": str(directory), "whatsapp_url": url, "port": str(port)}
+        names |= {"host": "127.0.0.1", "reconnect_initial_delay": "0.2", **settings}
+        self._environment = os.environ | {f"WASESSION_{name.upper()}": value for name, value in names.items()}
+        self.process: asyncio.subprocess.Process | None = None
+        self._http: aiohttp.ClientSession | None = None
+
+    async def start(self) -> None:
+        arguments = [sys.executable, "-m", "wasession_pod"]
+        log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
+        self.process = await asyncio.create_subprocess_exec(
+            *arguments, env=self._environment, stdout=log, stderr=log, start_new_session=True
+        )
+        self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
+
+    async def terminate(self) -> int:
+        """SIGTERM, as kubelet sends it; returns the exit code."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(signal.SIGTERM)
+        await self._close()
+        return await self.process.wait()
+
+    async def kill(self) -> None:
+        """SIGKILL to everything at once, as when the container's PID 1 is killed."""
+        assert self.process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.process.pid)
+            family = [root, *root.children(recursive=True)]
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(family, timeout=10)
+        await self.process.wait()
+        await self._close()
+
+    def chromium(self) -> psutil.Process:
+        """The browser's main process."""
+        assert self.process is not None
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        profile = f"--user-data-dir={self.directory}/session-sales"
+        return next(p for p in family if profile in p.cmdline() and not any(a.startswith("--type=") for a in p.cmdline()))
+
+    async def _close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def call(self, method: str, path: str, status: int = 200, **options: Any) -> Any:
+        """The answer's JSON; asserts its status."""
+        assert self._http is not None
+        async with self._http.request(method, self.base + path, **options) as answer:
+            said = await answer.json(content_type=None)
+            assert answer.status == status, said
+            return said
+
+    async def until(self, condition: Callable[[Report], bool], timeout: float = 40) -> Report:
+        """The first report, of the event stream, that meets the condition."""
+        seen = []
+        try:
+            async with asyncio.timeout(timeout):
+                async for report in self.reports():
+                    seen.append(f"{report.phase}/{report.reason}")
+                    if condition(report):
+                        return report
+        except TimeoutError:
+            pytest.fail(f"not within {timeout} s; seen: {seen}")
+        raise AssertionError(f"the stream ended; seen: {seen}")
+
+    async def reports(self) -> AsyncIterator[Report]:
+        assert self._http is not None
+        while True:
+            try:
+                async with self._http.get(self.base + "/v1/events", timeout=aiohttp.ClientTimeout(None)) as stream:
+                    async for line in stream.content:
+                        if line.startswith(b"data: "):
+                            yield Report.model_validate_json(line[6:])
+                return
+            except aiohttp.ClientConnectorError:
+                await asyncio.sleep(0.05)
+
+    async def ready(self) -> Report:
+        return await self.until(lambda report: report.phase == "Ready")
+
+    async def qr(self) -> str:
+        await self.until(lambda report: report.pairing is not None and report.pairing.available)
+        code: str = (await self.call("GET", "/v1/pairing"))["code"]
+        return code
+
+
+@pytest.fixture(scope="session", autouse=True)
+def chromium() -> None:
+    host.ensure("browser")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[Running]:
+    async with running() as world:
+        yield world
+
+
+@pytest.fixture
+def phone(world: Running) -> Phone:
+    return Phone(world.url)
+
+
+@pytest.fixture
+async def start(world: Running, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+    """Starts session pods; what still runs at the test's end is terminated."""
+    pods: list[Pod] = []
+
+    async def begin(directory: str = "data", url: str | None = None, **settings: str) -> Pod:
+        pod = Pod(url or world.url, tmp_path / directory, **settings)
+        pod.directory.mkdir(exist_ok=True)
+        await pod.start()
+        pods.append(pod)
+        return pod
+
+    yield begin
+    await asyncio.gather(*(pod.kill() for pod in pods))
