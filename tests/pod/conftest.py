@@ -89,7 +89,7 @@ class Pod:
         try:
             async with asyncio.timeout(timeout):
                 async for report in self.reports():
-                    seen.append(f"{report.phase}/{report.reason}")
+                    seen.append(f"{report.phase}/{report.reason}/{report.auth_state}")
                     if condition(report):
                         return report
         except TimeoutError:

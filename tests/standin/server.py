@@ -19,6 +19,8 @@ from standin.socket import Switchboard
 from standin.world import Behaviour, Fault, Message, World
 
 WWW = Path(__file__).with_name("www")
+# The bundles that the page loads, and the files that they are made of. A bundle arrives whole, as on the real page.
+LOADER = ("loader",)
 EARLY = ("models", "ids", "utilities", "credentials", "connection")
 LATE = ("collections", "messages", "backend")
 LATE_AFTER_MS = 400  # wa-js waits until the number of modules has settled, so a late bundle matters
@@ -78,14 +80,15 @@ def page(request: web.Request) -> web.Response:
         "legacyCmd": behaviour.legacy_cmd,
     }
     nonce = secrets.token_urlsafe(6)
-    early = "".join(f'<script src="/static/{name}.js" async nonce="{nonce}"></script>\n' for name in ("loader", *EARLY))
     html = f"""<!DOCTYPE html><html id="whatsapp-web" lang="en" dir="ltr"><head><meta charset="utf-8">
 <title>WhatsApp</title>
 <script nonce="{nonce}">__d_stub=[];__d=function(e,t,n,r){{__d_stub.push([e,t,n,r])}};
 __rl_stub=[];requireLazy=function(){{__rl_stub.push(arguments)}};
 self.__standin={json.dumps(settings)};</script>
-{early}<script nonce="{nonce}">setTimeout(function(){{for(const name of {json.dumps(LATE)}){{
-const s=document.createElement('script');s.src='/static/'+name+'.js';s.nonce="{nonce}";document.head.appendChild(s)}}}},{LATE_AFTER_MS});</script>
+<script src="/static/loader.js" async nonce="{nonce}"></script>
+<script src="/static/early.js" async nonce="{nonce}"></script>
+<script nonce="{nonce}">setTimeout(function(){{const s=document.createElement('script');s.src='/static/late.js';
+s.nonce="{nonce}";document.head.appendChild(s)}},{LATE_AFTER_MS});</script>
 </head><body><div id="app"></div></body></html>"""
     policy = (
         f"default-src 'self'; script-src 'self' 'nonce-{nonce}' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -93,6 +96,16 @@ const s=document.createElement('script');s.src='/static/'+name+'.js';s.nonce="{n
     )
     headers = {"Content-Security-Policy": policy, "Cache-Control": "no-store"}
     return web.Response(text=html, content_type="text/html", headers=headers)
+
+
+def bundle(files: tuple[str, ...]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """A handler that serves these files as one script."""
+    script = "".join((WWW / f"{name}.js").read_text() for name in files)
+
+    async def serve(_: web.Request) -> web.Response:
+        return web.Response(text=script, content_type="text/javascript")
+
+    return serve
 
 
 async def scan(request: web.Request) -> web.Response:
@@ -205,7 +218,8 @@ def application(world: World) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/favicon.ico", favicon)
     app.router.add_get("/ws/chat", app[SWITCHBOARD].handle)
-    app.router.add_static("/static", WWW)
+    for name, files in (("loader", LOADER), ("early", EARLY), ("late", LATE)):
+        app.router.add_get(f"/static/{name}.js", bundle(files))
     app.router.add_post("/phone/scan", scan)
     app.router.add_post("/phone/code", code)
     app.router.add_post("/phone/passkey", passkey)

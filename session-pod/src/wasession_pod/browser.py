@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +39,7 @@ FLAGS = (
     "--disable-software-rasterizer",
     "--disable-features=" + ",".join((*PLAYWRIGHT_DISABLED_FEATURES, *DISABLED_FEATURES)),
 )
+FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
 VIEWPORT_WIDTH, VIEWPORT_HEIGHT = 800, 600
 
 
@@ -100,17 +102,22 @@ class Browser:
                 timeout=self._settings.initialization_timeout * 1000,
             )
 
-    async def recycle(self) -> None:
-        """Opens WhatsApp Web in a new page and closes the old one first.
+    async def recycle(self) -> bool:
+        """Changes to a new page in a way that makes Chromium write the login; says whether it has.
 
-        Closing a page makes Chromium write its localStorage at once; otherwise a fresh login's keys stay in memory for up
-        to a minute, and a killed browser loses them.
+        WhatsApp Web keeps its keys in localStorage, which Chromium holds in memory for up to a minute and writes at once
+        when an origin's last page is closed. A mark that is stored along with them and then found on the disk is the proof;
+        the new page opens WhatsApp Web only after that, because a page of the origin would keep the memory alive.
         """
+        mark = secrets.token_hex(16)
         with one_line_errors():
+            await self._open_page.evaluate("mark => localStorage.setItem('wasession', mark)", mark)
             old, new = self._open_page, await self._browser.new_page()
             self._watch(new)
             await old.close()
+        written = await self._on_disk(mark.encode())
         await self.goto()
+        return written
 
     async def snapshot(self) -> Snapshot | None:
         """What the page says now; None when it can't say, as during a navigation."""
@@ -149,6 +156,17 @@ class Browser:
         if self._playwright is not None:
             await self._playwright.stop()
             self._playwright = None
+
+    async def _on_disk(self, mark: bytes) -> bool:
+        """Waits until the mark is in the files that hold localStorage; False after ``FLUSH_TIMEOUT``."""
+        directory = self._settings.profile / "Default" / "Local Storage" / "leveldb"
+        try:
+            async with asyncio.timeout(FLUSH_TIMEOUT):
+                while not await asyncio.to_thread(_contains, directory, mark):
+                    await asyncio.sleep(0.02)  # nothing tells when Chromium writes
+        except TimeoutError:
+            return False
+        return True
 
     @property
     def _browser(self) -> BrowserContext:
@@ -218,6 +236,15 @@ def honest_user_agent(chromium: Path) -> str:
     match = re.search(r"(\d+)\.\d+\.\d+", done.stdout)
     major = match.group(1) if match else "0"
     return f"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{major}.0.0.0 Safari/537.36"
+
+
+def _contains(directory: Path, mark: bytes) -> bool:
+    """Whether one of LevelDB's files holds the mark; a fresh write is in the log, which is not compressed."""
+    for path in directory.glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):  # replaced by a compaction meanwhile
+            if mark in path.read_bytes():
+                return True
+    return False
 
 
 def sandbox_possible() -> bool:

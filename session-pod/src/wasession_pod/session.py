@@ -200,7 +200,7 @@ class Session:
         try:
             match action:
                 case Action.RECYCLE:
-                    await self._open_page(self._browser.recycle)
+                    await self._open_page(self._recycle)
                 case Action.KEEP_LOGIN:
                     assert self._state.account is not None
                     self._volume.keep_login(self._state.account.id)
@@ -221,6 +221,11 @@ class Session:
                     await self._browser.call("takeover")
         except BrowserError as error:
             log.warning("page did not do as asked", extra={"action": action.name, "error": str(error)})
+
+    async def _recycle(self) -> None:
+        if not await self._browser.recycle():
+            log.warning("Chromium has not written the login; the page is changed again")
+            self._change(states.not_durable(self._state))
 
     async def _fetch_code(self) -> None:
         if self._settings.pairing_method is PairingMethod.PAIRING_CODE:

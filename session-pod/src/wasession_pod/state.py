@@ -180,6 +180,11 @@ def code_offered(state: State, expires_at: datetime) -> State:
     )
 
 
+def not_durable(state: State) -> State:
+    """The login has not been written: the page has to be changed again before the session is Ready."""
+    return replace(state, durable=False)
+
+
 def first_round(state: State) -> State:
     """Somebody asked for a new code: the rounds are counted anew."""
     return replace(state, phase=Phase.STARTING, reason="CodeRenewed", message="", round=0, renewing=True)
