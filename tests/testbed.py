@@ -100,8 +100,7 @@ class Session:
 
     @property
     def status(self) -> dict[str, Any]:
-        found: dict[str, Any] = self.resource.get("status", {})
-        return found
+        return dict(self.resource.get("status", {}))
 
     def pod(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(self.kubectl("get", "pod", self.status["podName"], "-o", "json"))
@@ -109,7 +108,7 @@ class Session:
 
     def condition(self, kind: str) -> dict[str, Any]:
         """One of the status's conditions; ``KeyError`` when it isn't there."""
-        return {condition["type"]: condition for condition in self.status.get("conditions", [])}[kind]
+        return dict({condition["type"]: condition for condition in self.status.get("conditions", [])}[kind])
 
     def wait(self, condition: str, timeout: float = 120) -> None:
         """``kubectl wait --for=...``; raises ``CalledProcessError`` after ``timeout`` seconds."""

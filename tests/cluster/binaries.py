@@ -54,9 +54,7 @@ def _build(package: str, target: Path) -> None:
     )
     command = ["go", "build", "-trimpath", "-ldflags", f"-s -w{stamp}", "-o", str(partial), package]
     try:
-        done = subprocess.run(
-            command, cwd=MODULE, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=MODULE, env=os.environ | ENVIRONMENT, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         raise SystemExit("Go is needed to build the embedded cluster (go.mod names the version)") from None
     if done.returncode != 0:

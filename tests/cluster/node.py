@@ -123,9 +123,7 @@ class Node:
         (self.disk / "cni" / "10-bridge.conflist").write_text(json.dumps(self._network()))
         (self.disk / "kubelet.json").write_text(json.dumps(self._kubelet()))
         (self.disk / "kube-proxy.json").write_text(json.dumps(self._kube_proxy()))
-        (self.disk / "containerd.toml").write_text(
-            CONTAINERD.format(disk=self.disk, socket=self._socket, pause=oci.PAUSE)
-        )
+        (self.disk / "containerd.toml").write_text(CONTAINERD.format(disk=self.disk, socket=self._socket, pause=oci.PAUSE))
         others = [index for index in range(1, self._count + 1) if index != self._index]
         (self.disk / "init.sh").write_text(
             INIT.format(

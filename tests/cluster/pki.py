@@ -54,9 +54,7 @@ class Pki:
             return
         key = ec.generate_private_key(ec.SECP256R1())
         self._write_key(name, key)
-        public = key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
+        public = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         (self.directory / f"{name}.pub").write_bytes(public)
 
     def _kubeconfig(self, name: str) -> dict[str, object]:
@@ -84,9 +82,7 @@ class Pki:
     def _write_key(self, name: str, key: ec.EllipticCurvePrivateKey) -> None:
         self.key(name).touch(mode=0o600)
         self.key(name).write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
+            key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         )
 
 

@@ -157,9 +157,7 @@ async def send(request: web.Request) -> web.Response:
     )
     pages = board.connections(order.to)
     for page_ in pages:
-        await page_.send(
-            "message", id=message.id, body=message.text, ts=message.at, name="Ada", **{"from": message.sender}
-        )
+        await page_.send("message", id=message.id, body=message.text, ts=message.at, name="Ada", **{"from": message.sender})
     return web.json_response({"id": message.id, "delivered": len(pages)})
 
 

@@ -71,9 +71,7 @@ class Switchboard:
             del self.waiting_for_passkey[phone]
         device = self.world.link(phone, noise)
         connection.noise = noise
-        await connection.send(
-            "pair-success", pn=f"{phone}@c.us", lid=f"9{phone}@lid", device=device.id, platform="android"
-        )
+        await connection.send("pair-success", pn=f"{phone}@c.us", lid=f"9{phone}@lid", device=device.id, platform="android")
         await asyncio.wait_for(connection.confirmed.wait(), 10)
         await connection.send("stream-error", code=515)  # restart required
         await connection.ws.close()
@@ -119,9 +117,7 @@ class Switchboard:
             await before.ws.close()
         connection.device = device
         self.online[device.id] = connection
-        await connection.send(
-            "success", pn=f"{device.phone}@c.us", pushname=f"Phone {device.phone}", platform="android"
-        )
+        await connection.send("success", pn=f"{device.phone}@c.us", pushname=f"Phone {device.phone}", platform="android")
         await asyncio.sleep(self.world.behaviour.sync_seconds)
         now = int(time.time())
         chats = [

@@ -142,6 +142,8 @@ class Reason(StrEnum):
     RESTORATION_FAILED = "RestorationFailed"
     MESSAGES_SYNCING = "MessagesSyncing"
     CONNECTED = "Connected"
+    WHATSAPP_UNREACHABLE = "WhatsAppUnreachable"
+    LOGIN_WRITING = "LoginWriting"
     CONNECTION_LOST = "ConnectionLost"
     PHONE_OFFLINE = "PhoneOffline"
     PAGE_CRASHED = "PageCrashed"

@@ -162,9 +162,7 @@ async def pairing(request: web.Request) -> web.Response:
         if media_type in accept and status.method is PairingMethod.QR_CODE:
             picture = io.BytesIO()
             segno.make(offer.code).save(picture, kind=kind, scale=8, border=4)
-            return web.Response(
-                body=picture.getvalue(), content_type=media_type, headers={hdrs.CACHE_CONTROL: "no-store"}
-            )
+            return web.Response(body=picture.getvalue(), content_type=media_type, headers={hdrs.CACHE_CONTROL: "no-store"})
     return web.json_response(status.dump() | {"code": offer.code}, headers={hdrs.CACHE_CONTROL: "no-store"})
 
 

@@ -163,7 +163,7 @@ class Browser:
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
                 while not await asyncio.to_thread(_contains, directory, mark):
-                    await asyncio.sleep(0.02)  # nothing tells when Chromium writes
+                    await asyncio.sleep(0.02)
         except TimeoutError:
             return False
         return True

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from pydantic import ValidationError
 from wasession_api.report import Report
-from wasession_api.v1alpha1 import LastShutdown, PairingMethod, Phase
+from wasession_api.v1alpha1 import LastShutdown, PairingMethod, Phase, Reason
 
 from wasession_pod import state as states
 from wasession_pod.browser import Browser, BrowserError
@@ -157,7 +157,7 @@ class Session:
             await self._pause()
             return
         except BrowserError as error:
-            self._change(states.browser_gone(self._state, "BrowserFailed", f"Chromium did not start: {error}", _now()))
+            self._change(states.browser_gone(self._state, Reason.BROWSER_FAILED, f"Chromium did not start: {error}", _now()))
             await self._pause()
             return
         try:
@@ -259,8 +259,9 @@ class Session:
                 self._change(states.logout_signal(self._state, None))
             case "page.crash" | "browser.close" if not self._stopping.is_set() and not self._restart_wanted:
                 what = "page" if event.type == "page.crash" else "browser"
+                reason = Reason.PAGE_CRASHED if event.type == "page.crash" else Reason.BROWSER_CRASHED
                 message = f"The {what} has crashed. The browser is restarted."
-                self._change(states.browser_gone(self._state, f"{what.capitalize()}Crashed", message, _now()))
+                self._change(states.browser_gone(self._state, reason, message, _now()))
                 self._restart_wanted = True
         self._look.set()
 

@@ -20,6 +20,7 @@ from wasession_api.v1alpha1 import (
     PairingMethod,
     PairingStatus,
     Phase,
+    Reason,
     Takeover,
 )
 
@@ -83,8 +84,8 @@ def initial(*, has_login: bool, restoring: bool, now: datetime) -> State:
     """The state of a process that has just started."""
     if has_login or restoring:
         words = "Opening WhatsApp Web with the stored login."
-        return State(Phase.RESTORING, "Restoring", words, session_valid=has_login, had_login=True, waiting_since=now)
-    return State(Phase.STARTING, "BrowserStarting", "Opening WhatsApp Web.", waiting_since=now)
+        return State(Phase.RESTORING, Reason.LOGIN_RESTORING, words, session_valid=has_login, had_login=True, waiting_since=now)
+    return State(Phase.STARTING, Reason.BROWSER_STARTING, "Opening WhatsApp Web.", waiting_since=now)
 
 
 def report(state: State, *, client_id: str, session_uid: str | None, started_at: datetime, seq: int,
@@ -125,18 +126,16 @@ def report(state: State, *, client_id: str, session_uid: str | None, started_at:
 
 def browser_started(state: State, now: datetime) -> State:
     """A browser is up with a page that has yet to show something."""
-    return replace(
-        state, waiting_since=now, good_since=None, logout_reason=None, durable=state.session_valid, renewing=False
-    )
+    return replace(state, waiting_since=now, good_since=None, logout_reason=None, durable=state.session_valid, renewing=False)
 
 
 def unreachable(state: State, error: str, now: datetime) -> State:
     """WhatsApp Web can't be opened."""
     phase = Phase.RESTORING if state.session_valid else Phase.STARTING
     return replace(
-        _disconnected(state, DisconnectKind.CONNECTION, "WhatsAppUnreachable", now),
+        _disconnected(state, DisconnectKind.CONNECTION, Reason.WHATSAPP_UNREACHABLE, now),
         phase=phase,
-        reason="WhatsAppUnreachable",
+        reason=Reason.WHATSAPP_UNREACHABLE,
         message=f"WhatsApp Web cannot be opened: {error}. It is tried again.",
         waiting_since=None,
     )
@@ -164,9 +163,9 @@ def logout_signal(state: State, reason: str | None) -> State:
 def code_offered(state: State, expires_at: datetime) -> State:
     """A code is there for a phone to use."""
     first = state.round == 0 or state.renewing
-    reason, message = "WaitingForPairing", "Waiting for a phone to be linked."
+    reason, message = Reason.WAITING_FOR_SCAN, "Waiting for a phone to be linked."
     if state.had_login:
-        reason, message = "RestorationFailed", "WhatsApp Web did not accept the stored login. " + message
+        reason, message = Reason.RESTORATION_FAILED, "WhatsApp Web did not accept the stored login. " + message
     return replace(
         state,
         phase=Phase.AUTHENTICATING,
@@ -187,7 +186,7 @@ def not_durable(state: State) -> State:
 
 def first_round(state: State) -> State:
     """Somebody asked for a new code: the rounds are counted anew."""
-    return replace(state, phase=Phase.STARTING, reason="CodeRenewed", message="", round=0, renewing=True)
+    return replace(state, phase=Phase.STARTING, reason=Reason.PAGE_LOADING, message="", round=0, renewing=True)
 
 
 def step(state: State, seen: Snapshot | None, now: datetime, policy: Policy) -> tuple[State, list[Action]]:
@@ -209,7 +208,7 @@ def _waiting(state: State, now: datetime, policy: Policy) -> tuple[State, list[A
         return replace(state, good_since=None), []
     seconds = int(policy.initialization.total_seconds())
     message = f"WhatsApp Web showed nothing within {seconds} s. The browser is restarted."
-    return browser_gone(state, "InitializationTimeout", message, now), [Action.RESTART_BROWSER]
+    return browser_gone(state, Reason.INITIALIZATION_TIMEOUT, message, now), [Action.RESTART_BROWSER]
 
 
 def _facts(state: State, seen: Snapshot) -> State:
@@ -228,7 +227,7 @@ def _not_linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> 
         ended = replace(
             state,
             phase=Phase.LOGGED_OUT,
-            reason="LoggedOut",
+            reason=Reason.LOGGED_OUT_BY_PHONE,
             message="WhatsApp has ended this login. Its files were moved aside.",
             session_valid=False,
             had_login=False,
@@ -242,16 +241,14 @@ def _not_linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> 
             last_disconnect=LastDisconnect(at=now, kind=DisconnectKind.LOGOUT, reason=state.logout_reason),
         )
         return ended, [Action.SET_ASIDE]
-    if state.phase is Phase.FAILED and state.reason == "PairingExpired":
+    if state.phase is Phase.FAILED and state.reason == Reason.PAIRING_EXPIRED:
         return state, []
     if seen.socket_state == "UNPAIRED_IDLE" or (state.code_expires_at is not None and state.code_expires_at < now):
         if state.renewing:
             return state, []
         if state.round >= policy.max_rounds:
             message = f"No phone was linked in {state.round} rounds. Restart the session to try again."
-            return replace(
-                state, phase=Phase.FAILED, reason="PairingExpired", message=message, code_expires_at=None
-            ), []
+            return replace(state, phase=Phase.FAILED, reason=Reason.PAIRING_EXPIRED, message=message, code_expires_at=None), []
         return replace(state, renewing=True, code_expires_at=None), [Action.RENEW_CODE]
     if seen.mode == "QR" and seen.socket_state == "UNPAIRED":
         return state, [Action.FETCH_CODE]
@@ -263,10 +260,10 @@ def _linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> tupl
         return _good(state, seen, now)
     state = replace(state, good_since=None, code_expires_at=None)
     blocked = {
-        "PROXYBLOCK": ("ProxyBlocked", "WhatsApp refuses the network that this session comes from."),
-        "TOS_BLOCK": ("AccountBlocked", "WhatsApp has blocked the account for its terms of service."),
-        "SMB_TOS_BLOCK": ("AccountBlocked", "WhatsApp has blocked the business account for its terms of service."),
-        "DEPRECATED_VERSION": ("VersionOutdated", "WhatsApp Web wants a newer version of itself."),
+        "PROXYBLOCK": (Reason.PROXY_BLOCKED, "WhatsApp refuses the network that this session comes from."),
+        "TOS_BLOCK": (Reason.ACCOUNT_BLOCKED, "WhatsApp has blocked the account for its terms of service."),
+        "SMB_TOS_BLOCK": (Reason.ACCOUNT_BLOCKED, "WhatsApp has blocked the business account for its terms of service."),
+        "DEPRECATED_VERSION": (Reason.VERSION_REFUSED, "WhatsApp Web wants a newer version of itself."),
     }
     match seen.socket_state:
         case "CONFLICT":
@@ -276,16 +273,16 @@ def _linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> tupl
             state = _disconnected(state, DisconnectKind.CONNECTION, word, now)
             return replace(state, phase=Phase.FAILED, reason=reason, message=message), []
         case "PAIRING":
-            return replace(state, phase=Phase.SYNCING, reason="Pairing", message="A phone is being linked."), []
+            return replace(state, phase=Phase.SYNCING, reason=Reason.MESSAGES_SYNCING, message="A phone is being linked."), []
     if state.phase in (Phase.READY, Phase.RECONNECTING, Phase.CONFLICT, Phase.FAILED):
         state = _disconnected(state, DisconnectKind.CONNECTION, seen.info or "OPENING", now)
         words = "WhatsApp Web has lost its connection and connects again."
-        return replace(state, phase=Phase.RECONNECTING, reason="Reconnecting", message=words), []
+        return replace(state, phase=Phase.RECONNECTING, reason=Reason.CONNECTION_LOST, message=words), []
     if state.session_valid:
         words = "Opening WhatsApp Web with the stored login."
-        return _waiting(replace(state, phase=Phase.RESTORING, reason="Restoring", message=words), now, policy)
+        return _waiting(replace(state, phase=Phase.RESTORING, reason=Reason.LOGIN_RESTORING, message=words), now, policy)
     words = "WhatsApp Web loads the account's messages."
-    return replace(state, phase=Phase.SYNCING, reason="Syncing", message=words), []
+    return replace(state, phase=Phase.SYNCING, reason=Reason.MESSAGES_SYNCING, message=words), []
 
 
 def _good(state: State, seen: Snapshot, now: datetime) -> tuple[State, list[Action]]:
@@ -299,15 +296,13 @@ def _good(state: State, seen: Snapshot, now: datetime) -> tuple[State, list[Acti
         return state, []
     if not state.durable:
         words = "The login is being written to the volume."
-        pending = replace(
-            state, phase=Phase.SYNCING, reason="WritingLogin", message=words, durable=True, good_since=None
-        )
+        pending = replace(state, phase=Phase.SYNCING, reason=Reason.LOGIN_WRITING, message=words, durable=True, good_since=None)
         return replace(pending, waiting_since=now), [Action.RECYCLE]
     actions = [] if state.session_valid else [Action.KEEP_LOGIN]
     ready = replace(
         state,
         phase=Phase.READY,
-        reason="Ready",
+        reason=Reason.CONNECTED,
         message="",
         session_valid=True,
         restored=state.had_login and not state.code_shown,
@@ -320,7 +315,7 @@ def _good(state: State, seen: Snapshot, now: datetime) -> tuple[State, list[Acti
 def _conflict(state: State, now: datetime, policy: Policy) -> tuple[State, list[Action]]:
     state = _disconnected(state, DisconnectKind.CONFLICT, "CONFLICT", now)
     words = "WhatsApp Web is open elsewhere with this login."
-    state = replace(state, phase=Phase.CONFLICT, reason="Conflict", message=words)
+    state = replace(state, phase=Phase.CONFLICT, reason=Reason.OPENED_ELSEWHERE, message=words)
     lately = state.taken_over_at is not None and now - state.taken_over_at < TAKEOVER_EVERY
     if policy.takeover is Takeover.NEVER or (policy.takeover is Takeover.ONCE and lately):
         return state, []

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from pydantic import BaseModel, ValidationError
-from wasession_api.v1alpha1 import LastShutdown
+from wasession_api.v1alpha1 import LastShutdown, Reason
 
 SINGLETONS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 
@@ -23,7 +23,7 @@ SINGLETONS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 class StorageError(Exception):
     """The volume can't be used now; ``reason`` is one CamelCase word, the message a sentence."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
@@ -73,7 +73,7 @@ class Volume:
                 (self.profile / name).unlink(missing_ok=True)
             self._write("run.json", Run(started_at=datetime.now(UTC)))
         except OSError as error:
-            raise StorageError("VolumeNotWritable", f"the volume cannot be written: {error.strerror}") from error
+            raise StorageError(Reason.VOLUME_READ_ONLY, f"the volume cannot be written: {error.strerror}") from error
         return left
 
     @property
@@ -85,7 +85,7 @@ class Volume:
         free = shutil.disk_usage(self._directory).free
         if free < self._minimum_free:
             needed = self._minimum_free // 2**20
-            raise StorageError("VolumeFull", f"the volume has {free // 2**20} MiB free; {needed} MiB are needed")
+            raise StorageError(Reason.VOLUME_FULL, f"the volume has {free // 2**20} MiB free; {needed} MiB are needed")
 
     @property
     def login(self) -> Login | None:
@@ -128,7 +128,7 @@ class Volume:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise StorageError("VolumeInUse", "another process uses the volume") from None
+            raise StorageError(Reason.VOLUME_IN_USE, "another process uses the volume") from None
         self._lock = lock
 
     def _check_owner(self) -> None:
@@ -138,14 +138,19 @@ class Volume:
             others = [path.name for path in self._directory.glob("session-*") if path != self.profile]
             if others:
                 raise StorageError(
-                    "ForeignVolume", f"the volume holds {others[0]} and does not say whose it is; it was left alone"
+                    Reason.VOLUME_OF_ANOTHER_SESSION,
+                    f"the volume holds {others[0]} and does not say whose it is; it was left alone",
                 ) from None
             self._write("owner.json", self._owner)
             return
         except ValidationError:
-            raise StorageError("ForeignVolume", "the volume's owner.json can't be read; it was left alone") from None
+            raise StorageError(
+                Reason.VOLUME_OF_ANOTHER_SESSION, "the volume's owner.json can't be read; it was left alone"
+            ) from None
         if owner.client_id != self._owner.client_id:
-            raise StorageError("ForeignVolume", f"the volume belongs to clientId {owner.client_id}; it was left alone")
+            raise StorageError(
+                Reason.VOLUME_OF_ANOTHER_SESSION, f"the volume belongs to clientId {owner.client_id}; it was left alone"
+            )
         if owner != self._owner:
             self._write("owner.json", self._owner)
 

@@ -1,0 +1,29 @@
+"""``python -m wasession_operator``: runs until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+
+import kopf
+from pydantic import ValidationError
+
+from wasession_operator import handlers
+from wasession_operator.settings import Settings
+
+
+def main() -> None:
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        wrong = "; ".join(f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        raise SystemExit(f"bad settings: {wrong}") from None
+    log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
+    kopf.configure(log_format=log_format, debug=settings.log_level == "DEBUG", quiet=settings.log_level != "DEBUG")
+    registry = kopf.OperatorRegistry()
+    handlers.register(registry, settings)
+    everywhere = not settings.namespaces
+    asyncio.run(kopf.operator(registry=registry, standalone=True, clusterwide=everywhere, namespaces=settings.namespaces))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Names and labels that are made from a session, and always valid."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from wasession_api.v1alpha1 import GROUP
+
+FINALIZER = f"{GROUP}/session"
+LABEL_SESSION = f"{GROUP}/session"
+LABEL_OWNER = f"{GROUP}/owner"
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+MANAGED_BY = "wasession-operator"
+APP_NAME = "wasession-session"
+SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
+ANNOTATION_CLIENT_ID = f"{GROUP}/client-id"
+ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
+ANNOTATION_RESTART = f"{GROUP}/restart"
+ANNOTATION_LOGOUT = f"{GROUP}/logout"
+
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
+_DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_MAXIMUM = 63
+
+
+def object_name(session: str) -> str:
+    """The name of the session's pod, volume claim and Secret: a DNS label, different for different sessions."""
+    name = f"wasession-{session}"
+    if len(name) <= _MAXIMUM and _DNS_LABEL.fullmatch(name):
+        return name
+    readable = re.sub(r"[^a-z0-9-]", "-", name)[: _MAXIMUM - 12].rstrip("-")
+    return f"{readable}--{_digest(session)}"
+
+
+def label_value(text: str) -> str:
+    """The text itself where it is a valid label value, else a hash of it."""
+    return text if _LABEL_VALUE.fullmatch(text) else f"sha256-{_digest(text)}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

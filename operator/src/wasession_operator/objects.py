@@ -1,0 +1,194 @@
+"""The objects that a session should have, as plain values: pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from wasession_api.v1alpha1 import API_VERSION, KIND, Spec, WhenDeleted
+
+from wasession_operator import names
+from wasession_operator.settings import Settings
+
+Manifest = dict[str, Any]
+CONTAINER = "session"
+PORT = 8080
+USER = 10001
+DATA = "/var/lib/wasession"
+TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
+# Beyond the browser's own time to close: for the process around it.
+GRACE_SECONDS = 15
+# Part of the template's hash: raise it when all sessions should be restarted for a change of this file.
+TEMPLATE_VERSION = 1
+
+
+def owner_reference(name: str, uid: str) -> Manifest:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def labels(name: str, spec: Spec) -> dict[str, str]:
+    found = {
+        names.LABEL_NAME: names.APP_NAME,
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+        names.LABEL_SESSION: names.label_value(name),
+    }
+    if spec.owner is not None:
+        found[names.LABEL_OWNER] = names.label_value(spec.owner)
+    return found
+
+
+def client_id(name: str, spec: Spec) -> str:
+    return spec.client_id or name
+
+
+def _metadata(namespace: str, name: str, spec: Spec) -> Manifest:
+    return {
+        "name": names.object_name(name),
+        "namespace": namespace,
+        "labels": labels(name, spec),
+        "annotations": {names.ANNOTATION_CLIENT_ID: client_id(name, spec)},
+    }
+
+
+def make_secret(namespace: str, name: str, uid: str, spec: Spec, token: str) -> Manifest:
+    """The session's bearer token."""
+    metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "stringData": {"token": token}}
+
+
+def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
+    """The volume claim. With retention ``Retain`` nobody owns it, so that it outlives the session."""
+    metadata = _metadata(namespace, name, spec)
+    if spec.storage.retention.when_deleted is WhenDeleted.DELETE:
+        metadata["ownerReferences"] = [owner_reference(name, uid)]
+    claim: Manifest = {
+        "accessModes": [spec.storage.access_mode.value],
+        "resources": {"requests": {"storage": spec.storage.size}},
+    }
+    if spec.storage.storage_class_name is not None:
+        claim["storageClassName"] = spec.storage.storage_class_name
+    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim}
+
+
+def make_pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *, restoring: bool) -> Manifest:
+    """The session's pod. ``restoring`` says that the volume should hold a valid login; it is no part of the hash."""
+    pod = _pod(namespace, name, uid, spec, settings)
+    pod["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_HASH] = template_hash(pod)
+    pod["spec"]["containers"][0]["env"].append({"name": "WASESSION_RESTORING", "value": str(restoring).lower()})
+    return pod
+
+
+def desired_hash(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> str:
+    return template_hash(_pod(namespace, name, uid, spec, settings))
+
+
+def template_hash(pod: Manifest) -> str:
+    """A hash of what the pod was made from; the API server's defaults are no part of it."""
+    content = json.dumps([TEMPLATE_VERSION, pod["spec"], pod["metadata"]["labels"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
+    template = spec.pod_template
+    metadata = _metadata(namespace, name, spec)
+    metadata["labels"] = {**template.metadata.labels, **metadata["labels"]}
+    metadata["annotations"] = {**template.metadata.annotations, **metadata["annotations"]}
+    metadata["ownerReferences"] = [owner_reference(name, uid)]
+    volumes: list[Manifest] = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": names.object_name(name)}},
+        {"name": "token", "secret": {"secretName": names.object_name(name), "defaultMode": 0o440}},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.browser.shm_size}},
+    ]
+    pod: Manifest = {
+        "restartPolicy": "Always",
+        "hostname": "wasession",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": int(spec.timeouts.shutdown.total_seconds()) + GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": USER,
+            "runAsGroup": USER,
+            "fsGroup": USER,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+            **(template.spec.security_context or {}),
+        },
+        "containers": [_container(name, uid, spec, settings)],
+        "volumes": volumes,
+    }
+    chosen = template.spec.dump()
+    chosen.pop("securityContext", None)
+    pod |= {field: value for field, value in chosen.items() if value}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+
+def _container(name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
+    return {
+        "name": CONTAINER,
+        "image": spec.browser.image or settings.session_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "env": _environment(name, uid, spec),
+        "ports": [{"name": "http", "containerPort": PORT}],
+        "resources": {"requests": spec.browser.resources.requests, "limits": spec.browser.resources.limits},
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "startupProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "failureThreshold": 60},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5, "failureThreshold": 3},
+        "livenessProbe": {
+            "httpGet": {"path": "/livez", "port": "http"},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 6,
+        },
+        "volumeMounts": [
+            {"name": "data", "mountPath": DATA},
+            {"name": "token", "mountPath": TOKEN_DIRECTORY, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+        ],
+    }
+
+
+def _environment(name: str, uid: str, spec: Spec) -> list[Manifest]:
+    values: dict[str, str | None] = {
+        "CLIENT_ID": client_id(name, spec),
+        "SESSION_UID": uid,
+        "TOKEN_FILE": f"{TOKEN_DIRECTORY}/token",
+        "DATA_DIR": DATA,
+        "WHATSAPP_URL": spec.whatsapp.url,
+        "DEVICE_NAME": spec.whatsapp.device_name,
+        "TAKEOVER": spec.whatsapp.takeover.value,
+        "PAIRING_METHOD": spec.pairing.method.value,
+        "PHONE_NUMBER": spec.pairing.phone_number,
+        "MAX_ROUNDS": str(spec.pairing.max_rounds),
+        "INITIALIZATION_TIMEOUT": str(spec.timeouts.initialization.total_seconds()),
+        "SHUTDOWN_TIMEOUT": str(spec.timeouts.shutdown.total_seconds()),
+        "LOGOUT_TIMEOUT": str(spec.timeouts.logout.total_seconds()),
+        "RECONNECT_INITIAL_DELAY": str(spec.reconnect.initial_delay.total_seconds()),
+        "RECONNECT_MAX_DELAY": str(spec.reconnect.max_delay.total_seconds()),
+        "USER_AGENT": spec.browser.user_agent,
+        "LOCALE": spec.browser.locale,
+        "TIMEZONE": spec.browser.timezone,
+        "EXTRA_ARGS": json.dumps(spec.browser.extra_args),
+    }
+    environment: list[Manifest] = [
+        {"name": f"WASESSION_{key}", "value": value} for key, value in values.items() if value is not None
+    ]
+    if spec.browser.proxy_secret_ref is not None:
+        for key in ("server", "username", "password"):
+            reference = {"name": spec.browser.proxy_secret_ref.name, "key": key, "optional": key != "server"}
+            environment.append({"name": f"WASESSION_PROXY_{key.upper()}", "valueFrom": {"secretKeyRef": reference}})
+    return environment

@@ -1,0 +1,74 @@
+"""Follows what each session pod says of itself, over its event stream."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+from pydantic import ValidationError
+from wasession_api.report import Report
+
+from wasession_operator.objects import PORT
+
+log = logging.getLogger(__name__)
+CONNECT_TIMEOUT = 5.0  # seconds
+SILENCE = 25.0  # seconds; a session pod says something every ten
+RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
+
+
+class Follower:
+    """One pod's event stream. ``report`` is what the pod said last, and None while it can't be heard."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        address: str,
+        token: Callable[[], Awaitable[str | None]],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.address = address
+        self.report: Report | None = None
+        self._http = http
+        self._token = token
+        self._on_change = on_change
+        self._task = asyncio.create_task(self._follow())
+
+    async def close(self) -> None:
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+
+    async def _follow(self) -> None:
+        delay = RETRY_FIRST
+        while True:
+            try:
+                async for report in self._stream():
+                    delay = RETRY_FIRST
+                    if self.report is None or report.seq != self.report.seq or report.started_at != self.report.started_at:
+                        self.report = report
+                        self._on_change()
+            except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
+                log.debug("pod not heard", extra={"address": self.address, "error": type(error).__name__})
+            if self.report is not None:
+                self.report = None
+                self._on_change()
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, RETRY_LAST)
+
+    async def _stream(self) -> Any:
+        token = await self._token()
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
+        headers = {"Authorization": f"Bearer {token}"}
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        url = f"http://{host}:{PORT}/v1/events"
+        async with self._http.get(url, headers=headers, timeout=timeout, raise_for_status=True) as stream:
+            event = ""
+            async for line in stream.content:
+                if line.startswith(b"event: "):
+                    event = line[7:].strip().decode()
+                elif line.startswith(b"data: ") and event == "state":
+                    yield Report.model_validate_json(line[6:])

@@ -1,0 +1,39 @@
+"""What the operator is told by its environment (prefix ``WASESSION_``)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from wasession_api.base import Duration
+
+
+class NodeLost(StrEnum):
+    """What to do with a pod whose node is gone for long."""
+
+    WAIT = "Wait"
+    FORCE_DELETE = "ForceDelete"
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Settings(BaseSettings):
+    """Read once at start. Durations are written as ``30s``, ``5m``, ``1h``."""
+
+    model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
+
+    session_image: str = Field(min_length=1)
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    namespaces: Annotated[list[str], NoDecode, BeforeValidator(_split)] = []
+    restoration_delay: Duration = timedelta(seconds=5)
+    node_lost: NodeLost = NodeLost.WAIT
+    node_lost_after: Duration = timedelta(minutes=5)
+    max_concurrent_starts: int = Field(20, ge=1)
+    log_format: Literal["json", "text"] = "json"
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())] = "INFO"
+    http_port: int = 8080
