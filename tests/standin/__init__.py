@@ -1,6 +1,7 @@
 """A local stand-in for web.whatsapp.com, its server and the phones. See README.md."""
 
-from standin.client import Phone
-from standin.server import running
+from standin.client import PasskeyRequired, Phone, PhoneError
+from standin.server import Running, running
+from standin.world import World
 
-__all__ = ["Phone", "running"]
+__all__ = ["PasskeyRequired", "Phone", "PhoneError", "Running", "World", "running"]

@@ -1,151 +1,241 @@
-/* Late bundle: the page's side of the stand-in's server, in JSON where the real page speaks Noise and protobuf. */
+/* Late bundle, the stand-in's own: the page's side of the stand-in's server, and the page's start.
+ *
+ * It moves the real modules' state as the real page does: 6 QRs that rotate and then UNPAIRED_IDLE; pair-success, then 515
+ * and a new connection that logs in; SYNCING, then MAIN; a dropped connection comes back by itself; a logout clears the
+ * login and goes to /?post_logout=1&logout_reason=N, and the next start strips these markers from the URL. */
 (function () {
   'use strict';
-  const ESM = 98; // what the real bundles pass as fourth argument: the factory writes ES exports
-  const def = (id, fn) => __d(id, [], function (t, n, r, o, a, i, l) { fn(n, l, i); }, ESM);
+  const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
+  const FIRST_BACKOFF = 250; // ms
+  const LONGEST_BACKOFF = 8000;
+  const LOGOUT_PATIENCE = 3000; // the real page waits that long for the server before it logs out anyway
+  const FAILURES = { UNLINKED: 401, TEMPORARY_BAN: 402, LOCKED: 403 };
 
-  def('WAWebStandinBackend', (require, ex) => {
+  def('StandinBackend', (require, exports) => {
     const { Socket } = require('WAWebSocketModel');
     const { Stream } = require('WAWebStreamModel');
     const { Conn } = require('WAWebConnModel');
     const { Cmd } = require('WAWebCmd');
     const { BackendEventBus } = require('WAWebBackendEventBus');
-    const Me = require('WAWebUserPrefsMeUser');
-    const idb = require('WAWebStandinIdb');
-    const B = require('WABase64');
+    const { WAWebLinkDeviceEvents } = require('WAWebLinkDeviceEvents');
     const { createWid } = require('WAWebWidFactory');
-    const MsgKey = require('WAWebMsgKey').default;
-    let ws = null, refs = [], refTimer = null, seq = 0, backoff = 250, loggingOut = false, stopped = false;
-    const pending = new Map();
-    const cfg = self.__standin || {};
-    const FIRST_REF = cfg.firstRefMs || 60000, NEXT_REF = cfg.nextRefMs || 20000;
+    const { encodeB64 } = require('WABase64');
+    const Me = require('WAWebUserPrefsMeUser');
+    const { isRegistered } = require('WAWebUserPrefsMultiDevice');
+    const database = require('StandinDatabase');
 
-    const setState = (s) => { Socket.state = s; BackendEventBus.trigger('set_socket_state', s); };
-    const send = (o) => ws && ws.readyState === 1 && ws.send(JSON.stringify(o));
-    ex.rpc = (op, args) => new Promise((ok, ko) => {
-      if (!ws || ws.readyState !== 1) return ko(new Error('socket not open'));
-      const id = ++seq; pending.set(id, { ok, ko }); send({ t: 'rpc', id, op, args });
-    });
-    const nextRef = (first) => {
-      clearTimeout(refTimer);
-      const ref = refs.shift();
-      if (!ref) { Conn.ref = undefined; setState('UNPAIRED_IDLE'); return; }
-      Conn.refTTL = first ? FIRST_REF : NEXT_REF; Conn.ref = ref;
-      ui();
-      refTimer = setTimeout(() => nextRef(false), Conn.refTTL);
+    let socket = null;
+    let backoff = FIRST_BACKOFF;
+    let stopped = false; // no connection is tried again: conflict, block, logout
+    let refs = [];
+    let refTimer = null;
+    let progress = 0;
+    let lastCall = 0;
+    const calls = new Map();
+
+    const setState = (state) => {
+      Socket.state = state;
+      BackendEventBus.triggerSetSocketState(state);
     };
-    ex.refreshQR = () => { if (Socket.state.startsWith('UNPAIRED')) { setState('UNPAIRED'); send({ t: 'want-refs' }); } };
-    ex.linkCode = async (phone) => {
-      const reg = await require('WAWebSignalStoreApi').waSignalStore.getRegistrationInfo();
-      const noise = await require('WAWebUserPrefsInfoStore').waNoiseInfo.get();
-      const r = await ex.rpc('link-code', { phone, noise: B.encodeB64(noise.staticKeyPair.pubKey), identity: B.encodeB64(reg.identityKeyPair.pubKey) });
-      return r.code;
+    const stop = (state) => {
+      stopped = true;
+      setState(state);
     };
-    ex.takeover = () => { stopped = false; Socket.hasSynced = false; return ex.connect(); };
-    ex.connect = async () => {
+
+    // --- connection ---------------------------------------------------------------------------------------------------
+
+    exports.send = (message) => {
+      if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
+    };
+    /** Asks the server; `error.refused` tells its refusal from a lost connection. */
+    exports.call = (args) =>
+      new Promise((resolve, reject) => {
+        if (socket?.readyState !== WebSocket.OPEN) return reject(new Error('not connected'));
+        const id = ++lastCall;
+        calls.set(id, { resolve, reject });
+        exports.send({ t: 'call', id, args });
+      });
+
+    const connect = async () => {
       if (stopped) return;
-      const me = Me.__raw();
-      const noise = await require('WAWebUserPrefsInfoStore').waNoiseInfo.get();
       setState('OPENING');
-      ws = new WebSocket((location.protocol === 'https:' ? 'wss://' : 'ws://') + location.host + '/ws/chat');
-      ws.onopen = () => send({ t: 'hello', me, noise: B.encodeB64(noise.staticKeyPair.pubKey), version: require('WAWebUpdaterVersion').SANITIZED_VERSION_STR });
-      ws.onmessage = (e) => onMessage(JSON.parse(e.data)).catch((err) => console.error('standin', err));
-      ws.onclose = () => {
-        for (const p of pending.values()) p.ko(new Error('socket closed'));
-        pending.clear(); clearTimeout(refTimer);
-        if (loggingOut || stopped) return;
-        Socket.stream = 'DISCONNECTED';
-        if (Me.__raw()) setState('OPENING'); // the real page goes back to OPENING and retries
-        setTimeout(ex.connect, backoff); backoff = Math.min(backoff * 2, 8000);
+      const noise = await require('WAWebUserPrefsInfoStore').waNoiseInfo.get();
+      const device = Me.getMaybeMeDevicePn();
+      const opened = new WebSocket(location.origin.replace(/^http/, 'ws') + '/ws/chat');
+      socket = opened;
+      opened.onopen = () =>
+        exports.send({
+          t: 'hello',
+          noise: encodeB64(noise.staticKeyPair.pubKey),
+          me: isRegistered() ? { device: String(device) } : null,
+        });
+      let queue = Promise.resolve(); // one message after the other, whatever each awaits
+      opened.onmessage = (event) => {
+        const message = JSON.parse(event.data);
+        queue = queue.then(() => on[message.t](message)).catch((error) => console.error('stand-in', error));
+      };
+      opened.onclose = () => {
+        if (socket === opened) disconnected();
       };
     };
-    async function onMessage(m) {
-      if (m.t === 'rpc-ok') { const p = pending.get(m.id); pending.delete(m.id); p && p.ok(m.r); return; }
-      if (m.t === 'rpc-err') { const p = pending.get(m.id); pending.delete(m.id); p && p.ko(new Error(m.e)); return; }
-      backoff = 250;
-      if (m.t === 'refs') { refs = m.refs.slice(); setState('UNPAIRED'); nextRef(true); return; }
-      if (m.t === 'pair-success') {
-        clearTimeout(refTimer); setState('PAIRING'); Conn.ref = undefined;
-        Me.setMe({ lid: m.lid, device: m.device, platform: m.platform });           // localStorage: durable later
-        await idb.put('signal-storage', 'signal-meta-store', 'adv', { device: m.device }); // IndexedDB: commit awaited
-        Conn.set({ wid: createWid(m.pn), platform: m.platform, connected: true });
-        send({ t: 'pair-confirm', device: m.device });
-        return; // the server closes with 515 "restart required", then we log in
-      }
-      if (m.t === 'passkey') { BackendEventBus.trigger('passkey_required'); return; } // (a guess, see README)
-      if (m.t === 'stream-error') {
-        if (m.code === 401) return void (async () => { loggingOut = true; BackendEventBus.triggerStartingLogout(); await ex.clearAndReload('unknown_companion'); BackendEventBus.triggerLogout(); })();
-        if (m.code === 'replaced') { stopped = true; setState('CONFLICT'); ui(); return; }
-        if (m.code === 'outdated') { stopped = true; Stream.needsUpdate = 'DEPRECATED'; setState('DEPRECATED_VERSION'); return; }
-        if (m.code === 'proxy') { stopped = true; setState('PROXYBLOCK'); return; }
-        if (m.code === 'tos') { stopped = true; setState('TOS_BLOCK'); return; }
-        if (m.code === 'banned') { BackendEventBus.triggerTemporaryBan({ code: m.code }); return; }
-        return;
-      }
-      if (m.t === 'success') {
-        setState('CONNECTED'); Socket.stream = 'SYNCING';
-        Conn.set({ wid: createWid(m.pn), pushname: m.pushname, platform: m.platform, connected: true });
-        ui();
-        if (!Cmd.isMainLoaded) { Cmd.mainLoaded(); }
-        return;
-      }
-      if (m.t === 'offline-done') {
-        const { ChatCollection } = require('WAWebChatCollection');
-        for (const c of m.chats || []) ChatCollection.add({ id: createWid(c.id), name: c.name, t: c.t, unreadCount: c.unread || 0 });
-        BackendEventBus.triggerMainStreamModeReady(); Socket.hasSynced = true; Socket.stream = 'CONNECTED'; ui();
-        return;
-      }
-      if (m.t === 'message') {
-        const { ChatCollection } = require('WAWebChatCollection');
-        const { MsgCollection } = require('WAWebMsgCollection');
-        const from = createWid(m.from), to = createWid(Me.__raw().pn);
-        const chat = ChatCollection.get(from) || ChatCollection.add({ id: from })[0];
-        const { Msg } = require('WAWebMsgModel');
-        const msg = new Msg({ id: new MsgKey({ fromMe: false, remote: from, id: m.id }), body: m.body, type: 'chat', t: m.ts, from, to, self: 'in', isNewMsg: true, notifyName: m.name });
-        chat.msgs.add(msg); chat.unreadCount += 1; chat.t = m.ts;
-        await MsgCollection.processMultipleMessages(from, [msg]);
-        await idb.put('model-storage', 'message', String(msg.id), { id: String(msg.id), body: m.body, t: m.ts });
-        send({ t: 'receipt', id: m.id });
-        return;
-      }
-      if (m.t === 'receipt') {
-        const { MsgCollection } = require('WAWebMsgCollection');
-        const { handleChatSimpleReceipt } = require('WAWebHandleDirectChatReceipt');
-        for (const msg of MsgCollection.getModelsArray()) if (msg.id.id === m.id) msg.ack = m.ack;
-        await handleChatSimpleReceipt({ ack: m.ack, ackString: m.ack === 3 ? 'read' : 'delivery', from: createWid(m.from), externalIds: [m.id] });
-      }
-    }
-    ex.clearAndReload = async (reason) => {
-      const code = require('WAWebLogoutReason').getErrorCodeFromLogoutReason(reason); // wa-js wraps this: conn.logout_reason
-      loggingOut = true;
-      Me.__clear();
-      await require('WAWebSignalStoreApi').waSignalStore.clearCredential();
-      await idb.clear('model-storage', 'message');
-      setTimeout(() => { location.href = '/?post_logout=1' + (code ? '&logout_reason=' + code : ''); }, cfg.logoutNavMs || 0);
+    const disconnected = () => {
+      for (const call of calls.values()) call.reject(new Error('connection lost'));
+      calls.clear();
+      clearTimeout(refTimer);
+      if (stopped) return;
+      Socket.stream = 'DISCONNECTED';
+      if (isRegistered()) setState('OPENING');
+      setTimeout(connect, backoff);
+      backoff = Math.min(backoff * 2, LONGEST_BACKOFF);
     };
-    ex.logout = async (reason) => {
-      localStorage.removeItem('WANoiseInfo'); // the real Socket.logout does this first of all
+    exports.takeover = () => {
+      stopped = false;
+      Socket.hasSynced = false;
+      return connect();
+    };
+    exports.syncProgress = () => progress;
+
+    // --- QR -----------------------------------------------------------------------------------------------------------
+
+    const showRef = (ttl, nextTtl) => {
+      clearTimeout(refTimer);
+      const ref = refs.shift();
+      if (ref === undefined) {
+        Conn.ref = undefined;
+        setState('UNPAIRED_IDLE');
+        return;
+      }
+      Conn.refTTL = ttl;
+      Conn.ref = ref;
+      refTimer = setTimeout(() => showRef(nextTtl, nextTtl), ttl);
+    };
+    exports.refreshQR = () => {
+      if (Socket.state === 'UNPAIRED' || Socket.state === 'UNPAIRED_IDLE') exports.send({ t: 'want-refs' });
+    };
+
+    // --- logout -------------------------------------------------------------------------------------------------------
+
+    exports.clearAndReload = async (reason) => {
+      stopped = true;
+      const code = require('WAWebLogoutReason').getErrorCodeFromLogoutReason(reason);
+      Me.standinClear();
+      await require('WAWebSignalStoreApi').waSignalStore.clearCredential();
+      await database.clear('model-storage');
+      setTimeout(() => location.assign('/?post_logout=1' + (code === null ? '' : '&logout_reason=' + code)), 0);
+    };
+    exports.logout = async (reason) => {
+      localStorage.removeItem('WANoiseInfo'); // the real page does this first of all
+      localStorage.removeItem('WAWebEncKeySalt');
       BackendEventBus.triggerStartingLogout();
-      try { await Promise.race([ex.rpc('remove-companion-device', {}), new Promise((r, ko) => setTimeout(ko, 3000))]); } catch (e) { /* offline: still local */ }
-      await ex.clearAndReload(reason);
+      const patience = new Promise((resolve) => setTimeout(resolve, LOGOUT_PATIENCE));
+      await Promise.race([exports.call({ op: 'remove-companion-device' }).catch(() => {}), patience]);
+      await exports.clearAndReload(reason);
       BackendEventBus.triggerLogout();
     };
-    function ui() {
-      const el = document.getElementById('app');
-      el.dataset.state = Socket.state; el.dataset.mode = Stream.mode || '';
-      el.innerHTML = Stream.mode === 'QR' ? '<div data-ref="' + (Conn.ref || '') + '"><canvas width="264" height="264" aria-label="Scan me!"></canvas></div>'
-        : '<div class="two" tabindex="-1"><div id="pane-side" aria-label="Chat list"></div></div>';
-    }
-    ex.boot = async () => {
-      // the real page drops the post_logout markers from the URL again at boot
-      if (/post_logout/.test(location.search)) history.replaceState(null, '', '/');
-      const me = Me.__raw();
-      if (me) Conn.set({ wid: createWid(me.pn), platform: me.platform });
-      try { await idb.get('model-storage', 'message', 'x'); } catch (e) { return void BackendEventBus.triggerStorageInitializationError(e); }
-      await ex.connect();
-      // the real page sets window.Debug late, behind a gatekeeper; wa-js creates it itself when absent
-      if (!cfg.noDebug) setTimeout(() => { self.Debug = { ...(self.Debug || {}), VERSION: require('WAWebUpdaterVersion').SANITIZED_VERSION_STR }; }, 300);
+    const loggedOut = async (reason) => {
+      BackendEventBus.triggerStartingLogout();
+      await exports.clearAndReload(reason);
+      BackendEventBus.triggerLogout();
+    };
+
+    // --- what the server says -----------------------------------------------------------------------------------------
+
+    const answer = (id, settle) => {
+      const call = calls.get(id);
+      calls.delete(id);
+      if (call) settle(call);
+    };
+    const on = {
+      result: ({ id, value }) => answer(id, (call) => call.resolve(value)),
+      error: ({ id, detail }) => answer(id, (call) => call.reject(Object.assign(new Error(detail), { refused: true }))),
+
+      refs: (message) => {
+        backoff = FIRST_BACKOFF;
+        refs = message.refs;
+        setState('UNPAIRED');
+        showRef(message.first_ms, message.next_ms);
+      },
+      'primary-hello': () => WAWebLinkDeviceEvents.triggerPrimaryHelloReceived(),
+      passkey: ({ challenge }) => require('WAWebShortcakeLinkingApi').standinRequested(challenge),
+      'pair-success': async (message) => {
+        clearTimeout(refTimer);
+        setState('PAIRING');
+        Conn.ref = undefined;
+        Me.standinStore(message); // localStorage: on disk later
+        await database.put('signal-storage', 'adv', { device: message.device }); // IndexedDB: on disk now
+        Conn.set({ wid: createWid(message.pn), platform: message.platform, connected: true });
+        exports.send({ t: 'pair-confirm' });
+      },
+      'stream-error': () => {}, // 515: the server closes, and the new connection logs in
+
+      success: (message) => {
+        backoff = FIRST_BACKOFF;
+        progress = 0;
+        setState('CONNECTED');
+        Socket.stream = 'SYNCING';
+        BackendEventBus.triggerTemporaryBan({ banned: false });
+        Conn.set({
+          wid: createWid(message.pn),
+          pushname: message.pushname,
+          platform: message.platform,
+          connected: true,
+        });
+        if (!Cmd.isMainLoaded) Cmd.mainLoaded();
+      },
+      'sync-progress': ({ percent }) => {
+        progress = percent;
+        Cmd.onOfflineProgressUpdateFromBridge();
+      },
+      synced: ({ chats }) => {
+        progress = 100;
+        const { ChatCollection } = require('WAWebChatCollection');
+        for (const { id, name, t } of chats) ChatCollection.add({ id: createWid(id), name, t });
+        BackendEventBus.triggerMainStreamModeReady();
+        Socket.hasSynced = true;
+        Socket.stream = 'CONNECTED';
+      },
+      stanza: async ({ number, body }) => {
+        const messages = require('StandinMessages');
+        await (body.t === 'message' ? messages.receive(body) : messages.receiveReceipt(body));
+        exports.send({ t: 'got', number });
+      },
+      'offline-end': () => BackendEventBus.triggerOfflineDeliveryEnd(),
+
+      failure: ({ reason, code, expire }) => {
+        if (reason === FAILURES.TEMPORARY_BAN) BackendEventBus.triggerTemporaryBan({ banned: true, code, expire });
+        else return loggedOut(reason === FAILURES.LOCKED ? 'account_locked' : 'unknown_companion');
+      },
+      storage: () => BackendEventBus.triggerStorageInitializationError(new Error('storage')),
+      replaced: () => stop('CONFLICT'),
+      proxy: () => stop('PROXYBLOCK'),
+      tos: () => stop('TOS_BLOCK'),
+      smb_tos: () => stop('SMB_TOS_BLOCK'),
+      outdated: () => {
+        Stream.needsUpdate = 'DEPRECATED';
+        stop('DEPRECATED_VERSION');
+      },
+    };
+
+    exports.boot = async () => {
+      if (location.search.includes('post_logout')) history.replaceState(null, '', '/');
+      const me = Me.getMaybeMePnUser();
+      if (isRegistered()) Conn.set({ wid: me, platform: Me.standinPlatform() });
+      require('StandinScreen').start();
+      try {
+        await database.get('model-storage', 'any');
+      } catch (error) {
+        BackendEventBus.triggerStorageInitializationError(error);
+        return;
+      }
+      await connect();
+      if (self.__standin.debugGlobal) {
+        // The real page sets it late, behind a gatekeeper; wa-js makes its own where it is missing.
+        const VERSION = require('WAWebUpdaterVersion').SANITIZED_VERSION_STR;
+        setTimeout(() => (self.Debug = { ...self.Debug, VERSION }), 300);
+      }
     };
   });
-  requireLazy(['WAWebCmd', 'WAWebConnModel', 'WAWebSocketModel', 'WAWebStreamModel', 'WAWebStandinBackend'], (a, b, c, d, backend) => backend.boot());
+
+  requireLazy(['StandinBackend', 'StandinScreen', 'StandinMessages', 'WAWebChatCollection'], (backend) => backend.boot());
 })();

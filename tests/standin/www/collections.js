@@ -1,92 +1,161 @@
-/* Late bundle: chats, messages, contacts, and the stores that wa-js attaches listeners to. */
+/* Late bundle: chats, messages, contacts, and the stores that wa-js attaches listeners to.
+ *
+ * Sources: module and class names as wa-js 4.6.0's predicates and whatsapp-web.js 1.34 (WAWebCollections) name them. */
 (function () {
   'use strict';
-  const ESM = 98; // what the real bundles pass as fourth argument: the factory writes ES exports
-  const def = (id, fn) => __d(id, [], function (t, n, r, o, a, i, l) { fn(n, l, i); }, ESM);
+  const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
 
-  def('WAWebChatModel', (require, ex) => {
+  def('WAWebChatModel', (require, exports) => {
     const { BaseModel } = require('WAWebBaseModel');
     class Chat extends BaseModel {
       initialize() {
         const { MsgCollectionImpl } = require('WAWebMsgCollection');
         this.msgs = new MsgCollectionImpl();
       }
+      get presence() {
+        return { subscribe: async () => {}, on() {} };
+      }
     }
-    Object.defineProperty(Chat.prototype, 'presence', { get() { return { subscribe: async () => {}, on() {} }; }, configurable: true });
     Chat.prototype.proxyName = 'chat';
-    Chat.props = { id: undefined, name: undefined, t: 0, unreadCount: 0, archive: false, active: false, isNewsletterFlag: false };
-    ex.Chat = Chat; ex.default = Chat;
+    Chat.props = {
+      id: undefined,
+      name: undefined,
+      t: 0,
+      unreadCount: 0,
+      archive: false,
+      active: false,
+      isNewsletterFlag: false,
+    };
+    exports.Chat = Chat;
+    exports.default = Chat;
   });
-  def('WAWebMsgModel', (require, ex) => {
+
+  def('WAWebMsgModel', (require, exports) => {
     const { BaseModel } = require('WAWebBaseModel');
-    class Msg extends BaseModel { }
+    class Msg extends BaseModel {
+      /** What a reply to this message carries. */
+      msgContextInfo() {
+        return {
+          quotedMsg: { type: this.type, body: this.body },
+          quotedStanzaID: this.id.id,
+          quotedParticipant: this.author || this.from,
+        };
+      }
+    }
     Msg.prototype.proxyName = 'msg';
-    Msg.props = { id: undefined, body: undefined, type: 'chat', ack: 0, t: 0, from: undefined, to: undefined, self: undefined, isNewMsg: false, local: false, notifyName: undefined, quotedStanzaID: undefined };
-    ex.Msg = Msg; ex.default = Msg;
+    Msg.props = {
+      id: undefined,
+      body: undefined,
+      type: 'chat',
+      ack: 0,
+      t: 0,
+      from: undefined,
+      to: undefined,
+      author: undefined,
+      self: undefined,
+      isNewMsg: false,
+      local: false,
+      notifyName: undefined,
+      quotedStanzaID: undefined,
+      quotedParticipant: undefined,
+    };
+    exports.Msg = Msg;
+    exports.default = Msg;
   });
-  def('WAWebContactModel', (require, ex) => {
+
+  def('WAWebContactModel', (require, exports) => {
     const { BaseModel } = require('WAWebBaseModel');
-    class Contact extends BaseModel { }
+    class Contact extends BaseModel {}
     Contact.prototype.proxyName = 'contact';
     Contact.props = { id: undefined, name: undefined, pushname: undefined };
-    ex.Contact = Contact; ex.default = Contact;
+    exports.Contact = Contact;
+    exports.default = Contact;
   });
-  def('WAWebChatCollection', (require, ex) => {
+
+  def('WAWebChatCollection', (require, exports) => {
     const Collection = require('WAWebCollection').default;
     class ChatCollectionImpl extends Collection {}
     ChatCollectionImpl.model = require('WAWebChatModel').Chat;
-    ex.ChatCollectionImpl = ChatCollectionImpl; ex.ChatCollection = new ChatCollectionImpl();
+    exports.ChatCollectionImpl = ChatCollectionImpl;
+    exports.ChatCollection = new ChatCollectionImpl();
   });
-  def('WAWebMsgCollection', (require, ex) => {
+
+  def('WAWebMsgCollection', (require, exports) => {
     const Collection = require('WAWebCollection').default;
     class MsgCollectionImpl extends Collection {
-      async processMultipleMessages(chatId, msgs) { return this.add(msgs); }
+      async processMultipleMessages(chat, messages) {
+        return this.add(messages);
+      }
     }
     MsgCollectionImpl.model = require('WAWebMsgModel').Msg;
-    ex.MsgCollectionImpl = MsgCollectionImpl; ex.MsgCollection = new MsgCollectionImpl();
+    exports.MsgCollectionImpl = MsgCollectionImpl;
+    exports.MsgCollection = new MsgCollectionImpl();
   });
-  def('WAWebContactCollection', (require, ex) => {
+
+  def('WAWebContactCollection', (require, exports) => {
     const Collection = require('WAWebCollection').default;
     class ContactCollectionImpl extends Collection {}
     ContactCollectionImpl.model = require('WAWebContactModel').Contact;
-    ex.ContactCollectionImpl = ContactCollectionImpl; ex.ContactCollection = new ContactCollectionImpl();
-    ex.default = ex.ContactCollection;
+    exports.ContactCollectionImpl = ContactCollectionImpl;
+    exports.ContactCollection = exports.default = new ContactCollectionImpl();
   });
-  def('WAWebGroupMetadataCollection', (require, ex) => {
+
+  def('WAWebGroupMetadataCollection', (require, exports) => {
     const Collection = require('WAWebCollection').default;
     const { BaseModel } = require('WAWebBaseModel');
     class GroupMetadata extends BaseModel {}
-    GroupMetadata.prototype.proxyName = 'group-metadata'; GroupMetadata.props = { id: undefined };
-    class GroupMetadataCollectionImpl extends Collection { _handleParentGroupChange() {} }
-    GroupMetadataCollectionImpl.model = GroupMetadata;
-    ex.GroupMetadataCollectionImpl = GroupMetadataCollectionImpl;
-    ex.GroupMetadataCollection = ex.default = new GroupMetadataCollectionImpl();
-  });
-  /* stores whose only job is to let wa-js attach its listeners without a page error */
-  const store = (id, name, extra) => def(id, (require, ex) => {
-    const Collection = require('WAWebCollection').default;
-    const { BaseModel } = require('WAWebBaseModel');
-    class M extends BaseModel {} M.props = { id: undefined }; M.prototype.proxyName = name.toLowerCase();
-    const C = { [name + 'CollectionImpl']: class extends Collection { processIncomingCall() {} } }[name + 'CollectionImpl'];
-    C.model = M;
-    if (name !== 'Presence') ex[name + 'CollectionImpl'] = C;
-    ex[name + 'Collection'] = ex.default = new C();
-  });
-  store('WAWebBlocklistCollection', 'Blocklist');
-  store('WAWebStatusCollection', 'Status');
-  store('WAWebCallCollection', 'Call');
-  store('WAWebPresenceCollection', 'Presence');
-  store('WAWebNewsletterCollection', 'Newsletter');
-  def('WAWebCollections', (require, ex) => {
-    ex.Chat = require('WAWebChatCollection').ChatCollection;
-    ex.Msg = require('WAWebMsgCollection').MsgCollection;
-    ex.Contact = require('WAWebContactCollection').ContactCollection;
-  });
-  /* LIDs and phone numbers: the stand-in knows none for other accounts. */
-  def('WAWebApiContact', (require, ex) => {
-    ex.lidPnCache = { getPhoneNumber: () => undefined, getCurrentLid: () => undefined, getLidEntry: () => undefined };
-    for (const name of ['getCurrentLid', 'getPhoneNumber', 'getAlternateUserWid', 'getContactRecord', 'getContactHash']) {
-      ex[name] = () => undefined;
+    GroupMetadata.prototype.proxyName = 'group-metadata';
+    GroupMetadata.props = { id: undefined };
+    class GroupMetadataCollectionImpl extends Collection {
+      _handleParentGroupChange() {}
     }
+    GroupMetadataCollectionImpl.model = GroupMetadata;
+    exports.GroupMetadataCollectionImpl = GroupMetadataCollectionImpl;
+    exports.GroupMetadataCollection = exports.default = new GroupMetadataCollectionImpl();
+  });
+
+  /* Stores that stay empty; wa-js attaches its listeners to them. */
+  const emptyStore = (name, exportImpl = true) =>
+    def(`WAWeb${name}Collection`, (require, exports) => {
+      const Collection = require('WAWebCollection').default;
+      const { BaseModel } = require('WAWebBaseModel');
+      class Model extends BaseModel {}
+      Model.props = { id: undefined };
+      Model.prototype.proxyName = name.toLowerCase();
+      class CollectionImpl extends Collection {
+        processIncomingCall() {}
+      }
+      CollectionImpl.model = Model;
+      if (exportImpl) exports[`${name}CollectionImpl`] = CollectionImpl;
+      exports[`${name}Collection`] = exports.default = new CollectionImpl();
+    });
+  emptyStore('Blocklist');
+  emptyStore('Status');
+  emptyStore('Call');
+  emptyStore('Newsletter');
+  emptyStore('Presence', false);
+
+  def('WAWebCollections', (require, exports) => {
+    exports.Chat = require('WAWebChatCollection').ChatCollection;
+    exports.Msg = require('WAWebMsgCollection').MsgCollection;
+    exports.Contact = require('WAWebContactCollection').ContactCollection;
+  });
+
+  /* LIDs (ids that hide the phone number): the stand-in knows none of other accounts. */
+  def('WAWebApiContact', (require, exports) => {
+    exports.lidPnCache = { getPhoneNumber: () => undefined, getCurrentLid: () => undefined, getLidEntry: () => undefined };
+    for (const name of ['getCurrentLid', 'getPhoneNumber', 'getAlternateUserWid', 'getContactRecord', 'getContactHash']) {
+      exports[name] = () => undefined;
+    }
+  });
+
+  def('WAWebLidMigrationUtils', (require, exports) => {
+    exports.Lid1X1MigrationUtils = {
+      isLidMigrated: () => false,
+      isSyncdSessionMigrated: () => true,
+      shouldApplyNonMigratedMessagingRules: () => false,
+    };
+    exports.toUserLid = exports.toUserLidOrThrow = exports.toPn = (wid) => wid;
   });
 })();

@@ -1,103 +1,164 @@
-/* The login: noise key encrypted in localStorage under a CryptoKey in IndexedDB, as the real page keeps it.
- * Chromium writes localStorage late, so a killed browser can lose a fresh login here as it does there. */
+/* The login, kept where the real page keeps it.
+ *
+ * The noise key lies in localStorage (WANoiseInfo), encrypted under a CryptoKey in IndexedDB (wawc_db_enc); the linked
+ * device's id (last-wid-md) in localStorage; the Signal identity in IndexedDB. Chromium writes IndexedDB at once and
+ * localStorage late, so a killed browser loses a fresh login here as it does on the real page.
+ *
+ * Sources: the names are those of the real page's localStorage and IndexedDB; module names as in whatsapp-web.js. */
 (function () {
   'use strict';
-  const ESM = 98; // what the real bundles pass as fourth argument: the factory writes ES exports
-  const def = (id, fn) => __d(id, [], function (t, n, r, o, a, i, l) { fn(n, l, i); }, ESM);
+  const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
+  const random = (length) => crypto.getRandomValues(new Uint8Array(length));
 
-  def('WAWebStandinIdb', (require, ex) => {
-    const open = (name, store) => new Promise((ok, ko) => {
-      const rq = indexedDB.open(name, 1);
-      rq.onupgradeneeded = () => rq.result.createObjectStore(store);
-      rq.onsuccess = () => ok(rq.result); rq.onerror = () => ko(rq.error);
-    });
-    const cache = {};
-    const db = (n, s) => (cache[n] = cache[n] || open(n, s));
-    const tx = async (n, s, mode, f) => {
-      const d = await db(n, s);
-      return new Promise((ok, ko) => {
-        const t = d.transaction(s, mode);
-        const rq = f(t.objectStore(s));
-        t.oncomplete = () => ok(rq && rq.result); t.onerror = t.onabort = () => ko(t.error);
+  /** The stand-in's own: one object store per database, awaited until committed. */
+  def('StandinDatabase', (require, exports) => {
+    const STORES = {
+      'signal-storage': 'signal-meta-store',
+      wawc_db_enc: 'keys',
+      'model-storage': 'message',
+    };
+    const opened = {};
+    const open = (name) =>
+      new Promise((resolve, reject) => {
+        const request = indexedDB.open(name, 1);
+        request.onupgradeneeded = () => request.result.createObjectStore(STORES[name]);
+        request.onsuccess = () => resolve(request.result);
+        request.onerror = () => reject(request.error);
+      });
+    const run = async (name, mode, work) => {
+      const database = await (opened[name] = opened[name] || open(name));
+      return new Promise((resolve, reject) => {
+        const transaction = database.transaction(STORES[name], mode);
+        const request = work(transaction.objectStore(STORES[name]));
+        transaction.oncomplete = () => resolve(request.result);
+        transaction.onerror = transaction.onabort = () => reject(transaction.error);
       });
     };
-    ex.get = (n, s, k) => tx(n, s, 'readonly', (o) => o.get(k));
-    ex.all = (n, s) => tx(n, s, 'readonly', (o) => o.getAll());
-    ex.put = (n, s, k, v) => tx(n, s, 'readwrite', (o) => o.put(v, k));
-    ex.clear = (n, s) => tx(n, s, 'readwrite', (o) => o.clear());
+    exports.get = (name, key) => run(name, 'readonly', (store) => store.get(key));
+    exports.put = (name, key, value) => run(name, 'readwrite', (store) => store.put(value, key));
+    exports.clear = (name) => run(name, 'readwrite', (store) => store.clear());
   });
-  def('WAWebSignalStoreApi', (require, ex) => {
-    const idb = require('WAWebStandinIdb');
-    const rnd = (n) => crypto.getRandomValues(new Uint8Array(n)).buffer;
-    ex.waSignalStore = {
+
+  def('WAWebSignalStoreApi', (require, exports) => {
+    const database = require('StandinDatabase');
+    exports.waSignalStore = {
       async getRegistrationInfo() {
-        let r = await idb.get('signal-storage', 'signal-meta-store', 'reg');
-        if (!r) { r = { registrationId: 1 + Math.floor(Math.random() * 16000), identityKeyPair: { pubKey: rnd(32), privKey: rnd(32) } }; await idb.put('signal-storage', 'signal-meta-store', 'reg', r); }
-        return r;
+        const stored = await database.get('signal-storage', 'registration');
+        if (stored) return stored;
+        const fresh = {
+          registrationId: 1 + Math.floor(Math.random() * 16000),
+          identityKeyPair: { pubKey: random(32).buffer, privKey: random(32).buffer },
+        };
+        await database.put('signal-storage', 'registration', fresh);
+        return fresh;
       },
-      setRegistrationInfo: (r) => idb.put('signal-storage', 'signal-meta-store', 'reg', r),
-      clearCredential: () => idb.clear('signal-storage', 'signal-meta-store'),
+      setRegistrationInfo: (info) => database.put('signal-storage', 'registration', info),
+      clearCredential: () => database.clear('signal-storage'),
     };
   });
-  def('WAWebUserPrefsInfoStore', (require, ex) => {
-    const idb = require('WAWebStandinIdb');
-    const B = require('WABase64');
-    const rnd = (n) => crypto.getRandomValues(new Uint8Array(n));
-    const aesKey = async () => {
-      let rec = await idb.get('wawc_db_enc', 'keys', 1);
-      if (!rec) {
-        rec = { key: await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt']) };
-        await idb.put('wawc_db_enc', 'keys', 1, rec); // CryptoKey, not extractable
-      }
-      return rec.key;
+
+  def('WAWebUserPrefsInfoStore', (require, exports) => {
+    const database = require('StandinDatabase');
+    const { encodeB64, decodeB64 } = require('WABase64');
+    const PARTS = ['privKey', 'pubKey', 'recoveryToken'];
+    const read = (key) => JSON.parse(localStorage.getItem(key) || 'null');
+
+    const encryptionKey = async () => {
+      const stored = await database.get('wawc_db_enc', 1);
+      if (stored) return stored.key;
+      const key = await crypto.subtle.generateKey({ name: 'AES-GCM', length: 256 }, false, ['encrypt', 'decrypt']);
+      await database.put('wawc_db_enc', 1, { key });
+      return key;
     };
-    ex.waNoiseInfo = {
+    const info = ({ privKey, pubKey, recoveryToken }) => ({ recoveryToken, staticKeyPair: { pubKey, privKey } });
+
+    exports.waNoiseInfo = {
       async get() {
-        const enc = JSON.parse(localStorage.getItem('WANoiseInfo') || 'null');
-        const iv = JSON.parse(localStorage.getItem('WANoiseInfoIv') || 'null');
-        if (!enc || !iv) return this.generate();
-        const key = await aesKey(), out = {};
-        for (const [i, k] of ['privKey', 'pubKey', 'recoveryToken'].entries()) {
-          out[k] = await crypto.subtle.decrypt({ name: 'AES-GCM', iv: B.decodeB64(iv[i]) }, key, B.decodeB64(enc[k]));
+        const encrypted = read('WANoiseInfo');
+        const vectors = read('WANoiseInfoIv');
+        if (!encrypted || !vectors) return this.generate();
+        const key = await encryptionKey();
+        const plain = {};
+        for (const [index, part] of PARTS.entries()) {
+          const algorithm = { name: 'AES-GCM', iv: decodeB64(vectors[index]) };
+          plain[part] = await crypto.subtle.decrypt(algorithm, key, decodeB64(encrypted[part]));
         }
-        return { recoveryToken: out.recoveryToken, staticKeyPair: { pubKey: out.pubKey, privKey: out.privKey } };
+        return info(plain);
       },
       async generate() {
-        const key = await aesKey(), plain = { privKey: rnd(32), pubKey: rnd(32), recoveryToken: rnd(16) }, enc = {}, iv = [];
-        for (const k of ['privKey', 'pubKey', 'recoveryToken']) {
-          const v = rnd(12); iv.push(B.encodeB64(v));
-          enc[k] = B.encodeB64(await crypto.subtle.encrypt({ name: 'AES-GCM', iv: v }, key, plain[k]));
+        const key = await encryptionKey();
+        const plain = { privKey: random(32).buffer, pubKey: random(32).buffer, recoveryToken: random(16).buffer };
+        const encrypted = {};
+        const vectors = [];
+        for (const part of PARTS) {
+          const iv = random(12);
+          vectors.push(encodeB64(iv));
+          encrypted[part] = encodeB64(await crypto.subtle.encrypt({ name: 'AES-GCM', iv }, key, plain[part]));
         }
-        localStorage.setItem('WANoiseInfo', JSON.stringify(enc));
-        localStorage.setItem('WANoiseInfoIv', JSON.stringify(iv));
-        localStorage.setItem('WAWebEncKeySalt', JSON.stringify(B.encodeB64(rnd(128))));
-        return { recoveryToken: plain.recoveryToken.buffer, staticKeyPair: { pubKey: plain.pubKey.buffer, privKey: plain.privKey.buffer } };
+        localStorage.setItem('WANoiseInfo', JSON.stringify(encrypted));
+        localStorage.setItem('WANoiseInfoIv', JSON.stringify(vectors));
+        localStorage.setItem('WAWebEncKeySalt', JSON.stringify(encodeB64(random(128))));
+        return info(plain);
       },
       set: async () => {},
     };
   });
-  def('WAWebUserPrefsMeUser', (require, ex) => {
+
+  def('WAWebUserPrefsMeUser', (require, exports) => {
     const { createWid } = require('WAWebWidFactory');
-    const ls = (k) => { try { return JSON.parse(localStorage.getItem(k)); } catch (e) { return null; } };
-    const user = (w) => (w ? createWid(w).toUserWid() : undefined);
-    ex.__raw = () => { const d = ls('last-wid-md'); return d && localStorage.getItem('WANoiseInfo') ? { device: d, pn: String(user(d)), lid: ls('WALid'), platform: ls('mobile-platform') || 'android' } : null; };
-    ex.setMe = (v) => { localStorage.setItem('last-wid-md', JSON.stringify(v.device)); localStorage.setItem('WALid', JSON.stringify(v.lid)); localStorage.setItem('mobile-platform', JSON.stringify(v.platform)); };
-    ex.__clear = () => { for (const k of ['last-wid-md', 'WALid', 'WANoiseInfo', 'WANoiseInfoIv', 'WAWebEncKeySalt']) localStorage.removeItem(k); };
-    ex.getMaybeMePnUser = () => user(ls('last-wid-md'));
-    ex.getMaybeMeLidUser = () => (ls('WALid') ? createWid(ls('WALid')) : undefined);
-    ex.getMeLidUserOrThrow = () => { const l = ex.getMaybeMeLidUser(); if (!l) throw new Error('no me lid'); return l; };
-    ex.getMePnUserOrThrow = () => { const l = ex.getMaybeMePnUser(); if (!l) throw new Error('no me'); return l; };
-    ex.getMaybeMeDevicePn = () => (ls('last-wid-md') ? createWid(ls('last-wid-md')) : undefined);
-    ex.isMeAccount = (w) => [String(ex.getMaybeMePnUser()), String(ex.getMaybeMeLidUser())].includes(String(w));
+    const KEYS = ['last-wid-md', 'WALid', 'mobile-platform', 'WANoiseInfo', 'WANoiseInfoIv', 'WAWebEncKeySalt'];
+    const read = (key) => JSON.parse(localStorage.getItem(key) || 'null');
+    const wid = (key) => {
+      const stored = read(key);
+      return stored ? createWid(stored) : undefined;
+    };
+    const orThrow = (value, what) => {
+      if (!value) throw new Error('no ' + what);
+      return value;
+    };
+
+    exports.getMaybeMeDevicePn = () => wid('last-wid-md');
+    exports.getMaybeMePnUser = () => wid('last-wid-md')?.toUserWid();
+    exports.getMaybeMeLidUser = () => wid('WALid');
+    exports.getMePnUserOrThrow = () => orThrow(exports.getMaybeMePnUser(), 'me user');
+    exports.getMeLidUserOrThrow = () => orThrow(exports.getMaybeMeLidUser(), 'me lid');
+    exports.isMeAccount = (other) =>
+      [exports.getMaybeMePnUser(), exports.getMaybeMeLidUser()].some((me) => String(me) === String(other));
+
+    /** The stand-in's own, as the names of the real ones aren't known. */
+    exports.standinStore = ({ device, lid, platform }) => {
+      localStorage.setItem('last-wid-md', JSON.stringify(device));
+      localStorage.setItem('WALid', JSON.stringify(lid));
+      localStorage.setItem('mobile-platform', JSON.stringify(platform));
+    };
+    exports.standinPlatform = () => read('mobile-platform');
+    exports.standinClear = () => KEYS.forEach((key) => localStorage.removeItem(key));
   });
-  def('WAWebUserPrefsMultiDevice', (require, ex) => {
-    const B = require('WABase64');
-    ex.isRegistered = () => !!require('WAWebUserPrefsMeUser').__raw();
-    ex.getADVSecretKey = () => localStorage.getItem('WAADVSecret') || ex.generateADVSecretKey();
-    ex.generateADVSecretKey = () => { const k = B.encodeB64(crypto.getRandomValues(new Uint8Array(32))); localStorage.setItem('WAADVSecret', k); return k; };
-    ex.clearADVSecretKey = () => localStorage.removeItem('WAADVSecret');
+
+  def('WAWebUserPrefsMultiDevice', (require, exports) => {
+    const { encodeB64 } = require('WABase64');
+    exports.isRegistered = () => !!(localStorage.getItem('last-wid-md') && localStorage.getItem('WANoiseInfo'));
+    exports.getADVSecretKey = () => localStorage.getItem('WAADVSecret') || exports.generateADVSecretKey();
+    exports.generateADVSecretKey = () => {
+      const secret = encodeB64(random(32));
+      localStorage.setItem('WAADVSecret', secret);
+      return secret;
+    };
+    exports.clearADVSecretKey = () => localStorage.removeItem('WAADVSecret');
   });
-  def('WAWebUserPrefsIsLoggedIn', (require, ex) => { ex.isLoggedIn = () => require('WAWebUserPrefsMultiDevice').isRegistered(); });
-  def('WAWebAdvSignatureApi', (require, ex) => { const M = require('WAWebUserPrefsMultiDevice'); ex.getADVSecretKey = M.getADVSecretKey; ex.setADVSignedIdentity = () => {}; ex.generateDeviceSignature = () => {}; });
-  def('WAWebCompanionRegClientUtils', (require, ex) => { ex.DEVICE_PLATFORM = 'CHROME'; });
+
+  def('WAWebUserPrefsIsLoggedIn', (require, exports) => {
+    exports.isLoggedIn = () => require('WAWebUserPrefsMultiDevice').isRegistered();
+  });
+
+  def('WAWebAdvSignatureApi', (require, exports) => {
+    exports.getADVSecretKey = require('WAWebUserPrefsMultiDevice').getADVSecretKey;
+    exports.setADVSignedIdentity = () => {};
+    exports.generateDeviceSignature = () => {};
+  });
+
+  def('WAWebCompanionRegClientUtils', (require, exports) => {
+    exports.DEVICE_PLATFORM = 'CHROME';
+  });
 })();

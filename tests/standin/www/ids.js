@@ -1,66 +1,118 @@
-/* Ids of chats and messages: Wid and MsgKey, with the minified key property that newer builds have. */
+/* Ids of chats and messages.
+ *
+ * Sources: whatsapp-web.js 1.34 (WAWebWidFactory), wa-js 4.6.0 (WAWebMsgKey; since 2.3000.1042401057 the key's text has a
+ * minified name, to which wa-js adds `_serialized` again). */
 (function () {
   'use strict';
-  const ESM = 98; // what the real bundles pass as fourth argument: the factory writes ES exports
-  const def = (id, fn) => __d(id, [], function (t, n, r, o, a, i, l) { fn(n, l, i); }, ESM);
+  const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
 
-  def('WAWebWid', (require, ex) => {
+  def('WAWebWid', (require, exports) => {
     class Wid {
-      constructor(s) {
-        const m = /^([^@:]+)(?::(\d+))?@([a-z.]+)$/.exec(String(s));
-        if (!m) throw new Error('wid error: invalid wid ' + s);
-        this.user = m[1]; this.device = m[2] ? Number(m[2]) : undefined; this.server = m[3];
+      constructor(text) {
+        const parts = /^([^@:]+)(?::(\d+))?@([a-z.]+)$/.exec(String(text));
+        if (!parts) throw new Error('wid error: invalid wid ' + text);
+        this.user = parts[1];
+        this.device = parts[2] ? Number(parts[2]) : undefined;
+        this.server = parts[3];
         this._serialized = this.user + (this.device ? ':' + this.device : '') + '@' + this.server;
       }
-      toString() { return this._serialized; }
-      toJSON() { return { server: this.server, user: this.user, _serialized: this._serialized }; }
-      equals(o) { return !!o && o._serialized === this._serialized; }
-      isUser() { return this.server === 'c.us' || this.server === 'lid'; }
-      isLid() { return this.server === 'lid'; }
-      isGroup() { return this.server === 'g.us'; }
-      isBroadcast() { return this.server === 'broadcast'; }
-      isNewsletter() { return this.server === 'newsletter'; }
-      isStatusV3() { return this._serialized === 'status@broadcast'; }
-      isBot() { return false; }
-      isPSA() { return false; }
-      toUserWid() { return new Wid(this.user + '@' + this.server); }
-      static isXWid(server, wid) { return wid instanceof Wid && wid.server === server; }
-      static isWid(x) { return x instanceof Wid || /@(c\.us|g\.us|lid|newsletter|broadcast)$/.test(String(x)); }
+      toString() {
+        return this._serialized;
+      }
+      toJSON() {
+        return { server: this.server, user: this.user, _serialized: this._serialized };
+      }
+      equals(other) {
+        return !!other && other._serialized === this._serialized;
+      }
+      toUserWid() {
+        return new Wid(this.user + '@' + this.server);
+      }
+      isUser() {
+        return this.server === 'c.us' || this.server === 'lid';
+      }
+      isLid() {
+        return this.server === 'lid';
+      }
+      isGroup() {
+        return this.server === 'g.us';
+      }
+      isBroadcast() {
+        return this.server === 'broadcast';
+      }
+      isNewsletter() {
+        return this.server === 'newsletter';
+      }
+      isStatusV3() {
+        return this._serialized === 'status@broadcast';
+      }
+      isBot() {
+        return false;
+      }
+      isPSA() {
+        return false;
+      }
+      static isXWid(server, wid) {
+        return wid instanceof Wid && wid.server === server;
+      }
+      static isWid(value) {
+        return value instanceof Wid || /@(c\.us|g\.us|lid|newsletter|broadcast)$/.test(String(value));
+      }
     }
-    ex.default = Wid;
+    exports.default = Wid;
   });
-  def('WAWebWidFactory', (require, ex) => {
+
+  def('WAWebWidFactory', (require, exports) => {
     const Wid = require('WAWebWid').default;
-    ex.createWid = (s) => new Wid(s);
-    ex.createUserWidOrThrow = (u, server) => new Wid(String(u).includes('@') ? u : u + '@' + (server || 'c.us'));
-    ex.createUserWid = ex.createUserWidOrThrow;
-    ex.isWidlike = (x) => x instanceof Wid || (!!x && typeof x === 'object' && typeof x._serialized === 'string' && 'server' in x);
-    ex.createWidFromWidLike = (x) => new Wid(x._serialized);
-    ex.asUserWidOrThrow = (w) => new Wid(w.user + '@' + w.server);
+    exports.createWid = (text) => new Wid(text);
+    exports.createUserWidOrThrow = (user, server) =>
+      new Wid(String(user).includes('@') ? user : user + '@' + (server || 'c.us'));
+    exports.createUserWid = exports.createUserWidOrThrow;
+    exports.createWidFromWidLike = (like) => new Wid(like._serialized);
+    exports.asUserWidOrThrow = (wid) => new Wid(wid.user + '@' + wid.server);
+    exports.isWidlike = (value) =>
+      value instanceof Wid || (typeof value === 'object' && typeof value?._serialized === 'string' && 'server' in value);
   });
-  def('WAWebMsgKey', (require, ex) => {
+
+  def('WAWebMsgKey', (require, exports) => {
     const Wid = require('WAWebWid').default;
     class MsgKey {
-      constructor(o) {
-        if (!o) throw new Error('MsgKey error: obj is null/undefined');
-        const selfDir = o.selfDir;
-        this.fromMe = o.fromMe !== undefined ? o.fromMe : selfDir === 'out';
-        this.remote = o.remote || (this.fromMe ? o.to : o.from);
-        this.id = o.id; this.participant = o.participant; this.self = selfDir;
-        // minified property, as WA >= 2.3000.1042401057 (wa-js aliases it back to _serialized)
-        this.$1 = [this.fromMe, this.remote, this.id].concat(this.participant ? [this.participant] : []).join('_');
+      constructor(parts) {
+        if (!parts) throw new Error('MsgKey error: obj is null/undefined'); // wa-js finds the class by this text
+        this.fromMe = parts.fromMe !== undefined ? parts.fromMe : parts.selfDir === 'out';
+        this.remote = parts.remote || (this.fromMe ? parts.to : parts.from);
+        this.id = parts.id;
+        this.participant = parts.participant;
+        this.self = parts.selfDir;
+        this.$1 = [this.fromMe, this.remote, this.id, this.participant].filter((part) => part !== undefined).join('_');
       }
-      toString() { return this.$1; }
-      equals(o) { return !!o && String(o) === String(this); }
-      static fromString(s) {
-        const [fm, remote, id, participant] = String(s).split('_');
-        return new MsgKey({ fromMe: fm === 'true', remote: new Wid(remote), id, participant: participant && new Wid(participant) });
+      toString() {
+        return this.$1;
+      }
+      equals(other) {
+        return !!other && String(other) === String(this);
+      }
+      static fromString(text) {
+        const [fromMe, remote, id, participant] = String(text).split('_');
+        return new MsgKey({
+          fromMe: fromMe === 'true',
+          remote: new Wid(remote),
+          id,
+          participant: participant && new Wid(participant),
+        });
       }
       static async newId() {
-        const b = crypto.getRandomValues(new Uint8Array(9));
-        return '3EB0' + [...b].map((x) => x.toString(16).padStart(2, '0')).join('').toUpperCase();
+        const random = [...crypto.getRandomValues(new Uint8Array(9))];
+        return (
+          '3EB0' +
+          random
+            .map((byte) => byte.toString(16).padStart(2, '0'))
+            .join('')
+            .toUpperCase()
+        );
       }
     }
-    ex.default = MsgKey;
+    exports.default = MsgKey;
   });
 })();

@@ -1,73 +1,76 @@
-/* Meta's module loader, only the surface that wa-js and whatsapp-web.js touch: __d, require, importNamespace,
- * importDefault, requireLazy, ErrorGuard, require("__debug").modulesMap, Bootloader. An inline stub has queued early calls. */
-(function (g) {
+/* Meta's module loader, only the surface that clients touch.
+ *
+ * __d, require (with "__debug".modulesMap), importNamespace, importDefault, requireLazy, ErrorGuard, Bootloader, react. An
+ * inline script has queued the calls that came before; this file takes the queues over, as the real loader does.
+ *
+ * Sources: what wa-js 4.6.0's loader waits for and calls (src/loader), and window.require as whatsapp-web.js 1.34 uses it. */
+(function (global) {
   'use strict';
-  const ESM = 32; // bit of the 4th __d argument ("special"): factory wrote ES exports
+  const ES_EXPORTS = 32; // bit of __d's fourth argument: the factory wrote ES exports
   const modulesMap = Object.create(null);
 
-  function define(id, deps, factory, special) {
+  function define(id, dependencies, factory, special) {
     if (modulesMap[id]) return;
-    modulesMap[id] = {
-      id, dependencies: deps || [], factory,
-      special: special || 0, exports: null, done: false, error: null,
-    };
+    modulesMap[id] = { id, dependencies, factory, special: special || 0, exports: null, done: false, error: null };
   }
+
   function instantiate(id) {
-    const m = modulesMap[id];
-    if (!m) throw new Error('Requiring unknown module "' + id + '"');
-    if (m.done) { if (m.error) throw m.error; return m; }
-    m.done = true;
+    const entry = modulesMap[id];
+    if (!entry) throw new Error('Requiring unknown module "' + id + '"');
+    if (entry.error) throw entry.error;
+    if (entry.done) return entry;
+    entry.done = true;
     const module = { exports: {} };
-    m.exports = module.exports;
+    entry.exports = module.exports;
     try {
-      // (global, require, importDefault, importNamespace, requireLazy, module, exports)
-      m.factory(g, require, importDefault, importNamespace, g.requireLazy, module, module.exports);
-      m.exports = module.exports;
-      m.factory = null; // real page: "clear_js_factory_after_used": true
-    } catch (e) { m.error = e; throw e; }
-    return m;
+      const { factory } = entry;
+      factory(global, require, importDefault, importNamespace, global.requireLazy, module, module.exports);
+      entry.exports = module.exports;
+      entry.factory = null; // the real page clears it too
+    } catch (error) {
+      entry.error = error;
+      throw error;
+    }
+    return entry;
   }
+
   function require(id) {
-    if (id === '__debug') return { modulesMap };
-    const m = instantiate(id);
-    return m.exports;
+    return id === '__debug' ? { modulesMap } : instantiate(id).exports;
   }
+
   function importNamespace(id) {
-    const m = instantiate(id);
-    if (m.special & ESM) return m.exports;
-    return (m.ns = m.ns || Object.assign({}, m.exports, { default: m.exports }));
+    const entry = instantiate(id);
+    if (entry.special & ES_EXPORTS) return entry.exports;
+    return (entry.namespace ??= { ...entry.exports, default: entry.exports });
   }
+
   function importDefault(id) {
-    const m = instantiate(id);
-    return m.special & ESM ? m.exports.default : m.exports;
-  }
-  function requireLazy(ids, cb) {
-    const tick = () => {
-      if (ids.every((i) => modulesMap[i])) cb && cb.apply(null, ids.map(require));
-      else setTimeout(tick, 20);
-    };
-    tick();
+    const entry = instantiate(id);
+    return entry.special & ES_EXPORTS ? entry.exports.default : entry.exports;
   }
 
-  const stubD = g.__d_stub || [], stubRL = g.__rl_stub || [];
-  g.ErrorGuard = { skipGuardGlobal() {}, applyWithGuard: (f, c, a) => f.apply(c, a || []) };
-  g.importNamespace = importNamespace;
-  g.importDefault = importDefault;
-  g.requireLazy = requireLazy;
-  g.__d = define;       // hits wa-js's setter trap again (first time was the stub)
-  g.require = require;  // now both exist -> wa-js starts its Meta loader path
-  stubD.splice(0).forEach((a) => define.apply(null, a));
-  stubRL.splice(0).forEach((a) => requireLazy.apply(null, a));
+  function requireLazy(ids, callback) {
+    if (ids.every((id) => modulesMap[id])) callback?.(...ids.map(require));
+    else setTimeout(() => requireLazy(ids, callback), 20);
+  }
 
-  define('Bootloader', [], function (t, n, r, o, a, i) {
-    const componentMap = new Map();
-    i.exports = {
-      loadModules(names, cb) { setTimeout(cb, 5); },
-      __debug: { componentMap },
-    };
-  }, 0);
-  define('react', [], function (t, n, r, o, a, i) {
-    class Component {} class PureComponent extends Component {}
-    i.exports = { Component, PureComponent };
-  }, 0);
+  const definitions = global.__d_stub.splice(0);
+  const lazyRequires = global.__rl_stub.splice(0);
+  global.ErrorGuard = { skipGuardGlobal() {}, applyWithGuard: (work, self, values) => work.apply(self, values || []) };
+  global.importNamespace = importNamespace;
+  global.importDefault = importDefault;
+  global.requireLazy = requireLazy;
+  global.__d = define; // wa-js has set traps on __d and require: with the second one it starts
+  global.require = require;
+  for (const definition of definitions) define(...definition);
+  for (const values of lazyRequires) requireLazy(...values);
+
+  define('Bootloader', [], (g, r, d, n, l, module) => {
+    module.exports = { loadModules: (names, callback) => setTimeout(callback, 5), __debug: { componentMap: new Map() } };
+  });
+  define('react', [], (g, r, d, n, l, module) => {
+    class Component {}
+    class PureComponent extends Component {}
+    module.exports = { Component, PureComponent };
+  });
 })(self);

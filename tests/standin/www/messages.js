@@ -1,63 +1,181 @@
-/* Late bundle: finding chats, sending, receipts. */
+/* Late bundle: finding chats, sending, receiving, receipts, and the messages that the page keeps in IndexedDB.
+ *
+ * Sources: the calls that wa-js 4.6.0's sendTextMessage and getMessageById make, and the receipt handlers that it wraps for
+ * chat.msg_ack_change. */
 (function () {
   'use strict';
-  const ESM = 98; // what the real bundles pass as fourth argument: the factory writes ES exports
-  const def = (id, fn) => __d(id, [], function (t, n, r, o, a, i, l) { fn(n, l, i); }, ESM);
+  const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
 
-  def('WAWebFindChatAction', (require, ex) => {
-    const { ChatCollection } = require('WAWebChatCollection');
-    ex.findOrCreateLatestChat = async (wid) => {
-      if (!require('WAWebUserPrefsMeUser').__raw()) throw new Error('not logged in');
-      let created = false;
-      if (!ChatCollection.get(wid)) {
-        // the real page asks the server for the device list / LID here
-        const ok = await require('WAWebStandinBackend').rpc('query-exists', { wid: String(wid) });
-        if (!ok.exists) throw new Error('findOrCreateLatestChat: no such user ' + wid);
-        created = true;
-        ChatCollection.add({ id: wid, t: Math.floor(Date.now() / 1000) });
-      }
-      return { chat: { id: wid }, created };
-    };
-    ex.findChat = async (wid) => ChatCollection.get((await ex.findOrCreateLatestChat(wid)).chat.id);
-    ex.findExistingChat = (wid) => ChatCollection.get(wid);
-  });
-  def('WAWebQueryExistsJob', (require, ex) => {
-    ex.queryPhoneExists = () => null;
-    ex.queryWidExists = async (wid) => {
-      const r = await require('WAWebStandinBackend').rpc('query-exists', { wid: String(wid) });
-      return r.exists ? { wid, biz: false } : null;
-    };
-  });
-  def('WAWebGetEphemeralFieldsMsgActionsUtils', (require, ex) => { ex.getEphemeralFields = () => ({}); });
-  def('WAWebUpdateUnreadChatAction', (require, ex) => {
-    ex.markUnread = async () => {}; ex.sendSeen = async ({ chat }) => { chat.unreadCount = 0; };
-  });
-  def('WAWebSendMsgChatAction', (require, ex) => {
+  /** The stand-in's own: messages on the page and in its database. */
+  def('StandinMessages', (require, exports) => {
+    const database = require('StandinDatabase');
+    const { createWid } = require('WAWebWidFactory');
+    const MsgKey = require('WAWebMsgKey').default;
+    const { Msg } = require('WAWebMsgModel');
     const { MsgCollection } = require('WAWebMsgCollection');
-    const { ACK } = require('WAWebAck');
-    ex.addAndSendMsgToChat = (chat, raw) => {
-      const { Msg } = require('WAWebMsgModel');
-      const msg = new Msg(raw);
-      chat.msgs.add(msg); MsgCollection.add(msg); chat.t = raw.t;
-      const result = require('WAWebStandinBackend')
-        .rpc('send', { id: msg.id.id, key: String(msg.id), to: String(chat.id), from: String(raw.from), body: raw.body, type: raw.type })
-        .then((r) => { msg.ack = ACK.SENT; msg.t = r.t; return { messageSendResult: 'OK', t: r.t }; },
-          (e) => { msg.ack = ACK.FAILED; return { messageSendResult: 'ERROR_NETWORK', error: String(e) }; });
-      return Promise.resolve([Promise.resolve(msg), result]);
+    const { ChatCollection } = require('WAWebChatCollection');
+    const KEPT = ['body', 'type', 'ack', 't', 'self', 'quotedStanzaID'];
+
+    exports.store = (msg) => {
+      const record = { key: String(msg.id), from: String(msg.from), to: String(msg.to) };
+      for (const name of KEPT) record[name] = msg[name];
+      return database.put('model-storage', record.key, record);
     };
-    ex.sendMsgRecord = () => {};
+    exports.load = async (key) => {
+      const record = await database.get('model-storage', String(key));
+      if (!record) return undefined;
+      const { key: id, from, to, ...rest } = record;
+      return new Msg({ ...rest, id: MsgKey.fromString(id), from: createWid(from), to: createWid(to) });
+    };
+
+    /** A message from the server; `received.from_me` when another device of this account sent it. */
+    exports.receive = async (received) => {
+      const me = require('WAWebUserPrefsMeUser').getMePnUserOrThrow();
+      const remote = createWid(received.chat);
+      const chat = ChatCollection.get(remote) || ChatCollection.add({ id: remote })[0];
+      const author = received.author ? createWid(received.author) : undefined;
+      const msg = new Msg({
+        id: new MsgKey({ fromMe: received.from_me, remote, id: received.id, participant: author }),
+        body: received.text,
+        type: 'chat',
+        ack: 1,
+        t: received.at,
+        from: received.from_me ? me : remote,
+        to: received.from_me ? remote : me,
+        author,
+        self: received.from_me ? 'out' : 'in',
+        isNewMsg: true,
+        notifyName: chat.name,
+        quotedStanzaID: received.quoted || undefined,
+        quotedParticipant: received.quoted ? me : undefined,
+      });
+      chat.t = received.at;
+      if (!received.from_me) chat.unreadCount += 1;
+      chat.msgs.add(msg);
+      await MsgCollection.processMultipleMessages(remote, [msg]);
+      await exports.store(msg);
+    };
+
+    exports.receiveReceipt = async ({ id, ack, from }) => {
+      for (const msg of MsgCollection.getModelsArray()) {
+        if (msg.id.id !== id || msg.ack >= ack) continue;
+        msg.ack = ack;
+        await exports.store(msg);
+      }
+      const { ACK, ACK_STRING } = require('WAWebAck');
+      await require('WAWebHandleDirectChatReceipt').handleChatSimpleReceipt({
+        ack,
+        ackString: ack === ACK.READ ? ACK_STRING.READ : ACK_STRING.DELIVERY,
+        from: createWid(from),
+        externalIds: [id],
+      });
+    };
   });
-  def('WAWebSendMsgResultAction', (require, ex) => { // (id assumed) predicate m.SendMsgResult
-    ex.SendMsgResult = { OK: 'OK', ERROR_NETWORK: 'ERROR_NETWORK', ERROR_EXPIRED: 'ERROR_EXPIRED', ERROR_CANCELLED: 'ERROR_CANCELLED', ERROR_UPLOAD: 'ERROR_UPLOAD', ERROR_UNKNOWN: 'ERROR_UNKNOWN' };
+
+  def('WAWebFindChatAction', (require, exports) => {
+    const { ChatCollection } = require('WAWebChatCollection');
+    exports.findOrCreateLatestChat = async (wid) => {
+      if (!require('WAWebUserPrefsMultiDevice').isRegistered()) throw new Error('not logged in');
+      if (ChatCollection.get(wid)) return { chat: { id: wid }, created: false };
+      const { exists } = await require('StandinBackend').call({ op: 'query-exists', wid: String(wid) });
+      if (!exists) throw new Error('findOrCreateLatestChat: no such user ' + wid);
+      ChatCollection.add({ id: wid, t: require('WATimeUtils').unixTime() });
+      return { chat: { id: wid }, created: true };
+    };
+    exports.findChat = async (wid) => ChatCollection.get((await exports.findOrCreateLatestChat(wid)).chat.id);
+    exports.findExistingChat = (wid) => ChatCollection.get(wid);
   });
-  def('WAWebHandleDirectChatReceipt', (require, ex) => { ex.handleChatSimpleReceipt = async () => {}; });
-  def('WAWebHandleGroupChatReceipt', (require, ex) => { ex.handleGroupSimpleReceipt = async () => {}; });
-  def('WAWebHandleStatusReceipt', (require, ex) => { ex.handleStatusSimpleReceipt = async () => {}; });
-  def('WAWebHistorySyncProgress', (require, ex) => { // (id assumed)
-    ex.getHistorySyncProgressModel = () => ({ realProgress: 100, remainingPausedSeconds: 0 });
+
+  def('WAWebQueryExistsJob', (require, exports) => {
+    exports.queryPhoneExists = () => null;
+    exports.queryWidExists = async (wid) => {
+      const { exists } = await require('StandinBackend').call({ op: 'query-exists', wid: String(wid) });
+      return exists ? { wid, biz: false } : null;
+    };
   });
-  def('WAWebLidMigrationUtils', (require, ex) => {
-    ex.Lid1X1MigrationUtils = { isLidMigrated: () => false, isSyncdSessionMigrated: () => true, shouldApplyNonMigratedMessagingRules: () => false };
-    ex.toUserLid = (w) => w; ex.toUserLidOrThrow = (w) => w; ex.toPn = (w) => w;
+
+  def('WAWebGetEphemeralFieldsMsgActionsUtils', (require, exports) => {
+    exports.getEphemeralFields = () => ({});
+  });
+
+  // name assumed
+  def('WAWebMsgReplyUtils', (require, exports) => {
+    exports.canReplyMsg = () => true;
+  });
+
+  // name assumed; wa-js looks here for messages that are no longer on the page
+  def('WAWebMsgSearchContext', (require, exports) => {
+    exports.getSearchContext = (chat, key) => {
+      let found;
+      const loadAroundPromise = require('StandinMessages')
+        .load(key)
+        .then((msg) => (found = msg));
+      return { collection: { loadAroundPromise, get: () => found } };
+    };
+  });
+
+  def('WAWebUpdateUnreadChatAction', (require, exports) => {
+    exports.markUnread = async () => {};
+    exports.sendSeen = async ({ chat }) => {
+      chat.unreadCount = 0;
+      require('StandinBackend').send({ t: 'seen', chat: String(chat.id) });
+    };
+  });
+
+  def('WAWebSendMsgChatAction', (require, exports) => {
+    const { MsgCollection } = require('WAWebMsgCollection');
+    const { Msg } = require('WAWebMsgModel');
+    const { ACK } = require('WAWebAck');
+    const backend = () => require('StandinBackend');
+    const messages = () => require('StandinMessages');
+
+    const send = async (chat, msg) => {
+      await messages().store(msg);
+      const order = { op: 'send', id: msg.id.id, to: String(chat.id), body: msg.body, quoted: msg.quotedStanzaID || null };
+      let result;
+      try {
+        msg.t = (await backend().call(order)).at;
+        msg.ack = Math.max(msg.ack, ACK.SENT);
+        result = { messageSendResult: 'OK', t: msg.t };
+      } catch (error) {
+        msg.ack = ACK.FAILED;
+        result = { messageSendResult: error.refused ? 'ERROR_UNKNOWN' : 'ERROR_NETWORK' };
+      }
+      await messages().store(msg);
+      return result;
+    };
+    exports.addAndSendMsgToChat = async (chat, raw) => {
+      const msg = new Msg(raw);
+      chat.msgs.add(msg);
+      MsgCollection.add(msg);
+      chat.t = raw.t;
+      return [Promise.resolve(msg), send(chat, msg)];
+    };
+    exports.sendMsgRecord = () => {};
+  });
+
+  // name assumed
+  def('WAWebSendMsgResultAction', (require, exports) => {
+    const names = ['OK', 'ERROR_NETWORK', 'ERROR_EXPIRED', 'ERROR_CANCELLED', 'ERROR_UPLOAD', 'ERROR_UNKNOWN'];
+    exports.SendMsgResult = Object.fromEntries(names.map((name) => [name, name]));
+  });
+
+  def('WAWebHandleDirectChatReceipt', (require, exports) => {
+    exports.handleChatSimpleReceipt = async () => {};
+  });
+  def('WAWebHandleGroupChatReceipt', (require, exports) => {
+    exports.handleGroupSimpleReceipt = async () => {};
+  });
+  def('WAWebHandleStatusReceipt', (require, exports) => {
+    exports.handleStatusSimpleReceipt = async () => {};
+  });
+
+  // name assumed
+  def('WAWebHistorySyncProgress', (require, exports) => {
+    exports.getHistorySyncProgressModel = () => ({
+      realProgress: require('StandinBackend').syncProgress(),
+      remainingPausedSeconds: 0,
+    });
   });
 })();

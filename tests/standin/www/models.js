@@ -1,109 +1,165 @@
-/* The event emitter, model and collection that everything on the page is made of (the surface wa-js listens on). */
+/* The event emitter, model and collection that everything on the page is made of.
+ *
+ * Sources: the calls that wa-js 4.6.0 and whatsapp-web.js 1.34 make on them (on, once, off, trigger, listenTo; props with
+ * change:x events; get, add, find, getModelsArray). */
 (function () {
   'use strict';
-  const ESM = 98; // what the real bundles pass as fourth argument: the factory writes ES exports
-  const def = (id, fn) => __d(id, [], function (t, n, r, o, a, i, l) { fn(n, l, i); }, ESM);
+  const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
 
-  def('WAWebEventEmitter', (require, ex) => {
+  def('WAWebEventEmitter', (require, exports) => {
     class EventEmitter {
-      _h(n) { const m = (this.__h = this.__h || Object.create(null)); return (m[n] = m[n] || []); }
-      on(names, cb, ctx) {
-        if (typeof cb !== 'function') throw new Error('Callback parameter passed is not a function');
-        for (const n of String(names).split(/\s+/)) this._h(n).push({ cb, ctx });
-        return this;
-      }
-      once(names, cb, ctx) {
-        const w = (...a) => { this.off(names, w); return cb.apply(ctx, a); };
-        w.orig = cb; return this.on(names, w, ctx);
-      }
-      off(names, cb) {
-        if (!names) { this.__h = {}; return this; }
-        for (const n of String(names).split(/\s+/)) {
-          const m = this._h(n);
-          this.__h[n] = cb ? m.filter((x) => x.cb !== cb && x.cb.orig !== cb) : [];
+      #listeners = new Map();
+      on(names, callback, context) {
+        if (typeof callback !== 'function') throw new Error('Callback parameter passed is not a function');
+        for (const name of String(names).split(/\s+/)) {
+          this.#listeners.set(name, [...(this.#listeners.get(name) || []), { callback, context }]);
         }
         return this;
       }
-      trigger(name, ...args) {
-        for (const x of this._h(name).slice()) x.cb.apply(x.ctx || this, args);
-        if (name !== 'all') for (const x of this._h('all').slice()) x.cb.apply(x.ctx || this, [name, ...args]);
+      once(names, callback, context) {
+        const once = (...values) => {
+          this.off(names, once);
+          return callback.apply(context, values);
+        };
+        once.original = callback;
+        return this.on(names, once, context);
+      }
+      off(names, callback) {
+        if (!names) this.#listeners.clear();
+        for (const name of names ? String(names).split(/\s+/) : []) {
+          const others = (this.#listeners.get(name) || []).filter(
+            (listener) => callback && listener.callback !== callback && listener.callback.original !== callback,
+          );
+          this.#listeners.set(name, others);
+        }
         return this;
       }
-      listenTo(o, n, cb) { o.on(n, cb, this); return this; }
-      stopListening() { return this; }
+      trigger(name, ...values) {
+        for (const { callback, context } of this.#listeners.get(name) || []) callback.apply(context || this, values);
+        for (const { callback, context } of this.#listeners.get('all') || []) callback.call(context || this, name, ...values);
+        return this;
+      }
+      listenTo(other, names, callback) {
+        other.on(names, callback, this);
+        return this;
+      }
+      stopListening() {
+        return this;
+      }
     }
-    ex.default = EventEmitter;
+    exports.default = EventEmitter;
   });
-  def('WAWebBaseModel', (require, ex) => {
+
+  def('WAWebBaseModel', (require, exports) => {
     const EventEmitter = require('WAWebEventEmitter').default;
+    /** A subclass names its properties, with their defaults, in `props`; each change of one triggers `change:name`. */
     class BaseModel extends EventEmitter {
-      constructor(attrs) {
+      #values = {};
+      constructor(attributes = {}) {
         super();
-        Object.defineProperty(this, '_v', { value: {}, enumerable: false });
         const props = this.constructor.props || {};
-        for (const k of Object.keys(props)) {
-          this._v[k] = props[k];
-          Object.defineProperty(this, k, {
-            enumerable: true, configurable: true,
-            get() { return this._v[k]; },
-            set(val) {
-              const prev = this._v[k];
-              if (prev === val) return;
-              this._v[k] = val;
-              this.trigger('change:' + k, this, val, prev);
-              this.trigger('change', this);
-              if (this.collection) {
-                this.collection.trigger('change:' + k, this, val, prev);
-                this.collection.trigger('change', this);
-              }
-            },
+        for (const [name, value] of Object.entries(props)) {
+          this.#values[name] = value;
+          Object.defineProperty(this, name, {
+            enumerable: true,
+            configurable: true,
+            get: () => this.#values[name],
+            set: (changed) => this.#change(name, changed),
           });
         }
-        if (attrs) for (const k of Object.keys(attrs)) {
-          if (k in props) this._v[k] = attrs[k]; else this[k] = attrs[k];
+        for (const [name, value] of Object.entries(attributes)) {
+          if (name in props) this.#values[name] = value;
+          else this[name] = value;
         }
-        if (this.initialize) this.initialize();
+        this.initialize?.();
       }
-      set(o) { for (const k of Object.keys(o)) this[k] = o[k]; return this; }
-      serialize() { return { ...this._v }; }
-      toJSON() { return this.serialize(); }
+      #change(name, value) {
+        const previous = this.#values[name];
+        if (previous === value) return;
+        this.#values[name] = value;
+        for (const listener of [this, this.collection]) {
+          listener?.trigger('change:' + name, this, value, previous);
+          listener?.trigger('change', this);
+        }
+      }
+      set(values) {
+        return Object.assign(this, values);
+      }
+      serialize() {
+        return { ...this.#values };
+      }
+      toJSON() {
+        return this.serialize();
+      }
     }
-    ex.BaseModel = BaseModel;
-    ex.defineModel = (c) => c;
+    exports.BaseModel = BaseModel;
+    exports.defineModel = (model) => model;
   });
-  def('WAWebCollection', (require, ex) => {
+
+  def('WAWebCollection', (require, exports) => {
     const EventEmitter = require('WAWebEventEmitter').default;
+    const keyOf = (id) => String(id?._serialized ?? id);
+    /** A subclass names its models' class in `model`. */
     class Collection extends EventEmitter {
+      #models = new Map();
       constructor() {
         super();
         if (!this.constructor.model) throw new Error('Collection initialized without model');
-        this._m = new Map();
       }
-      _key(id) { return String(id && id._serialized !== undefined ? id._serialized : id); }
-      get(id) { return id ? this._m.get(this._key(id)) : undefined; }
-      assertGet(id) { const m = this.get(id); if (!m) throw new Error('not found'); return m; }
+      get(id) {
+        return id ? this.#models.get(keyOf(id)) : undefined;
+      }
+      assertGet(id) {
+        const found = this.get(id);
+        if (!found) throw new Error('not found');
+        return found;
+      }
+      async find(id) {
+        return this.get(id);
+      }
+      /** Adds models, or attributes to make them of; returns them, or those of the same id that were there. */
       add(list) {
-        const out = [];
-        for (let m of Array.isArray(list) ? list : [list]) {
-          if (!(m instanceof this.constructor.model)) m = new this.constructor.model(m);
-          const k = this._key(m.id);
-          if (this._m.has(k)) { out.push(this._m.get(k)); continue; }
-          m.collection = this; this._m.set(k, m); out.push(m);
-          this.trigger('add', m, this);
-        }
-        return out;
+        return [list].flat().map((item) => {
+          const known = this.get(item.id);
+          if (known) return known;
+          const model = item instanceof this.constructor.model ? item : new this.constructor.model(item);
+          model.collection = this;
+          this.#models.set(keyOf(model.id), model);
+          this.trigger('add', model, this);
+          return model;
+        });
       }
-      remove(id) { const m = this.get(id); if (m) { this._m.delete(this._key(id)); this.trigger('remove', m); } }
-      reset() { this._m.clear(); this.trigger('reset'); }
-      getModelsArray() { return [...this._m.values()]; }
-      forEach(f) { this.getModelsArray().forEach(f); }
-      map(f) { return this.getModelsArray().map(f); }
-      filter(f) { return this.getModelsArray().filter(f); }
-      findFirst(f) { return this.getModelsArray().find(f); }
-      get length() { return this._m.size; }
-      async find(id) { return this.get(id); }
+      remove(id) {
+        const model = this.get(id);
+        if (!model) return;
+        this.#models.delete(keyOf(id));
+        this.trigger('remove', model);
+      }
+      reset() {
+        this.#models.clear();
+        this.trigger('reset');
+      }
+      getModelsArray() {
+        return [...this.#models.values()];
+      }
+      forEach(visit) {
+        this.getModelsArray().forEach(visit);
+      }
+      map(change) {
+        return this.getModelsArray().map(change);
+      }
+      filter(test) {
+        return this.getModelsArray().filter(test);
+      }
+      findFirst(test) {
+        return this.getModelsArray().find(test);
+      }
+      get length() {
+        return this.#models.size;
+      }
     }
-    ex.default = Collection;
-    ex.Collection = Collection;
+    exports.default = Collection;
+    exports.Collection = Collection;
   });
 })();
