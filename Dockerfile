@@ -19,7 +19,7 @@ ENTRYPOINT ["/usr/bin/tini", "--"]
 # PIP_CERT and NODE_EXTRA_CA_CERTS: set where the build goes through a proxy with an authority of its own.
 FROM python AS chromium
 RUN apt-get update \
- && apt-get install -y --no-install-recommends chromium fonts-liberation fonts-noto-color-emoji \
+ && apt-get install -y --no-install-recommends chromium fonts-liberation fonts-noto-color-emoji libatomic1 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
 # --- what the images are put together from --------------------------------------------------------------------------

@@ -26,6 +26,10 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
         found: Operator = running["operator"]
         return found
 
+    @kopf.on.login(registry=registry)
+    async def login(**arguments: Any) -> Any:
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+
     @kopf.on.startup(registry=registry)
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)

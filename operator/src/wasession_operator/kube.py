@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 from typing import Any
 
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.dynamic import DynamicClient
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
 from wasession_operator import metrics
 
 Manifest = dict[str, Any]
+JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 TIMEOUT = 30.0  # seconds for one call
 MAXIMUM_CONCURRENT = 50
@@ -35,13 +36,15 @@ class Kube:
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
-        self._dynamic = DynamicClient(api)  # type: ignore[no-untyped-call]
         self._turn = asyncio.Semaphore(MAXIMUM_CONCURRENT)
 
     @classmethod
     async def connect(cls) -> Kube:
         """With the pod's service account in a cluster, else with the current kubeconfig."""
-        await config.load_config()  # type: ignore[no-untyped-call]
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            config.load_incluster_config()  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config()  # type: ignore[no-untyped-call]
         return cls(client.ApiClient())
 
     async def close(self) -> None:
@@ -59,7 +62,7 @@ class Kube:
     async def list(self, plural: str, namespace: str | None, selector: str) -> list[Manifest]:
         """All objects with these labels, of one namespace or of all."""
         path = _path(CORE, plural, namespace) if namespace else f"/api/v1/{plural}"
-        found = await self._call("GET", path, label_selector=selector)
+        found = await self._call("GET", path, selector=selector)
         items: list[Manifest] = found["items"]
         return items
 
@@ -110,18 +113,27 @@ class Kube:
             if error.status != 404:
                 raise
 
-    async def _call(self, verb: str, path: str, body: Manifest | None = None, **options: Any) -> Manifest:
+    async def _call(
+        self, verb: str, path: str, body: Manifest | None = None, selector: str | None = None, content_type: str = JSON
+    ) -> Manifest:
         result = "error"
         try:
             async with self._turn, asyncio.timeout(TIMEOUT):
-                # Fresh containers each time: the client keeps and extends its own defaults.
-                response = await self._dynamic.request(verb, path, body, query_params=[], header_params={}, **options)
-                answer: Manifest = await response.json()
+                request = await self._api.param_serialize(
+                    verb,
+                    path,
+                    query_params=[("labelSelector", selector)] if selector else [],
+                    header_params={"Accept": JSON, "Content-Type": content_type},
+                    body=body,
+                    auth_settings=["BearerToken"],
+                )
+                response = await self._api.call_api(*request)
+                content = await response.read()  # type: ignore[no-untyped-call]
                 result = str(response.status)
+                if not 200 <= response.status <= 299:
+                    self._api.response_deserialize(response, {})  # raises what the status means
+                answer: Manifest = json.loads(content)
                 return answer
-        except ApiException as error:
-            result = str(error.status)
-            raise
         finally:
             metrics.API_CALLS.labels(verb, result).inc()
 

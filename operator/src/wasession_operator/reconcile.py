@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import kopf
@@ -223,7 +223,8 @@ class Operator:
 
     async def _write_status(self, body: Manifest, session: Session, memory: Memory, result: Plan) -> None:
         """Writes what has changed, and tells the Events that go with it; nothing when nothing has."""
-        before, after = session.status.dump(), result.status.dump()
+        before = memory.status.dump() if memory.status is not None else dict(body.get("status", {}))
+        after = result.status.dump()
         if before == after:
             return
         gone: Manifest = {name: None for name in before if name not in after}
@@ -232,7 +233,7 @@ class Operator:
         await self._kube.patch_status(session.namespace, session.name, {**gone, **changed})
         memory.status = result.status
         for event in result.events:
-            kopf.event(kopf.Body(body), type=event.type, reason=event.reason, message=event.message)
+            kopf.event(kopf.Body(cast(Any, body)), type=event.type, reason=event.reason, message=event.message)
 
     async def _refuse_spec(self, body: Manifest, memory: Memory, error: ValidationError) -> None:
         """Says in the status why a spec can't be read, which the CRD's own validation should have said before."""
@@ -250,7 +251,7 @@ class Operator:
             return
         status = {"phase": Phase.FAILED.value, "conditions": [condition.dump()]}
         await self._kube.patch_status(*_key(body), status)
-        kopf.event(kopf.Body(body), type="Warning", reason=Reason.INVALID_SPEC, message=message)
+        kopf.event(kopf.Body(cast(Any, body)), type="Warning", reason=Reason.INVALID_SPEC, message=message)
 
     async def _follow(self, key: Key, memory: Memory, pod: Manifest | None) -> None:
         """Follows the pod at its present address; a pod that is ending is followed until it is gone."""
