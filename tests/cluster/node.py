@@ -78,7 +78,7 @@ class Node:
         self._configure()
         cgroups.create(self.name)
         run = self._machine.run
-        run("sh", "-ec", f"[ ! -e /run/netns/{self.name} ] || ip netns delete {self.name}; ip netns add {self.name}")
+        run("ip", "netns", "add", self.name)
         run("ip", "link", "add", self.name, "type", "veth", "peer", "name", "eth0", "netns", self.name)
         run("ip", "link", "set", self.name, "master", BRIDGE, "up")
         namespaces = "unshare --pid --mount --uts --fork --kill-child"
@@ -96,6 +96,9 @@ class Node:
         pid = (self.disk / "pid").read_text().strip()
         self._machine.run("kill", "-KILL", pid)
         wait_for(f"the end of {self.name}", lambda: not self._alive(pid), 30)
+        # Its cable first: a namespace's interfaces go some time after it.
+        self._machine.run("ip", "link", "delete", self.name)
+        self._machine.run("ip", "netns", "delete", self.name)
 
     def load(self, archive: Path, image: str) -> None:
         """Imports an image archive, unless the node already has this very image under this name."""
