@@ -1,0 +1,64 @@
+{{- define "wasession.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{- define "wasession.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains .Release.Name (include "wasession.name" .) }}
+{{- include "wasession.name" . }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "wasession.name" .) | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "wasession.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "wasession.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "wasession.labels" -}}
+{{ include "wasession.selectorLabels" . }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/part-of: wasession
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "wasession.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "wasession.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- required "serviceAccount.name is needed when serviceAccount.create is false" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{/* An image with the chart's appVersion where its tag is empty; takes a list of the image's values and the root. */}}
+{{- define "wasession.image" -}}
+{{- $image := index . 0 }}
+{{- $root := index . 1 }}
+{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) }}
+{{- end }}
+
+{{/* What the operator may do in the namespaces that it serves. */}}
+{{- define "wasession.rules" -}}
+- apiGroups: [wasession.dev]
+  resources: [whatsappsessions]
+  verbs: [get, list, watch, patch]
+- apiGroups: [wasession.dev]
+  resources: [whatsappsessions/status]
+  verbs: [patch]
+- apiGroups: [wasession.dev]
+  resources: [whatsappsessions/finalizers] # to name a session as the owner that blocks deletion
+  verbs: [update]
+- apiGroups: [""]
+  resources: [pods, persistentvolumeclaims]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [secrets] # the session pods' tokens
+  verbs: [get, create, patch, delete]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end }}
