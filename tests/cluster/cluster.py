@@ -92,23 +92,30 @@ class Cluster:
     @contextlib.contextmanager
     def port_forward(self, service_or_pod_name: str, remote_port: int, *args: str) -> Iterator[int]:
         """A port of this machine that leads to a pod's or Service's port while the block runs."""
-        command = [str(binaries.path("kubectl")), f"--kubeconfig={self.kubeconfig_path}", "port-forward"]
-        command += [service_or_pod_name, f":{remote_port}", *args]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-            try:
-                assert process.stdout is not None
-                said = process.stdout.readline()
-                match = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", said)
-                if match is None:
-                    raise RuntimeError(f"port-forward to {service_or_pod_name} failed: {said.strip()}")
-                yield int(match.group(1))
-            finally:
-                process.terminate()
+        kubectl = str(binaries.path("kubectl"))
+        with forwarded_port(kubectl, self.kubeconfig_path, service_or_pod_name, remote_port, *args) as port:
+            yield port
 
     def _is_ready(self, node: Node) -> bool:
         status = json.loads(self.kubectl("get", "node", node.name, "-o", "json"))["status"]
         condition = next(condition for condition in status["conditions"] if condition["type"] == "Ready")
         return bool(condition["status"] == "True")
+
+
+@contextlib.contextmanager
+def forwarded_port(kubectl: str, kubeconfig: Path, target: str, remote_port: int, *args: str) -> Iterator[int]:
+    """Runs ``kubectl port-forward`` while the block runs; raises ``RuntimeError`` with its words when it fails."""
+    command = [kubectl, f"--kubeconfig={kubeconfig}", "port-forward", target, f":{remote_port}", *args]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            match = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", said)
+            if match is None:
+                raise RuntimeError(f"port-forward to {target} failed: {said.strip()}")
+            yield int(match.group(1))
+        finally:
+            process.terminate()
 
 
 def default_directory() -> Path:

@@ -33,7 +33,7 @@ def name(target: str) -> str:
 def build(target: str) -> str:
     """Builds one target and returns its name; unchanged layers are reused, so a change of code takes seconds.
 
-    Raises ``subprocess.CalledProcessError`` when the build fails; its output is on this process's standard error.
+    Raises ``SystemExit`` with the build's output when it fails.
     """
     arguments = ["--target", target, "--tag", name(target), "--file", str(ROOT / "Dockerfile")]
     if engine() == "docker":
@@ -69,6 +69,12 @@ def archive(image: str) -> Path:
             _run(["buildah", "push", "--quiet", image, f"oci-archive:{partial}:{image}"])
         partial.rename(path)
     return path
+
+
+def tag(target: str, other: str) -> str:
+    """Gives a built image another name as well; returns that name."""
+    _run([engine(), "tag", name(target), other])
+    return other
 
 
 def size(target: str) -> str:
@@ -122,7 +128,9 @@ def _trust() -> list[str]:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, stdout=sys.stderr)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stdout}")
 
 
 def _output(command: list[str]) -> str:

@@ -1,0 +1,125 @@
+"""What goes wrong outside is told with a reason, a sentence and an Event, and is over when its cause is."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from cluster import images
+from testbed import Session, Testbed
+
+NAMESPACE = "e2e-causes"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def namespace(bed: Testbed) -> Iterator[None]:
+    bed.cluster.kubectl("create", "namespace", NAMESPACE)
+    yield
+    bed.cluster.kubectl("delete", "namespace", NAMESPACE)
+
+
+def create(bed: Testbed, directory: Path, name: str, **spec: Any) -> Session:
+    manifest = {
+        "apiVersion": "wasession.dev/v1alpha1",
+        "kind": "WhatsAppSession",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+    path = directory / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    session = bed.session(name, NAMESPACE)
+    session.apply(path)
+    return session
+
+
+def page(url: str) -> dict[str, Any]:
+    """The spec's parts that open the stand-in under this origin."""
+    flag = f"--unsafely-treat-insecure-origin-as-secure={url}"
+    return {"whatsapp": {"url": url}, "browser": {"extraArgs": [flag]}}
+
+
+def wait_condition(session: Session, kind: str, status: str, reason: str) -> dict[str, Any]:
+    """The condition, once it has this status and reason."""
+    path = f"{{.status.conditions[?(@.type=='{kind}')].reason}}"
+    session.wait(f"jsonpath={path}={reason}")
+    condition = session.condition(kind)
+    assert condition["status"] == status
+    assert condition["message"]
+    return condition
+
+
+def wait_event(session: Session, reason: str) -> None:
+    """Waits until an Event of this reason about the session is there."""
+    selector = f"involvedObject.name={session.name},reason={reason}"
+    command = ["kubectl", f"--kubeconfig={session.cluster.kubeconfig_path}", "-n", NAMESPACE, "get", "events"]
+    command += [f"--field-selector={selector}", "--watch", "-o", "name"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+        try:
+            assert watch.stdout is not None
+            assert watch.stdout.readline().startswith("event/")
+        finally:
+            watch.terminate()
+
+
+def test_whatsapp_that_cannot_be_reached(bed: Testbed, tmp_path: Path) -> None:
+    session = create(bed, tmp_path, "unreachable", **page("http://later.standin.svc"))
+    condition = wait_condition(session, "Ready", "False", "WhatsAppUnreachable")
+    assert "cannot be opened" in condition["message"]
+    wait_event(session, "WhatsAppUnreachable")
+    service = json.loads(bed.cluster.kubectl("-n", "standin", "get", "service", "standin", "-o", "json"))
+    ports, selector = service["spec"]["ports"], service["spec"]["selector"]
+    later = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "later", "namespace": "standin"},
+        "spec": {"selector": selector, "ports": [{"port": 80, "targetPort": ports[0]["targetPort"]}]},
+    }
+    path = tmp_path / "service.yaml"
+    path.write_text(yaml.safe_dump(later))
+    bed.cluster.kubectl("apply", "-f", str(path))
+    session.wait_phase("Authenticating")
+    wait_condition_gone(session)
+
+
+def test_a_storage_class_that_is_not_there(bed: Testbed, tmp_path: Path) -> None:
+    url = page("http://standin.standin.svc")
+    session = create(bed, tmp_path, "classless", **url, storage={"storageClassName": "later"})
+    condition = wait_condition(session, "StorageReady", "False", "VolumePending")
+    session.wait("jsonpath={.status.conditions[?(@.type=='Degraded')].reason}=VolumePending")
+    assert "later" in session.condition("StorageReady")["message"], condition
+    wait_event(session, "VolumePending")
+    classes = json.loads(bed.cluster.kubectl("get", "storageclasses", "-o", "json"))["items"]
+    default = next(c for c in classes if "storageclass.kubernetes.io/is-default-class" in c["metadata"].get("annotations", {}))
+    later = {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "later"},
+        "provisioner": default["provisioner"],
+        "volumeBindingMode": default["volumeBindingMode"],
+    }
+    path = tmp_path / "class.yaml"
+    path.write_text(yaml.safe_dump(later))
+    bed.cluster.kubectl("apply", "-f", str(path))
+    session.wait_phase("Authenticating")
+    wait_condition_gone(session)
+
+
+def test_an_image_that_cannot_be_pulled(bed: Testbed, tmp_path: Path) -> None:
+    url = page("http://standin.standin.svc")
+    url["browser"]["image"] = images.name("session-pod").replace(":dev", ":later")
+    session = create(bed, tmp_path, "imageless", **url)
+    condition = wait_condition(session, "PodReady", "False", "ImageUnavailable")
+    assert "later" in condition["message"]
+    wait_event(session, "ImageUnavailable")
+    bed.cluster.load_docker_image(images.tag("session-pod", url["browser"]["image"]))
+    session.wait_phase("Authenticating", timeout=180)
+    wait_condition_gone(session)
+
+
+def wait_condition_gone(session: Session) -> None:
+    session.wait("jsonpath={.status.conditions[?(@.type=='Degraded')].status}=False")
