@@ -30,12 +30,13 @@ from wasession_operator.settings import NodeLost, Settings
 Manifest = dict[str, Any]
 BACKOFF_FIRST = timedelta(seconds=2)
 BACKOFF_LAST = timedelta(minutes=5)
+SCHEDULING_TAKES = timedelta(seconds=5)
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 CONTAINER_REFUSED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 PROGRESSING = {Phase.PENDING, Phase.STARTING, Phase.SYNCING, Phase.RESTORING, Phase.RECONNECTING, Phase.AUTHENTICATING}
 
 
-# --- what goes in -------------------------------------------------------------------------------------------------------------
+# --- what goes in -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Facts:
     ended: Reason | None = None  # why the pod before this one was deleted, when the operator did it
 
 
-# --- what comes out -----------------------------------------------------------------------------------------------------------
+# --- what comes out ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def plan(session: Session, facts: Facts, settings: Settings) -> Plan:
     return Plan(draft.actions, status, _events(session.status, status), draft.requeue, draft.done)
 
 
-# --- the volume ---------------------------------------------------------------------------------------------------------------
+# --- the volume -------------------------------------------------------------------------------------------------------
 
 
 def _storage(session: Session, facts: Facts, draft: _Draft) -> None:
@@ -189,7 +190,8 @@ def _storage(session: Session, facts: Facts, draft: _Draft) -> None:
     elif phase == "Lost":
         draft.storage = (False, Reason.VOLUME_LOST, "The volume claim has lost its volume.")
     elif phase != "Bound":
-        words = "The volume claim waits for a volume."
+        storage_class = pvc["spec"].get("storageClassName")
+        words = f"The volume claim waits for a volume of {f'StorageClass {storage_class}' if storage_class else 'no class'}."
         scheduling = _condition(facts.pod, "PodScheduled")
         if scheduling.get("status") == "False":
             words = f"{words} {scheduling.get('message', '')}".strip()
@@ -240,7 +242,7 @@ def _bytes(quantity: str) -> float:
     return float(number) * units.get(quantity[len(number) :], 1)
 
 
-# --- the pod --------------------------------------------------------------------------------------------------------------------
+# --- the pod ----------------------------------------------------------------------------------------------------------
 
 
 def _pod(session: Session, facts: Facts, settings: Settings, draft: _Draft) -> None:
@@ -358,9 +360,7 @@ def _live_pod(session: Session, facts: Facts, draft: _Draft) -> None:
     elif problem:
         draft.blocked(*problem)
     elif scheduling.get("status") == "False":
-        draft.blocked(Reason.UNSCHEDULABLE, scheduling.get("message") or "No node takes the pod.")
-        if not draft.storage[0]:
-            draft.blocked(draft.storage[1], draft.storage[2])
+        _unschedulable(scheduling, facts, draft)
     else:
         draft.reason, draft.message = Reason.POD_NOT_READY, "The pod is starting."
     if not ready:
@@ -378,6 +378,18 @@ def _live_pod(session: Session, facts: Facts, draft: _Draft) -> None:
         Reason.PAGE_CRASHED, Reason.BROWSER_CRASHED,
     ):  # fmt: skip
         draft.trouble = (report.reason, report.message)
+
+
+def _unschedulable(scheduling: Manifest, facts: Facts, draft: _Draft) -> None:
+    """No node takes the pod. A moment of that is usual, while the volume is made: only what lasts is a trouble."""
+    since = datetime.fromisoformat(scheduling["lastTransitionTime"])
+    patience = since + SCHEDULING_TAKES - facts.now
+    if patience > timedelta(0):
+        draft.reason, draft.message, draft.requeue = Reason.POD_PENDING, "The pod waits for a node.", patience
+    elif not draft.storage[0]:
+        draft.blocked(draft.storage[1], draft.storage[2])
+    else:
+        draft.blocked(Reason.UNSCHEDULABLE, scheduling.get("message") or "No node takes the pod.")
 
 
 def _container_problem(pod: Manifest) -> tuple[str, str] | None:
@@ -427,7 +439,7 @@ def _until_reported(session: Session, *, pending: bool = False) -> Phase:
     return Phase.PENDING if pending else Phase.STARTING
 
 
-# --- deletion -------------------------------------------------------------------------------------------------------------------
+# --- deletion ---------------------------------------------------------------------------------------------------------
 
 
 def _delete(session: Session, facts: Facts, draft: _Draft) -> None:
@@ -448,7 +460,7 @@ def _delete(session: Session, facts: Facts, draft: _Draft) -> None:
     draft.done = True
 
 
-# --- the status -----------------------------------------------------------------------------------------------------------------
+# --- the status -------------------------------------------------------------------------------------------------------
 
 
 def _status(session: Session, facts: Facts, draft: _Draft) -> Status:
@@ -516,7 +528,8 @@ def _conditions(session: Session, facts: Facts, draft: _Draft, status: Status, r
     else:
         found.set(ConditionType.AUTHENTICATED, False, Reason.NO_LOGIN, "No phone has been linked.")
     _restored(found, draft, status, report)
-    found.set(ConditionType.PROGRESSING, draft.phase in PROGRESSING and draft.trouble is None, draft.reason, draft.message)
+    going_on = draft.phase in PROGRESSING and draft.trouble is None
+    found.set(ConditionType.PROGRESSING, going_on, draft.reason, draft.message)
     found.set(ConditionType.DEGRADED, draft.trouble is not None, *(draft.trouble or (Reason.AS_EXPECTED, "")))
     return found.listed()
 

@@ -58,7 +58,7 @@ class Operator:
         self._starting: set[Key] = set()
         self._open_at = time.monotonic() + settings.restoration_delay.total_seconds()
 
-    # --- what the watches tell ------------------------------------------------------------------------------------------------
+    # --- what the watches tell ----------------------------------------------------------------------------------------
 
     def session_seen(self, body: Manifest, *, gone: bool) -> None:
         key = _key(body)
@@ -97,7 +97,7 @@ class Operator:
         for phase in Phase:
             metrics.SESSIONS.labels(phase).set(found[phase])
 
-    # --- the life of one session -----------------------------------------------------------------------------------------------
+    # --- the life of one session --------------------------------------------------------------------------------------
 
     async def hold(self, namespace: str, name: str, stopped: Any) -> None:
         """Reconciles a session whenever something about it changes, until told to stop."""
@@ -125,7 +125,7 @@ class Operator:
     async def close(self) -> None:
         await asyncio.gather(*(m.follower.close() for m in self._memories.values() if m.follower))
 
-    # --- one reconciliation --------------------------------------------------------------------------------------------------------
+    # --- one reconciliation -------------------------------------------------------------------------------------------
 
     async def _reconcile(self, key: Key, memory: Memory) -> Plan | None:
         """One pass; None when the session is not there any more. Never raises: what failed is tried again."""

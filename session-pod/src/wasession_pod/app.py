@@ -83,7 +83,7 @@ def application(session: Session, settings: Settings) -> web.Application:
     return app
 
 
-# --- middlewares ------------------------------------------------------------------------------------------------------------
+# --- middlewares ------------------------------------------------------------------------------------------------------
 
 
 @web.middleware
@@ -120,7 +120,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     return await handler(request)
 
 
-# --- handlers ---------------------------------------------------------------------------------------------------------------
+# --- handlers ---------------------------------------------------------------------------------------------------------
 
 
 async def alive(_: web.Request) -> web.Response:

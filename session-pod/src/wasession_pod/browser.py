@@ -162,7 +162,7 @@ class Browser:
         directory = self._settings.profile / "Default" / "Local Storage" / "leveldb"
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):
-                while not await asyncio.to_thread(_contains, directory, mark):
+                while not await asyncio.to_thread(_contains, directory, mark):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         except TimeoutError:
             return False

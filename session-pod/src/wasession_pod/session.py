@@ -59,7 +59,7 @@ class Session:
         self._failures = 0
         self.report = self._report()
 
-    # --- for the HTTP API -------------------------------------------------------------------------------------------------
+    # --- for the HTTP API ---------------------------------------------------------------------------------------------
 
     @property
     def offer(self) -> PairingOffer | None:
@@ -116,7 +116,7 @@ class Session:
         self._stopping.set()
         self._look.set()
 
-    # --- the loop -----------------------------------------------------------------------------------------------------------
+    # --- the loop -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Holds the session until ``stop``; then closes the browser gracefully."""
@@ -265,7 +265,7 @@ class Session:
                 self._restart_wanted = True
         self._look.set()
 
-    # --- small things ---------------------------------------------------------------------------------------------------------
+    # --- small things -------------------------------------------------------------------------------------------------
 
     def _require_ready(self) -> None:
         if self._state.phase is not Phase.READY:

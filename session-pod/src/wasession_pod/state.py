@@ -121,7 +121,7 @@ def report(state: State, *, client_id: str, session_uid: str | None, started_at:
     )
 
 
-# --- observations ---------------------------------------------------------------------------------------------------------
+# --- observations -----------------------------------------------------------------------------------------------------
 
 
 def browser_started(state: State, now: datetime) -> State:
@@ -199,7 +199,7 @@ def step(state: State, seen: Snapshot | None, now: datetime, policy: Policy) -> 
     return _not_linked(state, seen, now, policy)
 
 
-# --- the parts of step ------------------------------------------------------------------------------------------------------
+# --- the parts of step ------------------------------------------------------------------------------------------------
 
 
 def _waiting(state: State, now: datetime, policy: Policy) -> tuple[State, list[Action]]:

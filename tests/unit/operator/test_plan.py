@@ -57,6 +57,11 @@ def waiting(reason: str, message: str = "", **last: Any) -> list[dict[str, Any]]
     return [{"name": "session", "state": {"waiting": {"reason": reason, "message": message}}, "lastState": last}]
 
 
+def unschedulable(since: timedelta) -> dict[str, str]:
+    at = (NOW - since).isoformat()
+    return {"type": "PodScheduled", "status": "False", "message": "0/2 nodes", "lastTransitionTime": at}
+
+
 def report(phase: Phase = Phase.READY, **fields: Any) -> Report:
     defaults: dict[str, Any] = {"client_id": "sales", "started_at": NOW, "seq": 1, "reason": "Connected", "phase": phase}
     return Report(**defaults | fields)
@@ -74,7 +79,7 @@ def condition(result: Plan, kind: ConditionType) -> tuple[str, str]:
 VALID = Status(session_valid=True, pvc_name="wasession-sales", pod_uid="pod-uid", last_connected=NOW)
 
 
-# --- what is created --------------------------------------------------------------------------------------------------------
+# --- what is created --------------------------------------------------------------------------------------------------
 
 
 def test_a_new_session_gets_secret_claim_and_pod_at_once() -> None:
@@ -113,7 +118,7 @@ def test_it_waits_for_its_turn() -> None:
     assert condition(result, ConditionType.READY) == ("False", Reason.WAITING_FOR_TURN)
 
 
-# --- pods that end ------------------------------------------------------------------------------------------------------------
+# --- pods that end ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -155,7 +160,7 @@ def test_what_the_api_server_refuses_is_said_in_its_words() -> None:
     assert result.requeue_after == timedelta(seconds=2)
 
 
-# --- nodes ----------------------------------------------------------------------------------------------------------------------
+# --- nodes ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_pod_on_a_node_without_power_is_left_where_it_is() -> None:
@@ -185,7 +190,7 @@ def test_an_ending_pod_whose_node_is_gone_is_taken_away() -> None:
     assert result.actions == [DeletePod("pod-uid", Reason.NODE_GONE, grace_seconds=0)]
 
 
-# --- pods that don't get going ----------------------------------------------------------------------------------------------------
+# --- pods that don't get going ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -205,7 +210,7 @@ def test_an_ending_pod_whose_node_is_gone_is_taken_away() -> None:
             "bad settings",
         ),
         (
-            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes"}]},
+            {"conditions": [unschedulable(timedelta(seconds=5))]},
             Reason.UNSCHEDULABLE,
             "0/2 nodes",
         ),
@@ -220,6 +225,23 @@ def test_what_holds_a_pod_up_is_said(status: dict[str, Any], reason: Reason, wor
     assert [event.reason for event in result.events] == [reason]
 
 
+def test_a_pod_that_waits_for_its_volume_a_moment_is_no_trouble() -> None:
+    young = pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(seconds=2))])
+    result = plan(session(), facts(pod=young, pvc=pvc("Pending")), SETTINGS)
+    assert condition(result, ConditionType.DEGRADED) == ("False", Reason.AS_EXPECTED)
+    assert result.events == []
+    assert result.requeue_after == timedelta(seconds=3)
+
+
+def test_a_claim_without_a_volume_names_its_class() -> None:
+    old = pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(minutes=1))])
+    waiting_claim = pvc("Pending", spec={"storage": {"storageClassName": "later"}})
+    result = plan(session(storage={"storageClassName": "later"}), facts(pod=old, pvc=waiting_claim), SETTINGS)
+    assert condition(result, ConditionType.STORAGE_READY) == ("False", Reason.VOLUME_PENDING)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_PENDING)
+    assert any("StorageClass later" in c.message for c in result.status.conditions)
+
+
 def test_a_trouble_is_told_once() -> None:
     stuck = facts(pod=pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff", "x")))
     first = plan(session(), stuck, SETTINGS)
@@ -228,7 +250,7 @@ def test_a_trouble_is_told_once() -> None:
     assert again.status == first.status
 
 
-# --- the report -------------------------------------------------------------------------------------------------------------------
+# --- the report -------------------------------------------------------------------------------------------------------
 
 
 def test_a_restoration_is_counted_once() -> None:
@@ -263,7 +285,7 @@ def test_a_proven_logout_ends_the_login() -> None:
     assert condition(result, ConditionType.RESTORED) == ("False", Reason.NO_LOGIN)
 
 
-# --- spec changes -------------------------------------------------------------------------------------------------------------------
+# --- spec changes -----------------------------------------------------------------------------------------------------
 
 
 def test_a_changed_template_restarts_the_pod_only_when_told_so() -> None:
@@ -295,7 +317,7 @@ def test_a_claim_grows_and_changes_hands_by_the_spec() -> None:
     assert owned.actions == [PatchPvc({"metadata": {"ownerReferences": [objects.owner_reference("sales", "uid-1")]}})]
 
 
-# --- names that others have ---------------------------------------------------------------------------------------------------------
+# --- names that others have -------------------------------------------------------------------------------------------
 
 
 def test_a_foreign_pod_is_reported_and_left_alone() -> None:
@@ -315,7 +337,7 @@ def test_a_kept_claim_is_adopted_by_name_and_client_id_only() -> None:
     assert condition(result, ConditionType.STORAGE_READY) == ("False", Reason.NAME_TAKEN)
 
 
-# --- deletion -----------------------------------------------------------------------------------------------------------------------
+# --- deletion ---------------------------------------------------------------------------------------------------------
 
 
 def test_deletion_takes_the_pod_first_and_keeps_the_claim() -> None:
@@ -335,7 +357,7 @@ def test_deletion_takes_the_claim_where_the_retention_says_so() -> None:
     assert last.done
 
 
-# --- rules that hold in every situation ----------------------------------------------------------------------------------------------
+# --- rules that hold in every situation -------------------------------------------------------------------------------
 
 POD_STATES = st.sampled_from(
     [
