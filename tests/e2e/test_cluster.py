@@ -122,11 +122,11 @@ def traces() -> list[str]:
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if "wasession/cluster" in command and not command.startswith(sys.executable):
-            found.append(command)
+        if "wasession/cluster" in line and not line.startswith(sys.executable):
+            found.append(line)
     found += [line for line in Path("/proc/mounts").read_text().splitlines() if "wasession" in line or "hostpath_pv" in line]
     for command in (["ip", "link"], ["ip", "route"], ["iptables-save"]):
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout

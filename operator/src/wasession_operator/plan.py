@@ -175,7 +175,7 @@ def _storage(session: Session, facts: Facts, draft: _Draft) -> None:
     pvc = facts.pvc
     if pvc is None:
         if session.status.session_valid and session.status.pvc_name:
-            words = "The volume claim of a valid login is gone. An empty one does not replace it: restore it, or delete the session."
+            words = "The claim of a valid login is gone. No empty one takes its place: restore it, or delete the session."
             draft.storage = (False, Reason.VOLUME_LOST, words)
         else:
             draft.actions.append(CreatePvc())

@@ -289,7 +289,7 @@ def test_a_proven_logout_ends_the_login() -> None:
 
 
 def test_a_changed_template_restarts_the_pod_only_when_told_so() -> None:
-    changed = {"browser": {"locale": "de-DE"}}
+    changed: dict[str, Any] = {"browser": {"locale": "de-DE"}}
     assert plan(session(VALID, **changed), facts(report=report()), SETTINGS).actions == []
     rolling = session(VALID, **changed, updateStrategy="RollingUpdate")
     assert plan(rolling, facts(report=report()), SETTINGS).actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]

@@ -23,7 +23,7 @@ def test_playwrights_own_disabled_features_are_repeated() -> None:
 
 def test_the_script_runs_in_one_place_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "wa.js").write_text("/* wa-js */")
-    script = init_script(Settings(client_id="sales", token="t", wa_js=tmp_path / "wa.js", whatsapp_url="https://x.test"))  # type: ignore[arg-type]
+    script = init_script(Settings(client_id="sales", token="t", wa_js=tmp_path / "wa.js", whatsapp_url="https://x.test"))
     assert script.startswith('if (window.top === window && location.origin === "https://x.test")')
     assert script.index("disableGoogleAnalytics") < script.index("/* wa-js */") < script.index("__wasession")
 
