@@ -56,13 +56,14 @@ def html(nonce: str, settings: Settings, late_ms: int) -> str:
 </script>
 {early}
 <script nonce="{nonce}">
-  setTimeout(function () {{
+  function late() {{
     for (const name of {list(LATE)}) {{
       const script = document.createElement('script');
       Object.assign(script, {{ src: '/static/' + name + '.js', nonce: '{nonce}', async: false }});
       document.head.appendChild(script);
     }}
-  }}, {late_ms});
+  }}
+  addEventListener('DOMContentLoaded', () => setTimeout(late, {late_ms})); // that is after the deferred scripts
 </script>
 </head>
 <body><div id="app"></div></body>

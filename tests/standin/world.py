@@ -69,7 +69,7 @@ class Behaviour(BaseModel):
     ack_seconds: float = Field(0, description="Before a sent message is answered.", ge=0)
     auto_delivery: bool = Field(True, description="Recipients' phones confirm delivery (ack 2) at once.")
     max_devices: int = Field(4, description="Linked devices per account; the phone refuses a further one.", ge=1)
-    late_bundle_ms: int = Field(400, description="When the page's second bundle arrives.", ge=0)
+    late_bundle_ms: int = Field(400, description="From the first bundle to the second.", ge=0)
     legacy_cmd: bool = Field(False, description="The older generation of the page's Cmd and BackendEventBus.")
     debug_global: bool = Field(True, description="Whether the page sets window.Debug.VERSION itself.")
     passkey_accounts: list[Number] = Field([], description="Phone numbers whose linking needs a passkey.")

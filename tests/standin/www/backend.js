@@ -27,6 +27,7 @@
 
     let socket = null;
     let backoff = FIRST_BACKOFF;
+    let restarting = false; // the server has asked for a new connection
     let stopped = false; // no connection is tried again: conflict, block, logout
     let refs = [];
     let refTimer = null;
@@ -86,8 +87,9 @@
       if (stopped) return;
       Socket.stream = 'DISCONNECTED';
       if (isRegistered()) setState('OPENING');
-      setTimeout(connect, backoff);
-      backoff = Math.min(backoff * 2, LONGEST_BACKOFF);
+      setTimeout(connect, restarting ? 0 : backoff);
+      if (!restarting) backoff = Math.min(backoff * 2, LONGEST_BACKOFF);
+      restarting = false;
     };
     exports.takeover = () => {
       stopped = false;
@@ -167,7 +169,7 @@
         Conn.set({ wid: createWid(message.pn), platform: message.platform, connected: true });
         exports.send({ t: 'pair-confirm' });
       },
-      'stream-error': () => {}, // 515: the server closes, and the new connection logs in
+      'stream-error': () => (restarting = true), // 515: the server closes, and a new connection logs in at once
 
       success: (message) => {
         backoff = FIRST_BACKOFF;
