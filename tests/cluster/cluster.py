@@ -54,6 +54,7 @@ class Cluster:
         running = machine.running_directory()
         if running is not None:
             raise ClusterRunning(f"a cluster runs on this machine already, in {running}; stop it first")
+        machine.remove_cable()
         cgroups.remove()
         (self.directory / "logs").mkdir(exist_ok=True)
         self._control_plane.certificates()

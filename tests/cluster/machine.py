@@ -66,7 +66,8 @@ class Machine:
                 os.waitpid(pid, 0)
             except ChildProcessError:  # started by another program
                 wait_for("the end of the machine", lambda: self._process() is None, 30)
-        wait_for("the end of the machine's network", lambda: running_directory() != self.directory, 30)
+        if cabled_directory() == self.directory:
+            remove_cable()
         self._pid_file.unlink(missing_ok=True)
         if PROVISIONER_DIRECTORY.exists():
             PROVISIONER_DIRECTORY.rmdir()
@@ -117,11 +118,22 @@ class Machine:
 
 
 def running_directory() -> Path | None:
-    """The directory of the cluster that runs on this machine: its interface's alias says so, and it ends with it."""
+    """The directory of the cluster that runs on this machine, if any."""
+    directory = cabled_directory()
+    return directory if directory is not None and Machine(directory).running else None
+
+
+def cabled_directory() -> Path | None:
+    """The directory of the cluster that the interface on this side belongs to: its alias says so."""
     try:
         return Path(Path(f"/sys/class/net/{HOST_INTERFACE}/ifalias").read_text().strip())
     except OSError:
         return None
+
+
+def remove_cable() -> None:
+    """Takes the interface away. The kernel does it too when the machine has ended, but may take a minute over it."""
+    subprocess.run(["ip", "link", "delete", HOST_INTERFACE], capture_output=True, check=False)
 
 
 def _ip(*arguments: str) -> None:

@@ -94,8 +94,9 @@ def test_a_second_cluster_is_refused(embedded_cluster: Cluster, tmp_path: Path) 
 
 
 def test_the_whole_cluster_starts_again_on_its_disk(probe: Cluster) -> None:
+    assert traces(probe.directory) != []
     probe.stop(keep_disk=True)
-    assert traces() == []
+    assert traces(probe.directory) == []
     probe.start()
     started(probe, 3)
 
@@ -111,13 +112,13 @@ def test_nothing_is_left_when_its_program_is_killed(embedded_cluster: Cluster, t
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
-        assert traces() != []
+        assert traces(tmp_path) != []
         process.send_signal(signal.SIGKILL)
-    wait_for("nothing to be left", lambda: traces() == [], 30)
+    wait_for("nothing to be left", lambda: traces(tmp_path) == [], 120)
     embedded_cluster.start()
 
 
-def traces() -> list[str]:
+def traces(directory: Path) -> list[str]:
     """What a cluster would leave on this machine: processes, mounts, interfaces, routes, packet filter rules."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
@@ -125,9 +126,9 @@ def traces() -> list[str]:
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if "wasession/cluster" in line and not line.startswith(sys.executable):
+        if str(directory) in line and not line.startswith(sys.executable):
             found.append(line)
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if "wasession" in line or "hostpath_pv" in line]
+    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line or "hostpath_pv" in line]
     for command in (["ip", "link"], ["ip", "route"], ["iptables-save"]):
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         found += [line for line in output.splitlines() if machine.HOST_INTERFACE in line or "KUBE-" in line]
