@@ -57,7 +57,7 @@ class Testbed:
     def install_operator(self) -> None:
         """``helm upgrade --install`` of the chart with the images built here; returns when the operator is ready."""
         self.helm(
-            "upgrade", "--install", "wasession", str(CHART), "--namespace", SYSTEM, "--create-namespace",
+            "upgrade", "--install", "--take-ownership", "wasession", str(CHART), "--namespace", SYSTEM, "--create-namespace",
             "--set", f"image.repository={_repository('operator')}", "--set", "image.tag=dev",
             "--set", f"sessionImage.repository={_repository('session-pod')}", "--set", "sessionImage.tag=dev",
             "--wait", "--timeout", "120s",

@@ -18,7 +18,8 @@ def main() -> None:
         wrong = "; ".join(f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
         raise SystemExit(f"bad settings: {wrong}") from None
     log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
-    kopf.configure(log_format=log_format, debug=settings.log_level == "DEBUG", quiet=settings.log_level != "DEBUG")
+    quiet = settings.log_level in ("WARNING", "ERROR")
+    kopf.configure(log_format=log_format, debug=settings.log_level == "DEBUG", quiet=quiet)
     registry = kopf.OperatorRegistry()
     handlers.register(registry, settings)
     everywhere = not settings.namespaces

@@ -57,9 +57,11 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     async def pvc_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
         operator().object_seen("PersistentVolumeClaim", dict(body), gone=type == "DELETED")
 
-    @kopf.on.event("v1", "nodes", registry=registry)
-    async def node_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
-        operator().node_seen(dict(body), gone=type == "DELETED")
+    if settings.watch_nodes:
+
+        @kopf.on.event("v1", "nodes", registry=registry)
+        async def node_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
+            operator().node_seen(dict(body), gone=type == "DELETED")
 
     @kopf.daemon(*SESSIONS, registry=registry, cancellation_timeout=10)
     async def session_daemon(namespace: str | None, name: str, body: kopf.Body, stopped: Any, **_: Any) -> None:

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     session_image: str = Field(min_length=1)
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     namespaces: Annotated[list[str], NoDecode, BeforeValidator(_split)] = []
+    watch_nodes: bool = True
     restoration_delay: Duration = timedelta(seconds=5)
     node_lost: NodeLost = NodeLost.WAIT
     node_lost_after: Duration = timedelta(minutes=5)
