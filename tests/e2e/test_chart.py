@@ -30,7 +30,7 @@ def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
     [
         [],
         ["watchNamespaces={a,b}"],
-        ["rbac.create=false", "serviceAccount.create=false"],
+        ["rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine"],
         ["metrics.service.enabled=true"],
         ["crds.enabled=false"],
     ],
