@@ -4,7 +4,7 @@ VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
 BRIDGE := session-pod/bridge
 
-.PHONY: help demo demo-down test test-unit test-e2e bench lint format images crds lock clean
+.PHONY: help demo demo-down test test-unit test-e2e lint format images crds lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,7 +22,7 @@ test-unit: setup  ## the tests that need no cluster
 	$(RUN) -m pytest tests/unit tests/pod
 
 test-e2e: setup  ## the tests on a real cluster; CLUSTER=embedded|kind|existing
-	$(RUN) -m pytest tests/operator tests/e2e --cluster=$(or $(CLUSTER),embedded)
+	$(RUN) -m pytest tests/e2e --cluster=$(or $(CLUSTER),embedded)
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff format --check
