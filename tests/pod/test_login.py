@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from pod.conftest import Pod
-from standin import Phone
+from standin import PasskeyRequired, Phone
 from wasession_api.v1alpha1 import DisconnectKind, Phase
 
 Start = Callable[..., Awaitable[Pod]]
@@ -147,3 +147,14 @@ async def test_a_pairing_code_links_the_phone_it_names(start: Start, phone: Phon
     report = await pod.ready()
     assert report.account is not None
     assert report.account.id == "15551234567@c.us"
+
+
+async def test_an_account_that_wants_a_passkey_says_so(start: Start, phone: Phone) -> None:
+    await phone.behave(passkey_accounts=["15551234567"])
+    pod = await start()
+    with pytest.raises(PasskeyRequired):
+        await phone.scan(await pod.qr())
+    report = await pod.until(lambda report: report.phase is Phase.PASSKEY_REQUIRED)
+    assert not report.session_valid
+    await phone.confirm_passkey("15551234567")
+    await pod.ready()

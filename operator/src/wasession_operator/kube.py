@@ -97,10 +97,12 @@ class Kube:
             if error.status not in (404, 409):
                 raise
 
-    async def token(self, namespace: str, name: str) -> str | None:
-        """The bearer token in a session's Secret; None when there is none."""
+    async def token(self, namespace: str, name: str, owner: str | None) -> str | None:
+        """The bearer token in a session's Secret; None when there is none, or it is of an earlier session."""
         secret = await self.get("secrets", namespace, name)
         if secret is None or "token" not in secret.get("data", {}):
+            return None
+        if owner not in [reference["uid"] for reference in secret["metadata"].get("ownerReferences", [])]:
             return None
         return base64.b64decode(secret["data"]["token"]).decode()
 

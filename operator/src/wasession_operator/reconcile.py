@@ -34,6 +34,7 @@ RETRY_AFTER = timedelta(seconds=5)  # after an answer of the API server that was
 class Memory:
     """What is known about one session between two reconciliations; all of it can be found out again."""
 
+    uid: str | None = None  # of the session that all this is about
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     failures: Failures = field(default_factory=Failures)
     ended: Reason | None = None
@@ -134,17 +135,21 @@ class Operator:
             return None
         with metrics.RECONCILE_SECONDS.time():
             try:
+                if memory.uid != body["metadata"]["uid"]:  # another session of the same name
+                    memory.uid, memory.status, memory.failures = body["metadata"]["uid"], None, Failures()
                 session = _read_session(body, memory.status)
                 pod = self._pods.get(_object_key(key))
                 await self._follow(key, memory, pod)
-                if not memory.has_secret:
-                    memory.has_secret = await self._kube.token(*_object_key(key)) is not None
+                if pod is None or not memory.has_secret:
+                    memory.has_secret = await self._kube.token(*_object_key(key), owner=session.uid) is not None
                 facts = self._facts(key, memory, pod)
                 result = plan.plan(session, facts, self.settings)
                 await self._write_status(body, session, memory, result)
                 for action in result.actions:
                     await self._do(session, memory, action)
                 self._count(key, memory, result)
+            except Conflict:
+                return Plan([], Status(), [], RETRY_AFTER)  # what has the name is on its way out, or is reported next time
             except ValidationError as error:
                 await self._refuse_spec(body, memory, error)
                 return Plan([], Status(), [])
@@ -173,7 +178,8 @@ class Operator:
         identity = (namespace, session.name, session.uid, session.spec)
         match action:
             case plan.CreateSecret():
-                await self._create("secrets", objects.make_secret(*identity, token=secrets.token_urlsafe(TOKEN_BYTES)))
+                token = secrets.token_urlsafe(TOKEN_BYTES)
+                await self._kube.create("secrets", objects.make_secret(*identity, token=token))
                 memory.has_secret = True
             case plan.CreatePvc():
                 claim = await self._create("persistentvolumeclaims", objects.make_pvc(*identity))
@@ -215,7 +221,7 @@ class Operator:
         except Conflict:
             metadata = manifest["metadata"]
             found = await self._kube.get(plural, metadata["namespace"], metadata["name"])
-            if found is not None and plural != "secrets":
+            if found is not None:
                 found.setdefault("kind", manifest["kind"])
                 store = self._pods if plural == "pods" else self._pvcs
                 store.setdefault((metadata["namespace"], metadata["name"]), found)
@@ -260,12 +266,18 @@ class Operator:
             follower, memory.follower = memory.follower, None
             await follower.close()
         if memory.follower is None and address:
-            memory.follower = Follower(self._http, address, lambda: self._kube.token(*_object_key(key)), memory.wake.set)
+
+            async def token() -> str | None:
+                return await self._kube.token(*_object_key(key), owner=memory.uid)
+
+            memory.follower = Follower(self._http, address, token, memory.wake.set)
 
     def _count(self, key: Key, memory: Memory, result: Plan) -> None:
         phase = result.status.phase
-        if phase in (Phase.READY, Phase.AUTHENTICATING, Phase.SUSPENDED, Phase.FAILED) and key in self._starting:
-            self._starting.discard(key)
+        started = phase in (Phase.READY, Phase.AUTHENTICATING, Phase.SUSPENDED, Phase.FAILED)
+        stuck = any(c.type is ConditionType.DEGRADED and c.status == "True" for c in result.status.conditions)
+        if (started or stuck) and key in self._starting:
+            self._starting.discard(key)  # one that is stuck must not hold up the others
             for other in self._memories.values():
                 other.wake.set()
         connected = result.status.last_connected

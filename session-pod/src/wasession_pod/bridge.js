@@ -38,6 +38,8 @@
       me: attempt(() => text(WPP.conn.getMyUserWid())),
       pushName: attempt(() => require('WAWebConnModel').Conn.pushname),
       platform: attempt(() => require('WAWebConnModel').Conn.platform),
+      // The screen that asks for a passkey before a device may be linked; the socket still says UNPAIRED.
+      passkeyRequired: document.querySelector('[data-testid=shortcake_passkey_screen]') !== null,
       waVersion: attempt(() => self.Debug.VERSION),
     }),
 

@@ -55,6 +55,7 @@ class Session:
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
         self._restart_wanted = False
+        self._crashed = False
         self._offer: PairingOffer | None = None
         self._failures = 0
         self.report = self._report()
@@ -68,17 +69,18 @@ class Session:
 
     async def reports(self, heartbeat: float) -> AsyncIterator[Report | None]:
         """The report now and at every change; None after ``heartbeat`` seconds without one."""
-        yield self.report
+        told = -1
         while True:
-            last, changed = self.report.seq, self._changed
+            changed = self._changed
+            if self.report.seq != told:
+                told = self.report.seq
+                yield self.report
+                continue  # it may have changed while the reader was busy
             try:
                 async with asyncio.timeout(heartbeat):
                     await changed.wait()
             except TimeoutError:
                 yield None
-                continue
-            assert self.report.seq != last
-            yield self.report
 
     async def send_text(self, to: str, text: str) -> Sent:
         """Sends a text and waits for WhatsApp's answer; raises ``NotReady`` or ``BrowserError``."""
@@ -106,6 +108,7 @@ class Session:
 
     def restart(self) -> None:
         """Restarts the browser."""
+        self._change(states.restarting(self._state))
         self._restart_wanted = True
         self._look.set()
 
@@ -125,6 +128,9 @@ class Session:
                 while not self._stopping.is_set():
                     await self._hold_browser()
                     self._restart_wanted = False
+                    if self._crashed:
+                        self._crashed = False
+                        await self._pause()
         finally:
             closed = await self._browser.close(self._settings.shutdown_timeout)
             await self._browser.quit()
@@ -205,11 +211,9 @@ class Session:
                     assert self._state.account is not None
                     self._volume.keep_login(self._state.account.id)
                 case Action.SET_ASIDE:
+                    self._restart_wanted = True
                     await self._browser.close(self._settings.shutdown_timeout)
                     log.info("login ended, profile moved aside", extra={"to": self._volume.set_aside().name})
-                    self._restart_wanted = True
-                case Action.RELOAD:
-                    await self._open_page(self._browser.goto)
                 case Action.RESTART_BROWSER:
                     await self._pause()
                     self._restart_wanted = True
@@ -247,8 +251,7 @@ class Session:
 
     async def _renew_code(self) -> None:
         self._offer = None
-        if self._settings.pairing_method is PairingMethod.QR_CODE:
-            await self._browser.call("refreshQR")
+        await self._browser.call("refreshQR")
         self._look.set()
 
     def _on_event(self, event: PageEvent) -> None:
@@ -262,7 +265,7 @@ class Session:
                 reason = Reason.PAGE_CRASHED if event.type == "page.crash" else Reason.BROWSER_CRASHED
                 message = f"The {what} has crashed. The browser is restarted."
                 self._change(states.browser_gone(self._state, reason, message, _now()))
-                self._restart_wanted = True
+                self._restart_wanted = self._crashed = True
         self._look.set()
 
     # --- small things -------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ class Snapshot(PageModel):
     mode: Text | None = None
     info: Text | None = None
     needs_update: bool = False
+    passkey_required: bool = False
     me: Text | None = None
     push_name: Text | None = None
     platform: Text | None = None

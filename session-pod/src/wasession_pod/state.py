@@ -36,7 +36,6 @@ class Action(Enum):
     RECYCLE = auto()  # change to a fresh page, so that Chromium writes the login
     KEEP_LOGIN = auto()  # note on the volume that its login is valid
     SET_ASIDE = auto()  # move the profile of an ended login away and start with a new one
-    RELOAD = auto()  # open the page again
     RESTART_BROWSER = auto()
     RENEW_CODE = auto()
     FETCH_CODE = auto()
@@ -179,6 +178,12 @@ def code_offered(state: State, expires_at: datetime) -> State:
     )
 
 
+def restarting(state: State) -> State:
+    """Somebody asked for a restart of the browser."""
+    phase = Phase.RESTORING if state.session_valid else Phase.STARTING
+    return replace(state, phase=phase, reason=Reason.BROWSER_STARTING, message="The browser is restarted.", good_since=None)
+
+
 def not_durable(state: State) -> State:
     """The login has not been written: the page has to be changed again before the session is Ready."""
     return replace(state, durable=False)
@@ -241,9 +246,15 @@ def _not_linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> 
             last_disconnect=LastDisconnect(at=now, kind=DisconnectKind.LOGOUT, reason=state.logout_reason),
         )
         return ended, [Action.SET_ASIDE]
+    if seen.passkey_required:
+        words = "WhatsApp wants the account's passkey before it links this device: confirm it on the phone."
+        state = replace(state, phase=Phase.PASSKEY_REQUIRED, reason=Reason.PASSKEY_REQUIRED, message=words)
+        return replace(state, code_expires_at=None, waiting_since=None), []
     if state.phase is Phase.FAILED and state.reason == Reason.PAIRING_EXPIRED:
         return state, []
-    if seen.socket_state == "UNPAIRED_IDLE" or (state.code_expires_at is not None and state.code_expires_at < now):
+    # The page changes its QR by itself, until it has used up all it has; a pairing code simply expires.
+    expired = state.code_expires_at is not None and state.code_expires_at < now
+    if seen.socket_state == "UNPAIRED_IDLE" or (expired and policy.method is PairingMethod.PAIRING_CODE):
         if state.renewing:
             return state, []
         if state.round >= policy.max_rounds:

@@ -177,6 +177,26 @@ def test_codes_are_renewed_until_the_last_round() -> None:
     assert actions == [], "nothing happens until somebody asks for it"
 
 
+def test_a_qr_that_changes_is_the_same_round() -> None:
+    state = states.code_offered(states.browser_started(FRESH, NOW), NOW + SECOND)
+    state, actions = step(state, QR, NOW + 2 * SECOND, POLICY)
+    assert actions == [Action.FETCH_CODE]
+    assert states.code_offered(state, NOW + timedelta(minutes=1)).round == 1
+
+
+def test_a_pairing_code_that_has_expired_is_renewed() -> None:
+    policy = replace(POLICY, method=PairingMethod.PAIRING_CODE)
+    state = states.code_offered(states.browser_started(FRESH, NOW), NOW + SECOND)
+    state, actions = step(state, QR, NOW + 2 * SECOND, policy)
+    assert actions == [Action.RENEW_CODE]
+    assert states.code_offered(state, NOW + timedelta(minutes=1)).round == 2
+
+
+def test_a_passkey_is_asked_for() -> None:
+    state, actions = step(states.browser_started(FRESH, NOW), seen(registered=False, passkey_required=True), NOW, POLICY)
+    assert (state.phase, actions) == (Phase.PASSKEY_REQUIRED, [])
+
+
 def test_a_browser_that_shows_nothing_is_restarted() -> None:
     started = states.browser_started(FRESH, NOW)
     assert step(started, None, NOW + timedelta(seconds=119), POLICY)[1] == []
