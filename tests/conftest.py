@@ -1,5 +1,5 @@
-"""The cluster's fixtures, for all tests."""
+"""What all tests may ask for: a cluster, a browser."""
 
-from cluster.fixture import embedded_cluster, kind_cluster, pytest_addoption
+from cluster.fixture import chromium, embedded_cluster, kind_cluster, pytest_addoption
 
-__all__ = ["embedded_cluster", "kind_cluster", "pytest_addoption"]
+__all__ = ["chromium", "embedded_cluster", "kind_cluster", "pytest_addoption"]

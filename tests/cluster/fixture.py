@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from pytest_kind import KindCluster
 
-from cluster import binaries
+from cluster import binaries, host
 from cluster.cluster import Cluster, forwarded_port
 
 NODES = 2
@@ -79,6 +79,13 @@ def embedded_cluster(request: pytest.FixtureRequest, kind_cluster: Any) -> Clust
     if not isinstance(kind_cluster, Cluster):
         pytest.skip(f"needs --cluster=embedded: a {request.config.getoption('--cluster')} cluster's power can't be cut")
     return kind_cluster
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Debian's Chromium, installed when it is missing."""
+    host.ensure("browser")
+    return Path("/usr/bin/chromium")
 
 
 def _put_on_path() -> None:

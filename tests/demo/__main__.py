@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from cluster import Cluster, binaries, host, images
+from cluster import Cluster, ClusterRunning, binaries, host, images
 from testbed import Testbed
 
 from demo import story
@@ -34,7 +34,10 @@ def up() -> None:
             print(f"             {images.name(target)}  {images.size(target)}", flush=True)
     cluster = Cluster(nodes=2)
     with story.step("a Kubernetes cluster with two nodes"):
-        cluster.start(detached=True)
+        try:
+            cluster.start(detached=True)
+        except ClusterRunning as error:
+            sys.exit(f"{error}: `make demo-down` does it")
     bed = Testbed(cluster, helm=str(binaries.path("helm")))
     with story.step("images into the nodes"):
         bed.load_images()

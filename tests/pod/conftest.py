@@ -15,7 +15,6 @@ import aiohttp
 import psutil
 import pytest
 from aiohttp.test_utils import unused_port
-from cluster import host
 from standin import Phone, running
 from standin.server import Running
 from wasession_api.report import Report
@@ -117,11 +116,6 @@ class Pod:
         return code
 
 
-@pytest.fixture(scope="session", autouse=True)
-def chromium() -> None:
-    host.ensure("browser")
-
-
 @pytest.fixture
 async def world() -> AsyncIterator[Running]:
     async with running() as world:
@@ -134,7 +128,7 @@ def phone(world: Running) -> Phone:
 
 
 @pytest.fixture
-async def start(world: Running, tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+async def start(world: Running, tmp_path: Path, chromium: Path) -> AsyncIterator[Callable[..., Any]]:
     """Starts session pods; what still runs at the test's end is terminated."""
     pods: list[Pod] = []
 

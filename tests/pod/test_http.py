@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -84,7 +85,7 @@ async def test_bad_messages_are_refused_in_words(pod_for_bad_input: Pod, body: b
 
 
 @pytest.fixture(scope="module")
-async def pod_for_bad_input(tmp_path_factory: pytest.TempPathFactory) -> Any:
+async def pod_for_bad_input(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> Any:
     pod = Pod("http://127.0.0.1:9", tmp_path_factory.mktemp("bad") / "data")
     pod.directory.mkdir()
     await pod.start()

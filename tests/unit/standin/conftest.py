@@ -16,7 +16,6 @@ import pytest
 from playwright.async_api import Browser, BrowserContext, Error, Page, Playwright, async_playwright
 from standin import Phone, Running, running
 
-CHROMIUM = Path("/usr/bin/chromium")
 BRIDGE = Path(__file__).parents[3] / "session-pod" / "bridge"
 WA_JS = BRIDGE / "node_modules" / "@wppconnect" / "wa-js" / "dist" / "wppconnect-wa.js"
 ME = "15551234567"
@@ -149,8 +148,8 @@ async def playwright() -> AsyncIterator[Playwright]:
 
 
 @pytest.fixture(scope="session")
-async def browser(playwright: Playwright) -> AsyncIterator[Browser]:
-    browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), chromium_sandbox=False)
+async def browser(playwright: Playwright, chromium: Path) -> AsyncIterator[Browser]:
+    browser = await playwright.chromium.launch(executable_path=str(chromium), chromium_sandbox=False)
     yield browser
     await browser.close()
 
@@ -192,14 +191,14 @@ async def client(new_client: Callable[[], Any]) -> Client:
 
 
 @pytest.fixture
-def launch(playwright: Playwright, tmp_path: Path) -> Launch:
+def launch(playwright: Playwright, tmp_path: Path, chromium: Path) -> Launch:
     """Chromium with a profile on disk, the same one each time."""
 
     @contextlib.asynccontextmanager
     async def start(*flags: str, ignore_default_args: list[str] | None = None) -> AsyncIterator[BrowserContext]:
         context = await playwright.chromium.launch_persistent_context(
             str(tmp_path / "profile"),
-            executable_path=str(CHROMIUM),
+            executable_path=str(chromium),
             chromium_sandbox=False,
             args=["--disable-gpu", *flags],
             ignore_default_args=ignore_default_args,
