@@ -6,6 +6,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,6 +37,12 @@ def directory() -> Path:
             if not (target / name).exists():
                 _build(package, target / name)
     return target
+
+
+def put_on_path() -> None:
+    """Has this process and what it starts find kubectl and helm, where the machine has none of its own."""
+    if shutil.which("kubectl") is None or shutil.which("helm") is None:
+        os.environ["PATH"] = f"{os.environ['PATH']}:{directory()}"
 
 
 def kubernetes_version() -> str:

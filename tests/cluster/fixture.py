@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
 import tempfile
 import warnings
@@ -62,10 +61,10 @@ def kind_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
             if not request.config.getoption("keep_cluster"):
                 cluster.delete()
         case "existing":
-            _put_on_path()
+            binaries.put_on_path()
             yield ExistingCluster(Path(os.environ.get("KUBECONFIG", Path.home() / ".kube" / "config")))
         case _:
-            _put_on_path()
+            binaries.put_on_path()
             with tempfile.TemporaryDirectory(prefix="wasession-", ignore_cleanup_errors=True) as directory:
                 embedded = Cluster(Path(directory) / "cluster", NODES)
                 embedded.start()
@@ -86,8 +85,3 @@ def chromium() -> Path:
     """Debian's Chromium, installed when it is missing."""
     host.ensure("browser")
     return Path("/usr/bin/chromium")
-
-
-def _put_on_path() -> None:
-    if shutil.which("kubectl") is None or shutil.which("helm") is None:
-        os.environ["PATH"] = f"{binaries.directory()}:{os.environ['PATH']}"

@@ -28,6 +28,7 @@ def up() -> None:
         host.ensure("cluster", "images")
     with story.step("Kubernetes, CoreDNS and Helm from their Go modules (built once per machine)"):
         binaries.directory()
+        binaries.put_on_path()
     with story.step("images from the Dockerfile"):
         for target in images.TARGETS:
             images.build(target)
