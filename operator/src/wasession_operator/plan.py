@@ -6,7 +6,7 @@ with the same facts it gives the same answer, and after its actions have worked 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -156,6 +156,15 @@ class _Draft:
 
 def plan(session: Session, facts: Facts, settings: Settings) -> Plan:
     """The next step for a session."""
+    result = _plan(session, facts, settings)
+    if result.status.session_valid != session.status.session_valid:
+        # What the pod has just said of its login counts at once, not only when it has been written.
+        known = session.status.model_copy(update={"session_valid": result.status.session_valid})
+        result = _plan(replace(session, status=known), facts, settings)
+    return result
+
+
+def _plan(session: Session, facts: Facts, settings: Settings) -> Plan:
     draft = _Draft()
     if session.deleting:
         _delete(session, facts, draft)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import AccountStatus, ConditionType, Phase, Reason, Spec, Status
@@ -401,6 +401,7 @@ def of(kind: type[Action], result: Plan) -> list[Any]:
     return [action for action in result.actions if isinstance(action, kind)]
 
 
+@settings(max_examples=1000)
 @given(STATUSES, SPECS, st.booleans(), FACTS)
 def test_the_rules(status: Status, spec: dict[str, Any], deleting: bool, seen: Facts) -> None:
     before = copy.deepcopy((status, seen.pod, seen.pvc))
@@ -420,7 +421,7 @@ def test_the_rules(status: Status, spec: dict[str, Any], deleting: bool, seen: F
         assert deleting
         assert session(**spec).spec.storage.retention.when_deleted == "Delete"
         assert seen.pod is None or not seen.pod["metadata"]["labels"]
-    if status.session_valid and seen.pvc is None:
+    if result.status.session_valid and seen.pvc is None and status.pvc_name:
         assert not of(CreatePvc, result), "an empty volume never takes a login's place"
     if status.session_valid and result.status.session_valid is False:
         assert seen.report is not None, "a login is over only when its pod says so"
