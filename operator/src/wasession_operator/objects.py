@@ -78,10 +78,18 @@ def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim}
 
 
-def make_pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *, restoring: bool) -> Manifest:
-    """The session's pod. ``restoring`` says that the volume should hold a valid login; it is no part of the hash."""
+def make_pod(
+    namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *, restoring: bool, restart: str | None = None
+) -> Manifest:
+    """The session's pod.
+
+    ``restoring`` says that the volume should hold a valid login, ``restart`` which request for a restart the pod fulfils;
+    neither is part of the template's hash.
+    """
     pod = _pod(namespace, name, uid, spec, settings)
     pod["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_HASH] = template_hash(pod)
+    if restart is not None:
+        pod["metadata"]["annotations"][names.ANNOTATION_RESTART] = restart
     pod["spec"]["containers"][0]["env"].append({"name": "WASESSION_RESTORING", "value": str(restoring).lower()})
     return pod
 

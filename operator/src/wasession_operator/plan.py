@@ -30,6 +30,7 @@ from wasession_operator.settings import NodeLost, Settings
 Manifest = dict[str, Any]
 BACKOFF_FIRST = timedelta(seconds=2)
 BACKOFF_LAST = timedelta(minutes=5)
+LOGOUT_AGAIN = timedelta(seconds=2)
 SCHEDULING_TAKES = timedelta(seconds=5)
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 CONTAINER_REFUSED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -49,7 +50,7 @@ class Session:
     generation: int
     spec: Spec
     status: Status
-    deleting: bool = False
+    deleted_at: datetime | None = None
     annotations: dict[str, str] = field(default_factory=dict)
 
 
@@ -94,6 +95,7 @@ class CreatePvc:
 @dataclass(frozen=True)
 class CreatePod:
     restoring: bool
+    restart: str | None = None  # the restart annotation that this pod fulfils
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,11 @@ class DeletePod:
     reason: Reason
     grace_seconds: int | None = None
     failed: bool = False  # counts as a failure, so that the next one waits
+
+
+@dataclass(frozen=True)
+class Logout:
+    """Asks the pod to end its login."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +121,7 @@ class PatchPvc:
     patch: Manifest
 
 
-Action = CreateSecret | CreatePvc | CreatePod | DeletePod | DeletePvc | PatchPvc
+Action = CreateSecret | CreatePvc | CreatePod | DeletePod | DeletePvc | PatchPvc | Logout
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def plan(session: Session, facts: Facts, settings: Settings) -> Plan:
 
 def _plan(session: Session, facts: Facts, settings: Settings) -> Plan:
     draft = _Draft()
-    if session.deleting:
+    if session.deleted_at is not None:
         _delete(session, facts, draft)
     else:
         _storage(session, facts, draft)
@@ -274,10 +281,10 @@ def _pod(session: Session, facts: Facts, settings: Settings, draft: _Draft) -> N
         draft.pod = (False, Reason.POD_TERMINATING, "The pod is being stopped.")
     elif pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         _ended_pod(facts, draft)
-    elif _wants_restart(session, settings, pod, facts):
-        draft.actions.append(DeletePod(metadata["uid"], Reason.TEMPLATE_CHANGED))
-        draft.reason, draft.message = Reason.TEMPLATE_CHANGED, "The pod is replaced by one of the changed template."
-        draft.pod = (False, Reason.TEMPLATE_CHANGED, draft.message)
+    elif why := _wants_restart(session, settings, pod):
+        draft.actions.append(DeletePod(metadata["uid"], why))
+        draft.reason, draft.message = why, "The pod is replaced by a new one."
+        draft.pod = (False, why, draft.message)
     else:
         _live_pod(session, facts, draft)
 
@@ -307,7 +314,8 @@ def _no_pod(session: Session, facts: Facts, draft: _Draft) -> None:
         draft.reason, draft.message = Reason.WAITING_FOR_TURN, "Other sessions start first."
         draft.pod = (False, draft.reason, draft.message)
     else:
-        draft.actions.append(CreatePod(restoring=bool(session.status.session_valid)))
+        restart = session.annotations.get(names.ANNOTATION_RESTART)
+        draft.actions.append(CreatePod(restoring=bool(session.status.session_valid), restart=restart))
         if facts.failures.refused is None:
             draft.reason, draft.message = Reason.POD_CREATED, "The pod is being created."
         draft.pod = (False, draft.reason, draft.message)
@@ -346,13 +354,18 @@ def _ended_pod(facts: Facts, draft: _Draft) -> None:
     draft.pod = (False, why, words)
 
 
-def _wants_restart(session: Session, settings: Settings, pod: Manifest, facts: Facts) -> bool:
+def _wants_restart(session: Session, settings: Settings, pod: Manifest) -> Reason | None:
+    """Why a pod that nothing is wrong with should be replaced; None when it should not."""
+    annotations = pod["metadata"].get("annotations", {})
+    asked = session.annotations.get(names.ANNOTATION_RESTART)
+    if asked is not None and asked != annotations.get(names.ANNOTATION_RESTART):
+        return Reason.RESTART_REQUESTED
     # A pod that has never run has nothing to lose: the change that is to mend it must reach it.
     running = pod.get("status", {}).get("phase") != "Pending"
     if running and session.spec.update_strategy is not UpdateStrategy.ROLLING_UPDATE:
-        return False
+        return None
     wanted = objects.desired_hash(session.namespace, session.name, session.uid, session.spec, settings)
-    return bool(pod["metadata"].get("annotations", {}).get(names.ANNOTATION_TEMPLATE_HASH) != wanted)
+    return None if annotations.get(names.ANNOTATION_TEMPLATE_HASH) == wanted else Reason.TEMPLATE_CHANGED
 
 
 def _live_pod(session: Session, facts: Facts, draft: _Draft) -> None:
@@ -460,6 +473,10 @@ def _delete(session: Session, facts: Facts, draft: _Draft) -> None:
         draft.message = "The pod is being stopped."
         if facts.node_gone:
             draft.actions.append(DeletePod(pod["metadata"]["uid"], Reason.NODE_GONE, grace_seconds=0))
+        elif _wants_logout(session, facts):
+            draft.message = "The device is being logged out of WhatsApp."
+            draft.actions.append(Logout())
+            draft.requeue = LOGOUT_AGAIN
         elif not pod["metadata"].get("deletionTimestamp"):
             draft.actions.append(DeletePod(pod["metadata"]["uid"], Reason.TERMINATING))
         return
@@ -467,6 +484,15 @@ def _delete(session: Session, facts: Facts, draft: _Draft) -> None:
     if delete and pvc is not None and not pvc["metadata"].get("deletionTimestamp"):
         draft.actions.append(DeletePvc(pvc["metadata"]["uid"]))
     draft.done = True
+
+
+def _wants_logout(session: Session, facts: Facts) -> bool:
+    """Whether the login should be ended first: when that was asked for, it can be done, and it isn't taking too long."""
+    asked = session.spec.logout_on_delete or session.annotations.get(names.ANNOTATION_LOGOUT) == "true"
+    possible = facts.report is not None and facts.report.phase is Phase.READY
+    assert session.deleted_at is not None
+    in_time = facts.now < session.deleted_at + session.spec.timeouts.logout + LOGOUT_AGAIN
+    return asked and possible and in_time
 
 
 # --- the status -------------------------------------------------------------------------------------------------------
@@ -526,7 +552,7 @@ def _conditions(session: Session, facts: Facts, draft: _Draft, status: Status, r
     is_ready = draft.phase is Phase.READY
     found.set(ConditionType.READY, is_ready, draft.reason, draft.message)
     found.set(ConditionType.POD_READY, *draft.pod)
-    if session.deleting:
+    if session.deleted_at is not None:
         found.keep(ConditionType.STORAGE_READY)
     else:
         found.set(ConditionType.STORAGE_READY, *draft.storage)

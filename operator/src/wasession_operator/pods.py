@@ -42,6 +42,24 @@ class Follower:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
+    async def logout(self, timeout: float) -> None:
+        """Asks the pod to end its login; what became of it is in the reports. Takes at most ``timeout`` seconds more."""
+        try:
+            async with asyncio.timeout(timeout):
+                headers = await self._headers()
+                async with self._http.post(f"{self._base}/v1/logout", headers=headers, raise_for_status=True):
+                    pass
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            log.warning("logout failed", extra={"address": self.address, "error": type(error).__name__})
+
+    async def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {await self._token()}"}
+
+    @property
+    def _base(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"http://{host}:{PORT}"
+
     async def _follow(self) -> None:
         delay = RETRY_FIRST
         while True:
@@ -60,11 +78,8 @@ class Follower:
             delay = min(delay * 2, RETRY_LAST)
 
     async def _stream(self) -> Any:
-        token = await self._token()
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
-        headers = {"Authorization": f"Bearer {token}"}
-        host = f"[{self.address}]" if ":" in self.address else self.address
-        url = f"http://{host}:{PORT}/v1/events"
+        url, headers = f"{self._base}/v1/events", await self._headers()
         async with self._http.get(url, headers=headers, timeout=timeout, raise_for_status=True) as stream:
             event = ""
             async for line in stream.content:

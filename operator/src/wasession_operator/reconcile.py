@@ -187,19 +187,22 @@ class Operator:
                     self._pvcs.setdefault((namespace, name), claim)
             case plan.PatchPvc(patch):
                 await self._kube.patch("persistentvolumeclaims", namespace, name, patch)
-            case plan.CreatePod(restoring):
-                await self._create_pod(session, memory, restoring=restoring)
+            case plan.CreatePod(restoring, restart):
+                await self._create_pod(session, memory, restoring=restoring, restart=restart)
             case plan.DeletePod(uid, reason, grace_seconds, failed):
                 memory.ended = reason
                 if failed:
                     memory.failures = Failures(memory.failures.count + 1, datetime.now(UTC))
                 await self._kube.delete("pods", namespace, name, uid, grace_seconds)
+            case plan.Logout():
+                assert memory.follower is not None
+                await memory.follower.logout(session.spec.timeouts.logout.total_seconds())
             case plan.DeletePvc(uid):
                 await self._kube.delete("persistentvolumeclaims", namespace, name, uid)
 
-    async def _create_pod(self, session: Session, memory: Memory, *, restoring: bool) -> None:
+    async def _create_pod(self, session: Session, memory: Memory, *, restoring: bool, restart: str | None) -> None:
         identity = (session.namespace, session.name, session.uid, session.spec)
-        manifest = objects.make_pod(*identity, self.settings, restoring=restoring)
+        manifest = objects.make_pod(*identity, self.settings, restoring=restoring, restart=restart)
         try:
             pod = await self._create("pods", manifest)
         except Refused as error:
@@ -319,7 +322,7 @@ def _read_session(body: Manifest, written: Status | None) -> Session:
         generation=metadata.get("generation", 0),
         spec=Spec.model_validate(body.get("spec", {})),
         status=written or Status.model_validate(body.get("status", {})),
-        deleting="deletionTimestamp" in metadata,
+        deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"]) if "deletionTimestamp" in metadata else None,
         annotations=dict(metadata.get("annotations", {})),
     )
 

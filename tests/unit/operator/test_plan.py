@@ -22,6 +22,7 @@ from wasession_operator.plan import (
     DeletePvc,
     Facts,
     Failures,
+    Logout,
     PatchPvc,
     Plan,
     Session,
@@ -34,7 +35,9 @@ SETTINGS = Settings(session_image="session-pod:1")
 
 
 def session(status: Status | None = None, *, deleting: bool = False, uid: str = "uid-1", **spec: Any) -> Session:
-    return Session("ns", "sales", uid, 3, Spec.model_validate(spec), status or Status(), deleting)
+    annotations = spec.pop("annotations", {})
+    deleted_at = NOW if deleting else None
+    return Session("ns", "sales", uid, 3, Spec.model_validate(spec), status or Status(), deleted_at, annotations)
 
 
 def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:
@@ -355,6 +358,30 @@ def test_deletion_takes_the_claim_where_the_retention_says_so() -> None:
     last = plan(going, facts(pod=None), SETTINGS)
     assert last.actions == [DeletePvc("pvc-uid")]
     assert last.done
+
+
+def test_a_login_is_ended_before_deletion_only_when_asked_for() -> None:
+    live = facts(report=report(session_valid=True))
+    assert plan(session(VALID, deleting=True), live, SETTINGS).actions == [DeletePod("pod-uid", Reason.TERMINATING)]
+    by_spec = session(VALID, deleting=True, logoutOnDelete=True)
+    by_annotation = session(VALID, deleting=True, annotations={"wasession.dev/logout": "true"})
+    for asked in (by_spec, by_annotation):
+        assert plan(asked, live, SETTINGS).actions == [Logout()]
+        over = facts(report=report(Phase.LOGGED_OUT, reason="LoggedOutByPhone"))
+        assert plan(asked, over, SETTINGS).actions == [DeletePod("pod-uid", Reason.TERMINATING)]
+        late = replace(live, now=NOW + timedelta(seconds=32))
+        assert plan(asked, late, SETTINGS).actions == [DeletePod("pod-uid", Reason.TERMINATING)]
+        assert plan(asked, facts(), SETTINGS).actions == [DeletePod("pod-uid", Reason.TERMINATING)]
+
+
+def test_a_restart_is_done_once_for_each_value() -> None:
+    asked = session(VALID, annotations={"wasession.dev/restart": "1"})
+    assert plan(asked, facts(report=report()), SETTINGS).actions == [DeletePod("pod-uid", Reason.RESTART_REQUESTED)]
+    assert plan(asked, facts(pod=None), SETTINGS).actions == [CreatePod(restoring=True, restart="1")]
+    restarted = objects.make_pod("ns", "sales", "uid-1", Spec(), SETTINGS, restoring=True, restart="1")
+    done = pod()
+    done["metadata"]["annotations"] = restarted["metadata"]["annotations"]
+    assert plan(asked, facts(pod=done, report=report()), SETTINGS).actions == []
 
 
 # --- rules that hold in every situation -------------------------------------------------------------------------------
