@@ -1,1 +1,1 @@
-"""The WhatsAppSession API: the resource (``v1alpha1``), its CRD (``crd``), what a session pod says (``report``)."""
+"""The API: the resource (``v1alpha1``), its CRD (``crd``), and what goes over HTTP (``report``, ``messages``, ``problem``)."""

@@ -1,0 +1,81 @@
+"""The wire models of messages: what is taken, what is refused, and that a refusal never shows the value."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+from wasession_api.messages import IncomingMessage, SendText
+from wasession_api.problem import Refused, what_is_wrong
+from wasession_api.v1alpha1 import Phase
+
+
+@pytest.mark.parametrize(
+    ("to", "chat"),
+    [
+        ("15551234567", "15551234567@c.us"),
+        ("+15551234567", "15551234567@c.us"),
+        ("15551234567@c.us", "15551234567@c.us"),
+        ("123456789012345@lid", "123456789012345@lid"),
+        ("120363000000000001@g.us", "120363000000000001@g.us"),
+        ("15551234567-1400000000@g.us", "15551234567-1400000000@g.us"),
+    ],
+)
+def test_a_recipient_is_a_phone_number_or_a_chat(to: str, chat: str) -> None:
+    assert SendText(to=to, text="x").to == chat
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["", "nobody", "0123456789", "1555123456789012", "1; drop", "status@broadcast", "15551234567\n", "15551234567@c.us.evil"],
+)
+def test_anything_else_is_no_recipient(to: str) -> None:
+    with pytest.raises(ValidationError):
+        SendText(to=to, text="x")
+
+
+@pytest.mark.parametrize(
+    ("message_id", "good"),
+    [
+        ("true_15551234567@c.us_3EB0F1A2B3C4D5E6F708", True),
+        ("false_120363000000000001@g.us_3A00_15550001111@c.us", True),
+        ("false_120363000000000001@g.us_3A00_123456789012345:7@lid", True),
+        ("3EB0F1A2B3C4D5E6F708", False),
+        ("true_15551234567@c.us_", False),
+        ("maybe_15551234567@c.us_3EB0F1A2B3C4", False),
+    ],
+)
+def test_what_is_answered_must_be_a_message_id(message_id: str, good: bool) -> None:
+    body = {"to": "15551234567", "text": "x", "replyTo": message_id}
+    if good:
+        assert SendText.model_validate(body).reply_to == message_id
+    else:
+        with pytest.raises(ValidationError):
+            SendText.model_validate(body)
+
+
+def test_what_is_wrong_is_said_without_the_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        SendText.model_validate({"to": "nobody-secret", "text": "secret"})
+    assert what_is_wrong(caught.value).startswith("to: String should match pattern")
+    with pytest.raises(ValidationError) as caught:
+        SendText.model_validate({"to": "15551234567", "text": 7777})
+    assert what_is_wrong(caught.value) == "text: Input should be a valid string"
+
+
+def test_a_long_name_from_outside_loses_no_message() -> None:
+    said = {"id": "i", "chatId": "c", "from": "f", "fromMe": False, "type": "chat", "sentAt": "2026-01-01T00:00:00Z"}
+    message = IncomingMessage.model_validate(said | {"senderName": "n" * 10_000, "newer": 1})
+    assert message.sender_name is not None
+    assert len(message.sender_name) == 512
+    assert message.dump()["from"] == "f"
+
+
+def test_a_refusal_as_a_problem() -> None:
+    refused = Refused(503, "Not ready", "the session is Starting", {"Retry-After": "5"})
+    assert refused.problem(Phase.STARTING).dump() == {
+        "type": "about:blank",
+        "title": "Not ready",
+        "status": 503,
+        "detail": "the session is Starting",
+        "phase": "Starting",
+    }
