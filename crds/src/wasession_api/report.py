@@ -9,6 +9,15 @@ from pydantic import Field, StringConstraints
 from wasession_api.base import Observed, Time, clip
 from wasession_api.v1alpha1 import Account, AuthState, LastDisconnect, LastShutdown, PairingStatus, Phase
 
+ReasonWord = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
+
+
+class Notice(Observed):
+    """Something that will end in trouble if nobody looks after it; the session works meanwhile."""
+
+    reason: ReasonWord = Field(description="One of ``v1alpha1.Reason``, such as PhoneOffline, MemoryLow or VolumeLow.")
+    message: Annotated[str, clip(1024)] = Field("", max_length=1024)
+
 
 class Report(Observed):
     """The whole state of a session pod. A later one replaces it; ``seq`` grows by one with each change."""
@@ -18,9 +27,7 @@ class Report(Observed):
     started_at: Time
     seq: int = Field(ge=0)
     phase: Phase
-    reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)] = Field(
-        description="One of ``v1alpha1.Reason``; a newer pod may say one that is not known here."
-    )
+    reason: ReasonWord = Field(description="One of ``v1alpha1.Reason``; a newer pod may say one that is not known here.")
     message: Annotated[str, clip(1024)] = Field("", max_length=1024)
     auth_state: AuthState | None = None
     is_authenticated: bool = False
@@ -33,3 +40,5 @@ class Report(Observed):
     pairing: PairingStatus | None = None
     last_shutdown: LastShutdown | None = None
     sandboxed: bool | None = None
+    phone_last_seen: Time | None = Field(None, description="The last sign of life of the account's phone, to the hour.")
+    warnings: list[Notice] = Field([], max_length=16)

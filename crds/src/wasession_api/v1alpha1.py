@@ -147,8 +147,11 @@ class Reason(StrEnum):
     CONNECTION_LOST = "ConnectionLost"
     PHONE_OFFLINE = "PhoneOffline"
     PAGE_CRASHED = "PageCrashed"
+    PAGE_HUNG = "PageHung"
     BROWSER_CRASHED = "BrowserCrashed"
+    BROWSER_HUNG = "BrowserHung"
     MEMORY_LOW = "MemoryLow"
+    VOLUME_LOW = "VolumeLow"
     LOGGED_OUT_BY_PHONE = "LoggedOutByPhone"
     LOGGED_OUT_ON_REQUEST = "LoggedOutOnRequest"
     PASSKEY_REQUIRED = "PasskeyRequired"
@@ -159,6 +162,8 @@ class Reason(StrEnum):
     PAGE_INCOMPATIBLE = "PageIncompatible"
     VERSION_REFUSED = "VersionRefused"
     ACCOUNT_BLOCKED = "AccountBlocked"
+    ACCOUNT_BANNED = "AccountBanned"
+    ACCOUNT_LOCKED = "AccountLocked"
     PROXY_FAILED = "ProxyFailed"
     PROXY_BLOCKED = "ProxyBlocked"
     LOGIN_MISSING = "LoginMissing"
@@ -536,6 +541,10 @@ class Status(Observed):
     pvc_name: str | None = Field(None, description="Name of the session's PersistentVolumeClaim.")
     pairing: PairingStatus | None = Field(None, description="Whether a phone can be linked now.")
     last_shutdown: LastShutdown | None = Field(None, description="How the session pod ended last.")
+    phone_last_seen: Time | None = Field(
+        None,
+        description="The last sign of life of the account's phone, to the hour; WhatsApp logs its devices out when it isn't used for 14 days.",
+    )
     restarts: Restarts = Field(default_factory=Restarts, description="How often the pod or its container was started again.")
 
 

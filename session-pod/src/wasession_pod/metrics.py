@@ -1,4 +1,4 @@
-"""Prometheus metrics of one session."""
+"""Prometheus metrics of one session. The README has them as a table."""
 
 from __future__ import annotations
 
@@ -11,9 +11,29 @@ from wasession_api.report import Report
 from wasession_api.v1alpha1 import Phase
 
 PHASE = Gauge("wasession_pod_phase", "1 for the phase that the session is in.", ["phase"])
+PHASE_SECONDS = Counter("wasession_pod_phase_seconds_total", "Time that the session has spent in each phase.", ["phase"])
 VALID = Gauge("wasession_pod_session_valid", "1 when the volume holds a login that WhatsApp has not ended.")
+WARNING = Gauge("wasession_pod_warning", "1 for each warning of the session's report.", ["reason"])
+SANDBOXED = Gauge("wasession_pod_sandboxed", "1 when Chromium runs in its sandbox.")
+PHONE_SEEN = Gauge("wasession_pod_phone_last_seen_timestamp_seconds", "Last sign of life of the account's phone.")
+
+DISCONNECTS = Counter("wasession_pod_disconnects_total", "Times that a Ready session lost WhatsApp.", ["cause"])
+RECOVERIES = Counter("wasession_pod_recoveries_total", "Steps taken to get WhatsApp back.", ["step", "cause"])
+RECYCLES = Counter("wasession_pod_page_recycles_total", "Times that the page was changed for a fresh one.", ["cause"])
+
 SENT = Counter("wasession_pod_messages_sent_total", "Messages that were to be sent.", ["result"])
+RECEIVED = Counter("wasession_pod_messages_received_total", "Messages that others have sent to the account.")
 SEND_SECONDS = Histogram("wasession_pod_send_seconds", "From a send's arrival to WhatsApp's answer.")
+
+MEMORY = Gauge("wasession_pod_memory_bytes", "Proportional set size of the session's processes.", ["process"])
+MEMORY_USED = Gauge("wasession_pod_memory_used_bytes", "Memory that counts against the limit.")
+MEMORY_LIMIT = Gauge("wasession_pod_memory_limit_bytes", "The container's memory limit.")
+VOLUME_FREE = Gauge("wasession_pod_volume_free_bytes", "Free space of the volume.")
+SNAPSHOT = Gauge("wasession_pod_snapshot_timestamp_seconds", "When the last good copy of the login was made.")
+
+# What is not known is no number: 0 would be a date in 1970, or no memory at all.
+for unknown in (PHONE_SEEN, SNAPSHOT, MEMORY_USED, MEMORY_LIMIT, VOLUME_FREE):
+    unknown.set(float("nan"))
 
 
 @dataclass
@@ -22,9 +42,16 @@ class Outcome:
 
 
 def observe(report: Report) -> None:
+    """Sets the gauges that repeat the report."""
     for phase in Phase:
         PHASE.labels(phase).set(phase is report.phase)
     VALID.set(report.session_valid)
+    SANDBOXED.set(report.sandboxed is True)
+    if report.phone_last_seen is not None:
+        PHONE_SEEN.set(report.phone_last_seen.timestamp())
+    WARNING.clear()
+    for warning in report.warnings:
+        WARNING.labels(warning.reason).set(1)
 
 
 @contextlib.contextmanager

@@ -52,3 +52,10 @@ def test_a_report_of_a_newer_pod_is_understood() -> None:
     assert Report.model_validate(fields | {"somethingNew": 1, "message": "x" * 5000}).message.endswith("…")
     with pytest.raises(ValidationError):
         Report.model_validate(fields | {"phase": "NoPhase"})
+
+
+def test_a_report_warns_in_words_that_may_be_new() -> None:
+    fields = {"clientId": "a", "startedAt": "2026-01-02T03:04:05Z", "seq": 1, "phase": "Ready", "reason": "Connected"}
+    assert Report.model_validate(fields).warnings == []
+    warned = Report.model_validate(fields | {"warnings": [{"reason": "Tomorrow", "message": "m", "level": 3}]})
+    assert warned.dump()["warnings"] == [{"reason": "Tomorrow", "message": "m"}]
