@@ -12,14 +12,16 @@
 {{- end }}
 {{- end }}
 
+{{/* What tells the operator's pods from the release's others. */}}
 {{- define "wasession.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "wasession.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: operator
 {{- end }}
 
 {{- define "wasession.labels" -}}
-{{ include "wasession.selectorLabels" . }}
-app.kubernetes.io/component: operator
+app.kubernetes.io/name: {{ include "wasession.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/part-of: wasession
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}

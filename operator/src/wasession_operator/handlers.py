@@ -34,7 +34,8 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)
         running["kube"] = kube = await Kube.connect()
-        running["http"] = http = aiohttp.ClientSession()
+        # One stream per session: aiohttp's own limit of 100 connections would leave all the others unheard.
+        running["http"] = http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         running["operator"] = Operator(running["settings"], kube, http)
         running["health"] = await health.serve(running["settings"].http_port, operator())
 

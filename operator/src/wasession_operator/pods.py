@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aiohttp
-from pydantic import ValidationError
 from wasession_api.report import Report
 
 from wasession_operator.objects import PORT
@@ -69,7 +68,7 @@ class Follower:
                     if self.report is None or report.seq != self.report.seq or report.started_at != self.report.started_at:
                         self.report = report
                         self._on_change()
-            except (aiohttp.ClientError, TimeoutError, OSError, ValidationError) as error:
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
                 log.debug("pod not heard", extra={"address": self.address, "error": type(error).__name__})
             if self.report is not None:
                 self.report = None
@@ -79,7 +78,7 @@ class Follower:
 
     async def _stream(self) -> Any:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
-        url, headers = f"{self._base}/v1/events", await self._headers()
+        url, headers = f"{self._base}/v1/events?types=state", await self._headers()
         async with self._http.get(url, headers=headers, timeout=timeout, raise_for_status=True) as stream:
             event = ""
             async for line in stream.content:
