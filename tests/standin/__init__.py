@@ -2,6 +2,6 @@
 
 from standin.client import PasskeyRequired, Phone, PhoneError
 from standin.server import Running, running
-from standin.world import World
+from standin.world import Media, World
 
-__all__ = ["PasskeyRequired", "Phone", "PhoneError", "Running", "World", "running"]
+__all__ = ["Media", "PasskeyRequired", "Phone", "PhoneError", "Running", "World", "running"]

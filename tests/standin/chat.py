@@ -13,7 +13,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
 
 from standin.offers import Offer, Offers, Refused
-from standin.world import ACK_DELIVERED, ACK_READ, LASTING, Device, Fault, LastingFault, Message, World
+from standin.world import ACK_DELIVERED, ACK_READ, LASTING, Device, Fault, LastingFault, Media, Message, World
 
 CONFIRM_SECONDS = 10.0  # for the page to store its login after a scan
 SYNC_STEPS = 10
@@ -75,11 +75,22 @@ class LinkCode(BaseModel):
     noise: str
 
 
+class SentMedia(BaseModel):
+    """A file that was uploaded before."""
+
+    upload: str
+    kind: Literal["image", "video", "audio", "ptt", "document", "sticker"]
+    mime_type: str
+    file_name: str | None = None
+    caption: str | None = None
+
+
 class Send(BaseModel):
     op: Literal["send"]
     id: str
     to: str
-    body: str
+    body: str = ""
+    media: SentMedia | None = None
     quoted: str | None = None
 
 
@@ -217,9 +228,10 @@ class Switchboard:
             await page.send("sync-progress", percent=100 * step // SYNC_STEPS)
             await asyncio.sleep(self.world.behaviour.sync_seconds / SYNC_STEPS)
         now = int(time.time())
-        chats: list[JsonValue] = [{"id": "15550001111@c.us", "name": "Ada", "t": now}]
-        chats += [{"id": group, "name": name, "t": now} for group, name in self.world.state.groups.items()]
-        await page.send("synced", chats=chats)
+        state = self.world.state
+        contacts: list[JsonValue] = [{"id": wid, "name": name} for wid, name in state.contacts.items()]
+        chats: list[JsonValue] = [{"id": wid, "name": name, "t": now} for wid, name in (state.contacts | state.groups).items()]
+        await page.send("synced", chats=chats, contacts=contacts)
         page.synced = True
         for stanza in self.world.owed(device.id):
             await page.send("stanza", number=stanza.number, body=stanza.body)
@@ -260,7 +272,14 @@ class Switchboard:
             raise Refused(500, "refused by the server")
         account = f"{device.phone}@c.us"
         message = Message(
-            id=send.id, sender=account, to=send.to, text=send.body, at=int(time.time()), quoted=send.quoted, device=device.id
+            id=send.id,
+            sender=account,
+            to=send.to,
+            text=send.body,
+            media=self._media(send.media) if send.media else None,
+            at=int(time.time()),
+            quoted=send.quoted,
+            device=device.id,
         )
         if self.world.deliver(message):
             for other in self.world.devices_of(device.phone):
@@ -271,6 +290,12 @@ class Switchboard:
             async with self.arrival:
                 self.arrival.notify_all()
         return {"at": self.world.state.messages[message.id].at}
+
+    def _media(self, sent: SentMedia) -> Media:
+        upload = self.world.state.uploads.get(sent.upload)
+        if upload is None:
+            raise Refused(404, "the file was not uploaded")
+        return Media(**sent.model_dump(exclude={"upload"}), size=upload.size, sha256=upload.sha256)
 
     async def _hand_over(self, message: Message) -> None:
         """Gives a message between two people to the recipient: linked devices here, or a phone that nobody sees."""
@@ -343,7 +368,11 @@ class Switchboard:
 
     async def _push(self, device: Device, message: Message, chat: str, from_me: bool = False) -> None:
         body: dict[str, JsonValue] = {"t": "message", "chat": chat, "from_me": from_me}
-        body |= message.model_dump(include={"id", "text", "at", "author", "quoted"})
+        body |= message.model_dump(include={"id", "text", "media", "at", "author"})
+        body["notify"] = f"Phone {(message.author or message.sender).partition('@')[0]}"
+        if message.quoted:
+            quoted = self.world.state.messages.get(message.quoted)
+            body["quoted"] = {"id": message.quoted, "participant": quoted.sender if quoted else message.to}
         await self._owe(device, body)
 
     async def _owe(self, device: Device, body: dict[str, JsonValue]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import aiohttp
 from pydantic import BaseModel, TypeAdapter
 
-from standin.world import ACK_DELIVERED, ACK_READ, Behaviour, Fault, Message
+from standin.world import ACK_DELIVERED, ACK_READ, Behaviour, Fault, Media, Message
 
 MESSAGES = TypeAdapter(list[Message])
 
@@ -75,9 +75,19 @@ class Phone:
 
     # --- messages -----------------------------------------------------------------------------------------------------
 
-    async def send(self, sender: str, to: str, text: str, *, quoted: str | None = None, group: str | None = None) -> str:
-        """Sends a text to an account's devices, in a group when one is named; returns its id."""
-        order = {"from": sender, "to": to, "text": text, "quoted": quoted, "group": group}
+    async def send(
+        self,
+        sender: str,
+        to: str,
+        text: str | None = None,
+        *,
+        media: Media | None = None,
+        quoted: str | None = None,
+        group: str | None = None,
+    ) -> str:
+        """Sends a text or file to an account's devices, in a group when one is named; returns its id."""
+        file = media.model_dump() if media else None
+        order = {"from": sender, "to": to, "text": text, "media": file, "quoted": quoted, "group": group}
         return str((await self._call("POST", "/phone/send", order))["id"])
 
     async def messages(self) -> list[Message]:
@@ -102,6 +112,10 @@ class Phone:
     async def read(self, message_id: str) -> bool:
         """The recipient has read a linked device's message (ack 3); False when that was known."""
         return await self._receipt(message_id, ACK_READ)
+
+    async def add_contact(self, phone: str, name: str) -> None:
+        """Puts somebody into everybody's address book and chats; devices see it at their next login."""
+        await self._call("POST", "/phone/contact", {"phone": phone, "name": name})
 
     async def create_group(self, name: str) -> str:
         """A group that everybody is in; returns its id. Devices see it at their next login or message."""

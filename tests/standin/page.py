@@ -13,7 +13,7 @@ from standin.world import Behaviour
 
 WWW = Path(__file__).with_name("www")
 EARLY = ("loader", "models", "ids", "utilities", "credentials", "events", "connection", "linking")
-LATE = ("collections", "messages", "screen", "backend")  # wa-js waits until the number of modules has settled
+LATE = ("collections", "messages", "media", "screen", "backend")  # wa-js waits until the number of modules has settled
 
 
 class Settings(BaseModel):

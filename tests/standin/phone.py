@@ -8,14 +8,14 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Self
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from standin.chat import Switchboard
 from standin.offers import Refused
-from standin.world import ACK_DELIVERED, ACK_READ, PHONE_ABSENCE_DAYS, Behaviour, Device, Fault, Message, Number
+from standin.world import ACK_DELIVERED, ACK_READ, PHONE_ABSENCE_DAYS, Behaviour, Device, Fault, Media, Message, Number
 
 SWITCHBOARD = web.AppKey("switchboard", Switchboard)
 LONGEST_WAIT = 60.0  # seconds
@@ -60,13 +60,20 @@ class Absence(Body):
 
 
 class Send(Body):
-    """A text from somebody to an account, in a group when one is named."""
+    """A text or file from somebody to an account, in a group when one is named."""
 
     sender: Number = Field(alias="from")
     to: Number
-    text: str
+    text: str | None = None
+    media: Media | None = None
     quoted: str | None = None
     group: str | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if (self.text is None) == (self.media is None):
+            raise ValueError("one of text and media is needed")
+        return self
 
 
 class Receipt(Body):
@@ -77,6 +84,11 @@ class Receipt(Body):
 
 
 class Group(Body):
+    name: str
+
+
+class NewContact(Body):
+    phone: Number
     name: str
 
 
@@ -168,7 +180,8 @@ async def send(request: web.Request) -> web.Response:
         id="3A" + secrets.token_hex(9).upper(),
         sender=sender,
         to=f"{order.to}@c.us",
-        text=order.text,
+        text=order.text or "",
+        media=order.media,
         at=int(time.time()),
         author=sender if order.group else None,
         quoted=order.quoted,
@@ -187,6 +200,13 @@ async def receipt(request: web.Request) -> web.Response:
 async def group(request: web.Request) -> web.Response:
     order = Group.model_validate_json(await request.read())
     return web.json_response({"id": request.app[SWITCHBOARD].world.add_group(order.name)})
+
+
+@routes.post("/phone/contact")
+async def contact(request: web.Request) -> web.Response:
+    order = NewContact.model_validate_json(await request.read())
+    request.app[SWITCHBOARD].world.add_contact(order.phone, order.name)
+    return web.json_response({})
 
 
 @routes.get("/phone/messages")

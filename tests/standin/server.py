@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -26,6 +27,15 @@ async def favicon(_: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+async def upload(request: web.Request) -> web.Response:
+    """A page's file: counted, hashed and forgotten."""
+    size, digest = 0, hashlib.sha256()
+    async for chunk in request.content.iter_chunked(2**18):
+        size += len(chunk)
+        digest.update(chunk)
+    return web.json_response({"id": request.app[phone.SWITCHBOARD].world.upload(size, digest.hexdigest())})
+
+
 async def hang_up(app: web.Application) -> None:
     await app[phone.SWITCHBOARD].close()
 
@@ -38,6 +48,7 @@ def application(world: World) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/favicon.ico", favicon)
     app.router.add_get("/ws/chat", app[phone.SWITCHBOARD].handle)
+    app.router.add_post("/upload", upload)
     app.router.add_static("/static", page.WWW)
     app.add_routes(phone.routes)
     return app

@@ -29,8 +29,29 @@ class Device(BaseModel):
     noise: str
 
 
+class Media(BaseModel):
+    """A message's file. The stand-in keeps its size and hash (hex) and forgets the bytes; ``duration`` is in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["image", "video", "audio", "ptt", "document", "sticker"]
+    mime_type: str
+    size: int = Field(ge=0)
+    sha256: str | None = None
+    file_name: str | None = None
+    caption: str | None = None
+    duration: float | None = None
+
+
+class Upload(BaseModel):
+    """A file that a page has uploaded, before a message names it."""
+
+    size: int
+    sha256: str
+
+
 class Message(BaseModel):
-    """A text, sent by a linked device (``device`` is set) or by somebody's phone.
+    """A text or file, sent by a linked device (``device`` is set) or by somebody's phone.
 
     ``author`` is who wrote it in a group, ``quoted`` the id of the message that it answers, ``ack`` 1 (server has it),
     2 (delivered) or 3 (read), ``at`` in seconds since 1970.
@@ -43,6 +64,7 @@ class Message(BaseModel):
     to: str
     text: str
     at: int
+    media: Media | None = None
     author: str | None = None
     quoted: str | None = None
     device: str | None = None
@@ -82,6 +104,8 @@ class State(BaseModel):
     devices: dict[str, Device] = {}
     messages: dict[str, Message] = {}
     groups: dict[str, str] = {FIRST_GROUP: "Group"}
+    contacts: dict[str, str] = {"15550001111@c.us": "Ada"}
+    uploads: dict[str, Upload] = {}
     owed: dict[str, list[Stanza]] = {}
     next_device: int = 1
     next_stanza: int = 1
@@ -159,6 +183,17 @@ class World:
         message.ack = ack
         self._save()
         return message
+
+    def upload(self, size: int, sha256: str) -> str:
+        """Notes an uploaded file; returns its id."""
+        upload_id = secrets.token_hex(8)
+        self.state.uploads[upload_id] = Upload(size=size, sha256=sha256)
+        self._save()
+        return upload_id
+
+    def add_contact(self, phone: str, name: str) -> None:
+        self.state.contacts[f"{phone}@c.us"] = name
+        self._save()
 
     def add_group(self, name: str) -> str:
         group = f"120363{secrets.randbelow(10**12):012}@g.us"

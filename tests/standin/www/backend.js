@@ -189,8 +189,10 @@
         progress = percent;
         Cmd.onOfflineProgressUpdateFromBridge();
       },
-      synced: ({ chats }) => {
+      synced: ({ chats, contacts }) => {
         progress = 100;
+        const { ContactCollection } = require('WAWebContactCollection');
+        for (const { id, name } of contacts) ContactCollection.add({ id: createWid(id), name });
         const { ChatCollection } = require('WAWebChatCollection');
         for (const { id, name, t } of chats) ChatCollection.add({ id: createWid(id), name, t });
         BackendEventBus.triggerMainStreamModeReady();

@@ -59,6 +59,12 @@
       notifyName: undefined,
       quotedStanzaID: undefined,
       quotedParticipant: undefined,
+      mimetype: undefined,
+      size: undefined,
+      filename: undefined,
+      caption: undefined,
+      isCaptionByUser: undefined,
+      duration: undefined,
     };
     exports.Msg = Msg;
     exports.default = Msg;
@@ -68,9 +74,13 @@
     const { BaseModel } = require('WAWebBaseModel');
     class Contact extends BaseModel {}
     Contact.prototype.proxyName = 'contact';
-    Contact.props = { id: undefined, name: undefined, pushname: undefined };
+    Contact.props = { id: undefined, name: undefined, pushname: undefined, isBusiness: false };
     exports.Contact = Contact;
     exports.default = Contact;
+  });
+
+  def('WAWebFrontendContactGetters', (require, exports) => {
+    exports.getIsMyContact = (contact) => !!contact.name; // it is in the address book
   });
 
   def('WAWebChatCollection', (require, exports) => {

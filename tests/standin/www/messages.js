@@ -15,18 +15,21 @@
     const { Msg } = require('WAWebMsgModel');
     const { MsgCollection } = require('WAWebMsgCollection');
     const { ChatCollection } = require('WAWebChatCollection');
-    const KEPT = ['body', 'type', 'ack', 't', 'self', 'quotedStanzaID'];
+    const TEXT = ['body', 'type', 'ack', 't', 'self', 'notifyName', 'quotedStanzaID'];
+    const KEPT = [...TEXT, 'mimetype', 'size', 'filename', 'caption', 'isCaptionByUser', 'duration'];
 
     exports.store = (msg) => {
       const record = { key: String(msg.id), from: String(msg.from), to: String(msg.to) };
+      for (const name of ['author', 'quotedParticipant']) if (msg[name]) record[name] = String(msg[name]);
       for (const name of KEPT) record[name] = msg[name];
       return database.put('model-storage', record.key, record);
     };
     exports.load = async (key) => {
       const record = await database.get('model-storage', String(key));
       if (!record) return undefined;
-      const { key: id, from, to, ...rest } = record;
-      return new Msg({ ...rest, id: MsgKey.fromString(id), from: createWid(from), to: createWid(to) });
+      const { key: id, ...rest } = record;
+      for (const name of ['from', 'to', 'author', 'quotedParticipant']) if (rest[name]) rest[name] = createWid(rest[name]);
+      return new Msg({ ...rest, id: MsgKey.fromString(id) });
     };
 
     /** A message from the server; `received.from_me` when another device of this account sent it. */
@@ -35,10 +38,12 @@
       const remote = createWid(received.chat);
       const chat = ChatCollection.get(remote) || ChatCollection.add({ id: remote })[0];
       const author = received.author ? createWid(received.author) : undefined;
+      const { media } = received;
+      if (!received.from_me) contact(author || remote, received.notify);
       const msg = new Msg({
         id: new MsgKey({ fromMe: received.from_me, remote, id: received.id, participant: author }),
         body: received.text,
-        type: 'chat',
+        type: media ? media.kind : 'chat',
         ack: 1,
         t: received.at,
         from: received.from_me ? me : remote,
@@ -46,15 +51,55 @@
         author,
         self: received.from_me ? 'out' : 'in',
         isNewMsg: true,
-        notifyName: chat.name,
-        quotedStanzaID: received.quoted || undefined,
-        quotedParticipant: received.quoted ? me : undefined,
+        notifyName: received.notify,
+        quotedStanzaID: received.quoted?.id,
+        quotedParticipant: received.quoted ? createWid(received.quoted.participant) : undefined,
       });
+      if (media) {
+        const { mime_type: mimetype, size, file_name: filename, caption, duration } = media;
+        Object.assign(msg, { mimetype, size, filename: filename || undefined, duration: duration || undefined });
+        msg.caption = caption || filename || undefined;
+        msg.isCaptionByUser = !!caption;
+      }
       chat.t = received.at;
       if (!received.from_me) chat.unreadCount += 1;
       chat.msgs.add(msg);
       await MsgCollection.processMultipleMessages(remote, [msg]);
       await exports.store(msg);
+    };
+
+    /** Everybody that the account hears of is a contact. */
+    const contact = (id, pushname) => {
+      const { ContactCollection } = require('WAWebContactCollection');
+      (ContactCollection.get(id) || ContactCollection.add({ id })[0]).pushname = pushname;
+    };
+
+    /** Shows a message in its chat and sends it; `upload` brings its file to the server first and gives its id there. */
+    exports.send = async (chat, msg, upload) => {
+      chat.msgs.add(msg);
+      MsgCollection.add(msg);
+      chat.t = msg.t;
+      await exports.store(msg);
+      const { call } = require('StandinBackend');
+      const { ACK } = require('WAWebAck');
+      const order = { op: 'send', id: msg.id.id, to: String(chat.id), quoted: msg.quotedStanzaID || null };
+      let result;
+      try {
+        if (upload) {
+          const { mimetype: mime_type, filename: file_name, isCaptionByUser } = msg;
+          const caption = isCaptionByUser ? msg.caption : null;
+          order.media = { upload: await upload(), kind: msg.type, mime_type, file_name, caption };
+        } else order.body = msg.body;
+        msg.t = (await call(order)).at;
+        msg.ack = Math.max(msg.ack, ACK.SENT);
+        result = { messageSendResult: 'OK', t: msg.t };
+      } catch (error) {
+        msg.ack = ACK.FAILED;
+        const otherwise = error.refused ? 'ERROR_UNKNOWN' : 'ERROR_NETWORK';
+        result = { messageSendResult: error.upload ? 'ERROR_UPLOAD' : otherwise };
+      }
+      await exports.store(msg);
+      return result;
     };
 
     exports.receiveReceipt = async ({ id, ack, from }) => {
@@ -124,33 +169,10 @@
   });
 
   def('WAWebSendMsgChatAction', (require, exports) => {
-    const { MsgCollection } = require('WAWebMsgCollection');
     const { Msg } = require('WAWebMsgModel');
-    const { ACK } = require('WAWebAck');
-    const backend = () => require('StandinBackend');
-    const messages = () => require('StandinMessages');
-
-    const send = async (chat, msg) => {
-      await messages().store(msg);
-      const order = { op: 'send', id: msg.id.id, to: String(chat.id), body: msg.body, quoted: msg.quotedStanzaID || null };
-      let result;
-      try {
-        msg.t = (await backend().call(order)).at;
-        msg.ack = Math.max(msg.ack, ACK.SENT);
-        result = { messageSendResult: 'OK', t: msg.t };
-      } catch (error) {
-        msg.ack = ACK.FAILED;
-        result = { messageSendResult: error.refused ? 'ERROR_UNKNOWN' : 'ERROR_NETWORK' };
-      }
-      await messages().store(msg);
-      return result;
-    };
     exports.addAndSendMsgToChat = async (chat, raw) => {
       const msg = new Msg(raw);
-      chat.msgs.add(msg);
-      MsgCollection.add(msg);
-      chat.t = raw.t;
-      return [Promise.resolve(msg), send(chat, msg)];
+      return [Promise.resolve(msg), require('StandinMessages').send(chat, msg)];
     };
     exports.sendMsgRecord = () => {};
   });

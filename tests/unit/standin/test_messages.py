@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.async_api import Error
-from standin import Phone
+from standin import Media, Phone
 from standin.world import FIRST_GROUP
 from unit.standin.conftest import ME, Client
 
@@ -130,3 +131,54 @@ async def test_answer_can_be_late(client: Client, phone: Phone) -> None:
     sent = await client.send(f"{FRIEND}@c.us", "hello", waitForAck=False)
     assert sent["ack"] == 0
     await client.until("(id) => WPP.chat.getMessageById(id).then((m) => m.ack >= 1)", sent["id"])
+
+
+@pytest.mark.parametrize(
+    ("mime_type", "kind"),
+    [("image/png", "image"), ("video/mp4", "video"), ("audio/ogg", "audio"), ("application/pdf", "document")],
+)
+async def test_a_file_is_uploaded_and_sent(client: Client, phone: Phone, mime_type: str, kind: str) -> None:
+    await client.login(phone)
+    send = """async ([to, type]) => {
+      const file = new File(['content'], 'a file.bin', { type });
+      const sent = await WPP.chat.sendFileMessage(to, file, { type: 'auto-detect', caption: 'look', markIsRead: false });
+      return [String(sent.id), sent.sendMsgResult.messageSendResult];
+    }"""
+    message_id, result = await client.page.evaluate(send, [f"{FRIEND}@c.us", mime_type])
+    assert result == "OK"
+    [message] = await phone.wait_messages(1)
+    assert message.id in message_id
+    assert message.media == Media(
+        kind=kind,
+        mime_type=mime_type,
+        size=7,
+        sha256=hashlib.sha256(b"content").hexdigest(),
+        file_name="a file.bin",
+        caption="look",
+    )
+
+
+async def test_a_received_file_is_described(client: Client, phone: Phone) -> None:
+    await client.login(phone)
+    media = Media(kind="video", mime_type="video/mp4", size=1000, file_name="a.mp4", caption="look", duration=4)
+    received = await phone.send(FRIEND, ME, media=media)
+    await client.until_event("chat.new_message")
+    read = "(id) => WPP.chat.getMessageById(id).then((m) => [m.type, m.mimetype, m.size, m.filename, m.caption, m.duration])"
+    for _ in range(2):
+        found = await client.page.evaluate(read, f"false_{FRIEND}@c.us_{received}")
+        assert found == ["video", "video/mp4", 1000, "a.mp4", "look", 4]
+        await client.open()  # and after a reload
+        await client.ready()
+
+
+async def test_contacts_of_the_address_book_and_others(client: Client, phone: Phone) -> None:
+    await phone.add_contact("15550002222", "Ben")
+    await client.login(phone)
+    await phone.send("15550003333", ME, "hello")
+    await client.until("() => WPP.contact.list().then((all) => all.length === 3)")
+    read = "() => WPP.contact.list().then((all) => all.map((c) => [String(c.id), c.name, c.pushname, c.isMyContact]))"
+    assert await client.page.evaluate(read) == [
+        ["15550001111@c.us", "Ada", None, True],
+        ["15550002222@c.us", "Ben", None, True],
+        ["15550003333@c.us", None, "Phone 15550003333", False],
+    ]
