@@ -30,14 +30,21 @@ PLAYWRIGHT_DISABLED_FEATURES = (
     "msEdgeUpdateLaunchServicesPreferredVersion",
 )  # fmt: skip
 # Measured: 164 MB of anonymous memory without these, 105 MB with them. Names that a Chromium doesn't know are ignored.
-DISABLED_FEATURES = (
+HEAVY_FEATURES = (
     "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess", "Translate", "GlobalMediaControls",
+)  # fmt: skip
+# The login stays in LevelDB, which recycle() and login_snapshot.py read; Chromium 156 can move it to SQLite.
+STORAGE_FEATURES = (
+    "DomStorageSqlite", "DomStorageSqliteMigration", "DomStorageSqliteNewDatabases", "IdbSqliteBackingStore",
+    "IdbSqliteOnDiskRollout",
 )  # fmt: skip
 FLAGS = (
     "--disable-gpu",
     "--disable-quic",
     "--disable-software-rasterizer",
-    "--disable-features=" + ",".join((*PLAYWRIGHT_DISABLED_FEATURES, *DISABLED_FEATURES)),
+    "--disable-features=" + ",".join((*PLAYWRIGHT_DISABLED_FEATURES, *HEAVY_FEATURES, *STORAGE_FEATURES)),
+    # Else Chromium deletes the page's IndexedDB, and with it the login, on a volume with less than a tenth of it free.
+    "--unlimited-storage",
 )
 FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
 VIEWPORT_WIDTH, VIEWPORT_HEIGHT = 800, 600
