@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
 BRIDGE := session-pod/bridge
+PEER := tests/bench/session_pod/peer
 
-.PHONY: help demo demo-down test test-unit test-e2e lint format images crds lock clean
+.PHONY: help demo demo-down test test-unit test-e2e bench-session-pod lint format images crds lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +24,9 @@ test-unit: setup  ## the tests that need no cluster
 
 test-e2e: setup  ## the tests on a real cluster; CLUSTER=embedded|kind|existing
 	$(RUN) -m pytest tests/e2e --cluster=$(or $(CLUSTER),embedded)
+
+bench-session-pod: setup  ## the session pod measured against whatsapp-web.js; half an hour
+	$(RUN) -m bench.session_pod
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff format --check
@@ -46,10 +50,10 @@ lock:  ## requirements.lock of the workspace and of each image, from one resolut
 	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
 
 clean:
-	rm -rf $(VENV) $(BRIDGE)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BRIDGE)/node_modules $(PEER)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: setup
-setup: $(VENV)/installed $(BRIDGE)/node_modules/installed
+setup: $(VENV)/installed $(BRIDGE)/node_modules/installed $(PEER)/node_modules/installed
 
 $(VENV)/installed: requirements.lock crds/pyproject.toml operator/pyproject.toml session-pod/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'
@@ -59,6 +63,6 @@ $(VENV)/installed: requirements.lock crds/pyproject.toml operator/pyproject.toml
 	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e crds -e operator -e session-pod
 	touch $@
 
-$(BRIDGE)/node_modules/installed: $(BRIDGE)/package-lock.json
-	npm ci --prefix $(BRIDGE) --ignore-scripts --no-audit --no-fund
+%/node_modules/installed: %/package-lock.json
+	npm ci --prefix $* --ignore-scripts --no-audit --no-fund
 	touch $@

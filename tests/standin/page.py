@@ -13,7 +13,8 @@ from standin.world import Behaviour
 
 WWW = Path(__file__).with_name("www")
 EARLY = ("loader", "models", "ids", "utilities", "credentials", "events", "connection", "linking")
-LATE = ("collections", "messages", "media", "screen", "backend")  # wa-js waits until the number of modules has settled
+# wa-js waits until the number of modules has settled.
+LATE = ("collections", "getters", "messages", "media", "screen", "backend")
 
 
 class Settings(BaseModel):
@@ -22,6 +23,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel)
 
     legacy_cmd: bool
+    legacy_msg_key: bool
     debug_global: bool
 
 

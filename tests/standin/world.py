@@ -93,6 +93,7 @@ class Behaviour(BaseModel):
     max_devices: int = Field(4, description="Linked devices per account; the phone refuses a further one.", ge=1)
     late_bundle_ms: int = Field(400, description="From the first bundle to the second.", ge=0)
     legacy_cmd: bool = Field(False, description="The older generation of the page's Cmd and BackendEventBus.")
+    legacy_msg_key: bool = Field(False, description="Message keys as before 2.3000.1042401057, with `_serialized`.")
     debug_global: bool = Field(True, description="Whether the page sets window.Debug.VERSION itself.")
     passkey_accounts: list[Number] = Field([], description="Phone numbers whose linking needs a passkey.")
     unknown_numbers: list[Number] = Field(["19999999999"], description="Numbers that are not on WhatsApp.")

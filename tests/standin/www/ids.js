@@ -1,7 +1,8 @@
 /* Ids of chats and messages.
  *
- * Sources: whatsapp-web.js 1.34 (WAWebWidFactory), wa-js 4.6.0 (WAWebMsgKey; since 2.3000.1042401057 the key's text has a
- * minified name, to which wa-js adds `_serialized` again). */
+ * Sources: whatsapp-web.js 1.34 (WAWebWidFactory; WAWebMsgKey, which is a class and not ES exports), wa-js 4.6.0 (since
+ * 2.3000.1042401057 the key's text has a minified name, to which wa-js adds `_serialized` again; before that, and with
+ * `legacyMsgKey` here, it is `_serialized`, which whatsapp-web.js 1.34 reads). */
 (function () {
   'use strict';
   const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
@@ -65,7 +66,7 @@
 
   def('WAWebWidFactory', (require, exports) => {
     const Wid = require('WAWebWid').default;
-    exports.createWid = (text) => new Wid(text);
+    exports.createWid = (like) => new Wid(like._serialized ?? like);
     exports.createUserWidOrThrow = (user, server) =>
       new Wid(String(user).includes('@') ? user : user + '@' + (server || 'c.us'));
     exports.createUserWid = exports.createUserWidOrThrow;
@@ -75,7 +76,8 @@
       value instanceof Wid || (typeof value === 'object' && typeof value?._serialized === 'string' && 'server' in value);
   });
 
-  def('WAWebMsgKey', (require, exports) => {
+  __d('WAWebMsgKey', [], (g, require, d, n, l, module) => {
+    const TEXT = self.__standin.legacyMsgKey ? '_serialized' : '$1';
     const Wid = require('WAWebWid').default;
     class MsgKey {
       constructor(parts) {
@@ -85,10 +87,10 @@
         this.id = parts.id;
         this.participant = parts.participant;
         this.self = parts.selfDir;
-        this.$1 = [this.fromMe, this.remote, this.id, this.participant].filter((part) => part !== undefined).join('_');
+        this[TEXT] = [this.fromMe, this.remote, this.id, this.participant].filter((part) => part !== undefined).join('_');
       }
       toString() {
-        return this.$1;
+        return this[TEXT];
       }
       equals(other) {
         return !!other && String(other) === String(this);
@@ -113,6 +115,6 @@
         );
       }
     }
-    exports.default = MsgKey;
+    module.exports = MsgKey;
   });
 })();

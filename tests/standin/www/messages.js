@@ -11,7 +11,7 @@
   def('StandinMessages', (require, exports) => {
     const database = require('StandinDatabase');
     const { createWid } = require('WAWebWidFactory');
-    const MsgKey = require('WAWebMsgKey').default;
+    const MsgKey = require('WAWebMsgKey');
     const { Msg } = require('WAWebMsgModel');
     const { MsgCollection } = require('WAWebMsgCollection');
     const { ChatCollection } = require('WAWebChatCollection');
@@ -122,13 +122,14 @@
     const { ChatCollection } = require('WAWebChatCollection');
     exports.findOrCreateLatestChat = async (wid) => {
       if (!require('WAWebUserPrefsMultiDevice').isRegistered()) throw new Error('not logged in');
-      if (ChatCollection.get(wid)) return { chat: { id: wid }, created: false };
+      const known = ChatCollection.get(wid);
+      if (known) return { chat: known, created: false };
       const { exists } = await require('StandinBackend').call({ op: 'query-exists', wid: String(wid) });
       if (!exists) throw new Error('findOrCreateLatestChat: no such user ' + wid);
-      ChatCollection.add({ id: wid, t: require('WATimeUtils').unixTime() });
-      return { chat: { id: wid }, created: true };
+      const [chat] = ChatCollection.add({ id: wid, t: require('WATimeUtils').unixTime() });
+      return { chat, created: true };
     };
-    exports.findChat = async (wid) => ChatCollection.get((await exports.findOrCreateLatestChat(wid)).chat.id);
+    exports.findChat = async (wid) => (await exports.findOrCreateLatestChat(wid)).chat;
     exports.findExistingChat = (wid) => ChatCollection.get(wid);
   });
 
@@ -170,7 +171,8 @@
 
   def('WAWebSendMsgChatAction', (require, exports) => {
     const { Msg } = require('WAWebMsgModel');
-    exports.addAndSendMsgToChat = async (chat, raw) => {
+    /** Both promises at once, as whatsapp-web.js takes them apart without waiting. */
+    exports.addAndSendMsgToChat = (chat, raw) => {
       const msg = new Msg(raw);
       return [Promise.resolve(msg), require('StandinMessages').send(chat, msg)];
     };

@@ -122,5 +122,6 @@
   def('WALinkify', (require, exports) => {
     exports.findFirstWebLink = () => null;
     exports.findLink = () => null;
+    exports.findLinks = () => [];
   });
 })();
