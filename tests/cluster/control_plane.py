@@ -37,6 +37,46 @@ COREFILE = """
 """
 
 
+def etcd(data: Path) -> list[str]:
+    """etcd's arguments: one member on loopback."""
+    return [
+        f"--data-dir={data}",
+        "--unsafe-no-fsync",  # the disk is as safe as this machine's page cache, which outlives the cluster
+        f"--listen-client-urls={ETCD}",
+        f"--advertise-client-urls={ETCD}",
+        f"--listen-peer-urls={ETCD_PEER}",
+        f"--initial-advertise-peer-urls={ETCD_PEER}",
+        f"--initial-cluster=default={ETCD_PEER}",
+        "--log-level=warn",
+    ]
+
+
+def api_server(pki: Pki) -> list[str]:
+    """kube-apiserver's arguments that do not depend on where it is reached and on what nodes there are."""
+    return [
+        f"--etcd-servers={ETCD}",
+        f"--tls-cert-file={pki.certificate('apiserver')}",
+        f"--tls-private-key-file={pki.key('apiserver')}",
+        f"--client-ca-file={pki.certificate('ca')}",
+        f"--service-cluster-ip-range={SERVICES}",
+        f"--service-account-key-file={pki.directory}/service-account.pub",
+        f"--service-account-signing-key-file={pki.key('service-account')}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--allow-privileged=true",
+    ]
+
+
+def controller_manager(pki: Pki) -> list[str]:
+    """kube-controller-manager's arguments that do not depend on what nodes there are."""
+    return [
+        f"--kubeconfig={pki.kubeconfig('controller-manager')}",
+        "--leader-elect=false",
+        "--use-service-account-credentials",
+        f"--root-ca-file={pki.certificate('ca')}",
+        f"--service-account-private-key-file={pki.key('service-account')}",
+    ]
+
+
 class ControlPlane:
     """The programs of the control plane, in the machine's own namespaces."""
 
@@ -59,35 +99,17 @@ class ControlPlane:
 
     def start(self) -> None:
         pki = self._pki
-        self._kube(
-            "etcd",
-            f"--data-dir={self._directory}/etcd",
-            "--unsafe-no-fsync",  # the disk is as safe as this machine's page cache, which outlives the cluster
-            f"--listen-client-urls={ETCD}",
-            f"--advertise-client-urls={ETCD}",
-            f"--listen-peer-urls={ETCD_PEER}",
-            f"--initial-advertise-peer-urls={ETCD_PEER}",
-            f"--initial-cluster=default={ETCD_PEER}",
-            "--log-level=warn",
-        )
+        self._kube("etcd", *etcd(self._directory / "etcd"))
         self._kube(
             "kube-apiserver",
-            f"--etcd-servers={ETCD}",
+            *api_server(pki),
             f"--advertise-address={ADDRESS}",
-            f"--tls-cert-file={pki.certificate('apiserver')}",
-            f"--tls-private-key-file={pki.key('apiserver')}",
-            f"--client-ca-file={pki.certificate('ca')}",
-            f"--service-cluster-ip-range={SERVICES}",
             f"--kubelet-client-certificate={pki.certificate('kubelet-client')}",
             f"--kubelet-client-key={pki.key('kubelet-client')}",
             f"--kubelet-certificate-authority={pki.certificate('ca')}",
             "--kubelet-preferred-address-types=InternalIP",
-            f"--service-account-key-file={pki.directory}/service-account.pub",
-            f"--service-account-signing-key-file={pki.key('service-account')}",
-            "--service-account-issuer=https://kubernetes.default.svc",
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
-            "--allow-privileged=true",
             f"--requestheader-client-ca-file={pki.certificate('ca')}",
             "--requestheader-allowed-names=front-proxy",
             "--requestheader-extra-headers-prefix=X-Remote-Extra-",
@@ -99,11 +121,7 @@ class ControlPlane:
         wait_for("kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz") == "ok", 120)
         self._kube(
             "kube-controller-manager",
-            f"--kubeconfig={pki.kubeconfig('controller-manager')}",
-            "--leader-elect=false",
-            "--use-service-account-credentials",
-            f"--root-ca-file={pki.certificate('ca')}",
-            f"--service-account-private-key-file={pki.key('service-account')}",
+            *controller_manager(pki),
             "--allocate-node-cidrs=true",
             f"--cluster-cidr={PODS}",
             f"--service-cluster-ip-range={SERVICES}",

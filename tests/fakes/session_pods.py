@@ -1,0 +1,148 @@
+"""Fake session pods: they answer the operator as the real ones do, over HTTP, and do at once what the test tells them."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+from wasession_api.report import Report
+from wasession_api.v1alpha1 import Account, AuthState, Phase, Reason
+
+from fakes.network import Network
+
+PORT = 8080
+HEARTBEAT = 10.0  # seconds
+ACCOUNT = Account(id="15551234567@c.us", push_name="Sales", platform="android")
+
+
+@dataclass
+class Volume:
+    """What is on a disk: a login, or none."""
+
+    login: bool = False
+    writers: set[str] = field(default_factory=set)  # UIDs of the pods that have it mounted
+
+
+class SessionPod:
+    """One run of a session pod's program on a volume."""
+
+    def __init__(self, address: str, client_id: str, session_uid: str, token: str, volume: Volume, *, scanned: bool) -> None:
+        self.address = address
+        self.token = token
+        self.volume = volume
+        self.requests: list[str] = []  # such as "POST /v1/logout"
+        self.ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        now = datetime.now(UTC).replace(microsecond=0)
+        self.report = Report(
+            client_id=client_id,
+            session_uid=session_uid,
+            started_at=now,
+            seq=0,
+            phase=Phase.STARTING,
+            reason=Reason.BROWSER_STARTING,
+            session_valid=volume.login,
+        )
+        if volume.login:
+            self.say(Phase.READY, Reason.CONNECTED, restored=True, **_connected())
+        else:
+            self.say(Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN)
+            if scanned:
+                self.scan()
+
+    def say(self, phase: Phase, reason: Reason, message: str = "", **more: Any) -> None:
+        """The next report."""
+        changes = {"seq": self.report.seq + 1, "phase": phase, "reason": reason, "message": message, **more}
+        self.report = self.report.model_copy(update=changes)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def scan(self) -> None:
+        """A phone scans the QR: the login is on the volume, then the pod says so."""
+        self.volume.login = True
+        self.say(Phase.READY, Reason.CONNECTED, restored=False, session_valid=True, **_connected())
+
+    def log_out(self) -> None:
+        self.volume.login = False
+        self.say(Phase.LOGGED_OUT, Reason.LOGGED_OUT_ON_REQUEST, session_valid=False, is_authenticated=False)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        said = -1
+        while not self.ended.is_set():
+            changed = self._changed
+            if self.report.seq != said:
+                said = self.report.seq
+                await stream.write(f"id: {said}\nevent: state\ndata: {self.report.model_dump_json(by_alias=True)}\n\n".encode())
+            else:
+                await stream.write(b": alive\n\n")
+            ended = asyncio.ensure_future(self.ended.wait())
+            waiting = asyncio.ensure_future(changed.wait())
+            await asyncio.wait({ended, waiting}, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            waiting.cancel()
+        return stream
+
+
+class SessionPods:
+    """The HTTP server of all fake session pods: which one is asked is told by the address."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._pods: dict[str, SessionPod] = {}
+        self._servers: dict[str, asyncio.Server] = {}
+        app = web.Application()
+        app.router.add_get("/v1/events", self._events)
+        app.router.add_get("/v1/state", self._state)
+        app.router.add_post("/v1/logout", self._logout)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+
+    async def stop(self) -> None:
+        for pod in list(self._pods.values()):
+            self.remove(pod)
+        await self._runner.cleanup()
+
+    async def add(self, pod: SessionPod) -> None:
+        """From now on the pod's address answers; before and after, connections to it are refused."""
+        assert self._runner.server is not None
+        self._pods[pod.address] = pod
+        listening = self._network.listen(pod.address, PORT)
+        self._servers[pod.address] = await asyncio.get_running_loop().create_server(self._runner.server, sock=listening)
+
+    def remove(self, pod: SessionPod) -> None:
+        pod.ended.set()
+        del self._pods[pod.address]
+        self._servers.pop(pod.address).close()
+
+    def _asked(self, request: web.Request) -> SessionPod:
+        assert request.transport is not None
+        pod = self._pods.get(request.transport.get_extra_info("sockname")[0])
+        if pod is None:
+            raise web.HTTPServiceUnavailable
+        if request.headers.get("Authorization") != f"Bearer {pod.token}":
+            raise web.HTTPUnauthorized
+        pod.requests.append(f"{request.method} {request.path}")
+        return pod
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        return await self._asked(request).events(request)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        return web.json_response(text=self._asked(request).report.model_dump_json(by_alias=True))
+
+    async def _logout(self, request: web.Request) -> web.Response:
+        pod = self._asked(request)
+        pod.log_out()
+        return web.json_response({})
+
+
+def _connected() -> dict[str, Any]:
+    now = datetime.now(UTC).replace(microsecond=0)
+    return {"is_authenticated": True, "last_connected": now, "account": ACCOUNT, "auth_state": AuthState.CONNECTED}
