@@ -5,7 +5,7 @@ RUN := PYTHONPATH=tests $(VENV)/bin/python
 BRIDGE := session-pod/bridge
 PEER := tests/bench/session_pod/peer
 
-.PHONY: help demo demo-down test test-unit test-e2e bench-session-pod lint format images crds lock clean
+.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod lint format images crds lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -21,6 +21,9 @@ test: lint  ## every test: unit, browser, real cluster
 
 test-unit: setup  ## the tests that need no cluster
 	$(RUN) -m pytest tests/unit tests/pod
+
+test-operator: setup  ## the operator against a real API server, with fake nodes and session pods
+	$(RUN) -m pytest tests/operator
 
 test-e2e: setup  ## the tests on a real cluster; CLUSTER=embedded|kind|existing
 	$(RUN) -m pytest tests/e2e --cluster=$(or $(CLUSTER),embedded)

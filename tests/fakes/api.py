@@ -20,7 +20,6 @@ GROUPS = {
     "clusterroles": "/apis/rbac.authorization.k8s.io/v1",
     "clusterrolebindings": "/apis/rbac.authorization.k8s.io/v1",
     "storageclasses": "/apis/storage.k8s.io/v1",
-    "events": "/api/v1",
 }
 
 

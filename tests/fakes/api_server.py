@@ -11,16 +11,15 @@ from pathlib import Path
 import yaml
 from cluster import binaries, control_plane
 from cluster.pki import Pki
-from wasession_api.crd import FILES
-
 from fakes.api import Api, ApiError, Manifest, context
 from fakes.network import Network
+from wasession_api.crd import FILES
 
 BASE = "https://127.0.0.1:6443"
 CONTROLLERS = (
-    "garbage-collector-controller", "namespace-controller", "serviceaccount-controller", "root-ca-certificate-publisher-controller",
-    "node-lifecycle-controller", "taint-eviction-controller", "pod-garbage-collector-controller",
-    "persistentvolume-binder-controller", "persistentvolumeclaim-protection-controller", "statefulset-controller",
+    "garbage-collector-controller", "namespace-controller", "serviceaccount-controller", "node-lifecycle-controller",
+    "taint-eviction-controller", "pod-garbage-collector-controller", "persistentvolume-binder-controller",
+    "persistentvolumeclaim-protection-controller", "statefulset-controller",
 )  # fmt: skip
 # A node that has been silent for so long is marked, and its pods are evicted soon after.
 NODE_SILENCE = 10  # seconds
@@ -69,8 +68,8 @@ class ApiServer:
                 "--node-monitor-period=1s",
                 f"--node-monitor-grace-period={NODE_SILENCE}s",
             )
-            for program in more:
-                self._spawn(*program)
+            for arguments in more:
+                self._spawn(*arguments)
             await api.create("customresourcedefinitions", _definition())
             await self._until_answers(api, "/apis/wasession.dev/v1alpha1/whatsappsessions")
             await self._until_answers(api, "/api/v1/namespaces/default/serviceaccounts/default")

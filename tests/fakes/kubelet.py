@@ -11,15 +11,15 @@ import asyncio
 import base64
 import itertools
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-
-from wasession_api.v1alpha1 import GROUP
+from typing import Any
 
 from fakes.api import Api, ApiError, Manifest
 from fakes.history import Change, History
 from fakes.session_pods import SessionPod, SessionPods, Volume
+from wasession_api.v1alpha1 import GROUP
 
 STORAGE_CLASS = "fake"
 LEASE_RENEWAL = 1.0  # seconds
@@ -79,8 +79,7 @@ class Kubelet:
         self._history.subscribe(self._changed)
 
     async def stop(self) -> None:
-        tasks = {pod.task for pod in self._pods.values() if pod.task} | self._tasks
-        tasks |= {node.heartbeat for node in self._nodes.values() if node.heartbeat}
+        tasks = self._tasks | {node.heartbeat for node in self._nodes.values() if node.heartbeat}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -103,8 +102,8 @@ class Kubelet:
         self.kill_node(node)
         if node.heartbeat:
             node.heartbeat.cancel()
-        del self._nodes[node.name]
-        await self._api.delete("nodes", None, node.name)
+        if self._nodes.pop(node.name, None) is not None:
+            await self._api.delete("nodes", None, node.name)
 
     def kill_node(self, node: Node) -> None:
         """Power off: its programs end at once, and nobody is told."""
@@ -172,14 +171,25 @@ class Kubelet:
         if change.plural == "pods" and change.object["metadata"]["namespace"] in self.scripts:
             pod = self._pods.setdefault(uid, _Pod())
             if pod.task is None:
-                pod.task = asyncio.create_task(self._live(change.key, uid, pod))
+                pod.task = self._begin(change.key[1], self._live(change.key, uid, pod))
             pod.wake.set()
         elif change.plural in ("persistentvolumeclaims", "secrets"):
             self.look_again(change.key[1], change.key[2])
             if change.plural == "persistentvolumeclaims" and change.type != "DELETED":
-                task = asyncio.create_task(self._provision(change.object))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._begin(change.key[1], self._provision(change.object))
+
+    def _begin(self, namespace: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Work in the background; its failure is a failure of the namespace's test."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                self.violations[namespace].append(f"the fake kubelet failed: {task.exception()!r}")
+
+        task.add_done_callback(ended)
+        return task
 
     def look_again(self, namespace: str, name: str | None = None) -> None:
         """Something that pods wait for may be there now."""
@@ -250,7 +260,9 @@ class Kubelet:
             return
         target = {"apiVersion": "v1", "kind": "Node", "name": usable[0].name}
         metadata = {"namespace": namespace, "name": name, "uid": found["metadata"]["uid"]}
-        await self._api.create("pods", {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}, "binding")
+        await self._api.create(
+            "pods", {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}, "binding"
+        )
 
     async def _start_program(
         self, found: Manifest, uid: str, pod: _Pod, claim: Manifest, secret: Manifest, *, scans: bool

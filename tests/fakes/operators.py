@@ -30,7 +30,7 @@ class Operators:
         self._zygote.stdin.close()
         self._zygote.wait()
 
-    async def start(self, api: str, *, imported: bool = True, **settings: str) -> OperatorProcess:
+    def start(self, api: str, *, imported: bool = True, **settings: str) -> OperatorProcess:
         """An operator that speaks to the API server at ``api``; ``settings`` are its WASESSION_ variables in small letters.
 
         Unless ``imported`` it is a plain ``python -m wasession_operator``.
@@ -42,7 +42,7 @@ class Operators:
         environment = {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
         environment["KUBECONFIG"] = str(kubeconfig)
         if imported:
-            pid = await asyncio.to_thread(self._order, {"environment": environment, "log": str(log)})
+            pid = self._order({"environment": environment, "log": str(log)})
         else:
             with log.open("wb") as output:
                 started = self._network.run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from functools import partial
 from typing import Protocol
 
 from aiohttp import web
-
 from fakes.api import Api
 from fakes.network import Network
 
@@ -33,7 +33,6 @@ class Call:
     def write(self) -> bool:
         """Whether it changes an object. An Event only tells of one."""
         return self.verb in WRITES and self.resource != "events"
-
 
 
 class Forward(Protocol):
@@ -105,11 +104,9 @@ class Proxy:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         call = _read(request)
         self.calls.append(call)
-        assert isinstance(request.transport, asyncio.Transport)
         transport = request.transport
-        if self.down:
-            transport.abort()
-            raise ConnectionResetError
+        if self.down or not isinstance(transport, asyncio.Transport):
+            return _abort(request)
         self._open.add(transport)
         try:
             fault = next((f for f in self.faults if f.done < f.times and f.matches(call)), None)
@@ -139,14 +136,16 @@ class Proxy:
             stream = web.StreamResponse(status=answer.status, headers=kept)
             await stream.prepare(request)
             seen = 0
-            async for line in answer.content:
-                if seen == cut_after:
-                    await stream.write(line[: len(line) // 2])
-                    return _abort(request)
-                await stream.write(line)
-                seen += 1
-                if pause:
-                    await asyncio.sleep(pause)
+            with contextlib.suppress(ConnectionResetError):
+                async for line in answer.content:
+                    if seen == cut_after:
+                        await stream.write(line[: len(line) // 2])
+                        _abort(request)
+                        break
+                    await stream.write(line)
+                    seen += 1
+                    if pause:
+                        await asyncio.sleep(pause)
             return stream
 
 
@@ -220,9 +219,9 @@ def trickle(pause: float) -> Action:
 
 
 def _abort(request: web.Request) -> web.StreamResponse:
-    assert isinstance(request.transport, asyncio.Transport)
-    request.transport.abort()
-    raise ConnectionResetError
+    if isinstance(request.transport, asyncio.Transport):
+        request.transport.abort()
+    return web.Response()  # to nobody
 
 
 def _read(request: web.Request) -> Call:
@@ -237,4 +236,3 @@ def _read(request: web.Request) -> Call:
 
 def _is_watch(request: web.Request) -> bool:
     return request.query.get("watch", "").lower() in ("true", "1")
-

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
+from fakes.network import Network
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import Account, AuthState, Phase, Reason
-
-from fakes.network import Network
 
 PORT = 8080
 HEARTBEAT = 10.0  # seconds
@@ -23,6 +23,7 @@ class Volume:
     """What is on a disk: a login, or none."""
 
     login: bool = False
+    clock: datetime = field(default_factory=lambda: datetime.now(UTC))  # of the program that has it
     writers: set[str] = field(default_factory=set)  # UIDs of the pods that have it mounted
 
 
@@ -36,18 +37,19 @@ class SessionPod:
         self.requests: list[str] = []  # such as "POST /v1/logout"
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
-        now = datetime.now(UTC).replace(microsecond=0)
+        # What takes real pods seconds takes none here; Kubernetes' times have whole seconds and must differ all the same.
+        volume.clock = max(datetime.now(UTC), volume.clock + timedelta(seconds=2)).replace(microsecond=0)
         self.report = Report(
             client_id=client_id,
             session_uid=session_uid,
-            started_at=now,
+            started_at=volume.clock,
             seq=0,
             phase=Phase.STARTING,
             reason=Reason.BROWSER_STARTING,
             session_valid=volume.login,
         )
         if volume.login:
-            self.say(Phase.READY, Reason.CONNECTED, restored=True, **_connected())
+            self.say(Phase.READY, Reason.CONNECTED, restored=True, **self._connected())
         else:
             self.say(Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN)
             if scanned:
@@ -63,15 +65,19 @@ class SessionPod:
     def scan(self) -> None:
         """A phone scans the QR: the login is on the volume, then the pod says so."""
         self.volume.login = True
-        self.say(Phase.READY, Reason.CONNECTED, restored=False, session_valid=True, **_connected())
+        self.say(Phase.READY, Reason.CONNECTED, restored=False, session_valid=True, **self._connected())
+
+    def _connected(self) -> dict[str, Any]:
+        self.volume.clock += timedelta(seconds=1)
+        connected = {"is_authenticated": True, "last_connected": self.volume.clock}
+        return {**connected, "account": ACCOUNT, "auth_state": AuthState.CONNECTED}
 
     def log_out(self) -> None:
         self.volume.login = False
         self.say(Phase.LOGGED_OUT, Reason.LOGGED_OUT_ON_REQUEST, session_valid=False, is_authenticated=False)
 
-    async def events(self, request: web.Request) -> web.StreamResponse:
-        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-        await stream.prepare(request)
+    async def tell(self, stream: web.StreamResponse) -> None:
+        """Each report as a server-sent event, until the program ends."""
         said = -1
         while not self.ended.is_set():
             changed = self._changed
@@ -85,7 +91,6 @@ class SessionPod:
             await asyncio.wait({ended, waiting}, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED)
             ended.cancel()
             waiting.cancel()
-        return stream
 
 
 class SessionPods:
@@ -132,7 +137,12 @@ class SessionPods:
         return pod
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        return await self._asked(request).events(request)
+        pod = self._asked(request)
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        with contextlib.suppress(ConnectionResetError):
+            await pod.tell(stream)
+        return stream
 
     async def _state(self, request: web.Request) -> web.Response:
         return web.json_response(text=self._asked(request).report.model_dump_json(by_alias=True))
@@ -141,8 +151,3 @@ class SessionPods:
         pod = self._asked(request)
         pod.log_out()
         return web.json_response({})
-
-
-def _connected() -> dict[str, Any]:
-    now = datetime.now(UTC).replace(microsecond=0)
-    return {"is_authenticated": True, "last_connected": now, "account": ACCOUNT, "auth_state": AuthState.CONNECTED}

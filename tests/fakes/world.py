@@ -6,9 +6,6 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
-from wasession_operator.names import object_name
-
 from fakes.api import Api, ApiError, Manifest
 from fakes.history import Change, History, Key, violations
 from fakes.kubelet import Kubelet, Node
@@ -16,6 +13,8 @@ from fakes.network import Network
 from fakes.operators import OperatorProcess, Operators
 from fakes.proxy import Proxy
 from fakes.session_pods import SessionPod
+from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
+from wasession_operator.names import object_name
 
 PVCS = "persistentvolumeclaims"
 SETTINGS = {"session_image": "session-pod:1", "restoration_delay": "0s", "log_format": "text"}
@@ -65,14 +64,14 @@ class World:
         await self.history.catch_up(self.namespace)
         found = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
         for node in self.nodes:
-            self.kubelet.kill_node(node)
+            await self.kubelet.remove_node(node)
         return found
 
     # --- the operator -------------------------------------------------------------------------------------------------
 
     async def start_operator(self, *, imported: bool = True, **settings: str) -> OperatorProcess:
         chosen = {**self.settings, "http_port": str(self._http_port), **settings}
-        self.operator = await self._operators.start(self.proxy.url, imported=imported, **chosen)
+        self.operator = self._operators.start(self.proxy.url, imported=imported, **chosen)
         return self.operator
 
     async def kill_operator(self) -> None:
@@ -196,6 +195,7 @@ class World:
             lines += [str(c) for c in found.get("status", {}).get("conditions", [])]
         lines += [f"{c.version} {c.plural} {c.type} {c.key[2]}" for c in self.changes[-30:]]
         lines += [str(call) for call in self.proxy.calls[-15:]]
+        lines += self.kubelet.violations[self.namespace]
         if self.operator is not None:
             lines += self.operator.log.read_text(errors="replace").splitlines()[-40:]
         return "\n".join(lines)

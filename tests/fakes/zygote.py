@@ -45,7 +45,7 @@ def _become_operator(environment: dict[str, str], log: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         if code:
-            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+            sys.excepthook(*sys.exc_info())
         os._exit(code)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster import binaries
+from fakes.api import Api, Manifest
 from fakes.api_server import ApiServer
 from fakes.history import History
 from fakes.kubelet import Kubelet
@@ -36,7 +37,7 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
             await pods.start()
             await kubelet.start()
             environment = Environment(api, network, history, kubelet, operators)
-            environment.user = await grant_rights(environment)
+            environment.user = await grant(api, render_roles())
             yield environment
             await kubelet.stop()
             await pods.stop()
@@ -47,16 +48,20 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         network.close()
 
 
-async def grant_rights(environment: Environment) -> str:
+def render_roles() -> list[Manifest]:
     """The chart's own roles: the operators here may do what they may do where they are installed."""
     helm = shutil.which("helm") or str(binaries.path("helm"))
     command = [helm, "template", "wasession", str(CHART), "--kube-version", binaries.kubernetes_version()]
     command += ["--namespace", "wasession-system", "--show-only", "templates/rbac.yaml"]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    for manifest in yaml.safe_load_all(done.stdout):
-        await environment.api.create(f"{manifest['kind'].lower()}s", manifest)
-        if manifest["kind"] == "ClusterRoleBinding":
-            [subject] = manifest["subjects"]
+    return list(yaml.safe_load_all(done.stdout))
+
+
+async def grant(api: Api, roles: list[Manifest]) -> str:
+    """Returns whose rights they are."""
+    for manifest in roles:
+        await api.create(f"{manifest['kind'].lower()}s", manifest)
+    [subject] = next(m["subjects"] for m in roles if m["kind"] == "ClusterRoleBinding")
     return f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
 
 
