@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,41 @@ from standin.server import Running
 from wasession_api.report import Report
 
 TOKEN = "token-of-the-tests"
+
+
+@dataclass(frozen=True)
+class Event:
+    """One server-sent event."""
+
+    id: str
+    kind: str
+    data: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.data)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def _events(lines: AsyncIterable[bytes]) -> AsyncIterator[Event]:
+    fields: dict[str, str] = {}
+    async for line in lines:
+        name, colon, value = line.decode().rstrip("\n").partition(": ")
+        if name and colon:
+            fields[name] = value
+        elif fields.keys() >= {"id", "event", "data"}:
+            yield Event(fields["id"], fields["event"], fields["data"])
+            fields = {}
 
 
 class Pod:
@@ -99,13 +136,33 @@ class Pod:
         assert self._http is not None
         while True:
             try:
-                async with self._http.get(self.base + "/v1/events", timeout=aiohttp.ClientTimeout(None)) as stream:
-                    async for line in stream.content:
-                        if line.startswith(b"data: "):
-                            yield Report.model_validate_json(line[6:])
+                async with self.stream("state") as events:
+                    async for event in events:
+                        yield Report.model_validate_json(event.data)
                 return
             except aiohttp.ClientConnectorError:
                 await asyncio.sleep(0.05)
+
+    @contextlib.asynccontextmanager
+    async def stream(self, types: str | None = None, last_event_id: str | None = None) -> AsyncIterator[AsyncIterator[Event]]:
+        """The event stream, from where a reader was."""
+        assert self._http is not None
+        query = {"types": types} if types is not None else {}
+        headers = {"Last-Event-ID": last_event_id} if last_event_id is not None else {}
+        timeout = aiohttp.ClientTimeout(None, sock_read=60)
+        async with self._http.get(self.base + "/v1/events", params=query, headers=headers, timeout=timeout) as answer:
+            assert answer.status == 200, await answer.text()
+            yield _events(answer.content)
+
+    async def answer(self, method: str, path: str, **options: Any) -> Answer:
+        """Whatever is answered."""
+        assert self._http is not None
+        async with self._http.request(method, self.base + path, **options) as answer:
+            return Answer(answer.status, answer.headers, await answer.read())
+
+    @property
+    def log(self) -> str:
+        return (self.directory.parent / f"{self.directory.name}.log").read_text()
 
     async def ready(self) -> Report:
         return await self.until(lambda report: report.phase == "Ready")
@@ -114,6 +171,28 @@ class Pod:
         await self.until(lambda report: report.pairing is not None and report.pairing.available)
         code: str = (await self.call("GET", "/v1/pairing"))["code"]
         return code
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A Ready pod with its account's phone."""
+
+    pod: Pod
+    phone: Phone
+
+
+@pytest.fixture(scope="module")
+async def linked(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Linked]:
+    """One for all tests of a file: each writes to somebody of its own."""
+    async with running() as world:
+        phone = Phone(world.url)
+        pod = Pod(world.url, tmp_path_factory.mktemp("linked") / "data", maximum_media_bytes=str(20 * 2**20))
+        pod.directory.mkdir()
+        await pod.start()
+        await phone.scan(await pod.qr())
+        await pod.ready()
+        yield Linked(pod, phone)
+        await pod.kill()
 
 
 @pytest.fixture

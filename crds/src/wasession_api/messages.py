@@ -8,7 +8,7 @@ did, in a group with ``_AUTHOR`` at its end.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -67,6 +67,9 @@ class SendMedia(Model):
     to: Recipient
     caption: Annotated[str, StringConstraints(max_length=LONGEST_CAPTION)] | None = Field(
         None, description="A text under the picture, video or document."
+    )
+    type: Literal["image", "video", "audio", "document"] | None = Field(
+        None, description="What the file is sent as; found out from the file's own type when left out."
     )
     reply_to: MessageId | None = Field(None, description="The message that this one answers; it must be of the same chat.")
 

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from wasession_pod import logs
 from wasession_pod.app import application
 from wasession_pod.browser import sandbox_possible
+from wasession_pod.journal import Journal
+from wasession_pod.messages import Messages
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 
@@ -25,9 +27,11 @@ log = logging.getLogger("wasession_pod")
 async def serve(settings: Settings) -> None:
     """HTTP first, so that the pod says how it is from its first second; then the session."""
     session = Session(settings)
+    journal = Journal(settings.data_dir / "messages.sqlite")
+    messages = Messages(session, journal, settings.send_timeout)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, session.stop)
-    runner = web.AppRunner(application(session, settings), shutdown_timeout=0.5, handle_signals=False)
+    runner = web.AppRunner(application(session, messages, settings), shutdown_timeout=0.5, handle_signals=False)
     await runner.setup()
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
@@ -36,6 +40,7 @@ async def serve(settings: Settings) -> None:
         await session.run()
     finally:
         await runner.cleanup()
+        journal.close()
 
 
 def main() -> None:

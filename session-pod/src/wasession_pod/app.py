@@ -2,88 +2,76 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import contextlib
 import hmac
 import io
-import re
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import TypeVar
+from urllib.parse import quote
 
 import segno
 from aiohttp import hdrs, web
+from multidict import MultiMapping
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import Field, StringConstraints, ValidationError
-from wasession_api.base import Model
-from wasession_api.v1alpha1 import PairingMethod
+from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
+from wasession_api.messages import Chat, Contact, MessageStatus, Page, SendText
+from wasession_api.openapi import Operation
+from wasession_api.problem import MEDIA_TYPE, Refused, what_is_wrong
+from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
 from wasession_pod import metrics
 from wasession_pod.browser import BrowserError
+from wasession_pod.feed import Feed
+from wasession_pod.messages import Messages, Order, understood
+from wasession_pod.operations import (
+    DOCUMENT,
+    MAXIMUM_JSON,
+    OPERATIONS,
+    PNG,
+    SSE,
+    SVG,
+    TEXT,
+    Alive,
+    EventKind,
+    EventsHeaders,
+    EventsQuery,
+    MessagePath,
+    PageQuery,
+    PairingCode,
+    SendHeaders,
+)
 from wasession_pod.session import NotReady, Session
 from wasession_pod.settings import Settings
+from wasession_pod.snapshot import Part
+from wasession_pod.uploads import Uploads
 
+M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SESSION = web.AppKey("session", Session)
 SETTINGS = web.AppKey("settings", Settings)
-OPEN_PATHS = {"/livez", "/readyz", "/metrics"}
+MESSAGES = web.AppKey("messages", Messages)
+UPLOADS = web.AppKey("uploads", Uploads)
+OPEN_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
 HEARTBEAT = 10.0  # seconds between comments on an event stream without events
-RETRY_AFTER = "5"  # seconds
-MAXIMUM_BODY = 128 * 1024  # bytes
-CHAT_ID = re.compile(r"[0-9]{5,20}@(c\.us|lid)|[0-9-]{5,40}@g\.us")
-PHONE_NUMBER = re.compile(r"\+?([1-9][0-9]{6,14})")
+READER_PATIENCE = 30.0  # seconds that a reader of events may leave them unread
+RETRY_AFTER = {"Retry-After": "5"}  # seconds
+NO_STORE = {"Cache-Control": "no-store"}
+JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
-class Problem(Exception):
-    """An answer in the form of RFC 9457 (problem+json)."""
-
-    def __init__(self, status: int, title: str, detail: str, **headers: str) -> None:
-        super().__init__(detail)
-        self.status, self.title, self.detail = status, title, detail
-        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
-
-
-class SendText(Model):
-    """A text message. ``to`` is a phone number or a chat id such as ``15551234567@c.us`` or ``...@g.us``."""
-
-    to: Annotated[str, StringConstraints(max_length=64)]
-    text: Annotated[str, StringConstraints(min_length=1, max_length=65536)]
-
-
-class SentText(Model):
-    """What became of it; ``ack`` is WhatsApp's: 1 sent, 2 received, 3 read."""
-
-    id: str
-    to: str
-    ack: int | None = Field(None)
-
-
-def chat_id(to: str) -> str:
-    """The chat that a phone number or chat id means; raises ``Problem``."""
-    number = PHONE_NUMBER.fullmatch(to.replace(" ", ""))
-    if number:
-        return f"{number.group(1)}@c.us"
-    if CHAT_ID.fullmatch(to):
-        return to
-    raise Problem(422, "Bad recipient", "`to` must be a phone number with country code, or a chat id")
-
-
-def application(session: Session, settings: Settings) -> web.Application:
-    app = web.Application(middlewares=[problems, authenticate], client_max_size=MAXIMUM_BODY)
-    app[SESSION], app[SETTINGS] = session, settings
-    app.router.add_get("/livez", alive)
-    app.router.add_get("/readyz", alive)
-    app.router.add_get("/metrics", show_metrics)
-    app.router.add_get("/v1/state", state)
-    app.router.add_get("/v1/events", events)
-    app.router.add_get("/v1/pairing", pairing)
-    app.router.add_post("/v1/pairing/refresh", refresh_pairing)
-    app.router.add_post("/v1/messages", send)
-    app.router.add_post("/v1/logout", logout)
-    app.router.add_post("/v1/restart", restart)
-    app.router.add_get("/v1/screenshot", screenshot)
+def application(session: Session, messages: Messages, settings: Settings) -> web.Application:
+    app = web.Application(middlewares=[problems, authenticate], client_max_size=MAXIMUM_JSON)
+    app[SESSION], app[SETTINGS], app[MESSAGES] = session, settings, messages
+    app[UPLOADS] = Uploads(settings.maximum_media_bytes)
+    for operation in OPERATIONS:
+        app.router.add_route(operation.method, operation.path, checked(operation, HANDLERS[operation.name]))
     return app
 
 
-# --- middlewares ------------------------------------------------------------------------------------------------------
+# --- around every handler ---------------------------------------------------------------------------------------------
 
 
 @web.middleware
@@ -91,23 +79,20 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     """Words every error as problem+json."""
     try:
         return await handler(request)
-    except Problem as error:
-        found = error
+    except Refused as error:
+        refused = error
     except NotReady as error:
-        found = Problem(503, "Not ready", str(error), Retry_After=RETRY_AFTER)
+        refused = Refused(503, "Not ready", str(error), RETRY_AFTER)
     except BrowserError as error:
-        found = Problem(502, "The page failed", str(error))
+        refused = Refused(502, "The page failed", str(error))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        found = Problem(422, "Bad request", f"{where}: {first['msg']}")
+        malformed = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
+        refused = Refused(400, "Malformed JSON", "the body is not JSON") if malformed else _bad(what_is_wrong(error))
     except web.HTTPException as error:
-        found = Problem(error.status, error.reason, error.text or error.reason)
-    body = {"type": "about:blank", "title": found.title, "status": found.status, "detail": found.detail}
-    phase = request.app[SESSION].report.phase
-    return web.json_response(
-        body | {"phase": phase}, status=found.status, headers=found.headers, content_type="application/problem+json"
-    )
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        refused = Refused(error.status, error.reason, error.text or error.reason, headers)
+    problem = refused.problem(request.app[SESSION].report.phase)
+    return web.json_response(problem.dump(), status=refused.status, headers=refused.headers, content_type=MEDIA_TYPE)
 
 
 @web.middleware
@@ -115,17 +100,51 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
     if request.path not in OPEN_PATHS:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
         expected = request.app[SETTINGS].bearer
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.encode(), expected.encode()):
-            raise Problem(401, "Unauthorized", "the session's bearer token is needed", WWW_Authenticate="Bearer")
+        # A header may have any bytes; aiohttp has made surrogates of what is no UTF-8.
+        same = hmac.compare_digest(token.encode(errors="surrogateescape"), expected.encode())
+        if scheme.lower() != "bearer" or not same:
+            raise Refused(401, "Unauthorized", "the session's bearer token is needed", {"WWW-Authenticate": "Bearer"})
     return await handler(request)
 
 
-# --- handlers ---------------------------------------------------------------------------------------------------------
+def checked(operation: Operation, handler: Handler) -> Handler:
+    """The handler with the operation's parameters read into ``request``; a wrong or unknown one is refused."""
+
+    async def check(request: web.Request) -> web.StreamResponse:
+        if operation.secured:
+            request["path"] = operation.path_parameters.model_validate(dict(request.match_info))
+            request["query"] = operation.query.model_validate(_single(request.query))
+            names = [field.alias or name for name, field in operation.headers.model_fields.items()]
+            request["headers"] = operation.headers.model_validate(_single(request.headers, names))
+        return await handler(request)
+
+    return check
+
+
+def _single(values: MultiMapping[str], names: list[str] | None = None) -> dict[str, str]:
+    """Parameters by name; raises ``Refused`` for one that is given twice."""
+    found = {name: values.getall(name) for name in (names if names is not None else values.keys()) if name in values}
+    for name, given in found.items():
+        if len(given) > 1:
+            raise _bad(f"{name}: it is given more than once")
+    return {name: given[0] for name, given in found.items()}
+
+
+def _bad(detail: str) -> Refused:
+    return Refused(422, "Bad request", detail)
+
+
+def _json(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    text = model.model_dump_json(by_alias=True, exclude_none=True)
+    return web.Response(text=text, status=status, headers=headers, content_type="application/json")
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
 
 
 async def alive(_: web.Request) -> web.Response:
     """The process serves; whether it is logged in is in the state."""
-    return web.json_response({"status": "ok"})
+    return _json(Alive())
 
 
 async def show_metrics(request: web.Request) -> web.Response:
@@ -133,63 +152,67 @@ async def show_metrics(request: web.Request) -> web.Response:
     return web.Response(body=generate_latest(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
 
+async def openapi(_: web.Request) -> web.Response:
+    return web.json_response(DOCUMENT)
+
+
+# --- the session ------------------------------------------------------------------------------------------------------
+
+
 async def state(request: web.Request) -> web.Response:
-    return web.json_response(request.app[SESSION].report.dump())
+    return _json(request.app[SESSION].report)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Server-sent events: the state at once, then at each change; a comment when nothing happens."""
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "text/event-stream", hdrs.CACHE_CONTROL: "no-store"})
+    """Server-sent events until the reader goes, or leaves them unread for too long."""
+    query: EventsQuery = request["query"]
+    headers: EventsHeaders = request["headers"]
+    response = web.StreamResponse(headers={"Content-Type": SSE} | NO_STORE)
     await response.prepare(request)
-    with contextlib.suppress(ConnectionResetError):  # the reader has gone, as readers do
-        async for report in request.app[SESSION].reports(HEARTBEAT):
-            if report is None:
-                await response.write(b": still here\n\n")
-            else:
-                data = report.model_dump_json(by_alias=True, exclude_none=True)
-                await response.write(f"id: {report.seq}\nevent: state\ndata: {data}\n\n".encode())
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async for block in _follow(request.app[SESSION], query.types, headers.last_event_id):
+            async with asyncio.timeout(READER_PATIENCE):
+                await response.write(block)
     return response
 
 
-async def pairing(request: web.Request) -> web.Response:
-    """The code that a phone can use now: as JSON, and a QR also as a picture."""
-    session = request.app[SESSION]
-    offer, status = session.offer, session.report.pairing
-    if offer is None or status is None:
-        raise Problem(404, "No code", f"no phone can be linked now: the session is {session.report.phase}")
-    accept = request.headers.get(hdrs.ACCEPT, "")
-    for media_type, kind in (("image/png", "png"), ("image/svg+xml", "svg")):
-        if media_type in accept and status.method is PairingMethod.QR_CODE:
-            picture = io.BytesIO()
-            segno.make(offer.code).save(picture, kind=kind, scale=8, border=4)
-            return web.Response(body=picture.getvalue(), content_type=media_type, headers={hdrs.CACHE_CONTROL: "no-store"})
-    return web.json_response(status.dump() | {"code": offer.code}, headers={hdrs.CACHE_CONTROL: "no-store"})
+async def _follow(session: Session, kinds: frozenset[EventKind], last_event_id: str | None) -> AsyncIterator[bytes]:
+    """The blocks of an event stream: the state now and at each change, and the feed from where the reader was."""
+    feed = session.feed
+    position = feed.last if last_event_id is None else feed.position(last_event_id)
+    missed = position is None
+    place = feed.oldest if position is None else position
+    told = -1
+    while True:
+        woken = feed.woken
+        report = session.report
+        if EventKind.STATE in kinds and report.seq != told:
+            told = report.seq
+            yield _block(feed, place, "state", report.model_dump_json(by_alias=True, exclude_none=True))
+        if missed or place < feed.oldest:
+            missed, place = False, feed.oldest
+            yield _block(feed, place, "gap", "{}")
+        elif event := feed.after(place):
+            place = event.number
+            if event.kind in kinds:
+                yield _block(feed, place, event.kind, event.data)
+        elif not woken.is_set():
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    await woken.wait()
+            except TimeoutError:
+                yield b": still here\n\n"
 
 
-async def refresh_pairing(request: web.Request) -> web.Response:
-    await request.app[SESSION].renew_code()
-    return web.json_response({}, status=202)
-
-
-async def send(request: web.Request) -> web.Response:
-    order = SendText.model_validate_json(await request.read())
-    to = chat_id(order.to)
-    with metrics.sending() as outcome:
-        try:
-            sent = await request.app[SESSION].send_text(to, order.text)
-        except LookupError as error:
-            raise Problem(404, "Unknown recipient", str(error.args[0])) from None
-        if sent.result not in (None, "OK"):
-            raise Problem(502, "Not sent", f"WhatsApp answered {sent.result}")
-        outcome.sent = True
-    return web.json_response(SentText(id=sent.id, to=sent.to or to, ack=sent.ack).dump(), status=201)
+def _block(feed: Feed, place: int, kind: str, data: str) -> bytes:
+    return f"id: {feed.id(place)}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 
 async def logout(request: web.Request) -> web.Response:
     try:
         await request.app[SESSION].logout()
     except TimeoutError:
-        raise Problem(504, "Not confirmed", "WhatsApp has not confirmed the logout; the login was kept") from None
+        raise Refused(504, "Not confirmed", "WhatsApp has not confirmed the logout; the login was kept") from None
     return web.json_response({})
 
 
@@ -199,4 +222,131 @@ async def restart(request: web.Request) -> web.Response:
 
 
 async def screenshot(request: web.Request) -> web.Response:
-    return web.Response(body=await request.app[SESSION].screenshot(), content_type="image/png")
+    return web.Response(body=await request.app[SESSION].screenshot(), content_type=PNG, headers=NO_STORE)
+
+
+# --- pairing ----------------------------------------------------------------------------------------------------------
+
+
+async def pairing(request: web.Request) -> web.Response:
+    """The code that a phone can use now: as JSON or text, and a QR also as a picture."""
+    session = request.app[SESSION]
+    offer, status = session.offer, session.report.pairing
+    if offer is None or status is None:
+        raise Refused(404, "No code", f"no phone can be linked now: the session is {session.report.phase}")
+    kind = _preferred(request.headers.get(hdrs.ACCEPT, ""), ("application/json", PNG, SVG, TEXT))
+    if kind == TEXT:
+        return web.Response(text=offer.code, headers=NO_STORE)
+    if kind in (PNG, SVG):
+        if status.method is not PairingMethod.QR_CODE:
+            raise Refused(406, "No picture", "a pairing code is typed, not scanned")
+        picture = io.BytesIO()
+        segno.make(offer.code).save(picture, kind="png" if kind == PNG else "svg", scale=8, border=4)
+        return web.Response(body=picture.getvalue(), content_type=kind, headers=NO_STORE)
+    return _json(PairingCode(**status.model_dump(), code=offer.code), headers=NO_STORE)
+
+
+def _preferred(accept: str, offers: tuple[str, ...]) -> str:
+    """The offer that an Accept header names with the highest quality; the first offer when it names none."""
+
+    def quality(part: str) -> float:
+        with contextlib.suppress(ValueError):
+            return float(part.partition(";q=")[2] or 1)
+        return 0
+
+    wanted = sorted((part.replace(" ", "").lower() for part in accept.split(",")), key=quality, reverse=True)
+    return next((kind for part in wanted if (kind := part.partition(";")[0]) in offers), offers[0])
+
+
+async def refresh_pairing(request: web.Request) -> web.Response:
+    session = request.app[SESSION]
+    report = session.report
+    if report.phase is not Phase.AUTHENTICATING and report.reason != Reason.PAIRING_EXPIRED:
+        raise Refused(409, "Not pairing", f"no phone is waited for: the session is {report.phase}")
+    await session.renew_code()
+    return web.json_response({}, status=202)
+
+
+# --- messages, chats, contacts ----------------------------------------------------------------------------------------
+
+
+async def send(request: web.Request) -> web.Response:
+    headers: SendHeaders = request["headers"]
+    match request.content_type:
+        case "application/json":
+            order = Order(SendText.model_validate_json(await request.read()))
+        case "multipart/form-data":
+            if request.app[SESSION].report.phase is not Phase.READY and headers.idempotency_key is None:
+                raise NotReady(request.app[SESSION].report.phase)  # before a long file comes in
+            order = await request.app[UPLOADS].receive(request)
+        case _:
+            raise Refused(415, "Unsupported type", "a message is application/json, a file multipart/form-data")
+    sent, replayed = await request.app[MESSAGES].send(order, headers.idempotency_key)
+    said = {"Location": f"/v1/messages/{quote(sent.id, safe='@')}"}
+    return _json(sent, 201, said | {"Idempotent-Replayed": "true"} if replayed else said)
+
+
+async def message(request: web.Request) -> web.Response:
+    path: MessagePath = request["path"]
+    found = await request.app[SESSION].call("message", path.id)
+    if found is None:
+        raise Refused(404, "Unknown message", "WhatsApp Web has no message of this id")
+    try:
+        return _json(MessageStatus.model_validate(found))
+    except ValidationError:
+        raise BrowserError("the page's message could not be understood") from None
+
+
+async def chats(request: web.Request) -> web.Response:
+    return _json(await _list(request, "chats", Chat, ("t", "id")))
+
+
+async def contacts(request: web.Request) -> web.Response:
+    return _json(await _list(request, "contacts", Contact, ("id",)))
+
+
+async def _list(request: web.Request, function: str, model: type[M], order: tuple[str, ...]) -> Page[M]:
+    """A part of a list of the page's. Where it ended is in ``continue``: what the last item is sorted by."""
+    query: PageQuery = request["query"]
+    after = _read_place(query.continue_, order) if query.continue_ else None
+    part = understood(Part, await request.app[SESSION].call(function, query.limit, after))
+    try:
+        items = [model.model_validate(item) for item in part.items]
+    except ValidationError:
+        raise BrowserError(f"the page's {function} could not be understood") from None
+    place = {name: part.items[-1].get(name) for name in order} if part.more and part.items else None
+    return Page(items=items, continue_=_write_place(place) if place else None)
+
+
+def _write_place(place: Mapping[str, JsonValue]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _read_place(token: str, order: tuple[str, ...]) -> dict[str, JsonValue]:
+    try:
+        place = JSON_OBJECT.validate_json(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except ValueError:
+        place = {}
+    kinds = {"t": int, "id": str}
+    if set(place) != set(order) or not all(type(place[name]) is kinds[name] for name in order):
+        raise _bad("continue: it is not from this list")
+    return place
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "getLivez": alive,
+    "getReadyz": alive,
+    "getMetrics": show_metrics,
+    "getOpenapi": openapi,
+    "getState": state,
+    "getEvents": events,
+    "getPairing": pairing,
+    "refreshPairing": refresh_pairing,
+    "sendMessage": send,
+    "getMessage": message,
+    "listChats": chats,
+    "listContacts": contacts,
+    "logout": logout,
+    "restart": restart,
+    "getScreenshot": screenshot,
+}

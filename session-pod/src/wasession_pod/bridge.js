@@ -18,13 +18,86 @@
   /** WhatsApp's ids are objects; their text is what others know. */
   const text = (value) => (value === null || value === undefined ? null : String(value._serialized || value));
   const socket = () => require('WAWebSocketModel').Socket;
-  const emit = (type, reason) => {
+  const emit = (type, reason, data) => {
     try {
-      window.__wasessionEmit(JSON.stringify({ type, reason: text(reason) }));
+      window.__wasessionEmit(JSON.stringify({ type, reason: text(reason), data }));
     } catch {
       // The binding is gone while the page goes away.
     }
   };
+
+  // --- messages, chats and contacts as others see them (wasession_api.messages) -------------------------------------
+
+  /** What WhatsApp tells in a chat but nobody has written. */
+  const NOT_WRITTEN = new Set([
+    'ciphertext', 'protocol', 'notification', 'notification_template', 'e2e_notification', 'gp2', 'broadcast_notification',
+    'call_log', 'debug',
+  ]);
+  const mine = new Set(); // ids of the messages that this page has sent for the session
+  const time = (seconds) => new Date(seconds * 1000).toISOString();
+  const number = (value) => (Number.isFinite(Number(value ?? NaN)) ? Number(value) : null);
+
+  const message = (msg) => {
+    const file = msg.mimetype !== undefined && msg.mimetype !== null;
+    // The body of a picture is its thumbnail. A file without a caption has its name there.
+    const words = file ? (msg.isCaptionByUser === false ? null : msg.caption) : msg.type === 'chat' ? msg.body : null;
+    return {
+      id: text(msg.id),
+      chatId: text(msg.id.remote),
+      from: text(msg.author || msg.from),
+      fromMe: !!msg.id.fromMe,
+      senderName: msg.notifyName || null,
+      type: String(msg.type),
+      text: words || null,
+      media: file
+        ? { mimeType: msg.mimetype, size: number(msg.size), fileName: msg.filename || null, duration: number(msg.duration) }
+        : null,
+      replyTo: msg.quotedStanzaID ? attempt(() => text(WPP.chat.getQuotedMsgKey(msg))) : null,
+      sentAt: time(msg.t),
+    };
+  };
+
+  /** A message that the page has, also one of its storage; null when it has none of this id. */
+  const known = async (id) => {
+    try {
+      return await WPP.chat.getMessageById(id);
+    } catch {
+      return null;
+    }
+  };
+
+  /** A receipt names a message of a group by who has got it; the message itself is named by who sent it. */
+  const sentId = (key) => {
+    const { MsgStore } = WPP.whatsapp;
+    return text((MsgStore.get(key) || MsgStore.findFirst((msg) => msg.id.fromMe && msg.id.id === key.id) || { id: key }).id);
+  };
+
+  /** Sends under an id that was chosen before.
+   *
+   * A message of this id that WhatsApp has taken is only told of. One that it has not, or not confirmed, goes out again
+   * under the same id, which WhatsApp delivers once. `ack` is null when the page has no such message: it was not sent. */
+  const sendOnce = async (id, send) => {
+    const before = await known(id);
+    if (before && before.ack >= 1) return { ack: before.ack, sentAt: time(before.t), result: 'OK' };
+    if (before) attempt(() => WPP.chat.get(before.id.remote).msgs.remove(before.id));
+    mine.add(id);
+    let result;
+    try {
+      const sent = await send({ messageId: id, linkPreview: false, detectMentioned: false, markIsRead: false, waitForAck: true });
+      result = text((await sent.sendMsgResult)?.messageSendResult);
+    } catch (error) {
+      result = String((error && (error.code || error.message)) || error).slice(0, 200);
+    }
+    const msg = await known(id);
+    return { ack: msg ? msg.ack : null, sentAt: msg ? time(msg.t) : null, result };
+  };
+
+  /** A part of a list that `order` sorts: the first `limit` after the position `after`. */
+  const part = (items, order, limit, after) => {
+    const following = items.filter((item) => !after || order(after, item) < 0).sort(order);
+    return { items: following.slice(0, limit), more: following.length > limit };
+  };
+  const byId = (one, other) => (one.id < other.id ? -1 : Number(one.id > other.id));
 
   window.__wasession = {
     snapshot: () => ({
@@ -72,16 +145,68 @@
       socket().takeover();
     },
 
-    async sendText(to, body, quoted) {
-      const options = { createChat: true, linkPreview: false, detectMentioned: false, markIsRead: false, waitForAck: true };
-      if (quoted) options.quotedMsg = quoted;
-      const sent = await WPP.chat.sendTextMessage(to, body, options);
-      const result = sent.sendMsgResult && (await sent.sendMsgResult);
-      return { id: text(sent.id), ack: sent.ack, to: text(sent.to), result: result ? text(result.messageSendResult) : null };
+    /** The chat that a recipient means, and an id for a message to it; `unknown` names what WhatsApp doesn't know. */
+    async prepare(to, replyTo) {
+      if (!WPP.chat.get(to)) {
+        const found = to.endsWith('@g.us') ? null : await WPP.contact.queryWidExists(to);
+        if (!found && socket().state !== 'CONNECTED') throw new Error('WhatsApp is not connected');
+        if (!found) return { unknown: 'to' };
+        to = text(found.wid); // some countries' numbers are known under another form
+      }
+      const chat = await WPP.chat.find(to);
+      const chatId = text(chat.id);
+      if (replyTo) {
+        const quoted = await known(replyTo);
+        if (!quoted || text(quoted.id.remote) !== chatId) return { unknown: 'replyTo' };
+      }
+      return { chatId, id: text(await WPP.chat.generateMessageID(chat)) };
     },
 
-    async exists(id) {
-      return (await WPP.contact.queryWidExists(id)) !== null;
+    sendText: (id, chatId, replyTo, body) =>
+      sendOnce(id, (options) => WPP.chat.sendTextMessage(chatId, body, { ...options, quotedMsg: replyTo || undefined })),
+
+    /** `file` is a File that Chromium reads from the disk; without a type wa-js finds it out from the content. */
+    sendFile: (file, id, chatId, replyTo, { type, caption, fileName, mimeType }) =>
+      sendOnce(id, (options) =>
+        WPP.chat.sendFileMessage(chatId, file.slice(0, file.size, mimeType || ''), {
+          ...options,
+          type,
+          quotedMsg: replyTo || undefined,
+          caption: caption ?? undefined,
+          filename: fileName ?? undefined,
+          mimetype: mimeType ?? undefined,
+        }),
+      ),
+
+    async message(id) {
+      const msg = await known(id);
+      return msg && { ...message(msg), ack: msg.ack };
+    },
+
+    /** Chats, the latest first. */
+    async chats(limit, after) {
+      const chats = (await WPP.chat.list({ ignoreGroupMetadata: true })).map((chat) => ({
+        id: text(chat.id),
+        name: chat.name || attempt(() => chat.formattedTitle),
+        group: chat.id.isGroup(),
+        unreadCount: Math.max(0, number(chat.unreadCount) ?? 0),
+        archived: !!chat.archive,
+        lastMessageAt: chat.t ? time(chat.t) : null,
+        t: chat.t || 0,
+      }));
+      return part(chats, (one, other) => other.t - one.t || byId(one, other), limit, after);
+    },
+
+    /** People that the account knows, by id. */
+    async contacts(limit, after) {
+      const contacts = (await WPP.contact.list()).filter((contact) => contact.id.isUser()).map((contact) => ({
+        id: text(contact.id),
+        name: contact.name || null,
+        pushName: contact.pushname || null,
+        business: !!contact.isBusiness,
+        myContact: attempt(() => contact.isMyContact) === true,
+      }));
+      return part(contacts, byId, limit, after);
     },
   };
 
@@ -93,4 +218,14 @@
   ]) relay(name);
   relay('conn.logout_reason', (reason) => reason);
   relay('conn.backend_event', (name) => name);
+  WPP.on('chat.new_message', (msg) => {
+    if (mine.has(text(msg.id)) || NOT_WRITTEN.has(msg.type) || attempt(() => msg.id.remote.isStatusV3())) return;
+    emit('chat.message', null, message(msg));
+  });
+  WPP.on('chat.msg_ack_change', ({ ack, chat, sender, ids }) => {
+    for (const key of ids) {
+      const participant = attempt(() => chat.isGroup()) ? text(sender) : null;
+      emit('chat.ack', null, { id: sentId(key), chatId: text(chat), ack, participant, at: new Date().toISOString() });
+    }
+  });
 })();

@@ -48,6 +48,7 @@ FLAGS = (
 )
 FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
 VIEWPORT_WIDTH, VIEWPORT_HEIGHT = 800, 600
+LONGEST_EVENT = 2**20  # characters; a message has up to 65,536, each of which JSON may write as six
 
 
 class BrowserError(Exception):
@@ -134,12 +135,32 @@ class Browser:
         except (BrowserError, PlaywrightError, TimeoutError, ValidationError):
             return None
 
-    async def call(self, function: str, *arguments: object, timeout: float = 30) -> Any:
+    async def call(self, function: str, *arguments: object, timeout: float | None = 30) -> Any:
         """Calls one of the bridge's functions; raises ``BrowserError``, also after ``timeout`` seconds."""
         script = "([name, values]) => window.__wasession[name](...values)"
         with one_line_errors():
             async with asyncio.timeout(timeout):
                 return await self._open_page.evaluate(script, [function, list(arguments)])
+
+    async def call_with_file(self, function: str, file: Path, *arguments: object) -> Any:
+        """Like ``call`` without a timeout; the function's first argument is a ``File`` of the file on the disk.
+
+        Chromium opens the file by its path, so none of it goes through the protocol: 16 MB take 20 ms instead of 4 s as
+        base64. The page reads it as late as it likes: the file must stay until the call has ended.
+        """
+        with one_line_errors():
+            field = await self._open_page.evaluate_handle(
+                "() => Object.assign(document.createElement('input'), {type: 'file'})"
+            )
+            element = field.as_element()
+            assert element is not None
+            try:
+                await element.set_input_files(file)
+                script = "(field, [name, values]) => window.__wasession[name](field.files[0], ...values)"
+                return await element.evaluate(script, [function, list(arguments)])
+            finally:
+                with contextlib.suppress(PlaywrightError):
+                    await element.dispose()
 
     async def screenshot(self) -> bytes:
         """The page as PNG; raises ``BrowserError``."""
@@ -203,7 +224,7 @@ class Browser:
         if page is None or source["frame"] is not page.main_frame or not isinstance(payload, str):
             return
         with contextlib.suppress(ValidationError):
-            self._on_event(PageEvent.model_validate_json(payload[:4096]))
+            self._on_event(PageEvent.model_validate_json(payload[:LONGEST_EVENT]))
 
 
 @contextlib.contextmanager

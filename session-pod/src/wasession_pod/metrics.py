@@ -38,7 +38,9 @@ for unknown in (PHONE_SEEN, SNAPSHOT, MEMORY_USED, MEMORY_LIMIT, VOLUME_FREE):
 
 @dataclass
 class Outcome:
-    sent: bool = False
+    """How a send went: ``sent``, ``failed`` or ``unknown``."""
+
+    result: str = "failed"
 
 
 def observe(report: Report) -> None:
@@ -61,4 +63,4 @@ def sending() -> Iterator[Outcome]:
         try:
             yield outcome
         finally:
-            SENT.labels("sent" if outcome.sent else "failed").inc()
+            SENT.labels(outcome.result).inc()

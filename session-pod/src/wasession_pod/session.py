@@ -8,6 +8,8 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 from wasession_api.report import Report
@@ -15,8 +17,9 @@ from wasession_api.v1alpha1 import LastShutdown, PairingMethod, Phase, Reason
 
 from wasession_pod import state as states
 from wasession_pod.browser import Browser, BrowserError
+from wasession_pod.feed import Feed
 from wasession_pod.settings import Settings
-from wasession_pod.snapshot import PageEvent, PairingOffer, Sent
+from wasession_pod.snapshot import PageEvent, PairingOffer
 from wasession_pod.state import Action, Policy, State
 from wasession_pod.storage import StorageError, Volume
 
@@ -58,6 +61,7 @@ class Session:
         self._crashed = False
         self._offer: PairingOffer | None = None
         self._failures = 0
+        self.feed = Feed(self._started_at)
         self.report = self._report()
 
     # --- for the HTTP API ---------------------------------------------------------------------------------------------
@@ -82,15 +86,20 @@ class Session:
             except TimeoutError:
                 yield None
 
-    async def send_text(self, to: str, text: str) -> Sent:
-        """Sends a text and waits for WhatsApp's answer; raises ``NotReady`` or ``BrowserError``."""
+    async def call(self, function: str, *arguments: object, file: Path | None = None, timeout: float | None = 30) -> Any:
+        """Calls one of the bridge's functions on a Ready session; raises ``NotReady`` or ``BrowserError``.
+
+        With a ``file`` there is no timeout (see ``Browser.call_with_file``).
+        """
         self._require_ready()
-        if to.endswith("@c.us") and not await self._browser.call("exists", to):
-            raise LookupError(f"{to.partition('@')[0]} is not on WhatsApp")
-        try:
-            return Sent.model_validate(await self._browser.call("sendText", to, text))
-        except ValidationError:
-            raise BrowserError("the page's answer to the send could not be understood") from None
+        if file is not None:
+            return await self._browser.call_with_file(function, file, *arguments)
+        return await self._browser.call(function, *arguments, timeout=timeout)
+
+    @property
+    def holds_volume(self) -> bool:
+        """Whether the volume is this session's now; before that nothing may be opened on it."""
+        return self._volume.opened
 
     async def renew_code(self) -> None:
         """A new QR or pairing code, also after the last round."""
@@ -255,6 +264,8 @@ class Session:
         self._look.set()
 
     def _on_event(self, event: PageEvent) -> None:
+        if self.feed.take(event):
+            return
         match event.type:
             case "conn.logout_reason" | "page.post_logout":
                 self._change(states.logout_signal(self._state, event.reason))
@@ -292,6 +303,7 @@ class Session:
             self.report = self._report()
             self._changed.set()
             self._changed = asyncio.Event()
+            self.feed.wake()
 
     def _report(self) -> Report:
         return states.report(

@@ -48,6 +48,8 @@ class Settings(BaseSettings):
     chromium: Path = Path("/usr/bin/chromium")
     wa_js: Path = DEVELOPMENT_WA_JS
     minimum_free_bytes: int = Field(100 * 2**20, ge=0)
+    send_timeout: float = Field(60, gt=0)
+    maximum_media_bytes: int = Field(64 * 2**20, ge=1)
 
     @model_validator(mode="after")
     def _token_given(self) -> Self:

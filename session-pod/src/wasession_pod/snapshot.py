@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 
@@ -48,10 +48,14 @@ class Snapshot(PageModel):
 
 
 class PageEvent(PageModel):
-    """Something happened on the page. Events only say "look again"; what is true is in the snapshot."""
+    """Something happened on the page. Most events only say "look again": what is true is in the snapshot.
+
+    ``data`` goes with ``chat.message`` and ``chat.ack``; ``feed`` reads it.
+    """
 
     type: Annotated[str, BeforeValidator(_short)]
     reason: Text | None = None
+    data: dict[str, JsonValue] | None = Field(None, repr=False)
 
 
 class PairingOffer(PageModel):
@@ -61,10 +65,34 @@ class PairingOffer(PageModel):
     ttl_ms: int = Field(ge=0, le=3_600_000)
 
 
-class Sent(PageModel):
-    """What became of a message."""
+class Prepared(PageModel):
+    """The chat that a recipient means and an id for a message to it, or the name of what WhatsApp does not know."""
 
-    id: Text
-    ack: int | None = None
-    to: Text | None = None
+    chat_id: Annotated[str, Field(max_length=64)] | None = None
+    id: Annotated[str, Field(max_length=192)] | None = None
+    unknown: Text | None = None
+
+
+class Sent(PageModel):
+    """What became of a message: ``ack`` is None when the page has no such message, ``result`` is WhatsApp's or wa-js's word."""
+
+    ack: Annotated[int, Field(ge=-7, le=5)] | None = None
+    sent_at: AwareDatetime | None = None
     result: Text | None = None
+
+    @property
+    def taken(self) -> bool:
+        """WhatsApp's server has it."""
+        return self.result == "OK" or (self.ack or 0) >= 1
+
+    @property
+    def unknown(self) -> bool:
+        """It may have reached WhatsApp: the connection was lost, or the page still tries."""
+        return not self.taken and (self.result == "ERROR_NETWORK" or self.ack == 0)
+
+
+class Part(PageModel):
+    """A part of a list; ``more`` says whether there is another one after it."""
+
+    items: list[dict[str, JsonValue]]
+    more: bool

@@ -1,0 +1,136 @@
+"""Files that are sent to the pod: a form, whose file goes to the disk as it comes in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+
+from aiohttp import BodyPartReader, hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from pydantic import ValidationError
+from wasession_api.messages import SendMedia
+from wasession_api.problem import Refused, what_is_wrong
+
+from wasession_pod.messages import File, Order
+
+CHUNK = 2**18  # bytes
+LONGEST_FIELD = 2**14  # bytes
+MOST_PARTS = 16
+SILENCE = 30.0  # seconds that a client may be silent in the middle of its file
+FORM_AROUND = 2**16  # bytes of a form that are not its file
+FILE = "file"
+
+
+class Uploads:
+    """Takes one form per call, at most ``at_once`` at a time: each may fill the disk up to ``limit`` bytes."""
+
+    def __init__(self, limit: int, at_once: int = 4) -> None:
+        self._limit = limit
+        self._free = at_once
+
+    async def receive(self, request: web.Request) -> Order:
+        """The order that the form is; raises ``Refused``."""
+        if (request.content_length or 0) > self._limit + FORM_AROUND:
+            raise self._too_large()
+        if not self._free:
+            raise Refused(503, "Busy", "as many files come in as may at a time", {"Retry-After": "5"})
+        self._free -= 1
+        try:
+            directory = Path(tempfile.mkdtemp(prefix="wasession-upload-"))
+            try:
+                return await self._read(request, directory / FILE)
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
+        except Exception as error:
+            raise _worded(error) from None
+        finally:
+            self._free += 1
+
+    async def _read(self, request: web.Request, path: Path) -> Order:
+        fields: dict[str, str] = {}
+        received = None
+        form = await request.multipart()
+        for _ in range(MOST_PARTS):
+            async with asyncio.timeout(SILENCE):
+                part = await form.next()
+            if part is None:
+                break
+            if not isinstance(part, BodyPartReader) or not part.name:
+                raise Refused(400, "Malformed form", "each part of the form needs a name")
+            if hdrs.CONTENT_TRANSFER_ENCODING in part.headers or hdrs.CONTENT_ENCODING in part.headers:
+                raise Refused(400, "Malformed form", "the parts of a form are sent as they are, without an encoding")
+            if part.name in fields or (part.name == FILE and received is not None):
+                raise Refused(422, "Bad request", f"{part.name}: only one is taken")
+            if part.name == FILE:
+                received = await self._store(part, path)
+            else:
+                fields[part.name] = await _field(part)
+        else:
+            raise Refused(422, "Bad request", "the form has too many parts")
+        body = SendMedia.model_validate(fields)
+        if received is None:
+            raise Refused(422, "Bad request", "file: Field required")
+        return Order(body, received)
+
+    async def _store(self, part: BodyPartReader, path: Path) -> File:
+        size, digest = 0, hashlib.sha256()
+        with path.open("xb") as stream:
+            while chunk := await _chunk(part):
+                size += len(chunk)
+                if size > self._limit:
+                    raise self._too_large()
+                digest.update(chunk)
+                await asyncio.to_thread(stream.write, chunk)
+        if not size:
+            raise Refused(422, "Bad request", "file: it is empty")
+        return File(path, digest.hexdigest(), _file_name(part.filename), _mime_type(part.headers.get(hdrs.CONTENT_TYPE)))
+
+    def _too_large(self) -> Refused:
+        return Refused(413, "File too large", f"a file may have {self._limit} bytes")
+
+
+async def _chunk(part: BodyPartReader) -> bytes:
+    async with asyncio.timeout(SILENCE):
+        return await part.read_chunk(CHUNK)
+
+
+async def _field(part: BodyPartReader) -> str:
+    value = b""
+    while chunk := await _chunk(part):
+        value += chunk
+        if len(value) > LONGEST_FIELD:
+            raise Refused(413, "Field too large", f"a field of the form may have {LONGEST_FIELD} bytes")
+    return value.decode()
+
+
+def _worded(error: Exception) -> Exception:
+    """What the caller is told when a form cannot be read."""
+    match error:
+        case ValidationError():
+            return Refused(422, "Bad request", what_is_wrong(error))
+        case TimeoutError():
+            return Refused(408, "Too slow", f"nothing came for {SILENCE:.0f} s")
+        case ValueError() | AssertionError() | HttpProcessingError():  # aiohttp's words for what is no form
+            return Refused(400, "Malformed form", "the body is not a form as its Content-Type says")
+        case OSError() if not isinstance(error, ConnectionError):
+            return Refused(507, "No space", f"the file cannot be stored: {error.strerror}", {"Retry-After": "10"})
+    return error
+
+
+def _file_name(given: str | None) -> str | None:
+    """The name without folders and control characters, at most 255 bytes."""
+    name = PurePosixPath((given or "").replace("\\", "/")).name
+    name = "".join(character for character in name if character.isprintable())
+    return name.encode()[:255].decode(errors="ignore").strip() or None
+
+
+def _mime_type(given: str | None) -> str | None:
+    """The declared type; None when it says nothing, so that it is found out from the content."""
+    kind = (given or "").partition(";")[0].strip().lower()
+    main, _, sub = kind.partition("/")
+    said = main.isalnum() and main.isascii() and sub and sub.isascii() and sub.isprintable() and len(kind) <= 127
+    return kind if said and " " not in kind and kind != "application/octet-stream" else None
