@@ -1,12 +1,27 @@
-"""The volume: taken by one, refused when it is another's, and never emptied."""
+"""The volume: taken by one, refused when it is another's, never emptied, and whole whatever fails."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
+import shutil
+import socket
+from collections.abc import Callable, Collection, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from unit.pod import databases
 from wasession_api.v1alpha1 import Reason
-from wasession_pod.storage import StorageError, Volume
+from wasession_pod import login_snapshot, storage
+from wasession_pod.login_snapshot import Part, SnapshotError
+from wasession_pod.storage import MIB, Repair, Source, StorageError, Volume, next_source
+
+LOCAL_STORAGE, INDEXED_DB = Part.LOCAL_STORAGE, Part.INDEXED_DB
+BOTH = frozenset(Part)
+ACCOUNT = "15551234567@c.us"
 
 
 def opened(directory: Path, client_id: str = "sales", uid: str | None = "uid-1") -> Volume:
@@ -15,10 +30,31 @@ def opened(directory: Path, client_id: str = "sales", uid: str | None = "uid-1")
     return volume
 
 
+def logged_in(directory: Path, *, snapshot: bool = True) -> Volume:
+    """A volume with a login that is valid, and by default a snapshot of it."""
+    volume = opened(directory)
+    databases.login(volume.profile, 100)
+    volume.keep_login(ACCOUNT)
+    if snapshot:
+        volume.take_snapshot()
+    return volume
+
+
 def refused(volume: Volume) -> Reason:
     with pytest.raises(StorageError) as error:
         volume.open()
     return error.value.reason
+
+
+def contents(profile: Path) -> list[dict[bytes, bytes]]:
+    copy = profile.with_name("read")
+    shutil.copytree(profile, copy)
+    found = [databases.read(copy / database) for database in (databases.LOCAL_STORAGE, databases.INDEXED_DB)]
+    shutil.rmtree(copy)
+    return found
+
+
+# --- open -------------------------------------------------------------------------------------------------------------
 
 
 def test_it_says_how_it_was_left(tmp_path: Path) -> None:
@@ -41,10 +77,28 @@ def test_a_killed_process_is_told_apart(tmp_path: Path) -> None:
 
 def test_two_processes_never_share_it(tmp_path: Path) -> None:
     first = opened(tmp_path)
+    (first.profile / "SingletonLock").symlink_to("host-17")
     second = Volume(tmp_path, "sales", "uid-1")
     assert refused(second) == Reason.VOLUME_IN_USE
+    assert (first.profile / "SingletonLock").is_symlink()
     first.close()
     second.open()
+
+
+def test_a_chromium_that_has_outlived_its_process_is_left_alone(tmp_path: Path) -> None:
+    profile = tmp_path / "session-sales"
+    opened(tmp_path, uid=None).close()
+    address = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as chromium:
+        chromium.bind(str(address))
+        chromium.listen()
+        (profile / "SingletonSocket").symlink_to(address)
+        (profile / "SingletonLock").symlink_to("host-17")
+        volume = Volume(tmp_path, "sales", None)
+        assert refused(volume) == Reason.VOLUME_IN_USE
+        assert (profile / "SingletonLock").is_symlink()
+    volume.open()
+    assert not (profile / "SingletonLock").is_symlink()
 
 
 def test_another_clients_volume_is_left_alone(tmp_path: Path) -> None:
@@ -70,10 +124,6 @@ def test_a_new_session_object_adopts_it(tmp_path: Path) -> None:
     opened(tmp_path, uid="uid-2").close()
 
 
-def test_a_nearly_full_volume_is_refused(tmp_path: Path) -> None:
-    assert refused(Volume(tmp_path, "sales", None, minimum_free_bytes=2**60)) == Reason.VOLUME_FULL
-
-
 def test_a_volume_that_cannot_be_a_directory_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert refused(Volume(tmp_path / "file", "sales", None)) == Reason.VOLUME_READ_ONLY
@@ -88,14 +138,58 @@ def test_a_lock_of_another_host_is_removed_under_ours(tmp_path: Path) -> None:
     assert not (profile / "SingletonLock").is_symlink()
 
 
-def test_an_ended_login_is_moved_aside_whole(tmp_path: Path) -> None:
-    volume = opened(tmp_path)
-    (volume.profile / "Default").mkdir()
-    (volume.profile / "Default" / "login").write_text("keys")
-    volume.keep_login("15551234567@c.us")
+# --- space ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("free", "running", "said"),
+    [
+        (500, False, None),
+        (199, False, Reason.VOLUME_LOW),
+        (100, False, Reason.VOLUME_LOW),
+        (99, False, Reason.VOLUME_FULL),
+        (99, True, Reason.VOLUME_LOW),
+        (50, True, Reason.VOLUME_LOW),
+        (49, True, Reason.VOLUME_FULL),
+    ],
+)
+def test_a_volume_that_fills_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, running: bool, said: Reason | None
+) -> None:
+    volume = Volume(tmp_path, "sales", None, minimum_free_bytes=100 * MIB)
+    stat = os.statvfs_result((4096, 4096, 10**6, free * 256, free * 256, 1000, 500, 500, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: stat)
+    if said == Reason.VOLUME_FULL:
+        with pytest.raises(StorageError, match=f"{free} MiB free") as error:
+            volume.check_space(running=running)
+        assert error.value.reason == said
+    else:
+        notice = volume.check_space(running=running)
+        assert (notice.reason if notice else None) == said
+
+
+@pytest.mark.parametrize(
+    ("flags", "inodes", "reason"), [(os.ST_RDONLY, 1, Reason.VOLUME_READ_ONLY), (0, 0, Reason.VOLUME_FULL)]
+)
+def test_a_volume_that_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int, inodes: int, reason: Reason
+) -> None:
+    stat = os.statvfs_result((4096, 4096, 10**6, 10**6, 10**6, 1000, inodes, inodes, flags, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: stat)
+    assert refused(Volume(tmp_path, "sales", None)) == reason
+
+
+# --- the login --------------------------------------------------------------------------------------------------------
+
+
+def test_an_ended_login_is_moved_aside_whole_with_its_snapshots(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    before = contents(volume.profile)
     kept = [volume.set_aside()]
     assert volume.login is None
-    assert (kept[0] / "Default" / "login").read_text() == "keys"
+    assert volume.snapshot is None
+    assert contents(kept[0]) == before
+    assert list((kept[0] / "snapshots").iterdir())
     assert list(volume.profile.iterdir()) == []
     kept.append(volume.set_aside())
     assert len(set(kept)) == 2
@@ -104,8 +198,256 @@ def test_an_ended_login_is_moved_aside_whole(tmp_path: Path) -> None:
 def test_a_login_is_known_after_a_restart(tmp_path: Path) -> None:
     volume = opened(tmp_path)
     assert volume.login is None
-    volume.keep_login("15551234567@c.us")
+    volume.keep_login(ACCOUNT)
     volume.close()
     again = opened(tmp_path)
     assert again.login is not None
-    assert again.login.account == "15551234567@c.us"
+    assert again.login.account == ACCOUNT
+
+
+def test_a_snapshot_is_of_one_login_only(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    assert volume.snapshot is not None
+    volume.keep_login("15557654321@c.us")
+    assert volume.snapshot is None
+    volume.take_snapshot()
+    assert volume.snapshot is not None
+
+
+def test_without_a_login_there_is_no_snapshot(tmp_path: Path) -> None:
+    volume = opened(tmp_path)
+    databases.login(volume.profile, 10)
+    with pytest.raises(SnapshotError):
+        volume.take_snapshot()
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("earlier", "damaged", "has_snapshot", "source"),
+    [
+        (None, {LOCAL_STORAGE}, True, Source.SNAPSHOT),
+        (None, BOTH, True, Source.SNAPSHOT),
+        (None, BOTH, False, Source.NOTHING),
+        (None, set(), True, Source.PROFILE),
+        (None, set(), False, Source.PROFILE),
+        (Source.PROFILE, set(), True, None),
+        (Source.PROFILE, BOTH, True, Source.SNAPSHOT),
+        (Source.PROFILE, BOTH, False, Source.NOTHING),
+        (Source.SNAPSHOT, BOTH, True, Source.NOTHING),
+        (Source.SNAPSHOT, set(), True, None),
+        (Source.NOTHING, BOTH, True, None),
+        (Source.NOTHING, set(), False, None),
+    ],
+)
+def test_what_is_tried_next(
+    earlier: Source | None, damaged: Collection[Part], has_snapshot: bool, source: Source | None
+) -> None:
+    before = Repair(source=earlier, because="", aside="") if earlier else None
+    assert next_source(before, damaged, has_snapshot) == source
+
+
+def test_an_undamaged_login_needs_nothing(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    assert volume.damage() == {}
+
+
+def test_before_the_first_login_nothing_is_missing(tmp_path: Path) -> None:
+    assert opened(tmp_path).damage() == {}
+
+
+def test_damaged_local_storage_comes_from_the_snapshot_and_indexed_db_stays(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    databases.write(volume.profile / databases.INDEXED_DB, range(900, 950))
+    local_storage, indexed_db = contents(volume.profile)
+    next((volume.profile / databases.LOCAL_STORAGE).glob("*.log")).write_bytes(b"")
+    damage = volume.damage()
+    assert set(damage) == {LOCAL_STORAGE}
+    repair = volume.replace_profile(damage[LOCAL_STORAGE], damage)
+    assert repair is not None
+    assert repair.source is Source.SNAPSHOT
+    assert repair.snapshot is not None
+    assert contents(volume.profile) == [local_storage, indexed_db]
+    assert (tmp_path / repair.aside / databases.LOCAL_STORAGE).is_dir()
+    assert volume.login is not None
+
+
+def test_the_snapshot_is_tried_once_and_then_a_new_profile_once(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    for source in (Source.SNAPSHOT, Source.NOTHING):
+        repair = opened_again(volume).replace_profile("a QR", BOTH)
+        assert repair is not None
+        assert repair.source is source
+        volume = opened_again(volume)
+    assert volume.replace_profile("a QR", BOTH) is None
+    assert len(list(tmp_path.glob("session-sales.damaged-*"))) == 2
+    assert volume.login is not None  # nothing has proven that it has ended
+    volume.keep_login(ACCOUNT)
+    assert volume.repair is None
+
+
+def opened_again(volume: Volume) -> Volume:
+    volume.close()
+    volume.open()
+    return volume
+
+
+def test_a_snapshot_that_is_damaged_as_well_is_passed_over(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    log = next((tmp_path / "snapshots").rglob("*.log"))
+    log.write_bytes(log.read_bytes()[:-1])
+    repair = volume.replace_profile("a QR", BOTH)
+    assert repair is not None
+    assert repair.source is Source.NOTHING
+    assert "is not what was written" in repair.because
+    assert list((tmp_path / repair.aside).iterdir())
+
+
+def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_another(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path, snapshot=False)
+    (volume.profile / "Local State").write_text("garbage")
+    before = contents(volume.profile)
+    repair = volume.replace_profile("Chromium does not start", set())
+    assert repair is not None
+    assert repair.source is Source.PROFILE
+    assert contents(volume.profile) == before
+    assert sorted(path.name for path in volume.profile.iterdir()) == ["Default"]
+    assert volume.replace_profile("Chromium does not start", set()) is None
+
+
+# --- what was moved aside ---------------------------------------------------------------------------------------------
+
+OLD, NEW = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)
+
+
+def aside(directory: Path, why: str, at: datetime) -> Path:
+    path = directory / f"session-sales.{why}-{at.strftime(storage.STAMP)}"
+    (path / "Default").mkdir(parents=True)
+    return path
+
+
+def test_what_is_old_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    old = [aside(tmp_path, "logged-out", OLD), aside(tmp_path, "damaged", OLD), aside(tmp_path, "logged-out-", OLD)]
+    kept = [
+        aside(tmp_path, "logged-out", NEW),
+        aside(tmp_path, "damaged", NEW),
+        old.pop(),
+        tmp_path / "session-sales",
+        tmp_path / "session-sales.mine",
+        tmp_path / "session-other.damaged-20200101T000000Z",
+        tmp_path / "snapshots",
+    ]
+    for path in kept:
+        path.mkdir(exist_ok=True)
+    assert volume.remove_aside(timedelta(0)) == []
+    assert sorted(volume.remove_aside(timedelta(days=30))) == sorted(path.name for path in old)
+    assert not any(path.exists() for path in old)
+    assert all(path.exists() for path in kept)
+
+
+def test_the_only_copy_of_a_valid_login_is_never_removed(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path, snapshot=False)
+    repair = volume.replace_profile("a QR", BOTH)
+    assert repair is not None
+    old = aside(tmp_path, "damaged", OLD)
+    (tmp_path / repair.aside).rename(old.with_name(f"{old.name}-2"))
+    assert volume.remove_aside(timedelta(days=30)) == []
+    volume.repaired()
+    assert len(volume.remove_aside(timedelta(days=30))) == 2
+
+
+# --- whatever fails ---------------------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """The process has ended here."""
+
+
+CALLS = [
+    (os, "fsync"), (os, "rename"), (os, "replace"), (os, "link"), (os, "mkdir"), (os, "unlink"), (os, "open"),
+    (Path, "open"), (Path, "rename"), (Path, "mkdir"), (Path, "unlink"), (Path, "write_text"),
+]  # fmt: skip
+
+
+@contextlib.contextmanager
+def failing(at: int, error: BaseException) -> Iterator[list[int]]:
+    """Lets the volume's call number ``at`` to the file system fail, and a killed one's all that come after."""
+    calls = [0]
+
+    def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            calls[0] += 1
+            if calls[0] == at or (calls[0] > at and isinstance(error, Killed)):
+                raise error
+            return function(*args, **options)
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in CALLS:
+            patch.setattr(owner, name, wrap(getattr(owner, name)))
+        yield calls
+
+
+def story(volume: Volume) -> Iterator[str]:
+    """Everything that writes to the volume, in an order in which it can happen."""
+    volume.open()
+    yield "opened"
+    volume.keep_login(ACCOUNT)
+    yield "kept"
+    volume.take_snapshot()
+    yield "snapshot"
+    volume.take_snapshot()
+    yield "snapshot again"
+    os.truncate(volume.profile / databases.LOCAL_STORAGE / "CURRENT", 0)
+    assert volume.replace_profile("damaged", volume.damage()) is not None
+    yield "replaced"
+    volume.repaired()
+    volume.close()
+    yield "closed"
+
+
+FAILURES: dict[str, Callable[[], BaseException]] = {
+    "killed": Killed,
+    "full": lambda: OSError(errno.ENOSPC, "No space left on device"),
+    "broken": lambda: OSError(errno.EIO, "Input/output error"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_a_login_survives_a_failure_at_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+    """A process that is killed, a disk that is full or broken, at every single call that writes."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # the disk's own work makes no difference here
+    template = databases.login(tmp_path / "template", 20)
+    at = 0
+    failed = True
+    while failed:
+        at += 1
+        directory = tmp_path / "volume"
+        shutil.rmtree(directory, ignore_errors=True)
+        shutil.copytree(template, directory / "session-sales")
+        volume = Volume(directory, "sales", "uid-1")
+        reached = "nothing"
+        with contextlib.suppress(Killed, StorageError, SnapshotError), failing(at, FAILURES[failure]()) as calls:
+            for step in story(volume):
+                reached = step
+        failed = calls[0] >= at
+        if volume._lock is not None:
+            volume._lock.close()
+
+        again = opened(directory)
+        if reached in ("nothing", "opened"):
+            continue
+        assert again.login is not None, (at, reached)
+        assert again.login.account == ACCOUNT
+        if damage := again.damage():
+            repair = again.replace_profile("damaged", damage)
+            assert repair is not None, (at, reached)
+            assert repair.source is Source.SNAPSHOT, (at, reached)
+        assert login_snapshot.damage(again.profile, None) == {}, (at, reached)
+        assert not list((directory / "snapshots").glob("instead-of-*"))
+        again.close()
+    assert [len(content) for content in contents(again.profile)] == [40, 40]
+    assert at > 100
