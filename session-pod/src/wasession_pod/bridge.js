@@ -52,7 +52,7 @@
       media: file
         ? { mimeType: msg.mimetype, size: number(msg.size), fileName: msg.filename || null, duration: number(msg.duration) }
         : null,
-      replyTo: msg.quotedStanzaID ? attempt(() => text(WPP.chat.getQuotedMsgKey(msg))) : null,
+      replyTo: msg.quotedStanzaID ? attempt(() => text(msg.quotedMsgId || WPP.chat.getQuotedMsgKey(msg))) : null,
       sentAt: time(msg.t),
     };
   };
@@ -218,14 +218,38 @@
   ]) relay(name);
   relay('conn.logout_reason', (reason) => reason);
   relay('conn.backend_event', (name) => name);
-  WPP.on('chat.new_message', (msg) => {
+
+  // Messages and acks are told once each. wa-js listens for messages only when it is injected, and on a page with a login the
+  // first ones may be there by then: they are told as well. Receipts of messages that the page has not loaded come by wa-js.
+  const told = new Set();
+  const first = (what) => {
+    if (told.has(what)) return false;
+    told.add(what);
+    if (told.size > 10000) told.delete(told.values().next().value);
+    return true;
+  };
+  const tellMessage = (msg) => {
+    if (msg.type === 'ciphertext') msg.once('change:type', () => tellMessage(msg));
     if (mine.has(text(msg.id)) || NOT_WRITTEN.has(msg.type) || attempt(() => msg.id.remote.isStatusV3())) return;
-    emit('chat.message', null, message(msg));
-  });
+    if (first(text(msg.id))) emit('chat.message', null, message(msg));
+  };
+  const tellAck = (id, chat, ack, participant) => {
+    if (!first([id, ack, participant].join())) return;
+    emit('chat.ack', null, { id, chatId: text(chat), ack, participant, at: new Date().toISOString() });
+  };
+  let following = false;
+  const follow = () => {
+    const { MsgStore } = WPP.whatsapp;
+    if (following || !MsgStore) return;
+    following = true;
+    MsgStore.on('add', (msg) => msg.isNewMsg && tellMessage(msg));
+    MsgStore.on('change:ack', (msg) => msg.id.fromMe && msg.ack > 0 && tellAck(text(msg.id), msg.id.remote, msg.ack, null));
+    for (const msg of MsgStore.getModelsArray()) if (msg.isNewMsg) tellMessage(msg);
+  };
+  WPP.on('loader.injected', follow);
+  WPP.on('loader.full_ready', follow);
   WPP.on('chat.msg_ack_change', ({ ack, chat, sender, ids }) => {
-    for (const key of ids) {
-      const participant = attempt(() => chat.isGroup()) ? text(sender) : null;
-      emit('chat.ack', null, { id: sentId(key), chatId: text(chat), ack, participant, at: new Date().toISOString() });
-    }
+    const participant = attempt(() => chat.isGroup()) ? text(sender) : null;
+    for (const key of ids) tellAck(sentId(key), chat, ack, participant);
   });
 })();

@@ -54,6 +54,12 @@
       isPSA() {
         return false;
       }
+      static isGroup(wid) {
+        return wid instanceof Wid && wid.isGroup();
+      }
+      static isStatusV3(wid) {
+        return wid instanceof Wid && wid.isStatusV3();
+      }
       static isXWid(server, wid) {
         return wid instanceof Wid && wid.server === server;
       }

@@ -150,6 +150,14 @@
     exports.canReplyMsg = () => true;
   });
 
+  // name assumed; wa-js asks it for each new message that answers another
+  def('WAWebQuotedMsgModelUtils', (require, exports) => {
+    exports.getQuotedMsgObj = (msg) => {
+      const { MsgCollection } = require('WAWebMsgCollection');
+      return MsgCollection.findFirst((other) => other.id.id === msg.quotedStanzaID);
+    };
+  });
+
   // name assumed; wa-js looks here for messages that are no longer on the page
   def('WAWebMsgSearchContext', (require, exports) => {
     exports.getSearchContext = (chat, key) => {
