@@ -276,9 +276,10 @@ def _contains(directory: Path, mark: bytes) -> bool:
 
 
 def sandbox_possible() -> bool:
-    """Whether Chromium's sandbox can work: this user may make user namespaces, and isn't root."""
+    """Whether Chromium's sandbox can work: this user may make the namespaces that it needs, and isn't root."""
+    command = ["unshare", "--user", "--pid", "--net", "--fork", "true"]
     try:
-        done = subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False, timeout=10)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return False
     return done.returncode == 0 and os.geteuid() != 0
