@@ -20,6 +20,7 @@ from aiohttp.test_utils import unused_port
 from standin import Phone, running
 from standin.server import Running
 from wasession_api.report import Report
+from wasession_pod import processes
 
 TOKEN = "token-of-the-tests"
 
@@ -73,10 +74,10 @@ class Pod:
 
     async def start(self) -> None:
         arguments = [sys.executable, "-m", "wasession_pod"]
-        log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
-        self.process = await asyncio.create_subprocess_exec(
-            *arguments, env=self._environment, stdout=log, stderr=log, start_new_session=True
-        )
+        with (self.directory.parent / f"{self.directory.name}.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                *arguments, env=self._environment, stdout=log, stderr=log, start_new_session=True
+            )
         self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
 
     async def terminate(self) -> int:
@@ -100,12 +101,18 @@ class Pod:
         await self.process.wait()
         await self._close()
 
-    def chromium(self) -> psutil.Process:
-        """The browser's main process."""
+    def process_of(self, kind: str) -> psutil.Process:
+        """One of the pod's processes, by its kind: driver, browser, renderer and so on."""
         assert self.process is not None
         family = psutil.Process(self.process.pid).children(recursive=True)
-        profile = f"--user-data-dir={self.directory}/session-sales"
-        return next(p for p in family if profile in p.cmdline() and not any(a.startswith("--type=") for a in p.cmdline()))
+        return next(process for process in family if processes.kind(process) == kind)
+
+    async def metric(self, name: str) -> float:
+        """A metric's value, by its name with labels."""
+        assert self._http is not None
+        async with self._http.get(self.base + "/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        return next(float(line.removeprefix(name)) for line in lines if line.startswith(name + " "))
 
     async def _close(self) -> None:
         if self._http is not None:

@@ -109,14 +109,15 @@ async def test_a_conflict_is_taken_over_when_told_so(start: Start, phone: Phone)
     await phone.scan(await pod.qr())
     before = await pod.ready()
     await phone.fault("replaced")
-    await pod.until(lambda report: report.phase is Phase.CONFLICT)
-    await pod.until(lambda report: report.phase is Phase.READY and report.seq > before.seq)
+    report = await pod.until(lambda report: report.phase is Phase.READY and report.seq > before.seq)
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.kind is DisconnectKind.CONFLICT
 
 
 async def test_a_crashed_browser_is_restarted(start: Start, phone: Phone) -> None:
     pod = await paired(start, phone)
     before = await pod.ready()
-    pod.chromium().kill()
+    pod.process_of("browser").kill()
     report = await pod.until(lambda report: report.phase is Phase.RESTORING)
     assert report.last_disconnect is not None
     assert report.last_disconnect.kind is DisconnectKind.CRASH

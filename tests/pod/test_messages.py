@@ -345,7 +345,7 @@ async def test_a_browser_that_is_killed_in_between_is_told(start: Start, phone: 
     await phone.fault("silent", ME, seconds=60)
     under_way = asyncio.create_task(text(pod, "15550001111", "once", "killed"))
     await journal_has_it(pod)
-    pod.chromium().kill()
+    pod.process_of("browser").kill()
     said = await under_way
     assert (said.status, said.json["title"]) == (504, "Outcome unknown")
     await phone.heal()

@@ -17,7 +17,7 @@ from wasession_pod.app import application
 from wasession_pod.browser import sandbox_possible
 from wasession_pod.journal import Journal
 from wasession_pod.messages import Messages
-from wasession_pod.session import Session
+from wasession_pod.session import GaveUp, Session
 from wasession_pod.settings import Settings
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -52,6 +52,9 @@ def main() -> None:
         end_with(f"bad settings: {wrong}")
     try:
         asyncio.run(serve(settings))
+    except GaveUp as error:
+        log.error("gave up", extra={"reason": str(error)})  # noqa: TRY400 - the way here is no news
+        end_with(str(error))
     except Exception as error:
         log.exception("ended by an error")
         end_with(f"{type(error).__name__}: {error}")

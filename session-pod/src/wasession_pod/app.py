@@ -142,7 +142,14 @@ def _json(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None
 # --- the process ------------------------------------------------------------------------------------------------------
 
 
-async def alive(_: web.Request) -> web.Response:
+async def alive(request: web.Request) -> web.Response:
+    """Whether the session is still looked after. Whatever is wrong with the browser or WhatsApp does not count here."""
+    if not request.app[SESSION].alive:
+        raise Refused(503, "Hung", "the session's loop does not turn any more")
+    return _json(Alive())
+
+
+async def serves(_: web.Request) -> web.Response:
     """The process serves; whether it is logged in is in the state."""
     return _json(Alive())
 
@@ -335,7 +342,7 @@ def _read_place(token: str, order: tuple[str, ...]) -> dict[str, JsonValue]:
 
 HANDLERS: Mapping[str, Handler] = {
     "getLivez": alive,
-    "getReadyz": alive,
+    "getReadyz": serves,
     "getMetrics": show_metrics,
     "getOpenapi": openapi,
     "getState": state,

@@ -99,6 +99,14 @@
   };
   const byId = (one, other) => (one.id < other.id ? -1 : Number(one.id > other.id));
 
+  // A temporary ban is told at each login and kept nowhere: {banned: true, code, expire} with the seconds that are left of it,
+  // {banned: false} by a login that works (WAWebHandleFailure, WAWebCmd).
+  let bannedUntil = null;
+  const ban = (told) => {
+    bannedUntil = told && told.banned ? Date.now() / 1000 + Number(told.expire || 0) : null;
+    emit('page.ban');
+  };
+
   window.__wasession = {
     snapshot: () => ({
       injected: attempt(() => WPP.isInjected) === true,
@@ -112,6 +120,7 @@
       pushName: attempt(() => require('WAWebConnModel').Conn.pushname),
       platform: attempt(() => require('WAWebConnModel').Conn.platform),
       // The screen that asks for a passkey before a device may be linked; the socket still says UNPAIRED.
+      bannedUntil,
       passkeyRequired: document.querySelector('[data-testid=shortcake_passkey_screen]') !== null,
       waVersion: attempt(() => self.Debug.VERSION),
     }),
@@ -209,6 +218,45 @@
       return part(contacts, byId, limit, after);
     },
   };
+
+  /* Signs of life of the account's phone, which is the account's device 0.
+   *
+   * It confirms what this device sends (receipts of type "sender"), and says what was read on it ("read-self", "played-self");
+   * WAWebHandleMsgReceiptParser names the device that a receipt comes from. mautrix-whatsapp counts the same receipts. What it
+   * writes itself has a phone's message id: 32 characters from Android, 3A and 18 more from an iPhone, where browsers begin
+   * with 3EB0 (Baileys' getDevice). */
+  const RECEIPTS = {
+    WAWebHandleDirectChatReceipt: 'handleChatSimpleReceipt',
+    WAWebHandleGroupChatReceipt: 'handleGroupSimpleReceipt',
+    WAWebHandleStatusReceipt: 'handleStatusSimpleReceipt',
+    WAWebHandleAckPeerSimpleReceipt: 'handleAckPeerSimpleReceipt',
+  };
+  const isPhone = (wid) => attempt(() => require('WAWebUserPrefsMeUser').isMeAccount(wid)) === true && !/:[1-9]/.test(text(wid));
+  const phoneSeen = (seconds) => emit('phone.seen', null, { at: Number(seconds) });
+  const watchReceipts = () => {
+    for (const [id, name] of Object.entries(RECEIPTS)) {
+      const module = attempt(() => require(id));
+      const handle = module && module[name];
+      if (typeof handle !== 'function') continue;
+      module[name] = function (receipt, ...rest) {
+        attempt(() => isPhone(receipt.participant || receipt.from) && phoneSeen(receipt.ts));
+        return handle.call(this, receipt, ...rest);
+      };
+    }
+  };
+  const fromPhone = (id) => !id.startsWith('3EB0') && (id.length === 32 || /^3A.{18}$/.test(id));
+
+  WPP.on('loader.full_ready', watchReceipts);
+  WPP.on('chat.new_message', (msg) => attempt(() => msg.id.fromMe && fromPhone(msg.id.id) && phoneSeen(msg.t)));
+  WPP.on('loader.injected', () => {
+    const cmd = attempt(() => require('WAWebCmd').Cmd);
+    if (!cmd) return;
+    // Newer WhatsApp builds tell these to Cmd only.
+    cmd.on('account_temporarily_banned_from_bridge', ban);
+    cmd.on('starting_logout_from_bridge', () => emit('conn.backend_event', 'starting_logout'));
+    cmd.on('logout_from_bridge', () => emit('conn.backend_event', 'logout'));
+  });
+  WPP.on('conn.backend_event', (name, told) => name === 'account_temporarily_banned' && ban(told));
 
   const relay = (name, reason) => WPP.on(name, (...values) => emit(name, reason ? attempt(() => reason(...values)) : null));
   for (const name of [

@@ -9,16 +9,20 @@ import os
 import re
 import secrets
 import subprocess
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
+import psutil
 from playwright.async_api import BrowserContext, Page, Playwright, ProxySettings, async_playwright
 from playwright.async_api import Error as PlaywrightError
 from pydantic import ValidationError
+from wasession_api.v1alpha1 import Reason
 
+from wasession_pod import processes
 from wasession_pod.settings import Settings
-from wasession_pod.snapshot import PageEvent, Snapshot
+from wasession_pod.snapshot import PageEvent, Silence, Snapshot
 
 BRIDGE = Path(__file__).with_name("bridge.js")
 # A second --disable-features replaces the first, so ours repeats what Playwright passes (a test compares them).
@@ -47,12 +51,26 @@ FLAGS = (
     "--unlimited-storage",
 )
 FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
+CALL_TIMEOUT = 30.0  # seconds for what a page asks WhatsApp for
+DRIVER_TIMEOUT = 5.0  # seconds that Playwright's driver has beyond a limit that it is to keep itself
+PROXY_ERRORS = ("ERR_PROXY", "ERR_TUNNEL", "ERR_SOCKS", "ERR_NO_SUPPORTED_PROXIES", "HTTP 407")
+# LOGOUT_REASON_CODE of wa-js 4.6.0, in the words of its LogoutReason where that has one.
+LOGOUT_CODES = {"0": "client_fatal", "1": "syncd_failure", "2": "history_sync_timeout", "3": "account_locked"}
 VIEWPORT_WIDTH, VIEWPORT_HEIGHT = 800, 600
 LONGEST_EVENT = 2**20  # characters; a message has up to 65,536, each of which JSON may write as six
 
 
 class BrowserError(Exception):
     """The browser or the page did not do what it was asked; the message is one line without page content."""
+
+
+class Unreachable(BrowserError):
+    """WhatsApp Web can't be opened, and the browser is not to blame."""
+
+    @property
+    def reason(self) -> Reason:
+        proxy = any(word in str(self) for word in PROXY_ERRORS)
+        return Reason.PROXY_FAILED if proxy else Reason.WHATSAPP_UNREACHABLE
 
 
 class Browser:
@@ -68,16 +86,19 @@ class Browser:
         self._playwright: Playwright | None = None
         self._context: BrowserContext | None = None
         self._page: Page | None = None
+        self._crashed = False
+        self._processes: list[psutil.Process] = []  # they outlive a driver that is killed
         self.sandboxed: bool | None = None
 
     async def launch(self) -> None:
         """Starts Chromium on the profile; raises ``BrowserError``."""
         settings = self._settings
-        if self._playwright is None:
-            self._playwright = await async_playwright().start()
         self.sandboxed = await asyncio.to_thread(sandbox_possible)
         user_agent = settings.user_agent or await asyncio.to_thread(honest_user_agent, settings.chromium)
-        with one_line_errors():
+        limit = settings.initialization_timeout
+        async with within(limit + DRIVER_TIMEOUT):
+            if self._playwright is None:
+                self._playwright = await async_playwright().start()
             self._context = await self._playwright.chromium.launch_persistent_context(
                 str(settings.profile),
                 executable_path=str(settings.chromium),
@@ -94,21 +115,29 @@ class Browser:
                 timezone_id=settings.timezone,
                 proxy=_proxy(settings),
                 accept_downloads=False,
-                timeout=settings.initialization_timeout * 1000,
+                timeout=limit * 1000,
             )
             await self._context.expose_binding("__wasessionEmit", self._emitted)
             await self._context.add_init_script(init_script(settings))
-        self._context.on("close", lambda _: self._on_event(PageEvent(type="browser.close")))
-        self._watch(self._context.pages[0] if self._context.pages else await self._context.new_page())
+            self._context.on("close", self._closed)
+            self._watch(self._context.pages[0] if self._context.pages else await self._context.new_page())
+        self._processes = await asyncio.to_thread(processes.family)
 
     async def goto(self) -> None:
-        """Opens WhatsApp Web; raises ``BrowserError`` when it can't be reached."""
-        with one_line_errors():
-            await self._open_page.goto(
-                self._settings.whatsapp_url + "/",
-                wait_until="domcontentloaded",
-                timeout=self._settings.initialization_timeout * 1000,
-            )
+        """Opens WhatsApp Web; raises ``Unreachable`` when the network or WhatsApp is to blame, else ``BrowserError``."""
+        limit = self._settings.initialization_timeout
+        async with within(limit + DRIVER_TIMEOUT):
+            try:
+                answer = await self._open_page.goto(
+                    self._settings.whatsapp_url + "/", wait_until="domcontentloaded", timeout=limit * 1000
+                )
+            except PlaywrightError as error:
+                words = first_line(error.message)
+                if "net::ERR_" in words or words.startswith("Timeout "):
+                    raise Unreachable(words) from None
+                raise
+        if answer is not None and answer.status >= 400:
+            raise Unreachable(f"HTTP {answer.status}")
 
     async def recycle(self) -> bool:
         """Changes to a new page in a way that makes Chromium write the login; says whether it has.
@@ -118,29 +147,39 @@ class Browser:
         the new page opens WhatsApp Web only after that, because a page of the origin would keep the memory alive.
         """
         mark = secrets.token_hex(16)
-        with one_line_errors():
+        async with within(self._settings.answer_timeout):
             await self._open_page.evaluate("mark => localStorage.setItem('wasession', mark)", mark)
-            old, new = self._open_page, await self._browser.new_page()
-            self._watch(new)
-            await old.close()
+        await self._change_page()
         written = await self._on_disk(mark.encode())
         await self.goto()
         return written
 
-    async def snapshot(self) -> Snapshot | None:
-        """What the page says now; None when it can't say, as during a navigation."""
-        try:
-            async with asyncio.timeout(10):
-                return Snapshot.model_validate(await self._open_page.evaluate("() => window.__wasession.snapshot()"))
-        except (BrowserError, PlaywrightError, TimeoutError, ValidationError):
-            return None
+    async def reload(self) -> None:
+        """Opens WhatsApp Web in a new page, which also replaces one that hangs or has crashed; raises like ``goto``."""
+        await self._change_page()
+        await self.goto()
 
-    async def call(self, function: str, *arguments: object, timeout: float | None = 30) -> Any:
+    async def snapshot(self) -> Snapshot | Silence:
+        """What the page says now, or why it says nothing."""
+        if self._crashed:
+            return Silence.LOADING
+        try:
+            async with asyncio.timeout(self._settings.answer_timeout):
+                return Snapshot.model_validate(await self._open_page.evaluate("() => window.__wasession.snapshot()"))
+        except TimeoutError:
+            return Silence.HUNG
+        except BrowserError:
+            return Silence.GONE
+        except ValidationError:
+            return Silence.LOADING
+        except PlaywrightError as error:
+            return Silence.GONE if is_closed(error) else Silence.LOADING
+
+    async def call(self, function: str, *arguments: object, timeout: float | None = CALL_TIMEOUT) -> Any:
         """Calls one of the bridge's functions; raises ``BrowserError``, also after ``timeout`` seconds."""
         script = "([name, values]) => window.__wasession[name](...values)"
-        with one_line_errors():
-            async with asyncio.timeout(timeout):
-                return await self._open_page.evaluate(script, [function, list(arguments)])
+        async with within(timeout):
+            return await self._open_page.evaluate(script, [function, list(arguments)])
 
     async def call_with_file(self, function: str, file: Path, *arguments: object) -> Any:
         """Like ``call`` without a timeout; the function's first argument is a ``File`` of the file on the disk.
@@ -148,7 +187,7 @@ class Browser:
         Chromium opens the file by its path, so none of it goes through the protocol: 16 MB take 20 ms instead of 4 s as
         base64. The page reads it as late as it likes: the file must stay until the call has ended.
         """
-        with one_line_errors():
+        async with within(None):
             field = await self._open_page.evaluate_handle(
                 "() => Object.assign(document.createElement('input'), {type: 'file'})"
             )
@@ -164,11 +203,14 @@ class Browser:
 
     async def screenshot(self) -> bytes:
         """The page as PNG; raises ``BrowserError``."""
-        with one_line_errors():
+        async with within(CALL_TIMEOUT):
             return await self._open_page.screenshot()
 
     async def close(self, timeout: float) -> bool:
-        """Closes Chromium, which writes its profile; False when that took more than ``timeout`` seconds."""
+        """Closes Chromium, which writes its profile; False when that was not possible within ``timeout`` seconds.
+
+        A browser that can't be closed is ended with its driver, so that the next ``launch`` begins anew.
+        """
         context, self._context, self._page = self._context, None, None
         if context is None:
             return True
@@ -176,14 +218,27 @@ class Browser:
             async with asyncio.timeout(timeout):
                 await context.close()
         except (PlaywrightError, TimeoutError):
+            await self.quit()
             return False
         return True
 
     async def quit(self) -> None:
-        """Ends Playwright's driver. The browser is closed first, by ``close``."""
-        if self._playwright is not None:
-            await self._playwright.stop()
-            self._playwright = None
+        """Ends Playwright's driver, and whatever of the browser is still there. The browser is closed first, by ``close``."""
+        playwright, self._playwright = self._playwright, None
+        if playwright is None:
+            return
+        left = list({*self._processes, *await asyncio.to_thread(processes.family)})
+        with contextlib.suppress(PlaywrightError, TimeoutError):
+            async with asyncio.timeout(DRIVER_TIMEOUT):
+                await playwright.stop()
+        await asyncio.to_thread(processes.end, left)
+
+    async def _change_page(self) -> None:
+        async with within(self._settings.answer_timeout):
+            old, new = self._page, await self._browser.new_page()
+            self._watch(new)
+            if old is not None:
+                await old.close()
 
     async def _on_disk(self, mark: bytes) -> bool:
         """Waits until the mark is in the files that hold localStorage; False after ``FLUSH_TIMEOUT``."""
@@ -208,15 +263,25 @@ class Browser:
             raise BrowserError("no page is open")
         return self._page
 
+    def _closed(self, context: BrowserContext) -> None:
+        if context is self._context:
+            self._on_event(PageEvent(type="browser.close"))
+
     def _watch(self, page: Page) -> None:
-        self._page = page
-        page.on("crash", lambda _: self._on_event(PageEvent(type="page.crash")))
+        self._page, self._crashed = page, False
+
+        def crashed(_: Page) -> None:
+            if page is self._page:
+                self._crashed = True
+                self._on_event(PageEvent(type="page.crash"))
 
         def navigated(frame: Any) -> None:
             # The page strips the marker at once: only the navigation itself shows it.
             if frame is page.main_frame and "post_logout=1" in frame.url:
-                self._on_event(PageEvent(type="page.post_logout"))
+                code = parse_qs(urlsplit(frame.url).query).get("logout_reason", [""])[0]
+                self._on_event(PageEvent(type="page.post_logout", reason=LOGOUT_CODES.get(code)))
 
+        page.on("crash", crashed)
         page.on("framenavigated", navigated)
 
     def _emitted(self, source: Any, payload: object) -> None:
@@ -227,15 +292,24 @@ class Browser:
             self._on_event(PageEvent.model_validate_json(payload[:LONGEST_EVENT]))
 
 
-@contextlib.contextmanager
-def one_line_errors() -> Any:
-    """Turns Playwright's errors into ``BrowserError`` with one line: the rest may hold page content."""
+@contextlib.asynccontextmanager
+async def within(seconds: float | None) -> AsyncIterator[None]:
+    """Turns Playwright's errors, and no answer in time, into ``BrowserError`` with one line: the rest may hold page content.
+
+    Playwright's own limits are kept by its driver, which may hang itself.
+    """
     try:
-        yield
+        async with asyncio.timeout(seconds):
+            yield
     except PlaywrightError as error:
         raise BrowserError(first_line(error.message)) from None
     except TimeoutError:
-        raise BrowserError("the page did not answer in time") from None
+        raise BrowserError(f"no answer within {seconds or 0:g} s") from None
+
+
+def is_closed(error: PlaywrightError) -> bool:
+    """Whether page, browser or driver has ended, as far as Playwright's words tell."""
+    return "has been closed" in error.message or "Connection closed" in error.message
 
 
 def first_line(message: str) -> str:

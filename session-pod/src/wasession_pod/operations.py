@@ -94,9 +94,10 @@ OPERATIONS = (
         "GET",
         "/livez",
         "getLivez",
-        "Whether the process serves",
-        {200: Answer("It does.", (Content(Alive, example=Alive()),))},
+        "Whether the process is alive",
+        {200: Answer("It is, whatever is wrong with the browser or WhatsApp.", (Content(Alive, example=Alive()),))},
         tag="Process",
+        problems={503: "The session is not looked after any more: only a new process can mend that."},
         secured=False,
     ),
     Operation(

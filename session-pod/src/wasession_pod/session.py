@@ -6,27 +6,37 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 from wasession_api.report import Report
-from wasession_api.v1alpha1 import LastShutdown, PairingMethod, Phase, Reason
+from wasession_api.v1alpha1 import AuthState, LastShutdown, PairingMethod, Phase, Reason
 
+from wasession_pod import metrics
 from wasession_pod import state as states
-from wasession_pod.browser import Browser, BrowserError
+from wasession_pod.browser import Browser, BrowserError, Unreachable
 from wasession_pod.feed import Feed
+from wasession_pod.login_snapshot import Part
+from wasession_pod.recovery import Backoff, Step
 from wasession_pod.settings import Settings
-from wasession_pod.snapshot import PageEvent, PairingOffer
+from wasession_pod.snapshot import PageEvent, PairingOffer, SignOfLife, Silence
 from wasession_pod.state import Action, Policy, State
 from wasession_pod.storage import StorageError, Volume
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0  # seconds between looks at the page when no event calls for one
 LOOK_SOON = 0.3  # while something is expected to change without an event
-LOGOUT_BACKEND_EVENTS = {"starting_logout", "logout"}
+# BackendEventBus's events that come with the end of a login, and the reason that each of them gives.
+LOGOUT_EVENTS = {
+    "starting_logout": states.LOGOUT,
+    "logout": states.LOGOUT,
+    "storage_initialization_error": "web_fail_storage_initialization",
+}
+LIVE_MARGIN = 60.0  # seconds that a turn of the loop may take beyond the limits of what it does
 
 
 class NotReady(Exception):
@@ -35,6 +45,10 @@ class NotReady(Exception):
     def __init__(self, phase: Phase) -> None:
         super().__init__(f"the session is {phase}, not Ready")
         self.phase = phase
+
+
+class GaveUp(Exception):
+    """Nothing that can be done inside this process brings the session back; the message says what was wrong."""
 
 
 class Session:
@@ -49,6 +63,11 @@ class Session:
             max_rounds=settings.max_rounds,
             method=settings.pairing_method,
             takeover=settings.takeover,
+            backoff=Backoff(
+                timedelta(seconds=settings.reconnect_initial_delay),
+                timedelta(seconds=settings.reconnect_max_delay),
+                random.uniform(0.8, 1.2),  # noqa: S311
+            ),
         )
         self._state = states.initial(has_login=False, restoring=settings.restoring, now=_now())
         self._last_shutdown: LastShutdown | None = None
@@ -58,9 +77,10 @@ class Session:
         self._look = asyncio.Event()
         self._stopping = asyncio.Event()
         self._restart_wanted = False
-        self._crashed = False
+        self._undisturbed = asyncio.Lock()  # held while a profile is moved
+        self._opened = False  # the volume
+        self._turned_at = time.monotonic()
         self._offer: PairingOffer | None = None
-        self._failures = 0
         self.feed = Feed(self._started_at)
         self.report = self._report()
 
@@ -69,7 +89,8 @@ class Session:
     @property
     def offer(self) -> PairingOffer | None:
         """The code that a phone can use now."""
-        return self._offer if self._state.phase is Phase.AUTHENTICATING else None
+        usable = self._state.phase is Phase.AUTHENTICATING and self._state.code_expires_at is not None
+        return self._offer if usable else None
 
     async def reports(self, heartbeat: float) -> AsyncIterator[Report | None]:
         """The report now and at every change; None after ``heartbeat`` seconds without one."""
@@ -109,11 +130,15 @@ class Session:
     async def logout(self) -> None:
         """Asks WhatsApp to end the login and waits for the proof; ``TimeoutError`` when that doesn't come."""
         self._require_ready()
-        await self._browser.call("logout")
-        async with asyncio.timeout(self._settings.logout_timeout):
-            async for report in self.reports(self._settings.logout_timeout):
-                if report is not None and not report.session_valid:
-                    return
+        self._change(states.logout_requested(self._state, True))
+        try:
+            await self._browser.call("logout")
+            async with asyncio.timeout(self._settings.logout_timeout):
+                async for report in self.reports(self._settings.logout_timeout):
+                    if report is not None and not report.session_valid:
+                        return
+        finally:
+            self._change(states.logout_requested(self._state, False))
 
     def restart(self) -> None:
         """Restarts the browser."""
@@ -128,121 +153,155 @@ class Session:
         self._stopping.set()
         self._look.set()
 
+    @property
+    def alive(self) -> bool:
+        """Whether the loop still turns. False is a fault of this program, which only a new process can mend."""
+        settings = self._settings
+        longest = max(2 * settings.initialization_timeout, settings.shutdown_timeout) + LIVE_MARGIN
+        return time.monotonic() - self._turned_at < longest
+
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Holds the session until ``stop``; then closes the browser gracefully."""
+        """Holds the session until ``stop``; then closes the browser gracefully. Raises ``GaveUp``."""
+        stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            if await self._take_volume():
-                while not self._stopping.is_set():
-                    await self._hold_browser()
-                    self._restart_wanted = False
-                    if self._crashed:
-                        self._crashed = False
-                        await self._pause()
+            await self._until(stopping, self._do(Step.START))
+            while not stopping.done():
+                await self._until(stopping, self._turn())
         finally:
+            stopping.cancel()
             closed = await self._browser.close(self._settings.shutdown_timeout)
             await self._browser.quit()
             if closed and self._volume.opened:
                 self._volume.close()
             log.info("stopped", extra={"graceful": closed})
 
-    async def _take_volume(self) -> bool:
-        """Waits for a volume that can be used; False when told to stop meanwhile."""
-        while not self._stopping.is_set():
-            try:
-                self._last_shutdown = self._volume.open()
-            except StorageError as error:
-                self._change(states.volume_unusable(self._state, error.reason, str(error)))
-                await self._pause()
-                continue
-            has_login = self._volume.login is not None
-            self._change(states.initial(has_login=has_login, restoring=self._settings.restoring, now=_now()))
-            return True
-        return False
-
-    async def _hold_browser(self) -> None:
-        """One browser's life, from its launch until it has to be another one."""
+    async def _until(self, stopping: asyncio.Future[Any], work: Coroutine[Any, Any, None]) -> None:
+        """Does some work, which ends early when the session is to stop."""
+        task = asyncio.ensure_future(work)
         try:
-            self._volume.check_space()
-            await self._browser.launch()
-            self._change(states.browser_started(self._state, _now()))
-        except StorageError as error:
-            self._change(states.volume_unusable(self._state, error.reason, str(error)))
-            await self._pause()
-            return
-        except BrowserError as error:
-            self._change(states.browser_gone(self._state, Reason.BROWSER_FAILED, f"Chromium did not start: {error}", _now()))
-            await self._pause()
-            return
-        try:
-            if await self._open_page(self._browser.goto):
-                await self._watch_page()
+            await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            async with self._undisturbed:
+                task.cancel()
         finally:
-            self._offer = None
-            await self._browser.close(self._settings.shutdown_timeout)
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
-    async def _open_page(self, opening: Callable[[], Awaitable[None]]) -> bool:
-        """Opens the page, again and again while WhatsApp can't be reached; False when told to stop or restart."""
-        while not self._stopping.is_set() and not self._restart_wanted:
-            try:
-                await opening()
-            except BrowserError as error:
-                self._change(states.unreachable(self._state, str(error), _now()))
-                opening = self._browser.goto
-                await self._pause()
-                continue
-            if self._state.waiting_since is None:
-                self._change(states.browser_started(self._state, _now()))
-            return True
-        return False
+    async def _turn(self) -> None:
+        """Looks at the page, does what follows, and waits until there is something to look at again."""
+        self._turned_at = time.monotonic()
+        self._look.clear()
+        if self._restart_wanted:
+            self._restart_wanted = False
+            await self._do(Step.RESTART)
+        seen = Silence.GONE if states.browser_due(self._state, _now()) else await self._browser.snapshot()
+        state, actions = states.step(self._state, seen, _now(), self._policy)
+        self._change(state)
+        for action in actions:
+            await self._do(action)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._pause()):
+                await self._look.wait()
 
-    async def _watch_page(self) -> None:
-        while not self._stopping.is_set() and not self._restart_wanted:
-            self._look.clear()
-            state, actions = states.step(self._state, await self._browser.snapshot(), _now(), self._policy)
-            self._change(state)
-            for action in actions:
-                await self._do(action)
-            if state.phase is Phase.READY:
-                self._failures = 0
-            soon = state.good_since is not None and state.phase is not Phase.READY
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SOON if soon else LOOK_EVERY):
-                    await self._look.wait()
+    def _pause(self) -> float:
+        """Seconds until the next look, when no event calls for one."""
+        state = self._state
+        if state.good_since is not None and state.phase is not Phase.READY:
+            return LOOK_SOON
+        if state.outage is None or state.outage.due is None:
+            return LOOK_EVERY
+        return min(max((state.outage.due - _now()).total_seconds(), 0), LOOK_EVERY)
 
-    async def _do(self, action: Action) -> None:
+    async def _do(self, action: Action | Step) -> None:
+        self._turned_at = time.monotonic()
+        if isinstance(action, Step) and self._state.outage is not None:
+            log.info("recovery", extra={"step": action.name, "cause": self._state.outage.cause})
+            metrics.RECOVERIES.labels(action.name.lower(), self._state.outage.cause).inc()
         try:
             match action:
+                case Step.START | Step.RESTART:
+                    await self._start_browser()
+                case Step.OPEN:
+                    await self._browser.goto()
+                    self._change(states.page_opening(self._state, _now()))
+                case Step.RELOAD:
+                    self._offer = None
+                    await self._browser.reload()
+                    self._change(states.page_opening(self._state, _now()))
+                case Step.EXIT:
+                    raise GaveUp(f"{self._state.reason}: {self._state.message}")
                 case Action.RECYCLE:
-                    await self._open_page(self._recycle)
+                    await self._recycle()
                 case Action.KEEP_LOGIN:
                     assert self._state.account is not None
                     self._volume.keep_login(self._state.account.id)
-                case Action.SET_ASIDE:
-                    self._restart_wanted = True
-                    await self._browser.close(self._settings.shutdown_timeout)
-                    log.info("login ended, profile moved aside", extra={"to": self._volume.set_aside().name})
-                case Action.RESTART_BROWSER:
-                    await self._pause()
-                    self._restart_wanted = True
+                case Action.SET_ASIDE | Action.FALL_BACK:
+                    await self._replace_profile(action)
+                    await self._start_browser()
                 case Action.FETCH_CODE:
                     await self._fetch_code()
                 case Action.RENEW_CODE:
                     await self._renew_code()
                 case Action.TAKE_OVER:
                     await self._browser.call("takeover")
+        except StorageError as error:
+            self._change(states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy))
+        except Unreachable as error:
+            self._change(states.unreachable(self._state, error.reason, str(error), _now(), self._policy))
         except BrowserError as error:
-            log.warning("page did not do as asked", extra={"action": action.name, "error": str(error)})
+            log.warning("not done", extra={"action": action.name, "error": str(error)})
+            self._not_done(action, str(error))
+
+    def _not_done(self, action: Action | Step, error: str) -> None:
+        """What a failed action means."""
+        match action:
+            case Step.START | Step.RESTART | Step.OPEN | Action.SET_ASIDE | Action.FALL_BACK:
+                reason, message, needed = Reason.BROWSER_FAILED, f"Chromium did not start: {error}", Step.RESTART
+            case Step.RELOAD | Action.RECYCLE:
+                reason, message, needed = Reason.BROWSER_HUNG, f"Chromium did not open a page: {error}", Step.RESTART
+            case Action.FETCH_CODE:
+                self._change(states.code_refused(self._state, error, _now(), self._policy))
+                return
+            case _:
+                return
+        self._change(states.failed(self._state, reason, message, needed, _now(), self._policy))
+
+    async def _start_browser(self) -> None:
+        """Another browser, with WhatsApp Web in it; takes the volume first when that has not worked before."""
+        self._offer = None
+        hangs = self._state.reason == Reason.BROWSER_HUNG
+        await self._browser.close(self._settings.answer_timeout if hangs else self._settings.shutdown_timeout)
+        if not self._opened:
+            self._last_shutdown = self._volume.open()
+            self._opened = True
+            has_login = self._volume.login is not None
+            self._change(states.initial(has_login=has_login, restoring=self._settings.restoring, now=_now()))
+        self._volume.check_space()
+        await self._browser.launch()
+        self._turned_at = time.monotonic()
+        await self._browser.goto()
+        self._change(states.page_opening(self._state, _now()))
+
+    async def _replace_profile(self, action: Action) -> None:
+        """Moves the profile aside: of an ended login with all that belongs to it, else for the last good one."""
+        async with self._undisturbed:
+            await self._browser.close(self._settings.shutdown_timeout)
+            if action is Action.SET_ASIDE:
+                log.info("login ended, profile moved aside", extra={"to": self._volume.set_aside().name})
+            elif repair := self._volume.replace_profile(self._state.message, set(Part)):
+                log.warning("profile replaced", extra={"aside": repair.aside, "source": repair.source})
 
     async def _recycle(self) -> None:
+        metrics.RECYCLES.labels("login").inc()
         if not await self._browser.recycle():
             log.warning("Chromium has not written the login; the page is changed again")
             self._change(states.not_durable(self._state))
 
     async def _fetch_code(self) -> None:
         if self._settings.pairing_method is PairingMethod.PAIRING_CODE:
-            if self._offer is not None and not self._state.renewing:
+            if self._offer is not None and not self._state.renewing and self._state.phase is Phase.AUTHENTICATING:
                 return
             answer = await self._browser.call("pairingCode", self._settings.phone_number)
         else:
@@ -253,14 +312,16 @@ class Session:
             offer = PairingOffer.model_validate(answer)
         except ValidationError:
             raise BrowserError("the page's code could not be understood") from None
-        if self._offer is not None and offer.code == self._offer.code:
+        if self._offer is not None and offer.code == self._offer.code and self._state.phase is Phase.AUTHENTICATING:
             return
         self._offer = offer
-        self._change(states.code_offered(self._state, _now() + timedelta(milliseconds=offer.ttl_ms)))
+        self._change(states.code_offered(self._state, _now() + timedelta(milliseconds=offer.ttl_ms), self._policy))
 
     async def _renew_code(self) -> None:
         self._offer = None
-        await self._browser.call("refreshQR")
+        by_phone = self._settings.pairing_method is PairingMethod.PAIRING_CODE
+        if not by_phone or self._state.auth_state is AuthState.UNPAIRED_IDLE:
+            await self._browser.call("refreshQR")
         self._look.set()
 
     def _on_event(self, event: PageEvent) -> None:
@@ -269,14 +330,20 @@ class Session:
         match event.type:
             case "conn.logout_reason" | "page.post_logout":
                 self._change(states.logout_signal(self._state, event.reason))
-            case "conn.backend_event" if event.reason in LOGOUT_BACKEND_EVENTS:
-                self._change(states.logout_signal(self._state, None))
-            case "page.crash" | "browser.close" if not self._stopping.is_set() and not self._restart_wanted:
-                what = "page" if event.type == "page.crash" else "browser"
-                reason = Reason.PAGE_CRASHED if event.type == "page.crash" else Reason.BROWSER_CRASHED
-                message = f"The {what} has crashed. The browser is restarted."
-                self._change(states.browser_gone(self._state, reason, message, _now()))
-                self._restart_wanted = self._crashed = True
+            case "conn.backend_event" if event.reason in LOGOUT_EVENTS:
+                self._change(states.logout_signal(self._state, LOGOUT_EVENTS[event.reason]))
+            case "page.crash":
+                message = "The page has crashed. It is opened anew."
+                state = states.failed(self._state, Reason.PAGE_CRASHED, message, Step.RELOAD, _now(), self._policy)
+                self._change(state)
+            case "browser.close" if not self._stopping.is_set():
+                message = "The browser has crashed. It is started again."
+                state = states.failed(self._state, Reason.BROWSER_CRASHED, message, Step.RESTART, _now(), self._policy)
+                self._change(state)
+            case "phone.seen" if self._state.session_valid:
+                with contextlib.suppress(ValidationError):
+                    at = SignOfLife.model_validate(event.data).at
+                    self._change(states.phone_seen(self._state, min(_now(), at)))
         self._look.set()
 
     # --- small things -------------------------------------------------------------------------------------------------
@@ -285,19 +352,13 @@ class Session:
         if self._state.phase is not Phase.READY:
             raise NotReady(self._state.phase)
 
-    async def _pause(self) -> None:
-        """Waits before the next try: twice as long each time, with jitter; ends at once when told to stop."""
-        delay = min(self._settings.reconnect_initial_delay * 2**self._failures, self._settings.reconnect_max_delay)
-        self._failures += 1
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay * random.uniform(0.8, 1.2)):  # noqa: S311
-                await self._stopping.wait()
-
     def _change(self, state: State) -> None:
         """Takes the new state, and tells who listens when others can see a difference."""
         before, self._state = self._state, state
         if state.phase is not before.phase or state.reason != before.reason:
             log.info("phase", extra={"phase": state.phase, "reason": state.reason})
+        if before.phase is Phase.READY and state.phase is not Phase.READY:
+            metrics.DISCONNECTS.labels(state.reason).inc()
         if self._report() != self.report:
             self._seq += 1
             self.report = self._report()
@@ -312,6 +373,7 @@ class Session:
             session_uid=self._settings.session_uid,
             started_at=self._started_at,
             seq=self._seq,
+            now=_now(),
             last_shutdown=self._last_shutdown,
             method=self._settings.pairing_method,
             sandboxed=self._browser.sandboxed,

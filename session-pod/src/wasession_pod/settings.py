@@ -36,6 +36,7 @@ class Settings(BaseSettings):
     initialization_timeout: float = Field(120, gt=0)
     shutdown_timeout: float = Field(30, gt=0)
     logout_timeout: float = Field(30, gt=0)
+    answer_timeout: float = Field(10, gt=0, description="A page that says nothing for so long is taken for hung.")
     reconnect_initial_delay: float = Field(2, gt=0)
     reconnect_max_delay: float = Field(300, gt=0)
     user_agent: str | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from enum import Enum, auto
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
@@ -19,6 +21,14 @@ class PageModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
+class Silence(Enum):
+    """Why a page says nothing; none of these means that it is logged out."""
+
+    LOADING = auto()  # between two documents, or not yet WhatsApp Web
+    HUNG = auto()  # no answer in time
+    GONE = auto()  # page, browser or Playwright's driver has ended
+
+
 class Snapshot(PageModel):
     """One look at the page; None where the page could not say."""
 
@@ -30,6 +40,7 @@ class Snapshot(PageModel):
     info: Text | None = None
     needs_update: bool = False
     passkey_required: bool = False
+    banned_until: float | None = None  # seconds since 1970
     me: Text | None = None
     push_name: Text | None = None
     platform: Text | None = None
@@ -50,12 +61,18 @@ class Snapshot(PageModel):
 class PageEvent(PageModel):
     """Something happened on the page. Most events only say "look again": what is true is in the snapshot.
 
-    ``data`` goes with ``chat.message`` and ``chat.ack``; ``feed`` reads it.
+    ``data`` goes with ``chat.message`` and ``chat.ack``, which ``feed`` reads, and with ``phone.seen``.
     """
 
     type: Annotated[str, BeforeValidator(_short)]
     reason: Text | None = None
     data: dict[str, JsonValue] | None = Field(None, repr=False)
+
+
+class SignOfLife(PageModel):
+    """When the account's phone did something."""
+
+    at: datetime
 
 
 class PairingOffer(PageModel):

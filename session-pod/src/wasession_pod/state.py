@@ -1,16 +1,17 @@
 """What the session is, decided from what was seen: pure, without clock, browser or disk.
 
-``step`` takes the state, one observation and the time, and gives the next state and what should be done. The session loop
-(``session.py``) makes the observations and does the actions.
+``step`` takes the state, one look at the page and the time, and gives the next state and what should be done. The session loop
+(``session.py``) makes the observations and does the actions. How a lost session is brought back is in ``recovery``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 
-from wasession_api.report import Report
+from wasession_api.base import rfc3339
+from wasession_api.report import Notice, Report
 from wasession_api.v1alpha1 import (
     Account,
     AuthState,
@@ -24,19 +25,42 @@ from wasession_api.v1alpha1 import (
     Takeover,
 )
 
-from wasession_pod.snapshot import Snapshot
+from wasession_pod.recovery import RESET_AFTER, Backoff, Outage, Step, taken, trouble
+from wasession_pod.snapshot import Silence, Snapshot
 
 STABLE = timedelta(seconds=1)  # a session must be good for this long before it is called Ready
 TAKEOVER_EVERY = timedelta(hours=1)  # how often takeover Once may take the session back
+STOPPED_EVERY = timedelta(hours=1)  # how often a page that WhatsApp has stopped is opened anew
+CODE_LATE = timedelta(seconds=30)  # a QR that the page has not changed for this long after its end is stuck
+SYNCING_LIMIT = timedelta(minutes=15)  # a login that loads its messages for longer than this is stuck
+# WhatsApp's help: linked devices are logged out when the phone wasn't used for over 14 days.
+PHONE_WARNING, PHONE_LIMIT = timedelta(days=10), timedelta(days=14)
+PHONE_SEEN_EVERY = timedelta(hours=1)  # a later sign of life within this is not news
+
+# Socket states at which the page stops by itself.
+STOPPED = {
+    "PROXYBLOCK": (Reason.PROXY_BLOCKED, "WhatsApp refuses the network that this session comes from."),
+    "TOS_BLOCK": (Reason.ACCOUNT_BLOCKED, "WhatsApp has blocked the account for its terms of service."),
+    "SMB_TOS_BLOCK": (Reason.ACCOUNT_BLOCKED, "WhatsApp has blocked the business account for its terms of service."),
+}
+NEEDS_BROWSER = {Step.START, Step.RESTART, Step.EXIT}
+WORKING = {"CONNECTED", "PAIRING", "UNPAIRED", "UNPAIRED_IDLE"}  # a newer version may be wanted, but this one is served
+# Words for a logout that WhatsApp or the account's owner has spoken (LogoutReason of wa-js 4.6.0; WAWebHandleFailure has none
+# for 401 and 406). All other words are the page's own: it has dropped a login that the server may still know.
+LOGOUT = "logout"
+ENDED_BY_WHATSAPP = {
+    LOGOUT, "user_initiated", "unknown_companion", "account_locked", "primary_identity_key_change", "invalid_adv_status",
+    "md_opt_out",
+}  # fmt: skip
 
 
 class Action(Enum):
-    """What the session loop should do."""
+    """What the session loop should do, besides a ``Step`` of a recovery."""
 
     RECYCLE = auto()  # change to a fresh page, so that Chromium writes the login
     KEEP_LOGIN = auto()  # note on the volume that its login is valid
     SET_ASIDE = auto()  # move the profile of an ended login away and start with a new one
-    RESTART_BROWSER = auto()
+    FALL_BACK = auto()  # move a damaged profile away and start with the last good one, or a new one
     RENEW_CODE = auto()
     FETCH_CODE = auto()
     TAKE_OVER = auto()
@@ -50,6 +74,7 @@ class Policy:
     max_rounds: int
     method: PairingMethod
     takeover: Takeover
+    backoff: Backoff
 
 
 @dataclass(frozen=True)
@@ -65,29 +90,49 @@ class State:
     restored: bool = False
     durable: bool = False  # this page has written the login
     logout_reason: str | None = None  # first signal of a logout
+    logout_requested: bool = False
     good_since: datetime | None = None
+    ready_since: datetime | None = None
     waiting_since: datetime | None = None  # for a page that shows something
+    syncing_since: datetime | None = None
+    stopped_at: datetime | None = None  # WhatsApp has stopped the page; when it was opened anew the last time
+    outage: Outage | None = None
     auth_state: AuthState | None = None
     is_authenticated: bool = False
     last_connected: datetime | None = None
     last_disconnect: LastDisconnect | None = None
     account: Account | None = None
+    phone_last_seen: datetime | None = None
     whatsapp_web_version: str | None = None
     round: int = 0
+    rounds_over: bool = False
     code_expires_at: datetime | None = None
+    code_refusals: int = 0
+    next_code_at: datetime | None = None
     renewing: bool = False
+    takeovers: int = 0
     taken_over_at: datetime | None = None
 
 
-def initial(*, has_login: bool, restoring: bool, now: datetime) -> State:
+Decision = tuple[State, list[Action | Step]]
+
+
+def initial(*, has_login: bool, restoring: bool, now: datetime, phone_last_seen: datetime | None = None) -> State:
     """The state of a process that has just started."""
     if has_login or restoring:
-        words = "Opening WhatsApp Web with the stored login."
-        return State(Phase.RESTORING, Reason.LOGIN_RESTORING, words, session_valid=has_login, had_login=True, waiting_since=now)
+        return State(
+            Phase.RESTORING,
+            Reason.LOGIN_RESTORING,
+            "Opening WhatsApp Web with the stored login.",
+            session_valid=has_login,
+            had_login=True,
+            waiting_since=now,
+            phone_last_seen=phone_last_seen,
+        )
     return State(Phase.STARTING, Reason.BROWSER_STARTING, "Opening WhatsApp Web.", waiting_since=now)
 
 
-def report(state: State, *, client_id: str, session_uid: str | None, started_at: datetime, seq: int,
+def report(state: State, *, client_id: str, session_uid: str | None, started_at: datetime, seq: int, now: datetime,
            last_shutdown: LastShutdown | None, method: PairingMethod, sandboxed: bool | None) -> Report:  # fmt: skip
     """The state as others see it."""
     pairing = None
@@ -117,53 +162,98 @@ def report(state: State, *, client_id: str, session_uid: str | None, started_at:
         pairing=pairing,
         last_shutdown=last_shutdown,
         sandboxed=sandboxed,
+        phone_last_seen=state.phone_last_seen,
+        warnings=warnings(state, now),
     )
+
+
+def warnings(state: State, now: datetime) -> list[Notice]:
+    """What will end in trouble if nobody looks after it."""
+    found = []
+    if state.session_valid and state.phone_last_seen is not None and now - state.phone_last_seen >= PHONE_WARNING:
+        days = (now - state.phone_last_seen).days
+        words = f"The account's phone was last seen {days} days ago; after {PHONE_LIMIT.days} WhatsApp logs this device out."
+        found.append(Notice(reason=Reason.PHONE_OFFLINE, message=words + " Open WhatsApp on the phone."))
+    return found
 
 
 # --- observations -----------------------------------------------------------------------------------------------------
 
 
-def browser_started(state: State, now: datetime) -> State:
-    """A browser is up with a page that has yet to show something."""
-    return replace(state, waiting_since=now, good_since=None, logout_reason=None, durable=state.session_valid, renewing=False)
-
-
-def unreachable(state: State, error: str, now: datetime) -> State:
-    """WhatsApp Web can't be opened."""
-    phase = Phase.RESTORING if state.session_valid else Phase.STARTING
+def page_opening(state: State, now: datetime) -> State:
+    """A page is up that has yet to show something."""
     return replace(
-        _disconnected(state, DisconnectKind.CONNECTION, Reason.WHATSAPP_UNREACHABLE, now),
-        phase=phase,
-        reason=Reason.WHATSAPP_UNREACHABLE,
+        state,
+        waiting_since=now,
+        good_since=None,
+        syncing_since=None,
+        durable=state.session_valid,
+        renewing=False,
+        code_expires_at=None,
+        outage=state.outage and replace(state.outage, due=None),
+    )
+
+
+def unreachable(state: State, reason: str, error: str, now: datetime, policy: Policy) -> State:
+    """WhatsApp Web can't be opened."""
+    state = _disconnected(state, DisconnectKind.CONNECTION, reason, now)
+    return replace(
+        state,
+        phase=_opening(state),
+        reason=reason,
         message=f"WhatsApp Web cannot be opened: {error}. It is tried again.",
         waiting_since=None,
+        outage=trouble(state.outage, reason, Step.OPEN, now, policy.backoff),
     )
 
 
-def browser_gone(state: State, reason: str, message: str, now: datetime) -> State:
-    """The page or the browser has crashed, or could not be started."""
+def failed(state: State, reason: str, message: str, step: Step, now: datetime, policy: Policy) -> State:
+    """The page or the browser has crashed, hangs, or could not be started; ``step`` is what it takes at least."""
+    state = _disconnected(state, DisconnectKind.CRASH, reason, now)
     return replace(
-        _disconnected(state, DisconnectKind.CRASH, reason, now),
-        phase=Phase.RESTORING if state.session_valid else Phase.STARTING,
+        state,
+        phase=_opening(state),
         reason=reason,
         message=message,
+        auth_state=None,
+        is_authenticated=False,
+        code_expires_at=None,
+        good_since=None,
+        waiting_since=None,
+        outage=trouble(state.outage, reason, step, now, policy.backoff),
     )
 
 
-def volume_unusable(state: State, reason: str, message: str) -> State:
-    return replace(state, phase=Phase.FAILED, reason=reason, message=message)
+def volume_unusable(state: State, reason: str, message: str, now: datetime, policy: Policy) -> State:
+    outage = trouble(state.outage, reason, Step.START, now, policy.backoff)
+    return replace(state, phase=Phase.FAILED, reason=reason, message=message, waiting_since=None, outage=outage)
 
 
 def logout_signal(state: State, reason: str | None) -> State:
     """The page says that it is being logged out: the first of the two signals that prove a logout."""
-    return replace(state, logout_reason=reason or state.logout_reason or "logout")
+    known = state.logout_reason if state.logout_reason not in (None, LOGOUT) else None
+    return replace(state, logout_reason=known or reason or LOGOUT)
 
 
-def code_offered(state: State, expires_at: datetime) -> State:
+def logout_requested(state: State, asked: bool) -> State:
+    """Somebody asked for a logout, or has given up waiting for it."""
+    return replace(state, logout_requested=asked)
+
+
+def phone_seen(state: State, at: datetime) -> State:
+    """A sign of life of the account's phone; one soon after the last is no news."""
+    if state.phone_last_seen is not None and at < state.phone_last_seen + PHONE_SEEN_EVERY:
+        return state
+    return replace(state, phone_last_seen=at)
+
+
+def code_offered(state: State, expires_at: datetime, policy: Policy) -> State:
     """A code is there for a phone to use."""
     first = state.round == 0 or state.renewing
-    reason, message = Reason.WAITING_FOR_SCAN, "Waiting for a phone to be linked."
-    if state.had_login:
+    reason, message = Reason.WAITING_FOR_SCAN, "Waiting for a phone to scan the QR."
+    if policy.method is PairingMethod.PAIRING_CODE:
+        reason, message = Reason.WAITING_FOR_PAIRING_CODE, "Waiting for the pairing code to be typed on the phone."
+    if state.session_valid or state.had_login:
         reason, message = Reason.RESTORATION_FAILED, "WhatsApp Web did not accept the stored login. " + message
     return replace(
         state,
@@ -174,14 +264,28 @@ def code_offered(state: State, expires_at: datetime) -> State:
         renewing=False,
         code_shown=True,
         code_expires_at=expires_at,
+        code_refusals=0,
+        next_code_at=None,
+        waiting_since=None,
+        stopped_at=None,
+    )
+
+
+def code_refused(state: State, error: str, now: datetime, policy: Policy) -> State:
+    """The page gives no code; it is asked again later, less and less often."""
+    return replace(
+        state,
+        message=f"WhatsApp Web gives no code: {error}. It is asked again.",
+        code_refusals=state.code_refusals + 1,
+        next_code_at=now + policy.backoff.delay(state.code_refusals),
         waiting_since=None,
     )
 
 
 def restarting(state: State) -> State:
     """Somebody asked for a restart of the browser."""
-    phase = Phase.RESTORING if state.session_valid else Phase.STARTING
-    return replace(state, phase=phase, reason=Reason.BROWSER_STARTING, message="The browser is restarted.", good_since=None)
+    message = "The browser is restarted."
+    return replace(state, phase=_opening(state), reason=Reason.BROWSER_STARTING, message=message, good_since=None)
 
 
 def not_durable(state: State) -> State:
@@ -191,29 +295,59 @@ def not_durable(state: State) -> State:
 
 def first_round(state: State) -> State:
     """Somebody asked for a new code: the rounds are counted anew."""
-    return replace(state, phase=Phase.STARTING, reason=Reason.PAGE_LOADING, message="", round=0, renewing=True)
+    return replace(
+        state,
+        phase=Phase.STARTING,
+        reason=Reason.PAGE_LOADING,
+        message="",
+        round=0,
+        rounds_over=False,
+        renewing=True,
+        code_expires_at=None,
+        next_code_at=None,
+    )
 
 
-def step(state: State, seen: Snapshot | None, now: datetime, policy: Policy) -> tuple[State, list[Action]]:
-    """The next state after a look at the page; None is a page that could not say anything."""
-    if seen is None or not seen.injected or seen.registered is None:
-        return _waiting(state, now, policy)
-    state = _facts(state, seen)
-    if seen.registered:
-        return _linked(state, seen, now, policy)
-    return _not_linked(state, seen, now, policy)
+def browser_due(state: State, now: datetime) -> bool:
+    """Whether another browser is due, so that the present one need not be asked any more."""
+    outage = state.outage
+    due = outage is not None and outage.due is not None and outage.due <= now
+    return due and outage is not None and outage.step in NEEDS_BROWSER
+
+
+def step(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy) -> Decision:
+    """The next state after a look at the page, and what to do."""
+    state, actions = _judge(state, seen, now, policy)
+    outage = state.outage
+    if outage is not None and outage.due is not None and outage.due <= now and not actions:
+        return replace(state, outage=taken(outage)), [outage.step]
+    return state, actions
 
 
 # --- the parts of step ------------------------------------------------------------------------------------------------
 
 
-def _waiting(state: State, now: datetime, policy: Policy) -> tuple[State, list[Action]]:
-    """The page says nothing: unknown, never "logged out"."""
-    if state.waiting_since is None or now - state.waiting_since < policy.initialization:
-        return replace(state, good_since=None), []
-    seconds = int(policy.initialization.total_seconds())
-    message = f"WhatsApp Web showed nothing within {seconds} s. The browser is restarted."
-    return browser_gone(state, Reason.INITIALIZATION_TIMEOUT, message, now), [Action.RESTART_BROWSER]
+def _judge(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy) -> Decision:
+    if isinstance(seen, Silence):
+        return _silent(state, seen, now, policy), []
+    if not seen.injected or seen.registered is None:
+        return _not_understood(state, now, policy)
+    state = _facts(state, seen)
+    if seen.good:
+        return _good(state, seen, now)
+    state = replace(state, good_since=None, ready_since=None)
+    if seen.socket_state in STOPPED:
+        reason, message = STOPPED[seen.socket_state]
+        return _stopped(state, reason, message, now)
+    if seen.socket_state == "DEPRECATED_VERSION" or (seen.needs_update and seen.socket_state not in WORKING):
+        return _stopped(state, Reason.VERSION_REFUSED, "WhatsApp refuses this version of WhatsApp Web.", now, at_once=True)
+    banned_until = _moment(seen.banned_until)
+    if banned_until is not None and now < banned_until:
+        words = f"WhatsApp has banned the account until {rfc3339(banned_until)}."
+        return _blocked(state, Reason.ACCOUNT_BANNED, words, now), []
+    if seen.registered:
+        return _linked(state, seen, now, policy)
+    return _not_linked(state, seen, now, policy)
 
 
 def _facts(state: State, seen: Snapshot) -> State:
@@ -226,90 +360,228 @@ def _facts(state: State, seen: Snapshot) -> State:
     )
 
 
-def _not_linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> tuple[State, list[Action]]:
-    state = replace(state, good_since=None)
+def _silent(state: State, silence: Silence, now: datetime, policy: Policy) -> State:
+    """The page says nothing: unknown, never "logged out"."""
+    coming = state.outage.step if state.outage is not None and state.outage.due is not None else None
+    if silence is Silence.GONE:
+        if coming in NEEDS_BROWSER:
+            return state
+        return failed(state, Reason.BROWSER_CRASHED, "The browser has ended. It is started again.", Step.RESTART, now, policy)
+    if silence is Silence.HUNG and state.waiting_since is None:
+        words = "The page does not answer. It is opened anew."
+        return failed(state, Reason.PAGE_HUNG, words, Step.RELOAD, now, policy)
+    return state if coming is not None else _in_time(_loading(state, now), now, policy)
+
+
+def _loading(state: State, now: datetime) -> State:
+    """The page is between two documents; it may have gone to the next one by itself."""
+    state = replace(state, good_since=None, waiting_since=state.waiting_since or now)
+    if state.phase is not Phase.READY:
+        return state
+    state = _disconnected(state, DisconnectKind.CONNECTION, Reason.PAGE_LOADING, now)
+    return replace(state, phase=Phase.RECONNECTING, reason=Reason.PAGE_LOADING, message="WhatsApp Web is loading its page.")
+
+
+def _late(state: State, now: datetime, policy: Policy) -> bool:
+    return state.waiting_since is not None and now - state.waiting_since >= policy.initialization
+
+
+def _in_time(state: State, now: datetime, policy: Policy) -> State:
+    """Waits for a page that has just been opened, up to the limit for that."""
+    if not _late(state, now, policy):
+        return state
+    seconds = int(policy.initialization.total_seconds())
+    words = f"WhatsApp Web showed neither a code nor a login within {seconds} s."
+    return failed(state, Reason.INITIALIZATION_TIMEOUT, words, Step.RELOAD, now, policy)
+
+
+def _not_understood(state: State, now: datetime, policy: Policy) -> Decision:
+    """A page in which wa-js has not found its way: not yet, or not at all since WhatsApp has changed it."""
+    state = _loading(state, now)
+    if not _late(state, now, policy):
+        return state, []
+    words = "This WhatsApp Web is not understood: wa-js does not find what it needs. A newer session image may know it."
+    return _stopped(state, Reason.PAGE_INCOMPATIBLE, words, now, at_once=True)
+
+
+def _stopped(state: State, reason: Reason, message: str, now: datetime, *, at_once: bool = False) -> Decision:
+    """WhatsApp has stopped the page. It is opened anew now and then, the first time ``at_once`` where that may help."""
+    before = state.stopped_at
+    state = _blocked(state, reason, message, now)
+    if before is None and not at_once:
+        return replace(state, stopped_at=now), []
+    if before is not None and now - before < STOPPED_EVERY:
+        return state, []
+    return replace(state, stopped_at=now), [Step.RELOAD]
+
+
+def _blocked(state: State, reason: str, message: str, now: datetime) -> State:
+    """Nothing that this pod can do would help."""
+    state = _disconnected(state, DisconnectKind.CONNECTION, reason, now)
+    outage = state.outage and replace(state.outage, due=None)
+    return replace(state, phase=Phase.FAILED, reason=reason, message=message, waiting_since=None, outage=outage)
+
+
+def _not_linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> Decision:
     if state.logout_reason is not None:  # second signal: a live page that has no login any more
-        ended = replace(
-            state,
-            phase=Phase.LOGGED_OUT,
-            reason=Reason.LOGGED_OUT_BY_PHONE,
-            message="WhatsApp has ended this login. Its files were moved aside.",
-            session_valid=False,
-            had_login=False,
-            restored=False,
-            durable=False,
-            logout_reason=None,
-            account=None,
-            is_authenticated=False,
-            round=0,
-            code_expires_at=None,
-            last_disconnect=LastDisconnect(at=now, kind=DisconnectKind.LOGOUT, reason=state.logout_reason),
-        )
-        return ended, [Action.SET_ASIDE]
+        return _logged_out(state, state.logout_reason, now)
+    if state.phase is Phase.READY:
+        state = _disconnected(state, DisconnectKind.CONNECTION, seen.socket_state or "UNPAIRED", now)
+        words = "WhatsApp Web has no login any more and has not said why. The files of the last one are kept."
+        state = replace(state, phase=Phase.RESTORING, reason=Reason.RESTORATION_FAILED, message=words)
     if seen.passkey_required:
         words = "WhatsApp wants the account's passkey before it links this device: confirm it on the phone."
         state = replace(state, phase=Phase.PASSKEY_REQUIRED, reason=Reason.PASSKEY_REQUIRED, message=words)
         return replace(state, code_expires_at=None, waiting_since=None), []
-    if state.phase is Phase.FAILED and state.reason == Reason.PAIRING_EXPIRED:
-        return state, []
-    # The page changes its QR by itself, until it has used up all it has; a pairing code simply expires.
-    expired = state.code_expires_at is not None and state.code_expires_at < now
-    if seen.socket_state == "UNPAIRED_IDLE" or (expired and policy.method is PairingMethod.PAIRING_CODE):
+    if state.rounds_over:
+        message = (
+            f"No phone was linked in {policy.max_rounds} rounds. Ask for a new code, or restart the session, to try again."
+        )
+        state = replace(state, phase=Phase.FAILED, reason=Reason.PAIRING_EXPIRED, message=message)
+        return replace(state, code_expires_at=None, waiting_since=None), []
+    if _used_up(state, seen, now, policy):
         if state.renewing:
-            return state, []
+            return _in_time(state, now, policy), []
         if state.round >= policy.max_rounds:
-            message = f"No phone was linked in {state.round} rounds. Restart the session to try again."
-            return replace(state, phase=Phase.FAILED, reason=Reason.PAIRING_EXPIRED, message=message, code_expires_at=None), []
-        return replace(state, renewing=True, code_expires_at=None), [Action.RENEW_CODE]
-    if seen.mode == "QR" and seen.socket_state == "UNPAIRED":
-        return state, [Action.FETCH_CODE]
-    return _waiting(state, now, policy)
+            return _not_linked(replace(state, rounds_over=True), seen, now, policy)
+        return replace(state, renewing=True, code_expires_at=None, waiting_since=now), [Action.RENEW_CODE]
+    if seen.mode == "QR" and seen.socket_state in ("UNPAIRED", "UNPAIRED_IDLE"):
+        return _code_wanted(state, now, policy)
+    if state.phase is Phase.AUTHENTICATING:  # it had a code and has lost its connection
+        words = "WhatsApp Web has lost its connection and connects again."
+        state = replace(state, phase=Phase.STARTING, reason=Reason.CONNECTION_LOST, message=words, code_expires_at=None)
+    return _in_time(replace(state, waiting_since=state.waiting_since or now), now, policy), []
 
 
-def _linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> tuple[State, list[Action]]:
-    if seen.good:
-        return _good(state, seen, now)
-    state = replace(state, good_since=None, code_expires_at=None)
-    blocked = {
-        "PROXYBLOCK": (Reason.PROXY_BLOCKED, "WhatsApp refuses the network that this session comes from."),
-        "TOS_BLOCK": (Reason.ACCOUNT_BLOCKED, "WhatsApp has blocked the account for its terms of service."),
-        "SMB_TOS_BLOCK": (Reason.ACCOUNT_BLOCKED, "WhatsApp has blocked the business account for its terms of service."),
-        "DEPRECATED_VERSION": (Reason.VERSION_REFUSED, "WhatsApp Web wants a newer version of itself."),
-    }
+def _code_wanted(state: State, now: datetime, policy: Policy) -> Decision:
+    """The page has a code, or will have one in a moment."""
+    state = replace(state, outage=state.outage and replace(state.outage, due=None))
+    if state.code_expires_at is not None and state.code_expires_at + CODE_LATE <= now:
+        state = replace(state, code_expires_at=None, waiting_since=now)  # the page should have changed it long ago
+    if state.next_code_at is not None and now < state.next_code_at:
+        return state, []
+    waited = _in_time(state, now, policy)
+    return waited, [Action.FETCH_CODE] if waited is state else []
+
+
+def _used_up(state: State, seen: Snapshot, now: datetime, policy: Policy) -> bool:
+    """Whether a new code must be asked for: the page changes its QR by itself until it has no more, a pairing code expires."""
+    idle = seen.socket_state == "UNPAIRED_IDLE"
+    if policy.method is PairingMethod.QR_CODE or state.renewing:
+        return idle
+    return idle if state.code_expires_at is None else state.code_expires_at <= now
+
+
+def _logged_out(state: State, word: str, now: datetime) -> Decision:
+    """Two signals: the page's word, and then a page without a login."""
+    state = replace(state, logout_reason=None, good_since=None, account=None, is_authenticated=False, durable=False, round=0)
+    state = replace(state, restored=False, rounds_over=False, code_expires_at=None, waiting_since=now)
+    if word not in ENDED_BY_WHATSAPP:
+        words = f"WhatsApp Web has dropped its login ({word}); WhatsApp itself has not ended it. The profile was moved aside."
+        away = LastDisconnect(at=now, kind=DisconnectKind.CRASH, reason=word[:256])
+        state = replace(state, phase=_opening(state), reason=Reason.PROFILE_DAMAGED, message=words, last_disconnect=away)
+        return state, [Action.FALL_BACK]
+    reason, words = Reason.LOGGED_OUT_BY_PHONE, "WhatsApp has ended this login."
+    if state.logout_requested:
+        reason, words = Reason.LOGGED_OUT_ON_REQUEST, "This login was ended on request."
+    elif word == "account_locked":
+        reason, words = Reason.ACCOUNT_LOCKED, "WhatsApp has locked the account and ended this login."
+    elif state.phone_last_seen is not None and now - state.phone_last_seen >= PHONE_LIMIT:
+        reason, words = (
+            Reason.PHONE_OFFLINE,
+            f"WhatsApp has ended this login: the phone was not used for {PHONE_LIMIT.days} days.",
+        )
+    ended = replace(
+        state,
+        phase=Phase.LOGGED_OUT,
+        reason=reason,
+        message=words + " Its files were moved aside.",
+        session_valid=False,
+        had_login=False,
+        logout_requested=False,
+        phone_last_seen=None,
+        last_disconnect=LastDisconnect(at=now, kind=DisconnectKind.LOGOUT, reason=word[:256]),
+    )
+    return ended, [Action.SET_ASIDE]
+
+
+def _linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> Decision:
+    state = replace(state, code_expires_at=None, rounds_over=False)
     match seen.socket_state:
         case "CONFLICT":
             return _conflict(state, now, policy)
-        case "PROXYBLOCK" | "TOS_BLOCK" | "SMB_TOS_BLOCK" | "DEPRECATED_VERSION" as word:
-            reason, message = blocked[word]
-            state = _disconnected(state, DisconnectKind.CONNECTION, word, now)
-            return replace(state, phase=Phase.FAILED, reason=reason, message=message), []
-        case "PAIRING":
-            return replace(state, phase=Phase.SYNCING, reason=Reason.MESSAGES_SYNCING, message="A phone is being linked."), []
-    if state.phase in (Phase.READY, Phase.RECONNECTING, Phase.CONFLICT, Phase.FAILED):
-        state = _disconnected(state, DisconnectKind.CONNECTION, seen.info or "OPENING", now)
-        words = "WhatsApp Web has lost its connection and connects again."
-        return replace(state, phase=Phase.RECONNECTING, reason=Reason.CONNECTION_LOST, message=words), []
-    if state.session_valid:
-        words = "Opening WhatsApp Web with the stored login."
-        return _waiting(replace(state, phase=Phase.RESTORING, reason=Reason.LOGIN_RESTORING, message=words), now, policy)
+        case "PAIRING" if not state.session_valid:
+            return _linking(state, now), []
+        case "CONNECTED":
+            return _syncing(state, now, policy), []
+        case "TIMEOUT":  # Stream's info TIMEOUT, shown as "Phone not connected"
+            return _connection_lost(state, DisconnectKind.PHONE_OFFLINE, Reason.PHONE_OFFLINE, now, policy), []
+    if state.phase in (Phase.AUTHENTICATING, Phase.PASSKEY_REQUIRED):  # the page connects anew after a scan
+        return _linking(state, now), []
+    return _connection_lost(state, DisconnectKind.CONNECTION, Reason.CONNECTION_LOST, now, policy), []
+
+
+def _linking(state: State, now: datetime) -> State:
+    state = replace(state, phase=Phase.SYNCING, reason=Reason.MESSAGES_SYNCING, message="A phone is being linked.")
+    return replace(state, waiting_since=state.waiting_since or now)
+
+
+def _syncing(state: State, now: datetime, policy: Policy) -> State:
+    """Connected, but the messages are still being loaded."""
+    since = state.syncing_since or now
+    if now - since >= SYNCING_LIMIT:
+        words = (
+            f"WhatsApp Web has been loading messages for {int(SYNCING_LIMIT.total_seconds() / 60)} minutes. It is opened anew."
+        )
+        return failed(state, Reason.INITIALIZATION_TIMEOUT, words, Step.RELOAD, now, policy)
+    phase = Phase.RESTORING if state.session_valid else Phase.SYNCING
+    if state.phase in (Phase.READY, Phase.RECONNECTING, Phase.CONFLICT):
+        phase = Phase.RECONNECTING
+    state = _disconnected(state, DisconnectKind.CONNECTION, Reason.MESSAGES_SYNCING, now)
     words = "WhatsApp Web loads the account's messages."
-    return replace(state, phase=Phase.SYNCING, reason=Reason.MESSAGES_SYNCING, message=words), []
+    state = replace(state, phase=phase, reason=Reason.MESSAGES_SYNCING, message=words, syncing_since=since, waiting_since=None)
+    return replace(state, outage=state.outage and replace(state.outage, due=None))
 
 
-def _good(state: State, seen: Snapshot, now: datetime) -> tuple[State, list[Action]]:
+def _connection_lost(state: State, kind: DisconnectKind, reason: Reason, now: datetime, policy: Policy) -> State:
+    """A login without a connection: the page connects again by itself, for as long as it has the time to."""
+    state = replace(_disconnected(state, kind, reason, now), syncing_since=None)
+    opening = state.waiting_since is not None
+    if opening and not _late(state, now, policy):
+        if state.phase in (Phase.RESTORING, Phase.SYNCING, Phase.RECONNECTING):
+            return state
+        words = "Opening WhatsApp Web with the stored login."
+        return replace(state, phase=_opening(state), reason=Reason.LOGIN_RESTORING, message=words)
+    words = "WhatsApp Web has lost its connection and connects again."
+    if reason is Reason.PHONE_OFFLINE:
+        words = "WhatsApp Web waits for the account's phone."
+    outage = trouble(state.outage, reason, Step.RELOAD, now, policy.backoff, page_first=not opening)
+    phase = Phase.RECONNECTING if state.session_valid else Phase.SYNCING
+    return replace(state, phase=phase, reason=reason, message=words, outage=outage, waiting_since=None)
+
+
+def _good(state: State, seen: Snapshot, now: datetime) -> Decision:
     account = Account(id=(seen.me or "")[:128], push_name=seen.push_name, platform=(seen.platform or "")[:64] or None)
-    state = replace(state, account=account, code_expires_at=None, waiting_since=None, logout_reason=None)
-    if state.good_since is None:
-        state = replace(state, good_since=now)
+    state = replace(
+        state,
+        account=account,
+        code_expires_at=None,
+        waiting_since=None,
+        syncing_since=None,
+        stopped_at=None,
+        logout_reason=None,
+        good_since=state.good_since or now,
+        outage=state.outage and replace(state.outage, due=None),
+    )
+    assert state.good_since is not None
     if state.phase is Phase.READY:
-        return state, []
-    if state.good_since is not None and now - state.good_since < STABLE:
+        return _settled(state, now), []
+    if now - state.good_since < STABLE:
         return state, []
     if not state.durable:
         words = "The login is being written to the volume."
         pending = replace(state, phase=Phase.SYNCING, reason=Reason.LOGIN_WRITING, message=words, durable=True, good_since=None)
         return replace(pending, waiting_since=now), [Action.RECYCLE]
-    actions = [] if state.session_valid else [Action.KEEP_LOGIN]
     ready = replace(
         state,
         phase=Phase.READY,
@@ -317,24 +589,56 @@ def _good(state: State, seen: Snapshot, now: datetime) -> tuple[State, list[Acti
         message="",
         session_valid=True,
         restored=state.had_login and not state.code_shown,
+        ready_since=now,
         last_connected=now,
+        phone_last_seen=state.phone_last_seen if state.session_valid else now,  # linking takes the phone itself
         round=0,
+        rounds_over=False,
     )
-    return ready, actions
+    return ready, [] if state.session_valid else [Action.KEEP_LOGIN]
 
 
-def _conflict(state: State, now: datetime, policy: Policy) -> tuple[State, list[Action]]:
+def _settled(state: State, now: datetime) -> State:
+    """After a while of Ready the next trouble is a new one."""
+    if state.ready_since is None or now - state.ready_since < RESET_AFTER:
+        return state
+    return replace(state, outage=None, takeovers=0)
+
+
+def _conflict(state: State, now: datetime, policy: Policy) -> Decision:
     state = _disconnected(state, DisconnectKind.CONFLICT, "CONFLICT", now)
+    outage = state.outage and replace(state.outage, due=None)
     words = "WhatsApp Web is open elsewhere with this login."
-    state = replace(state, phase=Phase.CONFLICT, reason=Reason.OPENED_ELSEWHERE, message=words)
-    lately = state.taken_over_at is not None and now - state.taken_over_at < TAKEOVER_EVERY
-    if policy.takeover is Takeover.NEVER or (policy.takeover is Takeover.ONCE and lately):
+    state = replace(
+        state, phase=Phase.CONFLICT, reason=Reason.OPENED_ELSEWHERE, message=words, outage=outage, waiting_since=None
+    )
+    match policy.takeover:
+        case Takeover.NEVER:
+            return state, []
+        case Takeover.ONCE:
+            pause = TAKEOVER_EVERY
+        case Takeover.ALWAYS:  # two that take it from each other all the time would look like an attack
+            pause = policy.backoff.delay(state.takeovers - 1) if state.takeovers else timedelta(0)
+    if state.taken_over_at is not None and now - state.taken_over_at < pause:
         return state, []
-    return replace(state, taken_over_at=now), [Action.TAKE_OVER]
+    return replace(state, taken_over_at=now, takeovers=state.takeovers + 1), [Action.TAKE_OVER]
 
 
 def _disconnected(state: State, kind: DisconnectKind, reason: str, now: datetime) -> State:
     """Notes the moment at which a Ready session lost WhatsApp; anything else was not connected anyway."""
     if state.phase is not Phase.READY:
         return state
-    return replace(state, last_disconnect=LastDisconnect(at=now, kind=kind, reason=reason[:256]), good_since=None)
+    lost = LastDisconnect(at=now, kind=kind, reason=reason[:256])
+    return replace(state, last_disconnect=lost, good_since=None, ready_since=None)
+
+
+def _opening(state: State) -> Phase:
+    return Phase.RESTORING if state.session_valid else Phase.STARTING
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    """Seconds since 1970, where they are a date at all."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None

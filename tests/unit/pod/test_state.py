@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,14 +11,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wasession_api.v1alpha1 import DisconnectKind, PairingMethod, Phase, Reason, Takeover
+from wasession_api.v1alpha1 import AuthState, DisconnectKind, PairingMethod, Phase, Reason, Takeover
 from wasession_pod import state as states
-from wasession_pod.snapshot import Snapshot
-from wasession_pod.state import Action, Policy, State, step
+from wasession_pod.recovery import LIMITS, Backoff, Step
+from wasession_pod.snapshot import Silence, Snapshot
+from wasession_pod.state import ENDED_BY_WHATSAPP, Action, Policy, State, step
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SECOND = timedelta(seconds=1)
-POLICY = Policy(timedelta(minutes=2), max_rounds=2, method=PairingMethod.QR_CODE, takeover=Takeover.NEVER)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+POLICY = Policy(
+    initialization=2 * MINUTE,
+    max_rounds=2,
+    method=PairingMethod.QR_CODE,
+    takeover=Takeover.NEVER,
+    backoff=Backoff(initial=2 * SECOND, longest=5 * MINUTE),
+)
+BY_CODE = replace(POLICY, method=PairingMethod.PAIRING_CODE)
 
 
 def seen(**fields: Any) -> Snapshot:
@@ -32,217 +42,571 @@ def seen(**fields: Any) -> Snapshot:
     return Snapshot(**good | fields)
 
 
+GOOD = seen()
+OPENING = seen(socket_state="OPENING", info="OPENING")
+CONFLICT = seen(socket_state="CONFLICT", mode="CONFLICT")
 QR = seen(registered=False, authenticated=False, mode="QR", socket_state="UNPAIRED", me=None)
-FRESH = states.initial(has_login=False, restoring=False, now=NOW)
-STORED = states.browser_started(states.initial(has_login=True, restoring=True, now=NOW), NOW)
+IDLE = QR.model_copy(update={"socket_state": "UNPAIRED_IDLE"})
+PASSKEY = QR.model_copy(update={"passkey_required": True})
 
 
-def settle(state: State, snapshot: Snapshot, now: datetime = NOW, policy: Policy = POLICY) -> tuple[State, list[Action]]:
+def offered(state: State, expires_at: datetime, policy: Policy = POLICY) -> State:
+    return states.code_offered(state, expires_at, policy)
+
+
+def settle(state: State, snapshot: Snapshot, now: datetime = NOW, policy: Policy = POLICY) -> tuple[State, list[Action | Step]]:
     """The same look twice, far enough apart to count as stable."""
     state, first = step(state, snapshot, now, policy)
     state, second = step(state, snapshot, now + SECOND, policy)
     return state, first + second
 
 
-def ready() -> State:
-    state, _ = settle(STORED, seen())
-    assert state.phase is Phase.READY
-    return state
+FRESH = states.page_opening(states.initial(has_login=False, restoring=False, now=NOW), NOW)
+STORED = states.page_opening(states.initial(has_login=True, restoring=True, now=NOW), NOW)
+OFFERED = offered(FRESH, NOW + MINUTE)
+READY = settle(STORED, GOOD)[0]
+RECONNECTING = step(READY, OPENING, NOW, POLICY)[0]
+HALF_LOGGED_OUT = states.logout_signal(READY, None)
+HALF_DROPPED = states.logout_signal(READY, "web_fail_storage_initialization")
+
+
+# --- one look -------------------------------------------------------------------------------------------------------------
+
+ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | Step]]] = [
+    # A session without a login.
+    (FRESH, Silence.LOADING, Phase.STARTING, Reason.BROWSER_STARTING, []),
+    (FRESH, {"injected": False}, Phase.STARTING, Reason.BROWSER_STARTING, []),
+    (FRESH, {"registered": None}, Phase.STARTING, Reason.BROWSER_STARTING, []),
+    (FRESH, QR.model_dump(), Phase.STARTING, Reason.BROWSER_STARTING, [Action.FETCH_CODE]),
+    (FRESH, QR.model_dump() | {"socket_state": "OPENING"}, Phase.STARTING, Reason.BROWSER_STARTING, []),
+    (OFFERED, QR.model_dump(), Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN, [Action.FETCH_CODE]),
+    (OFFERED, IDLE.model_dump(), Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN, [Action.RENEW_CODE]),
+    (OFFERED, PASSKEY.model_dump(), Phase.PASSKEY_REQUIRED, Reason.PASSKEY_REQUIRED, []),
+    (OFFERED, QR.model_dump() | {"socket_state": "OPENING"}, Phase.STARTING, Reason.CONNECTION_LOST, []),
+    (OFFERED, {"socket_state": "PAIRING", "mode": "SYNCING"}, Phase.SYNCING, Reason.MESSAGES_SYNCING, []),
+    (OFFERED, {"socket_state": "OPENING", "mode": "SYNCING"}, Phase.SYNCING, Reason.MESSAGES_SYNCING, []),
+    (OFFERED, {"mode": "SYNCING", "info": "SYNCING"}, Phase.SYNCING, Reason.MESSAGES_SYNCING, []),
+    # A session that has one.
+    (STORED, {"socket_state": "OPENING", "mode": "SYNCING"}, Phase.RESTORING, Reason.LOGIN_RESTORING, []),
+    (STORED, {"mode": "SYNCING", "info": "SYNCING"}, Phase.RESTORING, Reason.MESSAGES_SYNCING, []),
+    (READY, {}, Phase.READY, Reason.CONNECTED, []),
+    (READY, OPENING.model_dump(), Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (READY, {"socket_state": "OPENING", "info": "OFFLINE"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (READY, {"socket_state": "PAIRING", "info": "RESUMING"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (READY, {"socket_state": "TIMEOUT", "info": "TIMEOUT"}, Phase.RECONNECTING, Reason.PHONE_OFFLINE, []),
+    (READY, {"mode": "SYNCING", "info": "SYNCING"}, Phase.RECONNECTING, Reason.MESSAGES_SYNCING, []),
+    (READY, {"socket_state": "A_NEW_WORD"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (READY, Silence.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
+    (READY, {"injected": False}, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
+    (READY, Silence.HUNG, Phase.RESTORING, Reason.PAGE_HUNG, []),
+    (READY, Silence.GONE, Phase.RESTORING, Reason.BROWSER_CRASHED, []),
+    (READY, CONFLICT.model_dump(), Phase.CONFLICT, Reason.OPENED_ELSEWHERE, []),
+    (READY, {"socket_state": "PROXYBLOCK", "mode": "PROXYBLOCK"}, Phase.FAILED, Reason.PROXY_BLOCKED, []),
+    (READY, {"socket_state": "TOS_BLOCK", "mode": "TOS_BLOCK"}, Phase.FAILED, Reason.ACCOUNT_BLOCKED, []),
+    (READY, {"socket_state": "SMB_TOS_BLOCK"}, Phase.FAILED, Reason.ACCOUNT_BLOCKED, []),
+    (READY, {"socket_state": "DEPRECATED_VERSION"}, Phase.FAILED, Reason.VERSION_REFUSED, [Step.RELOAD]),
+    (READY, OPENING.model_dump() | {"needs_update": True}, Phase.FAILED, Reason.VERSION_REFUSED, [Step.RELOAD]),
+    (READY, {"needs_update": True}, Phase.READY, Reason.CONNECTED, []),
+    (READY, OPENING.model_dump() | {"banned_until": (NOW + HOUR).timestamp()}, Phase.FAILED, Reason.ACCOUNT_BANNED, []),
+    (READY, OPENING.model_dump() | {"banned_until": (NOW - HOUR).timestamp()}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (READY, {"banned_until": (NOW + HOUR).timestamp()}, Phase.READY, Reason.CONNECTED, []),
+    (READY, OPENING.model_dump() | {"banned_until": 1e300}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    # A page without a login proves nothing by itself.
+    (READY, QR.model_dump(), Phase.RESTORING, Reason.RESTORATION_FAILED, [Action.FETCH_CODE]),
+    (HALF_LOGGED_OUT, OPENING.model_dump(), Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (HALF_LOGGED_OUT, Silence.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
+    (HALF_LOGGED_OUT, QR.model_dump(), Phase.LOGGED_OUT, Reason.LOGGED_OUT_BY_PHONE, [Action.SET_ASIDE]),
+    (HALF_DROPPED, QR.model_dump(), Phase.RESTORING, Reason.PROFILE_DAMAGED, [Action.FALL_BACK]),
+]
+
+
+@pytest.mark.parametrize(("before", "look", "phase", "reason", "actions"), ROWS)
+def test_one_look(
+    before: State, look: dict[str, Any] | Silence, phase: Phase, reason: Reason, actions: list[Action | Step]
+) -> None:
+    state, found = step(before, look if isinstance(look, Silence) else seen(**look), NOW, POLICY)
+    assert (state.phase, state.reason, found) == (phase, reason, actions)
+
+
+REGISTERED = [None, True, False]
+MODES = [None, "MAIN", "QR", "SYNCING", "OFFLINE", "CONFLICT", "PROXYBLOCK", "A_NEW_WORD"]
+INFOS = [None, "NORMAL", "OPENING", "SYNCING", "RESUMING"]
+SOCKETS = [None, *AuthState, "A_NEW_WORD"]
+FLAGS = [False, True]
+
+
+def looks() -> Iterator[Snapshot]:
+    """Everything that a page can say of itself."""
+    for registered, mode, info, socket_state, passkey, banned, outdated in itertools.product(
+        REGISTERED, MODES, INFOS, SOCKETS, FLAGS, FLAGS, FLAGS
+    ):
+        yield Snapshot.model_construct(
+            injected=True,
+            registered=registered,
+            authenticated=registered,
+            mode=mode,
+            info=info,
+            socket_state=socket_state,
+            me="15551234567@c.us" if registered else None,
+            passkey_required=passkey,
+            banned_until=(NOW + HOUR).timestamp() if banned else None,
+            needs_update=outdated,
+        )
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param(FRESH, id="fresh"),
+        pytest.param(OFFERED, id="offered"),
+        pytest.param(STORED, id="stored"),
+        pytest.param(replace(STORED, good_since=NOW - SECOND), id="good for a second"),
+        pytest.param(READY, id="ready"),
+        pytest.param(RECONNECTING, id="reconnecting"),
+        pytest.param(HALF_LOGGED_OUT, id="half logged out"),
+        pytest.param(HALF_DROPPED, id="half dropped"),
+    ],
+)
+def test_every_look_from(before: State) -> None:
+    for look in looks():
+        after, actions = step(before, look, NOW, POLICY)
+        good = (look.registered, look.mode, look.info, look.socket_state) == (True, "MAIN", "NORMAL", "CONNECTED")
+        assert len(actions) <= 1
+        if after.phase is Phase.READY and before.phase is not Phase.READY:
+            assert good, look
+            assert before.good_since is not None
+            assert before.durable
+        assert (after.phase is Phase.READY) <= good, look
+        assert (Action.SET_ASIDE in actions) == (before.session_valid and not after.session_valid), look
+        assert (after.phase is Phase.LOGGED_OUT) == (Action.SET_ASIDE in actions), look
+        if actions in ([Action.SET_ASIDE], [Action.FALL_BACK]):
+            assert before.logout_reason is not None, "the first signal"
+            assert look.registered is False, "the second"
+            assert (before.logout_reason in ENDED_BY_WHATSAPP) == (actions == [Action.SET_ASIDE])
+        assert (Action.KEEP_LOGIN in actions) == (after.session_valid and not before.session_valid), look
+        if look.registered is not None and look.socket_state in AuthState.__members__:
+            assert after.auth_state == look.socket_state
+        if after.phase is Phase.FAILED:
+            blocked = look.socket_state in {*states.STOPPED, "DEPRECATED_VERSION"}
+            assert blocked or look.needs_update or look.banned_until, look
+        if isinstance(actions[:1] and actions[0], Step):
+            assert after.reason == Reason.VERSION_REFUSED, "nothing else is reloaded at the first sight"
+        assert (after.last_disconnect != before.last_disconnect) <= (
+            before.phase is Phase.READY or Action.SET_ASIDE in actions or Action.FALL_BACK in actions
+        )
+
+
+WORDS = st.sampled_from([None, *AuthState, "A_NEW_WORD"])
+SNAPSHOTS = st.one_of(
+    st.sampled_from(Silence),
+    st.sampled_from([GOOD, OPENING, QR, IDLE, CONFLICT]),
+    st.builds(
+        Snapshot,
+        injected=st.booleans(),
+        registered=st.sampled_from(REGISTERED),
+        authenticated=st.sampled_from(REGISTERED),
+        socket_state=WORDS,
+        mode=st.sampled_from(MODES),
+        info=st.sampled_from(INFOS),
+        me=st.sampled_from([None, "15551234567@c.us"]),
+        needs_update=st.booleans(),
+        passkey_required=st.booleans(),
+    ),
+)
+SIGNALS = st.sampled_from([None, "logout", "unknown_companion", "web_fail_storage_initialization", "syncd_failure"])
+
+
+@given(st.lists(st.tuples(SNAPSHOTS, st.none() | SIGNALS, st.integers(0, 200)), max_size=30), st.booleans(), st.booleans())
+def test_the_rules(looks: list[tuple[Snapshot | Silence, str | None, int]], stored: bool, by_code: bool) -> None:
+    state, policy, now = STORED if stored else FRESH, BY_CODE if by_code else POLICY, NOW
+    for look, signal, seconds in looks:
+        now += timedelta(seconds=seconds)
+        if signal:
+            state = states.logout_signal(state, signal)
+        before, (state, actions) = state, step(state, look, now, policy)
+        if before.session_valid and not state.session_valid:
+            assert before.logout_reason in ENDED_BY_WHATSAPP, "a login ends by two signals only"
+            assert isinstance(look, Snapshot)
+            assert look.registered is False
+            assert actions == [Action.SET_ASIDE]
+        if state.phase is Phase.READY and before.phase is not Phase.READY:
+            assert isinstance(look, Snapshot)
+            assert look.good
+            assert state.durable
+        if state.outage is not None and state.outage.due is not None and not actions:
+            assert state.outage.due > now, "what is due is done"
+        for action in actions:
+            match action:
+                case Action.FETCH_CODE:
+                    state = offered(state, now + MINUTE, policy)
+                case Step():
+                    state = states.page_opening(state, now)
+
+
+# --- the login ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_stored_login_is_restored() -> None:
-    state, actions = settle(STORED, seen())
+    state, actions = settle(STORED, GOOD)
     assert (state.phase, state.restored, state.session_valid) == (Phase.READY, True, True)
     assert actions == []
     assert state.last_connected == NOW + SECOND
 
 
 def test_a_moment_of_good_is_not_ready() -> None:
-    state, actions = step(STORED, seen(), NOW, POLICY)
+    state, actions = step(STORED, GOOD, NOW, POLICY)
     assert state.phase is Phase.RESTORING
     assert actions == []
 
 
-@pytest.mark.parametrize(
-    "missing",
-    [
-        {"registered": None},
-        {"mode": "SYNCING"},
-        {"info": "OPENING"},
-        {"socket_state": "OPENING"},
-        {"me": None},
-        {"injected": False},
-    ],
-)
-def test_every_signal_is_needed_for_ready(missing: dict[str, Any]) -> None:
-    state, _ = settle(STORED, seen(**missing))
-    assert state.phase is not Phase.READY
-
-
 def test_a_new_login_is_written_before_it_is_valid() -> None:
-    state = states.code_offered(states.browser_started(FRESH, NOW), NOW + timedelta(minutes=1))
-    state, actions = settle(state, seen())
+    state, actions = settle(OFFERED, GOOD)
     assert actions == [Action.RECYCLE]
     assert (state.phase, state.reason, state.session_valid) == (Phase.SYNCING, Reason.LOGIN_WRITING, False)
-    state, actions = settle(state, seen(), NOW + timedelta(seconds=5))
+    state, actions = settle(state, GOOD, NOW + 5 * SECOND)
     assert actions == [Action.KEEP_LOGIN]
     assert (state.phase, state.session_valid, state.restored) == (Phase.READY, True, False)
 
 
 def test_a_login_that_was_not_written_is_written_again() -> None:
-    state = states.code_offered(states.browser_started(FRESH, NOW), NOW + timedelta(minutes=1))
-    state, _ = settle(state, seen())
-    _, actions = settle(states.not_durable(state), seen(), NOW + timedelta(seconds=5))
+    state, _ = settle(OFFERED, GOOD)
+    _, actions = settle(states.not_durable(state), GOOD, NOW + 5 * SECOND)
     assert actions == [Action.RECYCLE]
 
 
-def test_a_page_that_says_nothing_is_not_logged_out() -> None:
-    state, actions = step(ready(), None, NOW + timedelta(hours=1), POLICY)
-    assert (state.phase, state.session_valid) == (Phase.READY, True)
-    assert actions == []
-
-
-def test_one_signal_is_no_logout() -> None:
-    state, _ = step(states.logout_signal(ready(), "unknown_companion"), seen(info="OPENING"), NOW, POLICY)
-    assert state.session_valid
-    state, _ = step(ready(), QR, NOW, POLICY)
-    assert state.session_valid, "a page without a login has not said that WhatsApp ended it"
-
-
-def test_two_signals_are_a_logout() -> None:
-    state, actions = step(states.logout_signal(ready(), "unknown_companion"), QR, NOW, POLICY)
-    assert (state.phase, state.session_valid) == (Phase.LOGGED_OUT, False)
-    assert state.last_disconnect is not None
-    assert (state.last_disconnect.kind, state.last_disconnect.reason) == (DisconnectKind.LOGOUT, "unknown_companion")
-    assert actions == [Action.SET_ASIDE]
+def test_a_page_that_is_opened_anew_before_that_has_still_to_write() -> None:
+    state, _ = settle(OFFERED, GOOD)
+    _, actions = settle(states.page_opening(state, NOW), GOOD, NOW + 5 * SECOND)
+    assert actions == [Action.RECYCLE]
 
 
 def test_a_login_that_is_gone_without_a_logout_is_reported() -> None:
-    state = states.code_offered(STORED, NOW + timedelta(minutes=1))
+    state = offered(STORED, NOW + MINUTE)
     assert (state.phase, state.reason) == (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED)
     assert state.session_valid
     assert not state.restored
 
 
-def test_a_lost_connection_is_temporary() -> None:
-    state, actions = step(ready(), seen(socket_state="OPENING", info="OPENING"), NOW, POLICY)
-    assert (state.phase, state.session_valid) == (Phase.RECONNECTING, True)
-    assert state.last_disconnect is not None
-    assert state.last_disconnect.kind is DisconnectKind.CONNECTION
-    assert actions == []
-    again, _ = settle(state, seen(), NOW + timedelta(seconds=9))
-    assert again.phase is Phase.READY
-
-
 @pytest.mark.parametrize(
-    ("word", "reason"),
+    ("words", "requested", "unseen", "reason", "word"),
     [
-        ("PROXYBLOCK", Reason.PROXY_BLOCKED),
-        ("TOS_BLOCK", Reason.ACCOUNT_BLOCKED),
-        ("SMB_TOS_BLOCK", Reason.ACCOUNT_BLOCKED),
-        ("DEPRECATED_VERSION", Reason.VERSION_REFUSED),
+        ([None], False, 0, Reason.LOGGED_OUT_BY_PHONE, "logout"),
+        (["logout", "unknown_companion", "logout"], False, 0, Reason.LOGGED_OUT_BY_PHONE, "unknown_companion"),
+        (["user_initiated"], True, 0, Reason.LOGGED_OUT_ON_REQUEST, "user_initiated"),
+        (["account_locked"], False, 0, Reason.ACCOUNT_LOCKED, "account_locked"),
+        ([None], False, 13, Reason.LOGGED_OUT_BY_PHONE, "logout"),
+        ([None], False, 14, Reason.PHONE_OFFLINE, "logout"),
     ],
 )
-def test_blocks_are_failures_that_keep_the_login(word: str, reason: Reason) -> None:
-    state, _ = step(ready(), seen(socket_state=word, mode=word), NOW, POLICY)
-    assert (state.phase, state.reason, state.session_valid) == (Phase.FAILED, reason, True)
+def test_two_signals_are_a_logout(words: list[str | None], requested: bool, unseen: int, reason: Reason, word: str) -> None:
+    state = states.phone_seen(states.logout_requested(READY, requested), NOW - unseen * DAY)
+    for said in words:
+        state = states.logout_signal(state, said)
+    state, actions = step(state, QR, NOW, POLICY)
+    assert (state.phase, state.reason, state.session_valid, actions) == (Phase.LOGGED_OUT, reason, False, [Action.SET_ASIDE])
+    assert state.last_disconnect is not None
+    assert (state.last_disconnect.kind, state.last_disconnect.reason) == (DisconnectKind.LOGOUT, word)
+    assert (state.account, state.phone_last_seen, state.logout_reason) == (None, None, None)
 
 
-def test_conflicts_by_policy() -> None:
-    conflict = seen(socket_state="CONFLICT", mode="CONFLICT")
-    state, actions = step(ready(), conflict, NOW, POLICY)
-    assert (state.phase, actions) == (Phase.CONFLICT, [])
-    once = replace(POLICY, takeover=Takeover.ONCE)
-    state, actions = step(ready(), conflict, NOW, once)
-    assert actions == [Action.TAKE_OVER]
-    _, actions = step(state, conflict, NOW + timedelta(minutes=59), once)
-    assert actions == []
-    _, actions = step(state, conflict, NOW + timedelta(minutes=60), once)
-    assert actions == [Action.TAKE_OVER]
-    always = replace(POLICY, takeover=Takeover.ALWAYS)
-    _, actions = step(state, conflict, NOW + SECOND, always)
-    assert actions == [Action.TAKE_OVER]
+@pytest.mark.parametrize("word", ["web_fail_storage_initialization", "client_fatal", "syncd_failure", "a_new_word"])
+def test_a_login_that_the_page_has_dropped_may_still_be_good(word: str) -> None:
+    state, actions = step(states.logout_signal(READY, word), QR, NOW, POLICY)
+    assert (state.phase, state.reason, state.session_valid) == (Phase.RESTORING, Reason.PROFILE_DAMAGED, True)
+    assert actions == [Action.FALL_BACK]
+    assert state.last_disconnect is not None
+    assert (state.last_disconnect.kind, state.last_disconnect.reason) == (DisconnectKind.CRASH, word)
+    again, _ = settle(states.page_opening(state, NOW), GOOD, NOW + MINUTE)
+    assert (again.phase, again.restored) == (Phase.READY, True)
+
+
+def test_a_logout_that_did_not_happen_is_forgotten() -> None:
+    state, _ = settle(HALF_LOGGED_OUT, GOOD)
+    _, actions = step(state, QR, NOW + MINUTE, POLICY)
+    assert Action.SET_ASIDE not in actions
+
+
+# --- codes ----------------------------------------------------------------------------------------------------------------
 
 
 def test_codes_are_renewed_until_the_last_round() -> None:
-    idle = QR.model_copy(update={"socket_state": "UNPAIRED_IDLE"})
-    state, actions = step(states.browser_started(FRESH, NOW), QR, NOW, POLICY)
+    state, actions = step(FRESH, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
     for number in (1, 2):
-        state = states.code_offered(state, NOW + timedelta(minutes=1))
+        state = offered(state, NOW + MINUTE)
         assert (state.phase, state.round) == (Phase.AUTHENTICATING, number)
-        state, actions = step(state, idle, NOW, POLICY)
+        state, actions = step(state, IDLE, NOW, POLICY)
     assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAIRING_EXPIRED, [])
-    _, actions = step(state, QR, NOW, POLICY)
+    _, actions = step(state, QR, NOW + HOUR, POLICY)
     assert actions == [], "nothing happens until somebody asks for it"
+    crashed = states.failed(state, Reason.PAGE_CRASHED, "", Step.RELOAD, NOW, POLICY)
+    state, actions = step(states.page_opening(crashed, NOW), QR, NOW, POLICY)
+    assert (state.reason, actions) == (Reason.PAIRING_EXPIRED, []), "not even after a crash"
+    state, actions = step(states.first_round(state), QR, NOW, POLICY)
+    assert actions == [Action.FETCH_CODE]
+    assert offered(state, NOW + MINUTE).round == 1
 
 
 def test_a_qr_that_changes_is_the_same_round() -> None:
-    state = states.code_offered(states.browser_started(FRESH, NOW), NOW + SECOND)
-    state, actions = step(state, QR, NOW + 2 * SECOND, POLICY)
+    state, actions = step(offered(FRESH, NOW + SECOND), QR, NOW + 2 * SECOND, POLICY)
     assert actions == [Action.FETCH_CODE]
-    assert states.code_offered(state, NOW + timedelta(minutes=1)).round == 1
+    assert offered(state, NOW + MINUTE).round == 1
 
 
-def test_a_pairing_code_that_has_expired_is_renewed() -> None:
-    policy = replace(POLICY, method=PairingMethod.PAIRING_CODE)
-    state = states.code_offered(states.browser_started(FRESH, NOW), NOW + SECOND)
-    state, actions = step(state, QR, NOW + 2 * SECOND, policy)
+def test_a_qr_that_does_not_change_any_more_is_taken_away() -> None:
+    state, _ = step(offered(FRESH, NOW), QR, NOW + 29 * SECOND, POLICY)
+    assert state.code_expires_at is not None
+    state, _ = step(state, QR, NOW + 30 * SECOND, POLICY)
+    assert state.code_expires_at is None
+    state, actions = step(state, QR, NOW + 30 * SECOND + 2 * MINUTE, POLICY)
+    assert (state.reason, actions) == (Reason.INITIALIZATION_TIMEOUT, [])
+    assert state.outage is not None
+    assert state.outage.step is Step.RELOAD
+
+
+def test_a_qr_that_is_not_renewed_leads_to_a_fresh_page() -> None:
+    state, actions = step(OFFERED, IDLE, NOW, POLICY)
     assert actions == [Action.RENEW_CODE]
-    assert states.code_offered(state, NOW + timedelta(minutes=1)).round == 2
+    state, actions = step(state, IDLE, NOW + 119 * SECOND, POLICY)
+    assert (state.outage, actions) == (None, [])
+    state, _ = step(state, IDLE, NOW + 120 * SECOND, POLICY)
+    assert state.outage is not None
+    assert state.outage.step is Step.RELOAD
 
 
-def test_a_passkey_is_asked_for() -> None:
-    state, actions = step(states.browser_started(FRESH, NOW), seen(registered=False, passkey_required=True), NOW, POLICY)
-    assert (state.phase, actions) == (Phase.PASSKEY_REQUIRED, [])
+def test_a_pairing_code_lives_until_it_expires_and_is_then_renewed() -> None:
+    state = offered(FRESH, NOW + 195 * SECOND, BY_CODE)
+    assert (state.phase, state.reason) == (Phase.AUTHENTICATING, Reason.WAITING_FOR_PAIRING_CODE)
+    _, actions = step(state, IDLE, NOW + 194 * SECOND, BY_CODE)
+    assert Action.RENEW_CODE not in actions, "the QRs that nobody sees are used up earlier"
+    state, actions = step(state, IDLE, NOW + 195 * SECOND, BY_CODE)
+    assert actions == [Action.RENEW_CODE]
+    state, actions = step(state, QR, NOW + 196 * SECOND, BY_CODE)
+    assert actions == [Action.FETCH_CODE]
+    assert offered(state, NOW + 2 * MINUTE, BY_CODE).round == 2
 
 
-def test_a_browser_that_shows_nothing_is_restarted() -> None:
-    started = states.browser_started(FRESH, NOW)
-    assert step(started, None, NOW + timedelta(seconds=119), POLICY)[1] == []
-    state, actions = step(started, None, NOW + timedelta(seconds=120), POLICY)
-    assert actions == [Action.RESTART_BROWSER]
-    assert state.reason == Reason.INITIALIZATION_TIMEOUT
+def test_pairing_codes_have_rounds_too() -> None:
+    state = replace(offered(FRESH, NOW + SECOND, BY_CODE), round=2)
+    state, actions = step(state, QR, NOW + MINUTE, BY_CODE)
+    assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAIRING_EXPIRED, [])
 
 
-WORDS = st.sampled_from(
-    [None, "CONNECTED", "OPENING", "CONFLICT", "UNPAIRED", "UNPAIRED_IDLE", "PAIRING", "TOS_BLOCK", "NEW_WORD"]
-)
-MODES = st.sampled_from([None, "MAIN", "QR", "SYNCING", "OFFLINE", "CONFLICT", "NEW_WORD"])
-INFOS = st.sampled_from([None, "NORMAL", "OPENING", "SYNCING", "OFFLINE", "RESUMING"])
-SNAPSHOTS = st.one_of(
-    st.none(),
-    st.builds(
-        Snapshot,
-        injected=st.booleans(),
-        registered=st.sampled_from([None, True, False]),
-        authenticated=st.sampled_from([None, True, False]),
-        socket_state=WORDS,
-        mode=MODES,
-        info=INFOS,
-        me=st.sampled_from([None, "15551234567@c.us"]),
-    ),
-)
+def test_a_page_that_gives_no_code_is_asked_less_and_less_often() -> None:
+    state = states.code_refused(states.code_refused(FRESH, "too many", NOW, BY_CODE), "too many", NOW, BY_CODE)
+    assert step(state, QR, NOW + 3 * SECOND, BY_CODE)[1] == []
+    assert step(state, QR, NOW + 4 * SECOND, BY_CODE)[1] == [Action.FETCH_CODE]
+    assert offered(state, NOW + MINUTE, BY_CODE).next_code_at is None
 
 
-@given(st.lists(st.tuples(SNAPSHOTS, st.booleans(), st.integers(0, 200)), max_size=30), st.booleans())
-def test_the_rules(looks: list[tuple[Snapshot | None, bool, int]], stored: bool) -> None:
-    state = STORED if stored else states.browser_started(FRESH, NOW)
-    now = NOW
-    for snapshot, logout, seconds in looks:
-        now += timedelta(seconds=seconds)
-        if logout:
-            state = states.logout_signal(state, None)
-        before, (state, actions) = state, step(state, snapshot, now, POLICY)
-        if before.session_valid and not state.session_valid:
-            assert before.logout_reason is not None, "a login ends by two signals only"
-            assert snapshot is not None
-            assert snapshot.registered is False
-            assert Action.SET_ASIDE in actions
-        if Action.SET_ASIDE in actions:
-            assert state.last_disconnect is not None
-            assert state.last_disconnect.kind is DisconnectKind.LOGOUT
-        if state.phase is Phase.READY and before.phase is not Phase.READY:
-            assert snapshot is not None
-            assert snapshot.good
-            assert state.durable
+def test_a_passkey_may_be_given_up_for_another_code() -> None:
+    state, _ = step(OFFERED, PASSKEY, NOW, POLICY)
+    _, actions = step(state, QR, NOW, POLICY)
+    assert actions == [Action.FETCH_CODE]
+
+
+# --- conflicts ------------------------------------------------------------------------------------------------------------
+
+
+def test_takeover_never() -> None:
+    state, actions = step(READY, CONFLICT, NOW, POLICY)
+    assert (state.phase, actions) == (Phase.CONFLICT, [])
+    assert step(state, CONFLICT, NOW + DAY, POLICY)[1] == []
+
+
+def test_takeover_once_an_hour() -> None:
+    once = replace(POLICY, takeover=Takeover.ONCE)
+    state, actions = step(READY, CONFLICT, NOW, once)
+    assert actions == [Action.TAKE_OVER]
+    assert step(state, CONFLICT, NOW + 59 * MINUTE, once)[1] == []
+    assert step(state, CONFLICT, NOW + 60 * MINUTE, once)[1] == [Action.TAKE_OVER]
+
+
+def test_takeover_always_but_less_and_less_often() -> None:
+    always = replace(POLICY, takeover=Takeover.ALWAYS)
+    state, now, pauses = READY, NOW, []
+    for _ in range(4):
+        start = now
+        while True:
+            state, actions = step(state, CONFLICT, now, always)
+            if actions:
+                break
+            now += SECOND
+        pauses.append((now - start).total_seconds())
+    assert pauses == [0, 2, 4, 8]
+    state, _ = settle(state, GOOD, now)
+    state, _ = step(state, GOOD, now + HOUR, always)
+    state, actions = step(state, CONFLICT, now + HOUR, always)
+    assert actions == [Action.TAKE_OVER], "a session that was Ready for long starts anew"
+
+
+# --- troubles -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_lost_connection_is_left_to_the_page_first() -> None:
+    state = RECONNECTING
+    assert state.last_disconnect is not None
+    assert state.last_disconnect.kind is DisconnectKind.CONNECTION
+    patience = POLICY.backoff.patience
+    state, actions = step(state, OPENING, NOW + patience - SECOND, POLICY)
+    assert actions == []
+    again, _ = settle(state, GOOD, NOW + patience - SECOND)
+    assert again.phase is Phase.READY
+    assert again.outage is not None
+    assert again.outage.due is None
+    state, actions = step(state, OPENING, NOW + patience, POLICY)
+    assert actions == [Step.RELOAD]
+
+
+def test_a_connection_that_never_comes_back_ends_the_process() -> None:
+    state, now, steps = READY, NOW, []
+    while Step.EXIT not in steps:
+        state, actions = step(state, OPENING, now, POLICY)
+        for action in actions:
+            assert isinstance(action, Step)
+            steps.append(action)
+            state = states.page_opening(state, now)
+        now += 5 * SECOND
+    assert steps == [Step.RELOAD] * LIMITS[Step.RELOAD] + [Step.RESTART] * LIMITS[Step.RESTART] + [Step.EXIT]
+    assert 10 * MINUTE < now - NOW < HOUR
+    assert state.session_valid
+
+
+def test_whatsapp_that_cannot_be_reached_never_ends_the_process() -> None:
+    state, now, steps = READY, NOW, set()
+    for _ in range(1000):
+        state = states.unreachable(state, Reason.WHATSAPP_UNREACHABLE, "net::ERR_NAME_NOT_RESOLVED", now, POLICY)
+        assert (state.phase, state.reason) == (Phase.RESTORING, Reason.WHATSAPP_UNREACHABLE)
+        assert state.outage is not None
+        assert state.outage.due is not None
+        now = state.outage.due
+        state, actions = step(state, Silence.LOADING, now, POLICY)
+        steps.update(actions)
+    assert steps == {Step.OPEN}
+
+
+@pytest.mark.parametrize("silence", [Silence.HUNG, Silence.GONE])
+def test_silence_of_a_ready_page_is_answered_soon(silence: Silence) -> None:
+    state, actions = step(READY, silence, NOW, POLICY)
+    assert actions == []
+    assert state.session_valid
+    _, actions = step(state, silence, NOW + 2 * SECOND, POLICY)
+    assert actions == [Step.RELOAD if silence is Silence.HUNG else Step.RESTART]
+
+
+def test_a_page_that_answers_again_is_left_alone() -> None:
+    state, _ = step(READY, Silence.HUNG, NOW, POLICY)
+    state, actions = settle(state, GOOD, NOW + 2 * SECOND)
+    assert (state.phase, actions) == (Phase.READY, [])
+
+
+def test_a_page_that_is_loading_has_its_time() -> None:
+    assert step(STORED, Silence.HUNG, NOW + 119 * SECOND, POLICY) == (STORED, [])
+    state, actions = step(STORED, Silence.HUNG, NOW + 120 * SECOND, POLICY)
+    assert (state.reason, actions) == (Reason.INITIALIZATION_TIMEOUT, [])
+    assert state.session_valid
+    assert state.outage is not None
+    assert state.outage.step is Step.RELOAD
+
+
+def test_a_page_that_is_not_understood_is_told_apart_from_one_that_is_silent() -> None:
+    blank = seen(injected=False)
+    state, actions = step(STORED, blank, NOW + 120 * SECOND, POLICY)
+    assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAGE_INCOMPATIBLE, [Step.RELOAD])
+    assert state.session_valid
+    now = NOW + 120 * SECOND
+    state = states.page_opening(state, now)
+    for minutes in range(3, 60):
+        state, actions = step(state, blank, now + minutes * MINUTE, POLICY)
+        assert (state.reason, actions) == (Reason.PAGE_INCOMPATIBLE, [])
+    _, actions = step(state, blank, now + HOUR, POLICY)
+    assert actions == [Step.RELOAD]
+
+
+def test_a_refused_version_is_reloaded_once_and_then_each_hour() -> None:
+    outdated = seen(socket_state="DEPRECATED_VERSION", mode="DEPRECATED_VERSION", needs_update=True)
+    state, actions = step(READY, outdated, NOW, POLICY)
+    assert actions == [Step.RELOAD]
+    state, actions = step(states.page_opening(state, NOW), outdated, NOW + MINUTE, POLICY)
+    assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.VERSION_REFUSED, [])
+    _, actions = step(state, outdated, NOW + HOUR, POLICY)
+    assert actions == [Step.RELOAD]
+    state, _ = settle(state, GOOD, NOW + HOUR)
+    assert state.phase is Phase.READY
+
+
+def test_a_block_is_tried_again_after_an_hour() -> None:
+    blocked = seen(socket_state="TOS_BLOCK", mode="TOS_BLOCK")
+    state, actions = step(READY, blocked, NOW, POLICY)
+    assert actions == []
+    assert step(state, blocked, NOW + 59 * MINUTE, POLICY)[1] == []
+    assert step(state, blocked, NOW + HOUR, POLICY)[1] == [Step.RELOAD]
+
+
+def test_a_ban_is_waited_for() -> None:
+    banned = OPENING.model_copy(update={"banned_until": (NOW + HOUR).timestamp()})
+    state, now = READY, NOW
+    while now < NOW + HOUR:
+        state, actions = step(state, banned, now, POLICY)
+        assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.ACCOUNT_BANNED, [])
+        now += MINUTE
+    state, _ = step(state, banned, now, POLICY)
+    assert state.phase is Phase.RECONNECTING
+
+
+def test_messages_may_take_long_to_load_but_not_for_ever() -> None:
+    loading = seen(mode="SYNCING", info="SYNCING")
+    state, _ = step(STORED, loading, NOW, POLICY)
+    state, actions = step(state, loading, NOW + 14 * MINUTE, POLICY)
+    assert (state.reason, actions) == (Reason.MESSAGES_SYNCING, [])
+    state, _ = step(state, loading, NOW + 15 * MINUTE, POLICY)
+    assert state.outage is not None
+    assert state.outage.step is Step.RELOAD
+
+
+def test_an_outage_is_forgotten_after_ten_minutes_of_ready() -> None:
+    state, _ = step(READY, Silence.GONE, NOW, POLICY)
+    state, _ = settle(states.page_opening(state, NOW), GOOD, NOW)
+    state, _ = step(state, GOOD, NOW + 10 * MINUTE, POLICY)
+    assert state.outage is not None
+    state, _ = step(state, GOOD, NOW + 10 * MINUTE + SECOND, POLICY)
+    assert state.outage is None
+
+
+def test_a_full_volume_is_tried_again_for_ever() -> None:
+    state, now = STORED, NOW
+    for _ in range(100):
+        state = states.volume_unusable(state, Reason.VOLUME_FULL, "", now, POLICY)
+        assert state.outage is not None
+        assert state.outage.due is not None
+        now = state.outage.due
+        state, actions = step(state, Silence.GONE, now, POLICY)
+        assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.VOLUME_FULL, [Step.START])
+
+
+# --- the phone ------------------------------------------------------------------------------------------------------------
+
+
+def test_linking_takes_the_phone() -> None:
+    state, _ = settle(OFFERED, GOOD)
+    state, _ = settle(state, GOOD, NOW + MINUTE)
+    assert state.phone_last_seen == NOW + MINUTE + SECOND
+    again, _ = settle(states.page_opening(state, NOW), GOOD, NOW + DAY)
+    assert again.phone_last_seen == state.phone_last_seen, "a restored login needs no phone"
+
+
+def test_a_sign_of_life_is_news_after_an_hour() -> None:
+    state = states.phone_seen(READY, NOW)
+    assert states.phone_seen(state, NOW + 59 * MINUTE) is state
+    assert states.phone_seen(state, NOW - DAY) is state
+    assert states.phone_seen(state, NOW + HOUR).phone_last_seen == NOW + HOUR
+
+
+@pytest.mark.parametrize(("days", "warned"), [(9.9, False), (10, True), (13.5, True)])
+def test_a_phone_that_is_away_for_ten_days_is_warned_of(days: float, warned: bool) -> None:
+    state = states.phone_seen(READY, NOW)
+    found = states.warnings(state, NOW + days * DAY)
+    assert [warning.reason for warning in found] == ([Reason.PHONE_OFFLINE] if warned else [])
+    if warned:
+        assert f"{int(days)} days ago" in found[0].message
+    assert states.warnings(replace(state, session_valid=False), NOW + days * DAY) == []

@@ -1,0 +1,95 @@
+"""Whatever dies or hangs below the session pod: it comes back Ready by itself, with its login."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from pod.conftest import Pod
+from standin import Phone, running
+from wasession_api.report import Report
+from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
+
+Start = Callable[..., Awaitable[Pod]]
+
+
+@pytest.fixture(scope="module")
+async def ready(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pod]:
+    """One session that survives all of these, the smaller troubles first: its recovery does not begin anew each time.
+
+    Silence is noticed, and answered, sooner than by default.
+    """
+    directory = tmp_path_factory.mktemp("survivor") / "data"
+    directory.mkdir()
+    async with running() as world:
+        pod = Pod(world.url, directory, answer_timeout="3", shutdown_timeout="5", reconnect_max_delay="1")
+        await pod.start()
+        await Phone(world.url).scan(await pod.qr())
+        await pod.ready()
+        yield pod
+        await pod.kill()
+
+
+@asynccontextmanager
+async def back(pod: Pod) -> AsyncIterator[list[Report]]:
+    """The reports from a trouble, which happens inside, until the session is Ready again."""
+    seen: list[Report] = []
+    before = await pod.ready()
+
+    def again(report: Report) -> bool:
+        if report.seq > before.seq:
+            seen.append(report)
+        return report.phase is Phase.READY and len(seen) > 1
+
+    watching = asyncio.create_task(pod.until(again, timeout=90))
+    yield seen
+    report = await watching
+    assert report.session_valid
+    assert report.account == before.account
+    assert all(report.session_valid for report in seen)
+
+
+async def test_a_killed_renderer_is_replaced_by_a_fresh_page(ready: Pod) -> None:
+    browser = ready.process_of("browser").pid
+    async with back(ready) as seen:
+        ready.process_of("renderer").kill()
+    assert Reason.PAGE_CRASHED in {report.reason for report in seen}
+    assert ready.process_of("browser").pid == browser
+    assert await ready.metric('wasession_pod_recoveries_total{cause="PageCrashed",step="reload"}') == 1
+
+
+async def test_a_page_that_hangs_is_replaced(ready: Pod) -> None:
+    async with back(ready) as seen:
+        ready.process_of("renderer").suspend()
+    assert Reason.PAGE_HUNG in {report.reason for report in seen}
+    assert await ready.metric('wasession_pod_recoveries_total{cause="PageHung",step="reload"}') == 1
+
+
+async def test_a_browser_that_hangs_is_killed_and_started_again(ready: Pod) -> None:
+    async with back(ready) as seen:
+        ready.process_of("browser").suspend()
+    assert Reason.BROWSER_HUNG in {report.reason for report in seen}
+
+
+async def test_a_killed_driver_is_replaced_by_a_new_one(ready: Pod) -> None:
+    async with back(ready) as seen:
+        ready.process_of("driver").kill()
+    assert seen[-1].last_disconnect is not None
+    assert seen[-1].last_disconnect.kind is DisconnectKind.CRASH
+    assert Reason.BROWSER_CRASHED in {report.reason for report in seen}
+
+
+async def test_a_driver_that_hangs_is_killed_and_started_again(ready: Pod) -> None:
+    async with back(ready):
+        ready.process_of("driver").suspend()
+
+
+async def test_a_browser_that_does_not_start_ends_the_process_with_a_reason(start: Start) -> None:
+    pod = await start(chromium="/bin/false", reconnect_initial_delay="0.01")
+    assert pod.process is not None
+    assert await asyncio.wait_for(pod.process.wait(), 120) == 1
+    last = pod.log.splitlines()[-1]
+    assert last.startswith("BrowserFailed: Chromium did not start: ")

@@ -1,0 +1,25 @@
+"""Liveness: a session that nobody looks after any more, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from aiohttp.test_utils import TestClient, TestServer
+from wasession_pod.app import application
+from wasession_pod.journal import Journal
+from wasession_pod.messages import Messages
+from wasession_pod.session import Session
+from wasession_pod.settings import Settings
+
+
+async def test_only_a_loop_that_does_not_turn_is_dead(tmp_path: Path) -> None:
+    settings = Settings(client_id="sales", token="t", data_dir=tmp_path)
+    session = Session(settings)
+    messages = Messages(session, Journal(tmp_path / "messages.sqlite"), settings.send_timeout)
+    async with TestClient(TestServer(application(session, messages, settings))) as client:
+        assert (await client.get("/livez")).status == 200, "without browser and login"
+        session._turned_at -= 2 * settings.initialization_timeout
+        assert (await client.get("/livez")).status == 200, "what takes long within its limits"
+        session._turned_at -= 60
+        assert (await client.get("/livez")).status == 503
+        assert (await client.get("/readyz")).status == 200
