@@ -285,6 +285,9 @@ class Switchboard:
             for other in self.world.devices_of(device.phone):
                 if other.id != device.id:
                     await self._push(other, message, chat=message.to, from_me=True)
+            if self.world.behaviour.phone_online:
+                told: dict[str, JsonValue] = {"t": "receipt", "type": "sender", "id": message.id, "ack": ACK_DELIVERED}
+                await self._owe(device, told | {"from": account, "recipient": message.to, "at": int(time.time())})
             if message.to.endswith("@c.us"):
                 await self._hand_over(message)
             async with self.arrival:
@@ -349,11 +352,17 @@ class Switchboard:
             await page.send("failure", reason=UNLINKED)
 
     async def send_to(self, phone: str, message: Message, chat: str) -> int:
-        """A message from somebody's phone to an account's devices; returns how many are online."""
+        """A message from somebody's phone to an account's devices; returns how many are online.
+
+        The sender's own devices get a copy.
+        """
         self.world.deliver(message)
         devices = self.world.devices_of(phone)
         for device in devices:
             await self._push(device, message, chat=chat)
+        to = chat if chat.endswith("@g.us") else message.to
+        for device in self.world.devices_of(message.sender.partition("@")[0]):
+            await self._push(device, message, chat=to, from_me=True)
         return sum(device.id in self.online for device in devices)
 
     async def acknowledge(self, message_id: str, ack: int) -> bool:
@@ -363,7 +372,7 @@ class Switchboard:
             return False
         if message.device in self.world.state.devices:
             device = self.world.state.devices[message.device]
-            await self._owe(device, {"t": "receipt", "id": message.id, "ack": ack, "from": message.to})
+            await self._owe(device, {"t": "receipt", "id": message.id, "ack": ack, "from": message.to, "at": int(time.time())})
         return True
 
     async def _push(self, device: Device, message: Message, chat: str, from_me: bool = False) -> None:

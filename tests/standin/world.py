@@ -90,6 +90,7 @@ class Behaviour(BaseModel):
     sync_seconds: float = Field(0.15, description="From login to the end of the first sync.", ge=0)
     ack_seconds: float = Field(0, description="Before a sent message is answered.", ge=0)
     auto_delivery: bool = Field(True, description="Recipients' phones confirm delivery (ack 2) at once.")
+    phone_online: bool = Field(True, description="The account's own phone gets what its devices send, and confirms it.")
     max_devices: int = Field(4, description="Linked devices per account; the phone refuses a further one.", ge=1)
     late_bundle_ms: int = Field(400, description="From the first bundle to the second.", ge=0)
     legacy_cmd: bool = Field(False, description="The older generation of the page's Cmd and BackendEventBus.")

@@ -237,6 +237,7 @@ class Session:
                 case Action.KEEP_LOGIN:
                     assert self._state.account is not None
                     self._volume.keep_login(self._state.account.id)
+                    self._keep_phone_seen()
                 case Action.SET_ASIDE | Action.FALL_BACK:
                     await self._replace_profile(action)
                     await self._start_browser()
@@ -276,8 +277,15 @@ class Session:
         if not self._opened:
             self._last_shutdown = self._volume.open()
             self._opened = True
-            has_login = self._volume.login is not None
-            self._change(states.initial(has_login=has_login, restoring=self._settings.restoring, now=_now()))
+            login = self._volume.login
+            self._change(
+                states.initial(
+                    has_login=login is not None,
+                    restoring=self._settings.restoring,
+                    now=_now(),
+                    phone_last_seen=None if login is None else login.phone_last_seen or login.since,
+                )
+            )
         self._volume.check_space()
         await self._browser.launch()
         self._turned_at = time.monotonic()
@@ -343,8 +351,18 @@ class Session:
             case "phone.seen" if self._state.session_valid:
                 with contextlib.suppress(ValidationError):
                     at = SignOfLife.model_validate(event.data).at
+                    before = self._state.phone_last_seen
                     self._change(states.phone_seen(self._state, min(_now(), at)))
+                    if self._state.phone_last_seen != before:
+                        self._keep_phone_seen()
         self._look.set()
+
+    def _keep_phone_seen(self) -> None:
+        try:
+            if self._state.phone_last_seen is not None:
+                self._volume.phone_seen(self._state.phone_last_seen)
+        except StorageError as error:  # the next sign of life comes within the hour
+            log.warning("sign of life not kept", extra={"error": str(error)})
 
     # --- small things -------------------------------------------------------------------------------------------------
 

@@ -591,7 +591,8 @@ def _good(state: State, seen: Snapshot, now: datetime) -> Decision:
         restored=state.had_login and not state.code_shown,
         ready_since=now,
         last_connected=now,
-        phone_last_seen=state.phone_last_seen if state.session_valid else now,  # linking takes the phone itself
+        # Linking takes the phone itself; a stored login does not.
+        phone_last_seen=now if state.code_shown and not state.session_valid else state.phone_last_seen,
         round=0,
         rounds_over=False,
     )

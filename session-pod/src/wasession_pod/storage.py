@@ -55,6 +55,7 @@ class Login(BaseModel):
 
     account: str
     since: datetime
+    phone_last_seen: datetime | None = None  # the last sign of life of the account's phone
 
 
 class Run(BaseModel):
@@ -176,6 +177,12 @@ class Volume:
             self._sync_login()
             self._write("login.json", Login(account=account, since=datetime.now(UTC)))
             self.repaired()
+
+    def phone_seen(self, at: datetime) -> None:
+        """The account's phone was alive then. Raises ``StorageError``."""
+        with _os_errors():
+            if login := self.login:
+                self._write("login.json", login.model_copy(update={"phone_last_seen": at}))
 
     def set_aside(self) -> Path:
         """Moves the profile away after a proven logout and returns where to; the next start begins a new one.

@@ -102,18 +102,22 @@
       return result;
     };
 
-    exports.receiveReceipt = async ({ id, ack, from }) => {
+    /** A receipt of type `sender` says that another device of this account has got the message: no ack of the recipient's. */
+    exports.receiveReceipt = async ({ id, type, ack, from, recipient, at }) => {
       for (const msg of MsgCollection.getModelsArray()) {
-        if (msg.id.id !== id || msg.ack >= ack) continue;
+        if (msg.id.id !== id || msg.ack >= ack || type === 'sender') continue;
         msg.ack = ack;
         await exports.store(msg);
       }
       const { ACK, ACK_STRING } = require('WAWebAck');
       await require('WAWebHandleDirectChatReceipt').handleChatSimpleReceipt({
         ack,
-        ackString: ack === ACK.READ ? ACK_STRING.READ : ACK_STRING.DELIVERY,
+        ackString: type || (ack === ACK.READ ? ACK_STRING.READ : ACK_STRING.DELIVERY),
         from: createWid(from),
+        recipient: recipient ? createWid(recipient) : null,
+        participant: null,
         externalIds: [id],
+        ts: at,
       });
     };
   });
