@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter as Counts
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import Phase
+
+from wasession_pod.memory import Memory
 
 PHASE = Gauge("wasession_pod_phase", "1 for the phase that the session is in.", ["phase"])
 PHASE_SECONDS = Counter("wasession_pod_phase_seconds_total", "Time that the session has spent in each phase.", ["phase"])
@@ -54,6 +57,16 @@ def observe(report: Report) -> None:
     WARNING.clear()
     for warning in report.warnings:
         WARNING.labels(warning.reason).set(1)
+
+
+def show_memory(used: Counts[str], memory: Memory | None) -> None:
+    """``used`` in bytes, by kind of process; a kind that is gone is not shown any more."""
+    MEMORY.clear()
+    for process, size in used.items():
+        MEMORY.labels(process).set(size)
+    if memory is not None:
+        MEMORY_USED.set(memory.used)
+        MEMORY_LIMIT.set(memory.limit)
 
 
 @contextlib.contextmanager

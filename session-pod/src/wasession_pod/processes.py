@@ -55,6 +55,9 @@ def end(processes: list[psutil.Process]) -> None:
 def _pss(process: psutil.Process) -> int:
     try:
         return int(process.memory_full_info().pss)
+    except psutil.AccessDenied:  # a process in Chromium's sandbox: nobody may look into it, only its size is known
+        known = process.memory_info()
+        return int(known.rss - known.shared)
     except psutil.Error:  # it has ended meanwhile
         return 0
 

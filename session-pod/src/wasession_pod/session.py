@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +18,7 @@ from pydantic import ValidationError
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import AuthState, LastShutdown, PairingMethod, Phase, Reason
 
-from wasession_pod import metrics
+from wasession_pod import memory, metrics, processes
 from wasession_pod import state as states
 from wasession_pod.browser import Browser, BrowserError, Unreachable
 from wasession_pod.feed import Feed
@@ -36,6 +38,7 @@ LOGOUT_EVENTS = {
     "logout": states.LOGOUT,
     "storage_initialization_error": "web_fail_storage_initialization",
 }
+MEASURE_EVERY = 30.0  # seconds between looks at the memory of each process, which take some 50 ms
 LIVE_MARGIN = 60.0  # seconds that a turn of the loop may take beyond the limits of what it does
 
 
@@ -80,6 +83,11 @@ class Session:
         self._undisturbed = asyncio.Lock()  # held while a profile is moved
         self._opened = False  # the volume
         self._turned_at = time.monotonic()
+        self._measured_at = -math.inf
+        self._used: Counter[str] = Counter()  # bytes, by kind of process
+        self._phase_since = time.monotonic()
+        self._oom_kills = memory.kills()
+        self._calls = 0  # of the HTTP API, that the page has not answered yet
         self._offer: PairingOffer | None = None
         self.feed = Feed(self._started_at)
         self.report = self._report()
@@ -113,9 +121,13 @@ class Session:
         With a ``file`` there is no timeout (see ``Browser.call_with_file``).
         """
         self._require_ready()
-        if file is not None:
-            return await self._browser.call_with_file(function, file, *arguments)
-        return await self._browser.call(function, *arguments, timeout=timeout)
+        self._calls += 1
+        try:
+            if file is not None:
+                return await self._browser.call_with_file(function, file, *arguments)
+            return await self._browser.call(function, *arguments, timeout=timeout)
+        finally:
+            self._calls -= 1
 
     @property
     def holds_volume(self) -> bool:
@@ -196,8 +208,11 @@ class Session:
         if self._restart_wanted:
             self._restart_wanted = False
             await self._do(Step.RESTART)
+        await self._watch_memory()
         seen = Silence.GONE if states.browser_due(self._state, _now()) else await self._browser.snapshot()
         state, actions = states.step(self._state, seen, _now(), self._policy)
+        if not actions:
+            state, actions = states.relieve(state, _now(), busy=self._calls > 0)
         self._change(state)
         for action in actions:
             await self._do(action)
@@ -216,9 +231,9 @@ class Session:
 
     async def _do(self, action: Action | Step) -> None:
         self._turned_at = time.monotonic()
-        if isinstance(action, Step) and self._state.outage is not None:
-            log.info("recovery", extra={"step": action.name, "cause": self._state.outage.cause})
-            metrics.RECOVERIES.labels(action.name.lower(), self._state.outage.cause).inc()
+        if isinstance(action, Step):
+            log.info("recovery", extra={"step": action.name, "cause": self._state.reason})
+            metrics.RECOVERIES.labels(action.name.lower(), self._state.reason).inc()
         try:
             match action:
                 case Step.START | Step.RESTART:
@@ -301,8 +316,18 @@ class Session:
             elif repair := self._volume.replace_profile(self._state.message, set(Part)):
                 log.warning("profile replaced", extra={"aside": repair.aside, "source": repair.source})
 
+    async def _watch_memory(self) -> None:
+        """Notes what is used of the memory that may be, and now and then what each process uses."""
+        if time.monotonic() - self._measured_at >= MEASURE_EVERY:
+            self._measured_at = time.monotonic()
+            self._used = await asyncio.to_thread(processes.memory)
+        allowed = self._settings.memory_limit_bytes
+        found = memory.of_container() if allowed is None else memory.Memory(self._used.total(), allowed)
+        metrics.show_memory(self._used, found)
+        self._change(states.memory_seen(self._state, found))
+
     async def _recycle(self) -> None:
-        metrics.RECYCLES.labels("login").inc()
+        metrics.RECYCLES.labels(self._state.reason).inc()
         if not await self._browser.recycle():
             log.warning("Chromium has not written the login; the page is changed again")
             self._change(states.not_durable(self._state))
@@ -341,13 +366,9 @@ class Session:
             case "conn.backend_event" if event.reason in LOGOUT_EVENTS:
                 self._change(states.logout_signal(self._state, LOGOUT_EVENTS[event.reason]))
             case "page.crash":
-                message = "The page has crashed. It is opened anew."
-                state = states.failed(self._state, Reason.PAGE_CRASHED, message, Step.RELOAD, _now(), self._policy)
-                self._change(state)
+                self._crashed(Reason.PAGE_CRASHED, "The page has crashed. It is opened anew.", Step.RELOAD)
             case "browser.close" if not self._stopping.is_set():
-                message = "The browser has crashed. It is started again."
-                state = states.failed(self._state, Reason.BROWSER_CRASHED, message, Step.RESTART, _now(), self._policy)
-                self._change(state)
+                self._crashed(Reason.BROWSER_CRASHED, "The browser has crashed. It is started again.", Step.RESTART)
             case "phone.seen" if self._state.session_valid:
                 with contextlib.suppress(ValidationError):
                     at = SignOfLife.model_validate(event.data).at
@@ -356,6 +377,15 @@ class Session:
                     if self._state.phone_last_seen != before:
                         self._keep_phone_seen()
         self._look.set()
+
+    def _crashed(self, reason: Reason, message: str, step: Step) -> None:
+        before, self._oom_kills = self._oom_kills, memory.kills()
+        if self._oom_kills > before:
+            reason, message = (
+                Reason.OUT_OF_MEMORY,
+                f"For lack of memory the kernel has killed a process of the browser. {message}",
+            )
+        self._change(states.failed(self._state, reason, message, step, _now(), self._policy))
 
     def _keep_phone_seen(self) -> None:
         try:
@@ -372,6 +402,9 @@ class Session:
 
     def _change(self, state: State) -> None:
         """Takes the new state, and tells who listens when others can see a difference."""
+        now = time.monotonic()
+        metrics.PHASE_SECONDS.labels(self._state.phase).inc(now - self._phase_since)
+        self._phase_since = now
         before, self._state = self._state, state
         if state.phase is not before.phase or state.reason != before.reason:
             log.info("phase", extra={"phase": state.phase, "reason": state.reason})

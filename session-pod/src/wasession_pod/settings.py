@@ -48,6 +48,7 @@ class Settings(BaseSettings):
     proxy_password: SecretStr | None = None
     chromium: Path = Path("/usr/bin/chromium")
     wa_js: Path = DEVELOPMENT_WA_JS
+    memory_limit_bytes: int | None = Field(None, ge=1, description="Instead of the container's own limit.")
     minimum_free_bytes: int = Field(100 * 2**20, ge=0)
     send_timeout: float = Field(60, gt=0)
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)

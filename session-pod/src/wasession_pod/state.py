@@ -25,6 +25,7 @@ from wasession_api.v1alpha1 import (
     Takeover,
 )
 
+from wasession_pod.memory import Memory, Relief, low, relief
 from wasession_pod.recovery import RESET_AFTER, Backoff, Outage, Step, taken, trouble
 from wasession_pod.snapshot import Silence, Snapshot
 
@@ -112,6 +113,9 @@ class State:
     renewing: bool = False
     takeovers: int = 0
     taken_over_at: datetime | None = None
+    memory: Memory | None = None
+    relieved_at: datetime | None = None  # by a fresh page
+    restarted_at: datetime | None = None  # by another browser
 
 
 Decision = tuple[State, list[Action | Step]]
@@ -174,6 +178,9 @@ def warnings(state: State, now: datetime) -> list[Notice]:
         days = (now - state.phone_last_seen).days
         words = f"The account's phone was last seen {days} days ago; after {PHONE_LIMIT.days} WhatsApp logs this device out."
         found.append(Notice(reason=Reason.PHONE_OFFLINE, message=words + " Open WhatsApp on the phone."))
+    if state.memory is not None and low(state.memory, state.relieved_at, now):
+        words = f"The session needs nearly all of its {state.memory.limit // 2**20} MiB of memory. Give it a higher limit."
+        found.append(Notice(reason=Reason.MEMORY_LOW, message=words))
     return found
 
 
@@ -245,6 +252,11 @@ def phone_seen(state: State, at: datetime) -> State:
     if state.phone_last_seen is not None and at < state.phone_last_seen + PHONE_SEEN_EVERY:
         return state
     return replace(state, phone_last_seen=at)
+
+
+def memory_seen(state: State, memory: Memory | None) -> State:
+    """What is used of the memory that may be; None where nothing limits it."""
+    return replace(state, memory=memory)
 
 
 def code_offered(state: State, expires_at: datetime, policy: Policy) -> State:
@@ -322,6 +334,22 @@ def step(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy) 
     if outage is not None and outage.due is not None and outage.due <= now and not actions:
         return replace(state, outage=taken(outage)), [outage.step]
     return state, actions
+
+
+def relieve(state: State, now: datetime, *, busy: bool) -> Decision:
+    """What to do about memory that runs out: nothing while a message is under way, or without a connection that could wait."""
+    if state.memory is None or state.phase is not Phase.READY or busy:
+        return state, []
+    needed = relief(state.memory, state.relieved_at, state.restarted_at, now)
+    if needed is None:
+        return state, []
+    state = _disconnected(state, DisconnectKind.CONNECTION, Reason.MEMORY_LOW, now)
+    what = "page" if needed is Relief.RECYCLE else "browser"
+    words = f"Memory runs out: the {what} is changed for a fresh one."
+    state = replace(state, phase=Phase.RECONNECTING, reason=Reason.MEMORY_LOW, message=words, waiting_since=now)
+    if needed is Relief.RECYCLE:
+        return replace(state, relieved_at=now), [Action.RECYCLE]
+    return replace(state, restarted_at=now), [Step.RESTART]
 
 
 # --- the parts of step ------------------------------------------------------------------------------------------------

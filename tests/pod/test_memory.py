@@ -1,0 +1,26 @@
+"""A session that has not enough memory changes its page before it runs out, and says so."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from pod.conftest import Pod
+from standin import Phone
+from wasession_api.v1alpha1 import Phase, Reason
+
+Start = Callable[..., Awaitable[Pod]]
+
+
+async def test_memory_that_runs_out(start: Start, phone: Phone) -> None:
+    pod = await start(memory_limit_bytes=str(50 * 2**20))
+    await phone.scan(await pod.qr())
+    report = await pod.until(lambda r: r.last_disconnect is not None and r.phase is Phase.READY, timeout=120)
+    assert report.session_valid
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.reason == Reason.MEMORY_LOW
+    assert [warning.reason for warning in report.warnings] == [Reason.MEMORY_LOW]
+    assert await pod.metric('wasession_pod_page_recycles_total{cause="MemoryLow"}') == 1
+    for process in ("browser", "renderer", "network", "driver", "python"):
+        assert await pod.metric(f'wasession_pod_memory_bytes{{process="{process}"}}') > 2**20
+    used = await pod.metric("wasession_pod_memory_used_bytes")
+    assert used > await pod.metric("wasession_pod_memory_limit_bytes") == 50 * 2**20
