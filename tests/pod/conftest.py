@@ -8,12 +8,14 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import jsonschema_rs
 import psutil
 import pytest
 from aiohttp.test_utils import unused_port
@@ -21,6 +23,7 @@ from standin import Phone, running
 from standin.server import Running
 from wasession_api.report import Report
 from wasession_pod import processes
+from wasession_pod.operations import DOCUMENT
 
 TOKEN = "token-of-the-tests"
 
@@ -47,6 +50,22 @@ class Answer:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+def assert_documented(method: str, path: str, answer: Answer) -> None:
+    """Every answer of every test is held against ``/openapi.json``: status, media type, headers and body."""
+    [operations] = [found for template, found in DOCUMENT["paths"].items() if _meant(template, path)]
+    operation = operations[method.lower()]
+    documented = operation["responses"][str(answer.status)]
+    media_type = answer.headers["Content-Type"].partition(";")[0]
+    schema = documented["content"][media_type]["schema"]
+    if media_type.endswith("json"):
+        jsonschema_rs.validate(schema | {"components": DOCUMENT["components"]}, answer.json, validate_formats=True)
+
+
+def _meant(template: str, path: str) -> bool:
+    parts, given = template.split("/"), path.split("/")
+    return len(parts) == len(given) and all(part in (value, "{id}") for part, value in zip(parts, given, strict=True))
 
 
 async def _events(lines: AsyncIterable[bytes]) -> AsyncIterator[Event]:
@@ -79,6 +98,11 @@ class Pod:
                 *arguments, env=self._environment, stdout=log, stderr=log, start_new_session=True
             )
         self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
+
+    @property
+    def http(self) -> aiohttp.ClientSession:
+        assert self._http is not None
+        return self._http
 
     async def terminate(self) -> int:
         """SIGTERM, as kubelet sends it; returns the exit code."""
@@ -120,11 +144,9 @@ class Pod:
 
     async def call(self, method: str, path: str, status: int = 200, **options: Any) -> Any:
         """The answer's JSON; asserts its status."""
-        assert self._http is not None
-        async with self._http.request(method, self.base + path, **options) as answer:
-            said = await answer.json(content_type=None)
-            assert answer.status == status, said
-            return said
+        answer = await self.answer(method, path, **options)
+        assert answer.status == status, answer.body
+        return answer.json
 
     async def until(self, condition: Callable[[Report], bool], timeout: float = 40) -> Report:
         """The first report, of the event stream, that meets the condition."""
@@ -140,7 +162,6 @@ class Pod:
         raise AssertionError(f"the stream ended; seen: {seen}")
 
     async def reports(self) -> AsyncIterator[Report]:
-        assert self._http is not None
         while True:
             try:
                 async with self.stream("state") as events:
@@ -153,19 +174,26 @@ class Pod:
     @contextlib.asynccontextmanager
     async def stream(self, types: str | None = None, last_event_id: str | None = None) -> AsyncIterator[AsyncIterator[Event]]:
         """The event stream, from where a reader was."""
-        assert self._http is not None
         query = {"types": types} if types is not None else {}
         headers = {"Last-Event-ID": last_event_id} if last_event_id is not None else {}
         timeout = aiohttp.ClientTimeout(None, sock_read=60)
-        async with self._http.get(self.base + "/v1/events", params=query, headers=headers, timeout=timeout) as answer:
+        async with self.http.get(self.base + "/v1/events", params=query, headers=headers, timeout=timeout) as answer:
             assert answer.status == 200, await answer.text()
             yield _events(answer.content)
 
     async def answer(self, method: str, path: str, **options: Any) -> Answer:
-        """Whatever is answered."""
-        assert self._http is not None
-        async with self._http.request(method, self.base + path, **options) as answer:
-            return Answer(answer.status, answer.headers, await answer.read())
+        """Whatever is answered; asserts that it is what the API's document says."""
+        async with self.http.request(method, self.base + path, **options) as answer:
+            said = Answer(answer.status, answer.headers, await answer.read())
+        assert_documented(method, path.partition("?")[0], said)
+        return said
+
+    @property
+    def uploads(self) -> list[Path]:
+        """Files that have come in and are still there."""
+        assert self.process is not None
+        found = Path(tempfile.gettempdir()).glob(f"wasession-uploads-{self.process.pid}-*/*")
+        return [path for path in found if path.is_dir()]
 
     @property
     def log(self) -> str:
@@ -200,6 +228,17 @@ async def linked(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> As
         await pod.ready()
         yield Linked(pod, phone)
         await pod.kill()
+
+
+@pytest.fixture(scope="module")
+async def cut_off(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Pod]:
+    """A pod that cannot reach WhatsApp and so is never Ready."""
+    pod = Pod("http://127.0.0.1:9", tmp_path_factory.mktemp("cut-off") / "data")
+    pod.directory.mkdir()
+    await pod.start()
+    await pod.until(lambda report: report.reason == "WhatsAppUnreachable")
+    yield pod
+    await pod.kill()
 
 
 @pytest.fixture

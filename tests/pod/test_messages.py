@@ -175,17 +175,11 @@ async def test_a_file_that_is_too_large_for_the_pod_or_for_whatsapp(linked: Link
     assert await got(linked.phone, f"{friend}@c.us") == []
 
 
-async def test_no_file_stays_behind(linked: Linked, friend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import tempfile
-    from pathlib import Path
-
-    def left() -> list[Path]:
-        return list(Path(tempfile.gettempdir()).glob("wasession-upload-*"))
-
+async def test_no_file_stays_behind(linked: Linked, friend: str) -> None:
     assert (await linked.pod.answer("POST", "/v1/messages", data=form(friend, PNG))).status == 201
     assert (await linked.pod.answer("POST", "/v1/messages", data=form("nobody", PNG))).status == 422
     assert (await linked.pod.answer("POST", "/v1/messages", data=form("19999999999", PNG))).status == 404
-    assert left() == []
+    assert linked.pod.uploads == []
 
 
 # --- once, whatever fails ---------------------------------------------------------------------------------------------
@@ -315,12 +309,14 @@ async def test_a_pod_that_is_killed_in_between_sends_nothing_twice(
         await journal_has_it(pod)
         await asyncio.sleep(0.5)  # the moment of the kill, not a wait
     await pod.kill()
+    assert bool(pod.uploads) == (media and moment != "after the answer")
     if moment != "after the answer":
         with pytest.raises(aiohttp.ClientError):
             await under_way
     await phone.heal()
     again = await start()
     await again.ready()
+    assert pod.uploads == [], "the next process takes out what was left"
     said = await send(again)
     assert said.status == 201, said.body
     [message] = await phone.messages()

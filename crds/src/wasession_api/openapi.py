@@ -118,7 +118,7 @@ def _operation(operation: Operation, references: Mapping[type[BaseModel], Schema
         "summary": operation.summary,
         "security": [{SECURITY: []}] if operation.secured else [],
         "responses": {str(status): _answer(answer, references) for status, answer in sorted(operation.answers.items())}
-        | {str(status): _problem(status, when, references) for status, when in sorted(operation.problems.items())},
+        | {str(status): _problem(status, when, references) for status, when in sorted(_problems(operation).items())},
     }
     if operation.description:
         result["description"] = operation.description
@@ -167,6 +167,10 @@ def _answer(answer: Answer, references: Mapping[type[BaseModel], Schema]) -> Sch
             name: {"description": words, "schema": {"type": "string"}} for name, words in answer.headers.items()
         }
     return result
+
+
+def _problems(operation: Operation) -> Mapping[int, str]:
+    return ({401: "The token is missing or wrong."} if operation.secured else {}) | dict(operation.problems)
 
 
 def _problem(status: int, when: str, references: Mapping[type[BaseModel], Schema]) -> Schema:

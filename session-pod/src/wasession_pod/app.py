@@ -8,12 +8,16 @@ import contextlib
 import hmac
 import io
 import json
+import logging
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
 import segno
 from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.log import server_logger
 from multidict import MultiMapping
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
@@ -54,6 +58,7 @@ SESSION = web.AppKey("session", Session)
 SETTINGS = web.AppKey("settings", Settings)
 MESSAGES = web.AppKey("messages", Messages)
 UPLOADS = web.AppKey("uploads", Uploads)
+log = logging.getLogger(__name__)
 OPEN_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
 HEARTBEAT = 10.0  # seconds between comments on an event stream without events
 READER_PATIENCE = 30.0  # seconds that a reader of events may leave them unread
@@ -62,10 +67,27 @@ NO_STORE = {"Cache-Control": "no-store"}
 JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
+async def clean_up(app: web.Application) -> None:
+    app[UPLOADS].close()
+
+
+class WithoutContent(logging.Filter):
+    """Keeps what came over the wire out of the log: aiohttp logs requests that it cannot parse with their headers."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, HttpProcessingError):
+            record.msg, record.args, record.exc_info = "malformed request", (), None
+            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+        return True
+
+
 def application(session: Session, messages: Messages, settings: Settings) -> web.Application:
     app = web.Application(middlewares=[problems, authenticate], client_max_size=MAXIMUM_JSON)
     app[SESSION], app[SETTINGS], app[MESSAGES] = session, settings, messages
     app[UPLOADS] = Uploads(settings.maximum_media_bytes)
+    app.on_cleanup.append(clean_up)
+    server_logger.addFilter(WithoutContent())
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, checked(operation, HANDLERS[operation.name]))
     return app
@@ -91,6 +113,11 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         refused = Refused(error.status, error.reason, error.text or error.reason, headers)
+    except ConnectionError:
+        refused = Refused(400, "Gone", "the caller has gone in the middle of its request")  # so nobody reads this
+    except Exception as error:  # a bug. Its message may have what somebody wrote, so only the place is logged
+        log.error("handler failed", extra={"error": type(error).__name__, "at": traceback.format_tb(error.__traceback__)})  # noqa: TRY400
+        refused = Refused(500, "Internal error", "the pod could not answer; its log says where")
     problem = refused.problem(request.app[SESSION].report.phase)
     return web.json_response(problem.dump(), status=refused.status, headers=refused.headers, content_type=MEDIA_TYPE)
 

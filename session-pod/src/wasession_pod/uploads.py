@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import hashlib
+import os
 import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -22,14 +25,28 @@ MOST_PARTS = 16
 SILENCE = 30.0  # seconds that a client may be silent in the middle of its file
 FORM_AROUND = 2**16  # bytes of a form that are not its file
 FILE = "file"
+PREFIX, LOCK = "wasession-uploads-", "lock"
 
 
 class Uploads:
-    """Takes one form per call, at most ``at_once`` at a time: each may fill the disk up to ``limit`` bytes."""
+    """Takes one form per call, at most ``at_once`` at a time: each may fill the disk up to ``limit`` bytes.
+
+    The files lie in a directory of this process's own, in the system's for temporary files. What a process left behind that
+    was killed is taken out by the next one.
+    """
 
     def __init__(self, limit: int, at_once: int = 4) -> None:
         self._limit = limit
         self._free = at_once
+        _take_out_what_is_left()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
+        self._lock = (self.directory / "taking-lock").open("x")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        (self.directory / "taking-lock").rename(self.directory / LOCK)  # locked before anybody can find it
+
+    def close(self) -> None:
+        shutil.rmtree(self.directory, ignore_errors=True)
+        self._lock.close()
 
     async def receive(self, request: web.Request) -> Order:
         """The order that the form is; raises ``Refused``."""
@@ -39,7 +56,7 @@ class Uploads:
             raise Refused(503, "Busy", "as many files come in as may at a time", {"Retry-After": "5"})
         self._free -= 1
         try:
-            directory = Path(tempfile.mkdtemp(prefix="wasession-upload-"))
+            directory = Path(tempfile.mkdtemp(dir=self.directory))
             try:
                 return await self._read(request, directory / FILE)
             except BaseException:
@@ -91,6 +108,13 @@ class Uploads:
 
     def _too_large(self) -> Refused:
         return Refused(413, "File too large", f"a file may have {self._limit} bytes")
+
+
+def _take_out_what_is_left() -> None:
+    for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError), (directory / LOCK).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused as long as its process lives
+            shutil.rmtree(directory)
 
 
 async def _chunk(part: BodyPartReader) -> bytes:

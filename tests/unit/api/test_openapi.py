@@ -73,4 +73,6 @@ def test_each_field_of_a_model_is_a_parameter() -> None:
 def test_the_token_is_asked_for_where_it_is_needed() -> None:
     assert DOCUMENT["paths"]["/things"]["get"]["security"] == [{"bearer": []}]
     assert DOCUMENT["paths"]["/things/{id}"]["get"]["security"] == []
+    assert "401" in DOCUMENT["paths"]["/things"]["get"]["responses"]
+    assert "401" not in DOCUMENT["paths"]["/things/{id}"]["get"]["responses"]
     assert DOCUMENT["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
