@@ -1,0 +1,183 @@
+"""The buffer of messages and acks, and its readers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from wasession_api.report import Report
+from wasession_api.v1alpha1 import Phase
+from wasession_pod import app
+from wasession_pod.feed import Feed
+from wasession_pod.operations import EventKind
+from wasession_pod.session import Session
+from wasession_pod.snapshot import PageEvent
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+MESSAGE = {
+    "id": "false_15550001111@c.us_3A00",
+    "chatId": "15550001111@c.us",
+    "from": "15550001111@c.us",
+    "fromMe": False,
+    "type": "chat",
+    "text": "hello",
+    "sentAt": "2026-01-01T00:00:00.000Z",
+}
+ACK = {"id": "true_1@c.us_3E", "chatId": "1@c.us", "ack": 2, "participant": None, "at": "2026-01-01T00:00:00.000Z"}
+
+
+def feed(**limits: int) -> Feed:
+    return Feed(START, **limits)
+
+
+def fill(buffer: Feed, count: int) -> None:
+    for _ in range(count):
+        number = buffer.last + 1
+        buffer.add("message", json.dumps({"number": number}))
+
+
+@pytest.mark.parametrize(
+    ("event", "taken", "kept"),
+    [
+        (PageEvent(type="chat.message", data=MESSAGE), True, ["message"]),
+        (PageEvent(type="chat.ack", data=ACK), True, ["ack"]),
+        (PageEvent(type="chat.message", data={**MESSAGE, "text": "x" * 100_000, "newer": [1]}), True, ["message"]),
+        (PageEvent(type="chat.message", data={**MESSAGE, "sentAt": "never"}), True, []),
+        (PageEvent(type="chat.ack", data={**ACK, "ack": 99}), True, []),
+        (PageEvent(type="chat.message"), True, []),
+        (PageEvent(type="conn.online", data=MESSAGE), False, []),
+    ],
+)
+def test_what_the_page_says_is_checked(event: PageEvent, taken: bool, kept: list[str]) -> None:
+    buffer = feed()
+    assert buffer.take(event) is taken
+    assert [found.kind for position in range(buffer.last) if (found := buffer.after(position))] == kept
+
+
+def test_what_is_not_understood_is_logged_without_its_content(caplog: pytest.LogCaptureFixture) -> None:
+    feed().take(PageEvent(type="chat.message", data={**MESSAGE, "text": 7777, "sentAt": "secret"}))
+    assert "secret" not in caplog.text
+    assert "7777" not in caplog.text
+    assert vars(caplog.records[0])["fields"] == ["sentAt", "text"]
+
+
+def test_it_is_bounded_by_count_and_by_size() -> None:
+    buffer = feed(kept_events=10)
+    fill(buffer, 100)
+    assert (buffer.oldest, buffer.last) == (90, 100)
+    buffer = feed(kept_bytes=1000)
+    for _ in range(100):
+        buffer.add("message", "x" * 300)
+    assert buffer.last - buffer.oldest == 3
+
+
+@pytest.mark.parametrize("event_id", ["", "-", "19b7bd8d400", "19b7bd8d400-", "19b7bd8d400-x", "19b7bd8d400-²", "other-95"])
+def test_ids_that_are_not_its_own(event_id: str) -> None:
+    assert feed().position(event_id) is None
+
+
+def test_its_own_ids() -> None:
+    buffer = feed(kept_events=10)
+    fill(buffer, 100)
+    assert [buffer.position(buffer.id(number)) for number in (89, 90, 100, 101)] == [None, 90, 100, None]
+    assert buffer.position(buffer.id(0) + "9" * 5000) is None
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """A reader of the events of a session that has nothing but a report and a feed."""
+
+    def __init__(self, buffer: Feed, last_event_id: str | None = None, kinds: str = "state,message,ack") -> None:
+        self.report = Report(client_id="sales", started_at=START, seq=1, phase=Phase.READY, reason="Connected")
+        self._session = SimpleNamespace(feed=buffer, report=self.report)
+        chosen = frozenset(map(EventKind, kinds.split(",")))
+        self._blocks: AsyncIterator[bytes] = app._follow(cast(Session, self._session), chosen, last_event_id)
+
+    def change(self, seq: int) -> None:
+        self._session.report = self.report.model_copy(update={"seq": seq})
+        self._session.feed.wake()
+
+    async def next(self) -> tuple[str, Any, str]:
+        """An event's type, data and id."""
+        async with asyncio.timeout(10):
+            block = (await anext(self._blocks)).decode()
+        fields = dict(line.split(": ", 1) for line in block.strip().splitlines())
+        return fields["event"], json.loads(fields["data"]), fields["id"]
+
+    async def kinds(self, count: int) -> list[str]:
+        return [(await self.next())[0] for _ in range(count)]
+
+
+async def test_the_state_comes_first_and_at_each_change() -> None:
+    buffer = feed()
+    fill(buffer, 3)
+    reader = Reader(buffer)
+    assert (await reader.next())[:2] == ("state", reader.report.dump())
+    reader.change(2)
+    assert (await reader.next())[1]["seq"] == 2
+    fill(buffer, 1)
+    assert (await reader.next())[:2] == ("message", {"number": 4})
+
+
+async def test_a_waiting_reader_is_woken() -> None:
+    buffer = feed()
+    reader = Reader(buffer)
+    await reader.next()
+    waiting = asyncio.create_task(reader.next())
+    await asyncio.sleep(0)  # it has begun to wait
+    fill(buffer, 1)
+    assert (await waiting)[0] == "message"
+
+
+async def test_only_what_was_chosen_comes_and_the_place_moves_on() -> None:
+    buffer = feed()
+    reader = Reader(buffer, kinds="ack")
+    waiting = asyncio.create_task(reader.next())
+    await asyncio.sleep(0)  # it has begun to wait
+    fill(buffer, 5)
+    buffer.add("ack", "{}")
+    assert await waiting == ("ack", {}, buffer.id(6))
+
+
+async def test_a_slow_reader_is_told_of_the_gap_and_costs_nothing() -> None:
+    buffer = feed(kept_events=10)
+    slow = Reader(buffer)
+    assert await slow.kinds(1) == ["state"]
+    fill(buffer, 10_000)
+    assert buffer.last - buffer.oldest == 10
+    assert await slow.next() == ("gap", {}, buffer.id(9990))
+    assert [(await slow.next())[1]["number"] for _ in range(10)] == list(range(9991, 10_001))
+
+
+@pytest.mark.parametrize(
+    ("last", "kinds"),
+    [
+        (None, ["state"]),
+        (100, ["state"]),
+        (98, ["state", "message", "message"]),
+        (90, ["state", *["message"] * 10]),
+        (89, ["state", "gap", *["message"] * 10]),
+        (101, ["state", "gap", *["message"] * 10]),
+    ],
+)
+async def test_where_a_reader_goes_on(last: int | None, kinds: list[str]) -> None:
+    buffer = feed(kept_events=10)
+    fill(buffer, 100)
+    reader = Reader(buffer, None if last is None else buffer.id(last))
+    assert await reader.kinds(len(kinds)) == kinds
+    reader.change(2)
+    assert await reader.kinds(1) == ["state"], "nothing else was left"
+
+
+async def test_a_comment_comes_when_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "HEARTBEAT", 0.01)
+    reader = Reader(feed())
+    await reader.next()
+    assert await anext(reader._blocks) == b": still here\n\n"
