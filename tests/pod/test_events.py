@@ -128,6 +128,24 @@ async def test_acks_from_sent_to_read(linked: Linked, friend: str) -> None:
     assert (await linked.pod.call("GET", f"/v1/messages/{sent['id']}"))["ack"] == 3
 
 
+async def test_acks_that_came_while_the_page_was_away(start: Start, phone: Phone) -> None:
+    await phone.behave(auto_delivery=False)
+    pod = await start()
+    await phone.scan(await pod.qr())
+    await pod.ready()
+    async with pod.stream("ack") as events:
+        sent = await send(pod, FRIEND, "hello")
+        await take(events, 1)
+        pod.chromium().kill()
+        await pod.until(lambda report: report.phase == "Restoring")
+        await phone.deliver(sent["id"].rpartition("_")[2])
+        await phone.read(sent["id"].rpartition("_")[2])
+        told = [event.json["ack"] for event in await take(events, 1, timeout=60)]
+        if told == [2]:  # the page may load the message between its two receipts
+            told += [event.json["ack"] for event in await take(events, 1)]
+    assert told[-1] == 3
+
+
 async def test_acks_of_a_group_carry_the_id_that_was_sent(linked: Linked) -> None:
     async with linked.pod.stream("ack") as events:
         sent = await send(linked.pod, FIRST_GROUP, "to all")

@@ -67,7 +67,12 @@ NO_STORE = {"Cache-Control": "no-store"}
 JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
 
 
-async def clean_up(app: web.Application) -> None:
+async def background(app: web.Application) -> AsyncIterator[None]:
+    watching = asyncio.create_task(app[MESSAGES].watch_acks())
+    yield
+    watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
     app[UPLOADS].close()
 
 
@@ -86,7 +91,7 @@ def application(session: Session, messages: Messages, settings: Settings) -> web
     app = web.Application(middlewares=[problems, authenticate], client_max_size=MAXIMUM_JSON)
     app[SESSION], app[SETTINGS], app[MESSAGES] = session, settings, messages
     app[UPLOADS] = Uploads(settings.maximum_media_bytes)
-    app.on_cleanup.append(clean_up)
+    app.cleanup_ctx.append(background)
     server_logger.addFilter(WithoutContent())
     for operation in OPERATIONS:
         app.router.add_route(operation.method, operation.path, checked(operation, HANDLERS[operation.name]))

@@ -33,6 +33,14 @@
     'ciphertext', 'protocol', 'notification', 'notification_template', 'e2e_notification', 'gp2', 'broadcast_notification',
     'call_log', 'debug',
   ]);
+  const REMEMBERED = 10000;
+  /** Says whether it is new; the oldest are forgotten. */
+  const note = (set, value) => {
+    if (set.has(value)) return false;
+    set.add(value);
+    if (set.size > REMEMBERED) set.delete(set.values().next().value);
+    return true;
+  };
   const mine = new Set(); // ids of the messages that this page has sent for the session
   const time = (seconds) => new Date(seconds * 1000).toISOString();
   const number = (value) => (Number.isFinite(Number(value ?? NaN)) ? Number(value) : null);
@@ -57,6 +65,14 @@
     };
   };
 
+  const ack = (id, chat, reached, participant = null) => ({
+    id,
+    chatId: text(chat),
+    ack: reached,
+    participant,
+    at: new Date().toISOString(),
+  });
+
   /** A message that the page has, also one of its storage; null when it has none of this id. */
   const known = async (id) => {
     try {
@@ -80,7 +96,7 @@
     const before = await known(id);
     if (before && before.ack >= 1) return { ack: before.ack, sentAt: time(before.t), result: 'OK' };
     if (before) attempt(() => WPP.chat.get(before.id.remote).msgs.remove(before.id));
-    mine.add(id);
+    note(mine, id);
     let result;
     try {
       const sent = await send({ messageId: id, linkPreview: false, detectMentioned: false, markIsRead: false, waitForAck: true });
@@ -192,6 +208,12 @@
       return msg && { ...message(msg), ack: msg.ack };
     },
 
+    /** How far messages are that were sent before. */
+    async acks(ids) {
+      const found = (await Promise.all(ids.map(known))).filter((msg) => msg && msg.ack >= 1);
+      return { acks: found.map((msg) => ack(text(msg.id), msg.id.remote, msg.ack)) };
+    },
+
     /** Chats, the latest first. */
     async chats(limit, after) {
       const chats = (await WPP.chat.list({ ignoreGroupMetadata: true })).map((chat) => ({
@@ -270,20 +292,13 @@
   // Messages and acks are told once each. wa-js listens for messages only when it is injected, and on a page with a login the
   // first ones may be there by then: they are told as well. Receipts of messages that the page has not loaded come by wa-js.
   const told = new Set();
-  const first = (what) => {
-    if (told.has(what)) return false;
-    told.add(what);
-    if (told.size > 10000) told.delete(told.values().next().value);
-    return true;
-  };
   const tellMessage = (msg) => {
     if (msg.type === 'ciphertext') msg.once('change:type', () => tellMessage(msg));
     if (mine.has(text(msg.id)) || NOT_WRITTEN.has(msg.type) || attempt(() => msg.id.remote.isStatusV3())) return;
-    if (first(text(msg.id))) emit('chat.message', null, message(msg));
+    if (note(told, text(msg.id))) emit('chat.message', null, message(msg));
   };
-  const tellAck = (id, chat, ack, participant) => {
-    if (!first([id, ack, participant].join())) return;
-    emit('chat.ack', null, { id, chatId: text(chat), ack, participant, at: new Date().toISOString() });
+  const tellAck = (said) => {
+    if (note(told, [said.id, said.ack, said.participant].join())) emit('chat.ack', null, said);
   };
   let following = false;
   const follow = () => {
@@ -291,13 +306,13 @@
     if (following || !MsgStore) return;
     following = true;
     MsgStore.on('add', (msg) => msg.isNewMsg && tellMessage(msg));
-    MsgStore.on('change:ack', (msg) => msg.id.fromMe && msg.ack > 0 && tellAck(text(msg.id), msg.id.remote, msg.ack, null));
+    MsgStore.on('change:ack', (msg) => msg.id.fromMe && msg.ack > 0 && tellAck(ack(text(msg.id), msg.id.remote, msg.ack)));
     for (const msg of MsgStore.getModelsArray()) if (msg.isNewMsg) tellMessage(msg);
   };
   WPP.on('loader.injected', follow);
   WPP.on('loader.full_ready', follow);
-  WPP.on('chat.msg_ack_change', ({ ack, chat, sender, ids }) => {
-    const participant = attempt(() => chat.isGroup()) ? text(sender) : null;
-    for (const key of ids) tellAck(sentId(key), chat, ack, participant);
+  WPP.on('chat.msg_ack_change', (change) => {
+    const participant = attempt(() => change.chat.isGroup()) ? text(change.sender) : null;
+    for (const key of change.ids) tellAck(ack(sentId(key), change.chat, change.ack, participant));
   });
 })();

@@ -20,6 +20,8 @@ from wasession_pod.snapshot import PageEvent
 
 KEPT_EVENTS = 2000
 KEPT_BYTES = 4 * 2**20
+KEPT_SENT = 500
+READ = 3  # the last ack that is awaited
 KINDS: dict[str, tuple[str, type[BaseModel]]] = {"chat.message": ("message", IncomingMessage), "chat.ack": ("ack", MessageAck)}
 log = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class Feed:
         self._bytes = 0
         self._woken = asyncio.Event()
         self.last = 0
+        self.awaited: dict[str, int] = {}  # the last ack that was told, by the ids of messages that have not been read
 
     def take(self, said: PageEvent) -> bool:
         """Keeps a message or ack; False when it is something else."""
@@ -57,8 +60,26 @@ class Feed:
             return True
         if isinstance(told, IncomingMessage) and not told.from_me:
             metrics.RECEIVED.inc()
+        if isinstance(told, MessageAck) and told.participant is None and not self._is_news(told):
+            return True
         self.add(kind, told.model_dump_json(by_alias=True, exclude_none=True))
         return True
+
+    def expect(self, message_id: str) -> None:
+        """Awaits the acks of a message that is about to be sent; the oldest of too many are forgotten."""
+        self.awaited.setdefault(message_id, 0)
+        if len(self.awaited) > KEPT_SENT:
+            del self.awaited[next(iter(self.awaited))]
+
+    def _is_news(self, told: MessageAck) -> bool:
+        before = self.awaited.get(told.id)
+        if before is None:
+            return True
+        if told.ack >= READ:
+            del self.awaited[told.id]
+        else:
+            self.awaited[told.id] = max(told.ack, before)
+        return told.ack > before
 
     def add(self, kind: str, data: str) -> None:
         self.last += 1

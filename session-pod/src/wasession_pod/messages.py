@@ -8,6 +8,7 @@ nothing is sent at all. A send goes on when its caller has gone or waited long e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -22,12 +23,13 @@ from urllib.parse import quote
 from pydantic import ValidationError
 from wasession_api.messages import SendMedia, SendText, SentMessage
 from wasession_api.problem import Refused
+from wasession_api.v1alpha1 import Phase
 
 from wasession_pod import metrics
 from wasession_pod.browser import BrowserError
 from wasession_pod.journal import Entry, Journal, JournalError
 from wasession_pod.session import NotReady, Session
-from wasession_pod.snapshot import PageModel, Prepared, Sent
+from wasession_pod.snapshot import Acks, PageEvent, PageModel, Prepared, Sent
 
 T = TypeVar("T")
 M = TypeVar("M", bound=PageModel)
@@ -107,6 +109,17 @@ class Messages:
         except TimeoutError:
             raise _unknown(entry, f"WhatsApp has not confirmed the message within {self._timeout:.0f} s") from None
 
+    async def watch_acks(self) -> None:
+        """Asks, each time the session is Ready again, how far messages are: no event told of it while the page was away."""
+        connected = None
+        async for report in self._session.reports(heartbeat=3600):
+            if report is None or report.phase is not Phase.READY or report.last_connected == connected:
+                continue
+            connected = report.last_connected
+            with contextlib.suppress(NotReady, BrowserError):
+                for ack in understood(Acks, await self._session.call("acks", [*self._session.feed.awaited])).acks:
+                    self._session.feed.take(PageEvent(type="chat.ack", data=ack))
+
     async def _recorded(self, order: Order, key: str) -> Entry | None:
         """What the journal has of this key."""
         if not self._session.holds_volume:
@@ -133,6 +146,7 @@ class Messages:
 
     async def _send(self, order: Order, entry: Entry, key: str | None) -> SentMessage:
         """Sends, waits as long as it takes, and writes the answer down."""
+        self._session.feed.expect(entry.message_id)
         try:
             with metrics.sending() as outcome:
                 try:

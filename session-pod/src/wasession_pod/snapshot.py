@@ -108,6 +108,12 @@ class Sent(PageModel):
         return not self.taken and (self.result == "ERROR_NETWORK" or self.ack == 0)
 
 
+class Acks(PageModel):
+    """How far some messages are, each as the data of a ``chat.ack``."""
+
+    acks: list[dict[str, JsonValue]]
+
+
 class Part(PageModel):
     """A part of a list; ``more`` says whether there is another one after it."""
 

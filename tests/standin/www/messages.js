@@ -109,6 +109,11 @@
         msg.ack = ack;
         await exports.store(msg);
       }
+      const me = require('WAWebUserPrefsMeUser').getMeLidUserOrThrow();
+      for (const key of [`true_${from}_${id}`, `true_${from}_${id}_${me}`]) {
+        const record = await database.get('model-storage', key); // of a message that is not on the page
+        if (record && record.ack < ack) await database.put('model-storage', key, { ...record, ack });
+      }
       const { ACK, ACK_STRING } = require('WAWebAck');
       await require('WAWebHandleDirectChatReceipt').handleChatSimpleReceipt({
         ack,

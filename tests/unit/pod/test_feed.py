@@ -13,7 +13,7 @@ import pytest
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import Phase
 from wasession_pod import app
-from wasession_pod.feed import Feed
+from wasession_pod.feed import KEPT_SENT, Feed
 from wasession_pod.operations import EventKind
 from wasession_pod.session import Session
 from wasession_pod.snapshot import PageEvent
@@ -57,6 +57,23 @@ def test_what_the_page_says_is_checked(event: PageEvent, taken: bool, kept: list
     buffer = feed()
     assert buffer.take(event) is taken
     assert [found.kind for position in range(buffer.last) if (found := buffer.after(position))] == kept
+
+
+def test_the_acks_of_a_message_are_told_once_and_upwards() -> None:
+    buffer = feed()
+    buffer.expect("true_1@c.us_3E")
+    for ack in (1, 1, 2, 1, 3):
+        buffer.take(PageEvent(type="chat.ack", data=ACK | {"ack": ack}))
+    events = [buffer.after(position) for position in range(buffer.last)]
+    assert [json.loads(event.data)["ack"] for event in events if event] == [1, 2, 3]
+    assert buffer.awaited == {}, "nothing follows what was read"
+
+
+def test_it_awaits_the_acks_of_the_latest_messages() -> None:
+    buffer = feed()
+    for number in range(10_000):
+        buffer.expect(str(number))
+    assert (len(buffer.awaited), next(iter(buffer.awaited))) == (KEPT_SENT, str(10_000 - KEPT_SENT))
 
 
 def test_what_is_not_understood_is_logged_without_its_content(caplog: pytest.LogCaptureFixture) -> None:
