@@ -136,7 +136,7 @@ async def test_acks_that_came_while_the_page_was_away(start: Start, phone: Phone
     async with pod.stream("ack") as events:
         sent = await send(pod, FRIEND, "hello")
         await take(events, 1)
-        pod.chromium().kill()
+        pod.process_of("browser").kill()
         await pod.until(lambda report: report.phase == "Restoring")
         await phone.deliver(sent["id"].rpartition("_")[2])
         await phone.read(sent["id"].rpartition("_")[2])
