@@ -175,7 +175,6 @@ class Reason(StrEnum):
     SHUTTING_DOWN = "ShuttingDown"
 
     # Said by the operator.
-    NOT_STARTED = "NotStarted"
     WAITING_FOR_TURN = "WaitingForTurn"
     WAITING_TO_RETRY = "WaitingToRetry"
     POD_CREATED = "PodCreated"
@@ -188,7 +187,9 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     POD_FAILED = "PodFailed"
     POD_ENDED = "PodEnded"
+    POD_ORPHANED = "PodOrphaned"
     POD_REFUSED = "PodRefused"
+    CONTAINER_RESTARTED = "ContainerRestarted"
     UNSCHEDULABLE = "Unschedulable"
     IMAGE_UNAVAILABLE = "ImageUnavailable"
     OUT_OF_MEMORY = "OutOfMemory"
@@ -198,12 +199,21 @@ class Reason(StrEnum):
     NODE_GONE = "NodeGone"
     VOLUME_BOUND = "VolumeBound"
     VOLUME_PENDING = "VolumePending"
+    VOLUME_REFUSED = "VolumeRefused"
+    VOLUME_RESIZING = "VolumeResizing"
+    VOLUME_RESIZE_REFUSED = "VolumeResizeRefused"
     VOLUME_LOST = "VolumeLost"
     VOLUME_TERMINATING = "VolumeTerminating"
+    DATA_LOSS_ACCEPTED = "DataLossAccepted"
+    SECRET_REFUSED = "SecretRefused"
     NAME_TAKEN = "NameTaken"
+    PREDECESSOR_TERMINATING = "PredecessorTerminating"
+    CLIENT_ID_SHARED = "ClientIdShared"
     INVALID_SPEC = "InvalidSpec"
     TEMPLATE_CHANGED = "TemplateChanged"
+    UPDATE_PENDING = "UpdatePending"
     RESTART_REQUESTED = "RestartRequested"
+    LOGOUT_FAILED = "LogoutFailed"
     RESTORED = "Restored"
     NEW_LOGIN = "NewLogin"
     NO_LOGIN = "NoLogin"
@@ -511,6 +521,15 @@ class Restarts(Observed):
     count: int = Field(0, ge=0, description="How often, over the session's life.")
     last: Time | None = Field(None, description="When it was the last time.")
     reason: str | None = Field(None, description="Why it was the last time.", max_length=64)
+    container: int = Field(0, ge=0, description="How often the present pod's container was started again; part of count.")
+
+
+class LogoutStatus(Observed):
+    """The last logout that the annotation wasession.dev/logout asked for."""
+
+    request: str = Field(description="The annotation's value, or a hash of a long one.", max_length=256)
+    at: Time = Field(description="When the operator took it up.")
+    done: bool = Field(False, description="Whether the login is over, or there was none.")
 
 
 class Status(Observed):
@@ -539,12 +558,14 @@ class Status(Observed):
     pod_uid: str | None = Field(None, alias="podUID", description="UID of the session's pod.")
     node_name: str | None = Field(None, description="Node that the pod runs on.")
     pvc_name: str | None = Field(None, description="Name of the session's PersistentVolumeClaim.")
+    pvc_uid: str | None = Field(None, alias="pvcUID", description="UID of the session's PersistentVolumeClaim.")
     pairing: PairingStatus | None = Field(None, description="Whether a phone can be linked now.")
     last_shutdown: LastShutdown | None = Field(None, description="How the session pod ended last.")
     phone_last_seen: Time | None = Field(
         None,
         description="The last sign of life of the account's phone, to the hour; WhatsApp logs its devices out when it isn't used for 14 days.",
     )
+    logout: LogoutStatus | None = Field(None, description="The last logout that the annotation wasession.dev/logout asked for.")
     restarts: Restarts = Field(default_factory=Restarts, description="How often the pod or its container was started again.")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from typing import Any
 
@@ -10,21 +12,19 @@ import kopf
 from wasession_api.v1alpha1 import GROUP, PLURAL, VERSION
 
 from wasession_operator import health, names
+from wasession_operator.cluster import key_of
 from wasession_operator.kube import Kube
 from wasession_operator.reconcile import Operator
 from wasession_operator.settings import Settings
+from wasession_operator.upkeep import Upkeep
 
 SESSIONS = (GROUP, VERSION, PLURAL)
-SELECTOR = {names.LABEL_MANAGED_BY: names.MANAGED_BY}
 
 
 def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     """Registers everything that kopf should call."""
-    running: dict[str, Any] = {}
-
-    def operator() -> Operator:
-        found: Operator = running["operator"]
-        return found
+    running: dict[str, Operator] = {}
+    resources = contextlib.AsyncExitStack()
 
     @kopf.on.login(registry=registry)
     async def login(**arguments: Any) -> Any:
@@ -33,56 +33,67 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     @kopf.on.startup(registry=registry)
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)
-        running["kube"] = kube = await Kube.connect()
-        # One stream per session: aiohttp's own limit of 100 connections would leave all the others unheard.
-        running["http"] = http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-        running["operator"] = Operator(running["settings"], kube, http)
-        running["health"] = await health.serve(running["settings"].http_port, operator())
+        running["operator"] = await _start(resources)
 
     @kopf.on.cleanup(registry=registry)
     async def cleanup(**_: Any) -> None:
-        await operator().close()
-        await running["health"].cleanup()
-        await running["http"].close()
-        await running["kube"].close()
+        await resources.aclose()
 
     @kopf.on.event(*SESSIONS, registry=registry)
     async def session_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
-        operator().session_seen(dict(body), gone=type == "DELETED")
+        if type == "DELETED":
+            running["operator"].cluster.session_gone(key_of(dict(body)))
+        else:
+            running["operator"].cluster.session_seen(dict(body))
 
-    @kopf.on.event("v1", "pods", labels=SELECTOR, registry=registry)
-    async def pod_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
-        operator().object_seen("Pod", dict(body), gone=type == "DELETED")
-
-    @kopf.on.event("v1", "persistentvolumeclaims", labels=SELECTOR, registry=registry)
-    async def pvc_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
-        operator().object_seen("PersistentVolumeClaim", dict(body), gone=type == "DELETED")
-
-    if settings.watch_nodes:
-
-        @kopf.on.event("v1", "nodes", registry=registry)
-        async def node_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002
-            operator().node_seen(dict(body), gone=type == "DELETED")
-
-    @kopf.daemon(*SESSIONS, registry=registry, cancellation_timeout=10)
-    async def session_daemon(namespace: str | None, name: str, body: kopf.Body, stopped: Any, **_: Any) -> None:
-        operator().session_seen(dict(body), gone=False)
-        await operator().hold(str(namespace), name, stopped)
+    # A daemon that ends within a moment costs no write; only one that does not is asked after again by way of an annotation.
+    @kopf.daemon(*SESSIONS, registry=registry, cancellation_backoff=1, cancellation_timeout=10)
+    async def session_daemon(body: kopf.Body, stopped: Any, **_: Any) -> None:
+        await running["operator"].hold(key_of(dict(body)), stopped)
 
     @kopf.on.delete(*SESSIONS, registry=registry)
-    async def session_deleted(namespace: str | None, name: str, body: kopf.Body, **_: Any) -> None:
-        operator().session_seen(dict(body), gone=False)
-        await operator().release(str(namespace), name)
+    async def session_deleted(body: kopf.Body, **_: Any) -> None:
+        await running["operator"].release(key_of(dict(body)))
 
-    running["settings"] = settings
+    async def _start(resources: contextlib.AsyncExitStack) -> Operator:
+        kube = await Kube.connect()
+        resources.push_async_callback(kube.close)
+        # One stream per session: aiohttp's own limit of 100 connections would leave all the others unheard.
+        http = await resources.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        operator = Operator(settings, kube, http)
+        resources.push_async_callback(operator.close)
+        upkeep = Upkeep(operator, kube)
+        server = await health.serve(settings.http_port, operator, upkeep, kube)
+        resources.push_async_callback(server.cleanup)
+        for work in (operator.cluster.run(), upkeep.run()):
+            task = asyncio.create_task(work)
+            task.add_done_callback(_end_with_it)
+            resources.callback(task.cancel)
+        return operator
+
+
+def _end_with_it(task: asyncio.Task[None]) -> None:
+    """Work that must never end has done so: a new process is better than one that is half dead."""
+    if not task.cancelled():
+        logging.getLogger(__name__).critical("the operator has failed", exc_info=task.exception())
+        raise SystemExit(1)
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """kopf would note each spec that it has seen in an annotation. The plan has no need to know what has changed."""
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence:
+        return self.build(body=body)
+
+    def store(self, **_: Any) -> None:
+        """Nothing."""
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.finalizer = names.FINALIZER
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
-    settings.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=GROUP)
-    settings.watching.label_selectors["v1/pods"] = names.SELECTOR
-    settings.watching.label_selectors["v1/persistentvolumeclaims"] = names.SELECTOR
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.background.instant_exit_timeout = 1.0
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30

@@ -1,15 +1,18 @@
-"""The few calls to the API server that the operator makes, with plain dicts."""
+"""The calls to the API server that the operator makes, with plain dicts."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
+import contextlib
 import json
 import os
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
 from typing import Any
 
+import aiohttp
 from kubernetes.aio import client, config
-from kubernetes.aio.client.exceptions import ApiException
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
 from wasession_operator import metrics
@@ -17,18 +20,54 @@ from wasession_operator import metrics
 Manifest = dict[str, Any]
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
+ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 TIMEOUT = 30.0  # seconds for one call
+WATCH_ENDS = 300  # seconds after which the API server ends a watch
+WATCH_SILENCE = 90.0  # seconds; the API server sends a bookmark about every minute
+CHUNK = 500  # objects in one answer to a list
 MAXIMUM_CONCURRENT = 50
-CORE = "/api/v1/namespaces/{namespace}/{plural}"
-CUSTOM = f"/apis/{API_VERSION}/namespaces/{{namespace}}/{{plural}}"
+
+
+class Unavailable(Exception):
+    """The API server could not answer now; ``retry_after`` is in seconds, where it said so."""
+
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class Conflict(Exception):
-    """The object exists already, or has changed."""
+    """The name is taken, or the object has changed."""
 
 
 class Refused(Exception):
     """The API server does not accept the object, and says why."""
+
+
+class Gone(Exception):
+    """The version to watch from is too old: everything has to be listed again."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A kind of object, by its place in the API."""
+
+    kind: str
+    plural: str
+    prefix: str = "/api/v1"
+    namespaced: bool = True
+
+    def path(self, namespace: str | None = None, name: str | None = None) -> str:
+        """Of one object, or of all: in one namespace, or in the cluster."""
+        place = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
+        return f"{self.prefix}{place}/{self.plural}" + (f"/{name}" if name else "")
+
+
+PODS = Resource("Pod", "pods")
+PVCS = Resource("PersistentVolumeClaim", "persistentvolumeclaims")
+SECRETS = Resource("Secret", "secrets")
+NODES = Resource("Node", "nodes", namespaced=False)
+SESSIONS = Resource("WhatsAppSession", PLURAL, f"/apis/{API_VERSION}")
 
 
 class Kube:
@@ -37,116 +76,151 @@ class Kube:
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
         self._turn = asyncio.Semaphore(MAXIMUM_CONCURRENT)
+        self.answered_at = time.monotonic()  # when the API server answered last
 
     @classmethod
     async def connect(cls) -> Kube:
         """With the pod's service account in a cluster, else with the current kubeconfig."""
+        configuration = client.Configuration()
+        configuration.connection_pool_maxsize = 0  # no limit: watches hold connections, and calls have a limit of their own
         if "KUBERNETES_SERVICE_HOST" in os.environ:
-            config.load_incluster_config()  # type: ignore[no-untyped-call]
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config()  # type: ignore[no-untyped-call]
-        return cls(client.ApiClient())
+            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return cls(client.ApiClient(configuration))
 
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
 
-    async def get(self, plural: str, namespace: str, name: str) -> Manifest | None:
+    # All calls raise ``Unavailable``; the ones that write raise ``Refused`` too.
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
         """The object, or None when there is none."""
         try:
-            return await self._call("GET", f"{_path(CORE, plural, namespace)}/{name}")
-        except ApiException as error:
-            if error.status == 404:
-                return None
-            raise
+            return await self._call("get", resource.path(namespace, name))
+        except _NotFound:
+            return None
 
-    async def list(self, plural: str, namespace: str | None, selector: str) -> list[Manifest]:
-        """All objects with these labels, of one namespace or of all."""
-        path = _path(CORE, plural, namespace) if namespace else f"/api/v1/{plural}"
-        found = await self._call("GET", path, selector=selector)
-        items: list[Manifest] = found["items"]
-        return items
+    async def list(self, resource: Resource, namespace: str | None, selector: str = "", *, metadata: bool = False) -> Manifest:
+        """All objects with these labels, or only their metadata, as a list object whose version a watch can go on from.
 
-    async def create(self, plural: str, manifest: Manifest) -> Manifest:
-        """Raises ``Conflict`` when the name is taken and ``Refused`` when the API server does not want the object."""
-        path = _path(CORE, plural, manifest["metadata"]["namespace"])
+        Raises ``Gone`` when the list was changed so much in between that it has to be begun anew.
+        """
+        items: list[Manifest] = []
+        query = {"labelSelector": selector, "limit": str(CHUNK), "continue": ""}
+        while True:
+            accept = ONLY_METADATA if metadata else JSON
+            found = await self._call("list", resource.path(namespace), query=query, accept=accept)
+            items += found["items"]
+            query["continue"] = found["metadata"].get("continue", "")
+            if not query["continue"]:
+                return {**found, "items": items}
+
+    async def watch(self, resource: Resource, namespace: str | None, selector: str, version: str) -> AsyncGenerator[Manifest]:
+        """Watch events after a version, until the stream ends; raises ``Gone`` when the version is too old."""
+        query = {"labelSelector": selector, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
+        query["timeoutSeconds"] = str(WATCH_ENDS)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=WATCH_SILENCE)
+        async with self._request("watch", resource.path(namespace), query=query, timeout=timeout) as response:
+            async for line in response.content:
+                self.answered_at = time.monotonic()
+                event: Manifest = json.loads(line)
+                if event["type"] == "ERROR":
+                    status = event["object"]
+                    if status.get("code") == 410:
+                        raise Gone
+                    raise Unavailable(f"watch: {status.get('message')}")
+                yield event
+
+    async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
+        """The created object. Raises ``Conflict`` when the name is taken."""
+        return await self._call("create", resource.path(manifest["metadata"]["namespace"]), manifest)
+
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Manifest, sub: str = "") -> Manifest | None:
+        """A merge patch, where a None takes a field away; the object after it, or None when it is gone."""
         try:
-            return await self._call("POST", path, manifest)
-        except ApiException as error:
-            if error.status == 409:
-                raise Conflict(_message(error)) from None
-            if error.status in (400, 403, 404, 422):
-                raise Refused(_message(error)) from None
-            raise
+            return await self._call("patch", resource.path(namespace, name) + sub, patch)
+        except _NotFound:
+            return None
 
-    async def patch(self, plural: str, namespace: str, name: str, patch: Manifest) -> None:
-        """A merge patch; nothing when the object is gone. Raises ``Refused``."""
-        await self._patch(f"{_path(CORE, plural, namespace)}/{name}", patch)
-
-    async def patch_status(self, namespace: str, name: str, status: Manifest) -> None:
-        """A merge patch of a session's status: a None takes a field away."""
-        await self._patch(f"{_path(CUSTOM, PLURAL, namespace)}/{name}/status", {"status": status})
-
-    async def delete(self, plural: str, namespace: str, name: str, uid: str, grace_seconds: int | None = None) -> None:
-        """Deletes this very object; nothing when it is gone or another has its name."""
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, uid: str, grace_seconds: int | None = None
+    ) -> Manifest | None:
+        """Deletes this very object; what the API server says of it, or None when it is gone or another has its name."""
         body: Manifest = {"preconditions": {"uid": uid}}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
-            await self._call("DELETE", f"{_path(CORE, plural, namespace)}/{name}", body)
-        except ApiException as error:
-            if error.status not in (404, 409):
-                raise
-
-    async def token(self, namespace: str, name: str, owner: str | None) -> str | None:
-        """The bearer token in a session's Secret; None when there is none, or it is of an earlier session."""
-        secret = await self.get("secrets", namespace, name)
-        if secret is None or "token" not in secret.get("data", {}):
+            return await self._call("delete", resource.path(namespace, name), body)
+        except (_NotFound, Conflict):
             return None
-        if owner not in [reference["uid"] for reference in secret["metadata"].get("ownerReferences", [])]:
-            return None
-        return base64.b64decode(secret["data"]["token"]).decode()
-
-    async def _patch(self, path: str, patch: Manifest) -> None:
-        try:
-            await self._call("PATCH", path, patch, content_type=MERGE_PATCH)
-        except ApiException as error:
-            if error.status in (400, 403, 422):
-                raise Refused(_message(error)) from None
-            if error.status != 404:
-                raise
 
     async def _call(
-        self, verb: str, path: str, body: Manifest | None = None, selector: str | None = None, content_type: str = JSON
+        self, verb: str, path: str, body: Manifest | None = None, query: dict[str, str] | None = None, accept: str = JSON
     ) -> Manifest:
-        result = "error"
+        async with self._turn, self._request(verb, path, body, query, accept) as response:
+            answer: Manifest = await response.json()
+            return answer
+
+    @contextlib.asynccontextmanager
+    async def _request(
+        self,
+        verb: str,
+        path: str,
+        body: Manifest | None = None,
+        query: dict[str, str] | None = None,
+        accept: str = JSON,
+        timeout: aiohttp.ClientTimeout | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful answer; raises what any other one means."""
+        result = "unanswered"
         try:
-            async with self._turn, asyncio.timeout(TIMEOUT):
-                request = await self._api.param_serialize(
-                    verb,
-                    path,
-                    query_params=[("labelSelector", selector)] if selector else [],
-                    header_params={"Accept": JSON, "Content-Type": content_type},
-                    body=body,
-                    auth_settings=["BearerToken"],
-                )
-                response = await self._api.call_api(*request)
-                content = await response.read()  # type: ignore[no-untyped-call]
-                result = str(response.status)
-                if not 200 <= response.status <= 299:
-                    self._api.response_deserialize(response, {})  # raises what the status means
-                answer: Manifest = json.loads(content)
-                return answer
+            request = await self._api.param_serialize(
+                METHODS[verb],
+                path,
+                query_params=[(key, value) for key, value in (query or {}).items() if value],
+                header_params={"Accept": accept, "Content-Type": MERGE_PATCH if verb == "patch" else JSON},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            sent = await self._api.call_api(*request, _request_timeout=timeout or aiohttp.ClientTimeout(total=TIMEOUT))
+            response: aiohttp.ClientResponse = sent.response
+            async with response:
+                result, self.answered_at = str(response.status), time.monotonic()
+                if response.status >= 300:
+                    raise _error(response, await response.text())
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise Unavailable(f"{verb} {path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
             metrics.API_CALLS.labels(verb, result).inc()
 
 
-def _path(template: str, plural: str, namespace: str) -> str:
-    return template.format(namespace=namespace, plural=plural)
+METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 
 
-def _message(error: ApiException) -> str:
-    """The API server's own sentence."""
+class _NotFound(Exception):
+    """There is no such object."""
+
+
+def _error(response: aiohttp.ClientResponse, body: str) -> Exception:
+    """What an answer means that is no success, with the API server's own sentence."""
     try:
-        return str(json.loads(error.body or "")["message"])
+        message = str(json.loads(body)["message"])
     except (ValueError, KeyError, TypeError):
-        return f"{error.status} {error.reason}"
+        message = f"{response.status} {response.reason}"
+    match response.status:
+        case 404 if response.method != "POST":
+            return _NotFound(message)
+        case 409:
+            return Conflict(message)
+        case 410:
+            return Gone(message)
+        case 400 | 403 | 404 | 405 | 413 | 415 | 422:
+            return Refused(message)
+        case _:
+            return Unavailable(message, _seconds(response.headers.get("Retry-After", "")))
+
+
+def _seconds(retry_after: str) -> float:
+    return float(retry_after) if retry_after.isdecimal() else 0.0

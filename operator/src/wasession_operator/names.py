@@ -19,6 +19,9 @@ ANNOTATION_CLIENT_ID = f"{GROUP}/client-id"
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 ANNOTATION_RESTART = f"{GROUP}/restart"
 ANNOTATION_LOGOUT = f"{GROUP}/logout"
+ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"
+ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
+ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")

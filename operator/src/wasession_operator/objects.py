@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import secrets
+from dataclasses import dataclass
 from typing import Any
 
 from wasession_api.v1alpha1 import API_VERSION, KIND, Spec, WhenDeleted
@@ -17,6 +20,7 @@ PORT = 8080
 USER = 10001
 DATA = "/var/lib/wasession"
 TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
+TOKEN_BYTES = 32
 # Beyond the browser's own time to close: for the process around it.
 GRACE_SECONDS = 15
 # Part of the template's hash: raise it when all sessions should be restarted for a change of this file.
@@ -58,10 +62,56 @@ def _metadata(namespace: str, name: str, spec: Spec) -> Manifest:
     }
 
 
-def make_secret(namespace: str, name: str, uid: str, spec: Spec, token: str) -> Manifest:
-    """The session's bearer token."""
+@dataclass(frozen=True)
+class Token:
+    """The bearer token of a session pod's API. ``id`` names it without telling it."""
+
+    value: str
+    id: str
+
+
+def new_token() -> Token:
+    return Token(secrets.token_urlsafe(TOKEN_BYTES), secrets.token_hex(4))
+
+
+def make_secret(namespace: str, name: str, uid: str, spec: Spec, token: Token, request: str | None = None) -> Manifest:
+    """The session's Secret; ``request`` is the rotation that its token fulfils."""
     metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "stringData": {"token": token}}
+    metadata["annotations"] |= _token_annotations(token, request)
+    data = {"token": _encoded(token.value)}
+    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
+
+
+def secret_patch(secret: Manifest, name: str, uid: str, token: Token, request: str | None) -> Manifest:
+    """A merge patch that puts a new token into a Secret. The one before stays readable as ``previousToken``.
+
+    Pods read their token anew for each request, but kubelet brings a changed Secret to them only after up to a minute.
+    """
+    previous = next(iter(tokens(secret)), None)
+    data = {"token": _encoded(token.value), "previousToken": _encoded(previous) if previous else None}
+    metadata = {"annotations": _token_annotations(token, request), "ownerReferences": [owner_reference(name, uid)]}
+    return {"metadata": metadata, "data": data}
+
+
+def tokens(secret: Manifest) -> list[str]:
+    """The tokens that a pod with this Secret may accept, the present one first; empty when the present one is unusable."""
+    found = []
+    for key in ("token", "previousToken"):
+        try:
+            value = base64.b64decode((secret.get("data") or {}).get(key) or "", validate=True).decode("ascii").strip()
+        except ValueError:
+            value = ""
+        found.append(value if len(value) >= TOKEN_BYTES and value.isprintable() else "")
+    return [value for value in found if value] if found[0] else []
+
+
+def _token_annotations(token: Token, request: str | None) -> dict[str, str]:
+    fulfilled = {} if request is None else {names.ANNOTATION_ROTATE_TOKEN: request}
+    return {names.ANNOTATION_TOKEN_ID: token.id, **fulfilled}
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
@@ -79,17 +129,18 @@ def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
 
 
 def make_pod(
-    namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *, restoring: bool, restart: str | None = None
-) -> Manifest:
+    namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *,
+    restoring: bool, restart: str | None = None, token_id: str | None = None,
+) -> Manifest:  # fmt: skip
     """The session's pod.
 
-    ``restoring`` says that the volume should hold a valid login, ``restart`` which request for a restart the pod fulfils;
-    neither is part of the template's hash.
+    ``restoring`` says that the volume should hold a valid login, ``restart`` which request for a restart the pod fulfils,
+    ``token_id`` which token it starts with; none of them is part of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
-    pod["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_HASH] = template_hash(pod)
-    if restart is not None:
-        pod["metadata"]["annotations"][names.ANNOTATION_RESTART] = restart
+    notes = {names.ANNOTATION_TEMPLATE_HASH: template_hash(pod), names.ANNOTATION_RESTART: restart}
+    notes[names.ANNOTATION_TOKEN_ID] = token_id
+    pod["metadata"]["annotations"] |= {key: value for key, value in notes.items() if value is not None}
     pod["spec"]["containers"][0]["env"].append({"name": "WASESSION_RESTORING", "value": str(restoring).lower()})
     return pod
 
@@ -145,7 +196,7 @@ def _container(name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
         "name": CONTAINER,
         "image": spec.browser.image or settings.session_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "env": _environment(name, uid, spec),
+        "env": _environment(name, uid, spec, settings),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": {"requests": spec.browser.resources.requests, "limits": spec.browser.resources.limits},
         "securityContext": {
@@ -170,7 +221,7 @@ def _container(name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
     }
 
 
-def _environment(name: str, uid: str, spec: Spec) -> list[Manifest]:
+def _environment(name: str, uid: str, spec: Spec, settings: Settings) -> list[Manifest]:
     values: dict[str, str | None] = {
         "CLIENT_ID": client_id(name, spec),
         "SESSION_UID": uid,
@@ -191,6 +242,7 @@ def _environment(name: str, uid: str, spec: Spec) -> list[Manifest]:
         "LOCALE": spec.browser.locale,
         "TIMEZONE": spec.browser.timezone,
         "EXTRA_ARGS": json.dumps(spec.browser.extra_args),
+        "ASIDE_KEEP": str(settings.aside_keep.total_seconds()),
     }
     environment: list[Manifest] = [
         {"name": f"WASESSION_{key}", "value": value} for key, value in values.items() if value is not None

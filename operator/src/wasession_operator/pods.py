@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import UTC, datetime
 
 import aiohttp
 from wasession_api.report import Report
@@ -19,21 +19,37 @@ SILENCE = 25.0  # seconds; a session pod says something every ten
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
 
 
+class Unauthorized(Exception):
+    """The pod accepts none of the session's tokens."""
+
+
+class NotDone(Exception):
+    """The pod did not do what it was asked for, and why."""
+
+
 class Follower:
-    """One pod's event stream. ``report`` is what the pod said last, and None while it can't be heard."""
+    """One pod's event stream. ``report`` is what the pod said last, and None while it can't be heard.
+
+    ``tokens`` gives the bearer tokens to try, as they are now. A report of another session is not believed.
+    """
 
     def __init__(
         self,
         http: aiohttp.ClientSession,
         address: str,
-        token: Callable[[], Awaitable[str | None]],
+        session_uid: str,
+        tokens: Callable[[], list[str]],
         on_change: Callable[[], None],
     ) -> None:
         self.address = address
+        self.session_uid = session_uid
         self.report: Report | None = None
+        self.silent_since = datetime.now(UTC)
         self._http = http
-        self._token = token
+        self._tokens = tokens
         self._on_change = on_change
+        self._again = asyncio.Event()
+        self._pod_is_ready = False
         self._task = asyncio.create_task(self._follow())
 
     async def close(self) -> None:
@@ -41,48 +57,81 @@ class Follower:
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
 
+    def pod_is_ready(self) -> None:
+        """No need to wait before the next try, which is the first one that can be expected to succeed."""
+        if not self._pod_is_ready:
+            self._pod_is_ready = True
+            self._again.set()
+
     async def logout(self, timeout: float) -> None:
-        """Asks the pod to end its login; what became of it is in the reports. Takes at most ``timeout`` seconds more."""
+        """Asks the pod to end its login within ``timeout`` seconds; what became of it is in the reports. Raises ``NotDone``."""
         try:
-            async with asyncio.timeout(timeout):
-                headers = await self._headers()
-                async with self._http.post(f"{self._base}/v1/logout", headers=headers, raise_for_status=True):
-                    pass
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            log.warning("logout failed", extra={"address": self.address, "error": type(error).__name__})
+            async with asyncio.timeout(timeout), self._request("POST", "/v1/logout"):
+                pass
+        except (aiohttp.ClientError, TimeoutError, OSError, Unauthorized) as error:
+            raise NotDone(_words(error)) from None
 
-    async def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {await self._token()}"}
-
-    @property
-    def _base(self) -> str:
+    @contextlib.asynccontextmanager
+    async def _request(self, method: str, path: str) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A successful answer to the first token that the pod knows: it may not have read the newest yet."""
         host = f"[{self.address}]" if ":" in self.address else self.address
-        return f"http://{host}:{PORT}"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
+        for token in self._tokens():
+            headers = {"Authorization": f"Bearer {token}"}
+            async with self._http.request(
+                method, f"http://{host}:{PORT}{path}", headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status != 401:
+                    response.raise_for_status()
+                    yield response
+                    return
+        raise Unauthorized
 
     async def _follow(self) -> None:
         delay = RETRY_FIRST
         while True:
+            self._again.clear()
             try:
-                async for report in self._stream():
-                    delay = RETRY_FIRST
-                    if self.report is None or report.seq != self.report.seq or report.started_at != self.report.started_at:
-                        self.report = report
-                        self._on_change()
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                log.debug("pod not heard", extra={"address": self.address, "error": type(error).__name__})
-            if self.report is not None:
-                self.report = None
-                self._on_change()
-            await asyncio.sleep(delay)
+                async with contextlib.aclosing(self._stream()) as stream:
+                    async for report in stream:
+                        delay = RETRY_FIRST
+                        self._heard(report)
+            except (aiohttp.ClientError, TimeoutError, OSError, ValueError, Unauthorized) as error:
+                log.debug("pod not heard", extra={"address": self.address, "error": _words(error)})
+            self._lost()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._again.wait()
             delay = min(delay * 2, RETRY_LAST)
 
-    async def _stream(self) -> Any:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
-        url, headers = f"{self._base}/v1/events?types=state", await self._headers()
-        async with self._http.get(url, headers=headers, timeout=timeout, raise_for_status=True) as stream:
+    def _heard(self, report: Report) -> None:
+        if report.session_uid not in (None, self.session_uid):
+            raise ValueError("the pod speaks of another session")
+        if self.report is None or (report.seq, report.started_at) != (self.report.seq, self.report.started_at):
+            self.report = report
+            self._on_change()
+
+    def _lost(self) -> None:
+        if self.report is not None:
+            self.report, self.silent_since = None, datetime.now(UTC)
+            self._on_change()
+
+    async def _stream(self) -> AsyncGenerator[Report]:
+        async with self._request("GET", "/v1/events?types=state") as stream:
             event = ""
             async for line in stream.content:
                 if line.startswith(b"event: "):
                     event = line[7:].strip().decode()
                 elif line.startswith(b"data: ") and event == "state":
                     yield Report.model_validate_json(line[6:])
+
+
+def _words(error: Exception) -> str:
+    """What went wrong, without anything that another program has written."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return f"the pod answered {error.status}"
+    if isinstance(error, TimeoutError):
+        return "the pod did not answer in time"
+    if isinstance(error, Unauthorized):
+        return "the pod does not know the session's token"
+    return f"the pod cannot be reached ({type(error).__name__})"

@@ -1,350 +1,294 @@
-"""Brings facts together, asks ``plan``, and does what it says."""
+"""Brings the facts about a session together, asks ``plan``, and has done what it says."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
-from collections import Counter
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import aiohttp
 import kopf
 from pydantic import ValidationError
-from wasession_api.v1alpha1 import Condition, ConditionType, Phase, Reason, Spec, Status
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
 
-from wasession_operator import metrics, names, objects, plan
-from wasession_operator.kube import Conflict, Kube, Refused
-from wasession_operator.plan import Facts, Failures, Plan, Session
+from wasession_operator import metrics, objects, plan, status_patch
+from wasession_operator.cluster import Cluster, object_key
+from wasession_operator.effects import Effects, again
+from wasession_operator.kube import SESSIONS, Conflict, Kube, Refused, Unavailable
+from wasession_operator.memory import Memory
+from wasession_operator.plan import Facts, Plan, Session, actions
+from wasession_operator.plan.manifests import condition, is_terminating
 from wasession_operator.pods import Follower
 from wasession_operator.settings import Settings
+from wasession_operator.turns import Turns
+from wasession_operator.watch import Key
 
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
-Key = tuple[str, str]  # namespace and name
-TOKEN_BYTES = 32
-HEALTHY_AFTER = timedelta(minutes=10)  # a session that was Ready for so long starts counting failures anew
-RETRY_AFTER = timedelta(seconds=5)  # after an answer of the API server that was not expected
-
-
-@dataclass
-class Memory:
-    """What is known about one session between two reconciliations; all of it can be found out again."""
-
-    uid: str | None = None  # of the session that all this is about
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    failures: Failures = field(default_factory=Failures)
-    ended: Reason | None = None
-    follower: Follower | None = None
-    has_secret: bool = False
-    status: Status | None = None  # as it was written last: the watch may be behind
+STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 
 
 class Operator:
-    """All sessions, and the cluster's objects as the watches have told them."""
+    """All sessions. ``start`` it, then ``hold`` each session from its creation on, and ``release`` it when it is deleted."""
 
     def __init__(self, settings: Settings, kube: Kube, http: aiohttp.ClientSession) -> None:
         self.settings = settings
+        self.memories: dict[Key, Memory] = {}
+        self.cluster = Cluster(kube, settings.namespaces, self.wake, watch_nodes=settings.watch_nodes)
+        self.starts = Turns(settings.max_concurrent_starts, self.wake)
+        self.updates = Turns(settings.max_concurrent_updates, self.wake)
         self._kube = kube
         self._http = http
-        self._pods: dict[Key, Manifest] = {}
-        self._pvcs: dict[Key, Manifest] = {}
-        self._nodes: dict[str, Manifest] = {}
-        self._memories: dict[Key, Memory] = {}
-        self._sessions: dict[Key, Manifest] = {}
-        self._sessions_of: dict[Key, Key] = {}  # the session that an object's name stands for
-        self._starting: set[Key] = set()
-        self._open_at = time.monotonic() + settings.restoration_delay.total_seconds()
+        self._effects = Effects(settings, kube, self.cluster)
 
-    # --- what the watches tell ----------------------------------------------------------------------------------------
+    def wake(self, key: Key) -> None:
+        """Something about a session has changed."""
+        if key in self.memories:
+            self.memories[key].wake()
 
-    def session_seen(self, body: Manifest, *, gone: bool) -> None:
-        key = _key(body)
-        if gone:
-            self._sessions.pop(key, None)
-            return
-        self._sessions[key] = body
-        self._sessions_of[key[0], names.object_name(key[1])] = key
-        self._wake(key)
-
-    def object_seen(self, kind: str, body: Manifest, *, gone: bool) -> None:
-        """A pod or volume claim with our labels."""
-        store, key = (self._pods if kind == "Pod" else self._pvcs), _key(body)
-        if gone:
-            store.pop(key, None)
-        else:
-            store[key] = body
-        if key in self._sessions_of:
-            self._wake(self._sessions_of[key])
-
-    def node_seen(self, body: Manifest, *, gone: bool) -> None:
-        name = body["metadata"]["name"]
-        before = self._nodes.get(name)
-        if gone:
-            self._nodes.pop(name, None)
-        else:
-            self._nodes[name] = body
-        if gone or _lost_since(before) != _lost_since(body):
-            for key, pod in self._pods.items():
-                if pod["spec"].get("nodeName") == name and key in self._sessions_of:
-                    self._wake(self._sessions_of[key])
-
-    def observe(self) -> None:
-        """Counts the sessions by phase, for the metrics."""
-        found = Counter(body.get("status", {}).get("phase") for body in self._sessions.values())
-        for phase in Phase:
-            metrics.SESSIONS.labels(phase).set(found[phase])
+    async def close(self) -> None:
+        await asyncio.gather(*(m.follower.close() for m in self.memories.values() if m.follower))
 
     # --- the life of one session --------------------------------------------------------------------------------------
 
-    async def hold(self, namespace: str, name: str, stopped: Any) -> None:
-        """Reconciles a session whenever something about it changes, until told to stop."""
-        key = (namespace, name)
-        memory = self._memory(key)
-        while not stopped:
-            memory.wake.clear()
-            outcome = await self._reconcile(key, memory)
-            await self._sleep(memory, outcome.requeue_after if outcome else None)
+    async def hold(self, key: Key, stopped: Any) -> None:
+        """Looks at a session whenever something about it changes, until told to stop, or it is deleted."""
+        memory = self.memories.setdefault(key, Memory())
+        await self.cluster.synced()
+        while not stopped and not self._is_deleted(key):
+            outcome = await self._look(key, memory)
+            await memory.sleep(_seconds(outcome))
 
-    async def release(self, namespace: str, name: str) -> None:
+    async def release(self, key: Key) -> None:
         """Takes a deleted session's pod away, and its claim where it says so; returns when that is done."""
-        key = (namespace, name)
-        memory = self._memory(key)
+        memory = self.memories.setdefault(key, Memory())
+        await self.cluster.synced()
         while True:
-            memory.wake.clear()
-            outcome = await self._reconcile(key, memory)
+            outcome = await self._look(key, memory)
             if outcome is None or outcome.done:
                 break
-            await self._sleep(memory, outcome.requeue_after)
-        await self._follow(key, memory, None)
-        self._starting.discard(key)
-        self._memories.pop(key, None)
+            await memory.sleep(_seconds(outcome))
+        await self.forget(key)
 
-    async def close(self) -> None:
-        await asyncio.gather(*(m.follower.close() for m in self._memories.values() if m.follower))
+    async def forget(self, key: Key) -> None:
+        """A session is not there any more."""
+        self.starts.leave(key)
+        self.updates.leave(key)
+        self.cluster.session_gone(key)
+        memory = self.memories.pop(key, None)
+        if memory is not None and memory.follower is not None:
+            await memory.follower.close()
 
-    # --- one reconciliation -------------------------------------------------------------------------------------------
+    def _is_deleted(self, key: Key) -> bool:
+        return key not in self.cluster.sessions or is_terminating(self.cluster.sessions[key])
+
+    # --- one look at a session ----------------------------------------------------------------------------------------
+
+    async def _look(self, key: Key, memory: Memory) -> Plan | None:
+        """One pass; None when the session is not there any more. Never raises: what failed is tried again."""
+        async with memory.lock:
+            metrics.QUEUE_SECONDS.observe(memory.begin())
+            try:
+                with metrics.RECONCILE_SECONDS.time():
+                    return await self._reconcile(key, memory)
+            except Exception as error:
+                memory.errors = again(memory.errors)
+                wait = max(memory.errors.wait(datetime.now(UTC)).total_seconds(), getattr(error, "retry_after", 0.0))
+                where = {"namespace": key[0], "session": key[1], "uid": memory.uid, "again_in": round(wait, 1)}
+                if isinstance(error, Unavailable | Refused | Conflict):
+                    log.warning("the API server did not do it", extra={**where, "error": str(error)})
+                else:
+                    log.exception("reconciliation failed", extra=where)
+                return Plan([], Status(), [], timedelta(seconds=wait))
+            finally:
+                memory.end()
 
     async def _reconcile(self, key: Key, memory: Memory) -> Plan | None:
-        """One pass; None when the session is not there any more. Never raises: what failed is tried again."""
-        body = self._sessions.get(key)
+        body = self.cluster.sessions.get(key)
         if body is None:
             return None
-        with metrics.RECONCILE_SECONDS.time():
-            try:
-                if memory.uid != body["metadata"]["uid"]:  # another session of the same name
-                    memory.uid, memory.status, memory.failures = body["metadata"]["uid"], None, Failures()
-                session = _read_session(body, memory.status)
-                pod = self._pods.get(_object_key(key))
-                await self._follow(key, memory, pod)
-                if pod is None or not memory.has_secret:
-                    memory.has_secret = await self._kube.token(*_object_key(key), owner=session.uid) is not None
-                facts = self._facts(key, memory, pod)
-                result = plan.plan(session, facts, self.settings)
-                await self._write_status(body, session, memory, result)
-                for action in result.actions:
-                    await self._do(session, memory, action)
-                self._count(key, memory, result)
-            except Conflict:
-                return Plan([], Status(), [], RETRY_AFTER)  # what has the name is on its way out, or is reported next time
-            except ValidationError as error:
-                await self._refuse_spec(body, memory, error)
-                return Plan([], Status(), [])
-            except Exception:
-                log.exception("reconciliation failed", extra={"namespace": key[0], "session": key[1]})
-                return Plan([], Status(), [], RETRY_AFTER)
-        return result
+        memory.of(body["metadata"]["uid"], body["metadata"].get("generation", 0))
+        if memory.written_version == body["metadata"].get("resourceVersion"):
+            memory.written = None  # the watch has caught up with what was written
+        session, problem = _read(body, memory.written)
+        if problem is not None and session.deleted_at is None:
+            return await self._refuse(session, body, memory, problem)
+        facts = await self._facts(key, memory, session)
+        result = plan.plan(session, facts, self.settings)
+        # What is new is made first and told then. Of what was there before, the status tells first what is done to it and
+        # why, so that a new operator knows.
+        known = session.status.phase is not None
+        wait = await self._write(session, body, memory, result, facts) if known else None
+        if wait is None or not _relies_on_status(result):
+            await self._act(session, memory, result.actions)
+        if not known and not result.actions:
+            wait = await self._write(session, body, memory, result, facts)
+        memory.errors = plan.Backoff()
+        self._take_turns(key, session, facts, result)
+        return _sooner(result, wait)
 
-    def _facts(self, key: Key, memory: Memory, pod: Manifest | None) -> Facts:
-        node = pod["spec"].get("nodeName") if pod else None
+    async def _facts(self, key: Key, memory: Memory, session: Session) -> Facts:
+        pod = _expected(self.cluster.pods.objects.get(object_key(key)), memory)
+        pvc = _expected(self.cluster.pvcs.objects.get(object_key(key)), memory)
+        memory.deleted.intersection_update(o["metadata"]["uid"] for o in (pod, pvc) if o is not None)
+        secret = self.cluster.secrets.objects.get(object_key(key))
+        await self._follow(key, memory, pod)
+        starts = pod is None and session.deleted_at is None and not session.spec.suspend
         return Facts(
             now=datetime.now(UTC),
             pod=pod,
-            pvc=self._pvcs.get(_object_key(key)),
-            secret=memory.has_secret,
+            pvc=pvc,
+            secret=secret,
+            node=await self.cluster.node_of(pod) if pod else None,
             report=memory.follower.report if memory.follower else None,
-            node_gone=node is not None and bool(self._nodes) and node not in self._nodes,
-            node_lost_since=_lost_since(self._nodes.get(node or "")),
-            may_start=self._may_start(key),
+            silent_since=memory.follower.silent_since if memory.follower else None,
+            may_start=starts and self.starts.ask(key, _urgency(session)),
+            may_update=self.updates.has(key),
             failures=memory.failures,
-            ended=memory.ended,
+            refusals=dict(memory.refusals),
+            client_id_of=self.cluster.client_id_of(key),
         )
 
-    async def _do(self, session: Session, memory: Memory, action: plan.Action) -> None:
-        namespace, name = session.namespace, names.object_name(session.name)
-        identity = (namespace, session.name, session.uid, session.spec)
-        match action:
-            case plan.CreateSecret():
-                token = secrets.token_urlsafe(TOKEN_BYTES)
-                await self._kube.create("secrets", objects.make_secret(*identity, token=token))
-                memory.has_secret = True
-            case plan.CreatePvc():
-                claim = await self._create("persistentvolumeclaims", objects.make_pvc(*identity))
-                if claim is not None:
-                    self._pvcs.setdefault((namespace, name), claim)
-            case plan.PatchPvc(patch):
-                await self._kube.patch("persistentvolumeclaims", namespace, name, patch)
-            case plan.CreatePod(restoring, restart):
-                await self._create_pod(session, memory, restoring=restoring, restart=restart)
-            case plan.DeletePod(uid, reason, grace_seconds, failed):
-                memory.ended = reason
-                if failed:
-                    memory.failures = Failures(memory.failures.count + 1, datetime.now(UTC))
-                await self._kube.delete("pods", namespace, name, uid, grace_seconds)
-            case plan.Logout():
-                assert memory.follower is not None
-                await memory.follower.logout(session.spec.timeouts.logout.total_seconds())
-            case plan.DeletePvc(uid):
-                await self._kube.delete("persistentvolumeclaims", namespace, name, uid)
-
-    async def _create_pod(self, session: Session, memory: Memory, *, restoring: bool, restart: str | None) -> None:
-        identity = (session.namespace, session.name, session.uid, session.spec)
-        manifest = objects.make_pod(*identity, self.settings, restoring=restoring, restart=restart)
-        try:
-            pod = await self._create("pods", manifest)
-        except Refused as error:
-            memory.failures = Failures(memory.failures.count + 1, datetime.now(UTC), refused=str(error))
-            memory.wake.set()
+    async def _act(self, session: Session, memory: Memory, todo: list[plan.Action]) -> None:
+        """The objects that a pod needs are made at the same time, and the pod after them."""
+        together = [action for action in todo if isinstance(action, actions.CreateSecret | actions.CreatePvc)]
+        failed = await asyncio.gather(*(self._effects.perform(session, memory, a) for a in together), return_exceptions=True)
+        for error in failed:
+            if error is not None:
+                raise error
+        if any(type(action) in memory.refusals for action in together):
             return
-        memory.failures = replace(memory.failures, refused=None)
-        if pod is not None:
-            metrics.POD_CREATIONS.labels(memory.ended or Reason.POD_CREATED).inc()
-            # The watch tells of it only later: until then a second look must not create another.
-            self._pods.setdefault((session.namespace, manifest["metadata"]["name"]), pod)
-            self._starting.add((session.namespace, session.name))
-        memory.wake.set()
+        for action in todo:
+            if action not in together:
+                await self._effects.perform(session, memory, action)
 
-    async def _create(self, plural: str, manifest: Manifest) -> Manifest | None:
-        """The created object; None when its name is taken, which the watch then tells more of."""
-        try:
-            return await self._kube.create(plural, manifest)
-        except Conflict:
-            metadata = manifest["metadata"]
-            found = await self._kube.get(plural, metadata["namespace"], metadata["name"])
-            if found is not None:
-                found.setdefault("kind", manifest["kind"])
-                store = self._pods if plural == "pods" else self._pvcs
-                store.setdefault((metadata["namespace"], metadata["name"]), found)
+    async def _write(self, session: Session, body: Manifest, memory: Memory, result: Plan, facts: Facts | None) -> float | None:
+        """Writes the status where it has changed, and tells the Events that go with it.
+
+        Returns the seconds after which to look again, when the last write was only just now.
+        """
+        stored = memory.written.dump() if memory.written is not None else dict(body.get("status") or {})
+        patch = status_patch.merge_patch(stored, result.status.dump())
+        if not patch:
             return None
-
-    async def _write_status(self, body: Manifest, session: Session, memory: Memory, result: Plan) -> None:
-        """Writes what has changed, and tells the Events that go with it; nothing when nothing has."""
-        before = memory.status.dump() if memory.status is not None else dict(body.get("status", {}))
-        after = result.status.dump()
-        if before == after:
-            return
-        gone: Manifest = {name: None for name in before if name not in after}
-        changed = {name: value for name, value in after.items() if before.get(name) != value}
-        changed = {name: _merged(before.get(name), value) for name, value in changed.items()}
-        await self._kube.patch_status(session.namespace, session.name, {**gone, **changed})
-        memory.status = result.status
+        wait = memory.written_at + status_patch.pause(session.status, result.status) - time.monotonic()
+        if wait > 0:
+            return wait
+        found = await self._kube.patch(SESSIONS, session.namespace, session.name, {"status": patch}, "/status")
+        memory.written, memory.written_at = result.status, time.monotonic()
+        memory.written_version = found["metadata"]["resourceVersion"] if found else None
+        metrics.observe_change(session.status, result.status, facts.report if facts else None)
+        if metrics.is_held_up(result.status) and not metrics.is_held_up(session.status):
+            restored = condition({"status": result.status.dump()}, ConditionType.RESTORED)
+            why = {"reason": restored["reason"], "detail": restored.get("message")}
+            log.warning("restoration is held up", extra={**_where(session), **why})
         for event in result.events:
             kopf.event(kopf.Body(cast(Any, body)), type=event.type, reason=event.reason, message=event.message)
+        return None
 
-    async def _refuse_spec(self, body: Manifest, memory: Memory, error: ValidationError) -> None:
-        """Says in the status why a spec can't be read, which the CRD's own validation should have said before."""
-        first = error.errors(include_url=False, include_input=False)[0]
-        message = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-        condition = Condition(
-            type=ConditionType.READY,
-            status="False",
-            reason=Reason.INVALID_SPEC,
-            message=message,
-            last_transition_time=datetime.now(UTC).replace(microsecond=0),
-        )
-        known = body.get("status", {}).get("conditions", [])
-        if any(c["type"] == "Ready" and c["reason"] == Reason.INVALID_SPEC and c["message"] == message for c in known):
-            return
-        status = {"phase": Phase.FAILED.value, "conditions": [condition.dump()]}
-        await self._kube.patch_status(*_key(body), status)
-        kopf.event(kopf.Body(cast(Any, body)), type="Warning", reason=Reason.INVALID_SPEC, message=message)
+    async def _refuse(self, session: Session, body: Manifest, memory: Memory, problem: str) -> Plan:
+        status = plan.refused_spec(session, datetime.now(UTC), problem)
+        result = Plan([], status, plan.make_events(session.status, status))
+        return _sooner(result, await self._write(session, body, memory, result, None))
 
     async def _follow(self, key: Key, memory: Memory, pod: Manifest | None) -> None:
         """Follows the pod at its present address; a pod that is ending is followed until it is gone."""
         address = (pod or {}).get("status", {}).get("podIP")
-        if memory.follower is not None and memory.follower.address != address:
-            follower, memory.follower = memory.follower, None
+        follower = memory.follower
+        if follower is not None and (follower.address, follower.session_uid) != (address, memory.uid):
+            memory.follower = None
             await follower.close()
-        if memory.follower is None and address:
+        if memory.follower is None and address and memory.uid is not None:
 
-            async def token() -> str | None:
-                return await self._kube.token(*_object_key(key), owner=memory.uid)
+            def tokens() -> list[str]:
+                secret = self.cluster.secrets.objects.get(object_key(key))
+                return objects.tokens(secret) if secret is not None else []
 
-            memory.follower = Follower(self._http, address, token, memory.wake.set)
+            memory.follower = Follower(self._http, address, memory.uid, tokens, memory.wake)
+        if memory.follower is not None and condition(pod, "Ready").get("status") == "True":
+            memory.follower.pod_is_ready()
 
-    def _count(self, key: Key, memory: Memory, result: Plan) -> None:
-        phase = result.status.phase
-        started = phase in (Phase.READY, Phase.AUTHENTICATING, Phase.SUSPENDED, Phase.FAILED)
-        stuck = any(c.type is ConditionType.DEGRADED and c.status == "True" for c in result.status.conditions)
-        if (started or stuck) and key in self._starting:
-            self._starting.discard(key)  # one that is stuck must not hold up the others
-            for other in self._memories.values():
-                other.wake.set()
-        connected = result.status.last_connected
-        if memory.failures.count and phase is Phase.READY and connected and datetime.now(UTC) - connected > HEALTHY_AFTER:
-            memory.failures = Failures()
-
-    def _may_start(self, key: Key) -> bool:
-        if time.monotonic() < self._open_at:
-            return False
-        return key in self._starting or len(self._starting) < self.settings.max_concurrent_starts
-
-    async def _sleep(self, memory: Memory, requeue_after: timedelta | None) -> None:
-        """Until something changes or the time has come; a first look before the doors open is repeated when they do."""
-        timeout = requeue_after.total_seconds() if requeue_after is not None else None
-        closed = self._open_at - time.monotonic()
-        if closed > 0:
-            timeout = min(timeout, closed) if timeout is not None else closed
-        try:
-            async with asyncio.timeout(timeout):
-                await memory.wake.wait()
-        except TimeoutError:
-            return
-
-    def _memory(self, key: Key) -> Memory:
-        return self._memories.setdefault(key, Memory())
-
-    def _wake(self, key: Key) -> None:
-        if key in self._memories:
-            self._memories[key].wake.set()
+    def _take_turns(self, key: Key, session: Session, facts: Facts, result: Plan) -> None:
+        """Who starts or is updated counts for the limits, until it is well or held up: that must not hold up the others."""
+        held_up = any(c.type is ConditionType.DEGRADED and c.status == "True" for c in result.status.conditions)
+        begins = any(isinstance(action, actions.CreatePod) for action in result.actions)
+        reasons = {c.type: c.reason for c in result.status.conditions}
+        if begins or (facts.pod is not None and result.status.phase in STARTING and not held_up):
+            self.starts.take(key)
+        elif reasons.get(ConditionType.READY) != Reason.WAITING_FOR_TURN:
+            self.starts.leave(key)
+        if plan.is_updating(result.status):
+            self.updates.take(key)
+        elif (
+            reasons.get(ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
+            and session.spec.update_strategy is UpdateStrategy.ROLLING_UPDATE
+        ):
+            self.updates.ask(key)
+        else:
+            self.updates.leave(key)
 
 
-def _read_session(body: Manifest, written: Status | None) -> Session:
-    """Validates what the API server has; raises ``ValidationError``."""
-    metadata = body["metadata"]
-    return Session(
+def _read(body: Manifest, written: Status | None) -> tuple[Session, str | None]:
+    """What the API server has, and what is wrong with its spec, which is then taken as if it were empty."""
+    metadata, problem, spec = body["metadata"], None, Spec()
+    try:
+        spec = Spec.model_validate(body.get("spec") or {})
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    session = Session(
         namespace=metadata["namespace"],
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
-        spec=Spec.model_validate(body.get("spec", {})),
-        status=written or Status.model_validate(body.get("status", {})),
-        deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"]) if "deletionTimestamp" in metadata else None,
-        annotations=dict(metadata.get("annotations", {})),
+        spec=spec,
+        status=written or _read_status(body.get("status") or {}),
+        deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"]) if is_terminating(body) else None,
+        annotations=dict(metadata.get("annotations") or {}),
     )
+    return session, problem
 
 
-def _merged(before: Any, after: Any) -> Any:
-    """A value for a merge patch: a field that is no longer in an object has to be named as None."""
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        return after
-    return {**{name: None for name in before if name not in after}, **after}
+def _read_status(stored: Manifest) -> Status:
+    """As much of a status as can be understood: what another version, or a person, has written must not lose the rest."""
+    try:
+        return Status.model_validate(stored)
+    except ValidationError as error:
+        wrong = {str(found["loc"][0]) for found in error.errors()}
+        return Status.model_validate({name: value for name, value in stored.items() if name not in wrong})
 
 
-def _lost_since(node: Manifest | None) -> datetime | None:
-    """Since when a node has not answered; None for one that does."""
-    for condition in (node or {}).get("status", {}).get("conditions", []):
-        if condition["type"] == "Ready" and condition["status"] != "True":
-            return datetime.fromisoformat(condition["lastTransitionTime"])
-    return None
+def _expected(found: Manifest | None, memory: Memory) -> Manifest | None:
+    """An object as it will be: one that was deleted is on its way out, even while the watch has not said so."""
+    if found is None or is_terminating(found) or found["metadata"]["uid"] not in memory.deleted:
+        return found
+    return {**found, "metadata": {**found["metadata"], "deletionTimestamp": datetime.now(UTC).isoformat()}}
 
 
-def _key(body: Manifest) -> Key:
-    return body["metadata"]["namespace"], body["metadata"]["name"]
+def _relies_on_status(result: Plan) -> bool:
+    """Whether something is done that a new operator could only understand from the status."""
+    return any(isinstance(action, actions.DeletePod | actions.Logout | actions.CreatePod) for action in result.actions)
 
 
-def _object_key(key: Key) -> Key:
-    return key[0], names.object_name(key[1])
+def _urgency(session: Session) -> tuple[bool, float]:
+    """Valid logins before new ones; among them the ones that were connected last."""
+    connected = session.status.last_connected
+    return not session.status.session_valid, -connected.timestamp() if connected else 0.0
+
+
+def _sooner(result: Plan, wait: float | None) -> Plan:
+    if wait is None or (result.requeue_after is not None and result.requeue_after.total_seconds() <= wait):
+        return result
+    return Plan(result.actions, result.status, result.events, timedelta(seconds=wait), result.done)
+
+
+def _seconds(outcome: Plan | None) -> float | None:
+    if outcome is None or outcome.requeue_after is None:
+        return None
+    return max(outcome.requeue_after.total_seconds(), 0.0)
+
+
+def _where(session: Session) -> Manifest:
+    return {"namespace": session.namespace, "session": session.name, "uid": session.uid}

@@ -35,6 +35,9 @@ class Settings(BaseSettings):
     node_lost: NodeLost = NodeLost.WAIT
     node_lost_after: Duration = timedelta(minutes=5)
     max_concurrent_starts: int = Field(20, ge=1)
+    max_concurrent_updates: int = Field(1, ge=1)
+    cleanup_interval: Duration = timedelta(minutes=10)
+    aside_keep: Duration = timedelta(days=30)
     log_format: Literal["json", "text"] = "json"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())] = "INFO"
     http_port: int = 8080

@@ -64,6 +64,7 @@ def test_the_pod_of_a_plain_session() -> None:
         "RECONNECT_INITIAL_DELAY": "2.0",
         "RECONNECT_MAX_DELAY": "300.0",
         "EXTRA_ARGS": "[]",
+        "ASIDE_KEEP": "2592000.0",
         "RESTORING": "false",
     }
 
@@ -141,6 +142,15 @@ def test_the_claim_by_its_retention() -> None:
 
 
 def test_the_secret_belongs_to_the_session() -> None:
-    secret = objects.make_secret("ns", "sales", "uid-1", Spec(), "token")
-    assert secret["stringData"] == {"token": "token"}
+    token = objects.new_token()
+    secret = objects.make_secret("ns", "sales", "uid-1", Spec(), token, request="1")
+    assert objects.tokens(secret) == [token.value]
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
+    assert secret["metadata"]["annotations"]["wasession.dev/rotate-token"] == "1"
+    assert token.value not in str(secret["metadata"])
+
+
+def test_tokens_are_new_each_time() -> None:
+    one, other = objects.new_token(), objects.new_token()
+    assert one.value != other.value
+    assert one.id != other.id

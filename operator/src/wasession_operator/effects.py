@@ -1,0 +1,115 @@
+"""Does what a plan says, one action at a time."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime
+from typing import Any
+
+from wasession_api.v1alpha1 import Reason
+
+from wasession_operator import names, objects
+from wasession_operator.cluster import Cluster
+from wasession_operator.kube import Conflict, Kube, Refused, Unavailable
+from wasession_operator.memory import Memory
+from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
+from wasession_operator.plan.manifests import annotations_of, not_ours
+from wasession_operator.pods import NotDone
+from wasession_operator.settings import Settings
+from wasession_operator.watch import Watch
+
+Manifest = dict[str, Any]
+REFUSED = {
+    actions.CreateSecret: Reason.SECRET_REFUSED,
+    actions.RotateToken: Reason.SECRET_REFUSED,
+    actions.CreatePvc: Reason.VOLUME_REFUSED,
+    actions.OwnPvc: Reason.VOLUME_REFUSED,
+    actions.GrowPvc: Reason.VOLUME_RESIZE_REFUSED,
+    actions.CreatePod: Reason.POD_REFUSED,
+    actions.RefreshToken: Reason.POD_REFUSED,
+    actions.Logout: Reason.LOGOUT_FAILED,
+}
+
+
+class Effects:
+    def __init__(self, settings: Settings, kube: Kube, cluster: Cluster) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._cluster = cluster
+
+    async def perform(self, session: Session, memory: Memory, action: Action) -> None:
+        """Does one action and remembers whether it was refused. Raises ``Unavailable``."""
+        try:
+            await self._perform(session, memory, action)
+        except (Refused, Conflict, NotDone) as error:
+            reason = Reason.NAME_TAKEN if isinstance(error, Conflict) else REFUSED.get(type(action), Reason.POD_REFUSED)
+            before = memory.refusals.get(type(action))
+            retry = again(before.retry if before else Backoff())
+            memory.refusals[type(action)] = Refusal(reason, str(error), retry)
+            memory.wake()
+        else:
+            memory.refusals.pop(type(action), None)
+
+    async def _perform(self, session: Session, memory: Memory, action: Action) -> None:
+        identity = (session.namespace, session.name, session.uid, session.spec)
+        secret = self._cluster.secrets.objects.get((session.namespace, names.object_name(session.name)))
+        match action:
+            case actions.CreateSecret(request):
+                manifest = objects.make_secret(*identity, objects.new_token(), request)
+                await self._create(self._cluster.secrets, manifest, session)
+            case actions.RotateToken(request):
+                assert secret is not None
+                patch = objects.secret_patch(secret, session.name, session.uid, objects.new_token(), request)
+                await self._patch(self._cluster.secrets, session, patch)
+            case actions.CreatePvc():
+                await self._create(self._cluster.pvcs, objects.make_pvc(*identity), session)
+            case actions.OwnPvc(references):
+                await self._patch(self._cluster.pvcs, session, {"metadata": {"ownerReferences": references}})
+            case actions.GrowPvc(size):
+                patch = {"spec": {"resources": {"requests": {"storage": size}}}}
+                await self._patch(self._cluster.pvcs, session, patch)
+            case actions.DeletePvc(uid):
+                await self._delete(self._cluster.pvcs, session, uid, memory)
+            case actions.CreatePod(restoring, restart):
+                token_id = annotations_of(secret).get(names.ANNOTATION_TOKEN_ID) if secret else None
+                manifest = objects.make_pod(*identity, self._settings, restoring=restoring, restart=restart, token_id=token_id)
+                await self._create(self._cluster.pods, manifest, session)
+            case actions.RefreshToken(token_id):
+                patch = {"metadata": {"annotations": {names.ANNOTATION_TOKEN_ID: token_id}}}
+                await self._patch(self._cluster.pods, session, patch)
+            case actions.DeletePod(uid, _, grace_seconds, failed):
+                await self._delete(self._cluster.pods, session, uid, memory, grace_seconds)
+                if failed:
+                    memory.failures = again(memory.failures)
+            case actions.Logout():
+                if memory.follower is None:
+                    raise NotDone("the pod cannot be reached")
+                await memory.follower.logout(session.spec.timeouts.logout.total_seconds())
+
+    async def _create(self, watch: Watch, manifest: Manifest, session: Session) -> None:
+        """Creates an object. One of ours that has its name already was made before the watch told of it."""
+        try:
+            watch.remember(await self._kube.create(watch.resource, manifest))
+        except Conflict as conflict:
+            metadata = manifest["metadata"]
+            found = await self._kube.get(watch.resource, metadata["namespace"], metadata["name"])
+            if found is None:
+                raise Unavailable(str(conflict)) from None
+            if found["metadata"].get("labels", {}).get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
+                problem = not_ours(session, {**found, "kind": watch.resource.kind})
+                raise Conflict(problem[1] if problem else str(conflict)) from None
+            watch.remember(found)
+
+    async def _patch(self, watch: Watch, session: Session, patch: Manifest) -> None:
+        found = await self._kube.patch(watch.resource, session.namespace, names.object_name(session.name), patch)
+        if found is not None:
+            watch.remember(found)
+
+    async def _delete(self, watch: Watch, session: Session, uid: str, memory: Memory, grace_seconds: int | None = None) -> None:
+        await self._kube.delete(watch.resource, session.namespace, names.object_name(session.name), uid, grace_seconds)
+        memory.deleted.add(uid)
+
+
+def again(before: Backoff) -> Backoff:
+    """After one failure more."""
+    return before.after(datetime.now(UTC), random.uniform(0.8, 1.2))  # noqa: S311

@@ -1,0 +1,155 @@
+"""What is done for all sessions at once: the restoration after a start, and the look after what events can't tell."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from wasession_operator import metrics
+from wasession_operator.cluster import key_of, object_key
+from wasession_operator.kube import SECRETS, SESSIONS, Conflict, Gone, Kube, Refused, Unavailable
+from wasession_operator.plan.manifests import controller
+from wasession_operator.reconcile import Operator
+from wasession_operator.watch import Key
+
+log = logging.getLogger(__name__)
+Manifest = dict[str, Any]
+CHECK_EVERY = 60.0  # seconds between two comparisons of the sessions with the API server's
+PROGRESS_EVERY = 10.0  # seconds between two log lines about the restoration
+WAKE_TOGETHER = 50
+
+
+class Upkeep:
+    """``run`` it as long as the operator lives."""
+
+    def __init__(self, operator: Operator, kube: Kube) -> None:
+        self.missed: str | None = None  # a session whose change has not been told: the watch of sessions is dead
+        self._operator = operator
+        self._kube = kube
+        self._behind: dict[Key, str] = {}
+
+    async def run(self) -> None:
+        """Never returns."""
+        await self._operator.cluster.synced()
+        await asyncio.gather(self._restore(), self._repeat(CHECK_EVERY, self._check), self._clean_up())
+
+    # --- after the start --------------------------------------------------------------------------------------------------
+
+    async def _restore(self) -> None:
+        """Lets sessions start, once it is known which there are; tells how it goes."""
+        settings, cluster = self._operator.settings, self._operator.cluster
+        await asyncio.sleep(settings.restoration_delay.total_seconds())
+        await self._all_seen()
+        valid = {key for key, body in cluster.sessions.items() if (body.get("status") or {}).get("sessionValid")}
+        left = {key for key in valid if self._state(key) == "under way"}
+        counts = {"sessions": len(cluster.sessions), "valid": len(valid), "to_restore": len(left)}
+        log.info("%(sessions)d sessions, %(valid)d with a valid login, %(to_restore)d to restore", counts, extra=counts)
+        self._operator.starts.open()
+        self._operator.updates.open()
+        began, told = time.monotonic(), None
+        while left:
+            await asyncio.sleep(PROGRESS_EVERY)
+            found = Counter(self._state(key) for key in left)
+            progress = {name: found[name] for name in ("restored", "held up", "under way", "gone")}
+            if progress != told:
+                told, seconds = progress, round(time.monotonic() - began)
+                words = ", ".join(f"{number} {name}" for name, number in progress.items() if number)
+                log.info("restoration after %d s: %s", seconds, words, extra={**progress, "seconds": seconds})
+            if not found["under way"]:
+                return
+
+    async def _all_seen(self) -> None:
+        """Waits until every session has been looked at once; kopf tells of them one by one."""
+        while True:
+            try:
+                expected = {key_of(item) for item in await self._sessions()}
+            except (Unavailable, Refused, Gone) as error:
+                log.warning("sessions can't be listed", extra={"error": str(error)})
+                expected = None
+            if expected is not None and all(self._is_known(key) for key in expected):
+                return
+            await asyncio.sleep(0.5)
+
+    def _is_known(self, key: Key) -> bool:
+        memory = self._operator.memories.get(key)
+        return memory is not None and memory.looked_at
+
+    def _state(self, key: Key) -> str:
+        body = self._operator.cluster.sessions.get(key)
+        if body is None:
+            return "gone"
+        status = body.get("status") or {}
+        if status.get("phase") == "Ready":
+            return "restored"
+        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or []}
+        held_up = conditions.get("Degraded") == "True" or not status.get("sessionValid") or body["spec"].get("suspend")
+        return "held up" if held_up else "under way"
+
+    # --- from time to time ------------------------------------------------------------------------------------------------
+
+    async def _repeat(self, seconds: float, work: Any) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except (Unavailable, Refused, Conflict, Gone) as error:
+                log.warning("upkeep put off", extra={"work": work.__name__.strip("_"), "error": str(error)})
+
+    async def _clean_up(self) -> None:
+        await self._repeat(self._operator.settings.cleanup_interval.total_seconds(), self._clean)
+
+    async def _clean(self) -> None:
+        """Deletes Secrets whose session is gone, and has every session looked at again."""
+        cluster = self._operator.cluster
+        present = {body["metadata"]["uid"] for body in cluster.sessions.values()}
+        used = {object_key(key) for key in cluster.sessions}
+        for key, secret in list(cluster.secrets.objects.items()):
+            owner, metadata = controller(secret), secret["metadata"]
+            age = datetime.now(UTC) - datetime.fromisoformat(metadata["creationTimestamp"])
+            orphaned = key not in used and (owner is None or owner["uid"] not in present)
+            if orphaned and age > self._operator.settings.cleanup_interval:
+                await self._kube.delete(SECRETS, *key, metadata["uid"])
+                log.info("orphaned Secret deleted", extra={"namespace": key[0], "secret": key[1]})
+        for number, key in enumerate(list(cluster.sessions)):
+            self._operator.wake(key)
+            if number % WAKE_TOGETHER == 0:
+                await asyncio.sleep(0.1)
+
+    async def _check(self) -> None:
+        """Compares what kopf has told of the sessions with what the API server has; costs one read.
+
+        kopf does not tell of sessions that went away while its watch was cut off. And a session that is behind at two
+        checks in a row, at the same version, shows that its watch is dead.
+        """
+        listed = {key_of(item): item["metadata"] for item in await self._sessions()}
+        seen = {key: body["metadata"] for key, body in self._operator.cluster.sessions.items()}
+        missing = seen.keys() - listed.keys()
+        if missing:
+            missing -= {key_of(item) for item in await self._sessions()}  # one that was created in between is there now
+        for key in missing:
+            log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": seen[key]["uid"]})
+            await self._operator.forget(key)
+        behind = {
+            key: metadata["resourceVersion"]
+            for key, metadata in listed.items()
+            if key not in seen or seen[key].get("resourceVersion") != metadata["resourceVersion"]
+        }
+        still = [key for key, version in behind.items() if self._behind.get(key) == version]
+        self._behind, self.missed = behind, "/".join(still[0]) if still else None
+
+    async def _sessions(self) -> list[Manifest]:
+        """The metadata of all sessions that are served."""
+        found = []
+        for place in self._operator.settings.namespaces or (None,):
+            found += (await self._kube.list(SESSIONS, place, metadata=True))["items"]
+        return found
+
+    def observe(self) -> None:
+        """Sets the metrics that are taken when somebody asks for them."""
+        metrics.observe_sessions(self._operator.cluster.sessions.values())
+        for watch in self._operator.cluster.watches:
+            metrics.WATCH_AGE.labels(watch.resource.plural).set(watch.age)

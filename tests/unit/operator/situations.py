@@ -1,0 +1,100 @@
+"""Sessions, objects and reports to make up situations with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from wasession_api.report import Report
+from wasession_api.v1alpha1 import ConditionType, Phase, Spec, Status
+from wasession_operator import objects
+from wasession_operator.plan import Facts, Node, Plan, Session
+from wasession_operator.settings import Settings
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SETTINGS = Settings(session_image="session-pod:1")
+
+
+def session(status: Status | None = None, *, deleting: bool = False, uid: str = "uid-1", **spec: Any) -> Session:
+    annotations = {f"wasession.dev/{name}": value for name, value in spec.pop("annotations", {}).items()}
+    deleted_at = NOW if deleting else None
+    return Session("ns", "sales", uid, 3, Spec.model_validate(spec), status or Status(), deleted_at, annotations)
+
+
+def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:
+    claim = objects.make_pvc("ns", "sales", "uid-1", Spec.model_validate(changes.pop("spec", {})))
+    claim["status"] = {"phase": phase}
+    claim["metadata"] |= {"uid": "pvc-uid", **changes}
+    return claim
+
+
+def pod(ready: bool = True, phase: str = "Running", spec: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
+    found = objects.make_pod("ns", "sales", "uid-1", Spec.model_validate(spec or {}), SETTINGS, restoring=False, token_id="t1")
+    found["metadata"] |= {"uid": "pod-uid", "creationTimestamp": NOW.isoformat()}
+    found["spec"]["nodeName"] = "node-1"
+    conditions = [{"type": "Ready", "status": "True" if ready else "False"}, *status.pop("conditions", [])]
+    found["status"] = {"phase": phase, "conditions": conditions, **status}
+    return found
+
+
+def secret(**changes: Any) -> dict[str, Any]:
+    token = objects.Token("secret-token-of-at-least-32-characters", "t1")
+    found = objects.make_secret("ns", "sales", "uid-1", Spec(), token)
+    found["metadata"] |= {"uid": "secret-uid", **changes}
+    return found
+
+
+def ending(found: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The pod, or claim, with a deletion under way."""
+    found = found or pod()
+    return {**found, "metadata": {**found["metadata"], "deletionTimestamp": "2026-01-02T03:04:00Z"}}
+
+
+def owned_by(found: dict[str, Any], kind: str, name: str, uid: str = "other") -> dict[str, Any]:
+    owner = {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": True}
+    return {**found, "metadata": {**found["metadata"], "ownerReferences": [owner]}}
+
+
+def silent(minutes: float = 0, **changes: Any) -> Node:
+    """The pod's node, not Ready for so long."""
+    return Node("node-1", silent_since=NOW - timedelta(minutes=minutes), **changes)
+
+
+def waiting(reason: str, message: str = "", **last: Any) -> list[dict[str, Any]]:
+    return [{"name": "session", "state": {"waiting": {"reason": reason, "message": message}}, "lastState": last}]
+
+
+def unschedulable(since: timedelta) -> dict[str, str]:
+    at = (NOW - since).isoformat()
+    return {"type": "PodScheduled", "status": "False", "message": "0/2 nodes", "lastTransitionTime": at}
+
+
+def report(phase: Phase = Phase.READY, **fields: Any) -> Report:
+    defaults: dict[str, Any] = {"client_id": "sales", "started_at": NOW, "seq": 1, "reason": "Connected", "phase": phase}
+    return Report(**defaults | fields)
+
+
+def facts(**changes: Any) -> Facts:
+    return replace(Facts(now=NOW, pvc=pvc(), pod=pod(), secret=secret()), **changes)
+
+
+def condition(result: Plan, kind: ConditionType) -> tuple[str, str]:
+    found = {c.type: c for c in result.status.conditions}[kind]
+    return found.status, found.reason
+
+
+def of(kind: type[Any], result: Plan) -> list[Any]:
+    return [action for action in result.actions if isinstance(action, kind)]
+
+
+def told(result: Plan) -> list[str]:
+    """The reasons of the Events."""
+    return [event.reason for event in result.events]
+
+
+def message(result: Plan, kind: ConditionType) -> str:
+    return {c.type: c.message for c in result.status.conditions}[kind]
+
+
+VALID = Status(session_valid=True, pvc_name="wasession-sales", pvc_uid="pvc-uid", pod_uid="pod-uid", last_connected=NOW)

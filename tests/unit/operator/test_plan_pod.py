@@ -1,0 +1,431 @@
+"""The pod in every state: when there should be one, when it goes, and what is said of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    condition,
+    ending,
+    facts,
+    message,
+    owned_by,
+    pod,
+    pvc,
+    report,
+    session,
+    silent,
+    told,
+    unschedulable,
+    waiting,
+)
+from wasession_api.report import Notice
+from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
+from wasession_operator import objects
+from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan
+from wasession_operator.plan.actions import CreatePod, CreateSecret, DeletePod
+from wasession_operator.settings import NodeLost
+
+READY, POD_READY, DEGRADED = ConditionType.READY, ConditionType.POD_READY, ConditionType.DEGRADED
+FORCE = SETTINGS.model_copy(update={"node_lost": NodeLost.FORCE_DELETE})
+
+
+def test_a_session_with_everything_needs_nothing() -> None:
+    result = plan(session(), facts(report=report()), SETTINGS)
+    assert result.actions == []
+    assert result.status.phase is Phase.READY
+    assert result.status.account_status is AccountStatus.READY
+
+
+def test_a_missing_pod_of_a_valid_login_is_a_restoration() -> None:
+    result = plan(session(VALID), facts(pod=None), SETTINGS)
+    assert result.actions == [CreatePod(restoring=True)]
+    assert result.status.phase is Phase.RESTORING
+    assert result.status.session_valid
+
+
+def test_it_waits_for_its_turn() -> None:
+    result = plan(session(), facts(pod=None, may_start=False), SETTINGS)
+    assert result.actions == []
+    assert condition(result, READY) == ("False", Reason.WAITING_FOR_TURN)
+
+
+# --- pods that end ----------------------------------------------------------------------------------------------------
+
+
+OOM = [{"name": "session", "state": {"terminated": {"reason": "OOMKilled"}}}]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"phase": "Failed"}, Reason.POD_FAILED),
+        ({"phase": "Succeeded"}, Reason.POD_ENDED),
+        ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}, Reason.EVICTED),
+        ({"phase": "Failed", "containerStatuses": OOM}, Reason.OUT_OF_MEMORY),
+    ],
+)
+def test_a_pod_that_has_ended_is_deleted_and_counts_as_a_failure(status: dict[str, Any], reason: Reason) -> None:
+    result = plan(session(VALID), facts(pod=pod(ready=False, **status)), SETTINGS)
+    assert result.actions == [DeletePod("pod-uid", reason, failed=True)]
+    assert condition(result, DEGRADED) == ("True", reason)
+    # The reason stays until the next pod is there, and is what the restart is counted with.
+    going = plan(session(result.status), facts(pod=ending(pod(ready=False, **status))), SETTINGS)
+    assert condition(going, POD_READY) == ("False", reason)
+    gone = plan(session(going.status), facts(pod=None), SETTINGS)
+    assert (gone.status.restarts.count, gone.status.restarts.reason) == (1, reason)
+    assert reason in told(gone)
+
+
+def test_the_next_pod_waits_until_the_old_one_is_gone() -> None:
+    result = plan(session(VALID), facts(pod=ending()), SETTINGS)
+    assert result.actions == []
+    assert condition(result, READY) == ("False", Reason.POD_TERMINATING)
+
+
+def test_an_eviction_is_told_apart_from_a_deletion() -> None:
+    target = {"type": "DisruptionTarget", "status": "True", "message": "Eviction API: evicting"}
+    evicted = plan(session(VALID), facts(pod=ending(pod(conditions=[target]))), SETTINGS)
+    assert condition(evicted, POD_READY) == ("False", Reason.EVICTED)
+    assert "Eviction API" in message(evicted, POD_READY)
+    assert plan(session(evicted.status), facts(pod=None), SETTINGS).status.restarts.reason == Reason.EVICTED
+    deleted = plan(session(VALID), facts(pod=ending()), SETTINGS)
+    assert plan(session(deleted.status), facts(pod=None), SETTINGS).status.restarts.reason == Reason.POD_DELETED
+
+
+def test_a_pod_that_was_replaced_unseen_is_counted() -> None:
+    before = VALID.model_copy(update={"pod_uid": "older"})
+    result = plan(session(before), facts(report=report()), SETTINGS)
+    assert (result.status.restarts.count, result.status.restarts.reason) == (1, Reason.POD_DELETED)
+    assert result.status.pod_uid == "pod-uid"
+
+
+def test_starts_of_the_container_are_counted_too() -> None:
+    def started(times: int, reason: str) -> list[dict[str, Any]]:
+        last = {"terminated": {"reason": reason}}
+        return [{"name": "session", "restartCount": times, "state": {"running": {}}, "lastState": last}]
+
+    first = plan(session(VALID), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS)
+    assert (first.status.restarts.count, first.status.restarts.reason) == (2, Reason.OUT_OF_MEMORY)
+    assert Reason.OUT_OF_MEMORY in told(first)
+    same = plan(session(first.status), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS)
+    assert same.status.restarts == first.status.restarts
+    more = plan(session(first.status), facts(pod=pod(containerStatuses=started(3, "Error"))), SETTINGS)
+    assert (more.status.restarts.count, more.status.restarts.reason) == (3, Reason.CONTAINER_RESTARTED)
+    gone = plan(session(more.status), facts(pod=None), SETTINGS)
+    assert (gone.status.restarts.count, gone.status.restarts.container) == (4, 0)
+
+
+def test_it_waits_after_a_failure() -> None:
+    failed = facts(pod=None, failures=Backoff(1, NOW + timedelta(seconds=2)))
+    result = plan(session(), failed, SETTINGS)
+    assert result.actions == []
+    assert result.requeue_after == timedelta(seconds=2)
+    assert condition(result, READY) == ("False", Reason.WAITING_TO_RETRY)
+    assert plan(session(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS).actions == [CreatePod(restoring=False)]
+
+
+def test_waits_grow_and_are_forgotten() -> None:
+    backoff, now, waits = Backoff(), NOW, []
+    for _ in range(10):
+        backoff = backoff.after(now, jitter=1)
+        waits.append(backoff.wait(now).total_seconds())
+        now += backoff.wait(now)
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert backoff.after(now + timedelta(minutes=10), jitter=1).count == 11
+    assert backoff.after(now + timedelta(minutes=11), jitter=1).count == 1
+    assert Backoff().after(now, jitter=1.2).wait(now) == timedelta(seconds=2.4)
+
+
+def test_what_the_api_server_refuses_is_said_in_its_words() -> None:
+    refusal = Refusal(Reason.POD_REFUSED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2)))
+    result = plan(session(), facts(pod=None, refusals={CreatePod: refusal}), SETTINGS)
+    assert condition(result, READY) == ("False", Reason.POD_REFUSED)
+    assert condition(result, DEGRADED) == ("True", Reason.POD_REFUSED)
+    assert message(result, READY) == "exceeded quota"
+    assert result.requeue_after == timedelta(seconds=2)
+
+
+# --- nodes ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_pod_on_a_node_without_power_is_left_where_it_is() -> None:
+    result = plan(session(VALID), facts(pod=pod(ready=False), node=silent(60), report=report()), SETTINGS)
+    assert result.actions == []
+    assert result.status.phase is Phase.RESTORING
+    assert result.status.account_status is AccountStatus.DISCONNECTED
+    assert condition(result, READY) == ("False", Reason.NODE_LOST)
+    assert result.status.session_valid
+
+
+@pytest.mark.parametrize(
+    ("node", "settings", "taken"),
+    [
+        (silent(60), SETTINGS, None),
+        (silent(4), FORCE, None),
+        (silent(5), FORCE, Reason.NODE_LOST),
+        (silent(0, out_of_service=True), SETTINGS, Reason.NODE_LOST),
+        (Node("node-1", out_of_service=True), SETTINGS, None),
+        (Node("node-1"), FORCE, None),
+        (Node("node-1", gone=True), SETTINGS, Reason.NODE_GONE),
+    ],
+)
+@pytest.mark.parametrize("deleting", [False, True])
+def test_an_ending_pod_is_taken_by_force_only_where_it_cannot_run(
+    node: Node, settings: Any, taken: Reason | None, deleting: bool
+) -> None:
+    result = plan(session(VALID, deleting=deleting), facts(pod=ending(), node=node), settings)
+    assert result.actions == ([DeletePod("pod-uid", taken, grace_seconds=0)] if taken else [])
+    if node.silent_since and not taken:
+        assert condition(result, DEGRADED) == ("True", Reason.NODE_LOST)
+        assert "out-of-service" in message(result, DEGRADED)
+
+
+def test_a_node_is_given_up_when_its_time_has_come() -> None:
+    result = plan(session(VALID), facts(pod=ending(), node=silent(4)), FORCE)
+    assert result.requeue_after == timedelta(minutes=1)
+
+
+def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
+    result = plan(session(VALID), facts(pod=pod(ready=False), node=Node("node-1", gone=True)), SETTINGS)
+    assert result.actions == []
+    assert condition(result, DEGRADED) == ("True", Reason.NODE_GONE)
+
+
+# --- pods that don't get going ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "words"),
+    [
+        ({"containerStatuses": waiting("ImagePullBackOff", "not found: x")}, Reason.IMAGE_UNAVAILABLE, "not found: x"),
+        ({"containerStatuses": waiting("ErrImageNeverPull")}, Reason.IMAGE_UNAVAILABLE, "ErrImageNeverPull"),
+        ({"containerStatuses": waiting("CreateContainerConfigError", "no secret")}, Reason.POD_REFUSED, "no secret"),
+        (
+            {"containerStatuses": waiting("CrashLoopBackOff", terminated={"reason": "OOMKilled"})},
+            Reason.OUT_OF_MEMORY,
+            "memory",
+        ),
+        (
+            {"containerStatuses": waiting("CrashLoopBackOff", terminated={"reason": "Error", "message": "bad settings"})},
+            Reason.CRASH_LOOP,
+            "bad settings",
+        ),
+        (
+            {"conditions": [unschedulable(timedelta(seconds=5))]},
+            Reason.UNSCHEDULABLE,
+            "0/2 nodes",
+        ),
+    ],
+)
+def test_what_holds_a_pod_up_is_said(status: dict[str, Any], reason: Reason, words: str) -> None:
+    result = plan(session(), facts(pod=pod(ready=False, phase="Pending", **status)), SETTINGS)
+    assert result.actions == []
+    assert condition(result, POD_READY) == ("False", reason)
+    assert condition(result, DEGRADED) == ("True", reason)
+    assert any(words in c.message for c in result.status.conditions)
+    assert told(result) == [reason]
+
+
+def test_a_pod_that_waits_for_its_volume_a_moment_is_no_trouble() -> None:
+    young = pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(seconds=2))])
+    result = plan(session(), facts(pod=young, pvc=pvc("Pending")), SETTINGS)
+    assert condition(result, DEGRADED) == ("False", Reason.AS_EXPECTED)
+    assert result.events == []
+    assert result.requeue_after == timedelta(seconds=3)
+
+
+def test_a_pod_that_never_becomes_ready_is_told() -> None:
+    starting = facts(pod=pod(ready=False))
+    result = plan(session(), starting, SETTINGS)
+    assert condition(result, READY) == ("False", Reason.POD_NOT_READY)
+    assert condition(result, DEGRADED)[0] == "False"
+    assert result.requeue_after == timedelta(minutes=3)
+    late = plan(session(), replace(starting, now=NOW + timedelta(minutes=3)), SETTINGS)
+    assert condition(late, DEGRADED) == ("True", Reason.POD_NOT_READY)
+
+
+def test_a_trouble_is_told_once() -> None:
+    stuck = facts(pod=pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff", "x")))
+    first = plan(session(), stuck, SETTINGS)
+    again = plan(session(first.status), replace(stuck, now=NOW + timedelta(minutes=1)), SETTINGS)
+    assert again.events == []
+    assert again.status == first.status
+
+
+# --- pods that can't be heard -----------------------------------------------------------------------------------------
+
+
+def heard() -> Status:
+    return plan(session(VALID), facts(report=report(session_valid=True, last_connected=NOW)), SETTINGS).status
+
+
+def unheard(before: Status, seconds: float) -> Plan:
+    called = facts(silent_since=NOW, report=None)
+    return plan(session(before), replace(called, now=NOW + timedelta(seconds=seconds)), SETTINGS)
+
+
+def test_what_the_pod_has_said_counts_until_it_is_called_for_long() -> None:
+    """So a new operator, or a stream that was cut, writes nothing."""
+    before = heard()
+    result = unheard(before, 9)
+    assert result.status == before
+    assert result.events == []
+    assert result.requeue_after == timedelta(seconds=1)
+
+
+def test_a_pod_that_is_not_heard_is_no_trouble_at_first() -> None:
+    result = unheard(heard(), 10)
+    assert result.status.phase is Phase.RESTORING
+    assert result.status.session_valid
+    assert result.status.last_connected == NOW
+    assert condition(result, READY) == ("False", Reason.POD_UNREACHABLE)
+    assert condition(result, DEGRADED)[0] == "False"
+    late = unheard(result.status, 60)
+    assert condition(late, DEGRADED) == ("True", Reason.POD_UNREACHABLE)
+    assert "NetworkPolicy" in message(late, DEGRADED)
+
+
+def test_a_new_pod_has_nothing_to_count() -> None:
+    result = unheard(VALID.model_copy(update={"pod_uid": "older"}), 1)
+    assert condition(result, READY) == ("False", Reason.POD_UNREACHABLE)
+
+
+def test_the_time_before_the_pod_was_ready_is_not_held_against_it() -> None:
+    young = pod()
+    young["status"]["conditions"][0]["lastTransitionTime"] = (NOW - timedelta(seconds=5)).isoformat()
+    result = plan(session(), facts(pod=young, silent_since=NOW - timedelta(minutes=5)), SETTINGS)
+    assert condition(result, DEGRADED)[0] == "False"
+
+
+# --- what the pod says --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("phase", "reason", "degraded"),
+    [
+        (Phase.RESTORING, Reason.LOGIN_RESTORING, False),
+        (Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN, False),
+        (Phase.RECONNECTING, Reason.CONNECTION_LOST, False),
+        (Phase.LOGGED_OUT, Reason.LOGGED_OUT_BY_PHONE, False),
+        (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED, True),
+        (Phase.RESTORING, Reason.WHATSAPP_UNREACHABLE, True),
+        (Phase.STARTING, Reason.BROWSER_FAILED, True),
+        (Phase.FAILED, Reason.VOLUME_FULL, True),
+        (Phase.FAILED, "SomethingNew", True),
+        (Phase.SYNCING, "SomethingNew", False),
+    ],
+)
+def test_what_needs_somebody_is_told_apart(phase: Phase, reason: str, degraded: bool) -> None:
+    result = plan(session(VALID), facts(report=report(phase, reason=reason, message="Why.")), SETTINGS)
+    assert result.status.phase is phase
+    assert condition(result, READY) == ("False", reason)
+    assert (condition(result, DEGRADED) == ("True", reason)) is degraded
+
+
+def test_a_warning_degrades_a_session_that_works() -> None:
+    warned = report(warnings=[Notice(reason="PhoneOffline", message="Not seen for 10 days.")])
+    result = plan(session(VALID), facts(report=warned), SETTINGS)
+    assert result.status.phase is Phase.READY
+    assert condition(result, READY)[0] == "True"
+    assert condition(result, DEGRADED) == ("True", Reason.PHONE_OFFLINE)
+    assert Reason.PHONE_OFFLINE in told(result)
+
+
+# --- spec changes -----------------------------------------------------------------------------------------------------
+
+
+def test_a_changed_template_restarts_the_pod_only_when_told_so() -> None:
+    changed: dict[str, Any] = {"browser": {"locale": "de-DE"}}
+    kept = plan(session(VALID, **changed), facts(report=report()), SETTINGS)
+    assert kept.actions == []
+    assert condition(kept, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
+    rolling = session(VALID, **changed, updateStrategy="RollingUpdate")
+    assert plan(rolling, facts(report=report()), SETTINGS).actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
+
+
+def test_updates_come_in_turn() -> None:
+    rolling = session(VALID, browser={"locale": "de-DE"}, updateStrategy="RollingUpdate")
+    result = plan(rolling, facts(report=report(), may_update=False), SETTINGS)
+    assert result.actions == []
+    assert condition(result, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
+
+
+def test_a_pod_that_never_ran_is_replaced_by_the_changed_one() -> None:
+    stuck = pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff"))
+    result = plan(session(browser={"image": "other"}), facts(pod=stuck, may_update=False), SETTINGS)
+    assert result.actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
+
+
+def test_suspend_stops_the_pod_and_keeps_the_claim() -> None:
+    result = plan(session(VALID, suspend=True), facts(report=report()), SETTINGS)
+    assert result.actions == [DeletePod("pod-uid", Reason.SUSPENDED)]
+    going = plan(session(result.status, suspend=True), facts(pod=ending()), SETTINGS)
+    assert going.actions == []
+    assert going.status.phase is Phase.SUSPENDED
+    stopped = plan(session(going.status, suspend=True), facts(pod=None), SETTINGS)
+    assert stopped.actions == []
+    assert stopped.status.phase is Phase.SUSPENDED
+    assert stopped.status.session_valid
+    assert condition(stopped, READY) == ("False", Reason.SUSPENDED)
+    resumed = plan(session(stopped.status), facts(pod=None), SETTINGS)
+    assert resumed.actions == [CreatePod(restoring=True)]
+    assert resumed.status.restarts.count == 0, "a stop that was asked for is no restart"
+
+
+def test_a_restart_is_done_once_for_each_value() -> None:
+    asked = session(VALID, annotations={"restart": "1"})
+    assert plan(asked, facts(report=report()), SETTINGS).actions == [DeletePod("pod-uid", Reason.RESTART_REQUESTED)]
+    assert plan(asked, facts(pod=None), SETTINGS).actions == [CreatePod(restoring=True, restart="1")]
+    restarted = objects.make_pod("ns", "sales", "uid-1", asked.spec, SETTINGS, restoring=True, restart="1", token_id="t1")
+    done = pod()
+    done["metadata"]["annotations"] = restarted["metadata"]["annotations"]
+    assert plan(asked, facts(pod=done, report=report()), SETTINGS).actions == []
+
+
+# --- names that others have -------------------------------------------------------------------------------------------
+
+
+def test_a_foreign_pod_is_reported_and_left_alone() -> None:
+    result = plan(session(), facts(pod=owned_by(pod(), "ReplicaSet", "web"), report=report()), SETTINGS)
+    assert result.actions == []
+    assert result.status.phase is Phase.FAILED
+    assert condition(result, READY) == ("False", Reason.NAME_TAKEN)
+
+
+def test_an_earlier_sessions_pod_is_waited_for() -> None:
+    result = plan(session(), facts(pod=owned_by(pod(), "WhatsAppSession", "sales", "uid-0")), SETTINGS)
+    assert result.actions == []
+    assert condition(result, READY) == ("False", Reason.PREDECESSOR_TERMINATING)
+    assert condition(result, DEGRADED)[0] == "False"
+
+
+def test_a_pod_that_nobody_owns_is_replaced() -> None:
+    """A session that was deleted with ``--cascade=orphan`` leaves such a one; its token and UID are not ours."""
+    orphan = pod()
+    del orphan["metadata"]["ownerReferences"]
+    assert plan(session(), facts(pod=orphan), SETTINGS).actions == [DeletePod("pod-uid", Reason.POD_ORPHANED)]
+
+
+def test_a_shared_client_id_is_told_and_works() -> None:
+    result = plan(session(VALID), facts(report=report(), client_id_of="older"), SETTINGS)
+    assert result.status.phase is Phase.READY
+    assert condition(result, DEGRADED) == ("True", Reason.CLIENT_ID_SHARED)
+    assert "older" in message(result, DEGRADED)
+
+
+def test_a_missing_secret_does_not_stop_a_pod_from_being_made() -> None:
+    result = plan(session(VALID), facts(pod=None, secret=None), SETTINGS)
+    assert result.actions == [CreateSecret(), CreatePod(restoring=True)]
+
+
+def test_no_conditions_are_lost() -> None:
+    kinds = [c.type for c in plan(session(), facts(report=report()), SETTINGS).status.conditions]
+    assert kinds == list(ConditionType)
+    assert all(isinstance(c, Condition) for c in plan(session(), facts(), SETTINGS).status.conditions)

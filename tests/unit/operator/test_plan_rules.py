@@ -1,0 +1,147 @@
+"""Rules that hold in every situation."""
+
+from __future__ import annotations
+
+import copy
+from datetime import timedelta
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    ending,
+    of,
+    owned_by,
+    pod,
+    pvc,
+    report,
+    secret,
+    session,
+    silent,
+    waiting,
+)
+from wasession_api.v1alpha1 import LogoutStatus, Phase, Reason, Status
+from wasession_operator.plan import Backoff, Facts, Node, Refusal, plan
+from wasession_operator.plan.actions import (
+    CreatePod,
+    CreatePvc,
+    CreateSecret,
+    DeletePod,
+    DeletePvc,
+    GrowPvc,
+    Logout,
+    RotateToken,
+)
+
+POD_STATES = st.sampled_from(
+    [
+        None,
+        pod(),
+        pod(ready=False),
+        pod(ready=False, phase="Pending"),
+        pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff")),
+        pod(ready=False, phase="Failed"),
+        pod(ready=False, phase="Succeeded"),
+        ending(),
+        {**pod(), "metadata": {**pod()["metadata"], "labels": {}}},
+        owned_by(pod(), "ReplicaSet", "web"),
+    ]
+)
+PVC_STATES = st.sampled_from(
+    [None, pvc(), pvc("Pending"), pvc("Lost"), ending(pvc()), owned_by(pvc(), "StatefulSet", "db"), pvc(uid="pvc-uid-2")]
+)
+SECRET_STATES = st.sampled_from([None, secret(), {**secret(), "data": {}}, owned_by(secret(), "Deployment", "web")])
+STATUSES = st.sampled_from(
+    [
+        Status(),
+        VALID,
+        Status(session_valid=False, pod_uid="old"),
+        VALID.model_copy(update={"pvc_uid": None}),
+        VALID.model_copy(update={"logout": LogoutStatus(request="1", at=NOW, done=True)}),
+    ]
+)
+SPECS: Any = st.fixed_dictionaries(
+    {},
+    optional={
+        "suspend": st.booleans(),
+        "updateStrategy": st.sampled_from(["OnDelete", "RollingUpdate"]),
+        "storage": st.sampled_from([{"retention": {"whenDeleted": "Delete"}}, {"size": "2Gi"}]),
+        "browser": st.just({"locale": "de-DE"}),
+        "annotations": st.dictionaries(
+            st.sampled_from(["restart", "logout", "rotate-token", "accept-data-loss"]), st.sampled_from(["1", "pvc-uid"])
+        ),
+    },
+)
+REFUSAL = Refusal(Reason.POD_REFUSED, "no", Backoff(1, NOW + timedelta(seconds=1)))
+FACTS = st.builds(
+    Facts,
+    now=st.just(NOW),
+    pod=POD_STATES,
+    pvc=PVC_STATES,
+    secret=SECRET_STATES,
+    report=st.sampled_from(
+        [
+            None,
+            report(),
+            report(session_valid=True, is_authenticated=True),
+            report(Phase.AUTHENTICATING),
+            report(Phase.FAILED, reason="AccountBlocked"),
+        ]
+    ),
+    silent_since=st.sampled_from([None, NOW, NOW - timedelta(minutes=2)]),
+    node=st.sampled_from([None, Node("node-1"), Node("node-1", gone=True), silent(0.1), silent(60)]),
+    may_start=st.booleans(),
+    may_update=st.booleans(),
+    failures=st.sampled_from([Backoff(), Backoff(1, NOW + timedelta(seconds=1)), Backoff(3, NOW - timedelta(hours=1))]),
+    refusals=st.dictionaries(st.sampled_from([CreatePod, CreatePvc, CreateSecret, GrowPvc, Logout]), st.just(REFUSAL)),
+    client_id_of=st.sampled_from([None, "older"]),
+)
+
+
+@settings(max_examples=1000)
+@given(STATUSES, SPECS, st.booleans(), FACTS)
+def test_the_rules(status: Status, spec: dict[str, Any], deleting: bool, seen: Facts) -> None:
+    before = copy.deepcopy((status, seen.pod, seen.pvc, seen.secret))
+    given_session = session(status, deleting=deleting, **copy.deepcopy(spec))
+    result = plan(given_session, seen, SETTINGS)
+    assert (status, seen.pod, seen.pvc, seen.secret) == before, "plan changes nothing it is given"
+    ours = seen.pod is not None and seen.pod["metadata"]["labels"] and _owner(seen.pod) == "uid-1"
+    if seen.pod is not None:
+        assert not of(CreatePod, result), "never a second pod"
+    if of(CreatePod, result):
+        assert seen.pvc is not None or of(CreatePvc, result), "never a pod without its claim"
+        assert seen.secret is not None or of(CreateSecret, result), "never a pod without its token"
+    for deletion in of(DeletePod, result):
+        assert seen.pod is not None
+        assert deletion.uid == seen.pod["metadata"]["uid"]
+        assert ours, "never another's pod"
+        if deletion.grace_seconds == 0:
+            assert seen.node is not None
+            assert seen.node.gone, "by default only a pod of a node that is gone is taken by force"
+    accepted = given_session.annotations.get("wasession.dev/accept-data-loss")
+    for deletion in of(DeletePvc, result):
+        assert seen.pod is None or not ours, "a claim outlives its pod"
+        assert _owner(seen.pvc or {}) in (None, "uid-1"), "never another's claim"
+        assert (deleting and given_session.spec.storage.retention.when_deleted == "Delete") or accepted == deletion.uid
+    if of(CreatePvc, result):
+        assert seen.pvc is None, "never a second claim"
+        assert not (result.status.session_valid and status.pvc_uid), "an empty volume never takes a login's place"
+    if status.session_valid and result.status.session_valid is False:
+        assert seen.report is not None or accepted == status.pvc_uid, "a login is over only when its pod, or a person, says so"
+    if of(Logout, result):
+        assert "wasession.dev/logout" in given_session.annotations, "nobody is logged out who was not asked to be"
+        assert not of(DeletePod, result)
+    for rotation in of(RotateToken, result):
+        assert seen.secret is not None
+        assert _owner(seen.secret) == "uid-1", rotation
+    again = plan(session(result.status, deleting=deleting, **copy.deepcopy(spec)), seen, SETTINGS)
+    assert again.status == result.status, "the same facts give the same status"
+    assert again.events == [], "and are told once"
+
+
+def _owner(found: dict[str, Any]) -> str | None:
+    owners = found.get("metadata", {}).get("ownerReferences") or []
+    return owners[0]["uid"] if owners else None

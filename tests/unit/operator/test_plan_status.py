@@ -1,0 +1,181 @@
+"""The status that people and programs read: counted once, told once, true."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from unit.operator.situations import NOW, SETTINGS, VALID, condition, facts, message, pod, report, session, told
+from wasession_api.v1alpha1 import (
+    AccountStatus,
+    ConditionType,
+    DisconnectKind,
+    LastDisconnect,
+    Phase,
+    Reason,
+    Restarts,
+    Status,
+)
+from wasession_operator.plan import is_updating, make_events, plan, refused_spec
+
+
+def test_a_restoration_is_counted_once() -> None:
+    before = Status(session_valid=True, restorations=4, last_connected=NOW - timedelta(hours=1), pod_uid="pod-uid")
+    seen = facts(report=report(restored=True, session_valid=True, last_connected=NOW + timedelta(seconds=4)))
+    first = plan(session(before), seen, SETTINGS)
+    assert first.status.restorations == 5
+    assert first.status.restored
+    assert condition(first, ConditionType.RESTORED) == ("True", Reason.RESTORED)
+    assert told(first) == [Reason.RESTORED]
+    again = plan(session(first.status), seen, SETTINGS)
+    assert again.status == first.status
+
+
+def test_a_reconnection_is_no_restoration() -> None:
+    before = Status(session_valid=True, restorations=4, last_connected=NOW + timedelta(minutes=1), pod_uid="pod-uid")
+    seen = facts(report=report(restored=True, session_valid=True, last_connected=NOW + timedelta(minutes=5)))
+    result = plan(session(before), seen, SETTINGS)
+    assert result.status.restorations == 4
+    assert told(result) == [Reason.CONNECTED]
+
+
+def test_a_proven_logout_ends_the_login() -> None:
+    result = plan(session(VALID), facts(report=report(Phase.AUTHENTICATING, reason="WaitingForScan")), SETTINGS)
+    assert result.status.session_valid is False
+    assert condition(result, ConditionType.RESTORED) == ("False", Reason.NO_LOGIN)
+
+
+def test_a_restoration_that_is_held_up_is_told() -> None:
+    failing = report(Phase.RESTORING, reason="WhatsAppUnreachable", message="No route.", session_valid=True)
+    result = plan(session(VALID), facts(report=failing), SETTINGS)
+    assert condition(result, ConditionType.RESTORED) == ("False", Reason.WHATSAPP_UNREACHABLE)
+    assert message(result, ConditionType.RESTORED) == "No route."
+    assert told(result) == [Reason.WHATSAPP_UNREACHABLE]
+    assert result.status.account_status is AccountStatus.DISCONNECTED
+    assert result.status.session_valid, "a doubt is no logout"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (DisconnectKind.LOGOUT, Reason.LOGGED_OUT_BY_PHONE),
+        (DisconnectKind.CONNECTION, Reason.CONNECTION_LOST),
+        (DisconnectKind.CONFLICT, Reason.OPENED_ELSEWHERE),
+        (DisconnectKind.CRASH, Reason.BROWSER_CRASHED),
+        (DisconnectKind.PHONE_OFFLINE, Reason.PHONE_OFFLINE),
+    ],
+)
+def test_a_disconnection_is_told_once_with_its_kind(kind: DisconnectKind, reason: Reason) -> None:
+    gone = LastDisconnect(at=NOW, kind=kind, reason="TIMEOUT")
+    seen = facts(report=report(Phase.RECONNECTING, reason="ConnectionLost", session_valid=True, last_disconnect=gone))
+    first = plan(session(VALID), seen, SETTINGS)
+    assert told(first) == [reason]
+    assert first.status.last_disconnect == gone
+    assert told(plan(session(first.status), seen, SETTINGS)) == []
+
+
+def test_a_new_login_is_told() -> None:
+    seen = facts(report=report(session_valid=True, is_authenticated=True, last_connected=NOW))
+    result = plan(session(Status(session_valid=False, pod_uid="pod-uid")), seen, SETTINGS)
+    assert told(result) == [Reason.NEW_LOGIN]
+    assert condition(result, ConditionType.AUTHENTICATED) == ("True", Reason.CONNECTED)
+
+
+def test_a_code_to_scan_is_told() -> None:
+    waiting = report(Phase.AUTHENTICATING, reason="WaitingForScan", message="Waiting for a phone to be linked.")
+    assert told(plan(session(), facts(report=waiting), SETTINGS)) == [Reason.WAITING_FOR_SCAN]
+
+
+def test_the_whole_report_is_shown() -> None:
+    said = report(
+        session_valid=True, is_authenticated=True, last_connected=NOW, auth_state="CONNECTED",
+        account={"id": "15551234567@c.us", "pushName": "Sales"}, whatsapp_web_version="2.3000.1",
+        last_shutdown={"at": NOW, "graceful": True}, phone_last_seen=NOW,
+        pairing={"available": True, "method": "QRCode", "attempt": 2},
+    )  # fmt: skip
+    status = plan(session(), facts(report=said), SETTINGS).status
+    assert status.observed_generation == 3
+    assert (status.pod_name, status.pod_uid, status.node_name) == ("wasession-sales", "pod-uid", "node-1")
+    assert (status.pvc_name, status.pvc_uid) == ("wasession-sales", "pvc-uid")
+    shown = set(type(said).model_fields) & set(Status.model_fields)
+    assert {name: getattr(status, name) for name in shown} == {name: getattr(said, name) for name in shown}
+
+
+def test_what_the_last_pod_said_stays_when_the_next_says_nothing_of_it() -> None:
+    known: dict[str, Any] = {
+        "account": {"id": "1@c.us"},
+        "last_connected": NOW,
+        "phone_last_seen": NOW,
+        "whatsapp_web_version": "2.3",
+    }
+    first = plan(session(), facts(report=report(**known)), SETTINGS).status
+    later = plan(session(first), facts(report=report(Phase.RESTORING, reason="LoginRestoring", seq=2)), SETTINGS).status
+    for name in known:
+        assert getattr(later, name) == getattr(first, name)
+    assert later.is_authenticated is False
+
+
+def test_the_phones_last_sign_of_life_is_not_written_every_hour() -> None:
+    first = plan(session(), facts(report=report(phone_last_seen=NOW)), SETTINGS).status
+    soon = report(phone_last_seen=NOW + timedelta(hours=11), seq=2)
+    assert plan(session(first), facts(report=soon), SETTINGS).status == first
+    late = report(phone_last_seen=NOW + timedelta(hours=12), seq=3)
+    assert plan(session(first), facts(report=late), SETTINGS).status.phone_last_seen == NOW + timedelta(hours=12)
+
+
+def test_a_time_changes_only_when_a_condition_does() -> None:
+    first = plan(session(), facts(report=report()), SETTINGS).status
+    later = plan(session(first), facts(report=report(), now=NOW + timedelta(hours=1)), SETTINGS).status
+    assert later == first
+    lost = report(Phase.RECONNECTING, reason="ConnectionLost")
+    changed = plan(session(first), facts(report=lost, now=NOW + timedelta(hours=1)), SETTINGS).status
+    times = {c.type: c.last_transition_time for c in changed.conditions}
+    assert times[ConditionType.READY] == NOW + timedelta(hours=1)
+    assert times[ConditionType.POD_READY] == NOW
+
+
+def test_a_spec_that_cannot_be_read_is_told_and_loses_nothing() -> None:
+    known = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
+    status = refused_spec(session(known), NOW, "browser.locale: wrong")
+    assert status.phase is Phase.FAILED
+    assert status.account_status is AccountStatus.DISCONNECTED
+    assert status.session_valid
+    assert status.pod_uid == known.pod_uid
+    assert [event.reason for event in make_events(known, status)] == [Reason.INVALID_SPEC]
+    assert refused_spec(session(status), NOW + timedelta(hours=1), "browser.locale: wrong") == status
+
+
+@pytest.mark.parametrize(
+    ("status", "updating"),
+    [
+        (Status(phase=Phase.READY), False),
+        (Status(phase=Phase.RESTORING, restarts=Restarts(count=1, last=NOW, reason="TemplateChanged")), True),
+        (Status(phase=Phase.FAILED, restarts=Restarts(count=1, last=NOW, reason="TemplateChanged")), True),
+        (Status(phase=Phase.AUTHENTICATING, restarts=Restarts(count=1, last=NOW, reason="TemplateChanged")), False),
+        (Status(phase=Phase.RESTORING, restarts=Restarts(count=1, last=NOW, reason="PodDeleted")), False),
+        (
+            Status(
+                phase=Phase.RECONNECTING,
+                last_connected=NOW + timedelta(minutes=1),
+                restarts=Restarts(count=1, last=NOW, reason="TemplateChanged"),
+            ),
+            False,
+        ),
+    ],
+)
+def test_an_update_lasts_until_the_session_is_well_again(status: Status, updating: bool) -> None:
+    assert is_updating(status) is updating
+
+
+def test_an_update_is_under_way_from_the_pods_end_on() -> None:
+    rolling = session(VALID, browser={"locale": "de-DE"}, updateStrategy="RollingUpdate")
+    ending = plan(rolling, facts(report=report(session_valid=True)), SETTINGS).status
+    assert is_updating(ending)
+    gone = plan(session(ending, browser={"locale": "de-DE"}), facts(pod=None), SETTINGS).status
+    assert is_updating(gone)
+    new = pod()
+    new["metadata"]["uid"] = "pod-uid-2"
+    back = report(session_valid=True, restored=True, started_at=NOW, last_connected=NOW + timedelta(seconds=9))
+    done = plan(session(gone), facts(pod=new, report=back), SETTINGS).status
+    assert not is_updating(done)

@@ -1,0 +1,204 @@
+"""The volume claim in every state, and a login's volume that is never replaced without a person's word."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    condition,
+    ending,
+    facts,
+    message,
+    of,
+    owned_by,
+    pod,
+    pvc,
+    report,
+    session,
+    told,
+    unschedulable,
+)
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
+from wasession_operator import objects
+from wasession_operator.plan import Backoff, Refusal, plan
+from wasession_operator.plan.actions import CreatePod, CreatePvc, CreateSecret, DeletePod, DeletePvc, GrowPvc, OwnPvc
+from wasession_operator.plan.manifests import amount
+
+STORAGE = ConditionType.STORAGE_READY
+ACCEPTED = {"accept-data-loss": "pvc-uid"}
+
+
+def test_a_new_session_gets_secret_claim_and_pod_at_once() -> None:
+    result = plan(session(), facts(pod=None, pvc=None, secret=None), SETTINGS)
+    assert result.actions == [CreatePvc(), CreateSecret(), CreatePod(restoring=False)]
+    assert result.status.phase is Phase.PENDING
+    assert condition(result, ConditionType.READY) == ("False", Reason.POD_CREATED)
+
+
+def test_a_lost_claim_of_a_valid_login_is_never_replaced() -> None:
+    for missing in (None, pvc("Lost")):
+        result = plan(session(VALID), facts(pod=None, pvc=missing), SETTINGS)
+        assert result.actions == []
+        assert condition(result, STORAGE) == ("False", Reason.VOLUME_LOST)
+        assert result.status.phase is Phase.FAILED
+        assert result.status.session_valid
+        assert Reason.VOLUME_LOST in told(result)
+        assert "wasession.dev/accept-data-loss=pvc-uid" in message(result, STORAGE)
+
+
+def test_a_person_may_accept_the_loss_of_a_missing_claim() -> None:
+    asked = session(VALID, annotations=ACCEPTED)
+    result = plan(asked, facts(pod=None, pvc=None), SETTINGS)
+    assert result.actions == [CreatePvc(), CreatePod(restoring=False)]
+    assert result.status.session_valid is False
+    assert Reason.DATA_LOSS_ACCEPTED in told(result)
+
+
+def test_a_person_may_accept_the_loss_of_a_claim_without_volume() -> None:
+    asked, lost = session(VALID, annotations=ACCEPTED), pvc("Lost")
+    running = plan(asked, facts(pvc=lost, report=report()), SETTINGS)
+    assert running.actions == [DeletePod("pod-uid", Reason.VOLUME_LOST)], "the pod lets go of it first"
+    assert plan(asked, facts(pod=None, pvc=lost), SETTINGS).actions == [DeletePvc("pvc-uid")]
+    gone = plan(asked, facts(pod=None, pvc=None), SETTINGS)
+    assert of(CreatePvc, gone)
+
+
+def test_the_word_counts_for_one_loss_only() -> None:
+    """The annotation stays where it is; the claim that took the lost one's place has another UID."""
+    again = VALID.model_copy(update={"pvc_uid": "pvc-uid-2"})
+    for missing in (None, pvc("Lost", uid="pvc-uid-2")):
+        result = plan(session(again, annotations=ACCEPTED), facts(pod=None, pvc=missing), SETTINGS)
+        assert result.actions == []
+        assert condition(result, STORAGE) == ("False", Reason.VOLUME_LOST)
+
+
+def test_the_word_counts_also_when_the_operator_ended_right_after_it() -> None:
+    """The new claim was made, but the status does not tell yet that the login is given up."""
+    result = plan(session(VALID, annotations=ACCEPTED), facts(pod=None, pvc=pvc(uid="pvc-uid-2")), SETTINGS)
+    assert result.status.session_valid is False
+    assert result.status.pvc_uid == "pvc-uid-2"
+    assert result.actions == [CreatePod(restoring=False)]
+
+
+def test_a_missing_claim_without_a_login_is_made_anew() -> None:
+    never = Status(session_valid=False, pvc_name="wasession-sales", pvc_uid="pvc-uid")
+    assert of(CreatePvc, plan(session(never), facts(pod=None, pvc=None), SETTINGS))
+
+
+def test_a_claim_that_is_being_deleted_is_waited_for() -> None:
+    result = plan(session(), facts(pod=None, pvc=ending(pvc())), SETTINGS)
+    assert result.actions == []
+    assert condition(result, STORAGE) == ("False", Reason.VOLUME_TERMINATING)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"suspend": True},
+        {"browser": {"locale": "de-DE"}, "updateStrategy": "RollingUpdate"},
+        {"annotations": {"restart": "1"}},
+    ],
+)
+def test_a_pod_is_not_ended_while_its_login_would_go_with_it(spec: dict[str, Any]) -> None:
+    """A claim that is being deleted lives only as long as its pod."""
+    result = plan(session(VALID, **spec), facts(pvc=ending(pvc()), report=report(session_valid=True)), SETTINGS)
+    assert result.actions == []
+    assert result.status.phase is Phase.READY
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_TERMINATING)
+
+
+def test_a_claim_without_a_volume_names_its_class() -> None:
+    old = pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(minutes=1))])
+    waiting_claim = pvc("Pending", spec={"storage": {"storageClassName": "later"}})
+    result = plan(session(storage={"storageClassName": "later"}), facts(pod=old, pvc=waiting_claim), SETTINGS)
+    assert condition(result, STORAGE) == ("False", Reason.VOLUME_PENDING)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_PENDING)
+    assert "StorageClass later" in message(result, STORAGE)
+
+
+def test_a_claim_that_is_refused_is_told_and_tried_again() -> None:
+    refusal = Refusal(Reason.VOLUME_REFUSED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2)))
+    early = facts(pod=None, pvc=None, refusals={CreatePvc: refusal})
+    result = plan(session(), early, SETTINGS)
+    assert result.actions == []
+    assert condition(result, STORAGE) == ("False", Reason.VOLUME_REFUSED)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_REFUSED)
+    assert result.requeue_after == timedelta(seconds=2)
+    late = replace(early, now=NOW + timedelta(seconds=2))
+    assert plan(session(), late, SETTINGS).actions == [CreatePvc()]
+
+
+# --- size and owner ---------------------------------------------------------------------------------------------------
+
+
+def test_a_claim_grows_and_changes_hands_by_the_spec() -> None:
+    assert plan(session(storage={"size": "2Gi"}), facts(), SETTINGS).actions == [GrowPvc("2Gi")]
+    owned = plan(session(storage={"retention": {"whenDeleted": "Delete"}}), facts(), SETTINGS)
+    assert owned.actions == [OwnPvc([objects.owner_reference("sales", "uid-1")])]
+    kept = pvc(spec={"storage": {"retention": {"whenDeleted": "Delete"}}})
+    assert plan(session(), facts(pvc=kept), SETTINGS).actions == [OwnPvc(None)]
+
+
+def test_a_class_that_cannot_grow_is_told_and_the_session_goes_on() -> None:
+    words = "storageclass that provisions the pvc must support resize"
+    refusal = Refusal(Reason.VOLUME_RESIZE_REFUSED, words, Backoff(3, NOW + timedelta(minutes=1)))
+    wanted = facts(report=report(), refusals={GrowPvc: refusal})
+    result = plan(session(storage={"size": "2Gi"}), wanted, SETTINGS)
+    assert result.actions == []
+    assert result.status.phase is Phase.READY
+    assert condition(result, STORAGE) == ("True", Reason.VOLUME_BOUND)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_RESIZE_REFUSED)
+    assert message(result, ConditionType.DEGRADED) == words
+
+
+def test_a_claim_that_grows_says_so() -> None:
+    growing = pvc(spec={"storage": {"size": "2Gi"}})
+    growing["status"] |= {"capacity": {"storage": "1Gi"}}
+    growing["status"]["conditions"] = [{"type": "FileSystemResizePending", "status": "True", "message": "waiting for the node"}]
+    result = plan(session(storage={"size": "2Gi"}), facts(pvc=growing), SETTINGS)
+    assert condition(result, STORAGE) == ("True", Reason.VOLUME_RESIZING)
+    assert "from 1Gi to 2Gi" in message(result, STORAGE)
+    assert "waiting for the node" in message(result, STORAGE)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number"),
+    [("1", 1), ("500m", 0.5), ("1k", 1e3), ("1Ki", 1024), ("2Gi", 2 * 2**30), ("1.5Ti", 1.5 * 2**40), ("1E", 1e18)],
+)
+def test_amounts(quantity: str, number: float) -> None:
+    assert amount(quantity) == number
+
+
+# --- names that others have -------------------------------------------------------------------------------------------
+
+
+def test_a_kept_claim_is_adopted_by_name_and_client_id_only() -> None:
+    adopting = session(uid="uid-2")
+    kept = facts(pod=None, secret=None)
+    assert plan(adopting, kept, SETTINGS).actions == [CreateSecret(), CreatePod(restoring=False)]
+    result = plan(session(uid="uid-2", clientId="other"), kept, SETTINGS)
+    assert of(CreatePod, result) == []
+    assert condition(result, STORAGE) == ("False", Reason.NAME_TAKEN)
+    assert result.status.phase is Phase.FAILED
+
+
+def test_a_foreign_claim_is_reported_and_left_alone() -> None:
+    result = plan(session(), facts(pod=None, pvc=owned_by(pvc(), "StatefulSet", "db")), SETTINGS)
+    assert result.actions == []
+    assert condition(result, STORAGE) == ("False", Reason.NAME_TAKEN)
+    assert "StatefulSet db" in message(result, STORAGE)
+
+
+def test_what_an_earlier_session_has_left_is_waited_for() -> None:
+    before = owned_by(pvc(), "WhatsAppSession", "sales", uid="uid-0")
+    result = plan(session(), facts(pod=None, pvc=before), SETTINGS)
+    assert result.actions == []
+    assert condition(result, STORAGE) == ("False", Reason.PREDECESSOR_TERMINATING)
+    assert result.status.phase is Phase.PENDING
+    assert told(result) == []
