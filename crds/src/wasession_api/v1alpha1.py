@@ -205,7 +205,7 @@ class Reason(StrEnum):
     VOLUME_LOST = "VolumeLost"
     VOLUME_TERMINATING = "VolumeTerminating"
     DATA_LOSS_ACCEPTED = "DataLossAccepted"
-    SECRET_REFUSED = "SecretRefused"
+    SECRET_REFUSED = "SecretRefused"  # noqa: S105 - a word
     NAME_TAKEN = "NameTaken"
     PREDECESSOR_TERMINATING = "PredecessorTerminating"
     CLIENT_ID_SHARED = "ClientIdShared"

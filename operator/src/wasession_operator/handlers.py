@@ -89,9 +89,19 @@ class _NoDiffBase(kopf.DiffBaseStorage):
         """Nothing."""
 
 
+class _NoProgress(kopf.AnnotationsProgressStorage):
+    """kopf would note its handlers' progress in annotations. There is one, and it can be begun anew at any time."""
+
+    def store(self, **_: Any) -> None:
+        """Nothing."""
+
+    def purge(self, **_: Any) -> None:
+        """Nothing."""
+
+
 def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.finalizer = names.FINALIZER
-    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=GROUP)
+    settings.persistence.progress_storage = _NoProgress(prefix=GROUP)
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.background.instant_exit_timeout = 1.0
     settings.watching.chunk_size = 500

@@ -111,7 +111,7 @@ class Kube:
         while True:
             accept = ONLY_METADATA if metadata else JSON
             found = await self._call("list", resource.path(namespace), query=query, accept=accept)
-            items += found["items"]
+            items += found["items"] or []
             query["continue"] = found["metadata"].get("continue", "")
             if not query["continue"]:
                 return {**found, "items": items}
