@@ -46,10 +46,10 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
         else:
             running["operator"].cluster.session_seen(dict(body))
 
-    # A daemon that ends within a moment costs no write; only one that does not is asked after again by way of an annotation.
-    @kopf.daemon(*SESSIONS, registry=registry, cancellation_backoff=1, cancellation_timeout=10)
+    @kopf.daemon(*SESSIONS, registry=registry, cancellation_timeout=10)
     async def session_daemon(body: kopf.Body, stopped: Any, **_: Any) -> None:
-        await running["operator"].hold(key_of(dict(body)), stopped)
+        with contextlib.suppress(asyncio.CancelledError):  # the operator ends
+            await running["operator"].hold(key_of(dict(body)), stopped)
 
     @kopf.on.delete(*SESSIONS, registry=registry)
     async def session_deleted(body: kopf.Body, **_: Any) -> None:
@@ -103,7 +103,7 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.finalizer = names.FINALIZER
     settings.persistence.progress_storage = _NoProgress(prefix=GROUP)
     settings.persistence.diffbase_storage = _NoDiffBase()
-    settings.background.instant_exit_timeout = 1.0
+    settings.background.instant_exit_timeout = 1.0  # a daemon that does not end in it is asked after again, at a write's cost
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30

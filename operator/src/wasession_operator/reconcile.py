@@ -135,7 +135,8 @@ class Operator:
         memory.deleted.intersection_update(o["metadata"]["uid"] for o in (pod, pvc) if o is not None)
         secret = self.cluster.secrets.objects.get(object_key(key))
         await self._follow(key, memory, pod)
-        starts = pod is None and session.deleted_at is None and not session.spec.suspend
+        wants_pod = pod is None and session.deleted_at is None and not session.spec.suspend
+        may_start = wants_pod and self.starts.ask(key, _urgency(session))
         return Facts(
             now=datetime.now(UTC),
             pod=pod,
@@ -144,7 +145,7 @@ class Operator:
             node=await self.cluster.node_of(pod) if pod else None,
             report=memory.follower.report if memory.follower else None,
             silent_since=memory.follower.silent_since if memory.follower else None,
-            may_start=starts and self.starts.ask(key, _urgency(session)),
+            may_start=may_start if self.starts.is_open else None,
             may_update=self.updates.has(key),
             failures=memory.failures,
             refusals=dict(memory.refusals),
@@ -217,7 +218,7 @@ class Operator:
         reasons = {c.type: c.reason for c in result.status.conditions}
         if begins or (facts.pod is not None and result.status.phase in STARTING and not held_up):
             self.starts.take(key)
-        elif reasons.get(ConditionType.READY) != Reason.WAITING_FOR_TURN:
+        elif self.starts.is_open and reasons.get(ConditionType.READY) != Reason.WAITING_FOR_TURN:
             self.starts.leave(key)
         if plan.is_updating(result.status):
             self.updates.take(key)

@@ -10,11 +10,11 @@ Key = tuple[str, str]
 
 
 class Turns:
-    """``limit`` turns. Nobody gets one before ``open``; who gets one later is told by ``granted``."""
+    """``limit`` turns. Nobody gets one before ``open``; who should look again whether it has one is told by ``call``."""
 
-    def __init__(self, limit: int, granted: Callable[[Key], None]) -> None:
+    def __init__(self, limit: int, call: Callable[[Key], None]) -> None:
         self._limit = limit
-        self._granted = granted
+        self._call = call
         self._open = False
         self._holders: set[Key] = set()
         self._waiting: dict[Key, Any] = {}
@@ -23,6 +23,12 @@ class Turns:
     def open(self) -> None:
         self._open = True
         self._grant()
+        for key in list(self._waiting):
+            self._call(key)
+
+    @property
+    def is_open(self) -> bool:
+        return self._open
 
     def has(self, key: Key) -> bool:
         return key in self._holders
@@ -53,4 +59,4 @@ class Turns:
             if self._waiting.get(key) == urgency:
                 del self._waiting[key]
                 self._holders.add(key)
-                self._granted(key)
+                self._call(key)

@@ -56,6 +56,14 @@ def test_it_waits_for_its_turn() -> None:
     assert condition(result, READY) == ("False", Reason.WAITING_FOR_TURN)
 
 
+def test_before_turns_are_given_the_status_is_left_as_it_is() -> None:
+    """So an operator that starts writes nothing that it takes back a moment later."""
+    before = plan(session(VALID), facts(pod=None), SETTINGS).status
+    result = plan(session(before), facts(pod=None, may_start=None), SETTINGS)
+    assert result.actions == []
+    assert result.status == before
+
+
 # --- pods that end ----------------------------------------------------------------------------------------------------
 
 

@@ -93,7 +93,7 @@ FACTS = st.builds(
     ),
     silent_since=st.sampled_from([None, NOW, NOW - timedelta(minutes=2)]),
     node=st.sampled_from([None, Node("node-1"), Node("node-1", gone=True), silent(0.1), silent(60)]),
-    may_start=st.booleans(),
+    may_start=st.sampled_from([None, False, True]),
     may_update=st.booleans(),
     failures=st.sampled_from([Backoff(), Backoff(1, NOW + timedelta(seconds=1)), Backoff(3, NOW - timedelta(hours=1))]),
     refusals=st.dictionaries(st.sampled_from([CreatePod, CreatePvc, CreateSecret, GrowPvc, Logout]), st.just(REFUSAL)),

@@ -24,7 +24,7 @@ class Draft:
     pod: Finding = (False, Reason.POD_MISSING, "")
     storage: Finding = (False, Reason.VOLUME_PENDING, "")
     secret: bool = False  # whether the session's own Secret is there, or is being made
-    unheard: bool = False  # the pod is being called; until it answers, what it said last still counts
+    keep: bool = False  # something that is asked for is not known yet: until it is, what the status says still counts
     leave_volume: bool = False  # the pod has to go, because its volume is given up
     given_up: bool = False  # a person has accepted that the login is lost
     update_pending: str = ""  # why a changed template has not been taken up yet

@@ -81,7 +81,7 @@ class Facts:
     node: Node | None = None
     report: Report | None = None  # of this very pod, and only while it can be heard
     silent_since: datetime | None = None  # since when the pod has been called without an answer
-    may_start: bool = True  # whether it is this session's turn to start a pod
+    may_start: bool | None = True  # whether it is this session's turn to start a pod; None before turns are given
     may_update: bool = True  # whether it is its turn to have its pod replaced for a changed template
     failures: Backoff = Backoff()  # of its pods
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)

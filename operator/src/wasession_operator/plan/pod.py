@@ -89,6 +89,8 @@ def _no_pod(session: Session, facts: Facts, draft: Draft) -> None:
     elif (wait := facts.failures.wait(facts.now)) > timedelta(0):
         draft.say(Reason.WAITING_TO_RETRY, "The pod has failed and is started again after a pause.")
         draft.look_again(wait)
+    elif facts.may_start is None:
+        draft.keep = True
     elif not facts.may_start:
         draft.say(Reason.WAITING_FOR_TURN, "Other sessions start first.")
     else:
@@ -125,12 +127,14 @@ def take_from_node(facts: Facts, pod: Manifest, settings: Settings, draft: Draft
     silent = facts.now - node.silent_since if node.silent_since is not None else None
     if node.gone:
         draft.actions.append(DeletePod(uid, Reason.NODE_GONE, grace_seconds=0))
-        draft.pod = (False, Reason.NODE_GONE, f"Node {node.name} is gone, and the pod with it.")
+        draft.say(Reason.NODE_GONE, f"Node {node.name} is gone, and the pod with it.")
+        draft.pod = (False, draft.reason, draft.message)
     elif silent is None:
         return
     elif node.out_of_service or (settings.node_lost is NodeLost.FORCE_DELETE and silent >= settings.node_lost_after):
         draft.actions.append(DeletePod(uid, Reason.NODE_LOST, grace_seconds=0))
-        draft.pod = (False, Reason.NODE_LOST, f"Node {node.name} is given up, and the pod with it.")
+        draft.say(Reason.NODE_LOST, f"Node {node.name} is given up, and the pod with it.")
+        draft.pod = (False, draft.reason, draft.message)
     else:
         draft.blocked(
             Reason.NODE_LOST,
@@ -228,7 +232,7 @@ def _heard(facts: Facts, session: Session, draft: Draft) -> None:
     assert facts.pod is not None
     silence = facts.now - max(facts.silent_since or facts.now, since(facts.pod, "Ready"))
     if _was_heard(session, facts.pod) and silence < ANSWER_TAKES:
-        draft.unheard = True
+        draft.keep = True
         draft.look_again(ANSWER_TAKES - silence)
     elif silence < SILENCE_IS_TROUBLE:
         draft.say(Reason.POD_UNREACHABLE, "The session pod has not been heard yet.")

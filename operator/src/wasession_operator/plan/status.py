@@ -46,8 +46,8 @@ def make_status(session: Session, facts: Facts, draft: Draft) -> Status:
     _count_restarts(session, status, facts)
     if draft.given_up:
         status.session_valid = False
-    if draft.unheard:
-        status.conditions = _unheard_conditions(session, facts, draft)
+    if draft.keep:
+        status.conditions = _kept_conditions(session, facts, draft)
         return status
     status.phase = draft.phase
     status.account_status = account_status(draft.phase)
@@ -198,12 +198,13 @@ def _conditions(session: Session, facts: Facts, draft: Draft, status: Status, re
     return found.listed()
 
 
-def _unheard_conditions(session: Session, facts: Facts, draft: Draft) -> list[Condition]:
-    """What the pod has said still counts; only what the API server says of pod and claim is new."""
+def _kept_conditions(session: Session, facts: Facts, draft: Draft) -> list[Condition]:
+    """What was known still counts; only what the API server says of pod and claim is new."""
     found = Conditions(session.status.conditions, session.generation, seconds(facts.now))
     for kind in ConditionType:
         found.keep(kind)
-    found.set(ConditionType.POD_READY, *draft.pod)
+    if facts.pod is not None:
+        found.set(ConditionType.POD_READY, *draft.pod)
     found.set(ConditionType.STORAGE_READY, *draft.storage)
     return found.listed()
 
