@@ -23,7 +23,7 @@ class Turns:
     def open(self) -> None:
         self._open = True
         self._grant()
-        for key in list(self._waiting):
+        for key in [*self._holders, *self._waiting]:
             self._call(key)
 
     @property

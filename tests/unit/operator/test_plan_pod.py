@@ -365,6 +365,15 @@ def test_updates_come_in_turn() -> None:
     assert condition(result, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
 
 
+def test_an_update_that_was_begun_goes_on() -> None:
+    """The operator ended after it had noted it, and the new one has given no turns yet."""
+    changed: dict[str, Any] = {"browser": {"locale": "de-DE"}, "updateStrategy": "RollingUpdate"}
+    begun = plan(session(VALID, **changed), facts(report=report()), SETTINGS).status
+    result = plan(session(begun, **changed), facts(report=report(), may_update=False), SETTINGS)
+    assert result.actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
+    assert result.status == begun
+
+
 def test_a_pod_that_never_ran_is_replaced_by_the_changed_one() -> None:
     stuck = pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff"))
     result = plan(session(browser={"image": "other"}), facts(pod=stuck, may_update=False), SETTINGS)

@@ -15,7 +15,15 @@ def test_nobody_gets_a_turn_before_it_is_known_who_wants_one() -> None:
     assert [turns.ask(key, urgency) for key, urgency in ((A, 3), (B, 1), (C, 2))] == [False, False, False]
     turns.open()
     assert [turns.has(key) for key in (A, B, C)] == [False, True, True]
-    assert called == [B, C, A], "the ones with a turn first"
+    assert list(dict.fromkeys(called)) == [B, C, A], "the ones with a turn first"
+
+
+def test_who_was_at_it_before_is_called_too() -> None:
+    called: list[tuple[str, str]] = []
+    turns = Turns(1, called.append)
+    turns.take(A)
+    turns.open()
+    assert called == [A]
 
 
 def test_a_turn_that_is_given_back_goes_to_the_next() -> None:

@@ -179,7 +179,7 @@ def _should_end(session: Session, facts: Facts, pod: Manifest, settings: Setting
         return Reason.TEMPLATE_CHANGED  # it has never run and has nothing to lose: the change may be what mends it
     if session.spec.update_strategy is UpdateStrategy.ON_DELETE:
         draft.update_pending = "The pod's template has changed; that takes effect when the pod is started the next time."
-    elif not facts.may_update:
+    elif not facts.may_update and ending(session.status) is not Reason.TEMPLATE_CHANGED:
         draft.update_pending = "The pod's template has changed; the pod is replaced when it is its turn."
     else:
         return Reason.TEMPLATE_CHANGED
