@@ -1,0 +1,152 @@
+"""Every field of the spec has an effect: on the pod, on the claim, or on what is planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from unit.operator.situations import SETTINGS, VALID, facts, of, report, session
+from wasession_api.v1alpha1 import Spec
+from wasession_operator import objects
+from wasession_operator.plan import plan
+from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout
+
+Manifest = dict[str, Any]
+Effect = Callable[[Manifest], Any]
+
+
+def pod(spec: Manifest) -> Manifest:
+    return objects.make_pod("ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=False)
+
+
+def claim(spec: Manifest) -> Manifest:
+    return objects.make_pvc("ns", "sales", "uid-1", Spec.model_validate(spec))
+
+
+def environment(name: str) -> Effect:
+    """A variable of the session's process."""
+
+    def effect(spec: Manifest) -> Any:
+        found = {e["name"]: e for e in pod(spec)["spec"]["containers"][0]["env"]}
+        return found.get(f"WASESSION_{name}", {}).get("value")
+
+    return effect
+
+
+def of_pod(*path: str | int) -> Effect:
+    return lambda spec: at(pod(spec), *path)
+
+
+def of_claim(*path: str | int) -> Effect:
+    return lambda spec: at(claim(spec), *path)
+
+
+def at(found: Any, *path: str | int) -> Any:
+    """A value inside an object; None where the way to it ends."""
+    for step in path:
+        found = found.get(step) if isinstance(found, dict) else found[step] if len(found) > int(step) else None
+        if found is None:
+            return None
+    return found
+
+
+def ends_pod(spec: Manifest) -> bool:
+    return bool(of(DeletePod, plan(session(VALID, **spec), facts(report=report()), SETTINGS)))
+
+
+def logs_out(spec: Manifest) -> bool:
+    return bool(of(Logout, plan(session(VALID, deleting=True, **spec), facts(report=report()), SETTINGS)))
+
+
+def deletes_claim(spec: Manifest) -> bool:
+    return bool(of(DeletePvc, plan(session(VALID, deleting=True, **spec), facts(pod=None), SETTINGS)))
+
+
+def updates(spec: Manifest) -> bool:
+    return ends_pod({**spec, "browser": {"locale": "de-DE"}})
+
+
+def proxy_secret(spec: Manifest) -> list[str]:
+    env = pod(spec)["spec"]["containers"][0]["env"]
+    return [e["valueFrom"]["secretKeyRef"]["name"] for e in env if "valueFrom" in e]
+
+
+CONTAINER = ("spec", "containers", 0)
+TOLERATION = {"key": "dedicated", "operator": "Exists"}
+AFFINITY: Manifest = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
+SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
+
+# By the field: a value for it, where its effect is seen, and what is seen there.
+FIELDS: dict[str, tuple[Any, Effect, Any]] = {
+    "clientId": ("other", environment("CLIENT_ID"), "other"),
+    "owner": ("user-42", of_pod("metadata", "labels", "wasession.dev/owner"), "user-42"),
+    "suspend": (True, ends_pod, True),
+    "logoutOnDelete": (True, logs_out, True),
+    "pairing.method": ("PairingCode", environment("PAIRING_METHOD"), "PairingCode"),
+    "pairing.phoneNumber": ("15551234567", environment("PHONE_NUMBER"), "15551234567"),
+    "pairing.maxRounds": (2, environment("MAX_ROUNDS"), "2"),
+    "storage.size": ("2Gi", of_claim("spec", "resources", "requests", "storage"), "2Gi"),
+    "storage.storageClassName": ("fast", of_claim("spec", "storageClassName"), "fast"),
+    "storage.accessMode": ("ReadWriteOncePod", of_claim("spec", "accessModes"), ["ReadWriteOncePod"]),
+    "storage.retention.whenDeleted": ("Delete", deletes_claim, True),
+    "browser.image": ("mine:1", of_pod(*CONTAINER, "image"), "mine:1"),
+    "browser.resources.requests": ({"cpu": "1"}, of_pod(*CONTAINER, "resources", "requests"), {"cpu": "1"}),
+    "browser.resources.limits": ({"memory": "2Gi"}, of_pod(*CONTAINER, "resources", "limits"), {"memory": "2Gi"}),
+    "browser.shmSize": ("512Mi", of_pod("spec", "volumes", 3, "emptyDir", "sizeLimit"), "512Mi"),
+    "browser.userAgent": ("Mine", environment("USER_AGENT"), "Mine"),
+    "browser.locale": ("de-DE", environment("LOCALE"), "de-DE"),
+    "browser.timezone": ("Europe/Berlin", environment("TIMEZONE"), "Europe/Berlin"),
+    "browser.proxySecretRef.name": ("proxy", proxy_secret, ["proxy"] * 3),
+    "browser.extraArgs": (["--lean"], environment("EXTRA_ARGS"), '["--lean"]'),
+    "whatsapp.url": ("http://x.test", environment("WHATSAPP_URL"), "http://x.test"),
+    "whatsapp.deviceName": ("Desk", environment("DEVICE_NAME"), "Desk"),
+    "whatsapp.takeover": ("Once", environment("TAKEOVER"), "Once"),
+    "timeouts.initialization": ("1m30s", environment("INITIALIZATION_TIMEOUT"), "90.0"),
+    "timeouts.shutdown": ("1m", of_pod("spec", "terminationGracePeriodSeconds"), 60 + objects.GRACE_SECONDS),
+    "timeouts.logout": ("1m", environment("LOGOUT_TIMEOUT"), "60.0"),
+    "reconnect.initialDelay": ("5s", environment("RECONNECT_INITIAL_DELAY"), "5.0"),
+    "reconnect.maxDelay": ("1m", environment("RECONNECT_MAX_DELAY"), "60.0"),
+    "updateStrategy": ("RollingUpdate", updates, True),
+    "podTemplate.metadata.labels": ({"team": "x"}, of_pod("metadata", "labels", "team"), "x"),
+    "podTemplate.metadata.annotations": ({"note": "x"}, of_pod("metadata", "annotations", "note"), "x"),
+    "podTemplate.spec.nodeSelector": ({"disk": "ssd"}, of_pod("spec", "nodeSelector"), {"disk": "ssd"}),
+    "podTemplate.spec.tolerations": ([TOLERATION], of_pod("spec", "tolerations"), [TOLERATION]),
+    "podTemplate.spec.affinity": (AFFINITY, of_pod("spec", "affinity"), AFFINITY),
+    "podTemplate.spec.topologySpreadConstraints": ([SPREAD], of_pod("spec", "topologySpreadConstraints"), [SPREAD]),
+    "podTemplate.spec.priorityClassName": ("high", of_pod("spec", "priorityClassName"), "high"),
+    "podTemplate.spec.runtimeClassName": ("gvisor", of_pod("spec", "runtimeClassName"), "gvisor"),
+    "podTemplate.spec.serviceAccountName": ("mine", of_pod("spec", "serviceAccountName"), "mine"),
+    "podTemplate.spec.imagePullSecrets": ([{"name": "pull"}], of_pod("spec", "imagePullSecrets"), [{"name": "pull"}]),
+    "podTemplate.spec.securityContext": ({"fsGroup": 1}, of_pod("spec", "securityContext", "fsGroup"), 1),
+}
+
+
+def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """The paths of all fields that are no group of others."""
+    for field in model.model_fields.values():
+        path = f"{prefix}{field.alias}"
+        kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        group = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if group is not None and getattr(field.annotation, "__origin__", None) is not list:
+            yield from fields(group, f"{path}.")
+        else:
+            yield path
+
+
+def test_every_field_is_here() -> None:
+    assert list(FIELDS) == list(fields(Spec))
+
+
+@pytest.mark.parametrize("path", FIELDS)
+def test_the_effect(path: str) -> None:
+    value, effect, expected = FIELDS[path]
+    spec: Manifest = {}
+    group = spec
+    *groups, last = path.split(".")
+    for name in groups:
+        group = group.setdefault(name, {})
+    group[last] = value
+    assert effect(spec) == expected
+    assert effect({}) != expected, "without the field it is something else"
