@@ -1,13 +1,29 @@
-"""The chart is upgraded and uninstalled as it was installed, and takes no session with it."""
+"""The chart is upgraded, narrowed and uninstalled as it was installed, and takes no session with it."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from testbed import CHART, SYSTEM, Testbed
+
+KUBERNETES = "1.34.0"
+SERVED, OTHER = "e2e-served", "e2e-other"
+
+
+@pytest.fixture
+def namespaces(bed: Testbed) -> Iterator[None]:
+    for name in (SERVED, OTHER):
+        bed.cluster.kubectl("create", "namespace", name)
+    yield
+    bed.install_operator()  # for all namespaces again
+    for name in (SERVED, OTHER):
+        bed.cluster.kubectl("delete", "namespace", name)
 
 
 def test_an_upgrade_changes_what_it_is_told(bed: Testbed) -> None:
@@ -18,11 +34,41 @@ def test_an_upgrade_changes_what_it_is_told(bed: Testbed) -> None:
     assert environment["WASESSION_RESTORATION_DELAY"] == "1s"
 
 
+def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
+    """With nothing but a Role in each of them."""
+    bed.helm("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values", "--set", f"watchNamespaces={{{SERVED}}}",
+             "--set", "rbac.nodes=false,rbac.aggregate=false,crds.enabled=false", "--wait", "--timeout", "120s")  # fmt: skip
+    assert "wasession-system:" not in bed.cluster.kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
+    sessions = [bed.session("suspended", namespace) for namespace in (OTHER, SERVED)]
+    manifest = {
+        "apiVersion": "wasession.dev/v1alpha1",
+        "kind": "WhatsAppSession",
+        "metadata": {"name": "suspended"},
+        "spec": {"suspend": True},
+    }
+    path = tmp_path / "session.yaml"
+    path.write_text(yaml.safe_dump(manifest))
+    for session in sessions:
+        session.apply(path)
+    sessions[1].wait_phase("Suspended")
+    assert sessions[0].status == {}
+    sessions[1].kubectl("delete", "wasession", "suspended", "--timeout=60s")
+
+
 def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
     bed.helm("uninstall", "wasession", "--namespace", SYSTEM, "--wait")
     assert bed.cluster.kubectl("-n", SYSTEM, "get", "deployments", "-o", "name") == ""
     assert "whatsappsessions" in bed.cluster.kubectl("get", "crds", "-o", "name")
     bed.install_operator()
+
+
+# --- what is rendered -------------------------------------------------------------------------------------------------
+
+
+def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
+    arguments = [argument for value in values for argument in ("--set", value)]
+    rendered = bed.helm("template", "x", str(CHART), "--namespace", "system", "--kube-version", KUBERNETES, *arguments)
+    return [document for document in yaml.safe_load_all(rendered) if document]
 
 
 @pytest.mark.parametrize(
@@ -32,18 +78,70 @@ def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
         ["watchNamespaces={a,b}"],
         ["rbac.create=false", "serviceAccount.create=false", "serviceAccount.name=mine"],
         ["metrics.service.enabled=true"],
+        ["metrics.serviceMonitor.enabled=true"],
         ["crds.enabled=false"],
+        ["networkPolicy.enabled=false"],
     ],
 )
 def test_every_choice_renders(bed: Testbed, values: list[str]) -> None:
-    arguments = [argument for value in values for argument in ("--set", value)]
-    rendered = list(yaml.safe_load_all(bed.helm("template", "x", str(CHART), "--kube-version", "1.34.0", *arguments)))
-    kinds = [document["kind"] for document in rendered if document]
+    kinds = [document["kind"] for document in render(bed, *values)]
     assert kinds.count("Deployment") == 1
     assert ("CustomResourceDefinition" in kinds) == ("crds.enabled=false" not in values)
     assert ("Role" in kinds) == ("watchNamespaces={a,b}" in values)
+    assert ("NetworkPolicy" in kinds) == ("networkPolicy.enabled=false" not in values)
+    assert ("ServiceMonitor" in kinds) == ("metrics.serviceMonitor.enabled=true" in values)
+    assert ("Service" in kinds) == any("metrics" in value for value in values)
+
+
+def test_the_operator_has_no_rights_outside_its_namespaces(bed: Testbed) -> None:
+    documents = render(bed, "watchNamespaces={a,b}", "rbac.nodes=false", "rbac.aggregate=false")
+    assert not [d for d in documents if d["kind"].startswith("ClusterRole")]
+    roles = [d for d in documents if d["kind"] == "Role"]
+    assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]
+    cluster = next(d for d in render(bed, "rbac.aggregate=false") if d["kind"] == "ClusterRole")
+    assert roles[0]["rules"] == [rule for rule in cluster["rules"] if rule["resources"] != ["nodes"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "places"),
+    [
+        ([], ["system"]),
+        (["watchNamespaces={a,b}"], ["a", "b"]),
+        (["watchNamespaces={a,b}", "networkPolicy.namespaces={c}"], ["c"]),
+    ],
+)
+def test_session_pods_are_reached_by_operator_and_gateway_alone(bed: Testbed, values: list[str], places: list[str]) -> None:
+    documents = render(bed, *values)
+    policies = [d for d in documents if d["kind"] == "NetworkPolicy"]
+    assert [policy["metadata"]["namespace"] for policy in policies] == places
+    [rule] = policies[0]["spec"]["ingress"]
+    [peer] = rule["from"]
+    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "system"}
+    deployment = next(d for d in documents if d["kind"] == "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
+    [expression] = peer["podSelector"]["matchExpressions"]
+    assert labels[expression["key"]] == "operator"
+    assert "gateway" in expression["values"]
+
+
+def test_the_pod_is_restricted(bed: Testbed) -> None:
+    """As the Pod Security Standard of that name demands."""
+    pod = next(d for d in render(bed) if d["kind"] == "Deployment")["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    [container] = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
 
 
 def test_an_unknown_value_is_refused(bed: Testbed) -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        bed.helm("template", "x", str(CHART), "--kube-version", "1.34.0", "--set", "imagee.tag=x")
+        render(bed, "imagee.tag=x")
+
+
+def test_lint(bed: Testbed) -> None:
+    assert "0 chart(s) failed" in bed.helm("lint", str(CHART))

@@ -172,7 +172,6 @@ class Reason(StrEnum):
     VOLUME_IN_USE = "VolumeInUse"
     VOLUME_FULL = "VolumeFull"
     VOLUME_READ_ONLY = "VolumeReadOnly"
-    SHUTTING_DOWN = "ShuttingDown"
 
     # Said by the operator.
     WAITING_FOR_TURN = "WaitingForTurn"

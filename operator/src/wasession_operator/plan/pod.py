@@ -35,7 +35,6 @@ USUAL = {
     Reason.BROWSER_STARTING, Reason.PAGE_LOADING, Reason.LOGIN_RESTORING, Reason.LOGIN_WRITING, Reason.MESSAGES_SYNCING,
     Reason.CONNECTED, Reason.CONNECTION_LOST, Reason.WAITING_FOR_SCAN, Reason.WAITING_FOR_PAIRING_CODE,
     Reason.PASSKEY_REQUIRED, Reason.OPENED_ELSEWHERE, Reason.LOGGED_OUT_BY_PHONE, Reason.LOGGED_OUT_ON_REQUEST,
-    Reason.SHUTTING_DOWN,
 }  # fmt: skip
 UNUSUAL = set(Reason) - USUAL
 # What ends a pod: that stays the reason until the next one is there.

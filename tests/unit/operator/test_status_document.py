@@ -1,0 +1,58 @@
+"""docs/status.md has every word that a status can say, and no other."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from pathlib import Path
+
+import pytest
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, account_status
+from wasession_operator import names
+from wasession_operator.plan.pod import UNUSUAL
+
+ROOT = Path(__file__).parents[3]
+DOCUMENT = (ROOT / "docs" / "status.md").read_text()
+
+
+def section(title: str) -> str:
+    return re.split(r"\n## ", DOCUMENT.partition(f"## {title}\n")[2])[0]
+
+
+def rows(title: str) -> dict[str, list[str]]:
+    """The cells of a section's tables, by the word in their first column."""
+    lines = [line.strip("|").split(" | ") for line in section(title).splitlines() if line.startswith("| `")]
+    return {match[1]: cells for cells in lines if (match := re.search(r"`([^`]+)`", cells[0]))}
+
+
+@pytest.mark.parametrize(("title", "words"), [("Phases", Phase), ("Conditions", ConditionType), ("Reasons", Reason)])
+def test_every_word_is_explained(title: str, words: type[StrEnum]) -> None:
+    assert set(rows(title)) == set(words)
+
+
+@pytest.mark.parametrize("phase", list(Phase))
+def test_a_phase_has_its_account_status(phase: Phase) -> None:
+    assert rows("Phases")[phase][1].strip(" `") == account_status(phase)
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_a_reason_says_what_to_do(reason: Reason) -> None:
+    assert all(cell.strip() for cell in rows("Reasons")[reason])
+    assert len(rows("Reasons")[reason]) == 3
+
+
+def test_what_needs_somebody_is_marked() -> None:
+    by_pod = section("Reasons").partition("### Said by the operator")[0]
+    marked = set(re.findall(r"^\| `(\w+)` \*", by_pod, re.MULTILINE))
+    said = set(re.findall(r"^\| `(\w+)`", by_pod, re.MULTILINE))
+    assert marked == said & UNUSUAL
+
+
+def test_every_annotation_that_a_person_may_set_is_explained() -> None:
+    asked = {
+        names.ANNOTATION_RESTART,
+        names.ANNOTATION_LOGOUT,
+        names.ANNOTATION_ROTATE_TOKEN,
+        names.ANNOTATION_ACCEPT_DATA_LOSS,
+    }
+    assert {word.partition(":")[0] for word in rows("What a person can say by annotation")} == asked
