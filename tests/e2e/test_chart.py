@@ -36,8 +36,9 @@ def test_an_upgrade_changes_what_it_is_told(bed: Testbed) -> None:
 
 def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
     """With nothing but a Role in each of them."""
-    bed.helm("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values", "--set", f"watchNamespaces={{{SERVED}}}",
-             "--set", "rbac.nodes=false,rbac.aggregate=false,crds.enabled=false", "--wait", "--timeout", "120s")  # fmt: skip
+    narrow = f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.aggregate=false,crds.enabled=false"
+    bed.helm("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values", "--set", narrow,
+             "--wait", "--timeout", "120s")  # fmt: skip
     assert "wasession-system:" not in bed.cluster.kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
     sessions = [bed.session("suspended", namespace) for namespace in (OTHER, SERVED)]
     manifest = {
