@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import kopf
 from pydantic import ValidationError
@@ -20,6 +21,8 @@ def main() -> None:
     log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
     quiet = settings.log_level in ("WARNING", "ERROR")
     kopf.configure(log_format=log_format, debug=settings.log_level == "DEBUG", quiet=quiet)
+    if settings.log_level != "DEBUG":
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it tells of each event that each handler has seen
     registry = kopf.OperatorRegistry()
     handlers.register(registry, settings)
     everywhere = not settings.namespaces

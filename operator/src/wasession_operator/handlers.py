@@ -39,19 +39,19 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     async def cleanup(**_: Any) -> None:
         await resources.aclose()
 
-    @kopf.on.event(*SESSIONS, registry=registry)
+    @kopf.on.event(*SESSIONS, id="seen", registry=registry)
     async def session_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
         if type == "DELETED":
             running["operator"].cluster.session_gone(key_of(dict(body)))
         else:
             running["operator"].cluster.session_seen(dict(body))
 
-    @kopf.daemon(*SESSIONS, registry=registry, cancellation_timeout=10)
+    @kopf.daemon(*SESSIONS, id="hold", registry=registry, cancellation_timeout=10)
     async def session_daemon(body: kopf.Body, stopped: Any, **_: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):  # the operator ends
             await running["operator"].hold(key_of(dict(body)), stopped)
 
-    @kopf.on.delete(*SESSIONS, registry=registry)
+    @kopf.on.delete(*SESSIONS, id="release", registry=registry)
     async def session_deleted(body: kopf.Body, **_: Any) -> None:
         await running["operator"].release(key_of(dict(body)))
 

@@ -181,10 +181,7 @@ class Operator:
         memory.written, memory.written_at = result.status, time.monotonic()
         memory.written_version = found["metadata"]["resourceVersion"] if found else None
         metrics.observe_change(session.status, result.status, facts.report if facts else None)
-        if metrics.is_held_up(result.status) and not metrics.is_held_up(session.status):
-            restored = condition({"status": result.status.dump()}, ConditionType.RESTORED)
-            why = {"reason": restored["reason"], "detail": restored.get("message")}
-            log.warning("restoration is held up", extra={**_where(session), **why})
+        _tell(session, result.status)
         for event in result.events:
             kopf.event(kopf.Body(cast(Any, body)), type=event.type, reason=event.reason, message=event.message)
         return None
@@ -289,6 +286,18 @@ def _seconds(outcome: Plan | None) -> float | None:
     if outcome is None or outcome.requeue_after is None:
         return None
     return max(outcome.requeue_after.total_seconds(), 0.0)
+
+
+def _tell(session: Session, after: Status) -> None:
+    """Logs what is new about a session."""
+    before, where = session.status, _where(session)
+    ready = condition({"status": after.dump()}, ConditionType.READY)
+    if after.phase is not before.phase:
+        log.info("%s is %s", session.name, after.phase, extra={**where, "phase": after.phase, "reason": ready.get("reason")})
+    if metrics.is_held_up(after) and not metrics.is_held_up(before):
+        held_up = condition({"status": after.dump()}, ConditionType.RESTORED)
+        why = {"reason": held_up["reason"], "detail": held_up.get("message")}
+        log.warning("restoration of %s is held up: %s", session.name, why["reason"], extra={**where, **why})
 
 
 def _where(session: Session) -> Manifest:
