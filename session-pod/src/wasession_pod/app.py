@@ -28,7 +28,7 @@ from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
 from wasession_pod import metrics
 from wasession_pod.browser import BrowserError
-from wasession_pod.feed import Feed
+from wasession_pod.feed import GAP, Feed
 from wasession_pod.messages import Messages, Order, understood
 from wasession_pod.operations import (
     DOCUMENT,
@@ -228,12 +228,14 @@ async def _follow(session: Session, kinds: frozenset[EventKind], last_event_id: 
         if EventKind.STATE in kinds and report.seq != told:
             told = report.seq
             yield _block(feed, place, "state", report.model_dump_json(by_alias=True, exclude_none=True))
+        if kinds == {EventKind.STATE}:
+            missed, place = False, feed.last
         if missed or place < feed.oldest:
             missed, place = False, feed.oldest
-            yield _block(feed, place, "gap", "{}")
+            yield _block(feed, place, GAP, "{}")
         elif event := feed.after(place):
             place = event.number
-            if event.kind in kinds:
+            if event.kind == GAP or event.kind in kinds:
                 yield _block(feed, place, event.kind, event.data)
         elif not woken.is_set():
             try:

@@ -22,13 +22,14 @@ KEPT_EVENTS = 2000
 KEPT_BYTES = 4 * 2**20
 KEPT_SENT = 500
 READ = 3  # the last ack that is awaited
+GAP = "gap"
 KINDS: dict[str, tuple[str, type[BaseModel]]] = {"chat.message": ("message", IncomingMessage), "chat.ack": ("ack", MessageAck)}
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Event:
-    """One message or ack; ``data`` is its JSON. Numbers grow by one from event to event."""
+    """A message, an ack or a gap; ``data`` is its JSON. Numbers grow by one from event to event."""
 
     number: int
     kind: str
@@ -48,7 +49,12 @@ class Feed:
         self.awaited: dict[str, int] = {}  # the last ack that was told, by the ids of messages that have not been read
 
     def take(self, said: PageEvent) -> bool:
-        """Keeps a message or ack; False when it is something else."""
+        """Keeps a message or ack; False when it is something else.
+
+        A message that the old page has taken in the moment of a change may have been told by nobody, so another page is a gap.
+        """
+        if said.type == "loader.injected" and self.last:
+            self.add(GAP, "{}")
         if said.type not in KINDS:
             return False
         kind, model = KINDS[said.type]

@@ -26,7 +26,11 @@ RECYCLES = Counter("wasession_pod_page_recycles_total", "Times that the page was
 
 SENT = Counter("wasession_pod_messages_sent_total", "Messages that were to be sent.", ["result"])
 RECEIVED = Counter("wasession_pod_messages_received_total", "Messages that others have sent to the account.")
-SEND_SECONDS = Histogram("wasession_pod_send_seconds", "From a send's arrival to WhatsApp's answer.")
+SEND_SECONDS = Histogram(
+    "wasession_pod_send_seconds",
+    "From a send's arrival to WhatsApp's answer.",
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
 
 MEMORY = Gauge("wasession_pod_memory_bytes", "Proportional set size of the session's processes.", ["process"])
 MEMORY_USED = Gauge("wasession_pod_memory_used_bytes", "Memory that counts against the limit.")

@@ -193,6 +193,29 @@ async def test_where_a_reader_goes_on(last: int | None, kinds: list[str]) -> Non
     assert await reader.kinds(1) == ["state"], "nothing else was left"
 
 
+async def test_another_page_is_a_gap_once_there_was_something() -> None:
+    buffer = feed()
+    reader = Reader(buffer)
+    await reader.next()
+    for event in (
+        PageEvent(type="loader.injected"),
+        PageEvent(type="chat.message", data=MESSAGE),
+        PageEvent(type="loader.injected"),
+    ):
+        buffer.take(event)
+    assert await reader.kinds(2) == ["message", "gap"]
+
+
+async def test_who_follows_the_state_alone_hears_of_no_gap() -> None:
+    buffer = feed(kept_events=10)
+    reader = Reader(buffer, "of another process", kinds="state")
+    assert await reader.kinds(1) == ["state"]
+    fill(buffer, 100)
+    buffer.take(PageEvent(type="loader.injected"))
+    reader.change(2)
+    assert await reader.next() == ("state", reader.report.dump() | {"seq": 2}, buffer.id(101))
+
+
 async def test_a_comment_comes_when_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "HEARTBEAT", 0.01)
     reader = Reader(feed())
