@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -91,5 +92,5 @@ async def test_a_browser_that_does_not_start_ends_the_process_with_a_reason(star
     pod = await start(chromium="/bin/false", reconnect_initial_delay="0.01")
     assert pod.process is not None
     assert await asyncio.wait_for(pod.process.wait(), 120) == 1
-    last = pod.log.splitlines()[-1]
-    assert last.startswith("BrowserFailed: Chromium did not start: ")
+    last = json.loads(pod.log.splitlines()[-1])
+    assert last["reason"].startswith("BrowserFailed: Chromium did not start: ")

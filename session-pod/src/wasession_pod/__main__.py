@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from pathlib import Path
 from typing import NoReturn
 
 from aiohttp import web
-from pydantic import ValidationError
 
 from wasession_pod import logs
 from wasession_pod.app import application
@@ -18,7 +18,7 @@ from wasession_pod.browser import sandbox_possible
 from wasession_pod.journal import Journal
 from wasession_pod.messages import Messages
 from wasession_pod.session import GaveUp, Session
-from wasession_pod.settings import Settings
+from wasession_pod.settings import Settings, read, unknown
 
 TERMINATION_LOG = Path("/dev/termination-log")
 log = logging.getLogger("wasession_pod")
@@ -45,15 +45,15 @@ async def serve(settings: Settings) -> None:
 
 def main() -> None:
     logs.configure()
+    for name in unknown(os.environ):
+        log.warning("no such setting", extra={"variable": name})
     try:
-        settings = Settings()
-    except ValidationError as error:
-        wrong = "; ".join(f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
-        end_with(f"bad settings: {wrong}")
+        settings = read()
+    except ValueError as error:
+        end_with(f"bad settings: {error}")
     try:
         asyncio.run(serve(settings))
     except GaveUp as error:
-        log.error("gave up", extra={"reason": str(error)})  # noqa: TRY400 - the way here is no news
         end_with(str(error))
     except Exception as error:
         log.exception("ended by an error")
@@ -61,11 +61,12 @@ def main() -> None:
 
 
 def end_with(reason: str) -> NoReturn:
-    """Ends the process with a reason that Kubernetes shows in the container's status."""
+    """Ends the process with a reason, in the log and where Kubernetes takes the container's last words from."""
+    log.critical("ended", extra={"reason": reason})
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text(reason[:4096])
-    raise SystemExit(reason)
+    raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from wasession_api.base import sentence
 from wasession_api.v1alpha1 import PairingMethod, Takeover
 
 DEVELOPMENT_WA_JS = Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
@@ -17,20 +20,29 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
 
-    client_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    client_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"), sentence("1 to 64 letters, digits, _ and -")]
     session_uid: str | None = None
-    token: SecretStr | None = None
+    token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
     data_dir: Path = Path("/var/lib/wasession")
     host: str = "0.0.0.0"  # noqa: S104 - a pod's server is reached from other pods
-    port: int = 8080
-    whatsapp_url: Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")] = (
-        "https://web.whatsapp.com"
-    )
+    port: int = Field(8080, ge=1, le=65535)
+    whatsapp_url: Annotated[
+        str,
+        StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"),
+        sentence("an origin such as https://web.whatsapp.com, without a path"),
+    ] = "https://web.whatsapp.com"
     device_name: str | None = None
     takeover: Takeover = Takeover.NEVER
     pairing_method: PairingMethod = PairingMethod.QR_CODE
-    phone_number: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{6,14}$")] | None = None
+    phone_number: (
+        Annotated[
+            str,
+            StringConstraints(pattern=r"^[1-9][0-9]{6,14}$"),
+            sentence("country code and number in digits only, such as 15551234567"),
+        ]
+        | None
+    ) = None
     max_rounds: int = Field(5, ge=1)
     restoring: bool = False
     initialization_timeout: float = Field(120, gt=0)
@@ -59,17 +71,54 @@ class Settings(BaseSettings):
             raise ValueError("exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed")
         if self.pairing_method is PairingMethod.PAIRING_CODE and self.phone_number is None:
             raise ValueError("WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode")
+        if self.reconnect_initial_delay > self.reconnect_max_delay:
+            raise ValueError("WASESSION_RECONNECT_INITIAL_DELAY must not be more than WASESSION_RECONNECT_MAX_DELAY")
         return self
 
     @property
     def bearer(self) -> str:
-        """The token that callers must show; read anew each time, so that a changed Secret counts."""
+        """The token that callers must show; read anew each time, so that a changed Secret counts. Raises ``OSError``."""
         if self.token is not None:
             return self.token.get_secret_value()
         assert self.token_file is not None
-        return self.token_file.read_text().strip()
+        token = self.token_file.read_text().strip()
+        if not token:
+            raise OSError(f"{self.token_file} is empty")
+        return token
 
     @property
     def profile(self) -> Path:
         """Chromium's profile, which is the login."""
         return self.data_dir / f"session-{self.client_id}"
+
+
+def read() -> Settings:
+    """The settings, from the environment; raises ``ValueError`` with a sentence that names each wrong one."""
+    try:
+        settings = Settings()
+        settings.bearer  # noqa: B018 - a token that can't be read would be noticed by the first caller only
+    except ValidationError as error:
+        raise ValueError("; ".join(_words(details) for details in error.errors())) from None
+    except SettingsError as error:
+        raise ValueError(str(error)) from None
+    except OSError as error:
+        raise ValueError(f"WASESSION_TOKEN_FILE: {error.strerror or error}") from None
+    return settings
+
+
+def unknown(environment: Iterable[str]) -> list[str]:
+    """Variables that look like settings and are none."""
+    known = {f"WASESSION_{name.upper()}" for name in Settings.model_fields}
+    return sorted(name for name in environment if name.startswith("WASESSION_") and name not in known)
+
+
+def _words(error: ErrorDetails) -> str:
+    """What is wrong with one setting. Its value is not repeated: it may be a secret."""
+    if not error["loc"]:
+        return error["msg"].removeprefix("Value error, ")
+    name, words = str(error["loc"][0]), error["msg"]
+    if error["type"] == "string_pattern_mismatch":
+        schema = Settings.model_json_schema()["properties"][name]
+        described = next(part for part in (schema, *schema.get("anyOf", [])) if "x-sentence" in part)
+        words = f"Must be {described['x-sentence']}"
+    return f"WASESSION_{name.upper()}: {words}"

@@ -1,0 +1,74 @@
+"""Settings: what a wrong one is told, and that the README has them all."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client import Counter, Gauge, Histogram
+from wasession_pod import metrics
+from wasession_pod.settings import Settings, read, unknown
+
+README = Path(__file__).parents[3] / "session-pod" / "README.md"
+GOOD = {"client_id": "sales", "token": "t"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"client_id": "a b"}, "WASESSION_CLIENT_ID: Must be 1 to 64 letters, digits, _ and -"),
+        ({"token": ""}, "WASESSION_TOKEN: "),
+        ({"token_file": "/nowhere"}, "exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed"),
+        ({"port": "0"}, "WASESSION_PORT: Input should be greater than or equal to 1"),
+        ({"whatsapp_url": "web.whatsapp.com/x"}, "WASESSION_WHATSAPP_URL: Must be an origin such as"),
+        ({"phone_number": "+1 555"}, "WASESSION_PHONE_NUMBER: Must be country code and number in digits only"),
+        ({"pairing_method": "PairingCode"}, "WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode"),
+        ({"pairing_method": "Telepathy"}, "WASESSION_PAIRING_METHOD: Input should be 'QRCode' or 'PairingCode'"),
+        ({"extra_args": "--mute-audio"}, 'error parsing value for field "extra_args"'),
+        ({"reconnect_initial_delay": "9", "reconnect_max_delay": "3"}, "must not be more than"),
+        ({"port": "x", "max_rounds": "0"}, "; WASESSION_MAX_ROUNDS: "),
+    ],
+)
+def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str) -> None:
+    for name, value in (GOOD | given).items():
+        monkeypatch.setenv(f"WASESSION_{name.upper()}", value)
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        read()
+    assert not any(len(value) > 3 and value in str(error.value) for name, value in given.items() if name == "token")
+
+
+@pytest.mark.parametrize("content", [None, "", " \n"])
+def test_a_token_file_must_have_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None) -> None:
+    monkeypatch.setenv("WASESSION_CLIENT_ID", "sales")
+    monkeypatch.setenv("WASESSION_TOKEN_FILE", str(tmp_path / "token"))
+    if content is not None:
+        (tmp_path / "token").write_text(content)
+    with pytest.raises(ValueError, match="WASESSION_TOKEN_FILE: "):
+        read()
+    (tmp_path / "token").write_text("first\n")
+    settings = read()
+    assert settings.bearer == "first"
+    (tmp_path / "token").write_text("second\n")
+    assert settings.bearer == "second", "a changed Secret counts at once"
+
+
+def test_variables_that_are_no_settings() -> None:
+    assert unknown(["WASESSION_TAKOVER", "WASESSION_TAKEOVER", "HOME"]) == ["WASESSION_TAKOVER"]
+
+
+def first_column(chapter: str, word: str) -> set[str]:
+    """What is documented in the first column of a chapter's table."""
+    text = README.read_text().partition(f"# {chapter}\n")[2].partition("\n#")[0]
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall(f"`({word})", row)}
+
+
+def test_the_readme_has_every_setting() -> None:
+    assert first_column("Settings", "[A-Z_]+") == {name.upper() for name in Settings.model_fields}
+
+
+def test_the_readme_has_every_metric() -> None:
+    kinds = (Counter, Gauge, Histogram)
+    ours = {next(iter(metric.describe())).name for metric in vars(metrics).values() if isinstance(metric, kinds)}
+    assert {name.removesuffix("_total") for name in first_column("Metrics", "[a-z_]+")} == ours
