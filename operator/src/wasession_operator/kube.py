@@ -117,20 +117,25 @@ class Kube:
                 return {**found, "items": items}
 
     async def watch(self, resource: Resource, namespace: str | None, selector: str, version: str) -> AsyncGenerator[Manifest]:
-        """Watch events after a version, until the stream ends; raises ``Gone`` when the version is too old."""
+        """Watch events after a version, until the stream ends or falls silent; the first is a bookmark that says it is open.
+
+        Raises ``Gone`` when the version is too old.
+        """
         query = {"labelSelector": selector, "watch": "true", "allowWatchBookmarks": "true", "resourceVersion": version}
         query["timeoutSeconds"] = str(WATCH_ENDS)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=WATCH_SILENCE)
         async with self._request("watch", resource.path(namespace), query=query, timeout=timeout) as response:
-            async for line in response.content:
-                self.answered_at = time.monotonic()
-                event: Manifest = json.loads(line)
-                if event["type"] == "ERROR":
-                    status = event["object"]
-                    if status.get("code") == 410:
-                        raise Gone
-                    raise Unavailable(f"watch: {status.get('message')}")
-                yield event
+            yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
+            with contextlib.suppress(aiohttp.SocketTimeoutError):
+                async for line in response.content:
+                    self.answered_at = time.monotonic()
+                    event: Manifest = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        if status.get("code") == 410:
+                            raise Gone
+                        raise Unavailable(f"watch: {status.get('message')}")
+                    yield event
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """The created object. Raises ``Conflict`` when the name is taken."""

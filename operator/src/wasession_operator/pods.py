@@ -49,6 +49,7 @@ class Follower:
         self._tokens = tokens
         self._on_change = on_change
         self._again = asyncio.Event()
+        self._news = asyncio.Event()  # another one after each report
         self._pod_is_ready = False
         self._task = asyncio.create_task(self._follow())
 
@@ -64,10 +65,13 @@ class Follower:
             self._again.set()
 
     async def logout(self, timeout: float) -> None:
-        """Asks the pod to end its login within ``timeout`` seconds; what became of it is in the reports. Raises ``NotDone``."""
+        """Asks the pod to end its login; returns when its report tells of that, or raises ``NotDone`` after ``timeout`` seconds."""
         try:
-            async with asyncio.timeout(timeout), self._request("POST", "/v1/logout"):
-                pass
+            async with asyncio.timeout(timeout):
+                async with self._request("POST", "/v1/logout"):
+                    pass
+                while self.report is not None and self.report.session_valid:
+                    await self._news.wait()
         except (aiohttp.ClientError, TimeoutError, OSError, Unauthorized) as error:
             raise NotDone(_words(error)) from None
 
@@ -108,13 +112,18 @@ class Follower:
         if report.session_uid not in (None, self.session_uid):
             raise ValueError("the pod speaks of another session")
         if self.report is None or (report.seq, report.started_at) != (self.report.seq, self.report.started_at):
-            self.report = report
-            self._on_change()
+            self._tell(report)
 
     def _lost(self) -> None:
         if self.report is not None:
-            self.report, self.silent_since = None, datetime.now(UTC)
-            self._on_change()
+            self.silent_since = datetime.now(UTC)
+            self._tell(None)
+
+    def _tell(self, report: Report | None) -> None:
+        self.report = report
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+        self._on_change()
 
     async def _stream(self) -> AsyncGenerator[Report]:
         async with self._request("GET", "/v1/events?types=state") as stream:

@@ -126,7 +126,8 @@ class Operator:
         if not known and not result.actions:
             wait = await self._write(session, body, memory, result, facts)
         memory.errors = plan.Backoff()
-        self._take_turns(key, session, facts, result)
+        if wait is None:  # what is not written yet is not so for anybody else
+            self._take_turns(key, session, facts, result)
         return _sooner(result, wait)
 
     async def _facts(self, key: Key, memory: Memory, session: Session) -> Facts:

@@ -9,6 +9,7 @@ import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, condition, facts, message, pod, report, session, told
 from wasession_api.v1alpha1 import (
     AccountStatus,
+    Condition,
     ConditionType,
     DisconnectKind,
     LastDisconnect,
@@ -147,24 +148,22 @@ def test_a_spec_that_cannot_be_read_is_told_and_loses_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "updating"),
+    ("phase", "reason", "seconds", "updating"),
     [
-        (Status(phase=Phase.READY), False),
-        (Status(phase=Phase.RESTORING, restarts=Restarts(count=1, last=NOW, reason="TemplateChanged")), True),
-        (Status(phase=Phase.FAILED, restarts=Restarts(count=1, last=NOW, reason="TemplateChanged")), True),
-        (Status(phase=Phase.AUTHENTICATING, restarts=Restarts(count=1, last=NOW, reason="TemplateChanged")), False),
-        (Status(phase=Phase.RESTORING, restarts=Restarts(count=1, last=NOW, reason="PodDeleted")), False),
-        (
-            Status(
-                phase=Phase.RECONNECTING,
-                last_connected=NOW + timedelta(minutes=1),
-                restarts=Restarts(count=1, last=NOW, reason="TemplateChanged"),
-            ),
-            False,
-        ),
+        (Phase.RESTORING, "TemplateChanged", 0, True),
+        (Phase.FAILED, "TemplateChanged", -5, True),
+        (Phase.READY, "TemplateChanged", 0, False),
+        (Phase.AUTHENTICATING, "TemplateChanged", 0, False),
+        (Phase.RESTORING, "PodDeleted", 0, False),
+        (Phase.RECONNECTING, "TemplateChanged", 60, False),
     ],
 )
-def test_an_update_lasts_until_the_session_is_well_again(status: Status, updating: bool) -> None:
+def test_an_update_lasts_until_the_session_is_well_again(phase: Phase, reason: str, seconds: float, updating: bool) -> None:
+    """``seconds`` after the restart it was that the session was not Ready any more."""
+    since = NOW + timedelta(seconds=seconds)
+    truth: Any = "True" if phase is Phase.READY else "False"
+    ready = Condition(type=ConditionType.READY, status=truth, reason="Connected", last_transition_time=since)
+    status = Status(phase=phase, conditions=[ready], restarts=Restarts(count=1, last=NOW, reason=reason))
     assert is_updating(status) is updating
 
 

@@ -114,11 +114,12 @@ def is_updating(status: Status) -> bool:
     """Whether a session's pod has been replaced for a changed template, and it has not been well since."""
     if ending(status) is Reason.TEMPLATE_CHANGED:
         return True
-    if status.restarts.reason != Reason.TEMPLATE_CHANGED or status.restarts.last is None:
+    ready = next((c for c in status.conditions if c.type is ConditionType.READY), None)
+    restarts = status.restarts
+    if restarts.reason != Reason.TEMPLATE_CHANGED or restarts.last is None or ready is None:
         return False
     settled = {Phase.READY, Phase.AUTHENTICATING, Phase.LOGGED_OUT, Phase.PASSKEY_REQUIRED, Phase.CONFLICT, Phase.SUSPENDED}
-    connected_since = status.last_connected is not None and status.last_connected > status.restarts.last
-    return not connected_since and status.phase not in settled
+    return status.phase not in settled and ready.last_transition_time <= restarts.last
 
 
 # --- what the report and the pod say ----------------------------------------------------------------------------------

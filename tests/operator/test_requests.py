@@ -1,0 +1,194 @@
+"""What people ask of sessions: done once for each request, a few at a time, also when the operator changes in between."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+from fakes.world import World
+from wasession_api.v1alpha1 import Phase, Reason
+from wasession_operator.names import object_name
+
+
+def names(number: int) -> list[str]:
+    return [f"s{index}" for index in range(number)]
+
+
+async def begin(world: World, *sessions: str, spec: dict[str, Any] | None = None, **settings: str) -> None:
+    await world.start_operator(imported=True, **settings)
+    for name in sessions:
+        await world.create(name, **(spec or {}))
+    await world.until_phase(*sessions)
+
+
+async def restart_operator(world: World, **settings: str) -> None:
+    await world.kill_operator()
+    await world.start_operator(imported=True, **settings)
+
+
+# --- logout -----------------------------------------------------------------------------------------------------------
+
+
+async def test_logged_out_once_for_each_value(world: World) -> None:
+    await begin(world, "sales")
+    program = world.program("sales")
+    await world.annotate("sales", logout="1")
+    await world.until(lambda: world.status("sales").get("logout", {}).get("done"), "the logout to be done")
+    assert world.status("sales")["sessionValid"] is False
+    program.scan()
+    await world.until_phase("sales")
+    await restart_operator(world)
+    await world.change("sales", owner="somebody")
+    await world.until(
+        lambda: world.status("sales")["observedGeneration"] == (world.session("sales") or {})["metadata"]["generation"],
+        "the new operator to have looked",
+    )
+    assert program.requests.count("POST /v1/logout") == 1, "what was done is not done again to the new login"
+    await world.annotate("sales", logout="2")
+    await world.until(lambda: world.status("sales")["sessionValid"] is False, "the second logout")
+    assert program.requests.count("POST /v1/logout") == 2
+
+
+# --- tokens -----------------------------------------------------------------------------------------------------------
+
+
+def data(world: World, name: str) -> dict[str, str]:
+    found: dict[str, str] = (world.object("secrets", name) or {}).get("data") or {}
+    return found
+
+
+async def test_a_rotated_token_cuts_nobody_off(world: World) -> None:
+    """The fake pod never reads the new token, as a real one does not for some seconds."""
+    await begin(world, "sales")
+    before = data(world, "sales")["token"]
+    await world.annotate("sales", rotate_token="1")
+    await world.until(lambda: data(world, "sales").get("previousToken") == before, "the token to be rotated")
+    token_id = (world.object("secrets", "sales") or {})["metadata"]["annotations"]["wasession.dev/token-id"]
+    await world.until(
+        lambda: world.pod("sales")["metadata"]["annotations"]["wasession.dev/token-id"] == token_id, "the pod to be told"
+    )
+    await restart_operator(world)
+    world.program("sales").say(Phase.RECONNECTING, Reason.CONNECTION_LOST)
+    await world.until_phase("sales", phase="Reconnecting")
+    assert base64.b64decode(data(world, "sales")["token"]) != base64.b64decode(before)
+
+
+async def test_a_secret_that_is_lost_or_damaged_is_healed(world: World) -> None:
+    await begin(world, "sales")
+    await world.take_away("secrets", "sales")
+    await world.until(lambda: data(world, "sales").get("token"), "another Secret")
+    await world.api.patch("secrets", world.namespace, object_name("sales"), {"data": {"token": "eA=="}})
+    await world.until(lambda: len(data(world, "sales").get("token", "")) > 40, "another token")
+    assert world.created("pods") == 1
+
+
+async def test_orphaned_secrets_are_deleted(world: World) -> None:
+    await begin(world, "sales", cleanup_interval="1s")
+    orphan = json.loads(json.dumps(world.object("secrets", "sales")))
+    orphan["metadata"] = {
+        "name": object_name("gone"),
+        "namespace": world.namespace,
+        "labels": orphan["metadata"]["labels"] | {"wasession.dev/session": "gone"},
+        "annotations": orphan["metadata"]["annotations"],
+    }
+    await world.api.create("secrets", orphan)
+    world.deleted.add(("secrets", world.namespace, object_name("gone")))
+    await world.until(lambda: world.object("secrets", "gone") is not None, "the orphan to be there")
+    await world.until(lambda: world.object("secrets", "gone") is None, "the orphan to be gone")
+    assert world.object("secrets", "sales") is not None
+
+
+# --- a few at a time --------------------------------------------------------------------------------------------------
+
+
+def phases(world: World) -> list[tuple[str, str]]:
+    """Each phase that a session has come to, in order."""
+    found: list[tuple[str, str]] = []
+    last: dict[str, str] = {}
+    for change in world.changes:
+        if change.plural == "whatsappsessions":
+            name, phase = change.key[2], change.object.get("status", {}).get("phase")
+            if phase and last.get(name) != phase:
+                last[name] = phase
+                found.append((name, phase))
+    return found
+
+
+async def test_so_many_updates_at_a_time(world: World) -> None:
+    sessions = names(5)
+    await begin(world, *sessions, spec={"updateStrategy": "RollingUpdate"}, max_concurrent_updates="2")
+    before = {name: world.pod(name) for name in sessions}
+    seen = len(phases(world))
+    for name in sessions:
+        await world.change(name, browser={"locale": "de-DE"})
+    for name in sessions:
+        await world.until_replaced(name, before[name])
+    away: set[str] = set()
+    for name, phase in phases(world)[seen:]:
+        away = away - {name} if phase == "Ready" else away | {name}
+        assert len(away) <= 2
+
+
+async def test_an_update_that_goes_wrong_stops_the_others(world: World) -> None:
+    sessions = names(3)
+    await begin(world, *sessions, spec={"updateStrategy": "RollingUpdate"}, max_concurrent_updates="1")
+    world.script.images = False
+    for name in sessions:
+        await world.change(name, browser={"image": "later:1"})
+
+    def broken() -> list[str]:
+        return [name for name in sessions if world.condition(name, "Degraded").get("reason") == "ImageUnavailable"]
+
+    await world.until(broken, "an update to go wrong")
+    await restart_operator(world, max_concurrent_updates="1")
+    waiting = [name for name in sessions if name not in broken()]
+    for name in waiting:
+        await world.until_reason(name, "Progressing", "UpdatePending")
+        assert world.phase(name) == "Ready"
+    assert len(waiting) == 2
+    world.script.images = True
+    for name in sessions:
+        await world.change(name, browser={"image": "mended:1"})
+    for name in sessions:
+        await world.until_reason(name, "Progressing", "Connected")
+        assert world.status(name)["restarts"]["reason"] == "TemplateChanged"
+
+
+async def test_valid_logins_start_first(world: World) -> None:
+    await begin(world, "old")
+    await world.change("old", suspend=True)
+    await world.until(lambda: world.phase("old") == "Suspended" and world.object("pods", "old") is None, "old to be stopped")
+    await world.stop_operator()
+    await world.change("old", suspend=False)
+    for name in names(3):
+        await world.create(name)
+    mark = len(world.changes)
+    await world.start_operator(max_concurrent_starts="1", restoration_delay="1s")
+    await world.until_phase("old", *names(3))
+    started = [change.key[2] for change in world.changes[mark:] if change.plural == "pods" and change.type == "ADDED"]
+    assert started[0] == object_name("old")
+    assert len(started) == 4
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+
+async def test_one_client_id_for_two_sessions_is_told(world: World) -> None:
+    await begin(world, "first", spec={"clientId": "shared"})
+    await world.create("second", clientId="shared")
+    condition = await world.until_reason("second", "Degraded", "ClientIdShared")
+    assert "first" in condition["message"]
+    await world.until_phase("second")
+    assert world.condition("first", "Degraded")["status"] == "False"
+    await world.delete("first")
+    await world.until_gone("first")
+    await world.until_reason("second", "Degraded", "AsExpected")
+
+
+async def test_the_longest_name(world: World) -> None:
+    name = "a" * 251 + ".b"
+    await begin(world, name, spec={"clientId": "long", "owner": "x" * 253})
+    assert len(world.pod(name)["metadata"]["name"]) <= 63
+    await world.delete(name)
+    await world.until_gone(name)
