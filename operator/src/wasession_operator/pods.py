@@ -65,7 +65,10 @@ class Follower:
             self._again.set()
 
     async def logout(self, timeout: float) -> None:
-        """Asks the pod to end its login; returns when its report tells of that, or raises ``NotDone`` after ``timeout`` seconds."""
+        """Asks the pod to end its login, and returns when its report tells of that.
+
+        Raises ``NotDone``, after ``timeout`` seconds at the latest.
+        """
         try:
             async with asyncio.timeout(timeout):
                 async with self._request("POST", "/v1/logout"):
