@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
+import tempfile
 from pathlib import Path
 
 PAUSE = "localhost/wasession/pause:1"
@@ -46,10 +47,13 @@ def pause_archive(target: Path, program: Path) -> Path:
     described["annotations"] = {"io.containerd.image.name": PAUSE}
     index = {"schemaVersion": 2, "manifests": [described]}
     files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}', "index.json": json.dumps(index).encode(), **blobs}
-    partial = target.with_suffix(".partial")
-    with tarfile.open(partial, "w") as archive:
+    # Nodes boot side by side, and each may be the first to need it.
+    with (
+        tempfile.NamedTemporaryFile(dir=target.parent, delete=False) as partial,
+        tarfile.open(fileobj=partial, mode="w") as archive,
+    ):
         for name, content in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
-    return partial.rename(target)
+    return Path(partial.name).rename(target)

@@ -47,7 +47,8 @@ class Cluster:
 
     def session_seen(self, body: Manifest) -> None:
         key = key_of(body)
-        self.sessions[key] = body
+        metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
+        self.sessions[key] = {**body, "metadata": metadata}
         self._session_of[object_key(key)] = key
         self._client_ids.setdefault(_client_key(body), set()).add(key)
         self._changed(key)

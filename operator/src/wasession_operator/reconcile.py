@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 import aiohttp
-import kopf
 from pydantic import ValidationError
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
 
-from wasession_operator import metrics, objects, plan, status_patch
+from wasession_operator import metrics, objects, plan
 from wasession_operator.cluster import Cluster, object_key
 from wasession_operator.effects import Effects, again
-from wasession_operator.kube import SESSIONS, Conflict, Kube, Refused, Unavailable
+from wasession_operator.kube import Conflict, Kube, Refused, Unavailable
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.manifests import condition, is_terminating
 from wasession_operator.pods import Follower
 from wasession_operator.settings import Settings
+from wasession_operator.statuses import Statuses
 from wasession_operator.turns import Turns
 from wasession_operator.watch import Key
 
@@ -39,9 +38,9 @@ class Operator:
         self.cluster = Cluster(kube, settings.namespaces, self.wake, watch_nodes=settings.watch_nodes)
         self.starts = Turns(settings.max_concurrent_starts, self.wake)
         self.updates = Turns(settings.max_concurrent_updates, self.wake)
-        self._kube = kube
         self._http = http
         self._effects = Effects(settings, kube, self.cluster)
+        self._statuses = Statuses(kube)
 
     def wake(self, key: Key) -> None:
         """Something about a session has changed."""
@@ -120,11 +119,11 @@ class Operator:
         # What is new is made first and told then. Of what was there before, the status tells first what is done to it and
         # why, so that a new operator knows.
         known = session.status.phase is not None
-        wait = await self._write(session, body, memory, result, facts) if known else None
+        wait = await self._statuses.write(session, body, memory, result, facts.report) if known else None
         if wait is None or not _relies_on_status(result):
             await self._act(session, memory, result.actions)
         if not known and not result.actions:
-            wait = await self._write(session, body, memory, result, facts)
+            wait = await self._statuses.write(session, body, memory, result, facts.report)
         memory.errors = plan.Backoff()
         if wait is None:  # what is not written yet is not so for anybody else
             self._take_turns(key, session, facts, result)
@@ -166,31 +165,10 @@ class Operator:
             if action not in together:
                 await self._effects.perform(session, memory, action)
 
-    async def _write(self, session: Session, body: Manifest, memory: Memory, result: Plan, facts: Facts | None) -> float | None:
-        """Writes the status where it has changed, and tells the Events that go with it.
-
-        Returns the seconds after which to look again, when the last write was only just now.
-        """
-        stored = memory.written.dump() if memory.written is not None else dict(body.get("status") or {})
-        patch = status_patch.merge_patch(stored, result.status.dump())
-        if not patch:
-            return None
-        wait = memory.written_at + status_patch.pause(session.status, result.status) - time.monotonic()
-        if wait > 0:
-            return wait
-        found = await self._kube.patch(SESSIONS, session.namespace, session.name, {"status": patch}, "/status")
-        memory.written, memory.written_at = result.status, time.monotonic()
-        memory.written_version = found["metadata"]["resourceVersion"] if found else None
-        metrics.observe_change(session.status, result.status, facts.report if facts else None)
-        _tell(session, result.status)
-        for event in result.events:
-            kopf.event(kopf.Body(cast(Any, body)), type=event.type, reason=event.reason, message=event.message)
-        return None
-
     async def _refuse(self, session: Session, body: Manifest, memory: Memory, problem: str) -> Plan:
         status = plan.refused_spec(session, datetime.now(UTC), problem)
         result = Plan([], status, plan.make_events(session.status, status))
-        return _sooner(result, await self._write(session, body, memory, result, None))
+        return _sooner(result, await self._statuses.write(session, body, memory, result, None))
 
     async def _follow(self, key: Key, memory: Memory, pod: Manifest | None) -> None:
         """Follows the pod at its present address; a pod that is ending is followed until it is gone."""
@@ -287,19 +265,3 @@ def _seconds(outcome: Plan | None) -> float | None:
     if outcome is None or outcome.requeue_after is None:
         return None
     return max(outcome.requeue_after.total_seconds(), 0.0)
-
-
-def _tell(session: Session, after: Status) -> None:
-    """Logs what is new about a session."""
-    before, where = session.status, _where(session)
-    ready = condition({"status": after.dump()}, ConditionType.READY)
-    if after.phase is not before.phase:
-        log.info("%s is %s", session.name, after.phase, extra={**where, "phase": after.phase, "reason": ready.get("reason")})
-    if metrics.is_held_up(after) and not metrics.is_held_up(before):
-        held_up = condition({"status": after.dump()}, ConditionType.RESTORED)
-        why = {"reason": held_up["reason"], "detail": held_up.get("message")}
-        log.warning("restoration of %s is held up: %s", session.name, why["reason"], extra={**where, **why})
-
-
-def _where(session: Session) -> Manifest:
-    return {"namespace": session.namespace, "session": session.name, "uid": session.uid}

@@ -1,0 +1,70 @@
+"""Writes statuses, and tells the Events and numbers that go with what is new in them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, cast
+
+import kopf
+from wasession_api.report import Report
+from wasession_api.v1alpha1 import ConditionType, Status
+
+from wasession_operator import metrics, status_patch
+from wasession_operator.kube import SESSIONS, Kube
+from wasession_operator.memory import Memory
+from wasession_operator.plan import Plan, Session
+from wasession_operator.plan.manifests import condition
+
+log = logging.getLogger(__name__)
+Manifest = dict[str, Any]
+
+
+class Statuses:
+    def __init__(self, kube: Kube) -> None:
+        self._kube = kube
+
+    async def write(
+        self, session: Session, body: Manifest, memory: Memory, result: Plan, report: Report | None
+    ) -> float | None:
+        """Writes the status where it has changed; nothing where it has not.
+
+        Returns the seconds after which to look again, when the last write was only just now. Raises ``Unavailable``.
+        """
+        stored = memory.written.dump() if memory.written is not None else dict(body.get("status") or {})
+        patch = status_patch.merge_patch(stored, result.status.dump())
+        if not patch:
+            return None
+        wait = memory.written_at + status_patch.pause(session.status, result.status) - time.monotonic()
+        if wait > 0:
+            return wait
+        found = await self._kube.patch(SESSIONS, session.namespace, session.name, {"status": patch}, "/status")
+        memory.written, memory.written_at = result.status, time.monotonic()
+        memory.written_version = found["metadata"]["resourceVersion"] if found else None
+        if memory.written_version == body["metadata"].get("resourceVersion"):
+            # Nothing has come of it: the CRD in the cluster does not know a field. It is not tried again for ever.
+            log.warning("the CRD is older than the operator", extra={**where(session), "fields": sorted(patch)})
+            memory.written_version = None
+            return None
+        metrics.observe_change(session.status, result.status, report)
+        _log(session, result.status)
+        for event in result.events:
+            kopf.event(kopf.Body(cast(Any, body)), type=event.type, reason=event.reason, message=event.message)
+        return None
+
+
+def _log(session: Session, after: Status) -> None:
+    before = session.status
+    if after.phase is not before.phase:
+        ready = condition({"status": after.dump()}, ConditionType.READY)
+        how = {"phase": after.phase, "reason": ready.get("reason")}
+        log.info("%s is %s", session.name, after.phase, extra={**where(session), **how})
+    if metrics.is_held_up(after) and not metrics.is_held_up(before):
+        held_up = condition({"status": after.dump()}, ConditionType.RESTORED)
+        why = {"reason": held_up["reason"], "detail": held_up.get("message")}
+        log.warning("restoration of %s is held up: %s", session.name, why["reason"], extra={**where(session), **why})
+
+
+def where(session: Session) -> Manifest:
+    """What a log line about a session says of it."""
+    return {"namespace": session.namespace, "session": session.name, "uid": session.uid}

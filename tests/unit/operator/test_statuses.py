@@ -1,0 +1,80 @@
+"""Statuses are written once, and not again for what the API server does not keep."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import kopf
+import pytest
+from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
+from wasession_operator.kube import Kube
+from wasession_operator.memory import Memory
+from wasession_operator.plan import Plan, plan
+from wasession_operator.statuses import Statuses
+
+Manifest = dict[str, Any]
+
+
+class Api:
+    """An API server that has one session, and prunes a field that its CRD does not know."""
+
+    def __init__(self, unknown: str | None = None) -> None:
+        self.body: Manifest = {"metadata": {"name": "sales", "namespace": "ns", "resourceVersion": "1"}, "status": {}}
+        self.patches: list[Manifest] = []
+        self.unknown = unknown
+
+    async def patch(self, _resource: Any, _namespace: str, _name: str, patch: Manifest, _sub: str) -> Manifest:
+        self.patches.append(patch)
+        status = {**self.body["status"], **patch["status"]}
+        status = {name: value for name, value in status.items() if value is not None and name != self.unknown}
+        if status != self.body["status"]:
+            version = str(int(self.body["metadata"]["resourceVersion"]) + 1)
+            self.body = {"metadata": {**self.body["metadata"], "resourceVersion": version}, "status": status}
+        return self.body
+
+
+@pytest.fixture
+def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    told: list[str] = []
+    monkeypatch.setattr(kopf, "event", lambda _, *, type, reason, message: told.append(reason))  # noqa: A006
+    return told
+
+
+async def write(api: Api, memory: Memory, result: Plan) -> float | None:
+    """As ``reconcile`` does it, with a watch that is not behind."""
+    if memory.written_version == api.body["metadata"]["resourceVersion"]:
+        memory.written = None
+    return await Statuses(cast(Kube, api)).write(session(VALID), api.body, memory, result, None)
+
+
+def ready(**fields: Any) -> Plan:
+    said = report(session_valid=True, is_authenticated=True, last_connected=NOW, **fields)
+    return plan(session(VALID), facts(report=said), SETTINGS)
+
+
+async def test_the_same_is_written_once(events: list[str]) -> None:
+    api, memory = Api(), Memory()
+    for _ in range(3):
+        assert await write(api, memory, ready()) is None
+    assert len(api.patches) == 1
+    assert events == ["Connected"]
+
+
+async def test_what_follows_at_once_waits_a_little(events: list[str]) -> None:
+    api, memory = Api(), Memory()
+    await write(api, memory, ready())
+    wait = await write(api, memory, ready(whatsapp_web_version="2.3"))
+    assert wait is not None
+    assert 0 < wait <= 1
+    memory.written_at -= 1
+    assert await write(api, memory, ready(whatsapp_web_version="2.3")) is None
+    assert api.patches[1] == {"status": {"whatsappWebVersion": "2.3"}}
+
+
+async def test_a_crd_that_is_too_old_does_not_make_it_write_for_ever(events: list[str]) -> None:
+    api, memory = Api(unknown="pvcUID"), Memory()
+    for _ in range(5):
+        await write(api, memory, ready())
+        memory.written_at -= 1
+    assert len(api.patches) == 2, "once to write it, once to see that the field is not kept"
+    assert events == ["Connected"]
