@@ -29,6 +29,7 @@ from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 from wasession_pod import metrics
 from wasession_pod.browser import BrowserError
 from wasession_pod.feed import GAP, Feed
+from wasession_pod.journal import Journal
 from wasession_pod.messages import Messages, Order, understood
 from wasession_pod.operations import (
     DOCUMENT,
@@ -65,6 +66,21 @@ READER_PATIENCE = 30.0  # seconds that a reader of events may leave them unread
 RETRY_AFTER = {"Retry-After": "5"}  # seconds
 NO_STORE = {"Cache-Control": "no-store"}
 JSON_OBJECT = TypeAdapter(dict[str, JsonValue])
+
+
+@contextlib.asynccontextmanager
+async def serving(session: Session, settings: Settings) -> AsyncIterator[None]:
+    """The API, on its port while the block runs."""
+    journal = Journal(settings.data_dir / "messages.sqlite")
+    messages = Messages(session, journal, settings.send_timeout)
+    runner = web.AppRunner(application(session, messages, settings), shutdown_timeout=0.5, handle_signals=False)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+        yield
+    finally:
+        await runner.cleanup()
+        journal.close()
 
 
 async def background(app: web.Application) -> AsyncIterator[None]:

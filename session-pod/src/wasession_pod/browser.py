@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import re
@@ -42,6 +43,12 @@ STORAGE_FEATURES = (
     "DomStorageSqlite", "DomStorageSqliteMigration", "DomStorageSqliteNewDatabases", "IdbSqliteBackingStore",
     "IdbSqliteOnDiskRollout",
 )  # fmt: skip
+# Playwright gives its driver this process's environment. Measured: 73 MB of anonymous memory without these, 54 with them.
+DRIVER_ENVIRONMENT = {
+    "NODE_OPTIONS": "--max-semi-space-size=1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+}
 FLAGS = (
     "--disable-gpu",
     "--disable-quic",
@@ -81,6 +88,8 @@ class Browser:
     """
 
     def __init__(self, settings: Settings, on_event: Callable[[PageEvent], None]) -> None:
+        for name, value in DRIVER_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         self._settings = settings
         self._on_event = on_event
         self._playwright: Playwright | None = None
@@ -93,13 +102,15 @@ class Browser:
     async def launch(self) -> None:
         """Starts Chromium on the profile; raises ``BrowserError``."""
         settings = self._settings
-        self.sandboxed = await asyncio.to_thread(sandbox_possible)
-        user_agent = settings.user_agent or await asyncio.to_thread(honest_user_agent, settings.chromium)
         limit = settings.initialization_timeout
         async with within(limit + DRIVER_TIMEOUT):
-            if self._playwright is None:
-                self._playwright = await async_playwright().start()
-            self._context = await self._playwright.chromium.launch_persistent_context(
+            # The driver takes a third of a second; the other two fit into that.
+            playwright, self.sandboxed, user_agent = await asyncio.gather(
+                self._driver(),
+                asyncio.to_thread(sandbox_possible),
+                asyncio.to_thread(lambda: settings.user_agent or honest_user_agent(settings.chromium)),
+            )
+            self._context = await playwright.chromium.launch_persistent_context(
                 str(settings.profile),
                 executable_path=str(settings.chromium),
                 args=[*FLAGS, *settings.extra_args],
@@ -122,6 +133,11 @@ class Browser:
             self._context.on("close", self._closed)
             self._watch(self._context.pages[0] if self._context.pages else await self._context.new_page())
         self._processes = await asyncio.to_thread(processes.family)
+
+    async def _driver(self) -> Playwright:
+        if self._playwright is None:
+            self._playwright = await async_playwright().start()
+        return self._playwright
 
     async def goto(self) -> None:
         """Opens WhatsApp Web; raises ``Unreachable`` when the network or WhatsApp is to blame, else ``BrowserError``."""
@@ -349,14 +365,17 @@ def _contains(directory: Path, mark: bytes) -> bool:
     return False
 
 
+@functools.cache
 def sandbox_possible() -> bool:
     """Whether Chromium's sandbox can work: this user may make the namespaces that it needs, and isn't root."""
+    if os.geteuid() == 0:
+        return False
     command = ["unshare", "--user", "--pid", "--net", "--fork", "true"]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return False
-    return done.returncode == 0 and os.geteuid() != 0
+    return done.returncode == 0
 
 
 def _proxy(settings: Settings) -> ProxySettings | None:

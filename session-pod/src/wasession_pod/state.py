@@ -29,7 +29,7 @@ from wasession_pod.memory import Memory, Relief, low, relief
 from wasession_pod.recovery import RESET_AFTER, Backoff, Outage, Step, taken, trouble
 from wasession_pod.snapshot import Silence, Snapshot
 
-STABLE = timedelta(seconds=1)  # a session must be good for this long before it is called Ready
+STABLE = timedelta(seconds=0.3)  # a session must be good for this long before it is called Ready
 TAKEOVER_EVERY = timedelta(hours=1)  # how often takeover Once may take the session back
 STOPPED_EVERY = timedelta(hours=1)  # how often a page that WhatsApp has stopped is opened anew
 CODE_LATE = timedelta(seconds=30)  # a QR that the page has not changed for this long after its end is stuck
