@@ -72,6 +72,7 @@ def main() -> None:
         parts = {part: options.repetitions or PARTS[part] for part in options.part or PARTS}
         asyncio.run(measure(parts, found))
     print(report.table(found))
+    report.SVG.parent.mkdir(parents=True, exist_ok=True)
     report.SVG.write_text(report.picture(found))
 
 

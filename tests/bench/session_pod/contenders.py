@@ -158,6 +158,12 @@ class SessionPod(Contender):
             await answer.read()
         return (time.perf_counter() - before) * 1000
 
+    async def page_milliseconds(self) -> float:
+        """The mean of all sends so far from the call into the page to WhatsApp's answer, by the pod's own metric."""
+        async with self._http.get(self._url + "/metrics") as answer:
+            lines = dict(line.rsplit(" ", 1) for line in (await answer.text()).splitlines() if not line.startswith("#"))
+        return 1000 * float(lines["wasession_pod_send_seconds_sum"]) / float(lines["wasession_pod_send_seconds_count"])
+
     async def _end(self) -> None:
         assert self._process is not None
         self._process.terminate()

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from bench.session_pod import processes
-from bench.session_pod.contenders import CONTENDERS, Contender, Stage, Stuck
+from bench.session_pod.contenders import CONTENDERS, Contender, SessionPod, Stage, Stuck
 from bench.session_pod.results import Idle, Kill, Kills, Messages, Sends, Starts
 from standin.client import PhoneError
 
@@ -125,7 +125,9 @@ class Bench:
             async with self.session(kind) as (contender, account):
                 await self.pair(contender, account)
                 times = [await contender.send(f"{FRIEND}@c.us", f"number {number}") for number in range(20 + count)]
-                found.milliseconds.setdefault(kind.name, []).extend(times[20:])
+                found.milliseconds.setdefault(kind.name, []).extend(round(each, 2) for each in times[20:])
+                if isinstance(contender, SessionPod):
+                    found.page_milliseconds.append(await contender.page_milliseconds())
                 await contender.stop()
         return found
 

@@ -53,6 +53,7 @@ class Sends(BaseModel):
     """Milliseconds that callers waited for a text to be sent."""
 
     milliseconds: Series = {}
+    page_milliseconds: list[float] = []  # of the session pod: means from its call into the page to WhatsApp's answer
 
 
 class Kill(BaseModel):
