@@ -127,9 +127,12 @@ class Pod:
 
     def process_of(self, kind: str) -> psutil.Process:
         """One of the pod's processes, by its kind: driver, browser, renderer and so on."""
+        return next(process for process in self.family() if processes.kind(process) == kind)
+
+    def family(self) -> list[psutil.Process]:
+        """Everything that the pod has started."""
         assert self.process is not None
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        return next(process for process in family if processes.kind(process) == kind)
+        return psutil.Process(self.process.pid).children(recursive=True)
 
     async def metric(self, name: str) -> float:
         """A metric's value, by its name with labels."""

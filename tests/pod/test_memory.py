@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from pod.conftest import Pod
 from standin import Phone
 from wasession_api.v1alpha1 import Phase, Reason
+from wasession_pod import processes
 
 Start = Callable[..., Awaitable[Pod]]
 
@@ -22,5 +24,9 @@ async def test_memory_that_runs_out(start: Start, phone: Phone) -> None:
     assert await pod.metric('wasession_pod_page_recycles_total{cause="MemoryLow"}') == 1
     for process in ("browser", "renderer", "network", "driver", "python"):
         assert await pod.metric(f'wasession_pod_memory_bytes{{process="{process}"}}') > 2**20
+    await pod.ready()
+    kinds = Counter(processes.kind(process) for process in pod.family())
+    assert kinds["renderer"] == 1, "one page, no spare one and none for the address bar"
+    assert kinds["browser"] == kinds["driver"] == 1
     used = await pod.metric("wasession_pod_memory_used_bytes")
     assert used > await pod.metric("wasession_pod_memory_limit_bytes") == 50 * 2**20
