@@ -211,6 +211,17 @@ class Pod:
         return code
 
 
+@contextlib.asynccontextmanager
+async def one_pod(url: str, directory: Path, **settings: str) -> AsyncIterator[Pod]:
+    pod = Pod(url, directory / "data", **settings)
+    pod.directory.mkdir()
+    await pod.start()
+    try:
+        yield pod
+    finally:
+        await pod.kill()
+
+
 @dataclass(frozen=True)
 class Linked:
     """A Ready pod with its account's phone."""
@@ -222,26 +233,28 @@ class Linked:
 @pytest.fixture(scope="module")
 async def linked(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Linked]:
     """One for all tests of a file: each writes to somebody of its own."""
-    async with running() as world:
+    directory = tmp_path_factory.mktemp("linked")
+    async with running() as world, one_pod(world.url, directory, maximum_media_bytes=str(20 * 2**20)) as pod:
         phone = Phone(world.url)
-        pod = Pod(world.url, tmp_path_factory.mktemp("linked") / "data", maximum_media_bytes=str(20 * 2**20))
-        pod.directory.mkdir()
-        await pod.start()
         await phone.scan(await pod.qr())
         await pod.ready()
         yield Linked(pod, phone)
-        await pod.kill()
+
+
+@pytest.fixture(scope="module")
+async def waiting(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Pod]:
+    """A pod that waits for a phone."""
+    async with running() as world, one_pod(world.url, tmp_path_factory.mktemp("waiting")) as pod:
+        await pod.qr()
+        yield pod
 
 
 @pytest.fixture(scope="module")
 async def cut_off(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Pod]:
     """A pod that cannot reach WhatsApp and so is never Ready."""
-    pod = Pod("http://127.0.0.1:9", tmp_path_factory.mktemp("cut-off") / "data")
-    pod.directory.mkdir()
-    await pod.start()
-    await pod.until(lambda report: report.reason == "WhatsAppUnreachable")
-    yield pod
-    await pod.kill()
+    async with one_pod("http://127.0.0.1:9", tmp_path_factory.mktemp("cut-off")) as pod:
+        await pod.until(lambda report: report.reason == "WhatsAppUnreachable")
+        yield pod
 
 
 @pytest.fixture

@@ -17,14 +17,6 @@ from wasession_pod.operations import DOCUMENT, OPERATIONS
 Start = Callable[..., Awaitable[Pod]]
 
 
-@pytest.fixture
-async def waiting(start: Start) -> Pod:
-    """A pod that waits for a phone."""
-    pod = await start()
-    await pod.qr()
-    return pod
-
-
 @pytest.mark.parametrize("given", ["", "Bearer", "Bearer wrong", "Basic token-of-the-tests", "Bearer ü", "Bearer \udcff"])
 async def test_a_token_is_needed(cut_off: Pod, given: str) -> None:
     headers = {"Authorization": given} if given else {}
