@@ -58,6 +58,9 @@ class ApiServer:
         )
         async with self.client() as api:
             await self._until_answers(api, "/readyz")
+            # Before the garbage collector, which looks for new kinds of owners twice a minute only.
+            await api.create("customresourcedefinitions", _definition())
+            await self._until_answers(api, "/apis/wasession.dev/v1alpha1/whatsappsessions")
             self._spawn(
                 "kube-controller-manager",
                 *control_plane.controller_manager(self.pki),
@@ -70,8 +73,6 @@ class ApiServer:
             )
             for arguments in more:
                 self._spawn(*arguments)
-            await api.create("customresourcedefinitions", _definition())
-            await self._until_answers(api, "/apis/wasession.dev/v1alpha1/whatsappsessions")
             await self._until_answers(api, "/api/v1/namespaces/default/serviceaccounts/default")
 
     @contextlib.asynccontextmanager

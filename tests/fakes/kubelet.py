@@ -112,10 +112,13 @@ class Kubelet:
             if pod.program is not None:
                 self._end_program(uid, pod)
 
-    def reconnect(self, node: Node) -> None:
-        """The node is heard again; a machine that was off starts its pods again."""
+    async def reconnect(self, node: Node) -> None:
+        """The node is heard again, and tells of its pods anew; a machine that was off starts them again."""
         node.connected = True
-        for _, pod in self._on(node):
+        for uid, pod in self._on(node):
+            found = next((p for p in self._history.objects("pods", node.namespace) if p["metadata"]["uid"] == uid), None)
+            if found is not None and pod.program is not None:
+                await self._status(found, self._running(found, pod, {"running": {"startedAt": _now()}}))
             pod.wake.set()
 
     async def _beat(self, node: Node) -> None:
@@ -123,8 +126,7 @@ class Kubelet:
             if node.connected:
                 await self._api.patch("leases", LEASES, node.name, {"spec": _lease()})
                 found = await self._api.get("nodes", None, node.name)
-                ready = next(c for c in found["status"]["conditions"] if c["type"] == "Ready")
-                if ready["status"] != "True":
+                if found["status"]["conditions"][0]["status"] == "Unknown":  # the node controller had missed it
                     await self._api.patch("nodes", None, node.name, {"status": _node_status()}, "status")
             await asyncio.sleep(LEASE_RENEWAL)
 

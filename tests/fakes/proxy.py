@@ -62,6 +62,7 @@ class Proxy:
         self.faults: list[Fault] = []
         self.written: Callable[[Call], None] = lambda _: None  # called when a write is done, before the operator knows
         self.down = False
+        self._called = asyncio.Event()
         self._api = api
         self._socket = network.listen("127.0.0.1", 0)
         self._as = {"Impersonate-User": user} if user else {}
@@ -97,6 +98,12 @@ class Proxy:
         self.faults.append(Fault(action, matches, times))
         return self.faults[-1]
 
+    async def until(self, condition: Callable[[], object], timeout: float = 120) -> None:
+        """Waits for something about the calls; raises ``TimeoutError``."""
+        async with asyncio.timeout(timeout):
+            while not condition():
+                await self._called.wait()
+
     @property
     def writes(self) -> list[Call]:
         return [call for call in self.calls if call.write]
@@ -104,6 +111,8 @@ class Proxy:
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         call = _read(request)
         self.calls.append(call)
+        called, self._called = self._called, asyncio.Event()
+        called.set()
         transport = request.transport
         if self.down or not isinstance(transport, asyncio.Transport):
             return _abort(request)
@@ -157,7 +166,7 @@ def answers(status: int, retry_after: int | None = None) -> Action:
 
     async def action(request: web.Request, forward: Forward) -> web.StreamResponse:
         await request.read()
-        reasons = {409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
+        reasons = {409: "Conflict", 429: "TooManyRequests", 500: "InternalError", 503: "ServiceUnavailable"}
         body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "reason": reasons.get(status, "")}
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         return web.json_response({**body, "message": "said by the proxy"}, status=status, headers=headers)
@@ -193,7 +202,7 @@ def slow(seconds: float) -> Action:
     return action
 
 
-async def gone_watch(request: web.Request, forward: Forward) -> web.StreamResponse:
+async def expired(request: web.Request, forward: Forward) -> web.StreamResponse:
     """A watch that starts from what the API server has forgotten: it says so in the stream."""
     status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410, "reason": "Expired"}
     line = json.dumps({"type": "ERROR", "object": {**status, "message": "too old resource version"}})

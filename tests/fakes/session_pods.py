@@ -35,6 +35,7 @@ class SessionPod:
         self.token = token
         self.volume = volume
         self.requests: list[str] = []  # such as "POST /v1/logout"
+        self.deaf = False  # whether requests are not answered
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
         # What takes real pods seconds takes none here; Kubernetes' times have whole seconds and must differ all the same.
@@ -149,5 +150,8 @@ class SessionPods:
 
     async def _logout(self, request: web.Request) -> web.Response:
         pod = self._asked(request)
+        if pod.deaf:
+            await pod.ended.wait()
+            raise web.HTTPServiceUnavailable
         pod.log_out()
         return web.json_response({})

@@ -41,11 +41,12 @@ class World:
         self.nodes: list[Node] = []
         self.operator: OperatorProcess | None = None
         self.settings = {**SETTINGS, "namespaces": self.namespace}
+        self.imported = True  # whether operators are forks of a process that has imported everything
         self.deleted: set[Key] = set()  # objects that the test has taken away
         self._operators = environment.operators
         self._http_port = 10000 + self._number
 
-    async def open(self, nodes: int = 1) -> None:
+    async def open(self) -> None:
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
         await self.api.create("namespaces", manifest)
         account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": self.namespace}}
@@ -54,8 +55,7 @@ class World:
         except ApiError as error:
             if error.status != 409:  # its controller was quicker
                 raise
-        for index in range(nodes):
-            self.nodes.append(await self.kubelet.add_node(f"{self.namespace}-node{index + 1}", self.namespace))
+        await self.add_node()
         await self.proxy.start()
 
     async def close(self) -> list[str]:
@@ -67,17 +67,30 @@ class World:
             await self.kubelet.remove_node(node)
         return found
 
+    async def add_node(self) -> Node:
+        node = await self.kubelet.add_node(f"{self.namespace}-node{len(self.nodes) + 1}", self.namespace)
+        self.nodes.append(node)
+        self.kubelet.look_again(self.namespace)
+        return node
+
     # --- the operator -------------------------------------------------------------------------------------------------
 
-    async def start_operator(self, *, imported: bool = True, **settings: str) -> OperatorProcess:
+    async def start_operator(self, **settings: str) -> OperatorProcess:
         chosen = {**self.settings, "http_port": str(self._http_port), **settings}
-        self.operator = self._operators.start(self.proxy.url, imported=imported, **chosen)
+        self.operator = self._operators.start(self.proxy.url, imported=self.imported, **chosen)
         return self.operator
 
     async def kill_operator(self) -> None:
         assert self.operator is not None
         self.operator.kill()
         await self.operator.ended()
+
+    async def restart_operator(self) -> None:
+        """As when its pod was killed: returns when the new one watches sessions."""
+        await self.kill_operator()
+        before = len(self.proxy.calls)
+        await self.start_operator()
+        await self.proxy.until(lambda: any(c.watch and c.resource == PLURAL for c in self.proxy.calls[before:]))
 
     async def stop_operator(self) -> None:
         """Ends it as a Deployment does: SIGTERM, and SIGKILL when that does not help."""
@@ -149,7 +162,7 @@ class World:
         """How many of this kind were ever made."""
         return sum(change.plural == plural and change.type == "ADDED" for change in self.changes)
 
-    async def until(self, condition: Callable[[], Any], what: str, timeout: float = 120) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
         try:
             return await self.history.until(condition, what, timeout)
         except TimeoutError as error:
@@ -177,6 +190,10 @@ class World:
     async def until_gone(self, name: str) -> None:
         await self.until(lambda: self.session(name) is None, f"session {name} to be gone")
 
+    async def until_none(self, plural: str, name: str) -> None:
+        """Waits until a session's pod, claim or Secret is gone."""
+        await self.until(lambda: self.object(plural, name) is None, f"no more {plural} of {name}")
+
     async def until_reason(self, name: str, kind: str, reason: str) -> Manifest:
         """Waits for a condition's reason; returns the condition."""
 
@@ -186,6 +203,10 @@ class World:
 
         condition: Manifest = await self.until(found, f"condition {kind} of {name} for {reason}")
         return condition
+
+    async def until_calls(self, number: int) -> None:
+        """Waits until the operator has made so many calls in all."""
+        await self.proxy.until(lambda: len(self.proxy.calls) >= number)
 
     def _story(self) -> str:
         """What is to be read when a test fails."""

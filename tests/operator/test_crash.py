@@ -174,7 +174,7 @@ def outcome(world: World) -> set[str]:
     status = world.status("sales")
     told = ("phase", "accountStatus", "sessionValid", "isAuthenticated", "restored", "restorations", "podName", "pvcName")
     found = {f"{field}: {status.get(field)}" for field in told}
-    found.add(f"restarts: {status.get('restarts', {}).get('count')}")
+    found |= {f"restarts.{field}: {status.get('restarts', {}).get(field)}" for field in ("count", "reason")}
     found |= {f"{c['type']}: {c['status']}, {c['reason']}" for c in status.get("conditions", [])}
     found |= {f"{plural} created: {world.created(plural)}" for plural in ("pods", PVCS, "secrets")}
     return found | {f"{key[0]} left" for key in world.history.current if key[1] == world.namespace and key[0] != "secrets"}

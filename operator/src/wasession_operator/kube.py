@@ -151,13 +151,21 @@ class Kube:
     async def delete(
         self, resource: Resource, namespace: str, name: str, uid: str, grace_seconds: int | None = None
     ) -> Manifest | None:
-        """Deletes this very object; what the API server says of it, or None when it is gone or another has its name."""
+        """Deletes this very object; what the API server says of it, or None when it is gone or another has its name.
+
+        A conflict may also come of a race with another writer: it is believed only when the object is really another one.
+        """
         body: Manifest = {"preconditions": {"uid": uid}}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
             return await self._call("delete", resource.path(namespace, name), body)
-        except (_NotFound, Conflict):
+        except _NotFound:
+            return None
+        except Conflict as conflict:
+            found = await self.get(resource, namespace, name)
+            if found is not None and found["metadata"]["uid"] == uid:
+                raise Unavailable(str(conflict)) from None
             return None
 
     async def _call(

@@ -38,7 +38,7 @@ class Turns:
         if key not in self._holders and self._waiting.get(key) != urgency:
             self._waiting[key] = urgency
             heapq.heappush(self._queue, (urgency, key))
-            self._grant()
+            self._grant(asking=key)
         return key in self._holders
 
     def take(self, key: Key) -> None:
@@ -53,10 +53,12 @@ class Turns:
             self._holders.discard(key)
             self._grant()
 
-    def _grant(self) -> None:
+    def _grant(self, asking: Key | None = None) -> None:
+        """Who is asking hears of its turn as the answer: called as well, it would ask again and again."""
         while self._open and self._queue and len(self._holders) < self._limit:
             urgency, key = heapq.heappop(self._queue)
             if self._waiting.get(key) == urgency:
                 del self._waiting[key]
                 self._holders.add(key)
-                self._call(key)
+                if key != asking:
+                    self._call(key)

@@ -41,6 +41,15 @@ def test_a_turn_that_is_given_back_goes_to_the_next() -> None:
     assert turns.has(B)
 
 
+def test_who_asks_is_not_called_besides() -> None:
+    """It would be woken to ask again, and so on, when something else keeps it from using its turn."""
+    called: list[tuple[str, str]] = []
+    turns = Turns(1, called.append)
+    turns.open()
+    assert turns.ask(A)
+    assert called == []
+
+
 def test_who_is_at_it_already_counts() -> None:
     turns = Turns(1, lambda _: None)
     turns.open()
