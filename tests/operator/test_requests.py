@@ -16,7 +16,7 @@ def names(number: int) -> list[str]:
 
 
 async def begin(world: World, *sessions: str, spec: dict[str, Any] | None = None, **settings: str) -> None:
-    await world.start_operator(imported=True, **settings)
+    await world.start_operator(**settings)
     for name in sessions:
         await world.create(name, **(spec or {}))
     await world.until_phase(*sessions)
@@ -24,7 +24,7 @@ async def begin(world: World, *sessions: str, spec: dict[str, Any] | None = None
 
 async def restart_operator(world: World, **settings: str) -> None:
     await world.kill_operator()
-    await world.start_operator(imported=True, **settings)
+    await world.start_operator(**settings)
 
 
 # --- logout -----------------------------------------------------------------------------------------------------------
