@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from pod.conftest import Pod
 from standin import PasskeyRequired, Phone
-from wasession_api.v1alpha1 import DisconnectKind, Phase
+from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
 
 Start = Callable[..., Awaitable[Pod]]
 FRIEND = "15550001111"
@@ -78,7 +78,9 @@ async def test_a_logout_on_the_phone_is_proven_and_the_profile_moved_aside(start
 
 async def test_a_logout_through_the_api(start: Start, phone: Phone) -> None:
     pod = await paired(start, phone)
+    logged_out = asyncio.create_task(pod.until(lambda report: not report.session_valid))
     await pod.call("POST", "/v1/logout")
+    assert (await logged_out).reason == Reason.LOGGED_OUT_ON_REQUEST
     await pod.until(lambda report: report.phase is Phase.AUTHENTICATING)
     assert await phone.devices() == []
 

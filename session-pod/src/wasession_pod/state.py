@@ -523,7 +523,7 @@ def _logged_out(state: State, word: str, now: datetime) -> Decision:
         state,
         phase=Phase.LOGGED_OUT,
         reason=reason,
-        message=words + " Its files were moved aside.",
+        message=words + " Its files are moved aside.",
         session_valid=False,
         had_login=False,
         logout_requested=False,
