@@ -11,7 +11,7 @@ import json
 import logging
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import segno
@@ -51,7 +51,7 @@ from wasession_pod.operations import (
 from wasession_pod.session import NotReady, Session
 from wasession_pod.settings import Settings
 from wasession_pod.snapshot import Part
-from wasession_pod.uploads import Uploads
+from wasession_pod.uploads import SILENCE, Uploads
 
 M = TypeVar("M", bound=BaseModel)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -59,6 +59,10 @@ SESSION = web.AppKey("session", Session)
 SETTINGS = web.AppKey("settings", Settings)
 MESSAGES = web.AppKey("messages", Messages)
 UPLOADS = web.AppKey("uploads", Uploads)
+# What the operation's models have made of the request.
+PATH: web.RequestKey[Any] = web.RequestKey("path", BaseModel)
+QUERY: web.RequestKey[Any] = web.RequestKey("query", BaseModel)
+HEADERS: web.RequestKey[Any] = web.RequestKey("headers", BaseModel)
 log = logging.getLogger(__name__)
 OPEN_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
 HEARTBEAT = 10.0  # seconds between comments on an event stream without events
@@ -147,7 +151,11 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
 async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.path not in OPEN_PATHS:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        expected = request.app[SETTINGS].bearer
+        try:
+            expected = request.app[SETTINGS].bearer
+        except OSError as error:
+            log.error("token cannot be read", extra={"error": str(error)})  # noqa: TRY400
+            raise Refused(503, "No token", "the pod cannot read its own token", RETRY_AFTER) from None
         # A header may have any bytes; aiohttp has made surrogates of what is no UTF-8.
         same = hmac.compare_digest(token.encode(errors="surrogateescape"), expected.encode())
         if scheme.lower() != "bearer" or not same:
@@ -160,10 +168,10 @@ def checked(operation: Operation, handler: Handler) -> Handler:
 
     async def check(request: web.Request) -> web.StreamResponse:
         if operation.secured:
-            request["path"] = operation.path_parameters.model_validate(dict(request.match_info))
-            request["query"] = operation.query.model_validate(_single(request.query))
+            request[PATH] = operation.path_parameters.model_validate(dict(request.match_info))
+            request[QUERY] = operation.query.model_validate(_single(request.query))
             names = [field.alias or name for name, field in operation.headers.model_fields.items()]
-            request["headers"] = operation.headers.model_validate(_single(request.headers, names))
+            request[HEADERS] = operation.headers.model_validate(_single(request.headers, names))
         return await handler(request)
 
     return check
@@ -220,8 +228,8 @@ async def state(request: web.Request) -> web.Response:
 
 async def events(request: web.Request) -> web.StreamResponse:
     """Server-sent events until the reader goes, or leaves them unread for too long."""
-    query: EventsQuery = request["query"]
-    headers: EventsHeaders = request["headers"]
+    query: EventsQuery = request[QUERY]
+    headers: EventsHeaders = request[HEADERS]
     response = web.StreamResponse(headers={"Content-Type": SSE} | NO_STORE)
     await response.prepare(request)
     with contextlib.suppress(ConnectionError, TimeoutError):
@@ -328,10 +336,10 @@ async def refresh_pairing(request: web.Request) -> web.Response:
 
 
 async def send(request: web.Request) -> web.Response:
-    headers: SendHeaders = request["headers"]
+    headers: SendHeaders = request[HEADERS]
     match request.content_type:
         case "application/json":
-            order = Order(SendText.model_validate_json(await request.read()))
+            order = Order(SendText.model_validate_json(await _body(request)))
         case "multipart/form-data":
             if request.app[SESSION].report.phase is not Phase.READY and headers.idempotency_key is None:
                 raise NotReady(request.app[SESSION].report.phase)  # before a long file comes in
@@ -343,8 +351,16 @@ async def send(request: web.Request) -> web.Response:
     return _json(sent, 201, said | {"Idempotent-Replayed": "true"} if replayed else said)
 
 
+async def _body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(SILENCE):
+            return await request.read()
+    except TimeoutError:
+        raise Refused(408, "Too slow", f"the body has not come within {SILENCE:.0f} s") from None
+
+
 async def message(request: web.Request) -> web.Response:
-    path: MessagePath = request["path"]
+    path: MessagePath = request[PATH]
     found = await request.app[SESSION].call("message", path.id)
     if found is None:
         raise Refused(404, "Unknown message", "WhatsApp Web has no message of this id")
@@ -364,7 +380,7 @@ async def contacts(request: web.Request) -> web.Response:
 
 async def _list(request: web.Request, function: str, model: type[M], order: tuple[str, ...]) -> Page[M]:
     """A part of a list of the page's. Where it ended is in ``continue``: what the last item is sorted by."""
-    query: PageQuery = request["query"]
+    query: PageQuery = request[QUERY]
     after = _read_place(query.continue_, order) if query.continue_ else None
     part = understood(Part, await request.app[SESSION].call(function, query.limit, after))
     try:

@@ -86,7 +86,10 @@ class Alive(Model):
 
 _NOT_READY = {503: "The session is not Ready; `phase` says where it is, `Retry-After` when to ask again."}
 _PAGE_FAILED = {502: "The page did not do as asked."}
-_INVALID = {422: "A parameter, header or field is not as it should be; `detail` says which."}
+_ALWAYS = {
+    422: "A parameter, header or field is not as it should be; `detail` says which.",
+    503: "The pod cannot read its own token, which is being changed.",
+}
 _RETRY_AFTER = "`Retry-After` is in seconds."
 
 OPERATIONS = (
@@ -153,7 +156,7 @@ OPERATIONS = (
             )
         },
         tag="Session",
-        problems=_INVALID,
+        problems=_ALWAYS,
     ),
     Operation(
         "GET",
@@ -172,7 +175,7 @@ OPERATIONS = (
         "when something between may be missing, an event `gap` comes before everything that is in the buffer.",
         query=EventsQuery,
         headers=EventsHeaders,
-        problems=_INVALID,
+        problems=_ALWAYS,
     ),
     Operation(
         "GET",
@@ -194,7 +197,7 @@ OPERATIONS = (
             )
         },
         tag="Pairing",
-        problems={404: "There is no code now.", 406: "A pairing code is no picture.", **_INVALID},
+        problems={404: "There is no code now.", 406: "A pairing code is no picture.", **_ALWAYS},
     ),
     Operation(
         "POST",
@@ -203,7 +206,7 @@ OPERATIONS = (
         "A new code, also after the last round",
         {202: Answer("It is on its way.", (Content(Nothing),))},
         tag="Pairing",
-        problems={409: "The session does not wait for a phone.", **_PAGE_FAILED, **_INVALID},
+        problems={409: "The session does not wait for a phone.", **_PAGE_FAILED, **_ALWAYS},
     ),
     Operation(
         "POST",
@@ -236,7 +239,7 @@ OPERATIONS = (
         problems={
             400: "The body is not JSON, or no form.",
             404: "The recipient is not on WhatsApp, or `replyTo` names no message of the chat. Nothing was sent.",
-            408: "Nothing came for 30 s in the middle of a file.",
+            408: "Nothing came for 30 s in the middle of the body.",
             409: "A send with this `Idempotency-Key` is under way; ask again.",
             413: "The body or the file is too large.",
             415: "The body is neither JSON nor a form.",
@@ -255,7 +258,7 @@ OPERATIONS = (
         {200: Answer("As WhatsApp Web has it.", (Content(MessageStatus),))},
         tag="Messages",
         path_parameters=MessagePath,
-        problems={404: "WhatsApp Web has no such message.", **_INVALID, **_PAGE_FAILED, **_NOT_READY},
+        problems={404: "WhatsApp Web has no such message.", **_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
     ),
     Operation(
         "GET",
@@ -265,7 +268,7 @@ OPERATIONS = (
         {200: Answer("A part of them.", (Content(Page[Chat]),))},
         tag="Chats",
         query=PageQuery,
-        problems={**_INVALID, **_PAGE_FAILED, **_NOT_READY},
+        problems={**_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
     ),
     Operation(
         "GET",
@@ -275,7 +278,7 @@ OPERATIONS = (
         {200: Answer("A part of them.", (Content(Page[Contact]),))},
         tag="Chats",
         query=PageQuery,
-        problems={**_INVALID, **_PAGE_FAILED, **_NOT_READY},
+        problems={**_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
     ),
     Operation(
         "POST",
@@ -284,7 +287,7 @@ OPERATIONS = (
         "Ends the login",
         {200: Answer("WhatsApp has confirmed it. The profile was moved aside.", (Content(Nothing),))},
         tag="Session",
-        problems={504: "WhatsApp has not confirmed it in time; the login was kept.", **_INVALID, **_PAGE_FAILED, **_NOT_READY},
+        problems={504: "WhatsApp has not confirmed it in time; the login was kept.", **_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
     ),
     Operation(
         "POST",
@@ -293,7 +296,7 @@ OPERATIONS = (
         "Restarts the browser",
         {202: Answer("It is being restarted; the state says how far it is.", (Content(Nothing),))},
         tag="Session",
-        problems=_INVALID,
+        problems=_ALWAYS,
     ),
     Operation(
         "GET",
@@ -302,7 +305,7 @@ OPERATIONS = (
         "The page as a picture",
         {200: Answer("PNG.", (Content({"type": "string", "format": "binary"}, PNG),))},
         tag="Session",
-        problems={**_INVALID, **_PAGE_FAILED},
+        problems={**_ALWAYS, **_PAGE_FAILED},
     ),
 )
 

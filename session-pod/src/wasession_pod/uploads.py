@@ -29,15 +29,15 @@ PREFIX, LOCK = "wasession-uploads-", "lock"
 
 
 class Uploads:
-    """Takes one form per call, at most ``at_once`` at a time: each may fill the disk up to ``limit`` bytes.
+    """Takes one form per call, each with a file of up to ``limit`` bytes; at most ``at_once`` files wait to be sent.
 
     The files lie in a directory of this process's own, in the system's for temporary files. What a process left behind that
     was killed is taken out by the next one.
     """
 
-    def __init__(self, limit: int, at_once: int = 4) -> None:
+    def __init__(self, limit: int, at_once: int = 6) -> None:
         self._limit = limit
-        self._free = at_once
+        self._at_once = at_once
         _take_out_what_is_left()
         self.directory = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-"))
         self._lock = (self.directory / "taking-lock").open("x")
@@ -52,9 +52,8 @@ class Uploads:
         """The order that the form is; raises ``Refused``."""
         if (request.content_length or 0) > self._limit + FORM_AROUND:
             raise self._too_large()
-        if not self._free:
-            raise Refused(503, "Busy", "as many files come in as may at a time", {"Retry-After": "5"})
-        self._free -= 1
+        if sum(path.is_dir() for path in self.directory.iterdir()) >= self._at_once:
+            raise Refused(503, "Busy", "as many files are under way as may be at a time", {"Retry-After": "5"})
         try:
             directory = Path(tempfile.mkdtemp(dir=self.directory))
             try:
@@ -64,8 +63,6 @@ class Uploads:
                 raise
         except Exception as error:
             raise _worded(error) from None
-        finally:
-            self._free += 1
 
     async def _read(self, request: web.Request, path: Path) -> Order:
         fields: dict[str, str] = {}
