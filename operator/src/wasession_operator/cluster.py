@@ -50,8 +50,12 @@ class Cluster:
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         self.sessions[key] = {**body, "metadata": metadata}
         self._session_of[object_key(key)] = key
-        self._client_ids.setdefault(_client_key(body), set()).add(key)
-        self._changed(key)
+        twins = self._client_ids.setdefault(_client_key(body), set())
+        # Who is the oldest of them may be another one now: each is to look.
+        woken = [key] if key in twins else [key, *twins]
+        twins.add(key)
+        for session in woken:
+            self._changed(session)
 
     def session_gone(self, key: Key) -> None:
         body = self.sessions.pop(key, None)
