@@ -36,6 +36,7 @@ M = TypeVar("M", bound=PageModel)
 log = logging.getLogger(__name__)
 SOON = {"Retry-After": "2"}  # seconds
 LATER = {"Retry-After": "10"}
+LONGEST_SEND = 600.0  # seconds; the page is not changed for lack of memory while a message is under way
 
 
 @dataclass(frozen=True)
@@ -145,13 +146,14 @@ class Messages:
         return entry
 
     async def _send(self, order: Order, entry: Entry, key: str | None) -> SentMessage:
-        """Sends, waits as long as it takes, and writes the answer down."""
+        """Sends, waits for the outcome, and writes the answer down."""
         self._session.feed.expect(entry.message_id)
         try:
             with metrics.sending() as outcome:
                 try:
-                    said = understood(Sent, await self._on_page(order, entry))
-                except BrowserError as error:
+                    async with asyncio.timeout(LONGEST_SEND):
+                        said = understood(Sent, await self._on_page(order, entry))
+                except (BrowserError, TimeoutError) as error:
                     outcome.result = "unknown"
                     raise _unknown(entry, f"the page was lost while it sent the message: {error}") from None
                 outcome.result = "unknown" if said.unknown else "sent" if said.taken else "failed"

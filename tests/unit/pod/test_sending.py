@@ -163,6 +163,15 @@ async def test_a_caller_that_waits_no_longer_finds_the_answer_later(tmp_path: Pa
     assert page.calls == ["prepare", "sendText"]
 
 
+async def test_a_page_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wasession_pod.messages.LONGEST_SEND", 0.01)
+    page = Page(asyncio.Event().wait)
+    sender = messages(page, tmp_path)
+    assert await status(sender.send(HELLO, "key")) == 504
+    page.answers["sendText"] = TAKEN
+    assert await status(sender.send(HELLO, "key")) == 201
+
+
 @pytest.mark.parametrize("sent", [TAKEN, {"ack": -1, "result": "ERROR_UPLOAD"}, BrowserError("gone")])
 @pytest.mark.parametrize("prepared", [PREPARED, {"unknown": "to"}, BrowserError("gone")])
 async def test_a_file_goes_when_it_is_no_longer_needed(tmp_path: Path, sent: Any, prepared: Any) -> None:
