@@ -95,6 +95,8 @@ async def test_a_lost_connection_comes_back_by_itself(start: Start, phone: Phone
     report = await pod.until(lambda report: report.phase is Phase.READY and report.seq > before.seq)
     assert report.last_disconnect is not None
     assert report.last_disconnect.kind is DisconnectKind.CONNECTION
+    assert await pod.metric('wasession_pod_recoveries_total{cause="ConnectionLost",step="page"}') == 1
+    assert await pod.metric('wasession_pod_disconnects_total{cause="ConnectionLost"}') == 1
 
 
 async def test_a_conflict_is_told_and_left_alone(start: Start, phone: Phone) -> None:

@@ -39,6 +39,7 @@ LOGOUT_EVENTS = {
     "storage_initialization_error": "web_fail_storage_initialization",
 }
 MEASURE_EVERY = 30.0  # seconds between looks at the memory of each process, which take some 50 ms
+NO_TROUBLE = {Reason.BROWSER_STARTING, Reason.LOGIN_RESTORING}  # a start, or a restart that somebody asked for
 LIVE_MARGIN = 60.0  # seconds that a turn of the loop may take beyond the limits of what it does
 
 
@@ -231,7 +232,7 @@ class Session:
 
     async def _do(self, action: Action | Step) -> None:
         self._turned_at = time.monotonic()
-        if isinstance(action, Step):
+        if isinstance(action, Step) and self._state.reason not in NO_TROUBLE:
             log.info("recovery", extra={"step": action.name, "cause": self._state.reason})
             metrics.RECOVERIES.labels(action.name.lower(), self._state.reason).inc()
         try:
@@ -410,6 +411,8 @@ class Session:
             log.info("phase", extra={"phase": state.phase, "reason": state.reason})
         if before.phase is Phase.READY and state.phase is not Phase.READY:
             metrics.DISCONNECTS.labels(state.reason).inc()
+        if states.mended_itself(before, state):
+            metrics.RECOVERIES.labels("page", before.reason).inc()
         if self._report() != self.report:
             self._seq += 1
             self.report = self._report()

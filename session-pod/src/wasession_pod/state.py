@@ -327,6 +327,14 @@ def browser_due(state: State, now: datetime) -> bool:
     return due and outage is not None and outage.step in NEEDS_BROWSER
 
 
+def mended_itself(before: State, after: State) -> bool:
+    """Whether the page has come back before anything was done about it."""
+    planned, left = before.outage, after.outage
+    if planned is None or planned.due is None or left is None or left.due is not None:
+        return False
+    return after.good_since is not None and planned.tries == left.tries
+
+
 def step(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy) -> Decision:
     """The next state after a look at the page, and what to do."""
     state, actions = _judge(state, seen, now, policy)

@@ -454,8 +454,10 @@ def test_a_lost_connection_is_left_to_the_page_first() -> None:
     assert again.phase is Phase.READY
     assert again.outage is not None
     assert again.outage.due is None
+    assert states.mended_itself(state, step(state, GOOD, NOW + patience - SECOND, POLICY)[0])
     state, actions = step(state, OPENING, NOW + patience, POLICY)
     assert actions == [Step.RELOAD]
+    assert not states.mended_itself(state, step(states.page_opening(state, NOW), GOOD, NOW + patience, POLICY)[0])
 
 
 def test_a_connection_that_never_comes_back_ends_the_process() -> None:
