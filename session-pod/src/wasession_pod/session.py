@@ -382,10 +382,8 @@ class Session:
     def _crashed(self, reason: Reason, message: str, step: Step) -> None:
         before, self._oom_kills = self._oom_kills, memory.kills()
         if self._oom_kills > before:
-            reason, message = (
-                Reason.OUT_OF_MEMORY,
-                f"For lack of memory the kernel has killed a process of the browser. {message}",
-            )
+            reason = Reason.OUT_OF_MEMORY
+            message = f"For lack of memory the kernel has killed a process of the browser. {message}"
         self._change(states.failed(self._state, reason, message, step, _now(), self._policy))
 
     def _keep_phone_seen(self) -> None:

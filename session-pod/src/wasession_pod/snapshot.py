@@ -11,10 +11,11 @@ from pydantic.alias_generators import to_camel
 
 
 def _short(value: Any) -> Any:
-    return value[:256] if isinstance(value, str) else value
+    """What is no text is not known: a page that words one thing differently is not silent for that."""
+    return value[:256] if isinstance(value, str) else None
 
 
-Text = Annotated[str, BeforeValidator(_short)]
+Text = Annotated[str | None, BeforeValidator(_short)]
 
 
 class PageModel(BaseModel):
@@ -35,16 +36,16 @@ class Snapshot(PageModel):
     injected: bool = False
     registered: bool | None = None
     authenticated: bool | None = None
-    socket_state: Text | None = None
-    mode: Text | None = None
-    info: Text | None = None
+    socket_state: Text = None
+    mode: Text = None
+    info: Text = None
     needs_update: bool = False
     passkey_required: bool = False
     banned_until: float | None = None  # seconds since 1970
-    me: Text | None = None
-    push_name: Text | None = None
-    platform: Text | None = None
-    wa_version: Text | None = None
+    me: Text = None
+    push_name: Text = None
+    platform: Text = None
+    wa_version: Text = None
 
     @property
     def good(self) -> bool:
@@ -65,7 +66,7 @@ class PageEvent(PageModel):
     """
 
     type: Annotated[str, BeforeValidator(_short)]
-    reason: Text | None = None
+    reason: Text = None
     data: dict[str, JsonValue] | None = Field(None, repr=False)
 
 
@@ -87,7 +88,7 @@ class Prepared(PageModel):
 
     chat_id: Annotated[str, Field(max_length=64)] | None = None
     id: Annotated[str, Field(max_length=192)] | None = None
-    unknown: Text | None = None
+    unknown: Text = None
 
 
 class Sent(PageModel):
@@ -95,7 +96,7 @@ class Sent(PageModel):
 
     ack: Annotated[int, Field(ge=-7, le=5)] | None = None
     sent_at: AwareDatetime | None = None
-    result: Text | None = None
+    result: Text = None
 
     @property
     def taken(self) -> bool:
