@@ -265,8 +265,10 @@ def code_offered(state: State, expires_at: datetime, policy: Policy) -> State:
     reason, message = Reason.WAITING_FOR_SCAN, "Waiting for a phone to scan the QR."
     if policy.method is PairingMethod.PAIRING_CODE:
         reason, message = Reason.WAITING_FOR_PAIRING_CODE, "Waiting for the pairing code to be typed on the phone."
-    if state.session_valid or state.had_login:
+    if state.session_valid:
         reason, message = Reason.RESTORATION_FAILED, "WhatsApp Web did not accept the stored login. " + message
+    elif state.had_login:
+        reason, message = Reason.LOGIN_MISSING, "The volume should hold a login and does not. " + message
     return replace(
         state,
         phase=Phase.AUTHENTICATING,

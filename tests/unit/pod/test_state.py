@@ -326,6 +326,12 @@ def test_a_logout_that_did_not_happen_is_forgotten() -> None:
     assert Action.SET_ASIDE not in actions
 
 
+def test_a_login_that_should_be_there_and_is_not_is_reported() -> None:
+    """As after the loss of a volume: the operator knows of a login, the volume does not."""
+    state = offered(states.initial(has_login=False, restoring=True, now=NOW), NOW + MINUTE)
+    assert (state.phase, state.reason, state.session_valid) == (Phase.AUTHENTICATING, Reason.LOGIN_MISSING, False)
+
+
 # --- codes ----------------------------------------------------------------------------------------------------------------
 
 

@@ -220,7 +220,7 @@ def _restored(found: Conditions, draft: Draft, status: Status, report: Report | 
     kind = ConditionType.RESTORED
     if status.restored:
         found.set(kind, True, Reason.RESTORED, "The session came back from its stored login.")
-    elif report is not None and report.reason == Reason.RESTORATION_FAILED:
+    elif report is not None and report.reason in (Reason.RESTORATION_FAILED, Reason.LOGIN_MISSING):
         found.set(kind, False, report.reason, report.message)
     elif draft.phase is Phase.READY:
         found.set(kind, False, Reason.NEW_LOGIN, "The phone was linked since the pod's start.")
