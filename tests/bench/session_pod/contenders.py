@@ -30,7 +30,7 @@ from standin.world import Behaviour, World
 REAL = "web.whatsapp.com"
 CHROMIUM = Path("/usr/bin/chromium")
 PEER = Path(__file__).with_name("peer")
-PATIENCE = 60.0  # seconds for anything that a contender is waited for
+PATIENCE = 120.0  # seconds for anything that a contender is waited for
 TOKEN = "token-of-the-benchmark"
 
 Sign = Literal["qr", "ready"]
