@@ -139,6 +139,10 @@ class Browser:
             self._playwright = await async_playwright().start()
         return self._playwright
 
+    @property
+    def running(self) -> bool:
+        return self._context is not None
+
     async def goto(self) -> None:
         """Opens WhatsApp Web; raises ``Unreachable`` when the network or WhatsApp is to blame, else ``BrowserError``."""
         limit = self._settings.initialization_timeout

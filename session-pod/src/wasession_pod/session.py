@@ -9,7 +9,7 @@ import math
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,12 @@ from wasession_pod import memory, metrics, processes
 from wasession_pod import state as states
 from wasession_pod.browser import Browser, BrowserError, Unreachable
 from wasession_pod.feed import Feed
-from wasession_pod.login_snapshot import Part
+from wasession_pod.login_snapshot import Part, SnapshotError
 from wasession_pod.recovery import Backoff, Step
 from wasession_pod.settings import Settings
 from wasession_pod.snapshot import PageEvent, PairingOffer, SignOfLife, Silence
 from wasession_pod.state import Action, Policy, State
-from wasession_pod.storage import StorageError, Volume
+from wasession_pod.storage import Repair, StorageError, Volume
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0  # seconds between looks at the page when no event calls for one
@@ -75,6 +75,8 @@ class Session:
         )
         self._state = states.initial(has_login=False, restoring=settings.restoring, now=_now())
         self._last_shutdown: LastShutdown | None = None
+        self._snapshot_at: datetime | None = None  # the last one, or the last try
+        self._snapshotting: asyncio.Task[None] | None = None
         self._started_at = _now()
         self._seq = 0
         self._changed = asyncio.Event()  # another one after each change
@@ -184,9 +186,14 @@ class Session:
                 await self._until(stopping, self._turn())
         finally:
             stopping.cancel()
+            good = self._state.phase is Phase.READY
             closed = await self._browser.close(self._settings.shutdown_timeout)
             await self._browser.quit()
+            await self._settle_snapshot()
             if closed and self._volume.opened:
+                self._volume.closed_gracefully()
+                if good:
+                    await self._take_snapshot()
                 self._volume.close()
             log.info("stopped", extra={"graceful": closed})
 
@@ -209,6 +216,7 @@ class Session:
         if self._restart_wanted:
             self._restart_wanted = False
             await self._do(Step.RESTART)
+        await self._watch_volume()
         await self._watch_memory()
         seen = Silence.GONE if states.browser_due(self._state, _now()) else await self._browser.snapshot()
         state, actions = states.step(self._state, seen, _now(), self._policy)
@@ -254,6 +262,9 @@ class Session:
                     assert self._state.account is not None
                     self._volume.keep_login(self._state.account.id)
                     self._keep_phone_seen()
+                    self._snapshot_at = None
+                case Action.END_TRIAL:
+                    self._volume.repaired()
                 case Action.SET_ASIDE | Action.FALL_BACK:
                     await self._replace_profile(action)
                     await self._start_browser()
@@ -292,8 +303,11 @@ class Session:
         await self._browser.close(self._settings.answer_timeout if hangs else self._settings.shutdown_timeout)
         if not self._opened:
             self._last_shutdown = self._volume.open()
+            login, snapshot = self._volume.login, self._volume.snapshot
+            if snapshot is not None:
+                self._snapshot_at = snapshot.taken_at
+                metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
             self._opened = True
-            login = self._volume.login
             self._change(
                 states.initial(
                     has_login=login is not None,
@@ -302,7 +316,11 @@ class Session:
                     phone_last_seen=None if login is None else login.phone_last_seen or login.since,
                 )
             )
-        self._volume.check_space()
+            self._know_profile(self._volume.repair)
+        self._change(states.volume_watched(self._state, self._volume.check_space()))
+        await self._settle_snapshot()
+        if damage := await asyncio.to_thread(self._volume.damage):
+            await self._fall_back("; ".join(damage.values()), damage)
         await self._browser.launch()
         self._turned_at = time.monotonic()
         await self._browser.goto()
@@ -312,10 +330,57 @@ class Session:
         """Moves the profile aside: of an ended login with all that belongs to it, else for the last good one."""
         async with self._undisturbed:
             await self._browser.close(self._settings.shutdown_timeout)
+            await self._settle_snapshot()
             if action is Action.SET_ASIDE:
                 log.info("login ended, profile moved aside", extra={"to": self._volume.set_aside().name})
-            elif repair := self._volume.replace_profile(self._state.message, set(Part)):
-                log.warning("profile replaced", extra={"aside": repair.aside, "source": repair.source})
+                return
+        await self._fall_back(self._state.message, set(Part))
+
+    async def _fall_back(self, because: str, damaged: Collection[Part]) -> None:
+        """Puts another profile in the damaged one's place, where there is one that was not tried yet."""
+        async with self._undisturbed:
+            repair = await asyncio.to_thread(self._volume.replace_profile, because, damaged)
+        if repair is not None:
+            log.warning("profile replaced", extra={"because": because, "source": repair.source, "aside": repair.aside})
+        self._know_profile(repair)
+
+    def _know_profile(self, repair: Repair | None) -> None:
+        words = repair.words if repair else None
+        self._change(states.profile_known(self._state, words, can_fall_back=self._volume.can_fall_back))
+
+    async def _watch_volume(self) -> None:
+        """Closes a browser that will soon be unable to store: WhatsApp Web ends its login then. Takes snapshots when due."""
+        if not self._browser.running:
+            return
+        try:
+            notice = await asyncio.to_thread(self._volume.check_space, running=True)
+        except StorageError as error:
+            async with self._undisturbed:
+                await self._browser.close(self._settings.shutdown_timeout)
+            self._change(states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy))
+            return
+        self._change(states.volume_watched(self._state, notice))
+        metrics.VOLUME_FREE.set(self._volume.free_bytes)
+        interval = timedelta(seconds=self._settings.snapshot_interval)
+        due = self._snapshot_at is None or _now() - self._snapshot_at >= interval
+        if due and self._state.phase is Phase.READY and (self._snapshotting is None or self._snapshotting.done()):
+            self._snapshot_at = _now()
+            self._snapshotting = asyncio.create_task(self._take_snapshot())
+
+    async def _take_snapshot(self) -> None:
+        try:
+            manifest = await asyncio.to_thread(self._volume.take_snapshot)
+            metrics.SNAPSHOT.set(manifest.taken_at.timestamp())
+            keep = timedelta(seconds=self._settings.aside_keep)
+            for name in await asyncio.to_thread(self._volume.remove_aside, keep):
+                log.info("removed what was moved aside long ago", extra={"profile": name})
+        except (SnapshotError, StorageError) as error:
+            log.warning("no snapshot", extra={"error": str(error)})
+
+    async def _settle_snapshot(self) -> None:
+        """Waits for the end of a snapshot that is under way."""
+        if self._snapshotting is not None:
+            await self._snapshotting
 
     async def _watch_memory(self) -> None:
         """Notes what is used of the memory that may be, and now and then what each process uses."""

@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     wa_js: Path = DEVELOPMENT_WA_JS
     memory_limit_bytes: int | None = Field(None, ge=1, description="Instead of the container's own limit.")
     minimum_free_bytes: int = Field(100 * 2**20, ge=0)
+    snapshot_interval: float = Field(3600, gt=0)
+    aside_keep: float = Field(30 * 86400, ge=0, description="How long a profile that was moved aside is kept; 0 is for ever.")
     send_timeout: float = Field(60, gt=0)
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)
 

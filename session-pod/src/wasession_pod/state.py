@@ -30,6 +30,7 @@ from wasession_pod.recovery import RESET_AFTER, Backoff, Outage, Step, taken, tr
 from wasession_pod.snapshot import Silence, Snapshot
 
 STABLE = timedelta(seconds=0.3)  # a session must be good for this long before it is called Ready
+MISSING_FOR = timedelta(seconds=5)  # a page without the login that the volume holds must show its QR for this long
 TAKEOVER_EVERY = timedelta(hours=1)  # how often takeover Once may take the session back
 STOPPED_EVERY = timedelta(hours=1)  # how often a page that WhatsApp has stopped is opened anew
 CODE_LATE = timedelta(seconds=30)  # a QR that the page has not changed for this long after its end is stuck
@@ -59,7 +60,8 @@ class Action(Enum):
     """What the session loop should do, besides a ``Step`` of a recovery."""
 
     RECYCLE = auto()  # change to a fresh page, so that Chromium writes the login
-    KEEP_LOGIN = auto()  # note on the volume that its login is valid
+    KEEP_LOGIN = auto()  # note on the volume that it holds a login that is valid
+    END_TRIAL = auto()  # the login of a profile that replaces a damaged one is good
     SET_ASIDE = auto()  # move the profile of an ended login away and start with a new one
     FALL_BACK = auto()  # move a damaged profile away and start with the last good one, or a new one
     RENEW_CODE = auto()
@@ -90,6 +92,12 @@ class State:
     code_shown: bool = False  # a QR or pairing code has been shown in this process
     restored: bool = False
     durable: bool = False  # this page has written the login
+    another_login: bool = False  # what the page has, or will have, is not the login that was kept
+    can_fall_back: bool = False  # another profile can be tried when the present one has lost its login
+    missing_since: datetime | None = None  # the page has shown a QR although the volume holds a login
+    on_trial: bool = False  # the profile has replaced a damaged one, and has not been Ready yet
+    profile_notice: str | None = None  # what was done about the damaged one
+    volume_notice: Notice | None = None
     logout_reason: str | None = None  # first signal of a logout
     logout_requested: bool = False
     good_since: datetime | None = None
@@ -181,6 +189,10 @@ def warnings(state: State, now: datetime) -> list[Notice]:
     if state.memory is not None and low(state.memory, state.relieved_at, now):
         words = f"The session needs nearly all of its {state.memory.limit // 2**20} MiB of memory. Give it a higher limit."
         found.append(Notice(reason=Reason.MEMORY_LOW, message=words))
+    if state.profile_notice is not None:
+        found.append(Notice(reason=Reason.PROFILE_DAMAGED, message=state.profile_notice))
+    if state.volume_notice is not None:
+        found.append(state.volume_notice)
     return found
 
 
@@ -194,7 +206,8 @@ def page_opening(state: State, now: datetime) -> State:
         waiting_since=now,
         good_since=None,
         syncing_since=None,
-        durable=state.session_valid,
+        durable=state.session_valid and not state.another_login,
+        missing_since=None,
         renewing=False,
         code_expires_at=None,
         outage=state.outage and replace(state.outage, due=None),
@@ -234,6 +247,20 @@ def failed(state: State, reason: str, message: str, step: Step, now: datetime, p
 def volume_unusable(state: State, reason: str, message: str, now: datetime, policy: Policy) -> State:
     outage = trouble(state.outage, reason, Step.START, now, policy.backoff)
     return replace(state, phase=Phase.FAILED, reason=reason, message=message, waiting_since=None, outage=outage)
+
+
+def volume_watched(state: State, notice: Notice | None) -> State:
+    """The volume can be used; ``notice`` says for how long it may be."""
+    return replace(state, volume_notice=notice)
+
+
+def profile_known(state: State, repair: str | None, *, can_fall_back: bool) -> State:
+    """What profile the browser will have: the one it had, or one that replaces a damaged one, as ``repair`` says."""
+    state = replace(state, can_fall_back=state.session_valid and can_fall_back, missing_since=None)
+    if repair is None:
+        return state
+    state = replace(state, phase=_opening(state), reason=Reason.PROFILE_DAMAGED, message=repair)
+    return replace(state, on_trial=True, profile_notice=repair)
 
 
 def logout_signal(state: State, reason: str | None) -> State:
@@ -277,6 +304,8 @@ def code_offered(state: State, expires_at: datetime, policy: Policy) -> State:
         round=state.round + 1 if first else state.round,
         renewing=False,
         code_shown=True,
+        another_login=True,
+        durable=False,
         code_expires_at=expires_at,
         code_refusals=0,
         next_code_at=None,
@@ -339,6 +368,8 @@ def mended_itself(before: State, after: State) -> bool:
 
 def step(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy) -> Decision:
     """The next state after a look at the page, and what to do."""
+    if not (isinstance(seen, Snapshot) and seen.mode == "QR"):
+        state = replace(state, missing_since=None)
     state, actions = _judge(state, seen, now, policy)
     outage = state.outage
     if outage is not None and outage.due is not None and outage.due <= now and not actions:
@@ -484,11 +515,23 @@ def _not_linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> 
             return _not_linked(replace(state, rounds_over=True), seen, now, policy)
         return replace(state, renewing=True, code_expires_at=None, waiting_since=now), [Action.RENEW_CODE]
     if seen.mode == "QR" and seen.socket_state in ("UNPAIRED", "UNPAIRED_IDLE"):
+        if state.can_fall_back:
+            return _login_missing(state, now)
         return _code_wanted(state, now, policy)
     if state.phase is Phase.AUTHENTICATING:  # it had a code and has lost its connection
         words = "WhatsApp Web has lost its connection and connects again."
         state = replace(state, phase=Phase.STARTING, reason=Reason.CONNECTION_LOST, message=words, code_expires_at=None)
     return _in_time(replace(state, waiting_since=state.waiting_since or now), now, policy), []
+
+
+def _login_missing(state: State, now: datetime) -> Decision:
+    """The page has no login, the volume should have one, and nothing has said that it has ended: the profile has lost it."""
+    state = replace(state, missing_since=state.missing_since or now, waiting_since=None)
+    assert state.missing_since is not None
+    if now - state.missing_since < MISSING_FOR:
+        return state, []
+    words = "WhatsApp Web has opened without the login that the volume holds, and nothing has ended it."
+    return replace(state, phase=_opening(state), reason=Reason.PROFILE_DAMAGED, message=words), [Action.FALL_BACK]
 
 
 def _code_wanted(state: State, now: datetime, policy: Policy) -> Decision:
@@ -536,6 +579,9 @@ def _logged_out(state: State, word: str, now: datetime) -> Decision:
         message=words + " Its files are moved aside.",
         session_valid=False,
         had_login=False,
+        can_fall_back=False,
+        on_trial=False,
+        profile_notice=None,
         logout_requested=False,
         phone_last_seen=None,
         last_disconnect=LastDisconnect(at=now, kind=DisconnectKind.LOGOUT, reason=word[:256]),
@@ -620,6 +666,7 @@ def _good(state: State, seen: Snapshot, now: datetime) -> Decision:
         words = "The login is being written to the volume."
         pending = replace(state, phase=Phase.SYNCING, reason=Reason.LOGIN_WRITING, message=words, durable=True, good_since=None)
         return replace(pending, waiting_since=now), [Action.RECYCLE]
+    new = state.another_login or not state.session_valid
     ready = replace(
         state,
         phase=Phase.READY,
@@ -630,11 +677,16 @@ def _good(state: State, seen: Snapshot, now: datetime) -> Decision:
         ready_since=now,
         last_connected=now,
         # Linking takes the phone itself; a stored login does not.
-        phone_last_seen=now if state.code_shown and not state.session_valid else state.phone_last_seen,
+        phone_last_seen=now if state.code_shown and new else state.phone_last_seen,
+        another_login=False,
+        can_fall_back=True,
+        on_trial=False,
         round=0,
         rounds_over=False,
     )
-    return ready, [] if state.session_valid else [Action.KEEP_LOGIN]
+    if new:
+        return ready, [Action.KEEP_LOGIN]
+    return ready, [Action.END_TRIAL] if state.on_trial else []
 
 
 def _settled(state: State, now: datetime) -> State:

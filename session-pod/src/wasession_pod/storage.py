@@ -81,6 +81,17 @@ class Repair(BaseModel):
     snapshot: datetime | None = None
     aside: str
 
+    @property
+    def words(self) -> str:
+        done = {
+            Source.PROFILE: "Its login was moved to a new profile.",
+            Source.SNAPSHOT: f"The login comes from the snapshot of {self.snapshot:%Y-%m-%d %H:%M} UTC."
+            if self.snapshot
+            else "",
+            Source.NOTHING: "No usable snapshot is left, so a phone has to be linked.",
+        }
+        return f"The profile was damaged ({self.because}) and is kept as {self.aside}. {done[self.source]}"
+
 
 def next_source(earlier: Repair | None, damaged: Collection[Part], has_snapshot: bool) -> Source | None:
     """What to make the next profile of; None when there is nothing left to try, or no use in it."""
@@ -127,13 +138,15 @@ class Volume:
     def opened(self) -> bool:
         return self._lock is not None
 
-    def close(self) -> None:
-        """Says that the profile was closed gracefully, and has the kernel write it all."""
+    def closed_gracefully(self) -> None:
+        """The browser has closed the profile by itself; the kernel is to write it all."""
         with contextlib.suppress(OSError, StorageError):
             run = self._read("run.json", Run)
             if run is not None:
                 self._write("run.json", run.model_copy(update={"stopped_at": datetime.now(UTC)}))
             self._sync_login()
+
+    def close(self) -> None:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -220,6 +233,11 @@ class Volume:
     @property
     def repair(self) -> Repair | None:
         return self._read("repair.json", Repair)
+
+    @property
+    def can_fall_back(self) -> bool:
+        """Whether something is left to try when the profile has lost its login; raises ``StorageError``."""
+        return next_source(self.repair, set(Part), self.snapshot is not None) is not None
 
     def damage(self) -> dict[Part, str]:
         """What is damaged of the login that should be in the profile. Only while no browser runs; raises ``StorageError``."""

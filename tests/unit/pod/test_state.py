@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from wasession_api.report import Notice
 from wasession_api.v1alpha1 import AuthState, DisconnectKind, PairingMethod, Phase, Reason, Takeover
 from wasession_pod import state as states
 from wasession_pod.recovery import LIMITS, Backoff, Step
@@ -63,6 +64,7 @@ def settle(state: State, snapshot: Snapshot, now: datetime = NOW, policy: Policy
 
 FRESH = states.page_opening(states.initial(has_login=False, restoring=False, now=NOW), NOW)
 STORED = states.page_opening(states.initial(has_login=True, restoring=True, now=NOW), NOW)
+WITH_SNAPSHOT = states.profile_known(STORED, None, can_fall_back=True)
 OFFERED = offered(FRESH, NOW + MINUTE)
 READY = settle(STORED, GOOD)[0]
 RECONNECTING = step(READY, OPENING, NOW, POLICY)[0]
@@ -112,7 +114,9 @@ ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | S
     (READY, {"banned_until": (NOW + HOUR).timestamp()}, Phase.READY, Reason.CONNECTED, []),
     (READY, OPENING.model_dump() | {"banned_until": 1e300}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
     # A page without a login proves nothing by itself.
-    (READY, QR.model_dump(), Phase.RESTORING, Reason.RESTORATION_FAILED, [Action.FETCH_CODE]),
+    (READY, QR.model_dump(), Phase.RESTORING, Reason.RESTORATION_FAILED, []),
+    (STORED, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, [Action.FETCH_CODE]),
+    (WITH_SNAPSHOT, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, []),
     (HALF_LOGGED_OUT, OPENING.model_dump(), Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
     (HALF_LOGGED_OUT, Silence.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (HALF_LOGGED_OUT, QR.model_dump(), Phase.LOGGED_OUT, Reason.LOGGED_OUT_BY_PHONE, [Action.SET_ASIDE]),
@@ -285,6 +289,61 @@ def test_a_login_that_is_gone_without_a_logout_is_reported() -> None:
     assert (state.phase, state.reason) == (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED)
     assert state.session_valid
     assert not state.restored
+
+
+def test_a_profile_that_has_lost_its_login_is_replaced_once() -> None:
+    state, actions = step(WITH_SNAPSHOT, QR, NOW, POLICY)
+    assert actions == []
+    state, actions = step(state, QR, NOW + 4 * SECOND, POLICY)
+    assert actions == []
+    state, actions = step(state, QR, NOW + 5 * SECOND, POLICY)
+    assert actions == [Action.FALL_BACK]
+    assert (state.phase, state.reason, state.session_valid) == (Phase.RESTORING, Reason.PROFILE_DAMAGED, True)
+    state = states.page_opening(states.profile_known(state, "from the snapshot", can_fall_back=True), NOW)
+    assert (state.phase, state.reason, state.message) == (Phase.RESTORING, Reason.PROFILE_DAMAGED, "from the snapshot")
+    ready, actions = settle(state, GOOD)
+    assert actions == [Action.END_TRIAL]
+    assert ready.restored
+    assert [warning.reason for warning in states.warnings(ready, NOW)] == [Reason.PROFILE_DAMAGED]
+    _, actions = settle(step(ready, OPENING, NOW + MINUTE, POLICY)[0], GOOD, NOW + MINUTE)
+    assert actions == []
+
+
+def test_a_qr_that_is_there_for_a_moment_only_replaces_nothing() -> None:
+    state, _ = step(WITH_SNAPSHOT, QR, NOW, POLICY)
+    state, _ = step(state, OPENING, NOW + SECOND, POLICY)
+    state, actions = step(state, QR, NOW + 6 * SECOND, POLICY)
+    assert actions == []
+
+
+def test_when_nothing_is_left_to_try_a_phone_is_linked_and_the_new_login_kept() -> None:
+    state = states.page_opening(states.profile_known(WITH_SNAPSHOT, "nothing is left", can_fall_back=False), NOW)
+    state, actions = step(state, QR, NOW, POLICY)
+    assert actions == [Action.FETCH_CODE]
+    state = offered(state, NOW + MINUTE)
+    assert (state.phase, state.reason, state.session_valid) == (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED, True)
+    state, actions = settle(state, GOOD)
+    assert actions == [Action.RECYCLE], "it is another login, which has to be written"
+    state, actions = settle(states.page_opening(state, NOW), GOOD)
+    assert actions == [Action.RECYCLE], "still not"
+    state, actions = settle(state, GOOD, NOW + MINUTE)
+    assert actions == [Action.KEEP_LOGIN]
+    assert not state.restored
+
+
+def test_an_ended_login_leaves_nothing_to_fall_back_to() -> None:
+    state = states.logout_signal(states.profile_known(WITH_SNAPSHOT, "from the snapshot", can_fall_back=True), None)
+    state, actions = step(state, QR, NOW, POLICY)
+    assert actions == [Action.SET_ASIDE]
+    _, actions = step(state, QR, NOW + MINUTE, POLICY)
+    assert actions == [Action.FETCH_CODE]
+    assert states.warnings(state, NOW) == []
+
+
+def test_a_volume_that_fills_up_is_warned_of() -> None:
+    notice = Notice(reason=Reason.VOLUME_LOW, message="soon")
+    assert states.warnings(states.volume_watched(READY, notice), NOW) == [notice]
+    assert states.warnings(states.volume_watched(states.volume_watched(READY, notice), None), NOW) == []
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,7 @@ def contents(profile: Path) -> list[dict[bytes, bytes]]:
 def test_it_says_how_it_was_left(tmp_path: Path) -> None:
     volume = Volume(tmp_path, "sales", None)
     assert volume.open() is None
+    volume.closed_gracefully()
     volume.close()
     graceful = Volume(tmp_path, "sales", None).open()
     assert graceful is not None
@@ -67,9 +68,7 @@ def test_it_says_how_it_was_left(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_is_told_apart(tmp_path: Path) -> None:
-    volume = opened(tmp_path)
-    volume.close()
-    (tmp_path / "run.json").write_text('{"started_at": "2026-01-02T03:04:05Z"}')
+    opened(tmp_path).close()
     left = Volume(tmp_path, "sales", "uid-1").open()
     assert left is not None
     assert not left.graceful
@@ -405,7 +404,7 @@ def story(volume: Volume) -> Iterator[str]:
     assert volume.replace_profile("damaged", volume.damage()) is not None
     yield "replaced"
     volume.repaired()
-    volume.close()
+    volume.closed_gracefully()
     yield "closed"
 
 
