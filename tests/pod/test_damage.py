@@ -58,13 +58,13 @@ async def start(login: Login, tmp_path: Path) -> AsyncIterator[Callable[..., Awa
     """Starts a pod on a copy of the volume, after some damage to it."""
     pods = []
 
-    async def begin(*damages: tuple[str, Damage]) -> Pod:
+    async def begin(*damages: tuple[str, Damage], **settings: str) -> Pod:
         directory = tmp_path / "data"
         if not directory.exists():
             shutil.copytree(login.template, directory, symlinks=True)
         for pattern, damage in damages:
             damage(max(directory.glob(pattern)))
-        pod = login.pod(directory)
+        pod = login.pod(directory, **settings)
         await pod.start()
         pods.append(pod)
         return pod
@@ -178,6 +178,29 @@ async def test_when_the_snapshot_does_not_help_either_a_person_decides(
     await pod.kill()
     pod = await start()
     assert (await pod.ready()).restored, "the new login was written before it was called Ready"
+
+
+async def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_a_new_one(
+    login: Login, start: Callable[..., Awaitable[Pod]], tmp_path: Path
+) -> None:
+    """The login is whole, so it is moved as it is, and no snapshot is needed."""
+    chromium = tmp_path / "chromium"
+    profile = tmp_path / "data" / "session-sales"
+    chromium.write_text(
+        f'#!/bin/sh\ncase "$*" in *user-data-dir={profile}*) [ -e {profile}/poison ] && exit 21;; esac\n'
+        'exec /usr/bin/chromium "$@"\n'
+    )
+    chromium.chmod(0o755)
+    shutil.copytree(login.template, tmp_path / "data", symlinks=True)
+    shutil.rmtree(tmp_path / "data" / "snapshots")
+    (profile / "poison").touch()
+    pod = await start(chromium=str(chromium))
+    report = await pod.ready()
+    assert report.restored
+    assert "Its login was moved to a new profile." in warned(report)
+    [kept] = aside(pod)
+    assert (kept / "poison").exists()
+    assert not (profile / "poison").exists()
 
 
 async def test_a_snapshot_taken_under_load_is_a_login(

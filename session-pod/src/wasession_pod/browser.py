@@ -99,8 +99,8 @@ class Browser:
         self._processes: list[psutil.Process] = []  # they outlive a driver that is killed
         self.sandboxed: bool | None = None
 
-    async def launch(self) -> None:
-        """Starts Chromium on the profile; raises ``BrowserError``."""
+    async def launch(self, profile: Path) -> None:
+        """Starts Chromium on a profile; raises ``BrowserError``."""
         settings = self._settings
         limit = settings.initialization_timeout
         async with within(limit + DRIVER_TIMEOUT):
@@ -111,7 +111,7 @@ class Browser:
                 asyncio.to_thread(lambda: settings.user_agent or honest_user_agent(settings.chromium)),
             )
             self._context = await playwright.chromium.launch_persistent_context(
-                str(settings.profile),
+                str(profile),
                 executable_path=str(settings.chromium),
                 args=[*FLAGS, *settings.extra_args],
                 chromium_sandbox=self.sandboxed,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 import random
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Coroutine
@@ -40,6 +41,7 @@ LOGOUT_EVENTS = {
 }
 MEASURE_EVERY = 30.0  # seconds between looks at the memory of each process, which take some 50 ms
 NO_TROUBLE = {Reason.BROWSER_STARTING, Reason.LOGIN_RESTORING}  # a start, or a restart that somebody asked for
+LAUNCHES = 2  # so many failed ones in a row make the profile suspect
 LIVE_MARGIN = 60.0  # seconds that a turn of the loop may take beyond the limits of what it does
 
 
@@ -77,6 +79,7 @@ class Session:
         self._last_shutdown: LastShutdown | None = None
         self._snapshot_at: datetime | None = None  # the last one, or the last try
         self._snapshotting: asyncio.Task[None] | None = None
+        self._failed_launches = 0  # in a row
         self._started_at = _now()
         self._seq = 0
         self._changed = asyncio.Event()  # another one after each change
@@ -222,6 +225,8 @@ class Session:
         state, actions = states.step(self._state, seen, _now(), self._policy)
         if not actions:
             state, actions = states.relieve(state, _now(), busy=self._calls > 0)
+        if Action.KEEP_LOGIN in actions and not await self._keep_login(state):
+            return
         self._change(state)
         for action in actions:
             await self._do(action)
@@ -258,11 +263,6 @@ class Session:
                     raise GaveUp(f"{self._state.reason}: {self._state.message}")
                 case Action.RECYCLE:
                     await self._recycle()
-                case Action.KEEP_LOGIN:
-                    assert self._state.account is not None
-                    self._volume.keep_login(self._state.account.id)
-                    self._keep_phone_seen()
-                    self._snapshot_at = None
                 case Action.END_TRIAL:
                     self._volume.repaired()
                 case Action.SET_ASIDE | Action.FALL_BACK:
@@ -321,10 +321,39 @@ class Session:
         await self._settle_snapshot()
         if damage := await asyncio.to_thread(self._volume.damage):
             await self._fall_back("; ".join(damage.values()), damage)
-        await self._browser.launch()
+        try:
+            await self._browser.launch(self._settings.profile)
+        except BrowserError as error:
+            self._failed_launches += 1
+            if self._failed_launches == LAUNCHES:
+                await self._blame_profile(str(error))
+            raise
+        self._failed_launches = 0
         self._turned_at = time.monotonic()
         await self._browser.goto()
         self._change(states.page_opening(self._state, _now()))
+
+    async def _keep_login(self, state: State) -> bool:
+        """Notes a new login on the volume, before anybody is told that it is valid; False when that was not possible."""
+        assert state.account is not None
+        try:
+            await asyncio.to_thread(self._volume.keep_login, state.account.id, state.phone_last_seen)
+        except StorageError as error:
+            self._change(states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy))
+            return False
+        self._snapshot_at = None
+        return True
+
+    async def _blame_profile(self, error: str) -> None:
+        """Chromium does not start: when it does on an empty profile, ours is to blame, and its login moves to a new one."""
+        with tempfile.TemporaryDirectory(prefix="profile-") as empty:
+            try:
+                await self._browser.launch(Path(empty))
+            except BrowserError:
+                return
+            await self._browser.close(self._settings.shutdown_timeout)
+        whole = self._volume.login is not None and not await asyncio.to_thread(self._volume.damage)
+        await self._fall_back(f"Chromium does not start on it: {error}", () if whole else set(Part))
 
     async def _replace_profile(self, action: Action) -> None:
         """Moves the profile aside: of an ended login with all that belongs to it, else for the last good one."""

@@ -184,11 +184,11 @@ class Volume:
         """The login that was safe on this volume the last time anybody knew; raises ``StorageError``."""
         return self._read("login.json", Login)
 
-    def keep_login(self, account: str) -> None:
+    def keep_login(self, account: str, phone_last_seen: datetime | None = None) -> None:
         """The login is good: from now on it counts as valid, also after a loss of power. Raises ``StorageError``."""
         with _os_errors():
             self._sync_login()
-            self._write("login.json", Login(account=account, since=datetime.now(UTC)))
+            self._write("login.json", Login(account=account, since=datetime.now(UTC), phone_last_seen=phone_last_seen))
             self.repaired()
 
     def phone_seen(self, at: datetime) -> None:
