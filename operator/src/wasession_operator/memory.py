@@ -56,7 +56,8 @@ class Memory:
         self.working_since, self.looked_at = None, True
 
     async def sleep(self, timeout: float | None) -> None:
-        """Until it is woken, or so many seconds have gone by."""
+        """Until it is woken, or so many seconds have gone by; others have their turn in any case."""
+        await asyncio.sleep(0)
         try:
             async with asyncio.timeout(timeout):
                 await self._wake.wait()

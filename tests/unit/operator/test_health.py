@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -73,3 +74,11 @@ def test_a_wake_up_counts_from_the_first_call() -> None:
     assert memory.working_since is not None
     memory.end()
     assert memory.working_since is None
+
+
+async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting() -> None:
+    memory, others = Memory(), asyncio.Event()
+    asyncio.get_running_loop().call_soon(others.set)
+    while not others.is_set():
+        memory.wake()
+        await memory.sleep(None)
