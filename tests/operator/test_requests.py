@@ -6,7 +6,8 @@ import base64
 import json
 from typing import Any
 
-from fakes.world import World
+import pytest
+from fakes.world import PVCS, World
 from wasession_api.v1alpha1 import Phase, Reason
 from wasession_operator.names import object_name
 
@@ -76,8 +77,10 @@ async def test_a_rotated_token_cuts_nobody_off(world: World) -> None:
 
 async def test_a_secret_that_is_lost_or_damaged_is_healed(world: World) -> None:
     await begin(world, "sales")
-    await world.take_away("secrets", "sales")
-    await world.until(lambda: data(world, "sales").get("token"), "another Secret")
+    lost = await world.take_away("secrets", "sales")
+    await world.until(
+        lambda: data(world, "sales").get("token", lost["data"]["token"]) != lost["data"]["token"], "a Secret with another token"
+    )
     await world.api.patch("secrets", world.namespace, object_name("sales"), {"data": {"token": "eA=="}})
     await world.until(lambda: len(data(world, "sales").get("token", "")) > 40, "another token")
     assert world.created("pods") == 1
@@ -191,6 +194,42 @@ async def test_one_client_id_for_two_sessions_is_told(world: World) -> None:
     await world.delete(other)
     await world.until_gone(other)
     await world.until_reason(told, "Degraded", "AsExpected")
+
+
+@pytest.mark.parametrize("plural", ["secrets", PVCS])
+async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
+    """It is reported and left alone; the session goes on when the name is free."""
+    metadata = {"name": object_name("sales"), "namespace": world.namespace}
+    claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": ""}
+    spec = {"spec": claim} if plural == PVCS else {}
+    await world.api.create(plural, {"metadata": metadata, **spec})
+    await world.until(lambda: world.object(plural, "sales"), "the name to be taken")
+    foreign = world.object(plural, "sales")
+    await world.start_operator()
+    await world.create("sales")
+    condition = await world.until_reason("sales", "Degraded", "NameTaken")
+    assert "was not made by this operator" in condition["message"]
+    assert world.object(plural, "sales") == foreign
+    await world.take_away(plural, "sales")
+    await world.until_phase("sales")
+
+
+async def test_a_session_that_is_deleted_without_what_it_owns(world: World) -> None:
+    """``kubectl delete --cascade=orphan``: its pod ends all the same, for two would be on the login."""
+    await begin(world, "sales")
+    await world.api.delete("whatsappsessions", world.namespace, "sales", propagationPolicy="Orphan")
+    await world.until_gone("sales")
+    assert world.object("pods", "sales") is None
+    secret, claim = world.object("secrets", "sales"), world.object(PVCS, "sales")
+    assert secret is not None
+    await world.create("sales")
+    await world.until_phase("sales")
+    assert world.object(PVCS, "sales") == claim
+    assert world.status("sales")["restored"] is True
+    taken = world.object("secrets", "sales")
+    assert taken is not None
+    assert taken["metadata"]["ownerReferences"][0]["uid"] == (world.session("sales") or {})["metadata"]["uid"]
+    assert taken["data"]["token"] != secret["data"]["token"]
 
 
 async def test_the_longest_name(world: World) -> None:
