@@ -80,10 +80,13 @@ def _end_with_it(task: asyncio.Task[None]) -> None:
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """kopf would note each spec that it has seen in an annotation. The plan has no need to know what has changed."""
+    """kopf would compare each spec with the one before, which it notes in an annotation. The plan has no need of that."""
 
-    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence:
-        return self.build(body=body)
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
 
     def store(self, **_: Any) -> None:
         """Nothing."""

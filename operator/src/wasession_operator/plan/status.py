@@ -39,7 +39,7 @@ DISCONNECTS = {
 
 def make_status(session: Session, facts: Facts, draft: Draft) -> Status:
     before, report = session.status, facts.report if draft.pod[0] else None
-    status = before.model_copy(deep=True)
+    status = before.model_copy()  # its parts are replaced, never changed
     status.observed_generation = session.generation
     if facts.pvc is not None:
         status.pvc_name, status.pvc_uid = facts.pvc["metadata"]["name"], facts.pvc["metadata"].get("uid")
@@ -67,7 +67,7 @@ def make_status(session: Session, facts: Facts, draft: Draft) -> Status:
 
 def refused_spec(session: Session, now: datetime, message: str) -> Status:
     """The status of a session whose spec can't be read, which the CRD's own validation should have said before."""
-    status = session.status.model_copy(deep=True)
+    status = session.status.model_copy()
     status.observed_generation, status.phase = session.generation, Phase.FAILED
     status.account_status = account_status(Phase.FAILED)
     found = Conditions(session.status.conditions, session.generation, seconds(now))
@@ -144,7 +144,7 @@ def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
         _restarted(
             status, starts - status.restarts.container, facts, Reason.OUT_OF_MEMORY if oom else Reason.CONTAINER_RESTARTED
         )
-        status.restarts.container = starts
+        status.restarts = status.restarts.model_copy(update={"container": starts})
 
 
 def _restarted(status: Status, times: int, facts: Facts, why: Reason) -> None:
