@@ -5,7 +5,7 @@ RUN := PYTHONPATH=tests $(VENV)/bin/python
 BRIDGE := session-pod/bridge
 PEER := tests/bench/session_pod/peer
 
-.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod lint format images crds lock clean
+.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills lint format images crds lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ test-e2e: setup  ## the tests on a real cluster; CLUSTER=embedded|kind|existing
 
 bench-session-pod: setup  ## the session pod measured against whatsapp-web.js; half an hour
 	$(RUN) -m bench.session_pod
+
+bench-session-pod-kills: setup  ## SIGKILL a hundred times at random moments after sessionValid; twenty minutes
+	$(RUN) -m bench.session_pod_kills
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff format --check
