@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from cluster import Cluster
 from cluster.waiting import wait_for
 from standin import Phone
-from testbed import Session, Testbed
+from testbed import SYSTEM, Session, Testbed
 
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-operations"
@@ -103,6 +104,18 @@ def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None
     wait_for("the pod to know its new token", accepted, 120)
     assert session.pod()["metadata"]["uid"] == pod
     session.wait_ready()
+    said = [
+        session.kubectl("get", "wasession", session.name, "-o", "yaml"),
+        session.kubectl("get", "pod", session.status["podName"], "-o", "yaml"),
+        session.kubectl("get", "events", "-o", "yaml"),
+        session.cluster.kubectl("-n", SYSTEM, "logs", "deployment/wasession-operator", "--tail=-1"),
+        session.kubectl("logs", session.status["podName"]),
+    ]
+    secret = json.loads(session.kubectl("get", "secret", session.status["podName"], "-o", "json"))["data"]
+    for token in secret.values():
+        assert not any(base64.b64decode(token).decode() in text or token in text for text in said), (
+            "a token is nobody's to read"
+        )
 
 
 def test_a_logout_is_done_once(bed: Testbed, session: Session) -> None:

@@ -321,7 +321,7 @@ class Kubelet:
     async def _provision(self, claim: Manifest) -> None:
         """Makes the volume that a claim waits for, and enlarges one that is asked to be larger."""
         metadata, spec = claim["metadata"], claim["spec"]
-        if spec.get("storageClassName") != STORAGE_CLASS or not self.scripts[metadata["namespace"]].volumes:
+        if not str(spec.get("storageClassName")).startswith(STORAGE_CLASS) or not self.scripts[metadata["namespace"]].volumes:
             return
         size = spec["resources"]["requests"]["storage"]
         try:
@@ -349,7 +349,7 @@ def _volume(claim: Manifest) -> Manifest:
         "kind": "PersistentVolume",
         "metadata": {"name": f"pv-{metadata['uid']}"},
         "spec": {
-            "storageClassName": STORAGE_CLASS,
+            "storageClassName": spec["storageClassName"],
             "capacity": {"storage": spec["resources"]["requests"]["storage"]},
             "accessModes": spec["accessModes"],
             "persistentVolumeReclaimPolicy": "Retain",

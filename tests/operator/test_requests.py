@@ -102,6 +102,24 @@ async def test_orphaned_secrets_are_deleted(world: World) -> None:
     assert world.object("secrets", "sales") is not None
 
 
+# --- storage ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_class_that_cannot_grow_says_so(world: World) -> None:
+    """The session goes on; the wish is tried again when the class can."""
+    name = f"fake-rigid-{world.namespace}"
+    rigid = {"metadata": {"name": name}, "provisioner": "fake.wasession.dev", "allowVolumeExpansion": False}
+    await world.api.create("storageclasses", rigid)
+    await begin(world, "sales", spec={"storage": {"storageClassName": name}})
+    await world.change("sales", storage={"size": "2Gi"})
+    condition = await world.until_reason("sales", "Degraded", "VolumeResizeRefused")
+    assert "resize" in condition["message"]
+    assert world.phase("sales") == "Ready"
+    await world.api.patch("storageclasses", None, name, {"allowVolumeExpansion": True})
+    await world.until_reason("sales", "Degraded", "AsExpected")
+    assert world.created("pods") == 1
+
+
 # --- a few at a time --------------------------------------------------------------------------------------------------
 
 
