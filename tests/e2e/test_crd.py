@@ -164,10 +164,3 @@ def test_every_field_is_explained(kind_cluster: Cluster, field: str) -> None:
     said = kind_cluster.kubectl("explain", f"whatsappsessions{field}")
     assert "DESCRIPTION:" in said
     assert "<empty>" not in said
-
-
-def test_the_condition_can_be_waited_for(kind_cluster: Cluster, existing: str) -> None:
-    conditions = [{"type": "Ready", "status": "True", "reason": "Connected", "lastTransitionTime": "2026-01-02T03:04:05Z"}]
-    patch = json.dumps({"status": {"conditions": conditions}})
-    kind_cluster.kubectl("-n", NAMESPACE, "patch", existing, "--subresource=status", "--type=merge", "-p", patch)
-    kind_cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", existing, "--timeout=10s")
