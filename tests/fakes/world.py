@@ -13,8 +13,8 @@ from fakes.network import Network
 from fakes.operators import OperatorProcess, Operators
 from fakes.proxy import Proxy
 from fakes.session_pods import SessionPod
+from wasession_api.names import object_name
 from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
-from wasession_operator.names import object_name
 
 PVCS = "persistentvolumeclaims"
 SETTINGS = {"session_image": "session-pod:1", "restoration_delay": "0s", "log_format": "text"}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from fakes.world import PVCS, World
+from wasession_api.names import object_name
 from wasession_api.v1alpha1 import Phase, Reason
-from wasession_operator.names import object_name
 
 
 def names(number: int) -> list[str]:

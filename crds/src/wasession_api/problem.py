@@ -36,6 +36,14 @@ class Refused(Exception):
         return Problem(title=self.title, status=self.status, detail=self.detail, phase=phase)
 
 
+def bad_request(error: ValidationError) -> Refused:
+    """The problem with what a model refused."""
+    malformed = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
+    if malformed:
+        return Refused(400, "Malformed JSON", "the body is not JSON")
+    return Refused(422, "Bad request", what_is_wrong(error))
+
+
 def what_is_wrong(error: ValidationError) -> str:
     """The first thing that a model refused, as ``field: sentence``, without the value: that may be somebody's message."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]

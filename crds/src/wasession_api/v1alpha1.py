@@ -49,6 +49,16 @@ LabelValue = Annotated[
     StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63),
     sentence("a label's value has letters, digits, -, _ and . only, and begins and ends with a letter or digit"),
 ]
+PhoneNumber = Annotated[
+    str,
+    StringConstraints(pattern=r"^[1-9][0-9]{6,14}$", max_length=32),
+    sentence("phoneNumber is country code and number in digits only, such as 15551234567, without + or spaces"),
+]
+ClientId = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$", max_length=64),
+    sentence("clientId has letters, digits, _ and - only, from 1 to 64 of them"),
+]
 
 
 class Phase(StrEnum):
@@ -257,14 +267,7 @@ class Pairing(Model):
         PairingMethod.QR_CODE,
         description="QRCode shows a QR to scan; PairingCode shows eight letters to type on the phone named by phoneNumber.",
     )
-    phone_number: (
-        Annotated[
-            str,
-            StringConstraints(pattern=r"^[1-9][0-9]{6,14}$", max_length=32),
-            sentence("phoneNumber is country code and number in digits only, such as 15551234567, without + or spaces"),
-        ]
-        | None
-    ) = Field(
+    phone_number: PhoneNumber | None = Field(
         None,
         description="The account's phone number for a pairing code: country code and number, digits only, such as 15551234567.",
     )
@@ -433,14 +436,7 @@ class PodTemplate(Model):
 class Spec(Model):
     """What the session should be."""
 
-    client_id: (
-        Annotated[
-            str,
-            StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$", max_length=64),
-            sentence("clientId has letters, digits, _ and - only, from 1 to 64 of them"),
-        ]
-        | None
-    ) = Field(
+    client_id: ClientId | None = Field(
         None,
         description="Name of the login on the volume: letters, digits, _ and -; metadata.name when left out. Cannot be changed.",
     )

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from wasession_operator import names
-from wasession_operator.kube import NODES, PODS, PVCS, SECRETS, Kube
+from wasession_api import names
+from wasession_api.kube import NODES, PODS, PVCS, SECRETS, Kube
+from wasession_api.watch import Key, Watch
+
 from wasession_operator.plan import Node
-from wasession_operator.watch import Key, Watch
 
 Manifest = dict[str, Any]
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"

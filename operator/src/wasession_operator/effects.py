@@ -6,17 +6,18 @@ import random
 from datetime import UTC, datetime
 from typing import Any
 
+from wasession_api import names
+from wasession_api.kube import Conflict, Kube, Refused, Unavailable
 from wasession_api.v1alpha1 import Reason
+from wasession_api.watch import Watch
 
-from wasession_operator import names, objects
+from wasession_operator import objects
 from wasession_operator.cluster import Cluster
-from wasession_operator.kube import Conflict, Kube, Refused, Unavailable
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
 from wasession_operator.plan.manifests import annotations_of, not_ours
 from wasession_operator.pods import NotDone
 from wasession_operator.settings import Settings
-from wasession_operator.watch import Watch
 
 Manifest = dict[str, Any]
 REFUSED = {

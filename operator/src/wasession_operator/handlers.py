@@ -9,11 +9,12 @@ from typing import Any
 
 import aiohttp
 import kopf
+from wasession_api import names
+from wasession_api.kube import Kube
 from wasession_api.v1alpha1 import GROUP, PLURAL, VERSION
 
-from wasession_operator import health, names
+from wasession_operator import health
 from wasession_operator.cluster import key_of
-from wasession_operator.kube import Kube
 from wasession_operator.reconcile import Operator
 from wasession_operator.settings import Settings
 from wasession_operator.upkeep import Upkeep

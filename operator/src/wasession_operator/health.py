@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from wasession_api.kube import Kube
 
-from wasession_operator.kube import Kube
 from wasession_operator.memory import Memory
 from wasession_operator.reconcile import Operator
 from wasession_operator.upkeep import Upkeep

@@ -16,7 +16,6 @@ SESSIONS = Gauge("wasession_sessions", "Sessions by phase.", ["phase"])
 VALID = Gauge("wasession_sessions_valid", "Sessions whose volume holds a valid login.")
 RECONCILE_SECONDS = Histogram("wasession_reconcile_seconds", "How long one look at a session takes, with what it does.")
 QUEUE_SECONDS = Histogram("wasession_queue_seconds", "How long a session that something is known of waits to be looked at.")
-API_CALLS = Counter("wasession_api_calls_total", "Calls to the API server, by verb and HTTP status.", ["verb", "result"])
 WATCH_AGE = Gauge("wasession_watch_age_seconds", "Since when the API server has not been heard on a watch.", ["resource"])
 RESTARTS = Counter("wasession_pod_restarts_total", "Session pods and their containers that were started again.", ["cause"])
 RESTORATIONS = Counter(

@@ -9,9 +9,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
+from wasession_api import names
 from wasession_api.v1alpha1 import API_VERSION, KIND, Spec, WhenDeleted
 
-from wasession_operator import names
 from wasession_operator.settings import Settings
 
 Manifest = dict[str, Any]

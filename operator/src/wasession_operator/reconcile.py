@@ -9,12 +9,13 @@ from typing import Any
 
 import aiohttp
 from pydantic import ValidationError
+from wasession_api.kube import Conflict, Kube, Refused, Unavailable
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
+from wasession_api.watch import Key
 
 from wasession_operator import metrics, objects, plan
 from wasession_operator.cluster import Cluster, object_key
 from wasession_operator.effects import Effects, again
-from wasession_operator.kube import Conflict, Kube, Refused, Unavailable
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.manifests import condition, is_terminating
@@ -22,7 +23,6 @@ from wasession_operator.pods import Follower
 from wasession_operator.settings import Settings
 from wasession_operator.statuses import Statuses
 from wasession_operator.turns import Turns
-from wasession_operator.watch import Key
 
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]

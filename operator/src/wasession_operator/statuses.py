@@ -7,11 +7,11 @@ import time
 from typing import Any, cast
 
 import kopf
+from wasession_api.kube import SESSIONS, Kube
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import ConditionType, Status
 
 from wasession_operator import metrics, status_patch
-from wasession_operator.kube import SESSIONS, Kube
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Plan, Session
 from wasession_operator.plan.manifests import condition

@@ -9,12 +9,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from wasession_api.kube import SECRETS, SESSIONS, Conflict, Gone, Kube, Refused, Unavailable
+from wasession_api.watch import Key
+
 from wasession_operator import metrics
 from wasession_operator.cluster import key_of, object_key
-from wasession_operator.kube import SECRETS, SESSIONS, Conflict, Gone, Kube, Refused, Unavailable
 from wasession_operator.plan.manifests import controller
 from wasession_operator.reconcile import Operator
-from wasession_operator.watch import Key
 
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]

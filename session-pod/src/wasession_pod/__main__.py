@@ -13,7 +13,8 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NoReturn
 
-from wasession_pod import logs
+from wasession_api import logs
+
 from wasession_pod.browser import sandbox_possible
 from wasession_pod.session import GaveUp, Session
 from wasession_pod.settings import Settings, read, unknown

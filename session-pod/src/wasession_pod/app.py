@@ -10,20 +10,18 @@ import io
 import json
 import logging
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import TypeVar
 from urllib.parse import quote
 
 import segno
 from aiohttp import hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.log import server_logger
-from multidict import MultiMapping
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
 from wasession_api.messages import Chat, Contact, MessageStatus, Page, SendText
-from wasession_api.openapi import Operation
-from wasession_api.problem import MEDIA_TYPE, Refused, what_is_wrong
+from wasession_api.problem import MEDIA_TYPE, Refused, bad_request
+from wasession_api.routes import HEADERS, PATH, QUERY, Handler, WithoutContent, checked
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
 from wasession_pod import metrics
@@ -54,15 +52,10 @@ from wasession_pod.snapshot import Part
 from wasession_pod.uploads import SILENCE, Uploads
 
 M = TypeVar("M", bound=BaseModel)
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 SESSION = web.AppKey("session", Session)
 SETTINGS = web.AppKey("settings", Settings)
 MESSAGES = web.AppKey("messages", Messages)
 UPLOADS = web.AppKey("uploads", Uploads)
-# What the operation's models have made of the request.
-PATH: web.RequestKey[Any] = web.RequestKey("path", BaseModel)
-QUERY: web.RequestKey[Any] = web.RequestKey("query", BaseModel)
-HEADERS: web.RequestKey[Any] = web.RequestKey("headers", BaseModel)
 log = logging.getLogger(__name__)
 OPEN_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
 HEARTBEAT = 10.0  # seconds between comments on an event stream without events
@@ -96,17 +89,6 @@ async def background(app: web.Application) -> AsyncIterator[None]:
     app[UPLOADS].close()
 
 
-class WithoutContent(logging.Filter):
-    """Keeps what came over the wire out of the log: aiohttp logs requests that it cannot parse with their headers."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if record.exc_info else None
-        if isinstance(error, HttpProcessingError):
-            record.msg, record.args, record.exc_info = "malformed request", (), None
-            record.levelno, record.levelname = logging.DEBUG, "DEBUG"
-        return True
-
-
 def application(session: Session, messages: Messages, settings: Settings) -> web.Application:
     app = web.Application(middlewares=[problems, authenticate], client_max_size=MAXIMUM_JSON)
     app[SESSION], app[SETTINGS], app[MESSAGES] = session, settings, messages
@@ -114,7 +96,8 @@ def application(session: Session, messages: Messages, settings: Settings) -> web
     app.cleanup_ctx.append(background)
     server_logger.addFilter(WithoutContent())
     for operation in OPERATIONS:
-        app.router.add_route(operation.method, operation.path, checked(operation, HANDLERS[operation.name]))
+        handler = HANDLERS[operation.name]
+        app.router.add_route(operation.method, operation.path, checked(operation, handler) if operation.secured else handler)
     return app
 
 
@@ -133,8 +116,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except BrowserError as error:
         refused = Refused(502, "The page failed", str(error))
     except ValidationError as error:
-        malformed = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
-        refused = Refused(400, "Malformed JSON", "the body is not JSON") if malformed else _bad(what_is_wrong(error))
+        refused = bad_request(error)
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         refused = Refused(error.status, error.reason, error.text or error.reason, headers)
@@ -161,29 +143,6 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
         if scheme.lower() != "bearer" or not same:
             raise Refused(401, "Unauthorized", "the session's bearer token is needed", {"WWW-Authenticate": "Bearer"})
     return await handler(request)
-
-
-def checked(operation: Operation, handler: Handler) -> Handler:
-    """The handler with the operation's parameters read into ``request``; a wrong or unknown one is refused."""
-
-    async def check(request: web.Request) -> web.StreamResponse:
-        if operation.secured:
-            request[PATH] = operation.path_parameters.model_validate(dict(request.match_info))
-            request[QUERY] = operation.query.model_validate(_single(request.query))
-            names = [field.alias or name for name, field in operation.headers.model_fields.items()]
-            request[HEADERS] = operation.headers.model_validate(_single(request.headers, names))
-        return await handler(request)
-
-    return check
-
-
-def _single(values: MultiMapping[str], names: list[str] | None = None) -> dict[str, str]:
-    """Parameters by name; raises ``Refused`` for one that is given twice."""
-    found = {name: values.getall(name) for name in (names if names is not None else values.keys()) if name in values}
-    for name, given in found.items():
-        if len(given) > 1:
-            raise _bad(f"{name}: it is given more than once")
-    return {name: given[0] for name, given in found.items()}
 
 
 def _bad(detail: str) -> Refused:

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from wasession_api.kube import Kube
 from wasession_operator.health import why_dead
-from wasession_operator.kube import Kube
 from wasession_operator.memory import Memory
 from wasession_operator.reconcile import Operator
 from wasession_operator.upkeep import Upkeep

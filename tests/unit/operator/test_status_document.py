@@ -7,8 +7,8 @@ from enum import StrEnum
 from pathlib import Path
 
 import pytest
+from wasession_api import names
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, account_status
-from wasession_operator import names
 from wasession_operator.plan.pod import UNUSUAL
 
 ROOT = Path(__file__).parents[3]

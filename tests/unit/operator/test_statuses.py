@@ -7,7 +7,7 @@ from typing import Any, cast
 import kopf
 import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
-from wasession_operator.kube import Kube
+from wasession_api.kube import Kube
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Plan, plan
 from wasession_operator.statuses import Statuses

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
+from wasession_api import names
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import DisconnectKind, LogoutStatus, Phase
 
-from wasession_operator import names
 from wasession_operator.plan.actions import Logout
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session

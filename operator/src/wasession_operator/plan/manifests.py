@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from wasession_api import names
 from wasession_api.v1alpha1 import KIND, Reason
 
-from wasession_operator import names, objects
+from wasession_operator import objects
 from wasession_operator.plan.facts import Session
 
 Manifest = dict[str, Any]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from wasession_api import names
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
-from wasession_operator import names, objects
+from wasession_operator import objects
 from wasession_operator.plan import storage
 from wasession_operator.plan.actions import CreatePod, DeletePod, RefreshToken
 from wasession_operator.plan.draft import Draft

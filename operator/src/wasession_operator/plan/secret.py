@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from wasession_api import names
 from wasession_api.v1alpha1 import Reason
 
-from wasession_operator import names, objects
+from wasession_operator import objects
 from wasession_operator.plan.actions import CreateSecret, RotateToken
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from wasession_operator.kube import Gone, Kube, Refused, Resource, Unavailable
+from wasession_api.kube import Gone, Kube, Refused, Resource, Unavailable
 
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]

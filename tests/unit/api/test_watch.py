@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
 import pytest
-from wasession_operator import watch
-from wasession_operator.kube import PODS, Gone, Kube, Unavailable
-from wasession_operator.watch import Watch
+from wasession_api import watch
+from wasession_api.kube import PODS, Gone, Kube, Unavailable
+from wasession_api.watch import Watch
 
 Manifest = dict[str, Any]
 

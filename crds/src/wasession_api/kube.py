@@ -1,4 +1,4 @@
-"""The calls to the API server that the operator makes, with plain dicts."""
+"""The calls to the API server that operator and gateway make, with plain dicts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any
 
 import aiohttp
 from kubernetes.aio import client, config
+from prometheus_client import Counter
+
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
-from wasession_operator import metrics
-
+API_CALLS = Counter("wasession_api_calls_total", "Calls to the API server, by verb and HTTP status.", ["verb", "result"])
 Manifest = dict[str, Any]
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -149,13 +150,20 @@ class Kube:
             return None
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, uid: str, grace_seconds: int | None = None
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        uid: str,
+        grace_seconds: int | None = None,
+        version: str | None = None,
     ) -> Manifest | None:
         """Deletes this very object; what the API server says of it, or None when it is gone or another has its name.
 
         A conflict may also come of a race with another writer: it is believed only when the object is really another one.
+        With a version, raises ``Conflict`` when the object is no longer at it.
         """
-        body: Manifest = {"preconditions": {"uid": uid}}
+        body: Manifest = {"preconditions": {"uid": uid} | ({"resourceVersion": version} if version is not None else {})}
         if grace_seconds is not None:
             body["gracePeriodSeconds"] = grace_seconds
         try:
@@ -163,6 +171,8 @@ class Kube:
         except _NotFound:
             return None
         except Conflict as conflict:
+            if version is not None:
+                raise
             found = await self.get(resource, namespace, name)
             if found is not None and found["metadata"]["uid"] == uid:
                 raise Unavailable(str(conflict)) from None
@@ -206,7 +216,7 @@ class Kube:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(f"{verb} {path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
-            metrics.API_CALLS.labels(verb, result).inc()
+            API_CALLS.labels(verb, result).inc()
 
 
 METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}

@@ -1,0 +1,35 @@
+"""Server-sent events, as session pods send them (WHATWG HTML, 9.2)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event. ``id`` is the last one that the stream has named, good as ``Last-Event-ID``."""
+
+    type: str
+    data: str
+    id: str | None
+
+
+async def read(lines: AsyncIterable[bytes]) -> AsyncIterator[ServerSentEvent]:
+    """The events of a stream of lines; comments are passed over, and so is an event that the stream's end cuts off."""
+    kind, data, last = "message", list[str](), None
+    async for line in lines:
+        text = line.decode(errors="replace").rstrip("\r\n")
+        if not text:
+            if data:
+                yield ServerSentEvent(kind, "\n".join(data), last)
+            kind, data = "message", []
+            continue
+        name, _, value = text.partition(":")
+        value = value.removeprefix(" ")
+        if name == "event":
+            kind = value
+        elif name == "data":
+            data.append(value)
+        elif name == "id":
+            last = value

@@ -1,0 +1,1 @@
+"""REST and Socket.IO in front of WhatsAppSessions."""

@@ -1,0 +1,234 @@
+"""The handlers of REST. Thin: they check what comes in, ask, and word the answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from aiohttp import hdrs, web
+from wasession_api.base import Model
+from wasession_api.openapi import Operation
+from wasession_api.problem import Refused
+from wasession_api.routes import PARAMETERS, Handler, checked
+
+from wasession_gateway import views
+from wasession_gateway.commands import RETRY_LATER, Commands, NewSession
+from wasession_gateway.middleware import IDENTITY, OPERATION, SESSION
+from wasession_gateway.operations import OPERATIONS, SendMessage, document
+from wasession_gateway.pods import Pods
+from wasession_gateway.sessions import Session, Sessions
+from wasession_gateway.settings import Settings
+
+MAXIMUM_BODY = 512 * 1024  # bytes of JSON
+STALE_AFTER = 180.0  # seconds without a word from the API server
+QUICK, SENDING, UPLOADING = 15.0, 60.0, 300.0  # seconds that a pod may take to answer
+PASSED_ON = ("Accept", "Content-Type", "Idempotency-Key")
+PASSED_BACK = ("Content-Type", "Retry-After", "Idempotent-Replayed")
+JSON = "application/json"
+M = TypeVar("M", bound=Model)
+
+
+class Rest:
+    """One handler per operation, with the operation's name."""
+
+    def __init__(self, settings: Settings, sessions: Sessions, commands: Commands, pods: Pods) -> None:
+        self._settings, self._sessions, self._commands, self._pods = settings, sessions, commands, pods
+        self._document = json.dumps(document())
+
+    def add_to(self, app: web.Application) -> None:
+        for operation in OPERATIONS:
+            for method in (operation.method, "HEAD") if operation.method == "GET" else (operation.method,):
+                app.router.add_route(method, operation.path, self._handler(operation))
+        app.router.add_get("/openapi.json", self._openapi)
+
+    def _handler(self, operation: Operation) -> Handler:
+        name = re.sub(r"([A-Z])", lambda letter: f"_{letter[1].lower()}", operation.name)
+        handler = checked(operation, getattr(self, name))
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            request[OPERATION] = operation.name
+            return await handler(request)
+
+        return handle
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._document, content_type=JSON)
+
+    # --- sessions -------------------------------------------------------------------------------------------------------
+
+    async def list_sessions(self, request: web.Request) -> web.Response:
+        return self._page(request, lambda session: session.json)
+
+    async def list_restored_sessions(self, request: web.Request) -> web.Response:
+        return self._page(request, lambda session: session.json if session.status.restored else None)
+
+    async def list_accounts(self, request: web.Request) -> web.Response:
+        return self._page(request, lambda session: json.dumps(views.account_view(session).dump()))
+
+    async def get_health(self, request: web.Request) -> web.Response:
+        who = request[IDENTITY]
+        found = self._sessions.of(None if who.admin else who.subject)
+        return web.json_response(views.health(found, stale=self._sessions.age > STALE_AFTER).dump())
+
+    async def get_session(self, request: web.Request) -> web.Response:
+        session = self._session(request)
+        if request[PARAMETERS].headers.if_none_match in (_etag(session), f"W/{_etag(session)}"):
+            return web.Response(status=304, headers={hdrs.ETAG: _etag(session)})
+        return _worded(session)
+
+    get_session_status = get_session
+
+    async def create_session(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, NewSession)
+        session = await self._commands.create(request[IDENTITY], wanted)
+        return _worded(session, status=201, location=f"/whatsapp/sessions/{session.client_id}")
+
+    async def delete_session(self, request: web.Request) -> web.Response:
+        query = request[PARAMETERS].query
+        session, version = self._session(request), _if_match(request)
+        await self._commands.delete(session, logout=query.logout, delete_volume=query.delete_volume, version=version)
+        return web.Response(status=202)
+
+    async def suspend_session(self, request: web.Request) -> web.Response:
+        session, version = self._session(request), _if_match(request)
+        return _worded(await self._commands.suspend(session, suspend=True, version=version))
+
+    async def resume_session(self, request: web.Request) -> web.Response:
+        session, version = self._session(request), _if_match(request)
+        return _worded(await self._commands.suspend(session, suspend=False, version=version))
+
+    async def restart_session(self, request: web.Request) -> web.Response:
+        session, version = self._session(request), _if_match(request)
+        return _worded(await self._commands.restart(session, version))
+
+    async def logout_session(self, request: web.Request) -> web.Response:
+        await self._commands.logout(self._session(request))
+        return web.Response(status=204)
+
+    async def restore_session(self, request: web.Request) -> web.Response:
+        query = request[PARAMETERS].query
+        session = self._session(request)
+        limit = self._settings.restore_timeout.total_seconds()
+        outcome = await self._commands.restore(session, min(limit, query.timeout or limit))
+        now = request[SESSION] = self._sessions.get(session.name) or session
+        if outcome.ready:
+            return _worded(now)
+        why = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
+        raise Refused(409, "Not restored", why) if outcome.final else Refused(504, "Not ready yet", why)
+
+    # --- pairing and messages: the session's pod answers ------------------------------------------------------------------
+
+    async def get_pairing(self, request: web.Request) -> web.StreamResponse:
+        return await self._pass(request, self._session(request), "/v1/pairing", QUICK)
+
+    async def refresh_pairing(self, request: web.Request) -> web.StreamResponse:
+        return await self._pass(request, self._session(request), "/v1/pairing/refresh", QUICK)
+
+    async def send_text(self, request: web.Request) -> web.StreamResponse:
+        order = await _body(request, SendMessage)
+        session = request[SESSION] = self._commands.find(request[IDENTITY], order.client_id, order.owner)
+        text = order.model_dump_json(by_alias=True, exclude_none=True, exclude={"client_id", "owner"})
+        return await self._pass(request, session, "/v1/messages", SENDING, data=text.encode())
+
+    async def send_message(self, request: web.Request) -> web.StreamResponse:
+        session = self._session(request)
+        if request.content_type == JSON:
+            return await self._pass(request, session, "/v1/messages", SENDING, data=await request.read())
+        if request.content_length is None:
+            raise Refused(411, "Length required", "a file must come with its Content-Length")
+        if request.content_length > self._settings.max_upload:
+            raise Refused(413, "Too large", f"{self._settings.max_upload} bytes are the most")
+        return await self._pass(request, session, "/v1/messages", UPLOADING, data=request.content)
+
+    async def get_message(self, request: web.Request) -> web.StreamResponse:
+        return await self._pass(request, self._session(request), f"/v1/messages/{request[PARAMETERS].path.message_id}", QUICK)
+
+    async def list_chats(self, request: web.Request) -> web.StreamResponse:
+        return await self._pod_page(request, "/v1/chats")
+
+    async def list_contacts(self, request: web.Request) -> web.StreamResponse:
+        return await self._pod_page(request, "/v1/contacts")
+
+    # --- what the handlers are made of ------------------------------------------------------------------------------------
+
+    def _session(self, request: web.Request) -> Session:
+        """The caller's session that the path names."""
+        found = self._commands.find(request[IDENTITY], request[PARAMETERS].path.client_id, request[PARAMETERS].query.owner)
+        request[SESSION] = found
+        return found
+
+    def _page(self, request: web.Request, render: Callable[[Session], str | None]) -> web.Response:
+        """Those of the caller's sessions that ``render`` gives JSON for, so many at a time."""
+        query, who = request[PARAMETERS].query, request[IDENTITY]
+        found: Iterable[Session] = ()
+        if who.admin or query.owner in (None, who.subject):
+            found = self._sessions.of(query.owner if who.admin else who.subject, after=_cursor(query.continue_))
+        items: list[str] = []
+        last = more = ""
+        for session in found:
+            if (item := render(session)) is None:
+                continue
+            if len(items) == query.limit:
+                more = f',"continue":"{base64.urlsafe_b64encode(last.encode()).decode()}"'
+                break
+            items.append(item)
+            last = session.name
+        return web.Response(text=f'{{"items":[{",".join(items)}]{more}}}', content_type=JSON)
+
+    async def _pod_page(self, request: web.Request, path: str) -> web.StreamResponse:
+        query = request[PARAMETERS].query
+        session = self._session(request)
+        asked = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
+        return await self._pass(request, session, path, QUICK, params=asked)
+
+    async def _pass(self, request: web.Request, session: Session, path: str, timeout: float, **more: Any) -> web.StreamResponse:
+        """Has the session's pod answer, and passes its answer on as it comes."""
+        headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
+        if more.get("data") is request.content:
+            headers["Content-Length"] = request.headers["Content-Length"]
+        async with self._pods.ask(session, request.method, path, timeout, headers, **more) as answer:
+            if answer.status == 401:
+                raise Refused(503, "Not available", "the session's pod does not know the gateway", RETRY_LATER)
+            passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
+            response = web.StreamResponse(status=answer.status, headers=passed)
+            await response.prepare(request)
+            async for chunk in answer.content.iter_any():
+                await response.write(chunk)
+            await response.write_eof()
+            return response
+
+
+async def _body(request: web.Request, model: type[M]) -> M:
+    if request.content_type != JSON:
+        raise Refused(415, "Unsupported media type", f"the body must be {JSON}")
+    return model.model_validate_json(await request.read())
+
+
+def _worded(session: Session, status: int = 200, location: str | None = None) -> web.Response:
+    headers = {hdrs.ETAG: _etag(session)} | ({hdrs.LOCATION: location} if location is not None else {})
+    return web.Response(text=session.json, status=status, content_type=JSON, headers=headers)
+
+
+def _etag(session: Session) -> str:
+    return f'"{session.version}"'
+
+
+def _if_match(request: web.Request) -> str | None:
+    """The version that a session must still have; the API server compares it, which knows best."""
+    value = request[PARAMETERS].headers.if_match
+    if value in (None, "*"):
+        return None
+    if (version := re.fullmatch(r'"([0-9]{1,20})"', value)) is None:
+        raise Refused(412, "Changed", "If-Match is not the ETag of a session")
+    return version[1]
+
+
+def _cursor(token: str | None) -> str:
+    try:
+        return base64.urlsafe_b64decode(token).decode() if token else ""
+    except (binascii.Error, ValueError):
+        raise Refused(422, "Bad request", "continue: not one that was given out") from None

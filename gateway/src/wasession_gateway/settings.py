@@ -1,0 +1,78 @@
+"""What the gateway is told by its environment (prefix ``WASESSION_``, and ``JWT_SECRET``)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from wasession_api.base import Duration
+from wasession_api.v1alpha1 import Spec
+
+SHORTEST_SECRET = 32  # bytes: what HS256 needs (RFC 7518, 3.2)
+CHOSEN_BY_GATEWAY = {"client_id", "owner", "suspend"}
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
+OneLine = Annotated[str, StringConstraints(min_length=1)]
+
+
+class Settings(BaseSettings):
+    """Read once at start; a wrong value ends the process with a sentence. Durations are written as ``30s``, ``5m``, ``1h``."""
+
+    model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True, env_ignore_empty=True)
+
+    namespace: OneLine
+    jwt_secret: SecretStr | None = Field(None, validation_alias="JWT_SECRET")
+    jwks_url: HttpUrl | None = None
+    jwt_audience: OneLine | None = None
+    jwt_issuer: OneLine | None = None
+    cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(_split)] = []
+    # Proxies in front that each add an address to X-Forwarded-For: so many of its entries, from its end, can be trusted.
+    trusted_proxies: int = Field(0, ge=0, le=10)
+
+    allow_create: bool = True
+    max_sessions_per_owner: int = Field(10, ge=1)
+    session_template: Spec = Spec()
+    restore_timeout: Duration = timedelta(seconds=60)
+    max_upload: int = Field(64 * 2**20, ge=0)  # bytes
+
+    # Requests a second in the long run, and how many may come at once.
+    subject_rate: float = Field(20, gt=0)
+    subject_burst: int = Field(100, ge=1)
+    address_rate: float = Field(100, gt=0)
+    address_burst: int = Field(500, ge=1)
+    max_connections_per_address: int = Field(1000, ge=1)
+
+    host: str | None = None  # all addresses
+    port: int = 8080
+    management_port: int = 8081
+    # How long load balancers take to send no more requests here once the gateway is not ready.
+    drain_delay: Duration = timedelta(seconds=5)
+    shutdown_timeout: Duration = timedelta(seconds=15)
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())] = "INFO"
+
+    @field_validator("jwt_secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
+        if secret is not None and len(secret.get_secret_value().encode()) < SHORTEST_SECRET:
+            raise ValueError(f"must have {SHORTEST_SECRET} bytes at least")
+        return secret
+
+    @field_validator("session_template")
+    @classmethod
+    def _for_all(cls, template: Spec) -> Spec:
+        if chosen := template.model_fields_set & CHOSEN_BY_GATEWAY:
+            raise ValueError(f"cannot be the same for all sessions: {', '.join(sorted(chosen))}")
+        return template
+
+    @model_validator(mode="after")
+    def _can_verify(self) -> Self:
+        if self.jwt_secret is None and self.jwks_url is None:
+            raise ValueError("JWT_SECRET or WASESSION_JWKS_URL is needed")
+        return self

@@ -1,0 +1,18 @@
+// An application with socket.io-client as npm has it: says on stdout what it hears, emits what it is told to on stdin.
+import { createInterface } from "node:readline";
+import { io } from "socket.io-client";
+
+const [url, options] = process.argv.slice(2);
+const socket = io(url, JSON.parse(options));
+const say = (name, data) => console.log(JSON.stringify([name, data ?? null]));
+
+socket.on("connect", () => say("connect"));
+socket.on("disconnect", (reason) => say("disconnect", { reason, active: socket.active }));
+socket.on("connect_error", (error) => say("connect_error", { message: error.message, data: error.data, active: socket.active }));
+socket.onAny(say);
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const [name, payload] = JSON.parse(line);
+  socket.emit(name, payload, (answer) => say(`${name} answered`, answer));
+}
+socket.disconnect();

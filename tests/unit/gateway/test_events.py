@@ -1,0 +1,199 @@
+"""From two states of a session to what clients are told."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from wasession_api.base import Model
+from wasession_api.v1alpha1 import (
+    Account,
+    Condition,
+    ConditionType,
+    DisconnectKind,
+    LastDisconnect,
+    PairingMethod,
+    PairingStatus,
+    Phase,
+    Status,
+)
+from wasession_gateway import events
+from wasession_gateway.events import Disconnected, Ready, RestoredSessionReady, SessionRestorationFailed, name
+from wasession_gateway.sessions import Session
+
+START = datetime(2026, 10, 1, 10, tzinfo=UTC)
+VERSIONS = iter(range(1, 10_000))
+
+
+def session(phase: Phase = Phase.READY, *, suspended: bool = False, deleting: bool = False, **status: Any) -> Session:
+    return Session(
+        name="sales-1", uid="u", version=str(next(VERSIONS)), owner="alice", client_id="sales",
+        created_at="2026-10-01T10:00:00Z",
+        suspended=suspended, deleting=deleting, status=Status(phase=phase, **{"last_connected": START, **status}),
+    )  # fmt: skip
+
+
+def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
+    return Condition.model_validate(
+        {"type": kind, "status": status, "reason": reason, "message": message, "last_transition_time": START}
+    )
+
+
+def lost(kind: DisconnectKind, minutes: int = 1, reason: str = "TIMEOUT") -> LastDisconnect:
+    return LastDisconnect(at=START + timedelta(minutes=minutes), kind=kind, reason=reason)
+
+
+def told(before: Session | None, now: Session | None) -> list[str]:
+    return [name(type(event)) for event in events.events(before, now) if not isinstance(event, events.State)]
+
+
+def one(model: type[Model], before: Session | None, now: Session | None) -> Any:
+    [found] = [event for event in events.events(before, now) if type(event) is model]
+    return found
+
+
+READY, RECONNECTING, RESTORING = session(), session(Phase.RECONNECTING), session(Phase.RESTORING)
+LOGGED_OUT = session(Phase.LOGGED_OUT, last_disconnect=lost(DisconnectKind.LOGOUT))
+RESTORED = session(restored=True, restorations=1)
+AUTHENTICATING = session(Phase.AUTHENTICATING, last_connected=None)
+NOT_RESTORED = session(
+    Phase.RESTORING, session_valid=True, conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged", "torn")]
+)
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (READY, ["ready"]),
+        (RESTORED, ["ready", "restored_session_ready"]),
+        (AUTHENTICATING, ["authenticating"]),
+        (LOGGED_OUT, ["disconnected", "logged_out"]),
+        (RECONNECTING, ["disconnected"]),
+        (session(Phase.CONFLICT), ["disconnected"]),
+        (session(Phase.FAILED), ["disconnected"]),
+        (session(Phase.SUSPENDED, suspended=True), ["disconnected"]),
+        (session(deleting=True), ["disconnected"]),
+        (NOT_RESTORED, ["session_restoration_failed"]),
+        (session(Phase.PENDING), []),
+        (session(Phase.STARTING), []),
+        (RESTORING, []),
+        (session(Phase.SYNCING), []),
+        (session(Phase.PASSKEY_REQUIRED), []),
+    ],
+)
+def test_a_client_that_joins_is_told_how_it_is(now: Session, expected: list[str]) -> None:
+    assert told(None, now) == expected
+    assert isinstance(events.events(None, now)[0], events.State)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "expected"),
+    [
+        # Nothing that matters has changed.
+        (READY, session(), []),
+        (RECONNECTING, session(Phase.RECONNECTING), []),
+        (LOGGED_OUT, session(Phase.LOGGED_OUT, last_disconnect=lost(DisconnectKind.LOGOUT)), []),
+        (NOT_RESTORED, session(Phase.RESTORING, session_valid=True, conditions=NOT_RESTORED.status.conditions), []),
+        (RECONNECTING, session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)), []),
+        # From the first pairing to the end.
+        (session(Phase.PENDING), session(Phase.STARTING), []),
+        (session(Phase.STARTING), AUTHENTICATING, ["authenticating"]),
+        (AUTHENTICATING, session(Phase.SYNCING), []),
+        (session(Phase.SYNCING), READY, ["ready"]),
+        (AUTHENTICATING, READY, ["ready"]),
+        (READY, session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)), ["disconnected"]),
+        (RECONNECTING, READY, ["ready"]),
+        (READY, LOGGED_OUT, ["disconnected", "logged_out"]),
+        (RECONNECTING, LOGGED_OUT, ["disconnected", "logged_out"]),
+        (
+            RECONNECTING,
+            session(Phase.AUTHENTICATING, last_disconnect=lost(DisconnectKind.LOGOUT)),
+            ["disconnected", "logged_out", "authenticating"],
+        ),
+        (READY, session(Phase.SUSPENDED, suspended=True), ["disconnected"]),
+        (READY, session(deleting=True), ["disconnected"]),
+        (session(deleting=True), None, ["session_removed"]),
+        (READY, None, ["disconnected", "session_removed"]),
+        # Restorations.
+        (READY, RESTORING, ["disconnected"]),
+        (RESTORING, RESTORED, ["ready", "restored_session_ready"]),
+        (RESTORED, session(Phase.RECONNECTING, restorations=1, restored=True), ["disconnected"]),
+        (session(Phase.RECONNECTING, restorations=1, restored=True), RESTORED, ["ready"]),
+        (RESTORING, NOT_RESTORED, ["session_restoration_failed"]),
+        (RESTORING, LOGGED_OUT, ["disconnected", "logged_out", "session_restoration_failed"]),
+        (RESTORING, session(Phase.FAILED), ["session_restoration_failed"]),
+        (RESTORING, AUTHENTICATING, ["session_restoration_failed", "authenticating"]),
+        (NOT_RESTORED, RESTORED, ["ready", "restored_session_ready"]),
+        # States in between were not seen.
+        (READY, session(last_connected=START + timedelta(minutes=2)), ["ready"]),
+        (
+            READY,
+            session(last_connected=START + timedelta(minutes=2), last_disconnect=lost(DisconnectKind.CRASH)),
+            ["disconnected", "ready"],
+        ),
+        (
+            RESTORED,
+            session(restored=True, restorations=2, last_connected=START + timedelta(minutes=2)),
+            ["ready", "restored_session_ready"],
+        ),
+    ],
+)
+def test_a_change_is_told(before: Session, now: Session | None, expected: list[str]) -> None:
+    assert told(before, now) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "kind", "permanent", "reason"),
+    [
+        (session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)), "Connection", False, "TIMEOUT"),
+        (session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.PHONE_OFFLINE)), "PhoneOffline", False, "TIMEOUT"),
+        (session(Phase.RESTORING, last_disconnect=lost(DisconnectKind.CRASH)), "Crash", False, "TIMEOUT"),
+        (session(Phase.CONFLICT, last_disconnect=lost(DisconnectKind.CONFLICT)), "Conflict", False, "TIMEOUT"),
+        (session(Phase.CONFLICT), "Conflict", False, "Conflict"),
+        (LOGGED_OUT, "Logout", True, "TIMEOUT"),
+        (session(Phase.LOGGED_OUT), "Logout", True, "Logout"),
+        (session(Phase.SUSPENDED, suspended=True), "Suspended", False, "Suspended"),
+        (session(deleting=True), "Deleted", True, "Deleted"),
+        (
+            session(Phase.RESTORING, conditions=[condition(ConditionType.READY, "False", "NodeLost", "node1 is silent")]),
+            "Connection", False, "NodeLost",
+        ),
+    ],
+)  # fmt: skip
+def test_why_it_is_disconnected(now: Session, kind: str, permanent: bool, reason: str) -> None:
+    found: Disconnected = one(Disconnected, READY, now)
+    assert (found.kind, found.permanent, found.reason) == (kind, permanent, reason)
+
+
+def test_a_known_disconnect_is_not_taken_for_a_new_one() -> None:
+    old = lost(DisconnectKind.LOGOUT, minutes=-60, reason="user_initiated")
+    before, now = session(last_disconnect=old), session(Phase.RECONNECTING, last_disconnect=old)
+    assert one(Disconnected, before, now).kind == "Connection"
+    assert told(before, now) == ["disconnected"]
+
+
+def test_contents() -> None:
+    account = Account(id="15551234567@c.us", push_name="Sales")
+    ready: Ready = one(Ready, RESTORING, session(restored=True, restorations=4, account=account))
+    assert ready.dump() == {
+        "clientId": "sales", "isRestored": True, "lastConnected": "2026-10-01T10:00:00Z",
+        "account": {"id": "15551234567@c.us", "pushName": "Sales"},
+    }  # fmt: skip
+    assert one(RestoredSessionReady, RESTORING, session(restored=True, restorations=4)).restorations == 4
+    failed: SessionRestorationFailed = one(SessionRestorationFailed, RESTORING, NOT_RESTORED)
+    assert (failed.reason, failed.message) == ("ProfileDamaged", "torn")
+    pairing = PairingStatus(available=True, method=PairingMethod.PAIRING_CODE, attempt=1)
+    assert one(events.Authenticating, RESTORING, session(Phase.AUTHENTICATING, pairing=pairing)).method == "PairingCode"
+    state = one(events.State, None, RESTORED)
+    assert state.dump() == RESTORED.view.dump()
+
+
+def test_nothing_restored_is_no_failure() -> None:
+    for reason in ("NewLogin", "NoLogin"):
+        now = session(Phase.STARTING, conditions=[condition(ConditionType.RESTORED, "False", reason)])
+        assert told(RESTORING, now) == []
+    suspended = session(
+        Phase.SUSPENDED, suspended=True, conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged")]
+    )
+    assert told(RESTORING, suspended) == []

@@ -1,0 +1,45 @@
+"""A gateway that could not do its work does not start."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from wasession_gateway.settings import Settings
+
+GOOD = {"namespace": "sessions", "JWT_SECRET": "x" * 32}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"JWT_SECRET": "x" * 31}, "must have 32 bytes at least"),
+        ({"JWT_SECRET": None}, "JWT_SECRET or WASESSION_JWKS_URL is needed"),
+        ({"cors_origins": "*"}, "should match pattern"),
+        ({"cors_origins": "https://a.example/path"}, "should match pattern"),
+        ({"session_template": {"owner": "alice"}}, "cannot be the same for all sessions: owner"),
+        ({"session_template": {"image": "x"}}, "Extra inputs are not permitted"),
+        ({"namespace": ""}, "at least 1 character"),
+    ],
+)
+def test_wrong_settings_are_told(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        Settings(**{**GOOD, **wrong})
+
+
+def test_good_settings() -> None:
+    settings = Settings(**GOOD, cors_origins="https://a.example, http://localhost:3000", restore_timeout="90s")  # type: ignore[arg-type]
+    assert settings.cors_origins == ["https://a.example", "http://localhost:3000"]
+    assert "xxxx" not in repr(settings)
+    assert Settings(namespace="s", jwks_url="https://issuer.example/keys").jwt_secret is None
+
+
+@pytest.mark.parametrize("secret", ["", "short"])
+def test_the_process_ends_with_a_sentence(secret: str) -> None:
+    environment = {"WASESSION_NAMESPACE": "s", "JWT_SECRET": secret}
+    ended = subprocess.run([sys.executable, "-m", "wasession_gateway"], env=environment, capture_output=True, text=True)
+    assert ended.returncode != 0
+    assert "JWT_SECRET" in ended.stderr
+    assert "Traceback" not in ended.stderr
