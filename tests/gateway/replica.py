@@ -43,7 +43,7 @@ class Replica:
         self._stack.push_async_callback(self._client.close)
         self.gateway = await self._stack.enter_async_context(Gateway(self.settings, Kube(self._client)))
         self.http = await self._stack.enter_async_context(aiohttp.ClientSession(self.url))
-        await self.gateway.sessions.synced.wait()
+        await self.gateway.sessions.watch.synced()
         return self
 
     async def stop(self) -> None:

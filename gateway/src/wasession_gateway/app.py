@@ -10,9 +10,10 @@ from typing import Self
 
 import aiohttp
 from aiohttp import web
+from aiohttp.log import server_logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from wasession_api.kube import Kube
-from wasession_api.routes import Handler
+from wasession_api.routes import Handler, WithoutContent
 
 from wasession_gateway import metrics
 from wasession_gateway.auth import Authenticator
@@ -50,11 +51,12 @@ class Gateway:
         self._connections = Connections(settings.max_connections_per_address, self._middleware.may_connect)
         self._socket = Socket(self._connections, authenticator, self.sessions, commands, pods, subjects)
         self.sessions.listen(self._socket.session_changed)
-        self._tasks = [asyncio.create_task(self.sessions.run()), asyncio.create_task(self._socket.run())]
+        self._tasks = [asyncio.create_task(self.sessions.watch.run()), asyncio.create_task(self._socket.run())]
         for task in self._tasks:
             task.add_done_callback(_ended)
 
         middlewares = [*self._middleware.all(), self._connections.middleware]
+        server_logger.addFilter(WithoutContent())
         app = web.Application(middlewares=middlewares, client_max_size=MAXIMUM_BODY)
         app.on_response_prepare.append(strict_headers)
         Rest(settings, self.sessions, commands, pods).add_to(app)
@@ -91,12 +93,12 @@ class Gateway:
 
         async def ready(_: web.Request) -> web.Response:
             """Ready once all sessions are known; not while the API server is away, as old answers beat none."""
-            ready = self.sessions.synced.is_set() and not self._middleware.draining.is_set()
+            ready = self.sessions.watch.is_synced and not self._middleware.draining.is_set()
             return web.json_response({"status": "ok" if ready else "not ready"}, status=200 if ready else 503)
 
         async def show_metrics(_: web.Request) -> web.Response:
             metrics.SESSIONS.set(len(self.sessions))
-            metrics.WATCH_AGE.set(self.sessions.age)
+            metrics.WATCH_AGE.set(self.sessions.watch.age)
             return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
         app = web.Application()

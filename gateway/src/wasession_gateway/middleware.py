@@ -7,12 +7,12 @@ import ipaddress
 import logging
 import math
 import time
+import traceback
 from urllib.parse import urlsplit
 
-import aiohttp
 from aiohttp import hdrs, typedefs, web
-from kubernetes.aio.client.exceptions import ApiException
 from pydantic import ValidationError
+from wasession_api.kube import Unavailable
 from wasession_api.problem import MEDIA_TYPE, Refused, bad_request
 from wasession_api.routes import Handler
 
@@ -91,14 +91,15 @@ class Middleware:
         except web.HTTPException as error:
             headers = {name: value for name, value in error.headers.items() if name in (hdrs.ALLOW, hdrs.LOCATION)}
             refused = Refused(error.status, error.reason, error.text or error.reason, headers)
-        except (ApiException, aiohttp.ClientError, TimeoutError) as error:
-            log.warning("API server not reached", extra={"error": type(error).__name__})
+        except Unavailable as error:
+            log.warning("API server not reached", extra={"error": str(error)})
             refused = Refused(503, "Not available", "the cluster does not answer now; try again", RETRY_LATER)
         except ConnectionError:
             raise  # the caller has gone
-        except Exception:
-            log.exception("request failed", extra={"method": request.method, "path": request.path})
-            refused = Refused(500, "Failed", "the gateway could not do this; its log says why")
+        except Exception as error:  # a bug. Its message may have what somebody wrote, so only the place is logged
+            where = traceback.format_tb(error.__traceback__)
+            log.error("handler failed", extra={"error": type(error).__name__, "at": where})  # noqa: TRY400
+            refused = Refused(500, "Internal error", "the gateway could not do this; its log says where")
         session = request.get(SESSION)
         problem = refused.problem(session.phase if session is not None else None)
         return web.json_response(problem.dump(), status=refused.status, headers=refused.headers, content_type=MEDIA_TYPE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -11,9 +12,8 @@ from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
-from kubernetes.aio.client.exceptions import ApiException
 from wasession_api import names, sse
-from wasession_api.kube import Kube
+from wasession_api.kube import PODS, SECRETS, Kube, Manifest, Unavailable
 
 from wasession_gateway import metrics
 from wasession_gateway.sessions import Session
@@ -103,16 +103,25 @@ class Pods:
     async def _find(self, session: Session) -> _Endpoint:
         name = names.object_name(session.name)
         try:
-            pod = await self._kube.get("pods", self._namespace, name)
-            token = await self._kube.token(self._namespace, name, owner=session.uid)
-        except (ApiException, aiohttp.ClientError, TimeoutError, OSError) as error:
+            pod = await self._kube.get(PODS, self._namespace, name)
+            secret = await self._kube.get(SECRETS, self._namespace, name)
+        except Unavailable as error:
             raise Unreachable("where the session's pod is cannot be found out now") from error
-        owners = [reference["uid"] for reference in (pod or {}).get("metadata", {}).get("ownerReferences", [])]
-        address = (pod or {}).get("status", {}).get("podIP")
-        if session.uid not in owners or not address or token is None:
-            raise Unreachable("the session has no running pod")
+        if not _is_of(pod, session) or not _is_of(secret, session):
+            raise Unreachable("the session has no pod")
+        assert pod is not None
+        assert secret is not None
+        address, token = pod.get("status", {}).get("podIP"), secret.get("data", {}).get("token")
+        if not address or not token:
+            raise Unreachable("the session's pod is starting")
         host = f"[{address}]" if ":" in address else address
-        return _Endpoint(f"http://{host}:{PORT}", token)
+        return _Endpoint(f"http://{host}:{PORT}", base64.b64decode(token).decode())
+
+
+def _is_of(found: Manifest | None, session: Session) -> bool:
+    """Whether an object is of this very session: one of the same name may be of an earlier one."""
+    owners = found["metadata"].get("ownerReferences", []) if found is not None else []
+    return session.uid in [owner["uid"] for owner in owners]
 
 
 class Follower:

@@ -72,7 +72,7 @@ class Rest:
     async def get_health(self, request: web.Request) -> web.Response:
         who = request[IDENTITY]
         found = self._sessions.of(None if who.admin else who.subject)
-        return web.json_response(views.health(found, stale=self._sessions.age > STALE_AFTER).dump())
+        return web.json_response(views.health(found, stale=self._sessions.watch.age > STALE_AFTER).dump())
 
     async def get_session(self, request: web.Request) -> web.Response:
         session = self._session(request)

@@ -7,24 +7,19 @@ import bisect
 import hashlib
 import json
 import logging
-import random
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import aiohttp
-from kubernetes.aio.client.exceptions import ApiException
 from pydantic import ValidationError
-from wasession_api.kube import Gone, Kube, Manifest
-from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL, Phase, Spec, Status
+from wasession_api.kube import SESSIONS, Kube, Manifest
+from wasession_api.v1alpha1 import API_VERSION, KIND, Phase, Spec, Status
+from wasession_api.watch import Watch
 
 from wasession_gateway import views
 
 log = logging.getLogger(__name__)
-RETRY_FIRST, RETRY_LAST = 0.2, 10.0  # seconds
-ENDED_KEPT = 1000
 LONGEST_READABLE = 40  # characters of the clientId in a resource's name
 
 
@@ -101,23 +96,16 @@ def manifest(namespace: str, owner: str, client_id: str, template: Spec, pairing
 
 
 class Sessions:
-    """The cache, and the few writes. ``changed`` is called with the name of each session that has changed, or gone."""
+    """The cache, and the few writes, whose results are in the cache at once."""
 
     def __init__(self, kube: Kube, namespace: str) -> None:
-        self.synced = asyncio.Event()
-        self._heard = time.monotonic()
         self._kube, self._namespace, self._closed = kube, namespace, False
+        self.watch = Watch(kube, SESSIONS, [namespace], "", self._changed)
         self._sessions: dict[str, Session] = {}
         self._names: list[str] = []  # sorted
         self._of_owner: dict[str | None, list[str]] = {}  # sorted
         self._of_client: dict[str, set[str]] = {}
-        self._ended: dict[str, None] = {}  # uids; an answer to a write may come after the watch's word of the end
         self._listeners: list[Callable[[str], None]] = []
-
-    @property
-    def age(self) -> float:
-        """Seconds since the API server was heard last."""
-        return time.monotonic() - self._heard
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
@@ -148,7 +136,7 @@ class Sessions:
         return len(self._of_owner.get(owner, []))
 
     def listen(self, changed: Callable[[str], None]) -> Callable[[], None]:
-        """Has ``changed`` called until the function that is returned is called."""
+        """Has ``changed`` called with the name of each session that changes, until the returned function is called."""
         self._listeners.append(changed)
         return lambda: self._listeners.remove(changed)
 
@@ -170,88 +158,50 @@ class Sessions:
         for name in self._names:
             self._tell(name)
 
-    # --- writing ------------------------------------------------------------------------------------------------------
+    # --- writing: raises what the API client raises -----------------------------------------------------------------------
 
     async def create(self, body: Manifest) -> Session:
-        """Raises ``Conflict`` and ``Refused`` of the API client."""
-        return self._seen(await self._kube.create(PLURAL, body))
+        return self._remember(await self._kube.create(SESSIONS, body))
 
     async def patch(self, session: Session, patch: Manifest, version: str | None = None) -> Session | None:
-        """A merge patch of this very session; None when it is gone. Raises ``Conflict`` when it is no longer at ``version``."""
+        """A merge patch of this very session; None when it is gone. With a version, only while the session is at it."""
         metadata = {**patch.get("metadata", {}), "uid": session.uid}
         if version is not None:
             metadata["resourceVersion"] = version
-        body = await self._kube.patch(PLURAL, self._namespace, session.name, {**patch, "metadata": metadata})
-        return self._seen(body) if body is not None else None
+        body = await self._kube.patch(SESSIONS, self._namespace, session.name, {**patch, "metadata": metadata})
+        return self._remember(body) if body is not None else None
 
     async def delete(self, session: Session, version: str | None = None) -> None:
-        """Deletes this very session. Raises ``Conflict`` when it is no longer at ``version``."""
-        await self._kube.delete(PLURAL, self._namespace, session.name, session.uid, version=version)
+        """Deletes this very session. With a version, only while the session is at it."""
+        body = await self._kube.delete(SESSIONS, self._namespace, session.name, session.uid, version=version)
+        if body is not None:
+            self.watch.remember(body)
 
-    # --- watching -----------------------------------------------------------------------------------------------------
+    def _remember(self, body: Manifest) -> Session:
+        self.watch.remember(body)
+        known = self.get(body["metadata"]["name"])
+        return known if known is not None and known.uid == body["metadata"]["uid"] else read(body)
 
-    async def run(self) -> None:
-        """Keeps the cache until cancelled. While the API server is away the cache is what it was."""
-        delay, version = RETRY_FIRST, None
-        while True:
-            try:
-                if version is None:
-                    bodies, version = await self._kube.snapshot(PLURAL, self._namespace)
-                    self._replace(bodies, version)
-                    self.synced.set()
-                async for kind, body in self._kube.watch(PLURAL, self._namespace, version):
-                    version = body["metadata"]["resourceVersion"]
-                    self._heard, delay = time.monotonic(), RETRY_FIRST
-                    if kind == "DELETED":
-                        self._gone(body["metadata"]["name"], body["metadata"]["uid"])
-                    elif kind != "BOOKMARK":
-                        self._seen(body)
-            except Gone:
-                version = None
-            except (aiohttp.ClientError, ApiException, TimeoutError, OSError, ValueError) as error:
-                log.warning("watch broken", extra={"error": type(error).__name__})
-                await asyncio.sleep(delay * random.uniform(0.5, 1))  # noqa: S311 - only spreads the replicas
-                delay = min(delay * 2, RETRY_LAST)
+    # --- what the watch tells ---------------------------------------------------------------------------------------------
 
-    def _replace(self, bodies: list[Manifest], version: str) -> None:
-        self._heard = time.monotonic()
-        present = {body["metadata"]["uid"] for body in bodies}
-        for session in list(self._sessions.values()):
-            if session.uid not in present and int(session.version) <= int(version):
-                self._gone(session.name, session.uid)
-        for body in bodies:
-            self._seen(body)
-
-    def _seen(self, body: Manifest) -> Session:
-        """Takes a session in, unless a newer version of it is known, or its end."""
-        session = read(body)
-        before = self._sessions.get(session.name)
-        if before is not None and before.uid == session.uid and int(before.version) >= int(session.version):
-            return before
-        if session.uid in self._ended:
-            return session
-        if before is not None and (before.owner, before.client_id) != (session.owner, session.client_id):
+    def _changed(self, known: Manifest | None, body: Manifest | None) -> None:
+        present = body or known
+        assert present is not None
+        name = present["metadata"]["name"]
+        before, now = self._sessions.get(name), read(body) if body is not None else None
+        same_place = before is not None and now is not None and (before.owner, before.client_id) == (now.owner, now.client_id)
+        if before is not None and not same_place:
             self._remove(before)
-            before = None
-        self._sessions[session.name] = session
-        if before is None:
-            self._index(session)
-        self._tell(session.name)
-        return session
+        if now is not None:
+            self._sessions[name] = now
+            if not same_place:
+                self._index(now)
+        self._tell(name)
 
     def _index(self, session: Session) -> None:
         bisect.insort(self._names, session.name)
         bisect.insort(self._of_owner.setdefault(session.owner, []), session.name)
         self._of_client.setdefault(session.client_id, set()).add(session.name)
-
-    def _gone(self, name: str, uid: str) -> None:
-        self._ended[uid] = None
-        if len(self._ended) > ENDED_KEPT:
-            del self._ended[next(iter(self._ended))]
-        session = self._sessions.get(name)
-        if session is not None and session.uid == uid:
-            self._remove(session)
-            self._tell(name)
 
     def _remove(self, session: Session) -> None:
         del self._sessions[session.name]
