@@ -13,7 +13,7 @@ from aiohttp import hdrs, web
 from wasession_api.base import Model
 from wasession_api.openapi import Operation
 from wasession_api.problem import Refused
-from wasession_api.routes import PARAMETERS, Handler, checked
+from wasession_api.routes import HEADERS, PATH, QUERY, Handler, checked
 
 from wasession_gateway import views
 from wasession_gateway.commands import RETRY_LATER, Commands, NewSession
@@ -76,7 +76,7 @@ class Rest:
 
     async def get_session(self, request: web.Request) -> web.Response:
         session = self._session(request)
-        if request[PARAMETERS].headers.if_none_match in (_etag(session), f"W/{_etag(session)}"):
+        if request[HEADERS].if_none_match in (_etag(session), f"W/{_etag(session)}"):
             return web.Response(status=304, headers={hdrs.ETAG: _etag(session)})
         return _worded(session)
 
@@ -88,7 +88,7 @@ class Rest:
         return _worded(session, status=201, location=f"/whatsapp/sessions/{session.client_id}")
 
     async def delete_session(self, request: web.Request) -> web.Response:
-        query = request[PARAMETERS].query
+        query = request[QUERY]
         session, version = self._session(request), _if_match(request)
         await self._commands.delete(session, logout=query.logout, delete_volume=query.delete_volume, version=version)
         return web.Response(status=202)
@@ -110,7 +110,7 @@ class Rest:
         return web.Response(status=204)
 
     async def restore_session(self, request: web.Request) -> web.Response:
-        query = request[PARAMETERS].query
+        query = request[QUERY]
         session = self._session(request)
         limit = self._settings.restore_timeout.total_seconds()
         outcome = await self._commands.restore(session, min(limit, query.timeout or limit))
@@ -145,7 +145,7 @@ class Rest:
         return await self._pass(request, session, "/v1/messages", UPLOADING, data=request.content)
 
     async def get_message(self, request: web.Request) -> web.StreamResponse:
-        return await self._pass(request, self._session(request), f"/v1/messages/{request[PARAMETERS].path.message_id}", QUICK)
+        return await self._pass(request, self._session(request), f"/v1/messages/{request[PATH].message_id}", QUICK)
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
         return await self._pod_page(request, "/v1/chats")
@@ -157,13 +157,13 @@ class Rest:
 
     def _session(self, request: web.Request) -> Session:
         """The caller's session that the path names."""
-        found = self._commands.find(request[IDENTITY], request[PARAMETERS].path.client_id, request[PARAMETERS].query.owner)
+        found = self._commands.find(request[IDENTITY], request[PATH].client_id, request[QUERY].owner)
         request[SESSION] = found
         return found
 
     def _page(self, request: web.Request, render: Callable[[Session], str | None]) -> web.Response:
         """Those of the caller's sessions that ``render`` gives JSON for, so many at a time."""
-        query, who = request[PARAMETERS].query, request[IDENTITY]
+        query, who = request[QUERY], request[IDENTITY]
         found: Iterable[Session] = ()
         if who.admin or query.owner in (None, who.subject):
             found = self._sessions.of(query.owner if who.admin else who.subject, after=_cursor(query.continue_))
@@ -180,7 +180,7 @@ class Rest:
         return web.Response(text=f'{{"items":[{",".join(items)}]{more}}}', content_type=JSON)
 
     async def _pod_page(self, request: web.Request, path: str) -> web.StreamResponse:
-        query = request[PARAMETERS].query
+        query = request[QUERY]
         session = self._session(request)
         asked = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
         return await self._pass(request, session, path, QUICK, params=asked)
@@ -219,7 +219,7 @@ def _etag(session: Session) -> str:
 
 def _if_match(request: web.Request) -> str | None:
     """The version that a session must still have; the API server compares it, which knows best."""
-    value = request[PARAMETERS].headers.if_match
+    value = request[HEADERS].if_match
     if value in (None, "*"):
         return None
     if (version := re.fullmatch(r'"([0-9]{1,20})"', value)) is None:
