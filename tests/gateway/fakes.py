@@ -7,7 +7,7 @@ import base64
 import json
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -44,6 +44,7 @@ class ApiServer:
         self.calls: Counter[str] = Counter()
         self.failing = False
         self.port = 0
+        self.made: Callable[[str], Awaitable[None]] | None = None  # told of each session that a client makes
         self._sessions: dict[str, Body] = {}
         self._others: dict[tuple[str, str], Body] = {}
         self._version = 100
@@ -141,7 +142,10 @@ class ApiServer:
             return _status(409, "AlreadyExists", f'whatsappsessions "{name}" already exists')
         if body["spec"].get("pairing", {}).get("phoneNumber") == "15550000000":
             return _status(422, "Invalid", "spec.pairing.phoneNumber: not this one")
-        return web.json_response(await self._store({**self._new(name), "spec": body["spec"]}), status=201)
+        stored = await self._store({**self._new(name), "spec": body["spec"]})
+        if self.made is not None:
+            await self.made(name)
+        return web.json_response(stored, status=201)
 
     async def _patch(self, request: web.Request) -> web.Response:
         assert request.content_type == "application/merge-patch+json"
@@ -207,7 +211,7 @@ class Pod:
         self.hold.set()
         self.code: str | None = None
         self.followers = 0
-        self._state: Body = {
+        self.state: Body = {
             "clientId": "x", "sessionUid": session_uid, "startedAt": now(), "seq": 1, "phase": "Ready", "reason": "Connected",
         }  # fmt: skip
         self._events: list[tuple[int, str, Body]] = []
@@ -217,13 +221,15 @@ class Pod:
         self.app.router.add_get("/v1/pairing", self._pairing)
         self.app.router.add_post("/v1/pairing/refresh", self._refresh)
         self.app.router.add_post("/v1/messages", self._send)
+        self.app.router.add_get("/v1/messages/{id}", self._message)
         self.app.router.add_get("/v1/chats", self._chats)
+        self.app.router.add_get("/v1/contacts", self._chats)
         self.app.router.add_post("/v1/logout", self._logout)
 
     async def says(self, **fields: Any) -> None:
         """A new report."""
-        self._state = {**self._state, **fields, "seq": self._state["seq"] + 1}
-        await self._tell("state", self._state)
+        self.state = {**self.state, **fields, "seq": self.state["seq"] + 1}
+        await self._tell("state", self.state)
 
     async def offers(self, code: str, attempt: int, method: str = "QRCode") -> None:
         """A phone can be linked with this code."""
@@ -259,7 +265,7 @@ class Pod:
         await response.prepare(request)
         self.followers += 1
         try:
-            state = f"id: {last}\nevent: state\ndata: {json.dumps(self._state)}\n\n"
+            state = f"id: {last}\nevent: state\ndata: {json.dumps(self.state)}\n\n"
             await response.write(state.encode())
             while True:
                 for number, kind, data in self._events[last:]:
@@ -292,6 +298,13 @@ class Pod:
         await self.hold.wait()
         sent = {"id": "true_15550001111@c.us_3EB0", "to": "15550001111@c.us", "ack": 1, "sentAt": now()}
         return web.json_response(sent, status=201, headers={"Idempotent-Replayed": "true", "X-Internal": "secret"})
+
+    async def _message(self, request: web.Request) -> web.Response:
+        message = {
+            "id": request.match_info["id"], "chatId": "15550001111@c.us", "from": "15551234567@c.us", "fromMe": True,
+            "type": "chat", "sentAt": now(), "ack": 2,
+        }  # fmt: skip
+        return web.json_response(message)
 
     async def _chats(self, request: web.Request) -> web.Response:
         return web.json_response({"items": [{"id": "15550001111@c.us", "query": dict(request.query)}]})
