@@ -51,7 +51,7 @@ class Process:
 
     async def becomes(self, readiness: int) -> None:
         """Waits for this answer to the readiness probe."""
-        while await self.ready() != readiness:  # noqa: ASYNC110 - the process tells nobody
+        while await self.ready() != readiness:
             assert self.process.returncode is None, self._log.read_text()
             await asyncio.sleep(0.05)
 
