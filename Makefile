@@ -38,7 +38,7 @@ bench-session-pod-kills: setup  ## SIGKILL a hundred times at random moments aft
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
-	$(VENV)/bin/mypy crds/src gateway/src operator/src session-pod/src tests
+	$(VENV)/bin/mypy cli/src crds/src gateway/src operator/src session-pod/src tests
 
 format: setup
 	$(VENV)/bin/ruff check --fix
@@ -53,6 +53,7 @@ crds: setup  ## the CRD from its pydantic models
 lock:  ## requirements.lock of the workspace and of each image, from one resolution
 	uv lock
 	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --all-packages --all-groups -o requirements.lock
+	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-cli -o cli/requirements.lock
 	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-operator -o operator/requirements.lock
 	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-gateway -o gateway/requirements.lock
 	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
@@ -63,12 +64,12 @@ clean:
 .PHONY: setup
 setup: $(VENV)/installed $(BRIDGE)/node_modules/installed $(PEER)/node_modules/installed $(APPLICATION)/node_modules/installed
 
-$(VENV)/installed: requirements.lock crds/pyproject.toml gateway/pyproject.toml operator/pyproject.toml session-pod/pyproject.toml
+$(VENV)/installed: requirements.lock cli/pyproject.toml crds/pyproject.toml gateway/pyproject.toml operator/pyproject.toml session-pod/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
 	$(VENV)/bin/uv pip sync --quiet --python $(VENV)/bin/python --require-hashes requirements.lock
-	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e crds -e gateway -e operator -e session-pod
+	$(VENV)/bin/uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation -e cli -e crds -e gateway -e operator -e session-pod
 	touch $@
 
 %/node_modules/installed: %/package-lock.json

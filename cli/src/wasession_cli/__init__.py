@@ -1,0 +1,1 @@
+"""``kubectl wasession``: WhatsAppSessions from a terminal, with the rights of the user's own kubeconfig."""

@@ -1,0 +1,221 @@
+"""What the commands say, made from what the API server has: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from itertools import zip_longest
+from typing import Any
+
+from wasession_api.v1alpha1 import Account, Condition, Phase, Reason, Status
+
+Manifest = dict[str, Any]
+Rows = Sequence[Sequence[str]]
+
+# What helps, by the reason of the condition Degraded or Ready. {name} is the session's.
+BY_REASON: dict[str, str] = {
+    Reason.ACCOUNT_BLOCKED: "WhatsApp has blocked the account; on the phone it says for how long and how to object.",
+    Reason.CRASH_LOOP: "Read why it ends: kubectl wasession logs {name} --previous",
+    Reason.IMAGE_UNAVAILABLE: "Check the image's name, spec.browser.image, and spec.podTemplate.spec.imagePullSecrets.",
+    Reason.INVALID_SPEC: "Correct the spec: kubectl edit wasession {name}",
+    Reason.LOGIN_MISSING: "The volume has no login though it should. Link the phone again: kubectl wasession qr {name}",
+    Reason.MEMORY_LOW: "Give it more memory: spec.browser.resources.limits.memory",
+    Reason.NAME_TAKEN: "Another object has the name that the session's needs. Rename or delete that object.",
+    Reason.NODE_GONE: "Its node is gone; the pod moves to another as soon as the volume can follow.",
+    Reason.NODE_LOST: "Bring its node back, or let the pod move: taint the node node.kubernetes.io/out-of-service",
+    Reason.OPENED_ELSEWHERE: "Close WhatsApp Web there, or let the session take the login back: spec.whatsapp.takeover: Once",
+    Reason.OUT_OF_MEMORY: "Give it more memory: spec.browser.resources.limits.memory",
+    Reason.PAGE_INCOMPATIBLE: "WhatsApp Web has changed. Update wasession, then: kubectl wasession restart {name}",
+    Reason.PAIRING_EXPIRED: "Link a phone: kubectl wasession qr {name}",
+    Reason.PASSKEY_REQUIRED: "Confirm the passkey on the phone; kubectl wasession qr {name} shows when it is done.",
+    Reason.PHONE_OFFLINE: "Open WhatsApp on the phone: WhatsApp ends the login when the phone stays away for 14 days.",
+    Reason.POD_REFUSED: "The message says what the cluster does not accept; correct it: kubectl edit wasession {name}",
+    Reason.PROFILE_DAMAGED: "The login's files cannot be read and are kept. Link the phone again: kubectl wasession qr {name}",
+    Reason.PROXY_BLOCKED: "WhatsApp refuses this network. Use another proxy: spec.browser.proxySecretRef",
+    Reason.PROXY_FAILED: "Check the proxy and its Secret: spec.browser.proxySecretRef",
+    Reason.RESTORATION_FAILED: "WhatsApp did not take the stored login. Link the phone again: kubectl wasession qr {name}",
+    Reason.UNSCHEDULABLE: "No node takes the pod: kubectl describe pod {pod} says why.",
+    Reason.VERSION_REFUSED: "WhatsApp wants a newer version of its page: kubectl wasession restart {name}",
+    Reason.VOLUME_FULL: "Make the volume larger: spec.storage.size",
+    Reason.VOLUME_IN_USE: "Another pod uses the volume. It goes on when that pod has ended.",
+    Reason.VOLUME_LOST: "Restore the volume claim from a backup, or delete the session and make it anew.",
+    Reason.VOLUME_OF_ANOTHER_SESSION: "The volume holds another clientId's login: give the session that id or another volume.",
+    Reason.VOLUME_PENDING: "The volume is not there yet: kubectl describe pvc {pvc} says why.",
+    Reason.VOLUME_READ_ONLY: "The session cannot write its volume. Check the storage behind it.",
+    Reason.WHATSAPP_UNREACHABLE: "WhatsApp Web cannot be opened. Check the cluster's way out, network policies and the proxy.",
+}  # fmt: skip
+BY_PHASE: dict[Phase, str] = {
+    Phase.READY: "Nothing, it is ready. Send something: kubectl wasession send {name} PHONE-NUMBER TEXT",
+    Phase.AUTHENTICATING: "Link a phone: kubectl wasession qr {name}",
+    Phase.LOGGED_OUT: "Link a phone again: kubectl wasession qr {name}",
+    Phase.SUSPENDED: "Start it again: kubectl wasession resume {name}",
+    Phase.TERMINATING: "Nothing, it is being deleted.",
+    Phase.FAILED: "Read its log, then start it anew: kubectl wasession logs {name}; kubectl wasession restart {name}",
+}
+GOES_ON = "Nothing yet, it goes on by itself."
+
+
+def status_of(session: Manifest) -> Status:
+    return Status.model_validate(session.get("status") or {})
+
+
+def condition(status: Status, kind: str) -> Condition | None:
+    return next((found for found in status.conditions if found.type == kind), None)
+
+
+def advice(name: str, status: Status) -> str:
+    """What to do next, in a sentence."""
+    degraded, ready = condition(status, "Degraded"), condition(status, "Ready")
+    reasons = [degraded.reason] if degraded is not None and degraded.status == "True" else []
+    if ready is not None and ready.status != "True":
+        reasons.append(ready.reason)
+    phase = status.phase or Phase.PENDING
+    known = [BY_REASON[reason] for reason in reasons if reason in BY_REASON]
+    decided = phase in (Phase.SUSPENDED, Phase.TERMINATING)
+    words = known[0] if known and not decided else BY_PHASE.get(phase, GOES_ON)
+    return words.format(name=name, pod=status.pod_name, pvc=status.pvc_name)
+
+
+def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
+    """The most important of a session, as pairs of a word and what there is to say of it."""
+    metadata, status = session["metadata"], status_of(session)
+    lines = [
+        ("Session", f"{metadata['name']} in namespace {metadata['namespace']}"),
+        ("Owner", session.get("spec", {}).get("owner")),
+        ("Phase", _phase(status, now)),
+        ("Account", _account(status.account)),
+        ("Login", _login(status)),
+        ("Last connected", status.last_connected and _moment(status.last_connected, now)),
+        ("Last disconnected", _last_disconnect(status, now)),
+        ("Pod", status.pod_name and status.pod_name + (f" on {status.node_name}" if status.node_name else "")),
+        ("Restarts", _restarts(status, now)),
+        ("Volume", status.pvc_name),
+    ]
+    return [(word, said) for word, said in lines if said]
+
+
+def conditions(status: Status, now: datetime) -> list[list[str]]:
+    """A table of the conditions."""
+    header = ["CONDITION", "STATUS", "FOR", "REASON", "MESSAGE"]
+    rows = [[c.type, c.status, since(c.last_transition_time, now), c.reason, c.message] for c in status.conditions]
+    return [header, *rows]
+
+
+def history(events: list[Manifest], now: datetime) -> list[list[str]]:
+    """A table of the Events, oldest first."""
+    rows = [["AGO", "TYPE", "REASON", "MESSAGE"]]
+    for event in sorted(events, key=happened):
+        times = event.get("count") or (event.get("series") or {}).get("count") or 1
+        message = event.get("message", "") + (f" (x{times})" if times > 1 else "")
+        age = since(datetime.fromisoformat(happened(event)), now)
+        rows.append([age, event.get("type", ""), event.get("reason", ""), message])
+    return rows
+
+
+def align(rows: Rows, widths: Sequence[int] = (), gap: int = 3) -> tuple[list[str], list[int]]:
+    """Columns as kubectl writes them, and their widths, which later lines of the same table begin with."""
+    columns = list(zip(*rows, strict=True))
+    measured = [max(map(len, column)) for column in columns]
+    measured = [max(pair) for pair in zip_longest(measured, widths, fillvalue=0)]
+    padded = [(" " * gap).join(map(str.ljust, row, measured)) for row in rows]
+    return [line.rstrip() for line in padded], measured
+
+
+def table_header(columns: list[Manifest], *, wide: bool, namespaces: bool) -> list[str]:
+    """The header of a ``meta.k8s.io/v1`` Table."""
+    header = [columns[index]["name"].upper() for index in _shown(columns, wide)]
+    return ["NAMESPACE", *header] if namespaces else header
+
+
+def table_rows(columns: list[Manifest], table: Manifest, *, wide: bool, namespaces: bool) -> list[list[str]]:
+    """The rows of a Table as text."""
+    rows = []
+    for row in table.get("rows") or []:
+        cells = [_cell(row["cells"][index]) for index in _shown(columns, wide)]
+        rows.append([row["object"]["metadata"]["namespace"], *cells] if namespaces else cells)
+    return rows
+
+
+def _shown(columns: list[Manifest], wide: bool) -> list[int]:
+    return [index for index, column in enumerate(columns) if wide or column.get("priority", 0) == 0]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def since(moment: datetime | None, now: datetime) -> str:
+    """How long ago, as kubectl writes ages (k8s.io/apimachinery pkg/util/duration)."""
+    if moment is None:
+        return "<unknown>"
+    return span(now - moment)
+
+
+def happened(event: Manifest) -> str:
+    """When an Event was seen last, RFC 3339."""
+    series = event.get("series") or {}
+    seen = series.get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    return str(seen or event["metadata"]["creationTimestamp"])
+
+
+def span(length: timedelta) -> str:
+    """A length of time in at most two units."""
+    seconds = max(int(length.total_seconds()), 0)
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
+    if seconds < 120:
+        return f"{seconds}s"
+    if minutes < 10:
+        return _two(minutes, "m", seconds % 60, "s")
+    if hours < 3:
+        return f"{minutes}m"
+    if hours < 8:
+        return _two(hours, "h", minutes % 60, "m")
+    if hours < 48:
+        return f"{hours}h"
+    if days < 8:
+        return _two(days, "d", hours % 24, "h")
+    return f"{days}d" if days < 2 * 365 else f"{days // 365}y"
+
+
+def _two(large: int, unit: str, small: int, smaller: str) -> str:
+    return f"{large}{unit}{small}{smaller}" if small else f"{large}{unit}"
+
+
+def _moment(moment: datetime, now: datetime) -> str:
+    return f"{moment.astimezone().isoformat(sep=' ', timespec='seconds')}, {since(moment, now)} ago"
+
+
+def _phase(status: Status, now: datetime) -> str:
+    phase, ready = str(status.phase or Phase.PENDING), condition(status, "Ready")
+    if ready is None:
+        return phase
+    return f"{phase} for {since(ready.last_transition_time, now)}" + (f": {ready.message}" if ready.message else "")
+
+
+def _last_disconnect(status: Status, now: datetime) -> str | None:
+    lost = status.last_disconnect
+    return f"{_moment(lost.at, now)}, {lost.kind}: {lost.reason}" if lost else None
+
+
+def _restarts(status: Status, now: datetime) -> str | None:
+    restarts = status.restarts
+    if restarts.count == 0:
+        return None
+    return f"{restarts.count}, last {since(restarts.last, now)} ago: {restarts.reason or 'for an unknown reason'}"
+
+
+def _account(account: Account | None) -> str:
+    if account is None:
+        return "none: no phone has been linked"
+    more = ", ".join(part for part in (account.push_name, account.platform) if part)
+    return f"{account.id} ({more})" if more else account.id
+
+
+def _login(status: Status) -> str:
+    if not status.session_valid:
+        return "none that is valid"
+    if status.restorations == 0:
+        return "valid"
+    return f"valid, restored {status.restorations} time{'' if status.restorations == 1 else 's'}"
