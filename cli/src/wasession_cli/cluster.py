@@ -273,7 +273,7 @@ async def _configuration(target: Target) -> tuple[client.Configuration, str]:
         )
     except (config.ConfigException, yaml.YAMLError, OSError) as error:
         raise Failure(f"the kubeconfig cannot be used: {error}") from None
-    return settings, loader.current_context["context"].safe_get("namespace") or "default"
+    return settings, loader.current_context["context"].get("namespace") or "default"
 
 
 def _kubeconfig(target: Target) -> tuple[str | None, str | None]:

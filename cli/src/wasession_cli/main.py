@@ -20,7 +20,17 @@ from wasession_api.v1alpha1 import GROUP, Phase, Status
 from wasession_cli import words
 from wasession_cli.cluster import TABLE, Cluster, Expired, Manifest
 from wasession_cli.exits import Exit, Failure, Forbidden, NotReady, Unreachable
-from wasession_cli.options import Duration, connection, in_cluster, name_argument, output, text, timeout_option, wait_option
+from wasession_cli.options import (
+    Duration,
+    connection,
+    in_cluster,
+    interruptible,
+    name_argument,
+    output,
+    text,
+    timeout_option,
+    wait_option,
+)
 from wasession_cli.pairing import Pairing, Terminal
 from wasession_cli.pod import Busy
 
@@ -119,12 +129,12 @@ class _Table:
 async def qr(cluster: Cluster, name: str, timeout: float | None) -> None:
     """Link a phone, by QR or pairing code.
 
-    The code changes on the screen as WhatsApp changes it, until a phone has used it. The command ends with 0 when the session is Ready, and with 4 when
-    all rounds of codes were used up; given again it asks for new ones. A QR is shown on terminals only, on a screen that
-    leaves nothing behind: whoever has it can take the account.
+    The code changes on the screen as WhatsApp changes it, until a phone has used it. The command ends with 0 when the session
+    is Ready, and with 4 when all rounds of codes were used up; given again it asks for new ones. A code is shown on terminals
+    only, on a screen that leaves nothing behind: whoever has it can take the account.
     """
     if not sys.stdout.isatty():
-        raise click.UsageError("a QR is shown on a terminal only: whoever has it can take the account")
+        raise click.UsageError("a code is shown on a terminal only: whoever has it can take the account")
     colors = "NO_COLOR" not in os.environ
     try:
         async with asyncio.timeout(timeout):
@@ -192,6 +202,7 @@ async def logs(cluster: Cluster, name: str, follow: bool, previous: bool, since:
 
 
 # --- changes of the resource --------------------------------------------------------------------------------------------
+
 
 @cli.command(epilog="\b\nExamples:\n  kubectl wasession restart sales-eu --wait")
 @in_cluster
@@ -261,14 +272,19 @@ async def _until(cluster: Cluster, name: str, timeout: float, done: Callable[[St
 async def logout(cluster: Cluster, name: str, yes: bool) -> None:
     """End the login with WhatsApp.
 
-    The device goes from the phone's list. The session stays and shows a new QR; a phone has to be linked again. To stop a session and keep its login use suspend.
+    The device goes from the phone's list. The session stays and shows a new QR; a phone has to be linked again. To stop a
+    session and keep its login use suspend.
     """
     session = await cluster.session(name)
     account = words.status_of(session).account
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("a logout wants --yes where nobody can be asked")
-        click.confirm(f"Log session {name} out of {account.id if account else 'WhatsApp'}? It needs a phone again.", abort=True)
+        question = f"Log session {name} out of {account.id if account else 'WhatsApp'}? A phone has to be linked again then."
+        with interruptible():
+            agreed = click.confirm(question)
+        if not agreed:
+            raise Failure("nothing was done")
     async with cluster.pod(session) as pod:
         await pod.logout()
     click.echo(f"{text(session, 'name')} is logged out")
@@ -301,10 +317,12 @@ async def send(
 ) -> None:
     """Send a text or a file.
 
-    TO is a phone number with country code or a chat id. Prints the message's id. When the session or the connection fails meanwhile it is tried again until --timeout; each try has
-    the same idempotency key, so the message is sent once at most. TEXT - reads the text from standard input.
+    TO is a phone number with country code or a chat id. Prints the message's id. When the session or the connection fails
+    meanwhile it is tried again until --timeout; each try has the same idempotency key, so the message is sent once at most.
+    TEXT - reads the text from standard input.
     """
-    body = sys.stdin.read() if message == "-" else message
+    with interruptible():
+        body = sys.stdin.read() if message == "-" else message
     if not body and file is None:
         raise click.UsageError("TEXT or --file is needed")
     attachment = None if file is None else (Path(file.name).name, file.read())
@@ -329,9 +347,9 @@ async def send(
             f"to try again without sending it twice, add --idempotency-key {key}",
         ) from None
     if output is None:
-        click.echo(f"{sent['id']}{' (sent by an earlier try)' if replayed else ''}")
+        click.echo(f"{sent.id}{' (sent by an earlier try)' if replayed else ''}")
     else:
-        click.echo(sent["id"] if output == "name" else text(sent, output))
+        click.echo(sent.id if output == "name" else text(sent.dump(), output))
 
 
 def _may_become_ready(name: str, status: Status) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Coroutine
+import signal
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
@@ -85,6 +87,16 @@ def in_cluster(command: Callable[Concatenate[Cluster, P], Coroutine[Any, Any, No
         asyncio.run(connected())
 
     return connection(run)
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """For reading from the user within a coroutine: Ctrl-C ends it at once, where asyncio's own handler waits for the loop."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def name_argument(command: F) -> F:

@@ -11,11 +11,11 @@ from typing import Protocol
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
-from wasession_cli import qr
+from wasession_cli import qr, words
 from wasession_cli.cluster import Cluster
 from wasession_cli.exits import Exit, NotFound, Unreachable
 from wasession_cli.pod import Offer, Pod
-from wasession_cli.words import Manifest, condition, status_of
+from wasession_cli.words import Manifest
 
 TRY_AGAIN = 1.0  # seconds before a pod that cannot be reached is asked again
 TICK = 1.0  # seconds between redraws, for the time that is left and for a terminal of another size
@@ -54,12 +54,12 @@ View = Waiting | Code | End
 
 def before_the_pod(name: str, session: Manifest) -> View | None:
     """What the resource alone says; None when the pod should be asked."""
-    status = status_of(session)
+    status = words.status_of(session)
     if session["metadata"].get("deletionTimestamp"):
         return End(f"Session {name} is being deleted.", Exit.NOT_READY)
     if session.get("spec", {}).get("suspend"):
         return End(f"Session {name} is suspended. Start it first: kubectl wasession resume {name}", Exit.NOT_READY)
-    pod, ready = condition(status, "PodReady"), condition(status, "Ready")
+    pod, ready = words.condition(status, "PodReady"), words.condition(status, "Ready")
     if status.pod_name and pod is not None and pod.status == "True":
         return None
     return Waiting(f"Waiting for the session's pod. {ready.message if ready is not None else ''}".strip())
@@ -69,9 +69,8 @@ def from_the_pod(name: str, report: Report) -> View | None:
     """What the pod's report says; None when there should be a code to fetch."""
     match report.phase:
         case Phase.READY:
-            account = report.account
-            who = f"{account.id} ({account.push_name})" if account is not None and account.push_name else account and account.id
-            return End(f"Session {name} is linked to {who}.", Exit.OK)
+            who = f" to {words.account(report.account)}" if report.account is not None else ""
+            return End(f"Session {name} is linked{who}.", Exit.OK)
         case Phase.AUTHENTICATING:
             return None if report.pairing is not None and report.pairing.available else Waiting("Waiting for a new code.")
         case Phase.FAILED if report.reason == Reason.PAIRING_EXPIRED:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import aiohttp
 from pydantic import Field, ValidationError
 from wasession_api.base import Observed, Time
+from wasession_api.messages import SentMessage
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import PairingMethod
 
@@ -80,7 +81,7 @@ class Pod:
 
     async def send(
         self, to: str, text: str | None, file: tuple[str, bytes] | None, reply_to: str | None, key: str
-    ) -> tuple[dict[str, Any], bool]:
+    ) -> tuple[SentMessage, bool]:
         """Sends a text, or a file as name and content; returns the answer, and whether it is that of an earlier try."""
         fields = {"to": to} | ({"replyTo": reply_to} if reply_to else {})
         if file is None:
@@ -90,8 +91,7 @@ class Pod:
             form.add_field("file", file[1], filename=file[0])
             options = {"data": form}
         async with self._answer("POST", "v1/messages", headers={"Idempotency-Key": key}, **options) as response:
-            sent: dict[str, Any] = await response.json()
-            return sent, response.headers.get("Idempotent-Replayed") == "true"
+            return _read(SentMessage, await response.text()), response.headers.get("Idempotent-Replayed") == "true"
 
     @asynccontextmanager
     async def _answer(

@@ -83,7 +83,7 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
         ("Session", f"{metadata['name']} in namespace {metadata['namespace']}"),
         ("Owner", session.get("spec", {}).get("owner")),
         ("Phase", _phase(status, now)),
-        ("Account", _account(status.account)),
+        ("Account", account(status.account) if status.account else "none: no phone has been linked"),
         ("Login", _login(status)),
         ("Last connected", status.last_connected and _moment(status.last_connected, now)),
         ("Last disconnected", _last_disconnect(status, now)),
@@ -92,6 +92,12 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
         ("Volume", status.pvc_name),
     ]
     return [(word, said) for word, said in lines if said]
+
+
+def account(linked: Account) -> str:
+    """An account's id, and its name and platform where they are known."""
+    more = ", ".join(part for part in (linked.push_name, linked.platform) if part)
+    return f"{linked.id} ({more})" if more else linked.id
 
 
 def conditions(status: Status, now: datetime) -> list[list[str]]:
@@ -204,13 +210,6 @@ def _restarts(status: Status, now: datetime) -> str | None:
     if restarts.count == 0:
         return None
     return f"{restarts.count}, last {since(restarts.last, now)} ago: {restarts.reason or 'for an unknown reason'}"
-
-
-def _account(account: Account | None) -> str:
-    if account is None:
-        return "none: no phone has been linked"
-    more = ", ".join(part for part in (account.push_name, account.platform) if part)
-    return f"{account.id} ({more})" if more else account.id
 
 
 def _login(status: Status) -> str:

@@ -1,0 +1,411 @@
+"""The commands against an API server and a session pod that play along or do not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from wasession_cli.completion import complete
+from wasession_cli.exits import Exit
+
+from .conftest import LIST, Pod, Result, Server, make_session, problem
+
+Command = Callable[..., Result]
+FRIEND = "15550001111"
+
+
+# --- list -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(server: Server) -> Server:
+    server.put(make_session("sales", sessionValid=True))
+    server.put(make_session("support", "Suspended", suspend=True, sessionValid=False))
+    return server
+
+
+def test_list_shows_the_columns_of_kubectl_get(two: Server, command: Command) -> None:
+    assert command("list").out.splitlines() == [
+        "NAME      PHASE       VALID",
+        "sales     Ready       true",
+        "support   Suspended   false",
+    ]
+
+
+def test_list_wide_and_of_all_namespaces(two: Server, command: Command) -> None:
+    assert command("list", "-A", "-o", "wide").out.splitlines() == [
+        "NAMESPACE   NAME      PHASE       VALID   POD",
+        "team        sales     Ready       true    wasession-sales",
+        "team        support   Suspended   false",
+    ]
+    assert two.calls[-1].path == "/apis/wasession.dev/v1alpha1/whatsappsessions"
+
+
+def test_list_in_other_forms(two: Server, command: Command) -> None:
+    assert command("list", "-o", "name").out.splitlines() == [
+        "whatsappsession.wasession.dev/sales",
+        "whatsappsession.wasession.dev/support",
+    ]
+    for form, read in (("json", json.loads), ("yaml", yaml.safe_load)):
+        found = read(command("list", "-o", form).out)
+        assert [item["metadata"]["name"] for item in found["items"]] == ["sales", "support"]
+        assert "managedFields" not in found["items"][0]["metadata"]
+
+
+def test_list_passes_the_selector_on(two: Server, command: Command) -> None:
+    assert command("list", "-l", "team=sales").code == Exit.OK
+    assert two.calls[-1].query == {"labelSelector": "team=sales"}
+
+
+def test_list_of_nothing(server: Server, command: Command) -> None:
+    assert command("list") == (Exit.OK, "", "No sessions found in team namespace.\n")
+    assert command("list", "-A").err == "No sessions found.\n"
+
+
+def test_list_goes_on_with_each_change(two: Server) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wasession_cli", "list", "-w"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert [process.stdout.readline().split()[0] for _ in range(3)] == ["NAME", "sales", "support"]
+    two.put(make_session("sales", "Reconnecting", sessionValid=True))
+    assert process.stdout.readline() == "sales     Reconnecting   true\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == Exit.INTERRUPTED
+    assert "Traceback" not in errors
+
+
+# --- status and logs --------------------------------------------------------------------------------------------------
+
+
+def test_status_says_how_it_is_what_happened_and_what_to_do(server: Server, command: Command) -> None:
+    account = {"id": "15551234567@c.us", "pushName": "Sales", "platform": "android"}
+    lost = {"at": "2026-11-24T09:00:00Z", "kind": "Connection", "reason": "TIMEOUT"}
+    restarts = {"count": 2, "last": "2026-11-24T09:00:00Z", "reason": "OutOfMemory"}
+    server.put(
+        make_session("sales", account=account, sessionValid=True, restorations=2, lastDisconnect=lost, restarts=restarts)
+    )
+    server.events = [{"type": "Normal", "reason": "Restored", "message": "The session is restored.", "eventTime": lost["at"]}]
+    result = command("status", "sales")
+    assert result.code == Exit.OK
+    for words in (
+        "sales in namespace team", "user-42", "15551234567@c.us (Sales, android)", "valid, restored 2 times",
+        "Connection: TIMEOUT", "OutOfMemory", "wasession-sales", "PodReady", "The session is restored.",
+        "What to do: Nothing, it is ready.",
+    ):  # fmt: skip
+        assert words in result.out
+    assert server.calls[-1].query == {"fieldSelector": "involvedObject.uid=uid-sales"}
+
+
+def test_status_of_a_session_that_nobody_has_looked_at_yet(server: Server, command: Command) -> None:
+    session = make_session("sales")
+    del session["status"]
+    server.put(session)
+    result = command("status", "sales")
+    assert result.code == Exit.OK
+    assert "Pending" in result.out
+
+
+def test_status_without_the_right_to_read_events(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    server.forbidden.add("events")
+    result = command("status", "sales")
+    assert result.code == Exit.OK
+    assert "cannot do that" in result.out
+
+
+def test_status_in_other_forms(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    assert json.loads(command("status", "sales", "-o", "json").out)["status"]["phase"] == "Ready"
+    assert yaml.safe_load(command("status", "sales", "-o", "yaml").out)["status"]["phase"] == "Ready"
+    assert command("status", "whatsappsession.wasession.dev/sales", "-o", "name").out == "whatsappsession.wasession.dev/sales\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "query"),
+    [
+        ([], {}),
+        (["-f"], {"follow": "true"}),
+        (["--previous", "--tail", "0"], {"previous": "true", "tailLines": "0"}),
+        (["--since", "1h30m"], {"sinceSeconds": "5400"}),
+    ],
+)
+def test_logs(server: Server, command: Command, arguments: list[str], query: dict[str, str]) -> None:
+    server.put(make_session("sales"))
+    server.log = '{"message": "started ✓"}\n'.encode()
+    assert command("logs", "sales", *arguments).out == server.log.decode()
+    assert server.calls[-1].path == "/api/v1/namespaces/team/pods/wasession-sales/log"
+    assert server.calls[-1].query == {"container": "session", **query}
+
+
+# --- restart, suspend, resume -------------------------------------------------------------------------------------------
+
+
+def test_restart_sets_the_annotation(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    assert command("restart", "sales").out == "whatsappsession.wasession.dev/sales restarts\n"
+    assert server.sessions["sales"]["metadata"]["annotations"]["wasession.dev/restart"].startswith("20")
+
+
+@pytest.mark.parametrize(("verb", "before", "after"), [("suspend", False, True), ("resume", True, False)])
+def test_suspend_and_resume_change_the_spec_alone(
+    server: Server, command: Command, verb: str, before: bool, after: bool
+) -> None:
+    server.put(make_session("sales", suspend=before))
+    result = command(verb, "sales", "-o", "json")
+    assert json.loads(result.out)["spec"]["suspend"] is after
+    assert [call.body for call in server.calls if call.method == "PATCH"] == [{"spec": {"suspend": after}}]
+
+
+def test_wait_returns_when_it_is_done(server: Server) -> None:
+    server.put(make_session("sales", podUID="first"))
+    process = subprocess.Popen([sys.executable, "-m", "wasession_cli", "restart", "sales", "--wait"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    server.put(make_session("sales", "Restoring", podUID="second"))
+    assert process.poll() is None
+    server.put(make_session("sales", podUID="second"))
+    assert process.wait(60) == Exit.OK
+
+
+def test_wait_gives_up_and_says_what_to_do(server: Server, command: Command) -> None:
+    server.put(make_session("sales", "Authenticating"))
+    result = command("resume", "sales", "--wait", "--timeout", "1s")
+    assert result.code == Exit.NOT_READY
+    assert "Authenticating" in result.err
+    assert "kubectl wasession qr sales" in result.err
+
+
+# --- logout -----------------------------------------------------------------------------------------------------------
+
+
+def test_logout(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    assert command("logout", "sales", "--yes").code == Exit.OK
+    assert [(call.method, call.path) for call in server.pod.calls] == [("POST", "/v1/logout")]
+
+
+def test_logout_asks_nobody_where_nobody_is(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    result = command("logout", "sales")
+    assert result.code == Exit.USAGE
+    assert "--yes" in result.err
+    assert server.pod.calls == []
+
+
+def test_logout_that_whatsapp_does_not_confirm(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    server.pod.faults["/v1/logout"] = [lambda: problem(504, "WhatsApp has not confirmed the logout; the login was kept")]
+    result = command("logout", "sales", "--yes")
+    assert result.code == Exit.NOT_READY
+    assert "the login was kept" in result.err
+
+
+# --- send -------------------------------------------------------------------------------------------------------------
+
+
+def keys(pod: Pod) -> list[str]:
+    return [call.headers["Idempotency-Key"] for call in pod.calls]
+
+
+def test_send_a_text(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    result = command("send", "sales", FRIEND, "Hello ✓", "--reply-to", "false_15550001111@c.us_3EB0AAAA")
+    assert result == (Exit.OK, "true_15550001111@c.us_3EB00000\n", "")
+    [call] = server.pod.calls
+    assert json.loads(call.body) == {"to": FRIEND, "text": "Hello ✓", "replyTo": "false_15550001111@c.us_3EB0AAAA"}
+    assert len(call.headers["Idempotency-Key"]) == 36
+
+
+def test_two_sends_are_two_messages(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    first, second = (command("send", "sales", FRIEND, "Hello").out for _ in range(2))
+    assert first != second
+    assert len(set(keys(server.pod))) == 2
+
+
+def test_send_a_file(server: Server, command: Command, tmp_path: Path) -> None:
+    server.put(make_session("sales"))
+    invoice = tmp_path / "invoice.pdf"
+    invoice.write_bytes(os.urandom(300_000))
+    result = command("send", "sales", FRIEND, "The invoice", "--file", str(invoice), "-o", "json")
+    assert json.loads(result.out)["id"] == "true_15550001111@c.us_3EB00000"
+    [call] = server.pod.calls
+    assert call.body == {"to": FRIEND, "caption": "The invoice", "file": ("invoice.pdf", invoice.read_bytes())}
+
+
+def test_send_what_comes_in(server: Server) -> None:
+    server.put(make_session("sales"))
+    command = [sys.executable, "-m", "wasession_cli", "send", "sales", FRIEND, "-"]
+    subprocess.run(command, input="from a pipe", text=True, check=True)
+    assert json.loads(server.pod.calls[0].body)["text"] == "from a pipe"
+
+
+@pytest.mark.parametrize(("status", "detail"), [(503, "the session is Reconnecting, not Ready"), (409, "still under way")])
+def test_send_tries_again_with_the_same_key(server: Server, command: Command, status: int, detail: str) -> None:
+    server.put(make_session("sales"))
+    server.pod.faults["/v1/messages"] = [lambda: problem(status, detail)]
+    assert command("send", "sales", FRIEND, "Hello").code == Exit.OK
+    first, second = keys(server.pod)
+    assert first == second
+
+
+def test_send_whose_answer_is_lost_sends_once(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    server.pod.faults["/v1/messages"] = [None]
+    result = command("send", "sales", FRIEND, "Hello")
+    assert result.out == "true_15550001111@c.us_3EB00000 (sent by an earlier try)\n"
+    first, second = keys(server.pod)
+    assert first == second
+
+
+def test_send_that_is_not_in_time_names_its_key(server: Server, command: Command) -> None:
+    server.put(make_session("sales", "Reconnecting"))
+    server.pod.faults["/v1/messages"] = [lambda: problem(503, "the session is Reconnecting, not Ready")] * 100
+    result = command("send", "sales", FRIEND, "Hello", "--timeout", "2s")
+    assert result.code == Exit.NOT_READY
+    assert "Reconnecting" in result.err
+    assert f"--idempotency-key {keys(server.pod)[0]}" in result.err
+    server.pod.faults.clear()
+    assert command("send", "sales", FRIEND, "Hello", "--idempotency-key", "mine").code == Exit.OK
+    assert keys(server.pod)[-1] == "mine"
+
+
+def test_send_to_a_session_that_will_not_be_ready(server: Server, command: Command) -> None:
+    server.put(make_session("sales", "Suspended", suspend=True))
+    result = command("send", "sales", FRIEND, "Hello")
+    assert result.code == Exit.NOT_READY
+    assert "kubectl wasession resume sales" in result.err
+    assert server.pod.calls == []
+
+
+# --- what can go wrong with any of them ---------------------------------------------------------------------------------
+
+
+def refuses(answer: web.Response) -> Callable[[Server], None]:
+    def prepare(server: Server) -> None:
+        server.pod.faults["/v1/messages"] = [lambda: answer]
+
+    return prepare
+
+
+def forbids(kind: str) -> Callable[[Server], None]:
+    return lambda server: server.forbidden.add(kind)
+
+
+def fails_to_forward(server: Server) -> None:
+    server.forward_error = "connection refused inside namespace"
+
+
+SEND = ("send", "sales", FRIEND, "Hello", "--timeout", "1s")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prepare", "code", "words"),
+    [
+        (("status", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
+        (("restart", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
+        (("suspend", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
+        (("logs", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
+        (("send", "nobody", FRIEND, "Hello"), None, Exit.NOT_FOUND, '"nobody" not found'),
+        (("status", "a/../b c"), None, Exit.USAGE, "is not the name of a session"),
+        (("status",), None, Exit.USAGE, "Missing argument"),
+        (("send", "sales", FRIEND), None, Exit.USAGE, "TEXT or --file"),
+        (("send", "sales", FRIEND, "--file", "/nowhere"), None, Exit.USAGE, "No such file"),
+        (("nothing",), None, Exit.USAGE, "No such command"),
+        (("resume", "sales", "--wait", "--timeout", "soon"), None, Exit.USAGE, "is not a duration"),
+        (("qr", "sales"), None, Exit.USAGE, "on a terminal only"),
+        (("list", "--kubeconfig", "/nowhere"), None, Exit.ERROR, "no kubeconfig at /nowhere"),
+        (("list", "--context", "elsewhere"), None, Exit.ERROR, "elsewhere"),
+        (("list", "-n", "other"), None, Exit.ERROR, "does not know WhatsAppSessions"),
+        (("list",), forbids("whatsappsessions"), Exit.FORBIDDEN, "cannot do that"),
+        (SEND, forbids("secrets"), Exit.FORBIDDEN, "the role edit has it"),
+        (SEND, forbids("portforward"), Exit.FORBIDDEN, "pods/portforward"),
+        (SEND, fails_to_forward, Exit.NOT_READY, "connection refused inside namespace"),
+        (SEND, refuses(problem(422, "to: a phone number or chat id is needed")), Exit.ERROR, "a phone number or chat id"),
+        (SEND, refuses(problem(404, "15550001111 is not on WhatsApp")), Exit.NOT_FOUND, "is not on WhatsApp"),
+        (SEND, refuses(problem(502, "WhatsApp answered ERROR")), Exit.ERROR, "WhatsApp answered ERROR"),
+        (SEND, refuses(web.Response(status=500, text="<html>")), Exit.ERROR, "the session pod answered 500"),
+        (SEND, refuses(web.json_response({"hello": 1}, status=201)), Exit.ERROR, "cannot be understood"),
+    ],
+)  # fmt: skip
+def test_exit_codes(
+    server: Server,
+    command: Command,
+    arguments: tuple[str, ...],
+    prepare: Callable[[Server], None] | None,
+    code: int,
+    words: str,
+) -> None:
+    server.put(make_session("sales"))
+    if prepare is not None:
+        prepare(server)
+    result = command(*arguments)
+    assert (result.code, words in result.err) == (code, True), result
+
+
+def test_an_api_server_that_is_not_there(server: Server, command: Command, tmp_path: Path) -> None:
+    away = server.kubeconfig()
+    away["clusters"][0]["cluster"]["server"] = "http://127.0.0.1:1"
+    (tmp_path / "away").write_text(yaml.safe_dump(away))
+    result = command("list", "--kubeconfig", str(tmp_path / "away"))
+    assert result.code == Exit.ERROR
+    assert "cannot be reached" in result.err
+
+
+# --- the kubeconfig -----------------------------------------------------------------------------------------------------
+
+
+def test_of_several_kubeconfigs_the_first_current_context_counts(
+    server: Server, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = server.kubeconfig("other", "nowhere")
+    (tmp_path / "other").write_text(yaml.safe_dump(other))
+    (tmp_path / "none").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Config"}))
+    files = [str(tmp_path / name) for name in ("missing", "none", "kubeconfig", "other")]
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(files))
+    assert command("list").code == Exit.OK
+    assert server.calls[-1].path == LIST
+    assert command("list", "--context", "other").code == Exit.ERROR
+    assert "/namespaces/nowhere/" in server.calls[-1].path
+
+
+def test_options_count_before_and_after_the_command(server: Server, command: Command) -> None:
+    assert command("-n", "elsewhere", "list").code == Exit.ERROR
+    assert "/namespaces/elsewhere/" in server.calls[-1].path
+    assert command("-n", "elsewhere", "list", "-n", "team").code == Exit.OK
+
+
+# --- help and completion ------------------------------------------------------------------------------------------------
+
+
+def test_help_teaches(command: Command) -> None:
+    assert "Exit codes:" in command("--help").out
+    for name in ("list", "qr", "status", "logs", "restart", "suspend", "resume", "logout", "send"):
+        result = command(name, "--help")
+        assert result.code == Exit.OK
+        assert f"Usage: kubectl wasession {name}" in result.out
+        assert f"kubectl wasession {name}" in result.out.partition("Examples:")[2]
+
+
+def values(lines: list[str]) -> list[Any]:
+    return [line.partition("\t")[0] for line in lines]
+
+
+def test_completion_in_the_form_that_kubectl_reads(two: Server) -> None:
+    assert values(complete(["re"])) == ["restart", "resume", ":4"]
+    assert complete(["status", "s"]) == ["sales", "support", ":4"]
+    assert complete(["status", "-n", "elsewhere", "s"]) == [":4"]
+    assert values(complete(["status", "sales", "--out"])) == ["--output", ":4"]
+    assert values(complete(["list", "-o", ""])) == ["wide", "json", "yaml", "name", ":4"]
+    assert complete(["send", "sales", "x", "y", "--file", ""]) == [":0"]
