@@ -2,9 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
-BRIDGE := session-pod/bridge
-PEER := tests/bench/session_pod/peer
-APPLICATION := tests/gateway/js
+NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/gateway/js
 
 .PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills lint format images crds lock clean
 
@@ -59,10 +57,10 @@ lock:  ## requirements.lock of the workspace and of each image, from one resolut
 	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
 
 clean:
-	rm -rf $(VENV) $(BRIDGE)/node_modules $(PEER)/node_modules $(APPLICATION)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .PHONY: setup
-setup: $(VENV)/installed $(BRIDGE)/node_modules/installed $(PEER)/node_modules/installed $(APPLICATION)/node_modules/installed
+setup: $(VENV)/installed $(NODE:%=%/node_modules/installed)
 
 $(VENV)/installed: requirements.lock cli/pyproject.toml crds/pyproject.toml gateway/pyproject.toml operator/pyproject.toml session-pod/pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed")'

@@ -63,6 +63,7 @@ class Gateway:
         self._connections.attach(app)
         for file in CONSOLE.rglob("*.*"):
             app.router.add_get(f"/{file.relative_to(CONSOLE).as_posix()}".removesuffix("index.html"), _file(file))
+        app.router.add_get("/socket.io-client.js", _file(settings.socket_io_client))
         ports = ((self._management(), settings.management_port), (app, settings.port))
         self._runners = [await _serve(served, settings, port) for served, port in ports]
         return self
@@ -110,7 +111,7 @@ class Gateway:
 
 def _file(path: Path) -> Handler:
     async def answer(_: web.Request) -> web.FileResponse:
-        return web.FileResponse(path)
+        return web.FileResponse(path, headers={"Cache-Control": "no-cache"})  # its parts must be of one version
 
     return answer
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, StringConstraints, field_validator, model_validator
@@ -11,6 +12,7 @@ from wasession_api.base import Duration
 from wasession_api.v1alpha1 import Spec
 
 SHORTEST_SECRET = 32  # bytes: what HS256 needs (RFC 7518, 3.2)
+DEVELOPMENT_CLIENT = Path(__file__).parents[2] / "client/node_modules/socket.io-client/dist/socket.io.esm.min.js"
 CHOSEN_BY_GATEWAY = {"client_id", "owner", "suspend"}
 
 
@@ -49,6 +51,7 @@ class Settings(BaseSettings):
     address_burst: int = Field(500, ge=1)
     max_connections_per_address: int = Field(1000, ge=1)
 
+    socket_io_client: Path = DEVELOPMENT_CLIENT  # for the console
     host: str | None = None  # all addresses
     port: int = 8080
     management_port: int = 8081

@@ -1,0 +1,94 @@
+// The gateway's REST API, with the caller's token.
+
+/** An answer that says no, in the words of its problem+json. */
+export class Problem extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+export class Api {
+  /** `expired` is called when the gateway does not take the token. */
+  constructor(token, expired) {
+    this.token = token;
+    this.expired = expired;
+    this.clockSkew = 0; // milliseconds that the gateway's clock is ahead of this one
+    const claims = readClaims(token);
+    this.subject = claims.sub ?? "";
+    this.admin = claims.role === "admin";
+  }
+
+  /** Milliseconds since the epoch, by the gateway's clock. */
+  now() {
+    return Date.now() + this.clockSkew;
+  }
+
+  async request(method, path, { query, json, form, headers, accept = "application/json" } = {}) {
+    const parameters = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value !== undefined));
+    const url = parameters.size ? `${path}?${parameters}` : path;
+    const sent = { Authorization: `Bearer ${this.token}`, Accept: accept, ...headers };
+    if (json !== undefined) sent["Content-Type"] = "application/json";
+    let response;
+    try {
+      response = await fetch(url, { method, headers: sent, body: json === undefined ? form : JSON.stringify(json) });
+    } catch {
+      throw new Problem(0, "The gateway cannot be reached. Check the connection and try again.");
+    }
+    const date = Date.parse(response.headers.get("Date"));
+    if (date) this.clockSkew = date - Date.now();
+    if (!response.ok) {
+      const problem = await response.json().catch(() => ({}));
+      if (response.status === 401) this.expired(problem.detail);
+      throw new Problem(response.status, sentence(problem.detail ?? `The gateway answered ${response.status}.`));
+    }
+    return response;
+  }
+
+  /** A request about one session. Admins say whose it is. */
+  async of(session, method, what = "", options = {}) {
+    const query = { owner: this.owner(session), ...options.query };
+    return this.request(method, `/whatsapp/sessions/${encodeURIComponent(session.clientId)}${what}`, { ...options, query });
+  }
+
+  owner(session) {
+    return this.admin ? (session.owner ?? undefined) : undefined;
+  }
+
+  /** The console's page of a session, which admins find by its owner too. */
+  address(session) {
+    const owner = this.owner(session);
+    return `#/sessions/${encodeURIComponent(session.clientId)}${owner === undefined ? "" : `?${new URLSearchParams({ owner })}`}`;
+  }
+
+  async restore(session) {
+    const path = `/whatsapp/restore-session/${encodeURIComponent(session.clientId)}`;
+    return this.request("POST", path, { query: { owner: this.owner(session) } });
+  }
+
+  /** A QR as a picture that an `img` can show. */
+  async picture(session) {
+    const response = await this.of(session, "GET", "/pairing", { accept: "image/svg+xml" });
+    return `data:image/svg+xml;base64,${btoa(await response.text())}`;
+  }
+}
+
+/** What a token says of itself, for showing only: the gateway is the one that verifies it. */
+export function readClaims(token) {
+  try {
+    const bytes = Uint8Array.from(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch {
+    return {};
+  }
+}
+
+/** A key that no other request has; `crypto.randomUUID` needs HTTPS. */
+export function idempotencyKey() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function sentence(text) {
+  const begun = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+}

@@ -1,0 +1,65 @@
+// Elements from data. Everything from outside becomes text or an attribute, never markup.
+
+/** `h("button", { class: "primary", type: "button", onclick: send }, "Send")` */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (typeof value === "boolean") element.toggleAttribute(name, value);
+    else if (value !== undefined && value !== null) element.setAttribute(name, value);
+  }
+  element.append(...children.filter((child) => child !== null && child !== undefined));
+  return element;
+}
+
+/** Sets a text only when it is another one: live regions read out what is set. */
+export function say(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** A button that cannot be pressed twice, and shows what went wrong. */
+export function action(label, attributes, act) {
+  const button = h("button", { type: "button", ...attributes }, label);
+  button.addEventListener("click", () => busy(button, act));
+  return button;
+}
+
+export async function busy(button, act) {
+  if (button.getAttribute("aria-disabled") === "true") return;
+  // Not `disabled`: that would take the focus away.
+  button.setAttribute("aria-disabled", "true");
+  try {
+    await act();
+  } catch (error) {
+    toast(error.message, "bad");
+  } finally {
+    button.removeAttribute("aria-disabled");
+  }
+}
+
+const TOAST_TIME = 8000; // milliseconds
+
+/** A short message at the edge of the screen. */
+export function toast(text, tone = "good") {
+  const note = h("p", { class: `toast ${tone}` }, text);
+  document.getElementById("toasts").append(note);
+  setTimeout(() => note.remove(), TOAST_TIME);
+}
+
+/** A field with its label, a hint and a place for what is wrong with it. */
+export function field(label, control, hint) {
+  const id = control.id;
+  const wrong = h("p", { class: "wrong", id: `${id}-wrong`, hidden: true });
+  control.setAttribute("aria-describedby", hint ? `${id}-hint ${id}-wrong` : `${id}-wrong`);
+  const box = h("div", { class: "field" }, h("label", { for: id }, label), control);
+  if (hint) box.append(h("p", { class: "hint", id: `${id}-hint` }, hint));
+  box.append(wrong);
+  box.fail = (text) => {
+    wrong.hidden = !text;
+    wrong.textContent = text || "";
+    if (!text) return control.removeAttribute("aria-invalid");
+    control.setAttribute("aria-invalid", "true");
+    control.focus();
+  };
+  return box;
+}

@@ -1,0 +1,308 @@
+// One session: how it is, how to link its phone, what can be done with it.
+
+import { idempotencyKey } from "/api.js";
+import { confirmDelete, confirmLogout, confirmSuspend } from "/dialogs.js";
+import { action, busy, field, h, say, toast } from "/dom.js";
+import { ACKS, account, ago, exactly, history, phone, state } from "/words.js";
+
+const NO_LOGIN_NEEDED = ["Pending", "Starting", "Syncing", "Restoring", "Reconnecting"];
+const RESTORABLE = ["Failed", "Conflict"];
+
+export class SessionPage {
+  constructor(api, live, clientId, owner) {
+    this._api = api;
+    this._live = live;
+    this._clientId = clientId;
+    this._owner = owner;
+    this._session = undefined;
+    this._pairing = new Pairing(api);
+    this._message = new TestMessage(api);
+    this.title = clientId;
+
+    this._pill = h("span", { class: "pill" });
+    this._state = h("p", { class: "lead", role: "status" });
+    this._actions = h("div", { class: "buttons start" });
+    this._facts = h("dl", { class: "facts" });
+    this._history = h("ol", { class: "history" });
+    this._missing = h("p", { class: "empty", hidden: true }, "There is no session of that name, or it is somebody else's. ", h("a", { href: "#/" }, "See all sessions"));
+    this._bone = h("span", { class: "bone tall", "aria-hidden": "true" });
+    this._body = h(
+      "div", { class: "columns", hidden: true },
+      h("div", { class: "column" }, this._pairing.element, this._message.element, this._controls()),
+      h("div", { class: "column" },
+        h("section", { class: "card", "aria-labelledby": "facts-title" }, h("h2", { id: "facts-title" }, "Details"), this._facts),
+        h("section", { class: "card", "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, "History"), this._history)),
+    );
+    this.element = h(
+      "article", { "aria-labelledby": "session-title" },
+      h("a", { class: "back", href: "#/" }, "All sessions"),
+      h("div", { class: "heading" }, h("h1", { id: "session-title", tabindex: "-1" }, clientId), this._pill),
+      this._state, this._bone, this._missing, this._body,
+    );
+    live.join({ clientId, owner });
+  }
+
+  leave() {
+    this._live.join(null);
+    this._pairing.leave();
+  }
+
+  /** A code that the gateway has told; where several owners have sessions of this name it does not say whose. */
+  code(told) {
+    if (told.clientId !== this._clientId || this._session === undefined) return;
+    if (this._live.find(this._clientId) === this._session) this._pairing.show(told);
+    else this._pairing.fetch(this._session);
+  }
+
+  ack(told) {
+    if (told.clientId === this._clientId) this._message.ack(told);
+  }
+
+  update() {
+    const session = (this._session = this._live.find(this._clientId, this._owner));
+    this._missing.hidden = session !== undefined || !this._live.known;
+    this._bone.hidden = session !== undefined || this._live.known;
+    this._body.hidden = this._pill.hidden = session === undefined;
+    if (session === undefined) return say(this._state, "");
+    const { word, tone, sentence } = state(session);
+    this._pill.className = `pill ${tone}`;
+    say(this._pill, word);
+    say(this._state, sentence);
+    this._pairing.update(session);
+    this._message.update(session);
+    this._offer(session);
+    this._tell(session);
+  }
+
+  _controls() {
+    const act = (label, words, request, attributes = {}) =>
+      action(label, attributes, async () => {
+        await request(this._session);
+        if (words) toast(`${this._clientId} ${words}.`);
+      });
+    const post = (what) => (session) => this._api.of(session, "POST", `/${what}`);
+    this._buttons = {
+      resume: act("Resume", "starts", post("resume"), { class: "primary" }),
+      restore: act("Restore", "is ready again", (session) => this._api.restore(session), { class: "primary" }),
+      restart: act("Restart", "restarts", post("restart")),
+      suspend: act("Suspend…", "", (session) => confirmSuspend(this._api, session)),
+      logout: act("Log out…", "", (session) => confirmLogout(this._api, session)),
+      remove: act("Delete…", "", (session) => confirmDelete(this._api, session), { class: "danger-quiet" }),
+    };
+    this._actions.append(...Object.values(this._buttons));
+    return h("section", { class: "card", "aria-labelledby": "actions-title" }, h("h2", { id: "actions-title" }, "Actions"), this._actions);
+  }
+
+  /** Only what makes sense now. */
+  _offer(session) {
+    const deleting = session.phase === "Terminating";
+    const { resume, restore, restart, suspend, logout, remove } = this._buttons;
+    resume.hidden = !session.suspended || deleting;
+    restore.hidden = !RESTORABLE.includes(session.phase) || session.reason === "PairingExpired" || session.suspended;
+    restart.hidden = suspend.hidden = session.suspended || deleting;
+    logout.hidden = session.phase !== "Ready";
+    remove.hidden = deleting;
+    this._actions.parentElement.hidden = deleting;
+  }
+
+  _tell(session) {
+    const now = this._api.now();
+    const moment = (at) => (at ? h("time", { datetime: at, title: exactly(at) }, ago(at, now)) : "never");
+    const facts = [
+      ["Account", account(session)],
+      ["Login", session.sessionValid ? "Valid, stored on its volume" : "None"],
+      ["Last connected", moment(session.lastConnected)],
+      ["Came back by itself", session.restorations === 1 ? "Once" : session.restorations ? `${session.restorations} times` : "Not yet"],
+      ["Created", moment(session.createdAt)],
+    ];
+    if (session.owner) facts.splice(0, 0, ["Owner", session.owner]);
+    this._facts.replaceChildren(...facts.flatMap(([word, said]) => [h("dt", {}, word), h("dd", {}, said)]));
+    this._history.replaceChildren(
+      ...history(session).map(({ at, title, text, tone }) =>
+        h("li", { class: tone }, h("span", { class: "happened" }, title), text ? h("span", { class: "why" }, text) : null, moment(at))),
+    );
+  }
+}
+
+/** The QR or pairing code, for as long as a phone can be linked. */
+class Pairing {
+  constructor(api) {
+    this._api = api;
+    this._code = null; // what is shown: { method, attempt, expiresAt }
+    this._asked = ""; // which code was asked for already
+    this._session = undefined;
+    this._picture = h("img", { class: "qr", width: "320", height: "320" });
+    this._letters = h("output", { class: "letters" });
+    this._wait = h("p", { class: "qr-wait" }, h("span", { class: "spinner", "aria-hidden": "true" }), "Waiting for a code…");
+    this._left = h("span", { class: "left" });
+    this._round = h("span", {});
+    this._renew = action("New code", { class: "primary" }, () => this._ask());
+    this._steps = h("ol", { class: "steps" });
+    this._frame = h("div", { class: "frame" }, this._picture, this._letters, this._wait);
+    this._spent = h("p", {}, "Nobody has used the codes that were shown. Ask for a new one when the phone is at hand.");
+    this._foot = h("p", { class: "hint foot" }, this._left, this._round);
+    this.element = h(
+      "section", { class: "card pairing", "aria-labelledby": "pairing-title", hidden: true },
+      h("h2", { id: "pairing-title" }, "Link a phone"),
+      h("div", { class: "pairing-grid" }, h("div", {}, this._frame, this._foot), h("div", {}, this._steps, this._spent, this._renew)),
+    );
+    this._clock = setInterval(() => this._tick(), 1000);
+  }
+
+  leave() {
+    clearInterval(this._clock);
+  }
+
+  update(session) {
+    this._session = session;
+    const spent = session.reason === "PairingExpired";
+    const open = session.phase === "Authenticating";
+    this.element.hidden = !spent && !open;
+    this._spent.hidden = this._renew.hidden = !spent;
+    this._frame.hidden = this._foot.hidden = this._steps.hidden = spent;
+    if (!open) {
+      this._forget();
+      return;
+    }
+    this._explain(session.pairing?.method ?? "QRCode");
+    if (session.pairing?.available) {
+      const which = `${session.pairing.attempt} ${session.pairing.expiresAt}`;
+      if (this._code === null && which !== this._asked) {
+        this._asked = which;
+        this.fetch(session);
+      }
+    }
+    this._tick();
+  }
+
+  /** Asks for the code, where it was not told. */
+  async fetch(session) {
+    try {
+      const answer = await this._api.of(session, "GET", "/pairing");
+      const code = await answer.json();
+      const image = code.method === "QRCode" ? await this._api.picture(session) : undefined;
+      this.show({ ...code, image });
+    } catch (error) {
+      if (error.status !== 404 && error.status !== 503) toast(error.message, "bad"); // then there is none now; the next is told
+    }
+  }
+
+  show(code) {
+    if (this._session?.phase !== "Authenticating") return;
+    this._code = code;
+    const scan = code.method === "QRCode";
+    this._explain(code.method);
+    if (scan) {
+      this._picture.src = code.image;
+      this._picture.alt = "QR to scan with WhatsApp on the phone";
+    } else {
+      say(this._letters, spaced(code.code));
+      this._letters.setAttribute("aria-label", [...code.code].join(" "));
+    }
+    this._tick();
+  }
+
+  _forget() {
+    this._code = null;
+    this._picture.removeAttribute("src");
+    this._letters.textContent = "";
+  }
+
+  _explain(method) {
+    if (this._steps.dataset.method === method) return;
+    this._steps.dataset.method = method;
+    const scan = method === "QRCode";
+    const steps = [
+      "Open WhatsApp on the phone.",
+      "Go to Settings, then Linked devices, then Link a device.",
+      scan ? "Point the camera at this QR." : "Choose Link with phone number instead, and type this code.",
+    ];
+    this._steps.replaceChildren(...steps.map((step) => h("li", {}, step)));
+  }
+
+  _tick() {
+    if (this.element.hidden) return;
+    const until = this._code?.expiresAt ? Date.parse(this._code.expiresAt) - this._api.now() : null;
+    if (until !== null && until <= 0) this._forget(); // an old code would only waste the person's time
+    const code = this._code;
+    this._picture.hidden = code?.method !== "QRCode";
+    this._letters.hidden = code?.method !== "PairingCode";
+    this._wait.hidden = code !== null;
+    say(this._left, code && until !== null ? `A new code comes in ${Math.ceil(until / 1000)} s. ` : "");
+    say(this._round, code ? `Round ${code.attempt}.` : "");
+  }
+
+  async _ask() {
+    await this._api.of(this._session, "POST", "/pairing/refresh");
+    this._asked = "";
+  }
+}
+
+/** A form that sends a text, and follows what becomes of it. */
+class TestMessage {
+  constructor(api) {
+    this._api = api;
+    this._sent = null;
+    this._session = undefined;
+    this._key = idempotencyKey(); // kept until the message is sent, so that another try does not send it twice
+    this._to = h("input", { id: "to", type: "tel", inputmode: "tel", autocomplete: "off", placeholder: "15551234567" });
+    this._toField = field("To", this._to, "Country code and number, or the id of a chat.");
+    this._text = h("textarea", { id: "text", rows: "3", maxlength: "65536" });
+    this._text.value = "A test message from wasession.";
+    this._textField = field("Text", this._text);
+    this._button = h("button", { class: "primary", type: "submit" }, "Send");
+    this._outcome = h("p", { class: "note", role: "status", hidden: true });
+    const form = h("form", { novalidate: true }, this._toField, this._textField, h("div", { class: "buttons start" }, this._button), this._outcome);
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      busy(this._button, () => this._send());
+    });
+    form.addEventListener("input", () => (this._key = idempotencyKey()));
+    this.element = h("section", { class: "card", "aria-labelledby": "message-title", hidden: true }, h("h2", { id: "message-title" }, "Send a test message"), form);
+  }
+
+  update(session) {
+    this._session = session;
+    const onTheWay = session.sessionValid && NO_LOGIN_NEEDED.includes(session.phase);
+    this.element.hidden = session.phase !== "Ready" && !(onTheWay && this._sent);
+    this._button.hidden = session.phase !== "Ready";
+  }
+
+  ack({ id, ack }) {
+    if (this._sent?.id === id && ack > this._sent.ack) this._tell({ ...this._sent, ack });
+  }
+
+  async _send() {
+    const typed = this._to.value.trim();
+    const to = typed.includes("@") ? typed : typed.replace(/[\s()-]/g, "");
+    this._toField.fail("");
+    this._textField.fail("");
+    if (!this._text.value) return this._textField.fail("Write something to send.");
+    if (!/^\+?[1-9]\d{6,14}$|@/.test(to)) return this._toField.fail("Country code and number, such as 15551234567.");
+    say(this._button, "Sending…");
+    try {
+      const headers = { "Idempotency-Key": this._key };
+      const response = await this._api.of(this._session, "POST", "/messages", { json: { to, text: this._text.value }, headers });
+      this._key = idempotencyKey();
+      this._tell(await response.json());
+    } catch (error) {
+      this._sent = null;
+      this._outcome.hidden = false;
+      this._outcome.className = "note bad";
+      say(this._outcome, error.message);
+    } finally {
+      say(this._button, "Send");
+    }
+  }
+
+  _tell(sent) {
+    this._sent = sent;
+    this._outcome.hidden = false;
+    this._outcome.className = `note ${sent.ack < 0 ? "bad" : "good"}`;
+    say(this._outcome, `To ${phone(sent.to)}: ${(ACKS[sent.ack] ?? "Sent").toLowerCase()}.`);
+  }
+}
+
+function spaced(code) {
+  return code.length === 8 ? `${code.slice(0, 4)}-${code.slice(4)}` : code;
+}
