@@ -141,10 +141,11 @@ class Pairing {
     this._frame = h("div", { class: "frame" }, this._picture, this._letters, this._wait);
     this._spent = h("p", {}, "Nobody has used the codes that were shown. Ask for a new one when the phone is at hand.");
     this._foot = h("p", { class: "hint foot" }, this._left, this._round);
+    this._shown = h("div", {}, this._frame, this._foot);
     this.element = h(
       "section", { class: "card pairing", "aria-labelledby": "pairing-title", hidden: true },
       h("h2", { id: "pairing-title" }, "Link a phone"),
-      h("div", { class: "pairing-grid" }, h("div", {}, this._frame, this._foot), h("div", {}, this._steps, this._spent, this._renew)),
+      h("div", { class: "pairing-grid" }, this._shown, h("div", {}, this._steps, this._spent, this._renew)),
     );
     this._clock = setInterval(() => this._tick(), 1000);
   }
@@ -159,7 +160,7 @@ class Pairing {
     const open = session.phase === "Authenticating";
     this.element.hidden = !spent && !open;
     this._spent.hidden = this._renew.hidden = !spent;
-    this._frame.hidden = this._foot.hidden = this._steps.hidden = spent;
+    this._shown.hidden = this._steps.hidden = spent;
     if (!open) {
       this._forget();
       return;
@@ -177,11 +178,12 @@ class Pairing {
 
   /** Asks for the code, where it was not told. */
   async fetch(session) {
+    const shown = this._code;
     try {
       const answer = await this._api.of(session, "GET", "/pairing");
       const code = await answer.json();
       const image = code.method === "QRCode" ? await this._api.picture(session) : undefined;
-      this.show({ ...code, image });
+      if (this._code === shown) this.show({ ...code, image }); // else a newer one was told meanwhile
     } catch (error) {
       if (error.status !== 404 && error.status !== 503) toast(error.message, "bad"); // then there is none now; the next is told
     }

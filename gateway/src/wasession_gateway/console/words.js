@@ -23,12 +23,7 @@ const CONDITIONS = {
   Restored: { True: "Came back with its stored login", False: "Not restored from a stored login", Unknown: "Restoring its login" },
   PodReady: { True: "Its pod is running", False: "Its pod is not running" },
   StorageReady: { True: "Its volume is ready", False: "Its volume is not ready" },
-  Progressing: { True: "On its way" },
   Degraded: { True: "Something is wrong" },
-};
-const REASONS = {
-  NewLogin: "A phone was linked since its last start",
-  NoLogin: "No login to restore yet",
 };
 const DISCONNECTS = {
   Logout: "WhatsApp ended the login",
@@ -49,10 +44,13 @@ export function state(session) {
 /** What has happened, newest first: `{ at, title, text, tone }`. */
 export function history(session) {
   const found = [{ at: session.createdAt, title: "The session was created", text: "", tone: "idle" }];
+  const told = new Set();
   for (const condition of session.conditions) {
-    const title = REASONS[condition.reason] ?? CONDITIONS[condition.type]?.[condition.status];
-    if (!title) continue;
-    found.push({ at: condition.lastTransitionTime, title, text: condition.message ?? "", tone: toneOf(condition) });
+    const title = condition.reason === "NewLogin" ? "A phone was linked since its last start" : CONDITIONS[condition.type]?.[condition.status];
+    if (!title || condition.reason === "NoLogin") continue;
+    const text = told.has(condition.message) ? "" : (condition.message ?? ""); // several conditions give the same sentence
+    told.add(condition.message);
+    found.push({ at: condition.lastTransitionTime, title, text, tone: toneOf(condition) });
   }
   const lost = session.lastDisconnect;
   if (lost) found.push({ at: lost.at, title: DISCONNECTS[lost.kind] ?? "Disconnected", text: `WhatsApp's word for it: ${lost.reason}`, tone: "attention" });
@@ -61,9 +59,9 @@ export function history(session) {
 
 function toneOf(condition) {
   if (condition.type === "Degraded") return "bad";
-  if (condition.type === "Progressing" || condition.status === "Unknown") return "busy";
+  if (condition.status === "Unknown") return "busy";
   if (condition.status === "True") return "good";
-  return condition.reason === "NewLogin" || condition.reason === "NoLogin" ? "idle" : "attention";
+  return condition.reason === "NewLogin" ? "idle" : "attention";
 }
 
 /** `15551234567@c.us` as a phone number; other ids as they are. */
