@@ -15,6 +15,7 @@ from urllib.parse import quote
 import aiohttp
 import yaml
 from kubernetes.aio import client, config
+from wasession_api.names import object_name
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
 from wasession_cli import portforward
@@ -128,7 +129,7 @@ class Cluster:
         if not name:
             phase = session.get("status", {}).get("phase", "Pending")
             raise NotReady(f"session {session['metadata']['name']} has no pod: it is {phase}")
-        token = await self._token(name)
+        token = await self._token(session)
         connector = PortForwardConnector(lambda: self._port_forward(name))
         try:
             async with aiohttp.ClientSession(
@@ -138,8 +139,9 @@ class Cluster:
         finally:
             await connector.aclose()
 
-    async def _token(self, name: str) -> str:
-        """The session's bearer token, from the Secret that has the pod's name."""
+    async def _token(self, session: Manifest) -> str:
+        """The session's bearer token; raises ``Unreachable`` while the operator has not made it."""
+        name = object_name(session["metadata"]["name"])
         try:
             secret = await self._call("GET", f"api/v1/namespaces/{self.namespace}/secrets/{quote(name)}")
         except Forbidden:
@@ -147,6 +149,9 @@ class Cluster:
                 f"you may not read the Secret {name} with the session's token",
                 "it needs the verb get on secrets in the session's namespace; the role edit has it",
             ) from None
+        owners = [owner["uid"] for owner in secret["metadata"].get("ownerReferences", [])]
+        if session["metadata"]["uid"] not in owners:
+            raise Unreachable(f"the Secret {name} is of another session")
         return base64.b64decode(secret["data"]["token"]).decode()
 
     async def _port_forward(self, pod: str) -> aiohttp.ClientWebSocketResponse:

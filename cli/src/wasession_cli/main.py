@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 import click
 from wasession_api.base import rfc3339
-from wasession_api.v1alpha1 import GROUP, Phase, Status
+from wasession_api.names import ANNOTATION_RESTART
+from wasession_api.v1alpha1 import Phase, Status
 
 from wasession_cli import words
 from wasession_cli.cluster import TABLE, Cluster, Expired, Manifest
@@ -35,7 +36,6 @@ from wasession_cli.pairing import Pairing, Terminal
 from wasession_cli.pod import Busy
 
 PROGRAM = "kubectl wasession"
-RESTART = f"{GROUP}/restart"
 TRY_AGAIN = 1.0  # seconds before a message that could not be sent is tried again
 # Phases that no session leaves by itself.
 STUCK = {Phase.SUSPENDED, Phase.LOGGED_OUT, Phase.TERMINATING, Phase.FAILED, Phase.CONFLICT, Phase.PASSKEY_REQUIRED}
@@ -213,7 +213,7 @@ async def logs(cluster: Cluster, name: str, follow: bool, previous: bool, since:
 async def restart(cluster: Cluster, name: str, wait: bool, timeout: float, output: str | None) -> None:
     """A new pod with the same login."""
     before = (await cluster.session(name)).get("status", {}).get("podUID")
-    patch = {"metadata": {"annotations": {RESTART: rfc3339(datetime.now(UTC))}}}
+    patch = {"metadata": {"annotations": {ANNOTATION_RESTART: rfc3339(datetime.now(UTC))}}}
     _say(await cluster.patch(name, patch), output, "restarts")
     if wait:
         await _until(cluster, name, timeout, lambda status: status.phase is Phase.READY and status.pod_uid != before)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 from pydantic import Field, ValidationError
+from wasession_api import sse
 from wasession_api.base import Observed, Time
 from wasession_api.messages import SentMessage
 from wasession_api.report import Report
@@ -42,18 +43,9 @@ class Pod:
     async def reports(self) -> AsyncIterator[Report]:
         """The state now and after each change; ends with ``Unreachable`` when the pod goes."""
         async with self._answer("GET", "v1/events", params={"types": "state"}, timeout=STREAM) as response:
-            event, data = "", ""
-            async for line in response.content:
-                text = line.decode().rstrip("\r\n")
-                field, _, value = text.partition(":")
-                if not text:
-                    if event == "state" and data:
-                        yield _read(Report, data)
-                    event, data = "", ""
-                elif field == "event":
-                    event = value.strip()
-                elif field == "data":
-                    data += value.removeprefix(" ")
+            async for event in sse.read(response.content):
+                if event.type == "state":
+                    yield _read(Report, event.data)
         raise Unreachable("the session pod has ended the connection")
 
     async def offer(self) -> tuple[Offer, float | None] | None:

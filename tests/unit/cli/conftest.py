@@ -313,7 +313,9 @@ class Server:
 
     async def _secret(self, request: web.Request) -> web.Response:
         token = base64.b64encode(POD_TOKEN.encode()).decode()
-        return web.json_response({"metadata": {"name": request.match_info["name"]}, "data": {"token": token}})
+        name = request.match_info["name"]
+        owners = [{"uid": f"uid-{name.removeprefix('wasession-')}"}]
+        return web.json_response({"metadata": {"name": name, "ownerReferences": owners}, "data": {"token": token}})
 
     async def _logs(self, _: web.Request) -> web.Response:
         return web.Response(body=self.log)
