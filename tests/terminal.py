@@ -77,9 +77,9 @@ class Terminal:
         found = zxingcpp.read_barcodes(pixels)
         return found[0].text if found else None
 
-    def wait_for(self, look: Callable[[Terminal], T | None], what: str) -> T:
+    def wait_for(self, look: Callable[[Terminal], T | None], what: str, patience: float = PATIENCE) -> T:
         """What ``look`` finds once it finds something; raises ``AssertionError`` with the screen when that never comes."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + patience
         with self._drawn:
             while True:
                 found = look(self)
@@ -94,9 +94,9 @@ class Terminal:
     def wait_qr(self, code: str) -> None:
         self.wait_for(lambda terminal: terminal.qr() == code, "the QR")
 
-    def wait(self) -> int:
+    def wait(self, patience: float = PATIENCE) -> int:
         """The exit code, when the program has ended and everything it wrote was read."""
-        code = self.process.wait(PATIENCE)
+        code = self.process.wait(patience)
         with self._drawn:
             assert self._drawn.wait_for(lambda: self._ended, PATIENCE)
         return code
