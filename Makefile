@@ -4,7 +4,7 @@ VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/gateway/js
 
-.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills lint format images crds lock clean
+.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills lint format images crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ images: setup  ## the images, with docker or buildah
 
 crds: setup  ## the CRD from its pydantic models
 	$(RUN) -m wasession_api.crd
+
+screenshots: setup  ## docs/images, taken of the console in a real Chromium
+	$(RUN) -m gateway.screenshots
 
 lock:  ## requirements.lock of the workspace and of each image, from one resolution
 	uv lock
