@@ -125,7 +125,8 @@ async def test_the_page_may_load_and_run_its_own_parts_only(gateway: Replica) ->
 
 async def test_the_list_is_live(tab: Tab, api: ApiServer) -> None:
     await put(api, "theirs", READY, owner="otto")
-    await tab.sign_in()
+    async with tab.page.expect_websocket():
+        await tab.sign_in()
     await expect(tab.page.get_by_role("heading", name="No sessions yet")).to_be_visible()
     await put(api, "sales", status("Starting", "PageLoading"))
     row = tab.page.get_by_role("link", name="sales")

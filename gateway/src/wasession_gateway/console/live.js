@@ -31,6 +31,7 @@ export class Live extends EventTarget {
   }
 
   close() {
+    clearTimeout(this._again);
     this._socket.removeAllListeners();
     this._socket.disconnect();
   }
@@ -51,7 +52,10 @@ export class Live extends EventTarget {
 
   _init() {
     this._socket.emit("init", {}, (answer) => {
-      if (!answer.ok) return this._refused({ message: answer.problem.detail, data: answer.problem });
+      if (!answer.ok) {
+        this._refused({ message: answer.problem.detail, data: answer.problem });
+        return this._later(() => this._init());
+      }
       this.sessions = new Map(answer.sessions.map((session) => [session.name, session]));
       this.connection = "live";
       this.known = true;
@@ -68,7 +72,7 @@ export class Live extends EventTarget {
   _lost(byServer) {
     this.connection = "lost";
     this._tell("change");
-    if (byServer) this._later();
+    if (byServer) this._later(() => this._socket.connect());
   }
 
   _refused(error) {
@@ -76,9 +80,10 @@ export class Live extends EventTarget {
     this._lost(!this._socket.active);
   }
 
-  /** The library connects again by itself unless it was the gateway that has refused. */
-  _later() {
-    setTimeout(() => this._socket.connect(), AGAIN);
+  /** The library connects again by itself, unless it was the gateway that has refused. */
+  _later(act) {
+    clearTimeout(this._again);
+    this._again = setTimeout(act, AGAIN);
   }
 
   _tell(type, detail) {
