@@ -229,7 +229,8 @@ async def suspend(cluster: Cluster, name: str, wait: bool, timeout: float, outpu
     """Stop a session and keep its login."""
     _say(await cluster.patch(name, {"spec": {"suspend": True}}), output, "is being suspended")
     if wait:
-        await _until(cluster, name, timeout, lambda status: status.phase is Phase.SUSPENDED)
+        # The phase comes first; the login is at rest once the pod is gone.
+        await _until(cluster, name, timeout, lambda status: status.phase is Phase.SUSPENDED and status.pod_name is None)
 
 
 @cli.command(epilog="\b\nExamples:\n  kubectl wasession resume sales-eu --wait")

@@ -263,7 +263,7 @@ class Server:
         self._version += 1
         session["metadata"]["resourceVersion"] = str(self._version)
         kind = "MODIFIED" if session["metadata"]["name"] in self.sessions else "ADDED"
-        self.sessions[session["metadata"]["name"]] = session
+        self.sessions[session["metadata"]["name"]] = session = json.loads(json.dumps(session))
         for watcher in self._watchers:
             watcher.put_nowait({"type": kind, "object": session})
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from wasession_cli.completion import complete
 from wasession_cli.exits import Exit
 
-from .conftest import LIST, Pod, Result, Server, make_session, problem
+from .conftest import LIST, Manifest, Pod, Result, Server, make_session, problem
 
 Command = Callable[..., Result]
 FRIEND = "15550001111"
@@ -167,14 +167,22 @@ def test_suspend_and_resume_change_the_spec_alone(
     assert [call.body for call in server.calls if call.method == "PATCH"] == [{"spec": {"suspend": after}}]
 
 
-def test_wait_returns_when_it_is_done(server: Server) -> None:
-    server.put(make_session("sales", podUID="first"))
-    process = subprocess.Popen([sys.executable, "-m", "wasession_cli", "restart", "sales", "--wait"], stdout=subprocess.PIPE)
+@pytest.mark.parametrize(
+    ("command", "on_the_way", "done"),
+    [
+        ("restart", make_session("sales", "Restoring", podUID="second"), make_session("sales", podUID="second")),
+        ("suspend", make_session("sales", "Suspended", podName="wasession-sales"), make_session("sales", "Suspended")),
+        ("resume", make_session("sales", "Restoring"), make_session("sales")),
+    ],
+)
+def test_wait_returns_when_it_is_done(server: Server, command: str, on_the_way: Manifest, done: Manifest) -> None:
+    server.put(make_session("sales", "Ready" if command != "resume" else "Suspended", podUID="first"))
+    process = subprocess.Popen([sys.executable, "-m", "wasession_cli", command, "sales", "--wait"], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()
-    server.put(make_session("sales", "Restoring", podUID="second"))
+    server.put(on_the_way)
     assert process.poll() is None
-    server.put(make_session("sales", podUID="second"))
+    server.put(done)
     assert process.wait(60) == Exit.OK
 
 
