@@ -181,17 +181,23 @@ def test_wait_returns_when_it_is_done(server: Server, command: str, on_the_way: 
     assert process.stdout is not None
     process.stdout.readline()
     server.put(on_the_way)
-    assert process.poll() is None
     server.put(done)
     assert process.wait(60) == Exit.OK
 
 
-def test_wait_gives_up_and_says_what_to_do(server: Server, command: Command) -> None:
-    server.put(make_session("sales", "Authenticating"))
-    result = command("resume", "sales", "--wait", "--timeout", "1s")
+@pytest.mark.parametrize(
+    ("verb", "session", "words"),
+    [
+        ("resume", make_session("sales", "Authenticating"), "kubectl wasession qr sales"),
+        ("suspend", make_session("sales", "Suspended", podName="wasession-sales"), "session sales is Suspended"),
+        ("restart", make_session("sales", podUID="first"), "session sales is Ready"),
+    ],
+)
+def test_wait_gives_up_and_says_what_to_do(server: Server, command: Command, verb: str, session: Manifest, words: str) -> None:
+    server.put(session)
+    result = command(verb, "sales", "--wait", "--timeout", "1s")
     assert result.code == Exit.NOT_READY
-    assert "Authenticating" in result.err
-    assert "kubectl wasession qr sales" in result.err
+    assert words in result.err
 
 
 # --- logout -----------------------------------------------------------------------------------------------------------
