@@ -18,12 +18,13 @@ let api = null;
 let live = null;
 let page = null;
 let lostSince = null;
+let drawing = false;
 
 function signIn(token) {
   sessionStorage.setItem(TOKEN, token);
   api = new Api(token, expired);
   live = new Live(token);
-  live.addEventListener("change", update);
+  live.addEventListener("change", soon);
   live.addEventListener("code", ({ detail }) => page.code?.(detail));
   live.addEventListener("ack", ({ detail }) => page.ack?.(detail));
   live.addEventListener("expired", ({ detail }) => expired(detail));
@@ -67,6 +68,16 @@ function open(next) {
   update();
   // So that screen readers say where one is. At the start the browser does that, and sign-in has its field.
   if (!next.focus?.() && !first) content.querySelector("h1")?.focus();
+}
+
+/** Many sessions change at once when they are all heard anew: the page is drawn once for them. */
+function soon() {
+  if (drawing) return;
+  drawing = true;
+  requestAnimationFrame(() => {
+    drawing = false;
+    update();
+  });
 }
 
 function update() {
