@@ -70,7 +70,7 @@ class PairingPod(Pod):
             picture = io.BytesIO()
             segno.make(self.code).save(picture, kind="svg", scale=8, border=4)
             return web.Response(body=picture.getvalue(), content_type="image/svg+xml")
-        return web.json_response({**self._state["pairing"], "code": self.code})
+        return web.json_response({**self.state["pairing"], "code": self.code})
 
     async def _refresh(self, request: web.Request) -> web.Response:
         self.refreshed += 1
