@@ -12,46 +12,64 @@ from wasession_api.v1alpha1 import Account, Condition, Phase, Reason, Status
 Manifest = dict[str, Any]
 Rows = Sequence[Sequence[str]]
 
-# What helps, by the reason of the condition Degraded or Ready. {name} is the session's.
+# docs/status.md in a sentence each: what helps when the session is Degraded, by the reason; else by the phase.
 BY_REASON: dict[str, str] = {
-    Reason.ACCOUNT_BLOCKED: "WhatsApp has blocked the account; on the phone it says for how long and how to object.",
+    Reason.ACCOUNT_BANNED: "WhatsApp has banned the account: ask WhatsApp's support.",
+    Reason.ACCOUNT_BLOCKED: "WhatsApp has blocked the account for its terms: ask WhatsApp's support.",
+    Reason.ACCOUNT_LOCKED: "WhatsApp has locked the account: unlock it on the phone.",
+    Reason.BROWSER_CRASHED: "When it happens often, give it more memory: spec.browser.resources.limits.memory",
+    Reason.BROWSER_FAILED: "The message says why Chromium does not start: check spec.browser and the pod's security context.",
+    Reason.BROWSER_HUNG: "When it happens often, give it more CPU or memory: spec.browser.resources",
+    Reason.CLIENT_ID_SHARED: "Another session has the same clientId: delete one, or give it another clientId.",
     Reason.CRASH_LOOP: "Read why it ends: kubectl wasession logs {name} --previous",
     Reason.IMAGE_UNAVAILABLE: "Check the image's name, spec.browser.image, and spec.podTemplate.spec.imagePullSecrets.",
+    Reason.INITIALIZATION_TIMEOUT: "Give it more time, spec.timeouts.initialization, or more CPU, spec.browser.resources.",
     Reason.INVALID_SPEC: "Correct the spec: kubectl edit wasession {name}",
-    Reason.LOGIN_MISSING: "The volume has no login though it should. Link the phone again: kubectl wasession qr {name}",
+    Reason.LOGIN_MISSING: "The volume has lost its login. Restore it, or link the phone: kubectl wasession qr {name}",
+    Reason.LOGOUT_FAILED: "The logout could not be done: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Give it more memory: spec.browser.resources.limits.memory",
-    Reason.NAME_TAKEN: "Another object has the name that the session's needs. Rename or delete that object.",
-    Reason.NODE_GONE: "Its node is gone; the pod moves to another as soon as the volume can follow.",
-    Reason.NODE_LOST: "Bring its node back, or let the pod move: taint the node node.kubernetes.io/out-of-service",
-    Reason.OPENED_ELSEWHERE: "Close WhatsApp Web there, or let the session take the login back: spec.whatsapp.takeover: Once",
+    Reason.NAME_TAKEN: "Another object has the name that the session's needs: rename one of the two.",
+    Reason.NODE_LOST: "Bring its node back. Is that off for good, taint it node.kubernetes.io/out-of-service, or delete it.",
     Reason.OUT_OF_MEMORY: "Give it more memory: spec.browser.resources.limits.memory",
-    Reason.PAGE_INCOMPATIBLE: "WhatsApp Web has changed. Update wasession, then: kubectl wasession restart {name}",
+    Reason.PAGE_CRASHED: "When it happens often, give it more memory: spec.browser.resources.limits.memory",
+    Reason.PAGE_HUNG: "When it happens often, give it more CPU or memory: spec.browser.resources",
+    Reason.PAGE_INCOMPATIBLE: "WhatsApp Web has changed in a way that this version does not know: upgrade wasession.",
     Reason.PAIRING_EXPIRED: "Link a phone: kubectl wasession qr {name}",
-    Reason.PASSKEY_REQUIRED: "Confirm the passkey on the phone; kubectl wasession qr {name} shows when it is done.",
-    Reason.PHONE_OFFLINE: "Open WhatsApp on the phone: WhatsApp ends the login when the phone stays away for 14 days.",
-    Reason.POD_REFUSED: "The message says what the cluster does not accept; correct it: kubectl edit wasession {name}",
-    Reason.PROFILE_DAMAGED: "The login's files cannot be read and are kept. Link the phone again: kubectl wasession qr {name}",
+    Reason.PHONE_OFFLINE: "Connect the phone: WhatsApp ends the login when it stays away for 14 days.",
+    Reason.POD_FAILED: "Another pod comes. Read why this one has failed: kubectl wasession logs {name} --previous",
+    Reason.POD_NOT_READY: "Look at the pod: kubectl describe pod {pod}",
+    Reason.POD_REFUSED: "The message says what the cluster does not accept: quota, admission or spec.podTemplate.",
+    Reason.POD_UNREACHABLE: "The operator cannot hear the pod: check the NetworkPolicies between them, port 8080.",
+    Reason.PROFILE_DAMAGED: "The last good copy was taken. When that does not help: kubectl wasession qr {name}",
     Reason.PROXY_BLOCKED: "WhatsApp refuses this network. Use another proxy: spec.browser.proxySecretRef",
     Reason.PROXY_FAILED: "Check the proxy and its Secret: spec.browser.proxySecretRef",
     Reason.RESTORATION_FAILED: "WhatsApp did not take the stored login. Link the phone again: kubectl wasession qr {name}",
+    Reason.SECRET_REFUSED: "The message says why the session's Secret is not accepted: quota or admission.",
     Reason.UNSCHEDULABLE: "No node takes the pod: kubectl describe pod {pod} says why.",
     Reason.VERSION_REFUSED: "WhatsApp wants a newer version of its page: kubectl wasession restart {name}",
     Reason.VOLUME_FULL: "Make the volume larger: spec.storage.size",
-    Reason.VOLUME_IN_USE: "Another pod uses the volume. It goes on when that pod has ended.",
-    Reason.VOLUME_LOST: "Restore the volume claim from a backup, or delete the session and make it anew.",
-    Reason.VOLUME_OF_ANOTHER_SESSION: "The volume holds another clientId's login: give the session that id or another volume.",
+    Reason.VOLUME_IN_USE: "Another process uses the volume. When that stays, look for another pod on it.",
+    Reason.VOLUME_LOST: "Restore the volume claim {pvc}, or give it up with the annotation wasession.dev/accept-data-loss.",
+    Reason.VOLUME_LOW: "Make the volume larger: spec.storage.size",
+    Reason.VOLUME_OF_ANOTHER_SESSION: "The volume holds another session's login: restore the right one.",
     Reason.VOLUME_PENDING: "The volume is not there yet: kubectl describe pvc {pvc} says why.",
-    Reason.VOLUME_READ_ONLY: "The session cannot write its volume. Check the storage behind it.",
-    Reason.WHATSAPP_UNREACHABLE: "WhatsApp Web cannot be opened. Check the cluster's way out, network policies and the proxy.",
-}  # fmt: skip
+    Reason.VOLUME_READ_ONLY: "The session cannot write its volume: look at the storage, often it is a damaged file system.",
+    Reason.VOLUME_REFUSED: "The message says why the volume claim is not accepted: quota or spec.storage.",
+    Reason.VOLUME_RESIZE_REFUSED: "The volume cannot grow: its StorageClass needs allowVolumeExpansion.",
+    Reason.VOLUME_TERMINATING: "The claim is being deleted: copy the volume now, then delete the session.",
+    Reason.WHATSAPP_UNREACHABLE: "WhatsApp Web cannot be opened: check network, DNS, NetworkPolicies and the proxy.",
+}
 BY_PHASE: dict[Phase, str] = {
     Phase.READY: "Nothing, it is ready. Send something: kubectl wasession send {name} PHONE-NUMBER TEXT",
     Phase.AUTHENTICATING: "Link a phone: kubectl wasession qr {name}",
     Phase.LOGGED_OUT: "Link a phone again: kubectl wasession qr {name}",
+    Phase.PASSKEY_REQUIRED: "Confirm the passkey on the phone; kubectl wasession qr {name} shows when it is done.",
+    Phase.CONFLICT: "Close WhatsApp Web there, or let the session take the login back: spec.whatsapp.takeover",
     Phase.SUSPENDED: "Start it again: kubectl wasession resume {name}",
     Phase.TERMINATING: "Nothing, it is being deleted.",
     Phase.FAILED: "Read its log, then start it anew: kubectl wasession logs {name}; kubectl wasession restart {name}",
 }
+UPDATE = "Its template has changed. When that should not wait for the next start: kubectl wasession restart {name}"
 GOES_ON = "Nothing yet, it goes on by itself."
 
 
@@ -65,14 +83,14 @@ def condition(status: Status, kind: str) -> Condition | None:
 
 def advice(name: str, status: Status) -> str:
     """What to do next, in a sentence."""
-    degraded, ready = condition(status, "Degraded"), condition(status, "Ready")
-    reasons = [degraded.reason] if degraded is not None and degraded.status == "True" else []
-    if ready is not None and ready.status != "True":
-        reasons.append(ready.reason)
-    phase = status.phase or Phase.PENDING
-    known = [BY_REASON[reason] for reason in reasons if reason in BY_REASON]
-    decided = phase in (Phase.SUSPENDED, Phase.TERMINATING)
-    words = known[0] if known and not decided else BY_PHASE.get(phase, GOES_ON)
+    phase, degraded, progressing = status.phase, condition(status, "Degraded"), condition(status, "Progressing")
+    words = BY_PHASE.get(phase, GOES_ON) if phase is not None else GOES_ON
+    if phase in (Phase.SUSPENDED, Phase.TERMINATING):
+        pass  # was decided by a person, and nothing else helps
+    elif degraded is not None and degraded.status == "True":
+        words = BY_REASON.get(degraded.reason, words)
+    elif progressing is not None and progressing.reason == Reason.UPDATE_PENDING:
+        words = UPDATE
     return words.format(name=name, pod=status.pod_name, pvc=status.pvc_name)
 
 

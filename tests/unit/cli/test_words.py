@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from wasession_api.v1alpha1 import Condition, Phase, Reason, Status
 from wasession_cli import qr, words
 
+STATUS = Path(__file__).parents[3] / "docs" / "status.md"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 MODULES = {" ": (False, False), "▀": (True, False), "▄": (False, True), "█": (True, True)}
 
@@ -39,14 +42,19 @@ def test_ages_are_written_as_kubectl_does(seconds: int, expected: str) -> None:
         (status(Phase.READY, ("Ready", "True", "Connected")), "kubectl wasession send sales"),
         (status(Phase.AUTHENTICATING, ("Ready", "False", "WaitingForScan")), "kubectl wasession qr sales"),
         (status(Phase.LOGGED_OUT, ("Ready", "False", "LoggedOutByPhone")), "kubectl wasession qr sales"),
-        (status(Phase.FAILED, ("Ready", "False", "PairingExpired")), "kubectl wasession qr sales"),
-        (status(Phase.FAILED, ("Ready", "False", "SomethingNew")), "kubectl wasession restart sales"),
+        (status(Phase.FAILED, ("Degraded", "True", "PairingExpired")), "kubectl wasession qr sales"),
+        (status(Phase.FAILED, ("Degraded", "True", "SomethingNew")), "kubectl wasession restart sales"),
+        (status(Phase.PASSKEY_REQUIRED, ("Ready", "False", "PasskeyRequired")), "Confirm the passkey"),
+        (status(Phase.CONFLICT, ("Ready", "False", "OpenedElsewhere")), "spec.whatsapp.takeover"),
+        (status(Phase.READY, ("Progressing", "False", "UpdatePending")), "kubectl wasession restart sales"),
+        (status(Phase.STARTING, ("Ready", "False", "PodNotReady")), "goes on by itself"),
+        (status(Phase.STARTING, ("Degraded", "True", "PodNotReady")), "kubectl describe pod wasession-sales"),
         (status(Phase.SUSPENDED, ("Ready", "False", "Suspended")), "kubectl wasession resume sales"),
         (status(Phase.SUSPENDED, ("Degraded", "True", "MemoryLow")), "kubectl wasession resume sales"),
         (status(Phase.READY, ("Ready", "True", "Connected"), ("Degraded", "True", "PhoneOffline")), "14 days"),
         (status(Phase.READY, ("Ready", "True", "Connected"), ("Degraded", "False", "AsExpected")), "send sales"),
-        (status(Phase.PENDING, ("Ready", "False", "Unschedulable")), "kubectl describe pod wasession-sales"),
-        (status(Phase.PENDING, ("Ready", "False", "VolumePending")), "kubectl describe pvc wasession-sales"),
+        (status(Phase.PENDING, ("Degraded", "True", "Unschedulable")), "kubectl describe pod wasession-sales"),
+        (status(Phase.PENDING, ("Degraded", "True", "VolumePending")), "kubectl describe pvc wasession-sales"),
         (status(Phase.STARTING, ("Ready", "False", "BrowserStarting")), "goes on by itself"),
         (status(Phase.TERMINATING, ("Ready", "False", "Terminating")), "being deleted"),
         (Status(), "goes on by itself"),
@@ -60,6 +68,13 @@ def test_advice_names_reasons_that_exist_and_keeps_no_placeholder() -> None:
     for reason in words.BY_REASON:
         assert reason in set(Reason)
         assert "{" not in words.advice("sales", status(Phase.FAILED, ("Degraded", "True", reason)))
+
+
+def test_advice_has_a_word_on_all_that_the_docs_say_needs_somebody() -> None:
+    rows = re.findall(r"^\| `(\w+)` \* \| .*? \| (.*) \|$", STATUS.read_text(), re.MULTILINE)
+    assert len(rows) > 40
+    wanted = {reason for reason, todo in rows if todo != "nothing"}
+    assert wanted - set(words.BY_REASON) == set()
 
 
 def test_events_are_told_in_their_order_and_with_their_number() -> None:
