@@ -229,6 +229,18 @@ async def test_a_session_in_plain_words(tab: Tab, api: ApiServer) -> None:
     await expect(tab.page.get_by_role("status").filter(has_text="Opening WhatsApp Web with the stored login.")).to_be_visible()
 
 
+async def test_a_warning_is_seen_while_the_session_works(tab: Tab, api: ApiServer) -> None:
+    words = "The phone was last seen ten days ago."
+    warning = {"type": "Degraded", "status": "True", "reason": "PhoneOffline", "message": words, "lastTransitionTime": past()}
+    others = [condition for condition in READY["conditions"] if condition["type"] != "Degraded"]
+    await put(api, "sales", {**READY, "conditions": [*others, warning]})
+    await tab.sign_in()
+    await expect(tab.page.get_by_role("status").filter(has_text="1 of 1 ready, 1 waits for you")).to_be_visible()
+    await tab.go("sales")
+    await expect(tab.page.get_by_role("status").filter(has_text=words)).to_be_visible()
+    await expect(tab.page.get_by_role("heading", name="Send a test message")).to_be_visible()
+
+
 async def test_a_test_message_is_followed(tab: Tab, sales: PairingPod) -> None:
     await tab.sign_in()
     await tab.go("sales")

@@ -36,9 +36,13 @@ const DISCONNECTS = {
 /** A session in a word, a tone and a sentence. */
 export function state(session) {
   const [word, tone, meaning] = PHASES[session.phase] ?? [session.phase, "busy", ""];
-  if (session.reason === "PairingExpired") return { word: "Not linked", tone: "attention", sentence: "All codes were used up without a phone. Ask for a new one." };
-  const known = session.phase === "Ready" ? "" : session.message;
-  return { word, tone, sentence: known && tone !== "good" ? known : meaning, meaning };
+  const trouble = session.conditions.find(({ type, status }) => type === "Degraded" && status === "True");
+  if (session.reason === "PairingExpired") {
+    return { word: "Not linked", tone: "attention", sentence: "All codes were used up without a phone. Ask for a new one." };
+  }
+  if (session.phase !== "Ready") return { word, tone, sentence: session.message ?? meaning };
+  if (trouble) return { word, tone: "attention", sentence: trouble.message || "Connected, but something is wrong." };
+  return { word, tone, sentence: meaning };
 }
 
 /** What has happened, newest first: `{ at, title, text, tone }`. */
