@@ -19,7 +19,7 @@ test: lint  ## every test: unit, browser, real cluster
 	$(RUN) -m pytest tests
 
 test-unit: setup  ## the tests that need no cluster
-	$(RUN) -m pytest tests/unit tests/pod
+	$(RUN) -m pytest tests/unit tests/gateway tests/pod
 
 test-operator: setup  ## the operator against a real API server, with fake nodes and session pods
 	$(RUN) -m pytest tests/operator
