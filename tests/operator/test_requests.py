@@ -256,3 +256,14 @@ async def test_the_longest_name(world: World) -> None:
     assert len(world.pod(name)["metadata"]["name"]) <= 63
     await world.delete(name)
     await world.until_gone(name)
+
+
+async def test_a_name_that_is_used_again_at_once(world: World) -> None:
+    await begin(world, "sales")
+    for count in range(1, 6):
+        await world.delete("sales")
+        await world.until_gone("sales")
+        await world.create("sales", owner=f"user-{count}")
+        await world.until_phase("sales")
+        assert world.status("sales")["restored"] is True
+    assert world.created("pods") == 6

@@ -60,7 +60,7 @@ class Watch:
             return
         key, present = _key(found), self.objects.get(_key(found))
         known = present["metadata"]["resourceVersion"] if present else self._version(key)
-        if known is None or _is_newer(found["metadata"]["resourceVersion"], known):
+        if known is None or is_newer(found["metadata"]["resourceVersion"], known):
             self._set(key, found)
 
     # --- one namespace, or the cluster ----------------------------------------------------------------------------------
@@ -88,7 +88,7 @@ class Watch:
         present = {_key(item): item for item in found["items"]}
         ours = [(key, item) for key, item in self.objects.items() if namespace is None or key[0] == namespace]
         for key, item in ours:
-            if key not in present and not _is_newer(item["metadata"]["resourceVersion"], version):
+            if key not in present and not is_newer(item["metadata"]["resourceVersion"], version):
                 self._remove(key, item)
         for key, item in present.items():
             self._set(key, item)
@@ -113,7 +113,7 @@ class Watch:
 
     def _set(self, key: Key, found: Manifest) -> None:
         before = self.objects.get(key)
-        if before is not None and _is_newer(before["metadata"]["resourceVersion"], found["metadata"]["resourceVersion"]):
+        if before is not None and is_newer(before["metadata"]["resourceVersion"], found["metadata"]["resourceVersion"]):
             return  # a call's answer was ahead of the watch
         if before is not None and before["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]:
             return
@@ -137,7 +137,7 @@ def _key(found: Manifest) -> Key:
     return found["metadata"].get("namespace", ""), found["metadata"]["name"]
 
 
-def _is_newer(one: str, other: str) -> bool:
+def is_newer(one: str, other: str) -> bool:
     """Whether a resource version is later than another: they are numbers that grow, since Kubernetes 1.35 by contract.
 
     See https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions

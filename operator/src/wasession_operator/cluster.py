@@ -9,7 +9,7 @@ from typing import Any
 
 from wasession_api import names
 from wasession_api.kube import NODES, PODS, PVCS, SECRETS, Kube
-from wasession_api.watch import Key, Watch
+from wasession_api.watch import Key, Watch, is_newer
 
 from wasession_operator.plan import Node
 
@@ -47,7 +47,11 @@ class Cluster:
     # --- sessions -------------------------------------------------------------------------------------------------------
 
     def session_seen(self, body: Manifest) -> None:
+        """kopf tells of each session in order, but not of two that have had the same name: the later version counts."""
         key = key_of(body)
+        known = self.sessions.get(key)
+        if known is not None and is_newer(known["metadata"]["resourceVersion"], body["metadata"]["resourceVersion"]):
+            return
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         self.sessions[key] = {**body, "metadata": metadata}
         self._session_of[object_key(key)] = key
@@ -58,10 +62,11 @@ class Cluster:
         for session in woken:
             self._changed(session)
 
-    def session_gone(self, key: Key) -> None:
-        body = self.sessions.pop(key, None)
-        if body is None:
+    def session_gone(self, key: Key, uid: str) -> None:
+        body = self.sessions.get(key)
+        if body is None or body["metadata"]["uid"] != uid:
             return
+        del self.sessions[key]
         self._session_of.pop(object_key(key), None)
         twins = self._client_ids[_client_key(body)]
         twins.discard(key)

@@ -43,18 +43,18 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     @kopf.on.event(*SESSIONS, id="seen", registry=registry)
     async def session_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
         if type == "DELETED":
-            running["operator"].cluster.session_gone(key_of(dict(body)))
+            running["operator"].cluster.session_gone(key_of(dict(body)), body["metadata"]["uid"])
         else:
             running["operator"].cluster.session_seen(dict(body))
 
     @kopf.daemon(*SESSIONS, id="hold", registry=registry, cancellation_timeout=10)
     async def session_daemon(body: kopf.Body, stopped: Any, **_: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):  # the operator ends
-            await running["operator"].hold(key_of(dict(body)), stopped)
+            await running["operator"].hold(key_of(dict(body)), body["metadata"]["uid"], stopped)
 
     @kopf.on.delete(*SESSIONS, id="release", registry=registry)
     async def session_deleted(body: kopf.Body, **_: Any) -> None:
-        await running["operator"].release(key_of(dict(body)))
+        await running["operator"].release(key_of(dict(body)), body["metadata"]["uid"])
 
     async def _start(resources: contextlib.AsyncExitStack) -> Operator:
         kube = await Kube.connect()

@@ -52,36 +52,39 @@ class Operator:
 
     # --- the life of one session --------------------------------------------------------------------------------------
 
-    async def hold(self, key: Key, stopped: Any) -> None:
+    async def hold(self, key: Key, uid: str, stopped: Any) -> None:
         """Looks at a session whenever something about it changes, until told to stop, or it is deleted."""
         memory = self.memories.setdefault(key, Memory())
         await self.cluster.synced()
-        while not stopped and not self._is_deleted(key):
+        while not stopped and self._is_present(key, uid) and not is_terminating(self.cluster.sessions[key]):
             outcome = await self._look(key, memory)
             await memory.sleep(_seconds(outcome))
 
-    async def release(self, key: Key) -> None:
+    async def release(self, key: Key, uid: str) -> None:
         """Takes a deleted session's pod away, and its claim where it says so; returns when that is done."""
         memory = self.memories.setdefault(key, Memory())
         await self.cluster.synced()
-        while True:
+        while self._is_present(key, uid):
             outcome = await self._look(key, memory)
             if outcome is None or outcome.done:
                 break
             await memory.sleep(_seconds(outcome))
-        await self.forget(key)
+        await self.forget(key, uid)
 
-    async def forget(self, key: Key) -> None:
+    async def forget(self, key: Key, uid: str) -> None:
         """A session is not there any more."""
+        self.cluster.session_gone(key, uid)
+        memory = self.memories.get(key)
+        if memory is None or memory.uid not in (None, uid):
+            return  # another session has the name already
+        del self.memories[key]
         self.starts.leave(key)
         self.updates.leave(key)
-        self.cluster.session_gone(key)
-        memory = self.memories.pop(key, None)
-        if memory is not None and memory.follower is not None:
+        if memory.follower is not None:
             await memory.follower.close()
 
-    def _is_deleted(self, key: Key) -> bool:
-        return key not in self.cluster.sessions or is_terminating(self.cluster.sessions[key])
+    def _is_present(self, key: Key, uid: str) -> bool:
+        return key in self.cluster.sessions and self.cluster.sessions[key]["metadata"]["uid"] == uid
 
     # --- one look at a session ----------------------------------------------------------------------------------------
 

@@ -133,7 +133,7 @@ class Upkeep:
             missing -= {key_of(item) for item in await self._sessions()}  # one that was created in between is there now
         for key in missing:
             log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": seen[key]["uid"]})
-            await self._operator.forget(key)
+            await self._operator.forget(key, seen[key]["uid"])
         behind = {
             key: metadata["resourceVersion"]
             for key, metadata in listed.items()
