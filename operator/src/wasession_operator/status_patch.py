@@ -10,6 +10,7 @@ Manifest = dict[str, Any]
 EVERY = 1.0  # seconds between two writes of one status that nobody waits for
 URGENT_EVERY = 0.1  # seconds between two writes of any kind: a pod that flickers must not keep the API server busy
 URGENT = ("phase", "session_valid", "restorations", "restarts", "logout", "pvc_uid", "observed_generation")
+ON_THE_WAY = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
 
 def merge_patch(stored: Manifest, after: Manifest) -> Manifest:
@@ -22,10 +23,13 @@ def merge_patch(stored: Manifest, after: Manifest) -> Manifest:
 def pause(before: Status, after: Status) -> float:
     """The seconds that must have gone by since the last write.
 
-    A phase is written at once: people wait for it. So is what the operator relies on before it acts.
+    A phase is written at once: people wait for it. So is what the operator relies on before it acts. That pod and volume
+    are well is on the way to a phase, and is written together with it.
     """
     urgent = any(getattr(before, name) != getattr(after, name) for name in URGENT)
-    return URGENT_EVERY if urgent or _truths(before.conditions) != _truths(after.conditions) else EVERY
+    was = _truths(before.conditions)
+    turned = {(kind, truth) for kind, truth in _truths(after.conditions).items() if was.get(kind) != truth}
+    return URGENT_EVERY if urgent or turned - ON_THE_WAY else EVERY
 
 
 def _truths(conditions: list[Condition]) -> dict[ConditionType, str]:

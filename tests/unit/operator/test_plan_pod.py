@@ -305,6 +305,22 @@ def test_a_new_pod_has_nothing_to_count() -> None:
     assert condition(result, READY) == ("False", Reason.POD_UNREACHABLE)
 
 
+@pytest.mark.parametrize("phase", [Phase.PENDING, Phase.STARTING, Phase.RESTORING])
+def test_a_pod_that_is_only_just_ready_has_a_moment_to_be_heard(phase: Phase) -> None:
+    """What it says is known at once, and is written together with its readiness."""
+    before = VALID.model_copy(update={"phase": phase, "pod_uid": "pod-uid"})
+    result = unheard(before, 1)
+    assert result.status.phase is phase
+    assert condition(result, POD_READY) == ("True", Reason.POD_RUNNING)
+    assert result.requeue_after == timedelta(seconds=1)
+    assert condition(unheard(before, 2), READY) == ("False", Reason.POD_UNREACHABLE)
+
+
+def test_what_another_pod_has_said_does_not_count() -> None:
+    result = unheard(VALID.model_copy(update={"phase": Phase.READY, "pod_uid": "older"}), 1)
+    assert result.status.phase is Phase.RESTORING
+
+
 def test_the_time_before_the_pod_was_ready_is_not_held_against_it() -> None:
     young = pod()
     young["status"]["conditions"][0]["lastTransitionTime"] = (NOW - timedelta(seconds=5)).isoformat()

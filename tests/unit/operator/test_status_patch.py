@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
+from unit.operator.situations import NOW, SETTINGS, VALID, facts, pod, report, session
 from wasession_api.v1alpha1 import Phase, Restarts, Status
 from wasession_operator.plan import plan
 from wasession_operator.status_patch import EVERY, URGENT_EVERY, merge_patch, pause
@@ -63,3 +63,12 @@ def test_a_condition_is_waited_for() -> None:
     after = plan(session(before), facts(report=warned), SETTINGS).status
     assert after.phase is before.phase
     assert pause(before, after) == URGENT_EVERY
+
+
+def test_a_pod_that_is_well_is_told_with_the_phase_that_follows() -> None:
+    before = plan(session(), facts(pod=pod(ready=False)), SETTINGS).status
+    after = plan(session(before), facts(), SETTINGS).status
+    assert after.phase is before.phase
+    assert merge_patch(before.dump(), after.dump())
+    assert pause(before, after) == EVERY
+    assert pause(after, before) == URGENT_EVERY, "one that is not well any more is told at once"

@@ -28,6 +28,8 @@ from wasession_operator.settings import NodeLost, Settings
 SCHEDULING_TAKES = timedelta(seconds=5)
 STARTING_TAKES = timedelta(minutes=3)  # from the pod's creation to its readiness; it includes the pull of its image
 ANSWER_TAKES = timedelta(seconds=10)  # until a pod that can't be heard is said to be so
+FIRST_ANSWER_TAKES = timedelta(seconds=2)  # the same for one that has only just become ready
+ON_THE_WAY = {Phase.PENDING, Phase.STARTING, Phase.RESTORING}  # what is said before the pod is heard
 SILENCE_IS_TROUBLE = timedelta(minutes=1)
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 CONTAINER_REFUSED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
@@ -231,9 +233,14 @@ def _heard(facts: Facts, session: Session, draft: Draft) -> None:
         return
     assert facts.pod is not None
     silence = facts.now - max(facts.silent_since or facts.now, since(facts.pod, "Ready"))
-    if _was_heard(session, facts.pod) and silence < ANSWER_TAKES:
+    patience = timedelta(0)
+    if _was_heard(session, facts.pod):
+        patience = ANSWER_TAKES
+    elif session.status.phase in ON_THE_WAY:
+        patience = FIRST_ANSWER_TAKES
+    if silence < patience:
         draft.keep = True
-        draft.look_again(ANSWER_TAKES - silence)
+        draft.look_again(patience - silence)
     elif silence < SILENCE_IS_TROUBLE:
         draft.say(Reason.POD_UNREACHABLE, "The session pod has not been heard yet.")
         draft.look_again(SILENCE_IS_TROUBLE - silence)
