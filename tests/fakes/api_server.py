@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import yaml
 from cluster import binaries, control_plane
 from cluster.pki import Pki
@@ -29,14 +30,15 @@ EVICTION = 2  # seconds
 class ApiServer:
     """The control plane with its state in ``directory``, inside ``network``. Its programs end with the network's thread."""
 
-    def __init__(self, directory: Path, network: Network) -> None:
+    def __init__(self, directory: Path, network: Network, node_silence: int = NODE_SILENCE) -> None:
         self.directory = directory
         self.network = network
         self.pki = Pki(directory / "pki", BASE)
+        self._node_silence = node_silence
         self._programs: list[subprocess.Popen[bytes]] = []
 
-    async def start(self, *more: tuple[str, ...]) -> None:
-        """Returns when the API server is ready and knows ``WhatsAppSession``; ``more`` are further programs of Kubernetes."""
+    async def start(self, *more: str, scheduler: bool = False) -> None:
+        """Returns when the API server, with ``more`` arguments, is ready and knows ``WhatsAppSession``."""
         self.pki.issue("apiserver", "kube-apiserver", None, "localhost", "127.0.0.1")
         self.pki.issue("admin", "admin", "system:masters")
         for program in ("controller-manager", "scheduler"):
@@ -55,6 +57,7 @@ class ApiServer:
             "--enable-priority-and-fairness=false",
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=2000",
+            *more,
         )
         async with self.client() as api:
             await self._until_answers(api, "/readyz")
@@ -69,10 +72,12 @@ class ApiServer:
                 "--kube-api-qps=1000",
                 "--kube-api-burst=2000",
                 "--node-monitor-period=1s",
-                f"--node-monitor-grace-period={NODE_SILENCE}s",
+                f"--node-monitor-grace-period={self._node_silence}s",
             )
-            for arguments in more:
-                self._spawn(*arguments)
+            if scheduler:
+                kubeconfig = self.pki.kubeconfig("scheduler")
+                limits = ("--kube-api-qps=1000", "--kube-api-burst=2000")
+                self._spawn("kube-scheduler", f"--kubeconfig={kubeconfig}", "--leader-elect=false", "--secure-port=0", *limits)
             await self._until_answers(api, "/api/v1/namespaces/default/serviceaccounts/default")
 
     @contextlib.asynccontextmanager
@@ -83,6 +88,18 @@ class ApiServer:
             yield api
         finally:
             await api.close()
+
+    async def calm(self) -> None:
+        """Returns when the programs have done what they do after a start: that costs more than hundreds of sessions."""
+        processes = [psutil.Process(program.pid) for program in self._programs]
+
+        def spent() -> float:
+            return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+
+        before, now = 0.0, spent()
+        while now - before > 0.1:  # of one second
+            await asyncio.sleep(1)
+            before, now = now, spent()
 
     def stop(self) -> None:
         for program in reversed(self._programs):

@@ -75,7 +75,7 @@ class Kubelet:
         self._addresses = _addresses()
 
     async def start(self) -> None:
-        await self._api.create("storageclasses", _storage_class())
+        await self._api.create("storageclasses", storage_class())
         self._history.subscribe(self._changed)
 
     async def stop(self) -> None:
@@ -326,7 +326,7 @@ class Kubelet:
         size = spec["resources"]["requests"]["storage"]
         try:
             if "volumeName" not in spec:
-                await self._api.create("persistentvolumes", _volume(claim))
+                await self._api.create("persistentvolumes", volume(claim))
             elif claim.get("status", {}).get("phase") == "Bound" and claim["status"]["capacity"]["storage"] != size:
                 await self._api.patch("persistentvolumes", None, spec["volumeName"], {"spec": {"capacity": {"storage": size}}})
                 status = {"status": {"capacity": {"storage": size}}}
@@ -341,7 +341,7 @@ class Kubelet:
             await self._provision(claim)
 
 
-def _volume(claim: Manifest) -> Manifest:
+def volume(claim: Manifest) -> Manifest:
     metadata, spec = claim["metadata"], claim["spec"]
     reference = {"kind": "PersistentVolumeClaim", "apiVersion": "v1", "uid": metadata["uid"]}
     return {
@@ -359,7 +359,7 @@ def _volume(claim: Manifest) -> Manifest:
     }
 
 
-def _storage_class() -> Manifest:
+def storage_class() -> Manifest:
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",

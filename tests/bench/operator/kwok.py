@@ -1,0 +1,38 @@
+"""kwok: nodes and kubelets that are objects only, from the Go module beside this file."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from cluster import binaries
+
+MODULE = Path(__file__).with_name("go")
+PACKAGE = "sigs.k8s.io/kwok/cmd/kwok"
+STAGES = ("node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml", "pod/fast/pod-delete.yaml")
+
+
+def program() -> Path:
+    """The built program; the first build takes a minute or two."""
+    digest = hashlib.sha256(b"".join((MODULE / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go")))
+    target = binaries.directory().parent / f"kwok-{digest.hexdigest()[:16]}"
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            partial = target.with_suffix(".partial")
+            environment = {**os.environ, **binaries.ENVIRONMENT}
+            command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(partial), PACKAGE]
+            subprocess.run(command, cwd=MODULE, env=environment, check=True)
+            partial.rename(target)
+    return target
+
+
+def configuration(path: Path) -> Path:
+    """kwok's own stages: a pod that is bound is Running and Ready at once, one that is deleted is gone at once."""
+    command = ["go", "list", "-m", "-f", "{{.Dir}}", PACKAGE.removesuffix("/cmd/kwok")]
+    module = subprocess.run(command, cwd=MODULE, check=True, capture_output=True, text=True).stdout.strip()
+    path.write_text("\n---\n".join((Path(module) / "kustomize" / "stage" / stage).read_text() for stage in STAGES))
+    return path

@@ -1,0 +1,64 @@
+"""All fake session pods of the benchmark in one server: each is Ready with a stored login, and says so.
+
+kwok gives each pod an address of loopback; one socket hears them all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+from fakes.network import Network
+from fakes.session_pods import ACCOUNT, HEARTBEAT, PORT
+from wasession_api.report import Report
+from wasession_api.v1alpha1 import AuthState, Phase, Reason
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+
+
+class Pods:
+    def __init__(self) -> None:
+        self.streams: set[asyncio.Transport] = set()
+        now = datetime.now(UTC).replace(microsecond=0)
+        report = Report(
+            client_id="bench",
+            started_at=now,
+            seq=1,
+            phase=Phase.READY,
+            reason=Reason.CONNECTED,
+            session_valid=True,
+            is_authenticated=True,
+            restored=True,
+            last_connected=now,
+            account=ACCOUNT,
+            auth_state=AuthState.CONNECTED,
+        )
+        self.greeting = HEAD + f"id: 1\nevent: state\ndata: {report.model_dump_json(by_alias=True)}\n\n".encode()
+
+    async def serve(self, network: Network) -> None:
+        """Until it is cancelled."""
+        listening = network.listen("0.0.0.0", PORT)
+        await asyncio.get_running_loop().create_server(lambda: _Stream(self), sock=listening)
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            for stream in list(self.streams):
+                stream.write(b": alive\n\n")
+
+
+class _Stream(asyncio.Protocol):
+    """Answers any request with the one report, and keeps the stream open."""
+
+    def __init__(self, pods: Pods) -> None:
+        self._pods = pods
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._transport not in self._pods.streams:
+            self._pods.streams.add(self._transport)
+            self._transport.write(self._pods.greeting)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._pods.streams.discard(self._transport)

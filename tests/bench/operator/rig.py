@@ -1,0 +1,180 @@
+"""The cluster that is measured on: a real control plane with a scheduler, kwok's nodes, and the operator as a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import aiohttp
+import psutil
+from bench.operator import kwok
+from bench.operator.audit import POLICY, Audit
+from bench.operator.pods import Pods
+from fakes.api import Api, ApiError, Manifest
+from fakes.api_server import ApiServer
+from fakes.kubelet import STORAGE_CLASS, storage_class, volume
+from fakes.network import Network
+
+NAMESPACE = "bench"
+NODES = 10
+USER = "system:serviceaccount:default:wasession-operator"
+HTTP_PORT = 9090
+CREATORS = 100  # PersistentVolumes that are made at a time
+
+
+class Rig:
+    """``async with rig(directory) as it``: all up, and nothing in the namespace."""
+
+    def __init__(self, directory: Path, network: Network, server: ApiServer, api: Api, pods: Pods) -> None:
+        self.directory, self.network, self.server, self.api, self.pods = directory, network, server, api, pods
+        self.audit = Audit(directory / "audit.log")
+
+    def start_operator(self) -> psutil.Process:
+        """``python -m wasession_operator`` with the chart's settings, except that starts are not limited."""
+        environment = {
+            **os.environ,
+            "KUBECONFIG": str(self.directory / "operator.conf"),
+            "WASESSION_SESSION_IMAGE": "session-pod:1",
+            "WASESSION_RESTORATION_DELAY": "0s",
+            "WASESSION_MAX_CONCURRENT_STARTS": "100000",
+            "WASESSION_HTTP_PORT": str(HTTP_PORT),
+        }
+        with (self.directory / "operator.log").open("ab") as log:
+            command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "wasession_operator"]
+            started = self.network.run(
+                subprocess.Popen, command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        return psutil.Process(started.pid)
+
+    async def metric(self, name: str) -> float:
+        """One of the operator's metrics; 0 when it does not answer yet."""
+        try:
+            url = f"http://127.0.0.1:{HTTP_PORT}/metrics"
+            async with aiohttp.ClientSession(connector=self.network.connector()) as http, http.get(url) as answer:
+                lines = (await answer.text()).splitlines()
+        except aiohttp.ClientError:
+            return 0.0
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+
+    async def phases(self) -> int:
+        """How many sessions are Ready by the operator's own metrics."""
+        return int(await self.metric('wasession_sessions{phase="Ready"}'))
+
+
+@contextlib.asynccontextmanager
+async def rig(directory: Path) -> AsyncIterator[Rig]:
+    network = Network()
+    server = ApiServer(directory, network, node_silence=60)
+    background: list[asyncio.Task[None]] = []
+    node_programs: list[subprocess.Popen[bytes]] = []
+    (directory / "policy.json").write_text(json.dumps(POLICY))
+    audit = (
+        f"--audit-policy-file={directory}/policy.json",
+        f"--audit-log-path={directory}/audit.log",
+        "--audit-log-mode=batch",
+        "--audit-log-batch-max-wait=500ms",
+        "--audit-log-batch-buffer-size=100000",
+    )
+    try:
+        await server.start(*audit, scheduler=True)
+        async with server.client() as api:
+            await api.create("storageclasses", storage_class())
+            _write_kubeconfig(server, await _token(api), directory / "operator.conf")
+            await api.create("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+            pods = Pods()
+            background.append(asyncio.create_task(pods.serve(network)))
+            background.append(asyncio.create_task(provision(api)))
+            node_programs.append(_start_kwok(directory, network, server))
+            for index in range(NODES):
+                await api.create("nodes", _node(index))
+            await until(lambda: _ready_nodes(api), NODES)
+            await server.calm()
+            yield Rig(directory, network, server, api, pods)
+    finally:
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        for program in node_programs:
+            program.kill()
+        server.stop()
+        network.close()
+
+
+async def provision(api: Api) -> None:
+    """The storage: a volume for each claim, as soon as it is there."""
+    listed = await api.list("persistentvolumeclaims")
+    turn = asyncio.Semaphore(CREATORS)
+    making: set[asyncio.Task[None]] = set()
+
+    async def make(claim: Manifest) -> None:
+        async with turn:
+            with contextlib.suppress(ApiError):  # there is one already
+                await api.create("persistentvolumes", volume(claim))
+
+    async for event in api.watch("persistentvolumeclaims", listed["metadata"]["resourceVersion"]):
+        if event["type"] == "ADDED" and event["object"]["spec"].get("storageClassName") == STORAGE_CLASS:
+            task = asyncio.create_task(make(event["object"]))
+            making.add(task)
+            task.add_done_callback(making.discard)
+
+
+async def until(count: Callable[[], Awaitable[object]], wanted: object, timeout: float = 900) -> float:
+    """Waits until ``await count()`` is ``wanted``; returns the seconds that it took."""
+    began = time.monotonic()
+    async with asyncio.timeout(timeout):
+        while await count() != wanted:  # noqa: ASYNC110 - what is counted is elsewhere
+            await asyncio.sleep(0.2)
+    return time.monotonic() - began
+
+
+def _start_kwok(directory: Path, network: Network, server: ApiServer) -> subprocess.Popen[bytes]:
+    command = [
+        "setpriv", "--pdeathsig", "KILL", str(kwok.program()), f"--kubeconfig={server.pki.kubeconfig('admin')}",
+        f"--config={kwok.configuration(directory / 'kwok.yaml')}", "--manage-all-nodes", "--cidr=127.64.0.0/12",
+        "--node-lease-duration-seconds=40", "--node-ip=127.0.0.1",
+    ]  # fmt: skip
+    with (directory / "kwok.log").open("wb") as log:
+        return network.run(subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+
+async def _token(api: Api) -> str:
+    """Of a service account, as the operator has where it is installed."""
+    _, _, namespace, name = USER.split(":")
+    metadata = {"namespace": namespace, "name": name}
+    await api.create("serviceaccounts", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    subject = {"kind": "ServiceAccount", **metadata}
+    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name}}
+    await api.create("clusterrolebindings", {**binding, "roleRef": role, "subjects": [subject]})
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": metadata, "spec": {}}
+    token: str = (await api.create("serviceaccounts", request, "token"))["status"]["token"]
+    return token
+
+
+def _write_kubeconfig(server: ApiServer, token: str, path: Path) -> None:
+    found = json.loads(server.pki.kubeconfig("admin").read_text())
+    found["users"][0]["user"] = {"token": token}
+    path.write_text(json.dumps(found))
+
+
+def _node(index: int) -> Manifest:
+    amounts = {"cpu": "1k", "memory": "100Ti", "pods": "10k"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": f"kwok-{index}", "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "status": {"allocatable": amounts, "capacity": amounts},
+    }
+
+
+async def _ready_nodes(api: Api) -> int:
+    found = (await api.list("nodes"))["items"]
+    conditions = [c for node in found for c in node.get("status", {}).get("conditions", [])]
+    return sum(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
