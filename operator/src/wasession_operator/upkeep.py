@@ -14,7 +14,7 @@ from wasession_api.watch import Key
 
 from wasession_operator import metrics
 from wasession_operator.cluster import key_of, object_key
-from wasession_operator.plan.manifests import controller
+from wasession_operator.plan.manifests import controller, is_terminating
 from wasession_operator.reconcile import Operator
 
 log = logging.getLogger(__name__)
@@ -123,24 +123,26 @@ class Upkeep:
     async def _check(self) -> None:
         """Compares what kopf has told of the sessions with what the API server has; costs one read.
 
-        kopf does not tell of sessions that went away while its watch was cut off. And a session that is behind at two
-        checks in a row, at the same version, shows that its watch is dead.
+        kopf does not tell of sessions that went away while its watch was cut off, nor of changes of one while it is being
+        deleted. And a session that is behind at two checks in a row, at the same version, shows that its watch is dead.
         """
+        cluster = self._operator.cluster
         listed = {key_of(item): item["metadata"] for item in await self._sessions()}
-        seen = {key: body["metadata"] for key, body in self._operator.cluster.sessions.items()}
-        missing = seen.keys() - listed.keys()
+        missing = cluster.sessions.keys() - listed.keys()
         if missing:
             missing -= {key_of(item) for item in await self._sessions()}  # one that was created in between is there now
         for key in missing:
-            log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": seen[key]["uid"]})
-            await self._operator.forget(key, seen[key]["uid"])
-        behind = {
-            key: metadata["resourceVersion"]
-            for key, metadata in listed.items()
-            if key not in seen or seen[key].get("resourceVersion") != metadata["resourceVersion"]
-        }
-        still = [key for key, version in behind.items() if self._behind.get(key) == version]
-        self._behind, self.missed = behind, "/".join(still[0]) if still else None
+            uid = cluster.sessions[key]["metadata"]["uid"]
+            log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": uid})
+            await self._operator.forget(key, uid)
+        found = behind(listed, cluster.sessions)
+        for key in [key for key in found if key in cluster.sessions and is_terminating(cluster.sessions[key])]:
+            del found[key]
+            body = await self._kube.get(SESSIONS, *key)
+            if body is not None:
+                cluster.session_seen(body)
+        still = [key for key, version in found.items() if self._behind.get(key) == version]
+        self._behind, self.missed = found, "/".join(still[0]) if still else None
 
     async def _sessions(self) -> list[Manifest]:
         """The metadata of all sessions that are served."""
@@ -154,3 +156,9 @@ class Upkeep:
         metrics.observe_sessions(self._operator.cluster.sessions.values())
         for watch in self._operator.cluster.watches:
             metrics.WATCH_AGE.labels(watch.resource.plural).set(watch.age)
+
+
+def behind(listed: dict[Key, Manifest], seen: dict[Key, Manifest]) -> dict[Key, str]:
+    """The sessions that are not as the API server has them, with the version that it has; ``listed`` are metadata."""
+    versions = {key: body["metadata"]["resourceVersion"] for key, body in seen.items()}
+    return {key: found["resourceVersion"] for key, found in listed.items() if versions.get(key) != found["resourceVersion"]}

@@ -1,0 +1,92 @@
+"""What kopf does not tell is found out by asking; and that its watch is dead."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from wasession_api.kube import Kube, Resource
+from wasession_operator.cluster import Cluster
+from wasession_operator.reconcile import Operator
+from wasession_operator.upkeep import Upkeep
+
+Manifest = dict[str, Any]
+KEY = ("ns", "sales")
+
+
+def session(version: int, **metadata: Any) -> Manifest:
+    return {"metadata": {"name": "sales", "namespace": "ns", "uid": "uid-1", "resourceVersion": str(version), **metadata}}
+
+
+class Api:
+    def __init__(self) -> None:
+        self.sessions: list[Manifest] = []
+
+    async def list(self, *_: Any, metadata: bool) -> Manifest:
+        return {"items": self.sessions}
+
+    async def get(self, _resource: Resource, *key: str) -> Manifest | None:
+        return next((body for body in self.sessions if (body["metadata"]["namespace"], body["metadata"]["name"]) == key), None)
+
+
+class Fixture:
+    """An upkeep, what the API server has, and what kopf has told."""
+
+    def __init__(self) -> None:
+        self.api = Api()
+        self.cluster = Cluster(cast(Kube, self.api), [], lambda _: None, watch_nodes=False)
+        self.forgotten: list[str] = []
+        operator: Any = SimpleNamespace(cluster=self.cluster, settings=SimpleNamespace(namespaces=[]), forget=self._forget)
+        self.upkeep = Upkeep(cast(Operator, operator), cast(Kube, self.api))
+
+    async def _forget(self, _: Any, uid: str) -> None:
+        self.forgotten.append(uid)
+
+    async def check(self) -> str | None:
+        await self.upkeep._check()
+        return self.upkeep.missed
+
+
+@pytest.fixture
+def fixture() -> Fixture:
+    return Fixture()
+
+
+async def test_a_session_that_went_away_unseen_is_forgotten(fixture: Fixture) -> None:
+    fixture.cluster.session_seen(session(5))
+    await fixture.check()
+    assert fixture.forgotten == ["uid-1"]
+
+
+async def test_a_watch_is_dead_when_it_is_behind_twice(fixture: Fixture) -> None:
+    fixture.cluster.session_seen(session(5))
+    fixture.api.sessions = [session(5)]
+    assert await fixture.check() is None
+    fixture.api.sessions = [session(7)]
+    assert await fixture.check() is None, "it may be under way"
+    assert await fixture.check() == "ns/sales"
+    fixture.cluster.session_seen(session(7))
+    assert await fixture.check() is None
+
+
+async def test_a_session_that_changes_all_the_time_is_no_sign_of_death(fixture: Fixture) -> None:
+    fixture.cluster.session_seen(session(5))
+    for version in (6, 7, 8):
+        fixture.api.sessions = [session(version)]
+        assert await fixture.check() is None
+
+
+async def test_a_session_that_was_never_told_of_is_one(fixture: Fixture) -> None:
+    fixture.api.sessions = [session(5)]
+    assert await fixture.check() is None
+    assert await fixture.check() == "ns/sales"
+
+
+async def test_what_is_being_deleted_is_asked_for(fixture: Fixture) -> None:
+    """kopf waits for its deletion to be done, which may take as long as a node is away, and tells nothing of it meanwhile."""
+    fixture.cluster.session_seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
+    fixture.api.sessions = [session(9, deletionTimestamp="2026-01-02T03:04:05Z", annotations={"wasession.dev/logout": "1"})]
+    for _ in range(2):
+        assert await fixture.check() is None
+    assert fixture.cluster.sessions[KEY]["metadata"]["annotations"] == {"wasession.dev/logout": "1"}
