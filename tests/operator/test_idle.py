@@ -73,8 +73,9 @@ async def test_many_sessions_start_in_order(world: World) -> None:
     order = [
         change.key[2].removeprefix("wasession-") for change in changes if (change.plural, change.type) == ("pods", "ADDED")
     ]
-    assert set(order[: len(valid)]) == set(valid)
-    assert set(order[len(valid) :]) == set(new)
+    assert sorted(order) == [*new, *valid]
+    # Of those that have a turn at a time, a later one may be the sooner to use it.
+    assert set(order[: len(valid) - limit + 1]) <= set(valid)
     assert most_at_once(changes) <= limit
 
 
