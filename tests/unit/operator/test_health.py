@@ -38,7 +38,7 @@ def verdict(
     "facts",
     [
         {},
-        {"waiting": 100, "working": 100},
+        {"waiting": 600, "working": 600},
         {"watch_age": 200},
         {"watch_age": 3600, "answered": 3600},
         {"missed": "ns/sales", "answered": 3600},
@@ -52,9 +52,9 @@ def test_alive(facts: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        ({"waiting": 301}, "a session has waited"),
-        ({"working": 301}, "a session has waited"),
-        ({"waiting": 301, "answered": 3600}, "a session has waited"),
+        ({"waiting": 901}, "a session has waited"),
+        ({"working": 901}, "a session has waited"),
+        ({"waiting": 901, "answered": 3600}, "a session has waited"),
         ({"watch_age": 301}, "the watch of pods"),
         ({"missed": "ns/sales"}, "ns/sales"),
     ],
