@@ -14,6 +14,7 @@ from wasession_api.watch import Key, Watch, is_newer
 from wasession_operator.plan import Node
 
 Manifest = dict[str, Any]
+Client = tuple[str, str | None, str]  # namespace, owner and client id
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
@@ -30,7 +31,7 @@ class Cluster:
         self._kube = kube
         self._changed = changed
         self._session_of: dict[Key, Key] = {}  # the session that an object's name stands for
-        self._client_ids: dict[Key, set[Key]] = {}  # the sessions of a namespace with a client id
+        self._clients: dict[Client, set[Key]] = {}  # the sessions of a namespace that have one owner and client id
 
     async def run(self) -> None:
         """Never returns."""
@@ -55,12 +56,11 @@ class Cluster:
         metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
         self.sessions[key] = {**body, "metadata": metadata}
         self._session_of[object_key(key)] = key
-        twins = self._client_ids.setdefault(_client_key(body), set())
-        # Who is the oldest of them may be another one now: each is to look.
-        woken = [key] if key in twins else [key, *twins]
-        twins.add(key)
-        for session in woken:
-            self._changed(session)
+        if known is None or _client(known) != _client(body):
+            self._leave_client(key, known)
+            self._clients.setdefault(_client(body), set()).add(key)
+            self._call_all(_client(body))  # who is the oldest of them may be another one now
+        self._changed(key)
 
     def session_gone(self, key: Key, uid: str) -> None:
         body = self.sessions.get(key)
@@ -68,21 +68,25 @@ class Cluster:
             return
         del self.sessions[key]
         self._session_of.pop(object_key(key), None)
-        twins = self._client_ids[_client_key(body)]
-        twins.discard(key)
-        for twin in twins:
-            self._changed(twin)
-        if not twins:
-            del self._client_ids[_client_key(body)]
+        self._leave_client(key, body)
         self._changed(key)
 
     def client_id_of(self, key: Key) -> str | None:
-        """The name of the oldest session of the namespace with the same client id, when it is another one."""
-        twins = self._client_ids.get(_client_key(self.sessions[key]), set())
-        if len(twins) < 2:
-            return None
+        """The name of the oldest session of the namespace with the same owner and client id, when it is another one."""
+        twins = self._clients[_client(self.sessions[key])]
         oldest = min(twins, key=lambda twin: _age(self.sessions[twin]))
         return None if oldest == key else oldest[1]
+
+    def _leave_client(self, key: Key, body: Manifest | None) -> None:
+        if body is not None:
+            self._clients[_client(body)].discard(key)
+            self._call_all(_client(body))
+            if not self._clients[_client(body)]:
+                del self._clients[_client(body)]
+
+    def _call_all(self, client: Client) -> None:
+        for key in list(self._clients[client]):
+            self._changed(key)
 
     # --- what a session is made of ----------------------------------------------------------------------------------------
 
@@ -124,9 +128,10 @@ def object_key(session: Key) -> Key:
     return session[0], names.object_name(session[1])
 
 
-def _client_key(body: Manifest) -> Key:
-    client_id = (body.get("spec") or {}).get("clientId") or body["metadata"]["name"]
-    return body["metadata"]["namespace"], str(client_id)
+def _client(body: Manifest) -> Client:
+    """What programs know a session by."""
+    spec = body.get("spec") or {}
+    return body["metadata"]["namespace"], spec.get("owner"), spec.get("clientId") or body["metadata"]["name"]
 
 
 def _age(body: Manifest) -> tuple[str, str]:

@@ -53,7 +53,7 @@ def _plan(session: Session, facts: Facts, settings: Settings) -> tuple[Draft, St
         if draft.pod[0]:
             noted = plan_logout(session, facts, draft)
         if facts.client_id_of is not None:
-            words = f"WhatsAppSession {facts.client_id_of} has the same clientId; each has a login of its own."
+            words = f"WhatsAppSession {facts.client_id_of} has the same owner and clientId; each has a login of its own."
             draft.trouble(Reason.CLIENT_ID_SHARED, words)
     status = make_status(session, facts, draft)
     status.logout = noted

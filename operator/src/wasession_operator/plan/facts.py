@@ -85,4 +85,4 @@ class Facts:
     may_update: bool = True  # whether it is its turn to have its pod replaced for a changed template
     failures: Backoff = Backoff()  # of its pods
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
-    client_id_of: str | None = None  # an older session of this namespace that has the same clientId
+    client_id_of: str | None = None  # an older session of the same namespace, owner and clientId
