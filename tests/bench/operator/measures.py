@@ -278,6 +278,7 @@ def machine() -> Found:
         "cores": os.cpu_count(),
         "memoryGiB": round(psutil.virtual_memory().total / 2**30),
         "kernel": platform.release(),
+        "loadBefore": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "kubernetes": binaries.kubernetes_version(),
     }

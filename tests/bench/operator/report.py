@@ -42,6 +42,7 @@ def page(runs: list[Found], compared: Found) -> str:
         f"{machine['python']}. The session pods are fakes: kwok makes them Ready at once, and one server answers for all of",
         "them. So this is what the operator and the API server do, not what Chromium does. All times and counts of writes are",
         "from the API server's audit log.",
+        *busy(machine),
         "",
         "The peer is Kubernetes' own StatefulSet controller, in the same run on the same cluster, with the same pod and claim.",
         "It does less: no token for each session, no status of what runs in the pod.",
@@ -66,6 +67,17 @@ def page(runs: list[Found], compared: Found) -> str:
         "`make bench-operator` measures again; the numbers are in [operator.json](operator.json).",
     ]
     return "\n".join(lines) + "\n"
+
+
+def busy(machine: Found) -> list[str]:
+    """A word on a run that did not have the machine for itself."""
+    if machine["loadBefore"] < machine["cores"] / 2:
+        return []
+    return [
+        "",
+        f"**The machine had other work at the time (load average {machine['loadBefore']:g} on {machine['cores']} cores).** The "
+        "counts of writes and the memory are what they are; the times are only good to compare the columns.",
+    ]
 
 
 def rows(run: Found) -> list[str]:
