@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
 from aiohttp.test_utils import unused_port
 from pod.conftest import Linked, Pod
+from standin import Phone
 from standin.world import LastingFault
+from wasession_api.report import Report
 from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
 
 Start = Callable[..., Awaitable[Pod]]
@@ -53,3 +56,30 @@ async def test_a_proxy_that_cannot_be_reached_is_named(start: Start) -> None:
     pod = await start(url="http://web.example", proxy_server=f"http://127.0.0.1:{unused_port()}")
     report = await pod.until(lambda report: report.reason == Reason.PROXY_FAILED)
     assert "ERR_PROXY_CONNECTION_FAILED" in report.message
+
+
+async def test_a_login_that_the_page_drops_for_its_storage_is_brought_back(start: Start, phone: Phone) -> None:
+    """WhatsApp Web logs itself out when it cannot open its storage; the server still knows the device."""
+    pod = await start()
+    await phone.scan(await pod.qr(), ACCOUNT)
+    await pod.ready()
+    assert await pod.terminate() == 0, "a good end leaves a snapshot"
+    pod = await start()
+    await pod.ready()
+    seen = []
+
+    def back(report: Report) -> bool:
+        seen.append(report)
+        return report.phase is Phase.READY and report.last_disconnect is not None
+
+    watching = asyncio.create_task(pod.until(back, timeout=90))
+    await phone.fault("storage", ACCOUNT)
+    report = await watching
+    assert all(report.session_valid for report in seen)
+    assert Phase.AUTHENTICATING not in {report.phase for report in seen}
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.kind is DisconnectKind.CRASH
+    assert report.last_disconnect.reason == "web_fail_storage_initialization"
+    assert Reason.PROFILE_DAMAGED in {warning.reason for warning in report.warnings}
+    assert len(list(pod.directory.glob("session-sales.damaged-*"))) == 1
+    assert len(await phone.devices(ACCOUNT)) == 1
