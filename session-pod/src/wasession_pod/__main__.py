@@ -20,6 +20,7 @@ from wasession_pod.session import GaveUp, Session
 from wasession_pod.settings import Settings, read, unknown
 
 TERMINATION_LOG = Path("/dev/termination-log")
+SECRETS = ("WASESSION_TOKEN", "WASESSION_PROXY_SERVER", "WASESSION_PROXY_USERNAME", "WASESSION_PROXY_PASSWORD")
 log = logging.getLogger("wasession_pod")
 
 
@@ -61,6 +62,8 @@ def main() -> None:
         settings = read()
     except ValueError as error:
         end_with(f"bad settings: {error}")
+    for name in SECRETS:  # Chromium and Playwright's driver get this environment
+        os.environ.pop(name, None)
     try:
         asyncio.run(serve(settings))
     except GaveUp as error:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import json
+import logging
 import os
 import re
 import secrets
@@ -16,15 +17,17 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import psutil
-from playwright.async_api import BrowserContext, Page, Playwright, ProxySettings, async_playwright
+from playwright.async_api import BrowserContext, Page, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
 from pydantic import ValidationError
 from wasession_api.v1alpha1 import Reason
 
-from wasession_pod import processes
+from wasession_pod import metrics, processes
+from wasession_pod.confinement import Confinement, confine, origin_of
 from wasession_pod.settings import Settings
 from wasession_pod.snapshot import PageEvent, Silence, Snapshot
 
+log = logging.getLogger(__name__)
 BRIDGE = Path(__file__).with_name("bridge.js")
 # A second --disable-features replaces the first, so ours repeats what Playwright passes (a test compares them).
 PLAYWRIGHT_DISABLED_FEATURES = (
@@ -60,7 +63,16 @@ FLAGS = (
 FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
 CALL_TIMEOUT = 30.0  # seconds for what a page asks WhatsApp for
 DRIVER_TIMEOUT = 5.0  # seconds that Playwright's driver has beyond a limit that it is to keep itself
-PROXY_ERRORS = ("ERR_PROXY", "ERR_TUNNEL", "ERR_SOCKS", "ERR_NO_SUPPORTED_PROXIES", "HTTP 407")
+WRONG_CREDENTIALS = "the proxy does not accept the username and password"
+PROXY_ERRORS = (
+    "ERR_PROXY",
+    "ERR_TUNNEL",
+    "ERR_SOCKS",
+    "ERR_NO_SUPPORTED_PROXIES",
+    "ERR_INVALID_AUTH",
+    "HTTP 407",
+    WRONG_CREDENTIALS,
+)
 # LOGOUT_REASON_CODE of wa-js 4.6.0, in the words of its LogoutReason where that has one.
 LOGOUT_CODES = {"0": "client_fatal", "1": "syncd_failure", "2": "history_sync_timeout", "3": "account_locked"}
 VIEWPORT_WIDTH, VIEWPORT_HEIGHT = 800, 600
@@ -96,6 +108,9 @@ class Browser:
         self._context: BrowserContext | None = None
         self._page: Page | None = None
         self._crashed = False
+        self._confinement: Confinement | None = None
+        self._changing_page = False
+        self._closing: set[asyncio.Future[None]] = set()
         self._processes: list[psutil.Process] = []  # they outlive a driver that is killed
         self.sandboxed: bool | None = None
 
@@ -124,14 +139,15 @@ class Browser:
                 user_agent=user_agent,
                 locale=settings.locale,
                 timezone_id=settings.timezone,
-                proxy=_proxy(settings),
+                proxy={"server": settings.proxy_address} if settings.proxy_address else None,  # the rest: see confine
                 accept_downloads=False,
                 timeout=limit * 1000,
             )
             await self._context.expose_binding("__wasessionEmit", self._emitted)
             await self._context.add_init_script(init_script(settings))
             self._context.on("close", self._closed)
-            self._watch(self._context.pages[0] if self._context.pages else await self._context.new_page())
+            await self._watch(self._context.pages[0] if self._context.pages else await self._context.new_page())
+            self._context.on("page", lambda _: self._close_others())
         self._processes = await asyncio.to_thread(processes.family)
 
     async def _driver(self) -> Playwright:
@@ -153,6 +169,8 @@ class Browser:
                 )
             except PlaywrightError as error:
                 words = first_line(error.message)
+                if self._confinement is not None and self._confinement.wrong_credentials:
+                    raise Unreachable(WRONG_CREDENTIALS) from None
                 if "net::ERR_" in words or words.startswith("Timeout "):
                     raise Unreachable(words) from None
                 raise
@@ -255,10 +273,15 @@ class Browser:
 
     async def _change_page(self) -> None:
         async with within(self._settings.answer_timeout):
-            old, new = self._page, await self._browser.new_page()
-            self._watch(new)
+            old = self._page
+            self._changing_page = True
+            try:
+                await self._watch(await self._browser.new_page())
+            finally:
+                self._changing_page = False
             if old is not None:
                 await old.close()
+        self._close_others()
 
     async def _on_disk(self, mark: bytes) -> bool:
         """Waits until the mark is in the files that hold localStorage; False after ``FLUSH_TIMEOUT``."""
@@ -287,7 +310,31 @@ class Browser:
         if context is self._context:
             self._on_event(PageEvent(type="browser.close"))
 
-    def _watch(self, page: Page) -> None:
+    def _close_others(self) -> None:
+        """WhatsApp Web needs one page. What it opens besides is closed: another page would have its cookies and storage."""
+        if self._context is None or self._changing_page:
+            return
+        for page in self._context.pages:
+            if page is not self._page and not page.is_closed():
+                self._refused("page", origin_of(page.url))
+                closing = asyncio.ensure_future(page.close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closed_other)
+
+    def _closed_other(self, closing: asyncio.Future[None]) -> None:
+        self._closing.discard(closing)
+        if not closing.cancelled():
+            closing.exception()  # it has closed itself, or the browser has
+
+    def _refused(self, kind: str, where: str) -> None:
+        metrics.REFUSED.labels(kind).inc()
+        log.warning("refused", extra={"kind": kind, "where": where})
+
+    async def _watch(self, page: Page) -> None:
+        settings = self._settings
+        self._confinement = await confine(
+            page, settings.whatsapp_url, settings.proxy_credentials, lambda where: self._refused("navigation", where)
+        )
         self._page, self._crashed = page, False
 
         def crashed(_: Page) -> None:
@@ -296,18 +343,24 @@ class Browser:
                 self._on_event(PageEvent(type="page.crash"))
 
         def navigated(frame: Any) -> None:
+            if frame is not page.main_frame:
+                return
+            if frame.url.startswith("blob:"):  # the page's own, which no request is made for
+                self._refused("navigation", origin_of(frame.url))
+                self._on_event(PageEvent(type="page.elsewhere"))
             # The page strips the marker at once: only the navigation itself shows it.
-            if frame is page.main_frame and "post_logout=1" in frame.url:
+            if "post_logout=1" in frame.url:
                 code = parse_qs(urlsplit(frame.url).query).get("logout_reason", [""])[0]
                 self._on_event(PageEvent(type="page.post_logout", reason=LOGOUT_CODES.get(code)))
 
         page.on("crash", crashed)
         page.on("framenavigated", navigated)
+        page.on("download", lambda download: self._refused("download", origin_of(download.url)))
 
     def _emitted(self, source: Any, payload: object) -> None:
         page = self._page
         if page is None or source["frame"] is not page.main_frame or not isinstance(payload, str):
-            return
+            return  # every frame of every page has the binding
         with contextlib.suppress(ValidationError):
             self._on_event(PageEvent.model_validate_json(payload[:LONGEST_EVENT]))
 
@@ -380,14 +433,3 @@ def sandbox_possible() -> bool:
     except (OSError, subprocess.SubprocessError):
         return False
     return done.returncode == 0
-
-
-def _proxy(settings: Settings) -> ProxySettings | None:
-    if settings.proxy_server is None:
-        return None
-    proxy = ProxySettings(server=settings.proxy_server)
-    if settings.proxy_username is not None:
-        proxy["username"] = settings.proxy_username
-    if settings.proxy_password is not None:
-        proxy["password"] = settings.proxy_password.get_secret_value()
-    return proxy

@@ -24,6 +24,8 @@ DISCONNECTS = Counter("wasession_pod_disconnects_total", "Times that a Ready ses
 RECOVERIES = Counter("wasession_pod_recoveries_total", "Steps taken to get WhatsApp back.", ["step", "cause"])
 RECYCLES = Counter("wasession_pod_page_recycles_total", "Times that the page was changed for a fresh one.", ["cause"])
 
+REFUSED = Counter("wasession_pod_refused_total", "What the page wanted and did not get, by kind.", ["kind"])
+
 SENT = Counter("wasession_pod_messages_sent_total", "Messages that were to be sent.", ["result"])
 RECEIVED = Counter("wasession_pod_messages_received_total", "Messages that others have sent to the account.")
 SEND_SECONDS = Histogram(

@@ -462,6 +462,8 @@ class Session:
                 self._change(states.logout_signal(self._state, LOGOUT_EVENTS[event.reason]))
             case "page.crash":
                 self._crashed(Reason.PAGE_CRASHED, "The page has crashed. It is opened anew.", Step.RELOAD)
+            case "page.elsewhere":
+                self._crashed(Reason.PAGE_CRASHED, "The page has left WhatsApp Web. It is opened anew.", Step.RELOAD)
             case "browser.close" if not self._stopping.is_set():
                 self._crashed(Reason.BROWSER_CRASHED, "The browser has crashed. It is started again.", Step.RESTART)
             case "phone.seen" if self._state.session_valid:

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
+from urllib.parse import unquote
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from wasession_api.base import sentence
 from wasession_api.v1alpha1 import PairingMethod, Takeover
 
 DEVELOPMENT_WA_JS = Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
+
+
+def as_browsers_write(origin: str) -> str:
+    """An origin as ``location.origin`` has it: in small letters, without the scheme's own port."""
+    return re.sub(r"^(https(?=.*:443$)|http(?=.*:80$))(.*):[0-9]+$", r"\1\2", origin.lower())
+
+
+class Credentials(NamedTuple):
+    username: str
+    password: str
 
 
 class Settings(BaseSettings):
@@ -31,6 +43,7 @@ class Settings(BaseSettings):
         str,
         StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"),
         sentence("an origin such as https://web.whatsapp.com, without a path"),
+        AfterValidator(lambda url: as_browsers_write(url)),
     ] = "https://web.whatsapp.com"
     device_name: str | None = None
     takeover: Takeover = Takeover.NEVER
@@ -75,6 +88,10 @@ class Settings(BaseSettings):
             raise ValueError("WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode")
         if self.reconnect_initial_delay > self.reconnect_max_delay:
             raise ValueError("WASESSION_RECONNECT_INITIAL_DELAY must not be more than WASESSION_RECONNECT_MAX_DELAY")
+        if self.proxy_credentials is not None and self.proxy_address.startswith("socks"):
+            raise ValueError(
+                "Chromium gives a SOCKS proxy no username and password: WASESSION_PROXY_SERVER must be an HTTP proxy"
+            )
         return self
 
     @property
@@ -87,6 +104,21 @@ class Settings(BaseSettings):
         if not token:
             raise OSError(f"{self.token_file} is empty")
         return token
+
+    @property
+    def proxy_address(self) -> str:
+        """The proxy without what only it may know; empty when there is none."""
+        scheme, separator, rest = (self.proxy_server or "").rpartition("://")
+        return scheme + separator + rest.rpartition("@")[2]
+
+    @property
+    def proxy_credentials(self) -> Credentials | None:
+        """Username and password, also when they are part of the proxy's URL."""
+        if self.proxy_username is not None:
+            return Credentials(self.proxy_username, self.proxy_password.get_secret_value() if self.proxy_password else "")
+        inside, at, _ = (self.proxy_server or "").rpartition("://")[2].rpartition("@")
+        username, _, password = inside.partition(":")
+        return Credentials(unquote(username), unquote(password)) if at else None
 
     @property
     def profile(self) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
@@ -11,7 +12,7 @@ from wasession_pod import metrics
 from wasession_pod.settings import Settings, read, unknown
 
 README = Path(__file__).parents[3] / "session-pod" / "README.md"
-GOOD = {"client_id": "sales", "token": "t"}
+GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,7 @@ GOOD = {"client_id": "sales", "token": "t"}
         ({"pairing_method": "Telepathy"}, "WASESSION_PAIRING_METHOD: Input should be 'QRCode' or 'PairingCode'"),
         ({"extra_args": "--mute-audio"}, 'error parsing value for field "extra_args"'),
         ({"reconnect_initial_delay": "9", "reconnect_max_delay": "3"}, "must not be more than"),
+        ({"proxy_server": "socks5://a:b@proxy:1080"}, "Chromium gives a SOCKS proxy no username and password"),
         ({"port": "x", "max_rounds": "0"}, "; WASESSION_MAX_ROUNDS: "),
     ],
 )
@@ -36,6 +38,40 @@ def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, given: dict[str
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         read()
     assert not any(len(value) > 3 and value in str(error.value) for name, value in given.items() if name == "token")
+
+
+@pytest.mark.parametrize(
+    ("given", "address", "credentials"),
+    [
+        ({}, "", None),
+        ({"proxy_server": "proxy:3128"}, "proxy:3128", None),
+        ({"proxy_server": "http://proxy:3128", "proxy_username": "u", "proxy_password": "p"}, "http://proxy:3128", ("u", "p")),
+        ({"proxy_server": "http://proxy:3128", "proxy_username": "u"}, "http://proxy:3128", ("u", "")),
+        ({"proxy_server": "http://u:p%40ss@proxy:3128"}, "http://proxy:3128", ("u", "p@ss")),
+        ({"proxy_server": "u:p:q@proxy:3128"}, "proxy:3128", ("u", "p:q")),
+        ({"proxy_server": "socks5://proxy:1080"}, "socks5://proxy:1080", None),
+    ],
+)
+def test_a_proxys_credentials_are_no_part_of_its_address(
+    given: dict[str, Any], address: str, credentials: tuple[str, str] | None
+) -> None:
+    settings = Settings(**GOOD, **given)
+    assert settings.proxy_address == address
+    assert settings.proxy_credentials == credentials
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://Web.WhatsApp.com", "https://web.whatsapp.com"),
+        ("https://web.whatsapp.com:443", "https://web.whatsapp.com"),
+        ("http://standin:80", "http://standin"),
+        ("http://localhost:443", "http://localhost:443"),
+        ("https://localhost:8443", "https://localhost:8443"),
+    ],
+)
+def test_an_origin_is_written_as_browsers_do(url: str, origin: str) -> None:
+    assert Settings(**GOOD, whatsapp_url=url).whatsapp_url == origin
 
 
 @pytest.mark.parametrize("content", [None, "", " \n"])
