@@ -46,12 +46,14 @@ async def test_the_password_may_be_in_the_url_and_is_asked_for_once(start: Start
     assert PASSWORD not in pod.log
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("password", ["wrong", None])
 async def test_a_wrong_password_is_told_and_nothing_goes_round_the_proxy(
-    start: Start, proxy: Proxy, world: Running, password: str | None
+    start: Start, proxy: Proxy, world: Running, password: str | None, scheme: str
 ) -> None:
     given = {} if password is None else {"proxy_username": USERNAME, "proxy_password": password}
-    pod = await start(proxy_server=f"http://127.0.0.1:{proxy.port}", **given)
+    url = world.url.replace("http:", f"{scheme}:")
+    pod = await start(url=url, proxy_server=f"http://127.0.0.1:{proxy.port}", **given)
     report = await pod.until(lambda report: report.reason == Reason.PROXY_FAILED)
     assert report.phase is Phase.STARTING
     assert proxy.passed == []
