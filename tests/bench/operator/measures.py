@@ -15,13 +15,14 @@ from functools import partial
 from typing import Any
 
 import psutil
-from bench.operator.audit import Write, by_kind, latencies
-from bench.operator.rig import NAMESPACE, USER, Rig, until
 from cluster import binaries
 from fakes.api import Manifest, path
 from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL, Spec
 from wasession_operator import objects
 from wasession_operator.settings import Settings
+
+from bench.operator.audit import Write, by_kind, latencies
+from bench.operator.rig import NAMESPACE, USER, Rig, until
 
 CONTROLLER = "system:serviceaccount:kube-system:statefulset-controller"
 PERSON = "admin"

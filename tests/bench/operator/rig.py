@@ -14,13 +14,14 @@ from pathlib import Path
 
 import aiohttp
 import psutil
-from bench.operator import kwok
-from bench.operator.audit import POLICY, Audit
-from bench.operator.pods import Pods
 from fakes.api import Api, ApiError, Manifest
 from fakes.api_server import ApiServer
 from fakes.kubelet import STORAGE_CLASS, storage_class, volume
 from fakes.network import Network
+
+from bench.operator import kwok
+from bench.operator.audit import POLICY, Audit
+from bench.operator.pods import Pods
 
 NAMESPACE = "bench"
 NODES = 10

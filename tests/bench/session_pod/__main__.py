@@ -12,11 +12,12 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
+from cluster import host
+from standin.world import Behaviour
+
 from bench.session_pod import report, results
 from bench.session_pod.contenders import CHROMIUM, PEER, stage
 from bench.session_pod.measures import Bench
-from cluster import host
-from standin.world import Behaviour
 
 PARTS = {"start": 10, "messages": 3, "send": 4, "idle": 1, "kill": 20}  # with their repetitions
 # The page takes as long as it takes to sync; whatsapp-web.js is told ready only when that is longer than its own start.

@@ -11,10 +11,11 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+from standin.client import PhoneError
+
 from bench.session_pod import processes
 from bench.session_pod.contenders import CONTENDERS, Contender, SessionPod, Stage, Stuck
 from bench.session_pod.results import Idle, Kill, Kills, Messages, Sends, Starts
-from standin.client import PhoneError
 
 FRIEND = "15550001111"
 SETTLE = 10.0  # seconds between the word ready, or the last message, and a look at the memory

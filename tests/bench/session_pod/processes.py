@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import psutil
+
 from bench.session_pod.contenders import family
 from bench.session_pod.results import Memory, Tree
 

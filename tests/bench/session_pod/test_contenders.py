@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.session_pod.contenders import CONTENDERS, Contender, stage
 from standin.world import Behaviour
+
+from bench.session_pod.contenders import CONTENDERS, Contender, stage
 
 
 @pytest.mark.parametrize("kind", CONTENDERS, ids=lambda kind: kind.name)

@@ -1,0 +1,1 @@
+"""What is measured, and against what; run by hand, not by the tests."""
