@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
-NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/gateway/js
+NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer
 
 .PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills bench-operator idle-audit lint format images crds screenshots lock clean
 

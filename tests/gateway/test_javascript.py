@@ -16,7 +16,7 @@ from gateway.fakes import ApiServer, Pod
 from gateway.replica import READY, Replica, token, until
 from wasession_gateway import socket
 
-SCRIPT = Path(__file__).with_name("js") / "client.js"
+SCRIPT = Path(__file__).with_name("application.mjs")
 
 
 class Application:

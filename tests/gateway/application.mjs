@@ -1,7 +1,8 @@
 // An application with socket.io-client as npm has it: says on stdout what it hears, emits what it is told to on stdin.
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
-import { io } from "socket.io-client";
 
+const { io } = createRequire(new URL("../../gateway/client/", import.meta.url))("socket.io-client");
 const [url, options] = process.argv.slice(2);
 const socket = io(url, JSON.parse(options));
 const say = (name, data) => console.log(JSON.stringify([name, data ?? null]));
