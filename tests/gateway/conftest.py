@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from gateway.fakes import ApiServer, Pod, serving
+from gateway.fakes import ApiServer, Pod, pod_token, serving
 from gateway.replica import READY, Replica
 
 Start = Callable[..., Awaitable[Replica]]
@@ -43,7 +43,7 @@ async def gateway(start: Start) -> Replica:
 async def pod(api: ApiServer) -> AsyncIterator[Pod]:
     """The pod of alice's session ``sales``, which is ready."""
     body = await api.put("sales", {"owner": "alice", "clientId": "sales"}, READY)
-    found = Pod(body["metadata"]["uid"], "token-of-sales")
+    found = Pod(body["metadata"]["uid"], pod_token("first"))
     api.add_pod("sales", "127.0.1.1", found.token)
     async with serving(found.app, "127.0.1.1", 8080):
         yield found

@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 from wasession_api import names
 from wasession_api.base import rfc3339
+from wasession_api.tokens import KEYS
 from wasession_api.v1alpha1 import API_VERSION, KIND
 
 NAMESPACE = "sessions"
@@ -23,6 +24,11 @@ Body = dict[str, Any]
 
 def now(**later: float) -> str:
     return rfc3339(datetime.now(UTC) + timedelta(**later))
+
+
+def pod_token(which: str) -> str:
+    """A session pod's token, as long as the operator makes them."""
+    return f"{which}-token-of-a-session-pod-for-tests"
 
 
 @asynccontextmanager
@@ -87,12 +93,13 @@ class ApiServer:
         body = self._sessions.pop(name)
         await self._happen("DELETED", body)
 
-    def add_pod(self, session: str, address: str, token: str) -> None:
+    def add_pod(self, session: str, address: str, *tokens: str) -> None:
+        """A session's pod and its Secret, with the present token and, after a rotation, the one before."""
         name, owner = names.object_name(session), {"uid": self._sessions[session]["metadata"]["uid"], "controller": True}
         metadata = {"name": name, "ownerReferences": [owner], "uid": str(uuid.uuid4())}
-        secret = {"metadata": metadata, "data": {"token": base64.b64encode(token.encode()).decode()}}
+        data = {key: base64.b64encode(token.encode()).decode() for key, token in zip(KEYS, tokens, strict=False)}
         self._others["pods", name] = {"metadata": metadata, "status": {"podIP": address}}
-        self._others["secrets", name] = secret
+        self._others["secrets", name] = {"metadata": metadata, "data": data}
 
     async def forget_history(self) -> None:
         """Ends all watches; none can go on from where it was."""
@@ -207,6 +214,7 @@ class Pod:
 
     def __init__(self, session_uid: str, token: str) -> None:
         self.token, self.sent, self.logouts = token, list[Body](), 0
+        self.refused: list[str] = []  # what was shown in place of the token
         self.hold = asyncio.Event()  # what `POST /v1/messages` waits for
         self.hold.set()
         self.code: str | None = None
@@ -217,6 +225,7 @@ class Pod:
         self._events: list[tuple[int, str, Body]] = []
         self._news = asyncio.Condition()
         self.app = web.Application(middlewares=[self._authenticated], client_max_size=2**26)
+        self.app.router.add_get("/v1/state", self._state)
         self.app.router.add_get("/v1/events", self._stream)
         self.app.router.add_get("/v1/pairing", self._pairing)
         self.app.router.add_post("/v1/pairing/refresh", self._refresh)
@@ -254,9 +263,14 @@ class Pod:
 
     @web.middleware
     async def _authenticated(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        if request.headers.get("Authorization") != f"Bearer {self.token}":
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if shown != self.token:
+            self.refused.append(shown)
             return web.json_response({"title": "Unauthorized", "status": 401, "detail": "no"}, status=401)
         return await handler(request)  # type: ignore[no-any-return]
+
+    async def _state(self, _: web.Request) -> web.Response:
+        return web.json_response(self.state)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         assert request.query["types"] == "state,message,ack"

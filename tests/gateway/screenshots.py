@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster import host
 from gateway.console import OTHERS, READY, PairingPod, Tab, put, waiting
-from gateway.fakes import ApiServer, serving
+from gateway.fakes import ApiServer, pod_token, serving
 from gateway.replica import Replica
 from playwright.async_api import Browser, async_playwright
 
@@ -32,7 +32,7 @@ async def main() -> None:
         api.port = await stack.enter_async_context(serving(api.app, "127.0.0.1"))
         for name, state in {"sales-eu": READY, **OTHERS}.items():
             await put(api, name, state)
-        pod = PairingPod(await put(api, "new-phone", waiting(seconds=600)), "token")
+        pod = PairingPod(await put(api, "new-phone", waiting(seconds=600)), pod_token("any"))
         api.add_pod("new-phone", "127.0.2.9", pod.token)
         await stack.enter_async_context(serving(pod.app, "127.0.2.9", 8080))
         replica = await Replica(api).start()

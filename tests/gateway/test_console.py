@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 from gateway.console import OTHERS, READY, PairingPod, Tab, account, past, put, status, waiting
-from gateway.fakes import ApiServer, serving
+from gateway.fakes import ApiServer, pod_token, serving
 from gateway.replica import Replica, token, until
 from playwright.async_api import Browser, Page, async_playwright, expect
 
@@ -58,7 +58,7 @@ async def tab(open_tab: Open) -> Tab:
 @pytest.fixture
 async def sales(api: ApiServer) -> AsyncIterator[PairingPod]:
     """The pod of maria's session ``sales``."""
-    pod = PairingPod(await put(api, "sales", READY), "token-of-sales")
+    pod = PairingPod(await put(api, "sales", READY), pod_token("any"))
     api.add_pod("sales", "127.0.2.1", pod.token)
     async with serving(pod.app, "127.0.2.1", 8080):
         yield pod

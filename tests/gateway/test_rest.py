@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from gateway.conftest import Start
-from gateway.fakes import ApiServer, Pod
+from gateway.fakes import ApiServer, Pod, pod_token
 from gateway.replica import READY, Replica, token, until
 
 WATCHED = "/apis/wasession.dev/v1alpha1/namespaces/sessions"
@@ -329,12 +329,51 @@ async def test_a_pod_that_moves_is_found_again(api: ApiServer, gateway: Replica,
     asked = api.calls["GET /api/v1/namespaces/sessions/pods"]
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
     assert api.calls["GET /api/v1/namespaces/sessions/pods"] == asked, "where the pod is, is known"
-    pod.token = "renewed"
-    api.add_pod("sales", "127.0.1.1", "renewed")
-    await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
-    api.add_pod("sales", "127.0.1.9", "renewed")
-    pod.token = "another session has this address now"
+    api.add_pod("sales", "127.0.1.9", pod.token)
+    pod.token = pod_token("another session has this address now")
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", 503)
+
+
+async def test_a_token_is_rotated(api: ApiServer, gateway: Replica, pod: Pod, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+
+    async def ask(expect: int = 200) -> Any:
+        """Asks the pod; what the API server was asked for meanwhile is counted as ``read``."""
+        before = api.calls[secrets]
+        answer = await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", expect)
+        read.append(api.calls[secrets] - before)
+        return answer
+
+    secrets, read = "GET /api/v1/namespaces/sessions/secrets", list[int]()
+    first, second, third = (pod_token(which) for which in ("first", "second", "third"))
+    await ask()
+    api.add_pod("sales", "127.0.1.1", second, first)
+    await ask()  # the pod does not know it yet
+    pod.token = second
+    await ask()
+    assert (read, pod.refused) == ([1, 0, 1], [first])
+    api.add_pod("sales", "127.0.1.1", third, second)
+    another = Replica(api)
+    await another.start()
+    try:  # knows nothing of before
+        await another.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+        assert pod.refused == [first, third]
+        pod.token = third
+        await another.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+        assert pod.refused == [first, third, second]
+    finally:
+        await another.stop()
+    form = aiohttp.FormData({"to": "15550001111"})
+    form.add_field("file", b"x" * 3_000_000, filename="a.bin")
+    await gateway.ask("alice", "POST", "/whatsapp/sessions/sales/messages", 201, data=form)
+    assert pod.sent[0]["file"] == b"x" * 3_000_000, "a body that can be sent only once is sent with the right one"
+
+    pod.token, pod.refused, read = pod_token("nobody's"), [], []
+    problem = await ask(503)
+    assert problem["detail"] == "the session's pod does not know the gateway"
+    assert (read, pod.refused) == ([1], [third, second]), "each once"
+    said = json.dumps([problem, [{key: str(value) for key, value in vars(record).items()} for record in caplog.records]])
+    assert not [which for which in (first, second, third) if which in said]
 
 
 async def test_another_sessions_pod_is_never_asked(api: ApiServer, gateway: Replica, pod: Pod) -> None:

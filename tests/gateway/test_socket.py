@@ -12,7 +12,7 @@ import pytest
 import socketio
 import socketio.exceptions
 from gateway.conftest import Start
-from gateway.fakes import ApiServer, Pod, now
+from gateway.fakes import ApiServer, Pod, now, pod_token
 from gateway.replica import READY, Replica, token, until
 from wasession_gateway import socket
 
@@ -247,6 +247,25 @@ async def test_messages_survive_the_pods_stream(gateway: Replica, connect: Any, 
     await pod.tells("message", {"id": "nonsense"})  # ends the stream, which is then read on from here
     await pod.receives("two")
     await client.hears("message", text="two")
+
+
+async def test_the_pods_stream_goes_on_when_its_token_is_rotated(
+    api: ApiServer, gateway: Replica, connect: Any, pod: Pod
+) -> None:
+    await gateway.caught_up()
+    client = await connect("alice")
+    await client.init(clientId="sales")
+    await until(lambda: pod.followers == 1)
+    first, second = pod.token, pod_token("second")
+    api.add_pod("sales", "127.0.1.1", second, first)
+    await pod.tells("message", {"id": "nonsense"})  # ends the stream, while the pod has the token from before
+    await pod.receives("one")
+    await client.hears("message", text="one")
+    pod.token = second
+    await pod.tells("message", {"id": "nonsense"})
+    await pod.receives("two")
+    await client.hears("message", text="two")
+    assert pod.refused == [second]
 
 
 async def test_pods_are_followed_only_while_somebody_listens(api: ApiServer, gateway: Replica, connect: Any, pod: Pod) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -16,6 +15,7 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 from wasession_api.names import object_name
+from wasession_api.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
 from wasession_cli import portforward
@@ -129,18 +129,15 @@ class Cluster:
         if not name:
             phase = session.get("status", {}).get("phase", "Pending")
             raise NotReady(f"session {session['metadata']['name']} has no pod: it is {phase}")
-        token = await self._token(session)
         connector = PortForwardConnector(lambda: self._port_forward(name))
         try:
-            async with aiohttp.ClientSession(
-                f"http://localhost:{PORT}/", connector=connector, headers={"Authorization": f"Bearer {token}"}
-            ) as http:
-                yield Pod(http, connector)
+            async with aiohttp.ClientSession(f"http://localhost:{PORT}/", connector=connector) as http:
+                yield Pod(http, connector, lambda: self._tokens(session))
         finally:
             await connector.aclose()
 
-    async def _token(self, session: Manifest) -> str:
-        """The session's bearer token; raises ``Unreachable`` while the operator has not made it."""
+    async def _tokens(self, session: Manifest) -> list[str]:
+        """The session's bearer tokens; raises ``Unreachable`` when there are none for this very session."""
         name = object_name(session["metadata"]["name"])
         try:
             secret = await self._call("GET", f"api/v1/namespaces/{self.namespace}/secrets/{quote(name)}")
@@ -152,7 +149,9 @@ class Cluster:
         owners = [owner["uid"] for owner in secret["metadata"].get("ownerReferences", [])]
         if session["metadata"]["uid"] not in owners:
             raise Unreachable(f"the Secret {name} is of another session")
-        return base64.b64decode(secret["data"]["token"]).decode()
+        if not (found := tokens(secret)):
+            raise Unreachable(f"the Secret {name} has no token yet")
+        return found
 
     async def _port_forward(self, pod: str) -> aiohttp.ClientWebSocketResponse:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -37,8 +37,12 @@ class Offer(Observed):
 class Pod:
     """One session pod. Raises ``Unreachable`` where another try may help, else ``Failure``."""
 
-    def __init__(self, http: aiohttp.ClientSession, connector: PortForwardConnector) -> None:
-        self._http, self._connector = http, connector
+    def __init__(
+        self, http: aiohttp.ClientSession, connector: PortForwardConnector, tokens: Callable[[], Awaitable[list[str]]]
+    ) -> None:
+        """``tokens`` reads the ones that the pod may take, the present one first."""
+        self._http, self._connector, self._tokens = http, connector, tokens
+        self._good: str | None = None  # the one that it took last
 
     async def reports(self) -> AsyncIterator[Report]:
         """The state now and after each change; ends with ``Unreachable`` when the pod goes."""
@@ -90,13 +94,34 @@ class Pod:
         self, verb: str, path: str, timeout: aiohttp.ClientTimeout = TIMEOUT, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         try:
-            async with self._http.request(verb, path, timeout=timeout, **options) as response:
+            async with await self._first_taken(verb, path, timeout=timeout, **options) as response:
                 if response.status >= 400:
                     raise _refusal(response.status, await response.text())
                 yield response
         except (aiohttp.ClientError, TimeoutError) as error:
             trouble = self._connector.trouble or str(error) or "it does not answer"
             raise Unreachable(f"the session pod cannot be reached: {trouble}") from None
+
+    async def _first_taken(self, verb: str, path: str, **options: Any) -> aiohttp.ClientResponse:
+        """The answer to the first token that the pod takes, each being shown once: they are rotated while it runs."""
+        headers = options.pop("headers", {})
+        async for token in self._to_show():
+            shown = {**headers, "Authorization": f"Bearer {token}"}
+            response = await self._http.request(verb, path, headers=shown, **options)
+            if response.status != 401:
+                self._good = token
+                return response
+            response.release()
+        raise Unreachable("the session pod does not take its token: it is being replaced")
+
+    async def _to_show(self) -> AsyncIterator[str]:
+        """The token that was good, and when it is no longer those of the Secret as it is now."""
+        good = self._good
+        if good is not None:
+            yield good
+        for token in await self._tokens():
+            if token != good:
+                yield token
 
 
 def _refusal(status: int, text: str) -> Failure:
@@ -112,8 +137,6 @@ def _refusal(status: int, text: str) -> Failure:
             return Busy(detail)
         case 504:
             return NotReady(detail)
-        case 401:
-            return Unreachable("the session pod does not take its token: it is being replaced")
         case _:
             return Failure(detail)
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
 from wasession_api import names, sse
 from wasession_api.kube import PODS, SECRETS, Kube, Manifest, Unavailable
+from wasession_api.tokens import tokens
 
 from wasession_gateway import metrics
 from wasession_gateway.sessions import Session
@@ -28,7 +28,7 @@ Listener = Callable[[Session, sse.ServerSentEvent], Awaitable[None]]
 
 
 class Unreachable(Exception):
-    """There is no pod that could be asked, or it does not answer. Nothing was asked of it."""
+    """There is no pod that could be asked, or it does not answer or take the token. Nothing was done."""
 
 
 class Interrupted(Exception):
@@ -37,16 +37,18 @@ class Interrupted(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
+    """Where a pod may be reached, and a token that it may take."""
+
     base: str
-    token: str
+    token: str = field(repr=False)
 
 
 class Pods:
-    """The session pods of one namespace. Where a pod is, and its token, are found out when needed and then kept."""
+    """The session pods of one namespace. Where a pod is, and its tokens, are found out when needed and then kept."""
 
     def __init__(self, kube: Kube, http: aiohttp.ClientSession, namespace: str) -> None:
         self._kube, self._http, self._namespace = kube, http, namespace
-        self._endpoints: dict[str, _Endpoint] = {}  # by the session's UID
+        self._endpoints: dict[str, list[_Endpoint]] = {}  # by the session's UID; the one that was good last comes first
 
     def forget(self, uid: str) -> None:
         """Finds out anew next time where this session's pod is."""
@@ -58,49 +60,67 @@ class Pods:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request. Raises ``Unreachable``, or ``Interrupted`` once the pod may have begun."""
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
-        for last_try in (False, True):
-            endpoint = await self._endpoint(session)
-            sent = {**(headers or {}), hdrs.AUTHORIZATION: f"Bearer {endpoint.token}"}
-            try:
-                answer = await self._http.request(method, f"{endpoint.base}{path}", headers=sent, timeout=limits, **more)
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                self.forget(session.uid)
-                if last_try:
-                    raise Unreachable("the session's pod does not answer") from error
-                continue
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                self.forget(session.uid)
-                raise Interrupted("the session's pod has not answered") from error
-            if answer.status == 401 and not last_try:  # the token has been renewed
-                answer.release()
-                self.forget(session.uid)
-                continue
-            try:
-                yield answer
-            finally:
-                answer.release()
-            return
+        if isinstance(more.get("data"), aiohttp.StreamReader):  # can be sent only once: the token must be right by then
+            async with self.ask(session, "GET", "/v1/state", timeout):
+                pass
+        async with await self._answer(session, method, path, headers or {}, timeout=limits, **more) as answer:
+            yield answer
 
     async def events(self, session: Session, last_id: str | None) -> AsyncIterator[sse.ServerSentEvent]:
         """The pod's events from its present state on, and the messages after ``last_id``; ends when the pod does.
 
         Raises what ``ask`` raises, and ``aiohttp.ClientError`` and ``TimeoutError``.
         """
-        endpoint = await self._endpoint(session)
-        headers = {hdrs.AUTHORIZATION: f"Bearer {endpoint.token}"} | ({"Last-Event-ID": last_id} if last_id else {})
+        headers = {"Last-Event-ID": last_id} if last_id else {}
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
-        url = f"{endpoint.base}/v1/events?types={FOLLOWED}"
-        async with self._http.get(url, headers=headers, timeout=limits, raise_for_status=True) as stream:
+        async with await self._answer(session, "GET", f"/v1/events?types={FOLLOWED}", headers, timeout=limits) as stream:
+            stream.raise_for_status()
             async for event in sse.read(stream.content):
                 yield event
 
-    async def _endpoint(self, session: Session) -> _Endpoint:
-        found = self._endpoints.get(session.uid)
-        if found is None:
-            found = self._endpoints[session.uid] = await self._find(session)
+    async def _answer(
+        self, session: Session, method: str, path: str, headers: dict[str, str], **more: Any
+    ) -> aiohttp.ClientResponse:
+        """The answer of the pod to the first token that it takes. What was known and is wrong is found out anew, once."""
+        known = self._endpoints.get(session.uid, [])
+        wrong: set[_Endpoint] = set()
+        trouble: Exception | None = None
+        for anew in (False, True) if known else (True,):
+            for endpoint in await self._find(session, known) if anew else known:
+                if endpoint in wrong:
+                    continue
+                sent = {**headers, hdrs.AUTHORIZATION: f"Bearer {endpoint.token}"}
+                try:
+                    answer = await self._http.request(method, f"{endpoint.base}{path}", headers=sent, **more)
+                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+                    trouble = error
+                    break
+                except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    self.forget(session.uid)
+                    raise Interrupted("the session's pod has not answered") from error
+                if answer.status != 401:
+                    self._prefer(session, endpoint)
+                    return answer
+                trouble = None
+                wrong.add(endpoint)
+                answer.release()
+        self.forget(session.uid)
+        raise Unreachable("the session's pod does not " + ("know the gateway" if trouble is None else "answer")) from trouble
+
+    def _prefer(self, session: Session, good: _Endpoint) -> None:
+        """The one that was good comes first; others stay, as the pod knows either token for a while."""
+        known = self._endpoints.get(session.uid)
+        if known is not None and known[0] != good and good in known:
+            self._endpoints[session.uid] = [good, *(endpoint for endpoint in known if endpoint != good)]
+
+    async def _find(self, session: Session, stale: list[_Endpoint]) -> list[_Endpoint]:
+        """Where the pod is, as the API server says it, unless another request has found that out in the meantime."""
+        found = self._endpoints.get(session.uid, [])
+        if not set(found).difference(stale):
+            found = self._endpoints[session.uid] = await self._look_up(session)
         return found
 
-    async def _find(self, session: Session) -> _Endpoint:
+    async def _look_up(self, session: Session) -> list[_Endpoint]:
         name = names.object_name(session.name)
         try:
             pod = await self._kube.get(PODS, self._namespace, name)
@@ -111,11 +131,11 @@ class Pods:
             raise Unreachable("the session has no pod")
         assert pod is not None
         assert secret is not None
-        address, token = pod.get("status", {}).get("podIP"), secret.get("data", {}).get("token")
-        if not address or not token:
+        address, accepted = pod.get("status", {}).get("podIP"), tokens(secret)
+        if not address or not accepted:
             raise Unreachable("the session's pod is starting")
         host = f"[{address}]" if ":" in address else address
-        return _Endpoint(f"http://{host}:{PORT}", base64.b64decode(token).decode())
+        return [_Endpoint(f"http://{host}:{PORT}", token) for token in accepted]
 
 
 def _is_of(found: Manifest | None, session: Session) -> bool:

@@ -16,7 +16,7 @@ from wasession_api.problem import Refused
 from wasession_api.routes import HEADERS, PATH, QUERY, Handler, checked
 
 from wasession_gateway import views
-from wasession_gateway.commands import RETRY_LATER, Commands, NewSession
+from wasession_gateway.commands import Commands, NewSession
 from wasession_gateway.middleware import IDENTITY, OPERATION, SESSION
 from wasession_gateway.operations import OPERATIONS, SendMessage, document
 from wasession_gateway.pods import Pods
@@ -191,8 +191,6 @@ class Rest:
         if more.get("data") is request.content:
             headers["Content-Length"] = request.headers["Content-Length"]
         async with self._pods.ask(session, request.method, path, timeout, headers, **more) as answer:
-            if answer.status == 401:
-                raise Refused(503, "Not available", "the session's pod does not know the gateway", RETRY_LATER)
             passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
             response = web.StreamResponse(status=answer.status, headers=passed)
             await response.prepare(request)

@@ -21,7 +21,7 @@ from wasession_cli.main import run
 Manifest = dict[str, Any]
 T = TypeVar("T")
 USER_TOKEN = "token-of-the-kubeconfig"
-POD_TOKEN = "token-of-the-session-pod"
+POD_TOKEN = "token-of-the-session-pod-and-of-no-other"
 NAMESPACE = "team"
 LIST = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
 COLUMNS = [
@@ -63,6 +63,8 @@ def make_session(name: str, phase: str = "Ready", *, suspend: bool = False, **st
 class Pod:
     """A session pod's HTTP API, as far as the commands use it."""
 
+    token: str = POD_TOKEN
+    refused: list[str] = field(default_factory=list)  # what was shown in place of the token
     calls: list[Call] = field(default_factory=list)
     report: Manifest = field(default_factory=dict)
     code: str | None = None
@@ -98,7 +100,10 @@ class Pod:
 
     @web.middleware
     async def _check(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        assert request.headers["Authorization"] == f"Bearer {POD_TOKEN}"
+        shown = request.headers["Authorization"].removeprefix("Bearer ")
+        if shown != self.token:
+            self.refused.append(shown)
+            return problem(401, "the session's bearer token is needed")
         form = request.content_type.startswith("multipart/")
         body: Any = await (_form(request) if form else request.read())
         self.calls.append(Call(request.method, request.path, dict(request.query), dict(request.headers), body))
@@ -172,6 +177,7 @@ class Server:
         self.log = b'{"message": "started"}\n'
         self.forbidden: set[str] = set()  # kinds of requests, such as "secrets"
         self.forward_error = ""  # what kubelet says in place of a connection
+        self.tokens = {"token": POD_TOKEN}  # in the session's Secret
         self.pod = Pod()
         self._version = 100
         self._watchers: set[asyncio.Queue[Manifest]] = set()
@@ -312,10 +318,10 @@ class Server:
         return web.json_response({"items": self.events})
 
     async def _secret(self, request: web.Request) -> web.Response:
-        token = base64.b64encode(POD_TOKEN.encode()).decode()
+        data = {key: base64.b64encode(token.encode()).decode() for key, token in self.tokens.items()}
         name = request.match_info["name"]
         owners = [{"uid": f"uid-{name.removeprefix('wasession-')}"}]
-        return web.json_response({"metadata": {"name": name, "ownerReferences": owners}, "data": {"token": token}})
+        return web.json_response({"metadata": {"name": name, "ownerReferences": owners}, "data": data})
 
     async def _logs(self, _: web.Request) -> web.Response:
         return web.Response(body=self.log)
@@ -397,7 +403,7 @@ def command(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
     def execute(*arguments: str) -> Result:
         code = run(list(arguments))
         out, err = capfd.readouterr()
-        assert POD_TOKEN not in out + err
+        assert "token-of-the-session-pod" not in out + err
         assert USER_TOKEN not in out + err
         return Result(code, out, err)
 

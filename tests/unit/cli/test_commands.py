@@ -17,7 +17,7 @@ from aiohttp import web
 from wasession_cli.completion import complete
 from wasession_cli.exits import Exit
 
-from .conftest import LIST, Manifest, Pod, Result, Server, make_session, problem
+from .conftest import LIST, POD_TOKEN, Manifest, Pod, Result, Server, make_session, problem
 
 Command = Callable[..., Result]
 FRIEND = "15550001111"
@@ -256,6 +256,24 @@ def test_send_a_file(server: Server, command: Command, tmp_path: Path) -> None:
     assert json.loads(result.out)["id"] == "true_15550001111@c.us_3EB00000"
     [call] = server.pod.calls
     assert call.body == {"to": FRIEND, "caption": "The invoice", "file": ("invoice.pdf", invoice.read_bytes())}
+
+
+def test_a_token_that_is_being_rotated(server: Server, command: Command, tmp_path: Path) -> None:
+    """For a while the pod knows only the one from before; a file is sent whole with the one that it takes."""
+    server.put(make_session("sales"))
+    second = "second-token-of-the-session-pod-and-no-other"
+    server.tokens = {"token": second, "previousToken": POD_TOKEN}
+    attached = tmp_path / "picture.png"
+    attached.write_bytes(os.urandom(300_000))
+    for present, refused in ((POD_TOKEN, [second]), (second, [])):
+        server.pod.token, server.pod.refused, server.pod.calls = present, [], []
+        assert command("send", "sales", FRIEND, "--file", str(attached)).code == Exit.OK
+        assert server.pod.refused == refused
+        assert server.pod.calls[0].body["file"] == ("picture.png", attached.read_bytes())
+    server.pod.token, server.pod.refused = "unknown", []
+    result = command("logout", "sales", "--yes")
+    assert (result.code, server.pod.refused) == (Exit.NOT_READY, [second, POD_TOKEN])
+    assert "does not take its token" in result.err
 
 
 def test_send_what_comes_in(server: Server) -> None:

@@ -14,7 +14,7 @@ from wasession_cli.exits import Exit
 from wasession_cli.pairing import Code, End, Waiting, before_the_pod, from_the_pod, screen
 from wasession_cli.pod import Offer
 
-from .conftest import Manifest, Server, make_session
+from .conftest import POD_TOKEN, Manifest, Server, make_session
 
 # As long as WhatsApp's own: a reference and three keys.
 FIRST = "2@" + ",".join(["Rm9yIHRlc3RzIG9ubHk" * 3, "a" * 44, "b" * 44, "c" * 44])
@@ -168,6 +168,18 @@ def test_it_waits_for_the_pod_and_outlives_it(server: Server, start: Start) -> N
     terminal.wait_text("Waiting for a new code.")
     server.change_pod(lambda pod: pod.offer(SECOND))
     terminal.wait_qr(SECOND)
+
+
+def test_the_token_is_rotated_meanwhile(server: Server, start: Start) -> None:
+    server.change_pod(lambda pod: pod.offer(FIRST))
+    terminal = start()
+    terminal.wait_qr(FIRST)
+    second = "second-token-of-the-session-pod-and-no-other"
+    server.tokens = {"token": second, "previousToken": POD_TOKEN}
+    server.change_pod(lambda pod: setattr(pod, "token", second))
+    server.change_pod(lambda pod: pod.offer(SECOND))  # heard on the stream from before, fetched with the new token
+    terminal.wait_qr(SECOND)
+    assert server.pod.refused == [POD_TOKEN]
 
 
 def test_a_window_that_is_too_small_says_so_until_it_is_large_enough(server: Server, start: Start) -> None:
