@@ -38,7 +38,7 @@ class Client:
     async def init(self, **payload: Any) -> Any:
         return await self.io.call("init", payload, namespace=NAMESPACE)
 
-    async def hears(self, name: str, **expected: Any) -> Any:
+    async def hears(self, name: str, /, **expected: Any) -> Any:
         """Waits for an event with this content, and forgets what was heard until then."""
 
         def wanted() -> int | None:
@@ -91,7 +91,8 @@ async def test_a_known_session_answers_at_once(api: ApiServer, gateway: Replica,
     assert (await client.hears("state"))["clientId"] == "sales"
     ready = await client.hears("ready")
     assert ready == {
-        "clientId": "sales", "isRestored": True, "account": {"id": "15551234567@c.us"}, "lastConnected": "2026-10-01T10:00:00Z",
+        "clientId": "sales", "owner": "alice", "name": "sales", "isRestored": True,
+        "account": {"id": "15551234567@c.us"}, "lastConnected": "2026-10-01T10:00:00Z",
     }  # fmt: skip
     assert (await client.hears("restored_session_ready"))["restorations"] == 2
 
@@ -138,7 +139,8 @@ async def test_create_when_told_to(api: ApiServer, start: Start, gateway: Replic
     assert answer["sessions"][0]["phase"] == "Pending"
     name = answer["sessions"][0]["name"]
     await api.status(name, phase="Authenticating")
-    assert await alice.hears("authenticating") == {"clientId": "new", "method": "QRCode"}
+    told = await alice.hears("authenticating")
+    assert told == {"clientId": "new", "owner": "alice", "name": name, "method": "QRCode"}
     again = await alice.init(clientId="new", create=True)
     assert again["sessions"][0]["name"] == name, "a session that is there is joined"
     closed = await start(allow_create=False)
@@ -179,6 +181,28 @@ async def test_an_admin_sees_all_states_but_no_messages_unless_by_name(
     await until(lambda: pod.followers == 1)
     await pod.receives("support")
     await admin.hears("message", text="support")
+
+
+async def test_an_admin_tells_two_owners_sessions_apart(api: ApiServer, gateway: Replica, connect: Any, pod: Pod) -> None:
+    await api.put("sales-of-bob", {"owner": "bob", "clientId": "sales"}, {"phase": "Starting"})
+    await gateway.caught_up()
+    admin = await connect("root", role="admin")
+    for owner in ("alice", "bob"):
+        assert (await admin.init(clientId="sales", owner=owner))["ok"] is True
+    await until(lambda: pod.followers == 1)
+    await pod.receives("Hello")
+    await pod.tells("ack", {"id": "true_15550001111@c.us_3EB0", "chatId": "15550001111@c.us", "ack": 3, "at": now()})
+    await pod.tells("gap", {})
+    await pod.offers("2@code", attempt=1)
+    for event in ("ready", "message", "message_ack", "messages_missed", "qr"):
+        heard = await admin.hears(event)
+        assert (heard["clientId"], heard["owner"], heard["name"]) == ("sales", "alice", "sales"), event
+    await api.status("sales", phase="Failed")
+    await admin.hears("disconnected", owner="alice", name="sales")
+    await api.status("sales-of-bob", phase="Authenticating")
+    await admin.hears("authenticating", owner="bob", name="sales-of-bob", clientId="sales")
+    await api.remove("sales-of-bob")
+    await admin.hears("session_removed", owner="bob", name="sales-of-bob")
 
 
 # --- being told ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from wasession_api import messages
 from wasession_api.base import Model, Time
+from wasession_api.messages import IncomingMessage
 from wasession_api.v1alpha1 import Account, ConditionType, DisconnectKind, LastDisconnect, PairingMethod, Phase, Reason
 
 from wasession_gateway.sessions import Session
@@ -41,6 +43,8 @@ class Event(Model):
     """The content of an event; the class says which."""
 
     client_id: str = Field(description="Which session.")
+    owner: str | None = Field(None, description="Whose session it is: two owners may have sessions with one clientId.")
+    name: str = Field(description="Name of its WhatsAppSession, which no two have.")
 
 
 class State(SessionView):
@@ -113,6 +117,18 @@ class PairingCode(Event):
     expires_at: Time | None = None
 
 
+class Message(Event, IncomingMessage):
+    """Somebody has written, or the account has with another of its devices."""
+
+
+class MessageAck(Event, messages.MessageAck):
+    """A sent message has got further."""
+
+
+class MessagesMissed(Event):
+    """Messages may have come that were not told."""
+
+
 class Closing(Model):
     """The gateway ends the connection and says why; the last event of a connection."""
 
@@ -133,10 +149,15 @@ def told(event: Model) -> Told:
     return name(type(event)), event.dump()
 
 
+def which(session: Session) -> dict[str, Any]:
+    """What every event of a session begins with."""
+    return {"client_id": session.client_id, "owner": session.owner, "name": session.name}
+
+
 def events(before: Session | None, now: Session | None) -> list[Model]:
     """What has happened between two states of a session, in the order in which it should be told."""
     if now is None:
-        return [*_losses(before, None), SessionRemoved(client_id=before.client_id)] if before is not None else []
+        return [*_losses(before, None), SessionRemoved(**which(before))] if before is not None else []
     found: list[Model] = []
     if before is None or before.view != now.view:
         found.append(State.model_construct(**dict(now.view)))
@@ -145,7 +166,7 @@ def events(before: Session | None, now: Session | None) -> list[Model]:
         found.append(failure)
     if now.phase is Phase.AUTHENTICATING and (before is None or before.phase is not Phase.AUTHENTICATING):
         method = now.status.pairing.method if now.status.pairing else PairingMethod.QR_CODE
-        found.append(Authenticating(client_id=now.client_id, method=method))
+        found.append(Authenticating(**which(now), method=method))
     return found + _gains(before, now)
 
 
@@ -156,10 +177,10 @@ def _gains(before: Session | None, now: Session) -> list[Model]:
         return []
     restored = bool(status.restored)
     found: list[Model] = [
-        Ready(client_id=now.client_id, is_restored=restored, account=status.account, last_connected=status.last_connected)
+        Ready(**which(now), is_restored=restored, account=status.account, last_connected=status.last_connected)
     ]
     if restored and (before is None or before.status.restorations != status.restorations or not before.status.restored):
-        found.append(RestoredSessionReady(client_id=now.client_id, account=status.account, restorations=status.restorations))
+        found.append(RestoredSessionReady(**which(now), account=status.account, restorations=status.restorations))
     return found
 
 
@@ -183,7 +204,7 @@ def _losses(before: Session | None, now: Session | None) -> list[Model]:
     disconnected = _disconnected(session, now, news)
     if disconnected.kind is not DisconnectKind.LOGOUT:
         return [disconnected]
-    return [disconnected, LoggedOut(client_id=session.client_id, reason=disconnected.reason, at=disconnected.at)]
+    return [disconnected, LoggedOut(**which(session), reason=disconnected.reason, at=disconnected.at)]
 
 
 def _disconnected(session: Session, now: Session | None, news: LastDisconnect | None) -> Disconnected:
@@ -201,7 +222,7 @@ def _disconnected(session: Session, now: Session | None, news: LastDisconnect | 
         kind = DisconnectKind.CONFLICT if now.phase is Phase.CONFLICT else DisconnectKind.CONNECTION
     told_by_whatsapp = news is not None and news.kind == kind
     return Disconnected(
-        client_id=session.client_id,
+        **which(session),
         kind=kind,
         permanent=kind in (DisconnectKind.LOGOUT, Ended.DELETED),
         reason=news.reason if news is not None and told_by_whatsapp else why.reason if why else str(kind),
@@ -217,11 +238,11 @@ def _restoration_failure(before: Session | None, now: Session) -> SessionRestora
     ready = condition(now.status, ConditionType.READY)
     if before is not None and before.phase is Phase.RESTORING and now.phase in DEAD_ENDS:
         reason, message = (ready.reason, ready.message) if ready else (str(now.phase), "")
-        return SessionRestorationFailed(client_id=now.client_id, reason=reason, message=message)
+        return SessionRestorationFailed(**which(now), reason=reason, message=message)
     failed = _failed(now)
     if failed is None or (before is not None and _failed(before) == failed):
         return None
-    return SessionRestorationFailed(client_id=now.client_id, reason=failed[0], message=failed[1])
+    return SessionRestorationFailed(**which(now), reason=failed[0], message=failed[1])
 
 
 def _failed(session: Session) -> tuple[str, str] | None:

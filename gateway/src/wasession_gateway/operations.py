@@ -231,7 +231,8 @@ def _operations() -> Iterable[Operation]:
 OPERATIONS = tuple(_operations())
 TOLD = (
     events.State, events.Authenticating, events.Qr, events.PairingCode, events.Ready, events.RestoredSessionReady,
-    events.SessionRestorationFailed, events.LoggedOut, events.Disconnected, events.SessionRemoved, events.Closing,
+    events.SessionRestorationFailed, events.LoggedOut, events.Disconnected, events.Message, events.MessageAck,
+    events.MessagesMissed, events.SessionRemoved, events.Closing,
 )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ import segno
 import socketio
 import socketio.exceptions
 from pydantic import Field, ValidationError
+from wasession_api import messages
 from wasession_api.base import Observed
-from wasession_api.messages import IncomingMessage, MessageAck
+from wasession_api.messages import IncomingMessage
 from wasession_api.problem import Problem, Refused, bad_request
 from wasession_api.report import Report
 from wasession_api.sse import ServerSentEvent
@@ -24,7 +25,7 @@ from wasession_gateway import connections, metrics
 from wasession_gateway.auth import LEEWAY, Authenticator, Identity, KeysUnavailable, Unauthorized, bearer
 from wasession_gateway.commands import Commands, NewSession, Owner, PairingChoice
 from wasession_gateway.connections import ADDRESS, NAMESPACE, Connections
-from wasession_gateway.events import Closing, PairingCode, Qr, Told, events, told
+from wasession_gateway.events import Closing, Message, MessageAck, MessagesMissed, PairingCode, Qr, Told, events, told, which
 from wasession_gateway.limits import Limiter
 from wasession_gateway.pods import Follower, Pods
 from wasession_gateway.sessions import Session, Sessions
@@ -281,12 +282,12 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
                 await self._pairing(session, Report.model_validate_json(event.data))
             case "message":
                 message = IncomingMessage.model_validate_json(event.data)
-                await self._emit(("message", {"clientId": session.client_id, **message.dump()}), _audience(session))
+                await self._emit(told(Message.model_construct(**which(session), **dict(message))), _audience(session))
             case "ack":
-                ack = MessageAck.model_validate_json(event.data)
-                await self._emit(("message_ack", {"clientId": session.client_id, **ack.dump()}), _audience(session))
+                ack = messages.MessageAck.model_validate_json(event.data)
+                await self._emit(told(MessageAck.model_construct(**which(session), **dict(ack))), _audience(session))
             case "gap":
-                await self._emit(("messages_missed", {"clientId": session.client_id}), _audience(session))
+                await self._emit(told(MessagesMissed(**which(session))), _audience(session))
 
     async def _pairing(self, session: Session, report: Report) -> None:
         """Tells a new code once; the pod's report says only that there is one."""
@@ -304,9 +305,9 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
         what: Qr | PairingCode
         if pairing.method is PairingMethod.QR_CODE:
             image = segno.make(code).png_data_uri(scale=6, border=4)
-            what = Qr(client_id=session.client_id, qr=code, image=image, attempt=pairing.attempt, expires_at=pairing.expires_at)
+            what = Qr(**which(session), qr=code, image=image, attempt=pairing.attempt, expires_at=pairing.expires_at)
         else:
-            what = PairingCode(client_id=session.client_id, code=code, attempt=pairing.attempt, expires_at=pairing.expires_at)
+            what = PairingCode(**which(session), code=code, attempt=pairing.attempt, expires_at=pairing.expires_at)
         self._offers[session.name] = Offer(pairing.attempt, pairing.expires_at, told(what))
         await self._emit(told(what), _audience(session))
 

@@ -177,7 +177,7 @@ def test_contents() -> None:
     account = Account(id="15551234567@c.us", push_name="Sales")
     ready: Ready = one(Ready, RESTORING, session(restored=True, restorations=4, account=account))
     assert ready.dump() == {
-        "clientId": "sales", "isRestored": True, "lastConnected": "2026-10-01T10:00:00Z",
+        "clientId": "sales", "owner": "alice", "name": "sales-1", "isRestored": True, "lastConnected": "2026-10-01T10:00:00Z",
         "account": {"id": "15551234567@c.us", "pushName": "Sales"},
     }  # fmt: skip
     assert one(RestoredSessionReady, RESTORING, session(restored=True, restorations=4)).restorations == 4

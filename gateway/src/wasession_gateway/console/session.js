@@ -47,15 +47,13 @@ export class SessionPage {
     this._pairing.leave();
   }
 
-  /** A code that the gateway has told; where several owners have sessions of this name it does not say whose. */
+  /** A code that the gateway has told. */
   code(told) {
-    if (told.clientId !== this._clientId || this._session === undefined) return;
-    if (this._live.find(this._clientId) === this._session) this._pairing.show(told);
-    else this._pairing.fetch(this._session);
+    if (told.name === this._session?.name) this._pairing.show(told);
   }
 
   ack(told) {
-    if (told.clientId === this._clientId) this._message.ack(told);
+    if (told.name === this._session?.name) this._message.ack(told);
   }
 
   update() {
