@@ -23,6 +23,10 @@ class Model(BaseModel):
         """Plain JSON values under their camelCase names, without the fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
+    def encoded(self) -> bytes:
+        """The same as JSON."""
+        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+
 
 class Observed(Model):
     """Something that another program wrote: fields of a newer version are passed over."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import engineio
 import socketio
 from aiohttp import hdrs, web
 from wasession_api.problem import Refused
@@ -119,7 +121,7 @@ class Connections:
             return await handler(request)
         except (ValueError, IndexError, RecursionError):
             metrics.NONSENSE.inc()
-            if (engine := self._engine_of(request)) is not None:
+            if (engine := self._engines()(request)) is not None:
                 await engine.close(wait=False, abort=True)
             raise Refused(400, "Bad request", "this is not Engine.IO") from None
         finally:
@@ -128,6 +130,15 @@ class Connections:
             self._per_address[where] -= 1
             if not self._per_address[where]:
                 del self._per_address[where]
+
+    async def tell(self, sids: Iterable[str], event: str, content: dict[str, Any]) -> None:
+        """Sends an event to these clients: encoded once, and without the task for each of them that the library would start."""
+        encoded = Packet(socketio.packet.EVENT, [event, content], NAMESPACE).encode()
+        packet = engineio.packet.Packet(engineio.packet.MESSAGE, encoded)
+        for sid in sids:
+            if (engine := self._engine(sid)) is not None:
+                with contextlib.suppress(engineio.exceptions.SocketIsClosedError):
+                    await engine.send(packet)
 
     # --- of one client --------------------------------------------------------------------------------------------------
 
@@ -154,13 +165,10 @@ class Connections:
     def _engine(self, sid: str) -> Any:
         return self.server.eio.sockets.get(self.server.manager.eio_sid_from_sid(sid, NAMESPACE))
 
-    def _engine_of(self, request: web.Request) -> Any:
-        """The engine that a WebSocket belongs to, while it is open."""
-        engine_sid = request.query.get("sid")
-        if engine_sid is None:
-            opened = (sid for sid, environ in self.server.environ.items() if environ["aiohttp.request"] is request)
-            engine_sid = next(opened, None)
-        return self.server.eio.sockets.get(engine_sid)
+    def _engines(self) -> Callable[[web.Request], Any]:
+        """Finds the engine that a WebSocket or poll belongs to, while it is open."""
+        opened = {id(environ["aiohttp.request"]): sid for sid, environ in self.server.environ.items()}
+        return lambda request: self.server.eio.sockets.get(request.query.get("sid") or opened.get(id(request)))
 
     # --- of all of them -------------------------------------------------------------------------------------------------
 
@@ -173,8 +181,9 @@ class Connections:
         for sid, since in self._strangers.items():
             if now - since >= INTRODUCTION:
                 await _hang_up(engines[sid])
+        engine_of = self._engines()
         for task, request in list(self._requests.items()):
-            engine = self._engine_of(request)
+            engine = engine_of(request)
             if engine is not None and not engine.closed:
                 self._ended.pop(task, None)
             elif now - self._ended.setdefault(task, now) >= GOODBYE:

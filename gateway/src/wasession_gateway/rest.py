@@ -7,6 +7,8 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from aiohttp import hdrs, web
@@ -61,13 +63,13 @@ class Rest:
     # --- sessions -------------------------------------------------------------------------------------------------------
 
     async def list_sessions(self, request: web.Request) -> web.Response:
-        return self._page(request, lambda session: session.json)
+        return self._page(request, attrgetter("json"))
 
     async def list_restored_sessions(self, request: web.Request) -> web.Response:
-        return self._page(request, lambda session: session.json if session.status.restored else None)
+        return self._page(request, attrgetter("json"), lambda session: bool(session.status.restored))
 
     async def list_accounts(self, request: web.Request) -> web.Response:
-        return self._page(request, lambda session: json.dumps(views.account_view(session).dump()))
+        return self._page(request, attrgetter("account_json"))
 
     async def get_health(self, request: web.Request) -> web.Response:
         who = request[IDENTITY]
@@ -161,23 +163,23 @@ class Rest:
         request[SESSION] = found
         return found
 
-    def _page(self, request: web.Request, render: Callable[[Session], str | None]) -> web.Response:
-        """Those of the caller's sessions that ``render`` gives JSON for, so many at a time."""
+    def _page(
+        self, request: web.Request, encoded: Callable[[Session], bytes], wanted: Callable[[Session], bool] | None = None
+    ) -> web.Response:
+        """Those of the caller's sessions that are wanted, so many at a time."""
         query, who = request[QUERY], request[IDENTITY]
         found: Iterable[Session] = ()
         if who.admin or query.owner in (None, who.subject):
             found = self._sessions.of(query.owner if who.admin else who.subject, after=_cursor(query.continue_))
-        items: list[str] = []
-        last = more = ""
-        for session in found:
-            if (item := render(session)) is None:
-                continue
-            if len(items) == query.limit:
-                more = f',"continue":"{base64.urlsafe_b64encode(last.encode()).decode()}"'
-                break
-            items.append(item)
-            last = session.name
-        return web.Response(text=f'{{"items":[{",".join(items)}]{more}}}', content_type=JSON)
+        page = list(islice(found if wanted is None else filter(wanted, found), query.limit + 1))
+        end = b"]}"
+        if len(page) > query.limit:
+            del page[query.limit :]
+            end = b'],"continue":"%b"}' % base64.urlsafe_b64encode(page[-1].name.encode())
+        items = [encoded(session) for session in page] or [b""]
+        items[0] = b'{"items":[' + items[0]  # so that the whole is put together, and memory for it found, only once
+        items[-1] += end
+        return web.Response(body=b",".join(items), content_type=JSON)
 
     async def _pod_page(self, request: web.Request, path: str) -> web.StreamResponse:
         query = request[QUERY]
@@ -208,7 +210,7 @@ async def _body(request: web.Request, model: type[M]) -> M:
 
 def _worded(session: Session, status: int = 200, location: str | None = None) -> web.Response:
     headers = {hdrs.ETAG: _etag(session)} | ({hdrs.LOCATION: location} if location is not None else {})
-    return web.Response(text=session.json, status=status, content_type=JSON, headers=headers)
+    return web.Response(body=session.json, status=status, content_type=JSON, headers=headers)
 
 
 def _etag(session: Session) -> str:

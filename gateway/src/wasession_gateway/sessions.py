@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import bisect
 import hashlib
-import json
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -53,9 +52,15 @@ class Session:
     def view(self) -> views.SessionView:
         return views.session_view(self)
 
+    # As lists have them: encoded once for each version, as reads come far more often than changes.
+
     @cached_property
-    def json(self) -> str:
-        return json.dumps(self.view.dump(), separators=(",", ":"))
+    def json(self) -> bytes:
+        return self.view.encoded()
+
+    @cached_property
+    def account_json(self) -> bytes:
+        return views.account_view(self).encoded()
 
 
 def read(body: Manifest) -> Session:

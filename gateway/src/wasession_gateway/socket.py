@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,7 +15,7 @@ import socketio
 import socketio.exceptions
 from pydantic import Field, ValidationError
 from wasession_api import messages
-from wasession_api.base import Observed
+from wasession_api.base import Model, Observed
 from wasession_api.messages import IncomingMessage
 from wasession_api.problem import Problem, Refused, bad_request
 from wasession_api.report import Report
@@ -87,6 +88,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
         self._authenticator, self._sessions, self._commands, self._pods = authenticator, sessions, commands, pods
         self._limiter = limiter
         self._clients: dict[str, Client] = {}
+        self._rooms: dict[str, set[str]] = {}  # who hears of what
         self._shown: dict[str, Session] = {}  # the state of each session that clients know
         self._changed: dict[str, None] = {}  # names, in the order of their changes
         self._news = asyncio.Event()
@@ -116,9 +118,10 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
         metrics.CLIENTS.set(len(self._clients))
         self._connections.has_left(sid)
         for room in client.rooms if client is not None else ():
-            await self.leave_room(sid, room)
-            for name in self._names_in(room):
-                self._follow(name)
+            self._leave(sid, room)
+            if room not in self._rooms:
+                for name in self._names_in(room):
+                    self._follow(name)
 
     async def on_init(self, sid: str, payload: object = None, *_: object) -> dict[str, Any]:
         """Joins sessions; the answer has them as they are."""
@@ -137,7 +140,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
             log.exception("init failed")
             refused = Refused(503, "Not available", "the cluster does not answer now; try again")
         problem = refused.problem().dump()
-        await self.emit("exception", problem, to=sid)
+        await self._emit(("exception", problem), [sid])
         return {"ok": False, "problem": problem}
 
     async def _init(self, sid: str, init: Init) -> list[Session]:
@@ -180,16 +183,24 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def _join(self, sid: str, room: str, names: list[str]) -> None:
         """Enters a room; the client is told at once how each session in it is."""
-        self._clients[sid].rooms.add(room)
-        await self.enter_room(sid, room)
+        if (client := self._clients.get(sid)) is None:
+            return  # has gone meanwhile
+        client.rooms.add(room)
+        self._rooms.setdefault(room, set()).add(sid)
         for name in names:
             if (shown := self._shown.get(name)) is not None:  # else it comes with the news
                 for event in events(None, shown):
-                    await self._emit(told(event), sid)
+                    await self._emit(told(event), [sid])
             if room != ADMINS:
                 if (offer := self._offers.get(name)) is not None and not offer.expired:
-                    await self._emit(offer.told, sid)
+                    await self._emit(offer.told, [sid])
                 self._follow(name)
+            await asyncio.sleep(0)  # others have their turn
+
+    def _leave(self, sid: str, room: str) -> None:
+        self._rooms[room].discard(sid)
+        if not self._rooms[room]:
+            del self._rooms[room]
 
     # --- what clients are told ------------------------------------------------------------------------------------------
 
@@ -214,6 +225,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
                     await self._tell_of(name)
                 except Exception:  # one session's trouble is nobody else's
                     log.exception("clients not told", extra={"session": name})
+                await asyncio.sleep(0)  # others have their turn
 
     async def _tell_of(self, name: str) -> None:
         before, now = self._shown.get(name), self._sessions.get(name)
@@ -223,49 +235,53 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
             self._shown.pop(name, None)
         if before is not None and (now is None or before.uid != now.uid or before.owner != now.owner):
             await self._emit_all(before, None)
-            await self._turn_out(name, now if now is not None and now.uid == before.uid else None)
+            self._turn_out(name, now if now is not None and now.uid == before.uid else None)
             before = None
         await self._emit_all(before, now)
         self._follow(name)
 
     async def _emit_all(self, before: Session | None, now: Session | None) -> None:
-        rooms = [*_audience(now or before), ADMINS]
-        if now is before is None or not self._sids(rooms):
-            return
-        for event in events(before, now):
-            await self._emit(told(event), rooms)
+        sids = self._sids([*_audience(now or before), ADMINS])
+        for event in events(before, now) if sids else ():
+            await self._emit(told(event), sids)
 
-    async def _emit(self, what: Told, to: str | list[str]) -> None:
+    async def _emit_of(self, session: Session, event: Model) -> None:
+        """To those that hear all of a session."""
+        await self._emit(told(event), self._sids(_audience(session)))
+
+    async def _emit(self, what: Told, sids: Iterable[str]) -> None:
+        """Nothing else runs meanwhile, so that what is told one after the other is heard without anything in between."""
         name, content = what
         metrics.EVENTS.labels(name).inc()
-        await self.emit(name, content, to=to)
+        await self._connections.tell(sids, name, content)
 
-    async def _turn_out(self, name: str, now: Session | None) -> None:
+    def _turn_out(self, name: str, now: Session | None) -> None:
         """A session's clients leave its room when it is gone, and when it is not theirs any more."""
         room = _room(name)
         for sid in self._sids([room]):
             client = self._clients[sid]
             if now is None or client.identity is None or not client.identity.may_see(now.owner):
                 client.rooms.discard(room)
-                await self.leave_room(sid, room)
+                self._leave(sid, room)
         self._offers.pop(name, None)
 
     def _sids(self, rooms: list[str]) -> set[str]:
-        return {sid for sid, _ in self.server.manager.get_participants(NAMESPACE, rooms) if sid in self._clients}
+        return set[str]().union(*(self._rooms.get(room, ()) for room in rooms))
 
     def _names_in(self, room: str) -> list[str]:
         """The sessions that a room's members hear all of."""
-        kind, _, which = room.partition(":")
+        kind, _, name = room.partition(":")
         if kind == "session":
-            return [which]
-        return [session.name for session in self._sessions.of(which)] if kind == "owner" else []
+            return [name]
+        return [session.name for session in self._sessions.of(name)] if kind == "owner" else []
 
     # --- what pods say ------------------------------------------------------------------------------------------------
 
     def _follow(self, name: str) -> None:
         """Follows the session's pod while it has one and somebody listens."""
         session, follower = self._shown.get(name), self._followers.get(name)
-        wanted = session is not None and session.status.pod_name is not None and bool(self._sids(_audience(session)))
+        heard = any(room in self._rooms for room in _audience(session))
+        wanted = heard and session is not None and session.status.pod_name is not None
         if follower is not None and (session is None or not wanted or follower.session.uid != session.uid):
             self._followers.pop(name).close()
             self._offers.pop(name, None)
@@ -282,12 +298,12 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
                 await self._pairing(session, Report.model_validate_json(event.data))
             case "message":
                 message = IncomingMessage.model_validate_json(event.data)
-                await self._emit(told(Message.model_construct(**which(session), **dict(message))), _audience(session))
+                await self._emit_of(session, Message.model_construct(**which(session), **dict(message)))
             case "ack":
                 ack = messages.MessageAck.model_validate_json(event.data)
-                await self._emit(told(MessageAck.model_construct(**which(session), **dict(ack))), _audience(session))
+                await self._emit_of(session, MessageAck.model_construct(**which(session), **dict(ack)))
             case "gap":
-                await self._emit(told(MessagesMissed(**which(session))), _audience(session))
+                await self._emit_of(session, MessagesMissed(**which(session)))
 
     async def _pairing(self, session: Session, report: Report) -> None:
         """Tells a new code once; the pod's report says only that there is one."""
@@ -309,7 +325,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
         else:
             what = PairingCode(**which(session), code=code, attempt=pairing.attempt, expires_at=pairing.expires_at)
         self._offers[session.name] = Offer(pairing.attempt, pairing.expires_at, told(what))
-        await self._emit(told(what), _audience(session))
+        await self._emit_of(session, what)
 
     # --- the end of connections ---------------------------------------------------------------------------------------
 
@@ -348,7 +364,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def _close(self, sid: str, closing: Closing) -> None:
         metrics.CLIENTS_CLOSED.labels(closing.reason).inc()
-        await self.emit(*told(closing), to=sid)
+        await self._emit(told(closing), [sid])
         if closing.reconnect:
             await self._connections.hang_up(sid)
         else:
