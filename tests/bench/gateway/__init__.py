@@ -1,0 +1,1 @@
+"""The gateway measured beside plain aiohttp and bare python-socketio."""

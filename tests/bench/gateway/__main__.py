@@ -1,0 +1,56 @@
+"""``python -m bench.gateway``: measures, all or some parts, keeps the results, and prints them beside the goals."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import resource
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.gateway import measures, report, results
+
+PARTS = ("lists", "clients")
+OPEN_FILES = 10_000
+
+
+async def measure(parts: list[str], found: results.Results) -> None:
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        directory = Path(name)
+        if "lists" in parts:
+            found.lists = await measures.lists(directory)
+            results.save(found)
+        if "clients" in parts:
+            found.told = {measures.GATEWAY: [], measures.SOCKETIO: []}
+            for sessions in measures.EVENTS:
+                found.told[measures.GATEWAY].append(await measures.told_by_gateway(directory, sessions))
+                found.told[measures.SOCKETIO].append(await measures.told_by_peer(directory, sessions))
+                results.save(found)
+
+
+def conditions() -> dict[str, str]:
+    """Versions and machine."""
+    packages = {package: version(package) for package in ("aiohttp", "python-socketio", "python-engineio")}
+    machine = f"{os.cpu_count()} cores, Linux {platform.release()}, load average {os.getloadavg()[0]:.1f} before"
+    return {**packages, "python": platform.python_version(), "machine": machine}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="bench.gateway", description=__doc__)
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be given several times")
+    parser.add_argument("--report", action="store_true", help="measures nothing; prints the results that are there")
+    options = parser.parse_args()
+    found = results.load()
+    if not options.report:
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most), most))
+        found.conditions = conditions()
+        asyncio.run(measure(options.part or list(PARTS), found))
+    print(report.table(found))
+
+
+if __name__ == "__main__":
+    main()
