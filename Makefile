@@ -4,7 +4,7 @@ VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer
 
-.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills bench-operator idle-audit lint format images crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-gateway idle-audit lint format images crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ bench-session-pod-kills: setup  ## SIGKILL a hundred times at random moments aft
 bench-operator: setup  ## the operator measured beside StatefulSets, with fake session pods; half an hour
 	$(RUN) -m bench.operator --sessions 1000
 	$(RUN) -m bench.operator --sessions 5000 --without-peers
+
+bench-gateway: setup  ## the gateway measured beside plain aiohttp and bare python-socketio; five minutes
+	$(RUN) -m bench.gateway
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
 	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(RUN) -m pytest tests/operator/test_idle.py -k nothing_is_written --timeout=1500
