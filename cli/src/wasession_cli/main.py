@@ -145,7 +145,7 @@ async def qr(cluster: Cluster, name: str, timeout: float | None) -> None:
         raise NotReady(f"no phone was linked in {timeout:.0f} s", f"go on with: {PROGRAM} qr {name}") from None
     if end.exit is not Exit.OK:
         raise NotReady(end.words)
-    click.echo(end.words)
+    click.echo(words.plain(end.words))
 
 
 def _write(characters: str) -> None:
@@ -348,9 +348,9 @@ async def send(
             f"to try again without sending it twice, add --idempotency-key {key}",
         ) from None
     if output is None:
-        click.echo(f"{sent.id}{' (sent by an earlier try)' if replayed else ''}")
+        click.echo(f"{words.plain(sent.id)}{' (sent by an earlier try)' if replayed else ''}")
     else:
-        click.echo(sent.id if output == "name" else text(sent.dump(), output))
+        click.echo(words.plain(sent.id) if output == "name" else text(sent.dump(), output))
 
 
 def _may_become_ready(name: str, status: Status) -> None:
@@ -372,7 +372,7 @@ def run(arguments: list[str]) -> int:
         error.show()
         return Exit.USAGE
     except Failure as error:
-        click.echo(f"error: {error}", err=True)
+        click.echo(words.plain(f"error: {error}"), err=True)
         if error.hint:
             click.echo(error.hint, err=True)
         return error.code

@@ -89,11 +89,11 @@ def screen(name: str, view: Waiting | Code, columns: int, lines: int, now: float
     """The whole screen as lines; ``now`` is of the clock of ``Code.until``."""
     keys = "Ctrl-C ends this; the session goes on."
     if isinstance(view, Waiting):
-        return [f"Session {name}", "", view.words, "", keys]
+        return [f"Session {name}", "", words.plain(view.words), "", keys]
     left = "" if view.until is None else f", {max(int(view.until - now), 0)} s left"
     state = f"Session {name}: round {view.offer.attempt}{left}. {keys}"
     if view.offer.method is PairingMethod.PAIRING_CODE:
-        return [TYPE, "", f"    {spaced(view.offer.code)}", "", state]
+        return [TYPE, "", f"    {words.plain(spaced(view.offer.code))}", "", state]
     matrix = qr.matrix(view.offer.code)
     zone = qr.quiet_zone(len(matrix), columns, lines - 2)
     if zone is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import zip_longest
@@ -11,6 +12,7 @@ from wasession_api.v1alpha1 import Account, Condition, Phase, Reason, Status
 
 Manifest = dict[str, Any]
 Rows = Sequence[Sequence[str]]
+CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line break
 
 # docs/status.md in a sentence each: what helps when the session is Degraded, by the reason; else by the phase.
 BY_REASON: dict[str, str] = {
@@ -136,8 +138,14 @@ def history(events: list[Manifest], now: datetime) -> list[list[str]]:
     return rows
 
 
+def plain(text: str) -> str:
+    """What others have worded, such as an account's name, without what a terminal would take for a command."""
+    return CONTROL.sub("\ufffd", text)
+
+
 def align(rows: Rows, widths: Sequence[int] = (), gap: int = 3) -> tuple[list[str], list[int]]:
     """Columns as kubectl writes them, and their widths, which later lines of the same table begin with."""
+    rows = [[plain(cell).replace("\n", " ") for cell in row] for row in rows]
     columns = list(zip(*rows, strict=True))
     measured = [max(map(len, column)) for column in columns]
     measured = [max(pair) for pair in zip_longest(measured, widths, fillvalue=0)]

@@ -225,6 +225,15 @@ def test_logout_that_whatsapp_does_not_confirm(server: Server, command: Command)
     assert "the login was kept" in result.err
 
 
+def test_what_others_have_worded_does_nothing_to_the_terminal(server: Server, command: Command) -> None:
+    account = {"id": "15551234567@c.us", "pushName": "Mallory\x1b]0;mine\x07\x9b2J\nPhase:  Ready"}
+    server.put(make_session("sales", "Reconnecting", account=account))
+    result = command("status", "sales")
+    assert "Mallory\ufffd]0;mine\ufffd\ufffd2J Phase:  Ready" in result.out
+    server.pod.faults["/v1/logout"] = [lambda: problem(500, "\x1b[2Jnot now")]
+    assert command("logout", "sales", "--yes").err == "error: \ufffd[2Jnot now\n"
+
+
 # --- send -------------------------------------------------------------------------------------------------------------
 
 
