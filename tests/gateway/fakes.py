@@ -49,6 +49,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.failing = False
+        self.forbidden = ""  # what the gateway has no right to, such as "secrets"
         self.port = 0
         self.made: Callable[[str], Awaitable[None]] | None = None  # told of each session that a client makes
         self._sessions: dict[str, Body] = {}
@@ -114,6 +115,8 @@ class ApiServer:
         self.calls[f"{'WATCH' if 'watch' in request.query else request.method} {request.path.rsplit('/', 1)[0]}"] += 1
         if self.failing:
             return _status(500, "InternalError", "etcdserver: request timed out")
+        if self.forbidden and self.forbidden in f"{request.method} {request.path}":
+            return _status(403, "Forbidden", f"the gateway cannot {request.method} {request.path}")
         return await handler(request)  # type: ignore[no-any-return]
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
@@ -218,7 +221,9 @@ class Pod:
         self.hold = asyncio.Event()  # what `POST /v1/messages` waits for
         self.hold.set()
         self.code: str | None = None
+        self.answer: Body | None = None  # in place of the code
         self.followers = 0
+        self.torn = False  # whether lists end in the middle
         self.state: Body = {
             "clientId": "x", "sessionUid": session_uid, "startedAt": now(), "seq": 1, "phase": "Ready", "reason": "Connected",
         }  # fmt: skip
@@ -297,7 +302,8 @@ class Pod:
             return web.json_response(problem, status=404, content_type="application/problem+json")
         if "image/png" in request.headers.get("Accept", ""):
             return web.Response(body=b"\x89PNG...", content_type="image/png")
-        return web.json_response({"code": self.code, "method": "QRCode", "attempt": 1})
+        answer, self.answer = self.answer or {"code": self.code, "method": "QRCode", "attempt": 1}, None
+        return web.json_response(answer)
 
     async def _refresh(self, _: web.Request) -> web.Response:
         return web.json_response({}, status=202)
@@ -320,7 +326,14 @@ class Pod:
         }  # fmt: skip
         return web.json_response(message)
 
-    async def _chats(self, request: web.Request) -> web.Response:
+    async def _chats(self, request: web.Request) -> web.StreamResponse:
+        if self.torn:
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            await response.prepare(request)
+            await response.write(b'{"items":[')
+            assert request.transport is not None
+            request.transport.abort()
+            return response
         return web.json_response({"items": [{"id": "15550001111@c.us", "query": dict(request.query)}]})
 
     async def _logout(self, _: web.Request) -> web.Response:

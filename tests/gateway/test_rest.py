@@ -164,6 +164,20 @@ async def test_create_makes_what_the_platform_allows(api: ApiServer, start: Star
     assert "not this one" in problem["detail"]
 
 
+async def test_the_limit_holds_for_requests_at_once(api: ApiServer, start: Start) -> None:
+    gateway = await start(max_sessions_per_owner=2)
+    headers = {"Authorization": f"Bearer {token('alice')}"}
+
+    async def create(number: int) -> int:
+        async with gateway.http.post("/whatsapp/sessions", json={"clientId": f"s{number}"}, headers=headers) as answer:
+            return answer.status
+
+    assert sorted(await asyncio.gather(*map(create, range(8)))) == [201] * 2 + [403] * 6
+    assert len(api.names) == 2
+    await api.remove(api.names[0])
+    await gateway.ask("alice", "POST", "/whatsapp/sessions", 201, json={"clientId": "another"})
+
+
 async def test_users_may_be_kept_from_creating(api: ApiServer, start: Start) -> None:
     gateway = await start(allow_create=False)
     await gateway.ask("alice", "POST", "/whatsapp/sessions", 403, json={"clientId": "x"})
@@ -374,6 +388,28 @@ async def test_a_token_is_rotated(api: ApiServer, gateway: Replica, pod: Pod, ca
     assert (read, pod.refused) == ([1], [third, second]), "each once"
     said = json.dumps([problem, [{key: str(value) for key, value in vars(record).items()} for record in caplog.records]])
     assert not [which for which in (first, second, third) if which in said]
+
+
+async def test_what_the_gateway_has_no_right_to(api: ApiServer, gateway: Replica, pod: Pod) -> None:
+    api.forbidden = "secrets"
+    problem = await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", 503)
+    assert problem["detail"] == "where the session's pod is cannot be found out now"
+    api.forbidden = "DELETE"
+    problem = await gateway.ask("alice", "DELETE", "/whatsapp/sessions/sales", 422)
+    assert problem["detail"].startswith("the gateway cannot DELETE")
+
+
+async def test_an_answer_that_a_pod_does_not_finish(gateway: Replica, pod: Pod, caplog: pytest.LogCaptureFixture) -> None:
+    """The caller sees that it is not whole."""
+    await gateway.caught_up()
+    pod.torn = True
+    headers = {"Authorization": f"Bearer {token('alice')}"}
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with gateway.http.get("/whatsapp/sessions/sales/chats", headers=headers) as answer:
+            await answer.read()
+    pod.torn = False
+    await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
 
 
 async def test_another_sessions_pod_is_never_asked(api: ApiServer, gateway: Replica, pod: Pod) -> None:

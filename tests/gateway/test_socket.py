@@ -105,6 +105,9 @@ async def test_the_token_may_come_with_init(api: ApiServer, gateway: Replica, co
     assert (await client.hears("exception"))["status"] == 401
     assert (await client.init(clientId="sales", token=token("alice"), userId="an application's own"))["ok"] is True
     assert (await client.init(clientId="sales", token=token("bob")))["problem"]["status"] == 403
+    admin = await connect("root", role="admin")
+    assert (await admin.init())["ok"] is True
+    assert (await admin.init(token=token("root")))["problem"]["status"] == 403, "what it hears of is what an admin may hear of"
 
 
 async def test_a_bad_token_is_refused_with_a_reason(gateway: Replica) -> None:
@@ -268,6 +271,8 @@ async def test_messages_survive_the_pods_stream(gateway: Replica, connect: Any, 
     await client.hears("message_ack", ack=3)
     await pod.tells("gap", {})
     await client.hears("messages_missed", clientId="sales")
+    pod.answer = {"code": 7}  # what is no code ends the stream as well
+    await pod.offers("2@code", attempt=1)
     await pod.tells("message", {"id": "nonsense"})  # ends the stream, which is then read on from here
     await pod.receives("two")
     await client.hears("message", text="two")

@@ -42,6 +42,11 @@ class Identity:
     admin: bool
     expires_at: float
 
+    @property
+    def role(self) -> tuple[str, bool]:
+        """What does not change when a token is renewed."""
+        return self.subject, self.admin
+
     def may_see(self, owner: str | None) -> bool:
         return self.admin or owner == self.subject
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+from collections import Counter
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
@@ -54,6 +55,7 @@ class Commands:
 
     def __init__(self, settings: Settings, sessions: Sessions, pods: Pods) -> None:
         self._settings, self._sessions, self._pods = settings, sessions, pods
+        self._making: Counter[str] = Counter()  # by owner, while the API server has not answered
 
     def find(self, who: Identity, client_id: str, owner: str | None = None) -> Session:
         """The caller's session; an admin may say whose. Another's is as if it were not there."""
@@ -79,16 +81,22 @@ class Commands:
             raise Refused(403, "Not allowed", "sessions are not made here by their users")
         if self._sessions.find(wanted.client_id, owner) is not None:
             raise Refused(409, "Exists", "there is a session with this clientId already")
-        if not who.admin and self._sessions.count(owner) >= self._settings.max_sessions_per_owner:
-            raise Refused(403, "Too many sessions", f"you may have {self._settings.max_sessions_per_owner} sessions at most")
+        most = self._settings.max_sessions_per_owner
+        if not who.admin and self._sessions.count(owner) + self._making[owner] >= most:
+            raise Refused(403, "Too many sessions", f"you may have {most} sessions at most")
         pairing = wanted.pairing.dump() if wanted.pairing else None
         body = manifest(self._settings.namespace, owner, wanted.client_id, self._settings.session_template, pairing)
+        self._making[owner] += 1
         try:
             return await self._sessions.create(body)
         except kube.Conflict:
             raise Refused(409, "Exists", "there is a session with this clientId already") from None
         except kube.Refused as error:
             raise Refused(422, "Not accepted", str(error)) from None
+        finally:
+            self._making[owner] -= 1
+            if not self._making[owner]:
+                del self._making[owner]
 
     async def suspend(self, session: Session, suspend: bool, version: str | None = None) -> Session:
         return await self._patch(session, {"spec": {"suspend": suspend}}, version)
@@ -113,6 +121,8 @@ class Commands:
             await self._sessions.delete(session, version)
         except kube.Conflict:
             raise Refused(412, "Changed", "the session has changed since") from None
+        except kube.Refused as error:
+            raise Refused(422, "Not accepted", str(error)) from None
 
     async def logout(self, session: Session) -> None:
         """Ends the login; returns when WhatsApp has confirmed it."""

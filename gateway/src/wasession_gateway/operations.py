@@ -91,7 +91,7 @@ class SendMessage(SendText):
 class Code(Observed):
     """A code that a phone can use now."""
 
-    code: str = Field(description="The QR's content, or the eight letters to type on the phone.")
+    code: str = Field(max_length=4096, repr=False, description="The QR's content, or the eight letters to type on the phone.")
     method: PairingMethod
     attempt: int
     expires_at: Time | None = None

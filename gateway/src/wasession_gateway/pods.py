@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 from aiohttp import hdrs
 from wasession_api import names, sse
-from wasession_api.kube import PODS, SECRETS, Kube, Manifest, Unavailable
+from wasession_api.kube import PODS, SECRETS, Kube, Manifest, Refused, Unavailable
 from wasession_api.tokens import tokens
 
 from wasession_gateway import metrics
@@ -125,7 +125,8 @@ class Pods:
         try:
             pod = await self._kube.get(PODS, self._namespace, name)
             secret = await self._kube.get(SECRETS, self._namespace, name)
-        except Unavailable as error:
+        except (Unavailable, Refused) as error:
+            log.warning("pod not looked up", extra={"session": session.name, "error": str(error)})
             raise Unreachable("where the session's pod is cannot be found out now") from error
         if not _is_of(pod, session) or not _is_of(secret, session):
             raise Unreachable("the session has no pod")

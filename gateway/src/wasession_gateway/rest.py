@@ -11,6 +11,7 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
 
+import aiohttp
 from aiohttp import hdrs, web
 from wasession_api.base import Model
 from wasession_api.openapi import Operation
@@ -196,9 +197,14 @@ class Rest:
             passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
             response = web.StreamResponse(status=answer.status, headers=passed)
             await response.prepare(request)
-            async for chunk in answer.content.iter_any():
-                await response.write(chunk)
-            await response.write_eof()
+            try:
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+            except (aiohttp.ClientError, TimeoutError):
+                if request.transport is not None:
+                    request.transport.abort()  # else the caller would take a part for all of it
+            else:
+                await response.write_eof()
             return response
 
 

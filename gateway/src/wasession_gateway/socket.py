@@ -28,6 +28,7 @@ from wasession_gateway.commands import Commands, NewSession, Owner, PairingChoic
 from wasession_gateway.connections import ADDRESS, NAMESPACE, Connections
 from wasession_gateway.events import Closing, Message, MessageAck, MessagesMissed, PairingCode, Qr, Told, events, told, which
 from wasession_gateway.limits import Limiter
+from wasession_gateway.operations import Code
 from wasession_gateway.pods import Follower, Pods
 from wasession_gateway.sessions import Session, Sessions
 
@@ -151,7 +152,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
             raise Refused(429, "Too many requests", f"try again in {wait:.0f} s")
         if init.token is not None or client.identity is None:
             identity = await self._authenticator.identify(init.token)
-            if client.identity is not None and client.identity.subject != identity.subject:
+            if client.identity is not None and client.identity.role != identity.role:
                 raise Refused(403, "Not allowed", "this connection is somebody else's: open another")
             client.identity = identity
         if init.client_id is not None:
@@ -317,7 +318,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
         async with self._pods.ask(session, "GET", "/v1/pairing", PAIRING_TIMEOUT) as answer:
             if answer.status != 200:
                 return  # it was used in the meantime
-            code = str((await answer.json())["code"])
+            code = Code.model_validate_json(await answer.read()).code
         what: Qr | PairingCode
         if pairing.method is PairingMethod.QR_CODE:
             image = segno.make(code).png_data_uri(scale=6, border=4)
