@@ -28,8 +28,8 @@ def lists(found: Lists) -> list[str]:
             for what, loads in found.loads.items()
         ),
         "",
-        f"{found.sessions} sessions; {found.requests} lists, {found.api_calls} calls to the API server meanwhile; "
-        f"{found.memory_mib:.0f} MiB.",
+        f"{found.sessions} sessions; {found.requests} lists, {found.api_calls} calls to the API server meanwhile beside the "
+        f"watch; {found.memory_mib:.0f} MiB.",
     ]
 
 

@@ -38,7 +38,7 @@ class Lists(BaseModel):
     sessions: int
     loads: dict[str, list[Load]] = {}
     requests: int = 0  # that the gateway has answered with lists
-    api_calls: int = 0  # that it made to the API server meanwhile
+    api_calls: int = 0  # that it made to the API server meanwhile, beside its watch
     memory_mib: float = 0  # of the gateway with the sessions
 
 
