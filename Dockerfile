@@ -1,6 +1,7 @@
-# One file, three images:
+# One file, four images:
 #   docker build --target operator    -t wasession/operator .
 #   docker build --target session-pod -t wasession/session-pod .
+#   docker build --target gateway     -t wasession/gateway .
 #   docker build --target standin     -t wasession/standin .      (tests and demo only)
 #
 # BASE may be any Debian 12 root file system; `make images` makes one with mmdebstrap where there is no registry.
@@ -36,11 +37,23 @@ ARG PIP_CERT
 COPY session-pod/requirements.lock .
 RUN python3 -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r requirements.lock && pip uninstall -y pip setuptools
 
-FROM build AS wa-js
+FROM build AS gateway-venv
+ARG PIP_CERT
+COPY gateway/requirements.lock .
+RUN python3 -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r requirements.lock && pip uninstall -y pip setuptools
+
+FROM build AS npm
 RUN apt-get install -y --no-install-recommends npm
+
+FROM npm AS wa-js
 COPY session-pod/bridge/package.json session-pod/bridge/package-lock.json session-pod/bridge/.npmrc ./
 ARG NODE_EXTRA_CA_CERTS
 RUN npm ci --ignore-scripts
+
+FROM npm AS socket-io-client
+COPY gateway/client/package.json gateway/client/package-lock.json gateway/client/.npmrc ./
+ARG NODE_EXTRA_CA_CERTS
+RUN npm ci --ignore-scripts --omit=dev
 
 # --- the images ---------------------------------------------------------------------------------------------------------
 FROM python AS operator
@@ -59,6 +72,16 @@ RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
 USER 10001:10001
 EXPOSE 8080
 CMD ["python", "-m", "wasession_pod"]
+
+FROM python AS gateway
+COPY --from=gateway-venv /opt/venv /opt/venv
+COPY --from=socket-io-client /tmp/node_modules/socket.io-client/dist/socket.io.esm.min.js /tmp/node_modules/socket.io-client/LICENSE /opt/wasession/client/
+ENV WASESSION_SOCKET_IO_CLIENT=/opt/wasession/client/socket.io.esm.min.js
+COPY crds/src/ gateway/src/ /opt/venv/lib/python3.11/site-packages/
+RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
+USER 10001:10001
+EXPOSE 8080 8081
+CMD ["python", "-m", "wasession_gateway"]
 
 FROM operator AS standin
 COPY tests/standin/ /opt/venv/lib/python3.11/site-packages/standin/

@@ -54,13 +54,13 @@ class Testbed:
         for target in images.TARGETS:
             self.cluster.load_docker_image(images.build(target))
 
-    def install_operator(self) -> None:
-        """``helm upgrade --install`` of the chart with the images built here; returns when the operator is ready."""
+    def install_operator(self, *more: str) -> None:
+        """``helm upgrade --install`` of the chart with the images built here; returns when all of it is ready."""
         self.helm(
             "upgrade", "--install", "--take-ownership", "wasession", str(CHART), "--namespace", SYSTEM, "--create-namespace",
             "--set", f"image.repository={_repository('operator')}", "--set", "image.tag=dev",
             "--set", f"sessionImage.repository={_repository('session-pod')}", "--set", "sessionImage.tag=dev",
-            "--wait", "--timeout", "120s",
+            "--wait", "--timeout", "120s", *more,
         )  # fmt: skip
 
     def install_standin(self) -> None:

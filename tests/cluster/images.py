@@ -18,7 +18,7 @@ from pathlib import Path
 from cluster import host
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = ("operator", "session-pod", "standin")
+TARGETS = ("operator", "session-pod", "gateway", "standin")
 BASE = "localhost/wasession/debian:bookworm"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # What debian:bookworm-slim leaves out as well.

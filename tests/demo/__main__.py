@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from cluster import Cluster, ClusterRunning, binaries, host, images
 from testbed import Testbed
 
 from demo import story
 
+GATEWAY = Path(__file__).with_name("gateway.yaml")
 USAGE = """
 The cluster stays up. Use it:
 
@@ -16,6 +18,11 @@ The cluster stays up. Use it:
   export PATH={binaries}:$PATH
   kubectl get wasessions
   kubectl get wasession demo -o yaml
+
+The console, at http://127.0.0.1:8080/, and a token to sign in with:
+
+  kubectl -n wasession-system port-forward service/wasession-gateway 8080:80
+  kubectl -n wasession-system exec deployment/wasession-gateway -- python -m wasession_gateway.token --admin me
 
 Take it down:
 
@@ -42,8 +49,8 @@ def up() -> None:
     bed = Testbed(cluster, helm=str(binaries.path("helm")))
     with story.step("images into the nodes"):
         bed.load_images()
-    with story.step("helm install: the operator"):
-        bed.install_operator()
+    with story.step("helm install: the operator and two gateways"):
+        bed.install_operator("--values", str(GATEWAY))
     with story.step("the stand-in of web.whatsapp.com"):
         bed.install_standin()
     session = bed.session("demo")

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 from testbed import CHART, SYSTEM, Testbed
+from wasession_api.v1alpha1 import Spec
+from wasession_gateway.settings import Settings
 
 KUBERNETES = "1.34.0"
 SERVED, OTHER = "e2e-served", "e2e-other"
@@ -84,7 +86,7 @@ def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
         ["networkPolicy.enabled=false"],
     ],
 )
-def test_every_choice_renders(bed: Testbed, values: list[str]) -> None:
+def test_every_choice_of_the_operator_renders(bed: Testbed, values: list[str]) -> None:
     kinds = [document["kind"] for document in render(bed, *values)]
     assert kinds.count("Deployment") == 1
     assert ("CustomResourceDefinition" in kinds) == ("crds.enabled=false" not in values)
@@ -126,17 +128,118 @@ def test_session_pods_are_reached_by_operator_and_gateway_alone(bed: Testbed, va
     assert "gateway" in expression["values"]
 
 
-def test_the_pod_is_restricted(bed: Testbed) -> None:
+GATEWAY = "gateway.enabled=true"
+
+
+@pytest.mark.parametrize(
+    ("values", "kinds"),
+    [
+        (
+            [],
+            {
+                "Deployment",
+                "Service",
+                "Secret",
+                "Role",
+                "RoleBinding",
+                "ServiceAccount",
+                "PodDisruptionBudget",
+                "NetworkPolicy",
+            },
+        ),
+        (["gateway.ingress.enabled=true", "gateway.ingress.host=wa.example", "gateway.ingress.tlsSecret=wa"], {"Ingress"}),
+        (["gateway.httpRoute.enabled=true", "gateway.httpRoute.parentRefs[0].name=public"], {"HTTPRoute"}),
+        (["metrics.serviceMonitor.enabled=true"], {"ServiceMonitor"}),
+    ],
+)
+def test_every_choice_of_the_gateway_renders(bed: Testbed, values: list[str], kinds: set[str]) -> None:
+    without, with_it = ({(d["kind"], d["metadata"]["name"]) for d in render(bed, *v)} for v in (values, [GATEWAY, *values]))
+    added = with_it - without
+    assert all("gateway" in name for _, name in added)
+    assert kinds <= {kind for kind, _ in added}
+
+
+@pytest.mark.parametrize(
+    ("choice", "without"),
+    [
+        ("gateway.podDisruptionBudget.enabled=false", "PodDisruptionBudget"),
+        ("gateway.jwt.existingSecret=mine", "Secret"),
+        ("gateway.jwt.jwksUrl=https://issuer.example/keys", "Secret"),
+        ("rbac.create=false", "Role"),
+    ],
+)
+def test_what_the_gateway_is_not_to_have(bed: Testbed, choice: str, without: str) -> None:
+    assert without in {document["kind"] for document in render(bed, GATEWAY)}
+    assert without not in {document["kind"] for document in render(bed, GATEWAY, choice)}
+
+
+def test_the_gateway_verifies_tokens_with_what_it_is_given(bed: Testbed) -> None:
+    for values, secret in (
+        ([], "x-wasession-gateway-jwt"),
+        (["gateway.jwt.existingSecret=mine"], "mine"),
+        (["gateway.jwt.jwksUrl=https://issuer.example/keys"], None),
+        (["gateway.jwt.jwksUrl=https://issuer.example/keys", "gateway.jwt.existingSecret=mine"], "mine"),
+    ):
+        environment = {variable["name"]: variable for variable in container(bed, "gateway", *values)["env"]}
+        reference = environment["JWT_SECRET"]["valueFrom"]["secretKeyRef"] if "JWT_SECRET" in environment else None
+        assert reference == (secret and {"name": secret, "key": "jwt-secret"}), values
+        assert ("WASESSION_JWKS_URL" in environment) == any("jwksUrl" in value for value in values)
+
+
+def test_the_gateway_reads_and_reaches_its_sessions_where_they_are(bed: Testbed) -> None:
+    documents = render(bed, GATEWAY, "gateway.namespace=sales")
+    role = next(d for d in documents if d["kind"] == "Role")
+    assert role["metadata"]["namespace"] == "sales"
+    assert {"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["get"]} in role["rules"]
+    policies = [d for d in documents if d["kind"] == "NetworkPolicy" and d["metadata"]["name"].endswith("-sessions")]
+    assert [policy["metadata"]["namespace"] for policy in policies] == ["system", "sales"]
+
+
+def test_every_setting_of_the_gateway_is_one_that_it_knows(bed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWT_SECRET", "x" * 32)
+    monkeypatch.setenv("WASESSION_NAMESPACE", "system")
+    defaults = Settings()
+    chosen = ["corsOrigins[0]=https://a.example", "sessionTemplate.storage.size=2Gi", "maxUpload=134217728"]
+    variables = container(bed, "gateway", *(f"gateway.settings.{value}" for value in chosen))["env"]
+    for variable in variables:
+        monkeypatch.setenv(variable["name"], variable.get("value", "x" * 32))
+    settings = Settings()
+    assert {variable["name"].removeprefix("WASESSION_").lower() for variable in variables} <= Settings.model_fields.keys()
+    assert settings == defaults.model_copy(
+        update={
+            "cors_origins": ["https://a.example"],
+            "session_template": Spec.model_validate({"storage": {"size": "2Gi"}}),
+            "max_upload": 128 * 2**20,
+        }
+    )
+
+
+@pytest.mark.parametrize("component", ["operator", "gateway"])
+def test_the_pods_are_restricted(bed: Testbed, component: str) -> None:
     """As the Pod Security Standard of that name demands."""
-    pod = next(d for d in render(bed) if d["kind"] == "Deployment")["spec"]["template"]["spec"]
+    pod = deployment(bed, component)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-    [container] = pod["containers"]
-    assert container["securityContext"] == {
+    assert container(bed, component)["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
+
+
+def deployment(bed: Testbed, component: str, *values: str) -> dict[str, Any]:
+    [found] = [
+        document
+        for document in render(bed, GATEWAY, *values)
+        if document["kind"] == "Deployment"
+        and document["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == component
+    ]
+    return found
+
+
+def container(bed: Testbed, component: str, *values: str) -> dict[str, Any]:
+    [found] = deployment(bed, component, *values)["spec"]["template"]["spec"]["containers"]
+    return dict(found)
 
 
 def test_an_unknown_value_is_refused(bed: Testbed) -> None:

@@ -64,3 +64,44 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [events]
   verbs: [create]
 {{- end }}
+
+{{- define "wasession.gateway.fullname" -}}
+{{- printf "%s-gateway" (include "wasession.fullname" . | trimSuffix "-operator" | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "wasession.gateway.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "wasession.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: gateway
+{{- end }}
+
+{{- define "wasession.gateway.labels" -}}
+{{ include "wasession.labels" . }}
+app.kubernetes.io/component: gateway
+{{- end }}
+
+{{- define "wasession.gateway.serviceAccountName" -}}
+{{- with .Values.gateway.serviceAccount }}
+{{- if .create }}
+{{- default (include "wasession.gateway.fullname" $) .name }}
+{{- else }}
+{{- required "gateway.serviceAccount.name is needed when gateway.serviceAccount.create is false" .name }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Where the gateway's sessions are. */}}
+{{- define "wasession.gateway.namespace" -}}
+{{- default .Release.Namespace .Values.gateway.namespace }}
+{{- end }}
+
+{{/* The Secret of HS256 tokens: a given one, a generated one, or none where an issuer's keys are all there is. */}}
+{{- define "wasession.gateway.jwtSecret" -}}
+{{- with .Values.gateway.jwt }}
+{{- if .existingSecret }}
+{{- .existingSecret }}
+{{- else if not .jwksUrl }}
+{{- include "wasession.gateway.fullname" $ }}-jwt
+{{- end }}
+{{- end }}
+{{- end }}

@@ -6,7 +6,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, HttpUrl, SecretStr, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    HttpUrl,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from wasession_api.base import Duration
 from wasession_api.v1alpha1 import Spec
@@ -25,7 +35,7 @@ OneLine = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Settings(BaseSettings):
-    """Read once at start; a wrong value ends the process with a sentence. Durations are written as ``30s``, ``5m``, ``1h``."""
+    """Read once at start. Durations are written as ``30s``, ``5m``, ``1h``."""
 
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True, env_ignore_empty=True)
 
@@ -79,3 +89,17 @@ class Settings(BaseSettings):
         if self.jwt_secret is None and self.jwks_url is None:
             raise ValueError("JWT_SECRET or WASESSION_JWKS_URL is needed")
         return self
+
+
+def load() -> Settings:
+    """From the environment; a wrong value ends the process with a sentence that does not repeat it, as it may be a secret."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SystemExit(f"bad settings: {'; '.join(map(_wrong, error.errors(include_input=False)))}") from None
+
+
+def _wrong(error: ErrorDetails) -> str:
+    name = "_".join(map(str, error["loc"])).upper()
+    variable = name if name == "JWT_SECRET" else f"WASESSION_{name}"
+    return f"{variable if name else ''}: {error['msg']}".removeprefix(": ")

@@ -1,0 +1,86 @@
+"""Runs in a pod of the cluster, as an application does, with what the gateway's image has: aiohttp and python-socketio.
+
+``listen`` reads the ``init`` to say from its arguments and prints each Socket.IO event as a line of JSON; ``load`` asks so many
+times a second until its input ends, and prints what came of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import collections
+import json
+import sys
+from typing import Any
+
+import aiohttp
+import socketio
+
+NAMESPACE = "/whatsapp"
+PATH = "/whatsapp/sessions"
+
+
+def tell(event: str, content: object) -> None:
+    print(json.dumps([event, content]), flush=True)
+
+
+async def listen(url: str, token: str, init: dict[str, Any]) -> None:
+    """Until it is killed; connects again by itself, as the library does."""
+    client = socketio.AsyncClient(reconnection_delay=0.2, reconnection_delay_max=1)
+
+    @client.on("connect", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
+    async def connected() -> None:
+        tell("connected", {})
+        tell("init", await client.call("init", init, namespace=NAMESPACE))
+
+    @client.on("*", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
+    async def heard(event: str, data: object = None) -> None:
+        tell(event, data)
+
+    await client.connect(url, namespaces=[NAMESPACE], auth={"token": token}, retry=True)
+    await client.wait()
+
+
+async def load(url: str, token: str, rate: float) -> None:
+    """Half of the requests over kept connections, half over a new one each."""
+    headers = {"Authorization": f"Bearer {token}"}
+    outcomes: collections.Counter[str] = collections.Counter()
+    timeout = aiohttp.ClientTimeout(total=20)
+
+    async def ask(http: aiohttp.ClientSession) -> None:
+        try:
+            async with http.get(url + PATH, headers=headers) as answer:
+                await answer.read()
+                outcomes[str(answer.status)] += 1
+        except (aiohttp.ClientError, TimeoutError) as error:
+            outcomes[f"{type(error).__name__}: {error}"] += 1
+
+    ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
+    async with (
+        aiohttp.ClientSession(timeout=timeout) as keeping,
+        aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)) as closing,
+        asyncio.TaskGroup() as asking,
+    ):
+        loop = asyncio.get_running_loop()
+        due, number = loop.time(), 0
+        tell("started", {})
+        while not ended.done():
+            asking.create_task(ask(closing if number % 2 else keeping))
+            due, number = due + 1 / rate, number + 1
+            await asyncio.sleep(max(0, due - loop.time()))
+    tell("outcomes", outcomes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["listen", "load"])
+    parser.add_argument("url")
+    parser.add_argument("token")
+    parser.add_argument("argument", type=json.loads, help="what init says, or how many requests a second")
+    given = parser.parse_args()
+    program = listen if given.what == "listen" else load
+    asyncio.run(program(given.url, given.token, given.argument))
+
+
+if __name__ == "__main__":
+    main()
