@@ -31,13 +31,13 @@ async def listen(url: str, token: str, init: dict[str, Any]) -> None:
     @client.on("connect", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
     async def connected() -> None:
         tell("connected", {})
-        tell("init", await client.call("init", init, namespace=NAMESPACE))
+        await client.emit("init", init, namespace=NAMESPACE, callback=lambda answer: tell("init", answer))
 
     @client.on("*", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
     async def heard(event: str, data: object = None) -> None:
         tell(event, data)
 
-    await client.connect(url, namespaces=[NAMESPACE], auth={"token": token}, retry=True)
+    await client.connect(url, namespaces=[NAMESPACE], auth={"token": token}, wait_timeout=10, retry=True)
     await client.wait()
 
 
