@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import async_playwright
 from pod.conftest import Pod
-from standin import Phone
+from standin import Phone, PhoneError
 from standin.server import Running
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import Phase, Reason
@@ -106,7 +106,8 @@ async def test_a_volume_that_is_full_when_a_phone_is_linked_has_no_valid_login(d
     pod = await start(reconnect_max_delay="0.5")
     code = await pod.qr()
     disk.leave(0)
-    await phone.scan(code)
+    with contextlib.suppress(PhoneError):  # where the pod sees the full volume first, the page is gone before it confirms
+        await phone.scan(code)
     report = await pod.until(failed(Reason.VOLUME_FULL))
     assert not report.session_valid
     assert not (disk.path / "login.json").exists()
