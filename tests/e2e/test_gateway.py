@@ -157,8 +157,8 @@ def test_messages_go_both_ways(bed: Testbed, gateway: Gateway, linked: Session) 
 
 
 def test_nobody_else_sees_it(gateway: Gateway, linked: Session) -> None:
-    assert [session["clientId"] for session in gateway.ask("alice", "GET", "/whatsapp/sessions")["sessions"]] == ["shop"]
-    assert gateway.ask("bob", "GET", "/whatsapp/sessions")["sessions"] == []
+    assert [session["clientId"] for session in gateway.ask("alice", "GET", "/whatsapp/sessions")["items"]] == ["shop"]
+    assert gateway.ask("bob", "GET", "/whatsapp/sessions")["items"] == []
     with pytest.raises(error.HTTPError) as refused:
         gateway.ask("bob", "GET", "/whatsapp/session-status/shop")
     assert refused.value.code == 404
