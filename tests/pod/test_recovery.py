@@ -81,8 +81,11 @@ async def test_a_driver_that_hangs_is_killed_and_started_again(ready: Pod) -> No
     assert ready.process_of("driver").pid != driver
 
 
-async def test_a_browser_that_does_not_start_ends_the_process_with_a_reason(start: Start) -> None:
-    pod = await start(chromium="/bin/false", reconnect_initial_delay="0.01")
+@pytest.mark.parametrize("version", ["Chromium 156.0.8078.79", ""])
+async def test_a_browser_that_does_not_start_ends_the_process_with_a_reason(start: Start, tmp_path: Path, version: str) -> None:
+    (chromium := tmp_path / "chromium").write_text(f'#!/bin/sh\n[ "$*" = --version ] && echo {version}\nexit 1\n')
+    chromium.chmod(0o755)
+    pod = await start(chromium=str(chromium), reconnect_initial_delay="0.01")
     assert pod.process is not None
     assert await asyncio.wait_for(pod.process.wait(), 120) == 1
     last = json.loads(pod.log.splitlines()[-1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -33,7 +32,6 @@ async def serve(settings: Settings) -> None:
     try:
         serving = await asyncio.to_thread(import_serving)
         async with serving(session, settings):
-            give_back_memory()
             if not sandbox_possible():
                 log.warning("no user namespaces here: Chromium runs without its sandbox")
             await holding
@@ -46,12 +44,6 @@ def import_serving() -> Callable[[Session, Settings], AbstractAsyncContextManage
     from wasession_pod.app import serving
 
     return serving
-
-
-def give_back_memory() -> None:
-    """Has glibc return what importing has left free: a fifth of this process. Other C libraries do that themselves."""
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def main() -> None:

@@ -29,7 +29,8 @@ from wasession_pod.snapshot import PageEvent, Silence, Snapshot
 
 log = logging.getLogger(__name__)
 BRIDGE = Path(__file__).with_name("bridge.js")
-# A second --disable-features replaces the first, so ours repeats what Playwright passes (a test compares them).
+# A second --disable-features or --enable-features replaces the first: ours repeat Playwright's (a test compares them).
+PLAYWRIGHT_ENABLED_FEATURES = ("CDPScreenshotNewSurface", "SkipListAccountsWithoutGaiaCookies")
 PLAYWRIGHT_DISABLED_FEATURES = (
     "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
     "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding",
@@ -52,16 +53,20 @@ DRIVER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
 }
+# The network service in the browser's process, as on Android: 16 MB less. It keeps no part of a login.
+ENABLED_FEATURES = ("NetworkServiceInProcess2",)
 FLAGS = (
     "--disable-gpu",
     "--disable-quic",
     "--disable-software-rasterizer",
+    "--enable-features=" + ",".join((*PLAYWRIGHT_ENABLED_FEATURES, *ENABLED_FEATURES)),
     "--disable-features=" + ",".join((*PLAYWRIGHT_DISABLED_FEATURES, *HEAVY_FEATURES, *STORAGE_FEATURES)),
     # Else Chromium deletes the page's IndexedDB, and with it the login, on a volume with less than a tenth of it free.
     "--unlimited-storage",
 )
 FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
 CALL_TIMEOUT = 30.0  # seconds for what a page asks WhatsApp for
+VERSION_TIMEOUT = 30.0  # seconds for Chromium to say its version, which takes some hundredths
 DRIVER_TIMEOUT = 5.0  # seconds that Playwright's driver has beyond a limit that it is to keep itself
 WRONG_CREDENTIALS = "the proxy does not accept the username and password"
 PROXY_ERRORS = (
@@ -114,17 +119,25 @@ class Browser:
         self._processes: list[psutil.Process] = []  # they outlive a driver that is killed
         self.sandboxed: bool | None = None
 
-    async def launch(self, profile: Path) -> None:
-        """Starts Chromium on a profile; raises ``BrowserError``."""
+    async def prepare(self) -> tuple[Playwright, bool, str]:
+        """What ``launch`` needs before anything of the profile: the driver, whether the sandbox can work, the user agent.
+
+        The driver takes a third of a second, which the caller may spend otherwise. Raises ``BrowserError``.
+        """
         settings = self._settings
-        limit = settings.initialization_timeout
-        async with within(limit + DRIVER_TIMEOUT):
-            # The driver takes a third of a second; the other two fit into that.
-            playwright, self.sandboxed, user_agent = await asyncio.gather(
+        async with within(settings.initialization_timeout + DRIVER_TIMEOUT):
+            return await asyncio.gather(
                 self._driver(),
                 asyncio.to_thread(sandbox_possible),
                 asyncio.to_thread(lambda: settings.user_agent or honest_user_agent(settings.chromium)),
             )
+
+    async def launch(self, profile: Path) -> None:
+        """Starts Chromium on a profile; raises ``BrowserError``."""
+        settings = self._settings
+        limit = settings.initialization_timeout
+        playwright, self.sandboxed, user_agent = await self.prepare()
+        async with within(limit + DRIVER_TIMEOUT):
             self._context = await playwright.chromium.launch_persistent_context(
                 str(profile),
                 executable_path=str(settings.chromium),
@@ -143,10 +156,12 @@ class Browser:
                 accept_downloads=False,
                 timeout=limit * 1000,
             )
-            await self._context.expose_binding("__wasessionEmit", self._emitted)
-            await self._context.add_init_script(init_script(settings))
             self._context.on("close", self._closed)
-            await self._watch(self._context.pages[0] if self._context.pages else await self._context.new_page())
+            await asyncio.gather(
+                self._context.expose_binding("__wasessionEmit", self._emitted),
+                self._context.add_init_script(init_script(settings)),
+                self._watch(self._context.pages[0] if self._context.pages else await self._context.new_page()),
+            )
             self._context.on("page", lambda _: self._close_others())
         self._processes = await asyncio.to_thread(processes.family)
 
@@ -405,12 +420,19 @@ def init_script(settings: Settings) -> str:
     )
 
 
+@functools.cache
 def honest_user_agent(chromium: Path) -> str:
-    """The installed Chromium's user agent without the word Headless, which WhatsApp Web refuses."""
-    done = subprocess.run([str(chromium), "--version"], capture_output=True, text=True, check=False)
+    """The installed Chromium's user agent without the word Headless, which WhatsApp Web refuses; raises ``BrowserError``."""
+    try:
+        done = subprocess.run(
+            [str(chromium), "--version"], capture_output=True, text=True, check=False, timeout=VERSION_TIMEOUT
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BrowserError(f"Chromium can't be asked for its version: {first_line(str(error))}") from None
     match = re.search(r"(\d+)\.\d+\.\d+", done.stdout)
-    major = match.group(1) if match else "0"
-    return f"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{major}.0.0.0 Safari/537.36"
+    if match is None:
+        raise BrowserError(f"{chromium} does not say its version")
+    return f"Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{match[1]}.0.0.0 Safari/537.36"
 
 
 def _contains(directory: Path, mark: bytes) -> bool:

@@ -319,7 +319,8 @@ class Session:
             self._know_profile(self._volume.repair)
         self._change(states.volume_watched(self._state, self._volume.check_space()))
         await self._settle_snapshot()
-        if damage := await asyncio.to_thread(self._volume.damage):
+        damage, _ = await asyncio.gather(asyncio.to_thread(self._volume.damage), self._browser.prepare())
+        if damage:
             await self._fall_back("; ".join(damage.values()), damage)
         try:
             await self._browser.launch(self._settings.profile)

@@ -10,8 +10,10 @@ import contextlib
 import itertools
 import json
 import os
+import shutil
 import signal
 import ssl
+import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import aiohttp
+import playwright
 import psutil
 from aiohttp.test_utils import unused_port
 from standin import Phone, running
@@ -30,6 +33,7 @@ from standin.world import Behaviour, World
 REAL = "web.whatsapp.com"
 CHROMIUM = Path("/usr/bin/chromium")
 PEER = Path(__file__).with_name("peer")
+ESBUILD = Path(__file__).parents[3] / "session-pod/bridge/node_modules/.bin/esbuild"
 PATIENCE = 120.0  # seconds for anything that a contender is waited for
 TOKEN = "token-of-the-benchmark"
 
@@ -110,18 +114,19 @@ class Contender(ABC):
 
 
 class SessionPod(Contender):
-    """``python -m wasession_pod``, through its HTTP API."""
+    """``python -m wasession_pod`` as it is in its image, through its HTTP API."""
 
     name = "session pod"
 
     async def start(self) -> None:
+        image = as_in_the_image(self._directory.parent / "image")
         self._url = f"http://127.0.0.1:{(port := unused_port())}"
         self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
         settings = {
             "client_id": "bench", "token": TOKEN, "data_dir": str(self._directory), "host": "127.0.0.1", "port": str(port),
             "extra_args": json.dumps(self._flags), "chromium": str(CHROMIUM),
         }  # fmt: skip
-        environment = os.environ | {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
+        environment = os.environ | image | {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
         command = [sys.executable, "-m", "wasession_pod"]
         with self.log() as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -246,6 +251,21 @@ def family(pid: int) -> list[psutil.Process]:
     """The process and everything that came of it."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
+
+
+def as_in_the_image(directory: Path) -> dict[str, str]:
+    """The environment in which Python and Playwright's driver start as in the Dockerfile's image.
+
+    The driver has no comments there, and what both are compiled to is kept; here the first start keeps it.
+    """
+    package, copy = Path(playwright.__file__).parent, directory / "playwright"
+    if not copy.exists():
+        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("node"))
+        (copy / "driver" / "node").symlink_to(package / "driver" / "node")
+        bundles = (copy / "driver/package/lib").glob("*Bundle.js")
+        flags = ["--minify-whitespace", "--platform=node", "--log-level=error", "--allow-overwrite"]
+        subprocess.run([ESBUILD, *bundles, *flags, f"--outdir={copy / 'driver/package/lib'}"], check=True)
+    return {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "", "NODE_COMPILE_CACHE": str(directory / "driver")}
 
 
 @dataclass

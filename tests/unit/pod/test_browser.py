@@ -6,19 +6,32 @@ import re
 from pathlib import Path
 
 import playwright
-from wasession_pod.browser import FLAGS, PLAYWRIGHT_DISABLED_FEATURES, first_line, init_script
+import pytest
+from wasession_pod.browser import (
+    FLAGS,
+    PLAYWRIGHT_DISABLED_FEATURES,
+    PLAYWRIGHT_ENABLED_FEATURES,
+    BrowserError,
+    first_line,
+    honest_user_agent,
+    init_script,
+)
 from wasession_pod.settings import Settings
 
 
-def test_playwrights_own_disabled_features_are_repeated() -> None:
-    """A second --disable-features replaces Playwright's, so none of its features may be missing from ours."""
+@pytest.mark.parametrize(
+    ("kind", "ours"), [("disabled", PLAYWRIGHT_DISABLED_FEATURES), ("enabled", PLAYWRIGHT_ENABLED_FEATURES)]
+)
+def test_playwrights_own_features_are_repeated(kind: str, ours: tuple[str, ...]) -> None:
+    """A second --disable-features or --enable-features replaces Playwright's: none of its features may be missing from ours."""
     driver = Path(playwright.__file__).parent / "driver" / "package" / "lib" / "coreBundle.js"
-    listed = re.search(r"^ *disabledFeatures = \[(.*?)\n *\]", driver.read_text(), re.DOTALL | re.MULTILINE)
+    listed = re.search(rf"^ *{kind}Features = (?:\(\) => )?\[(.*?)\n *\]", driver.read_text(), re.DOTALL | re.MULTILINE)
     assert listed is not None
-    theirs = set(re.findall(r'^ *"(\w+)"', listed.group(1), re.MULTILINE))
+    theirs = set(re.findall(r'^[^/\n]*"(\w+)"', listed.group(1), re.MULTILINE))
     assert theirs
-    assert theirs <= set(PLAYWRIGHT_DISABLED_FEATURES)
-    assert sum(flag.startswith("--disable-features=") for flag in FLAGS) == 1
+    assert theirs <= set(ours)
+    [flag] = [flag for flag in FLAGS if flag.startswith(f"--{kind[:-1]}-features=")]
+    assert theirs <= set(flag.partition("=")[2].split(","))
 
 
 def test_the_script_runs_in_one_place_and_in_order(tmp_path: Path) -> None:
@@ -31,3 +44,19 @@ def test_the_script_runs_in_one_place_and_in_order(tmp_path: Path) -> None:
 def test_errors_are_cut_to_their_own_words() -> None:
     message = "Page.goto: net::ERR_NAME_NOT_RESOLVED at http://x.test/\nCall log:\n  - secrets of the page"
     assert first_line(message) == "net::ERR_NAME_NOT_RESOLVED at http://x.test/"
+
+
+def test_the_user_agent_is_the_installed_chromiums(tmp_path: Path) -> None:
+    (chromium := tmp_path / "chromium").write_text("#!/bin/sh\necho Chromium 156.0.8078.79 built on Debian\n")
+    chromium.chmod(0o755)
+    assert " Chrome/156.0.0.0 " in honest_user_agent(chromium)
+
+
+@pytest.mark.parametrize("program", ["#!/bin/sh\nexit 1\n", None])
+def test_a_chromium_without_a_version_is_no_version_0(program: str | None, tmp_path: Path) -> None:
+    chromium = tmp_path / "chromium"
+    if program is not None:
+        chromium.write_text(program)
+        chromium.chmod(0o755)
+    with pytest.raises(BrowserError, match="version"):
+        honest_user_agent(chromium)
