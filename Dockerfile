@@ -75,7 +75,8 @@ COPY crds/src/ session-pod/src/ /opt/venv/lib/python3.11/site-packages/
 RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
 # What the driver is compiled to, kept for all starts; Node keeps it for each user apart.
 ENV NODE_COMPILE_CACHE=/opt/wasession/driver
-RUN install -d -o 10001 -g 10001 $NODE_COMPILE_CACHE
+# A new volume of Docker's gets the owner of the directory that it is mounted on.
+RUN install -d -o 10001 -g 10001 $NODE_COMPILE_CACHE /var/lib/wasession
 USER 10001:10001
 RUN cd /opt/venv/lib/python3.11/site-packages/playwright/driver && ./node package/cli.js run-driver < /dev/null
 EXPOSE 8080

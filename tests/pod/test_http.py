@@ -70,8 +70,9 @@ async def test_a_malformed_request_is_refused_and_its_headers_stay_out_of_the_lo
 
 
 async def test_sending_before_ready_says_where_it_is(waiting: Pod) -> None:
-    said = await waiting.call("POST", "/v1/messages", 503, json={"to": "15550001111", "text": "x"})
-    assert said["phase"] == Phase.AUTHENTICATING
+    said = await waiting.answer("POST", "/v1/messages", json={"to": "15550001111", "text": "x"})
+    assert (said.status, said.json["phase"]) == (503, Phase.AUTHENTICATING)
+    assert int(said.headers["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize(
