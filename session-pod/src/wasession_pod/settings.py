@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)
 
     @model_validator(mode="after")
-    def _token_given(self) -> Self:
+    def _fits_together(self) -> Self:
         if (self.token is None) == (self.token_file is None):
             raise ValueError("exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed")
         if self.pairing_method is PairingMethod.PAIRING_CODE and self.phone_number is None:
