@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import time
+import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -68,6 +69,7 @@ PODS = Resource("Pod", "pods")
 PVCS = Resource("PersistentVolumeClaim", "persistentvolumeclaims")
 SECRETS = Resource("Secret", "secrets")
 NODES = Resource("Node", "nodes", namespaced=False)
+EVENTS = Resource("Event", "events")
 SESSIONS = Resource("WhatsAppSession", PLURAL, f"/apis/{API_VERSION}")
 
 
@@ -84,6 +86,8 @@ class Kube:
         """With the pod's service account in a cluster, else with the current kubeconfig."""
         configuration = client.Configuration()
         configuration.connection_pool_maxsize = 0  # no limit: watches hold connections, and calls have a limit of their own
+        # aiohttp asks two threads for proxies before each call: only where there are any.
+        configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
         if "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
@@ -108,14 +112,23 @@ class Kube:
         Raises ``Gone`` when the list was changed so much in between that it has to be begun anew.
         """
         items: list[Manifest] = []
+        found: Manifest = {}
+        async for found in self.pages(resource, namespace, selector, metadata=metadata):
+            items += found["items"]
+        return {**found, "items": items}
+
+    async def pages(
+        self, resource: Resource, namespace: str | None, selector: str = "", *, metadata: bool = False
+    ) -> AsyncGenerator[Manifest]:
+        """The same in parts, which need not all be in memory at once; all of one version."""
         query = {"labelSelector": selector, "limit": str(CHUNK), "continue": ""}
+        accept = ONLY_METADATA if metadata else JSON
         while True:
-            accept = ONLY_METADATA if metadata else JSON
             found = await self._call("list", resource.path(namespace), query=query, accept=accept)
-            items += found["items"] or []
             query["continue"] = found["metadata"].get("continue", "")
+            yield {**found, "items": found["items"] or []}
             if not query["continue"]:
-                return {**found, "items": items}
+                return
 
     async def watch(self, resource: Resource, namespace: str | None, selector: str, version: str) -> AsyncGenerator[Manifest]:
         """Watch events after a version, until the stream ends or falls silent; the first is a bookmark that says it is open.
@@ -203,10 +216,11 @@ class Kube:
                 path,
                 query_params=[(key, value) for key, value in (query or {}).items() if value],
                 header_params={"Accept": accept, "Content-Type": MERGE_PATCH if verb == "patch" else JSON},
-                body=body,
                 auth_settings=["BearerToken"],
             )
-            sent = await self._api.call_api(*request, _request_timeout=timeout or aiohttp.ClientTimeout(total=TIMEOUT))
+            # The body is plain JSON already, and goes past the client's search for what is not.
+            timeout = timeout or aiohttp.ClientTimeout(total=TIMEOUT)
+            sent = await self._api.call_api(*request[:3], body, _request_timeout=timeout)
             response: aiohttp.ClientResponse = sent.response
             async with response:
                 result, self.answered_at = str(response.status), time.monotonic()

@@ -20,18 +20,36 @@ log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 Key = tuple[str, str]  # namespace, or nothing for what has none, and name
 Changed = Callable[[Manifest | None, Manifest | None], None]  # as it was, as it is
+Kept = Callable[[Manifest], Manifest]  # what is kept of an object
 RETRY_FIRST, RETRY_LAST = 0.5, 15.0  # seconds
 
 
-class Watch:
-    """``objects`` are the present ones. ``changed`` is called for each difference, also for the ones found at the start."""
+def without_managed_fields(found: Manifest) -> Manifest:
+    """An object without the notes about who has written what of it, which are most of it."""
+    return {**found, "metadata": {name: value for name, value in found["metadata"].items() if name != "managedFields"}}
 
-    def __init__(self, kube: Kube, resource: Resource, namespaces: Sequence[str], selector: str, changed: Changed) -> None:
+
+class Watch:
+    """``objects`` are the present ones. ``changed`` is called for each difference, also for the ones found at the start.
+
+    ``kept`` says what of each is held in memory: its namespace, name, uid and resourceVersion at least.
+    """
+
+    def __init__(
+        self,
+        kube: Kube,
+        resource: Resource,
+        namespaces: Sequence[str],
+        selector: str,
+        changed: Changed,
+        kept: Kept = without_managed_fields,
+    ) -> None:
         self.resource = resource
         self.objects: dict[Key, Manifest] = {}
         self._kube = kube
         self._selector = selector
         self._changed = changed
+        self._kept = kept
         self._versions: dict[str | None, str | None] = dict.fromkeys(namespaces if resource.namespaced else ()) or {None: None}
         self._heard: dict[str | None, float] = dict.fromkeys(self._versions, time.monotonic())
         self._listed: set[str | None] = set()
@@ -61,7 +79,7 @@ class Watch:
         key, present = _key(found), self.objects.get(_key(found))
         known = present["metadata"]["resourceVersion"] if present else self._version(key)
         if known is None or is_newer(found["metadata"]["resourceVersion"], known):
-            self._set(key, found)
+            self._keep(key, self._kept(found))
 
     # --- one namespace, or the cluster ----------------------------------------------------------------------------------
 
@@ -83,15 +101,17 @@ class Watch:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _list(self, namespace: str | None) -> None:
-        found = await self._kube.list(self.resource, namespace, self._selector)
-        version = found["metadata"]["resourceVersion"]
-        present = {_key(item): item for item in found["items"]}
+        present: dict[Key, Manifest] = {}
+        version = ""
+        async for page in self._kube.pages(self.resource, namespace, self._selector):
+            version = page["metadata"]["resourceVersion"]
+            present |= {_key(item): self._kept(item) for item in page["items"]}
         ours = [(key, item) for key, item in self.objects.items() if namespace is None or key[0] == namespace]
         for key, item in ours:
             if key not in present and not is_newer(item["metadata"]["resourceVersion"], version):
                 self._remove(key, item)
         for key, item in present.items():
-            self._set(key, item)
+            self._keep(key, item)
         self._versions[namespace] = version
         self._heard[namespace] = time.monotonic()
         self._listed.add(namespace)
@@ -106,18 +126,18 @@ class Watch:
                 self._heard[namespace] = time.monotonic()
                 found = event["object"]
                 if event["type"] in ("ADDED", "MODIFIED"):
-                    self._set(_key(found), found)
+                    self._keep(_key(found), self._kept(found))
                 elif event["type"] == "DELETED":
                     self._remove(_key(found), found)
                 self._versions[namespace] = found["metadata"]["resourceVersion"]
 
-    def _set(self, key: Key, found: Manifest) -> None:
+    def _keep(self, key: Key, found: Manifest) -> None:
         before = self.objects.get(key)
         if before is not None and is_newer(before["metadata"]["resourceVersion"], found["metadata"]["resourceVersion"]):
             return  # a call's answer was ahead of the watch
         if before is not None and before["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]:
             return
-        self.objects[key] = _trimmed(found, self.resource)
+        self.objects[key] = {**found, "kind": self.resource.kind}
         self._changed(before, self.objects[key])
 
     def _remove(self, key: Key, found: Manifest) -> None:
@@ -143,12 +163,3 @@ def is_newer(one: str, other: str) -> bool:
     See https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
     """
     return one.isdecimal() and other.isdecimal() and int(one) > int(other)
-
-
-def _trimmed(found: Manifest, resource: Resource) -> Manifest:
-    """Without what nobody asks for, which is most of it."""
-    metadata = {name: value for name, value in found["metadata"].items() if name != "managedFields"}
-    trimmed = {**found, "kind": resource.kind, "metadata": metadata}
-    if resource.kind == "Pod":
-        trimmed["spec"] = {name: value for name, value in found["spec"].items() if name == "nodeName"}
-    return trimmed

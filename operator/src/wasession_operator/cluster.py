@@ -11,6 +11,7 @@ from wasession_api import names
 from wasession_api.kube import NODES, PODS, PVCS, SECRETS, Kube
 from wasession_api.watch import Key, Watch, is_newer
 
+from wasession_operator import kept
 from wasession_operator.plan import Node
 
 Manifest = dict[str, Any]
@@ -19,14 +20,14 @@ OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
 class Cluster:
-    """``changed`` is called with the key of a session that something was told about."""
+    """``changed`` is called with the key of a session that something else was told about: its objects, node or twins."""
 
     def __init__(self, kube: Kube, namespaces: Sequence[str], changed: Callable[[Key], None], *, watch_nodes: bool) -> None:
         self.sessions: dict[Key, Manifest] = {}
-        self.pods = Watch(kube, PODS, namespaces, names.SELECTOR, self._object_changed)
-        self.pvcs = Watch(kube, PVCS, namespaces, names.SELECTOR, self._object_changed)
-        self.secrets = Watch(kube, SECRETS, namespaces, names.SELECTOR, self._object_changed)
-        self.nodes = Watch(kube, NODES, namespaces, "", self._node_changed) if watch_nodes else None
+        self.pods = Watch(kube, PODS, namespaces, names.SELECTOR, self._object_changed, kept.pod)
+        self.pvcs = Watch(kube, PVCS, namespaces, names.SELECTOR, self._object_changed, kept.pvc)
+        self.secrets = Watch(kube, SECRETS, namespaces, names.SELECTOR, self._object_changed, kept.secret)
+        self.nodes = Watch(kube, NODES, namespaces, "", self._node_changed, kept.node) if watch_nodes else None
         self.watches = [watch for watch in (self.pods, self.pvcs, self.secrets, self.nodes) if watch is not None]
         self._kube = kube
         self._changed = changed
@@ -53,14 +54,12 @@ class Cluster:
         known = self.sessions.get(key)
         if known is not None and is_newer(known["metadata"]["resourceVersion"], body["metadata"]["resourceVersion"]):
             return
-        metadata = {name: value for name, value in body["metadata"].items() if name != "managedFields"}
-        self.sessions[key] = {**body, "metadata": metadata}
+        self.sessions[key] = kept.session(body)
         self._session_of[object_key(key)] = key
         if known is None or _client(known) != _client(body):
             self._leave_client(key, known)
             self._clients.setdefault(_client(body), set()).add(key)
             self._call_all(_client(body))  # who is the oldest of them may be another one now
-        self._changed(key)
 
     def session_gone(self, key: Key, uid: str) -> None:
         body = self.sessions.get(key)
@@ -69,7 +68,6 @@ class Cluster:
         del self.sessions[key]
         self._session_of.pop(object_key(key), None)
         self._leave_client(key, body)
-        self._changed(key)
 
     def client_id_of(self, key: Key) -> str | None:
         """The name of the oldest session of the namespace with the same owner and client id, when it is another one."""
@@ -104,6 +102,8 @@ class Cluster:
     def _object_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         found = after or before
         assert found is not None
+        if before is not None and after is not None and _says(before) == _says(after):
+            return
         session = self._session_of.get(key_of(found))
         if session is not None:
             self._changed(session)
@@ -123,6 +123,12 @@ def key_of(body: Manifest) -> Key:
     return body["metadata"].get("namespace", ""), body["metadata"]["name"]
 
 
+def wishes(body: Manifest) -> tuple[object, ...]:
+    """What people want of a session, and whether it is held for the operator: everything but the status."""
+    fields = ("uid", "generation", "annotations", "deletionTimestamp", "finalizers")
+    return tuple(body["metadata"].get(field) for field in fields)
+
+
 def object_key(session: Key) -> Key:
     """Of the pod, volume claim and Secret of a session."""
     return session[0], names.object_name(session[1])
@@ -136,6 +142,11 @@ def _client(body: Manifest) -> Client:
 
 def _age(body: Manifest) -> tuple[str, str]:
     return body["metadata"].get("creationTimestamp", ""), body["metadata"]["uid"]
+
+
+def _says(found: Manifest) -> Manifest:
+    """All that is kept of an object, but for the number of its version."""
+    return {**found, "metadata": {**found["metadata"], "resourceVersion": None}}
 
 
 def _told(node: Manifest) -> tuple[object, ...]:

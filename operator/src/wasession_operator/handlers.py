@@ -43,14 +43,9 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     @kopf.on.event(*SESSIONS, id="seen", registry=registry)
     async def session_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
         if type == "DELETED":
-            running["operator"].cluster.session_gone(key_of(dict(body)), body["metadata"]["uid"])
+            await running["operator"].gone(key_of(dict(body)), body["metadata"]["uid"])
         else:
-            running["operator"].cluster.session_seen(dict(body))
-
-    @kopf.daemon(*SESSIONS, id="hold", registry=registry, cancellation_timeout=10)
-    async def session_daemon(body: kopf.Body, stopped: Any, **_: Any) -> None:
-        with contextlib.suppress(asyncio.CancelledError):  # the operator ends
-            await running["operator"].hold(key_of(dict(body)), body["metadata"]["uid"], stopped)
+            running["operator"].seen(dict(body))
 
     @kopf.on.delete(*SESSIONS, id="release", registry=registry)
     async def session_deleted(body: kopf.Body, **_: Any) -> None:
@@ -66,7 +61,7 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
         upkeep = Upkeep(operator, kube)
         server = await health.serve(settings.http_port, operator, upkeep, kube)
         resources.push_async_callback(server.cleanup)
-        for work in (operator.cluster.run(), upkeep.run()):
+        for work in (operator.run(), upkeep.run()):
             task = asyncio.create_task(work)
             task.add_done_callback(_end_with_it)
             resources.callback(task.cancel)
@@ -107,7 +102,6 @@ def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.finalizer = names.FINALIZER
     settings.persistence.progress_storage = _NoProgress(prefix=GROUP)
     settings.persistence.diffbase_storage = _NoDiffBase()
-    settings.background.instant_exit_timeout = 1.0  # a daemon that does not end in it is asked after again, at a write's cost
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30

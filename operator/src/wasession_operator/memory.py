@@ -7,14 +7,15 @@ import time
 from dataclasses import dataclass, field
 
 from wasession_api.v1alpha1 import Status
+from wasession_api.watch import is_newer
 
 from wasession_operator.plan import Action, Backoff, Refusal
 from wasession_operator.pods import Follower
 
 
-@dataclass
+@dataclass(slots=True)
 class Memory:
-    uid: str | None = None  # of the session that all this is about
+    uid: str  # of the session that all this is about
     generation: int | None = None
     failures: Backoff = field(default_factory=Backoff)  # of its pods
     errors: Backoff = field(default_factory=Backoff)  # of calls to the API server
@@ -27,27 +28,28 @@ class Memory:
     woken_at: float | None = None  # monotonic; since when it has been waiting to be looked at
     working_since: float | None = None  # monotonic
     looked_at: bool = False  # whether it has been looked at since the operator's start
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    work: asyncio.Task[None] | None = None  # that looks at it; there is none while nothing is to be done
+    alarm: asyncio.TimerHandle | None = None  # when it is looked at though nothing has changed
+    gone: asyncio.Future[None] | None = None  # of whoever waits until nothing is left of it
 
     def of(self, uid: str, generation: int) -> None:
         """Forgets what is not about this session, or about its present spec."""
         if self.uid != uid:
+            self.tell_gone()
             self.uid, self.written = uid, None
             self.failures, self.errors = Backoff(), Backoff()
             self.deleted.clear()
-        if (self.uid, self.generation) != (uid, generation):
+            self.generation = None
+        if self.generation != generation:
             self.generation = generation
             self.refusals.clear()
 
     def wake(self) -> None:
         if self.woken_at is None:
             self.woken_at = time.monotonic()
-        self._wake.set()
 
     def begin(self) -> float:
         """Takes the wake-up; returns the seconds that it has waited."""
-        self._wake.clear()
         now = time.monotonic()
         waited, self.woken_at, self.working_since = now - (self.woken_at or now), None, now
         return waited
@@ -55,11 +57,18 @@ class Memory:
     def end(self) -> None:
         self.working_since, self.looked_at = None, True
 
-    async def sleep(self, timeout: float | None) -> None:
-        """Until it is woken, or so many seconds have gone by; others have their turn in any case."""
-        await asyncio.sleep(0)
-        try:
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-        except TimeoutError:
-            return
+    def seen(self, version: str) -> bool:
+        """The watch has told of a version of the session; whether that is what was written last.
+
+        What was written need not be remembered any longer: it is in this version, or in an earlier one.
+        """
+        ours = version == self.written_version
+        if ours or (self.written_version is not None and is_newer(version, self.written_version)):
+            self.written = self.written_version = None
+        return ours
+
+    def tell_gone(self) -> None:
+        """Nothing is left of the session that this was about."""
+        if self.gone is not None and not self.gone.done():
+            self.gone.set_result(None)
+        self.gone = None

@@ -48,8 +48,9 @@ class Follower:
         self._http = http
         self._tokens = tokens
         self._on_change = on_change
-        self._again = asyncio.Event()
-        self._news = asyncio.Event()  # another one after each report
+        self._pause: asyncio.Event | None = None  # between two tries; it ends when it is set
+        self._news: asyncio.Event | None = None  # the next report, where somebody waits for it
+        self._at_once = False  # whether there is to be no pause before the next try
         self._pod_is_ready = False
         self._task = asyncio.create_task(self._follow())
 
@@ -62,7 +63,9 @@ class Follower:
         """No need to wait before the next try, which is the first one that can be expected to succeed."""
         if not self._pod_is_ready:
             self._pod_is_ready = True
-            self._again.set()
+            self._at_once = True
+            if self._pause is not None:
+                self._pause.set()
 
     async def logout(self, timeout: float) -> None:
         """Asks the pod to end its login, and returns when its report tells of that.
@@ -74,6 +77,7 @@ class Follower:
                 async with self._request("POST", "/v1/logout"):
                     pass
                 while self.report is not None and self.report.session_valid:
+                    self._news = self._news or asyncio.Event()
                     await self._news.wait()
         except (aiohttp.ClientError, TimeoutError, OSError, Unauthorized) as error:
             raise NotDone(_words(error)) from None
@@ -97,7 +101,7 @@ class Follower:
     async def _follow(self) -> None:
         delay = RETRY_FIRST
         while True:
-            self._again.clear()
+            self._at_once = False
             try:
                 async with contextlib.aclosing(self._stream()) as stream:
                     async for report in stream:
@@ -106,9 +110,12 @@ class Follower:
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError, Unauthorized) as error:
                 log.debug("pod not heard", extra={"address": self.address, "error": _words(error)})
             self._lost()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._again.wait()
+            if not self._at_once:
+                self._pause = asyncio.Event()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._pause.wait()
+                self._pause = None
             delay = min(delay * 2, RETRY_LAST)
 
     def _heard(self, report: Report) -> None:
@@ -124,8 +131,9 @@ class Follower:
 
     def _tell(self, report: Report | None) -> None:
         self.report = report
-        news, self._news = self._news, asyncio.Event()
-        news.set()
+        if self._news is not None:
+            self._news.set()
+            self._news = None
         self._on_change()
 
     async def _stream(self) -> AsyncGenerator[Report]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import aiohttp
 from pydantic import ValidationError
+from wasession_api import names
 from wasession_api.kube import Conflict, Kube, Refused, Unavailable
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
 from wasession_api.watch import Key
 
 from wasession_operator import metrics, objects, plan
-from wasession_operator.cluster import Cluster, object_key
+from wasession_operator.cluster import Cluster, key_of, object_key, wishes
 from wasession_operator.effects import Effects, again
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Facts, Plan, Session, actions
@@ -27,10 +30,15 @@ from wasession_operator.turns import Turns
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
+WAKE_TOGETHER = 50
+ENDS_WITHIN = 2.0  # seconds from a session's deletion, which Kubernetes notes in whole ones
 
 
 class Operator:
-    """All sessions. ``start`` it, then ``hold`` each session from its creation on, and ``release`` it when it is deleted."""
+    """All sessions. ``run`` it, tell it of each with ``seen`` and ``gone``, and ``release`` each that is being deleted.
+
+    A session has a task only while something is to be done about it: thousands are idle.
+    """
 
     def __init__(self, settings: Settings, kube: Kube, http: aiohttp.ClientSession) -> None:
         self.settings = settings
@@ -41,92 +49,131 @@ class Operator:
         self._http = http
         self._effects = Effects(settings, kube, self.cluster)
         self._statuses = Statuses(kube)
+        # Who calls has a context of its own, kopf's with a whole object in it: tasks must not keep that.
+        self._context = contextvars.copy_context()
 
-    def wake(self, key: Key) -> None:
-        """Something about a session has changed."""
-        if key in self.memories:
-            self.memories[key].wake()
+    async def run(self) -> None:
+        """Never returns."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.cluster.run())
+            await self.cluster.synced()
+            await self.wake_all()
 
     async def close(self) -> None:
-        await asyncio.gather(*(m.follower.close() for m in self.memories.values() if m.follower))
+        memories = list(self.memories.values())
+        working = [memory.work for memory in memories if memory.work is not None]
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
+        await asyncio.gather(*(memory.follower.close() for memory in memories if memory.follower), self._statuses.close())
+
+    def wake(self, key: Key) -> None:
+        """Has a session looked at: something about it has changed. Before all is known that only notes it."""
+        memory = self.memories.get(key)
+        if memory is None:
+            return
+        memory.wake()
+        if memory.work is None and self.cluster.is_synced:
+            memory.work = asyncio.create_task(self._work(key, memory), context=self._context.copy())
+
+    async def wake_all(self) -> None:
+        """A few at a time: others have their turn meanwhile."""
+        for number, key in enumerate(list(self.memories)):
+            self.wake(key)
+            if number % WAKE_TOGETHER == 0:
+                await asyncio.sleep(0)
 
     # --- the life of one session --------------------------------------------------------------------------------------
 
-    async def hold(self, key: Key, uid: str, stopped: Any) -> None:
-        """Looks at a session whenever something about it changes, until told to stop, or it is deleted."""
-        memory = self.memories.setdefault(key, Memory())
-        await self.cluster.synced()
-        while not stopped and self._is_present(key, uid) and not is_terminating(self.cluster.sessions[key]):
-            outcome = await self._look(key, memory)
-            await memory.sleep(_seconds(outcome))
+    def seen(self, body: Manifest) -> None:
+        """A session as the API server has it now.
+
+        It is taken up when its finalizer is there: what is made for it will be taken away with it.
+        """
+        key, before = key_of(body), self.cluster.sessions.get(key_of(body))
+        self.cluster.session_seen(body)
+        after = self.cluster.sessions[key]
+        if names.FINALIZER not in after["metadata"].get("finalizers", ()):
+            return
+        memory = self.memories.setdefault(key, Memory(after["metadata"]["uid"]))
+        ours = memory.seen(after["metadata"]["resourceVersion"])
+        if not (ours and before is not None and wishes(before) == wishes(after)):
+            self.wake(key)
 
     async def release(self, key: Key, uid: str) -> None:
-        """Takes a deleted session's pod away, and its claim where it says so; returns when that is done."""
-        memory = self.memories.setdefault(key, Memory())
-        await self.cluster.synced()
-        while self._is_present(key, uid):
-            outcome = await self._look(key, memory)
-            if outcome is None or outcome.done:
-                break
-            await memory.sleep(_seconds(outcome))
-        await self.forget(key, uid)
+        """Returns when a deleted session's pod is gone, and its claim where it says so."""
+        memory = self.memories.get(key)
+        if memory is not None and self._is_present(key, uid):
+            memory.gone = memory.gone or asyncio.get_running_loop().create_future()
+            await asyncio.shield(memory.gone)
 
-    async def forget(self, key: Key, uid: str) -> None:
+    async def gone(self, key: Key, uid: str) -> None:
         """A session is not there any more."""
         self.cluster.session_gone(key, uid)
         memory = self.memories.get(key)
-        if memory is None or memory.uid not in (None, uid):
+        if memory is None or memory.uid != uid:
             return  # another session has the name already
         del self.memories[key]
         self.starts.leave(key)
         self.updates.leave(key)
-        if memory.follower is not None:
-            await memory.follower.close()
+        memory.tell_gone()
+        if memory.alarm is not None:
+            memory.alarm.cancel()
+        if memory.work is None:
+            await _unfollow(memory)
 
     def _is_present(self, key: Key, uid: str) -> bool:
         return key in self.cluster.sessions and self.cluster.sessions[key]["metadata"]["uid"] == uid
 
     # --- one look at a session ----------------------------------------------------------------------------------------
 
+    async def _work(self, key: Key, memory: Memory) -> None:
+        """Looks at a session until there is nothing more to be done about it now."""
+        while memory.woken_at is not None and self.memories.get(key) is memory:
+            outcome = await self._look(key, memory)
+            if memory.alarm is not None:
+                memory.alarm.cancel()
+            memory.alarm = None
+            if outcome is not None and outcome.done:
+                await self.gone(key, memory.uid)
+            elif outcome is not None and outcome.requeue_after is not None:
+                after = max(outcome.requeue_after.total_seconds(), 0.0)
+                memory.alarm = asyncio.get_running_loop().call_later(after, self.wake, key)
+            await asyncio.sleep(0)  # others have their turn in any case
+        memory.work = None
+        if self.memories.get(key) is not memory:
+            await _unfollow(memory)
+
     async def _look(self, key: Key, memory: Memory) -> Plan | None:
         """One pass; None when the session is not there any more. Never raises: what failed is tried again."""
-        async with memory.lock:
-            metrics.QUEUE_SECONDS.observe(memory.begin())
-            try:
-                with metrics.RECONCILE_SECONDS.time():
-                    return await self._reconcile(key, memory)
-            except Exception as error:
-                memory.errors = again(memory.errors)
-                wait = max(memory.errors.wait(datetime.now(UTC)).total_seconds(), getattr(error, "retry_after", 0.0))
-                where = {"namespace": key[0], "session": key[1], "uid": memory.uid, "again_in": round(wait, 1)}
-                if isinstance(error, Unavailable | Refused | Conflict):
-                    log.warning("the API server did not do it", extra={**where, "error": str(error)})
-                else:
-                    log.exception("reconciliation failed", extra=where)
-                return Plan([], Status(), [], timedelta(seconds=wait))
-            finally:
-                memory.end()
+        metrics.QUEUE_SECONDS.observe(memory.begin())
+        try:
+            with metrics.RECONCILE_SECONDS.time():
+                return await self._reconcile(key, memory)
+        except Exception as error:
+            memory.errors = again(memory.errors)
+            wait = max(memory.errors.wait(datetime.now(UTC)).total_seconds(), getattr(error, "retry_after", 0.0))
+            where = {"namespace": key[0], "session": key[1], "uid": memory.uid, "again_in": round(wait, 1)}
+            if isinstance(error, Unavailable | Refused | Conflict):
+                log.warning("the API server did not do it", extra={**where, "error": str(error)})
+            else:
+                log.exception("reconciliation failed", extra=where)
+            return Plan([], Status(), [], timedelta(seconds=wait))
+        finally:
+            memory.end()
 
     async def _reconcile(self, key: Key, memory: Memory) -> Plan | None:
         body = self.cluster.sessions.get(key)
         if body is None:
             return None
         memory.of(body["metadata"]["uid"], body["metadata"].get("generation", 0))
-        if memory.written_version == body["metadata"].get("resourceVersion"):
-            memory.written = None  # the watch has caught up with what was written
+        memory.seen(body["metadata"]["resourceVersion"])
         session, problem = _read(body, memory.written)
         if problem is not None and session.deleted_at is None:
             return await self._refuse(session, body, memory, problem)
         facts = await self._facts(key, memory, session)
         result = plan.plan(session, facts, self.settings)
-        # What is new is made first and told then. Of what was there before, the status tells first what is done to it and
-        # why, so that a new operator knows.
-        known = session.status.phase is not None
-        wait = await self._statuses.write(session, body, memory, result, facts.report) if known else None
-        if wait is None or not _relies_on_status(result):
-            await self._act(session, memory, result.actions)
-        if not known and not result.actions:
-            wait = await self._statuses.write(session, body, memory, result, facts.report)
+        wait = await self._carry_out(session, body, memory, result, facts)
         memory.errors = plan.Backoff()
         if wait is None:  # what is not written yet is not so for anybody else
             self._take_turns(key, session, facts, result)
@@ -155,6 +202,31 @@ class Operator:
             client_id_of=self.cluster.client_id_of(key),
         )
 
+    async def _carry_out(self, session: Session, body: Manifest, memory: Memory, result: Plan, facts: Facts) -> float | None:
+        """Does what the plan says and writes the status; the seconds after which to do so when that is put off.
+
+        What is new is made first: the next look, at once, tells of it. Of what was there before, the status tells first what
+        is done to it and why, so that a new operator knows.
+        """
+
+        async def tell() -> float | None:
+            return await self._statuses.write(session, body, memory, result, facts.report)
+
+        if any(isinstance(action, actions.CreatePod) for action in result.actions):
+            try:
+                await self._act(session, memory, result.actions)
+            except Exception:
+                await tell()
+                raise
+            return None
+        if session.status.phase is None and result.actions:
+            await self._act(session, memory, result.actions)
+            return None
+        wait = _untold(session, result, facts.now) or await tell()
+        if wait is None or not _relies_on_status(session, result):
+            await self._act(session, memory, result.actions)
+        return wait
+
     async def _act(self, session: Session, memory: Memory, todo: list[plan.Action]) -> None:
         """The objects that a pod needs are made at the same time, and the pod after them."""
         together = [action for action in todo if isinstance(action, actions.CreateSecret | actions.CreatePvc)]
@@ -178,15 +250,14 @@ class Operator:
         address = (pod or {}).get("status", {}).get("podIP")
         follower = memory.follower
         if follower is not None and (follower.address, follower.session_uid) != (address, memory.uid):
-            memory.follower = None
-            await follower.close()
-        if memory.follower is None and address and memory.uid is not None:
+            await _unfollow(memory)
+        if memory.follower is None and address:
 
             def tokens() -> list[str]:
                 secret = self.cluster.secrets.objects.get(object_key(key))
                 return objects.tokens(secret) if secret is not None else []
 
-            memory.follower = Follower(self._http, address, memory.uid, tokens, memory.wake)
+            memory.follower = Follower(self._http, address, memory.uid, tokens, partial(self.wake, key))
         if memory.follower is not None and condition(pod, "Ready").get("status") == "True":
             memory.follower.pod_is_ready()
 
@@ -208,6 +279,12 @@ class Operator:
             self.updates.ask(key)
         else:
             self.updates.leave(key)
+
+
+async def _unfollow(memory: Memory) -> None:
+    follower, memory.follower = memory.follower, None
+    if follower is not None:
+        await follower.close()
 
 
 def _read(body: Manifest, written: Status | None) -> tuple[Session, str | None]:
@@ -247,9 +324,20 @@ def _expected(found: Manifest | None, memory: Memory) -> Manifest | None:
     return {**found, "metadata": {**found["metadata"], "deletionTimestamp": datetime.now(UTC).isoformat()}}
 
 
-def _relies_on_status(result: Plan) -> bool:
+def _relies_on_status(session: Session, result: Plan) -> bool:
     """Whether something is done that a new operator could only understand from the status."""
-    return any(isinstance(action, actions.DeletePod | actions.Logout | actions.CreatePod) for action in result.actions)
+    ends = any(isinstance(action, actions.DeletePod | actions.Logout) for action in result.actions)
+    return ends and session.deleted_at is None
+
+
+def _untold(session: Session, result: Plan, now: datetime) -> float | None:
+    """How long the end of a session is not written to it, in seconds: it may be over by then, and its deletion says as much.
+
+    What the operator, or a person, has to know of it is written at once.
+    """
+    if session.deleted_at is None or result.events or result.status.session_valid != session.status.session_valid:
+        return None
+    return ENDS_WITHIN if result.done else max((session.deleted_at - now).total_seconds() + ENDS_WITHIN, 0.0) or None
 
 
 def _urgency(session: Session) -> tuple[bool, float]:

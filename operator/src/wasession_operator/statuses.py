@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from typing import Any, cast
+from datetime import UTC, datetime
+from typing import Any
 
-import kopf
-from wasession_api.kube import SESSIONS, Kube
+from wasession_api import names
+from wasession_api.base import rfc3339
+from wasession_api.kube import EVENTS, SESSIONS, Conflict, Kube, Refused, Unavailable
 from wasession_api.report import Report
-from wasession_api.v1alpha1 import ConditionType, Status
+from wasession_api.v1alpha1 import API_VERSION, KIND, ConditionType, Status
 
 from wasession_operator import metrics, status_patch
 from wasession_operator.memory import Memory
-from wasession_operator.plan import Plan, Session
+from wasession_operator.plan import Event, Plan, Session
 from wasession_operator.plan.manifests import condition
 
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
+EVENT_MESSAGE = 1024  # characters that the API server takes
 
 
 class Statuses:
     def __init__(self, kube: Kube) -> None:
         self._kube = kube
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def write(
         self, session: Session, body: Manifest, memory: Memory, result: Plan, report: Report | None
@@ -48,9 +53,41 @@ class Statuses:
             return None
         metrics.observe_change(session.status, result.status, report)
         _log(session, result.status)
-        for event in result.events:
-            kopf.event(kopf.Body(cast(Any, body)), type=event.type, reason=event.reason, message=event.message)
+        if result.events:
+            task = asyncio.create_task(self._tell(session, result.events))
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
         return None
+
+    async def close(self) -> None:
+        """Returns when all that is being told has been."""
+        await asyncio.gather(*self._telling)
+
+    async def _tell(self, session: Session, events: list[Event]) -> None:
+        """Posts Events, each once: they are for people, and what counts is in the status."""
+        for event in events:
+            try:
+                await self._kube.create(EVENTS, make_event(session, event, datetime.now(UTC)))
+            except (Unavailable, Refused, Conflict) as error:
+                log.warning("an Event could not be posted", extra={**where(session), "error": str(error)})
+
+
+def make_event(session: Session, event: Event, now: datetime) -> Manifest:
+    """A core/v1 Event as ``kubectl describe`` shows it: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/"""
+    about = {"apiVersion": API_VERSION, "kind": KIND, "namespace": session.namespace, "name": session.name, "uid": session.uid}
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"namespace": session.namespace, "generateName": f"{names.object_name(session.name)}."},
+        "involvedObject": about,
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:EVENT_MESSAGE],
+        "source": {"component": names.MANAGED_BY},
+        "firstTimestamp": rfc3339(now),
+        "lastTimestamp": rfc3339(now),
+        "count": 1,
+    }
 
 
 def _log(session: Session, after: Status) -> None:

@@ -9,6 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
+from wasession_api import names
 from wasession_api.kube import SECRETS, SESSIONS, Conflict, Gone, Kube, Refused, Unavailable
 from wasession_api.watch import Key
 
@@ -21,7 +22,6 @@ log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 CHECK_EVERY = 60.0  # seconds between two comparisons of the sessions with the API server's
 PROGRESS_EVERY = 10.0  # seconds between two log lines about the restoration
-WAKE_TOGETHER = 50
 
 
 class Upkeep:
@@ -67,7 +67,7 @@ class Upkeep:
         """Waits until every session has been looked at once; kopf tells of them one by one."""
         while True:
             try:
-                expected = {key_of(item) for item in await self._sessions()}
+                expected = {key_of(item) for item in await self._sessions() if not _is_over(item)}
             except (Unavailable, Refused, Gone) as error:
                 log.warning("sessions can't be listed", extra={"error": str(error)})
                 expected = None
@@ -115,10 +115,7 @@ class Upkeep:
             if orphaned and age > self._operator.settings.cleanup_interval:
                 await self._kube.delete(SECRETS, *key, metadata["uid"])
                 log.info("orphaned Secret deleted", extra={"namespace": key[0], "secret": key[1]})
-        for number, key in enumerate(list(cluster.sessions)):
-            self._operator.wake(key)
-            if number % WAKE_TOGETHER == 0:
-                await asyncio.sleep(0.1)
+        await self._operator.wake_all()
 
     async def _check(self) -> None:
         """Compares what kopf has told of the sessions with what the API server has; costs one read.
@@ -134,13 +131,13 @@ class Upkeep:
         for key in missing:
             uid = cluster.sessions[key]["metadata"]["uid"]
             log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": uid})
-            await self._operator.forget(key, uid)
+            await self._operator.gone(key, uid)
         found = behind(listed, cluster.sessions)
         for key in [key for key in found if key in cluster.sessions and is_terminating(cluster.sessions[key])]:
             del found[key]
             body = await self._kube.get(SESSIONS, *key)
             if body is not None:
-                cluster.session_seen(body)
+                self._operator.seen(body)
         still = [key for key, version in found.items() if self._behind.get(key) == version]
         self._behind, self.missed = found, "/".join(still[0]) if still else None
 
@@ -156,6 +153,11 @@ class Upkeep:
         metrics.observe_sessions(self._operator.cluster.sessions.values())
         for watch in self._operator.cluster.watches:
             metrics.WATCH_AGE.labels(watch.resource.plural).set(watch.age)
+
+
+def _is_over(item: Manifest) -> bool:
+    """Whether a session is being deleted, and only somebody else holds it back."""
+    return is_terminating(item) and names.FINALIZER not in item["metadata"].get("finalizers", ())
 
 
 def behind(listed: dict[Key, Manifest], seen: dict[Key, Manifest]) -> dict[Key, str]:

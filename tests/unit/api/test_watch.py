@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from wasession_api import watch
 from wasession_api.kube import PODS, Gone, Kube, Unavailable
-from wasession_api.watch import Watch
+from wasession_api.watch import Kept, Watch
 
 Manifest = dict[str, Any]
 
@@ -31,11 +31,12 @@ class FakeKube:
         self.watched_from: list[str] = []
         self.quiet = asyncio.Event()
 
-    async def list(self, *_: Any) -> Manifest:
+    async def pages(self, *_: Any) -> AsyncGenerator[Manifest]:
         found = self.lists.pop(0)
         if isinstance(found, Exception):
             raise found
-        return {"metadata": {"resourceVersion": str(found[0])}, "items": found[1]}
+        for items in ([item] for item in found[1]) if found[1] else [[]]:
+            yield {"metadata": {"resourceVersion": str(found[0])}, "items": items}
 
     async def watch(self, _resource: Any, _namespace: Any, _selector: Any, version: str) -> AsyncGenerator[Manifest]:
         self.watched_from.append(version)
@@ -51,14 +52,19 @@ class FakeKube:
 Seen = list[tuple[str | None, str | None]]
 
 
-async def follow(kube: FakeKube, then: Callable[[Watch], None] = lambda _: None) -> tuple[Watch, Seen]:
+async def follow(
+    kube: FakeKube, then: Callable[[Watch], None] = lambda _: None, kept: Kept = watch.without_managed_fields
+) -> tuple[Watch, Seen]:
     """Runs a watch until everything that is written down has happened; what it has told of, by version."""
     told: Seen = []
 
     def version(found: Manifest | None) -> str | None:
         return None if found is None else found["metadata"]["resourceVersion"]
 
-    watched = Watch(cast(Kube, kube), PODS, [], "", lambda before, after: told.append((version(before), version(after))))
+    def changed(before: Manifest | None, after: Manifest | None) -> None:
+        told.append((version(before), version(after)))
+
+    watched = Watch(cast(Kube, kube), PODS, [], "", changed, kept)
     task = asyncio.create_task(watched.run())
     await kube.quiet.wait()
     then(watched)
@@ -111,7 +117,7 @@ async def test_the_answer_to_a_call_is_ahead_of_the_watch() -> None:
     kube = FakeKube([(5, [])], [[]])
     watched, told = await follow(kube, then)
     assert told == [(None, "12")]
-    watched._set(("ns", "a"), pod("a", 11))  # what the watch tells of the time before
+    watched._keep(("ns", "a"), pod("a", 11))  # what the watch tells of the time before
     assert watched.objects["ns", "a"]["metadata"]["resourceVersion"] == "12"
 
 
@@ -130,8 +136,14 @@ async def test_another_object_of_the_name_is_not_the_one_that_goes() -> None:
 
 
 async def test_only_what_is_asked_for_is_kept() -> None:
+    def names_only(found: Manifest) -> Manifest:
+        return {"metadata": found["metadata"]}
+
+    watched, _ = await follow(FakeKube([(5, [pod("a", 4)])], [[event("ADDED", pod("b", 6))]]), kept=names_only)
+    for found in watched.objects.values():
+        assert found.keys() == {"metadata", "kind"}
+        assert found["kind"] == "Pod"
     watched, _ = await follow(FakeKube([(5, [pod("a", 4)])], [[]]))
-    [kept] = watched.objects.values()
-    assert kept["kind"] == "Pod"
-    assert kept["spec"] == {"nodeName": "n"}
-    assert "managedFields" not in kept["metadata"]
+    [found] = watched.objects.values()
+    assert found["spec"] == pod("a", 4)["spec"]
+    assert "managedFields" not in found["metadata"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,7 +24,7 @@ def verdict(
 ) -> str | None:
     """``waiting``, ``working`` and ``answered`` are seconds ago."""
     now = time.monotonic()
-    memory = Memory()
+    memory = Memory("uid-1")
     memory.woken_at = None if waiting is None else now - waiting
     memory.working_since = None if working is None else now - working
     watch = SimpleNamespace(age=watch_age, resource=SimpleNamespace(plural="pods"))
@@ -64,7 +63,7 @@ def test_dead(facts: dict[str, Any], words: str) -> None:
 
 
 def test_a_wake_up_counts_from_the_first_call() -> None:
-    memory = Memory()
+    memory = Memory("uid-1")
     memory.wake()
     first = memory.woken_at
     memory.wake()
@@ -74,11 +73,3 @@ def test_a_wake_up_counts_from_the_first_call() -> None:
     assert memory.working_since is not None
     memory.end()
     assert memory.working_since is None
-
-
-async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting() -> None:
-    memory, others = Memory(), asyncio.Event()
-    asyncio.get_running_loop().call_soon(others.set)
-    while not others.is_set():
-        memory.wake()
-        await memory.sleep(None)

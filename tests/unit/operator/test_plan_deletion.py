@@ -61,7 +61,11 @@ def test_a_login_is_ended_before_its_pod(asked: Session) -> None:
     assert plan(asked, live, SETTINGS).actions == [Logout()]
     over = plan(asked, facts(report=report(Phase.LOGGED_OUT, reason="LoggedOutByPhone")), SETTINGS)
     assert over.actions == ENDS
-    assert Reason.LOGOUT_FAILED not in told(over)
+    assert over.status.session_valid is False
+    for left in (ending(), None):
+        over = plan(replace(asked, status=over.status), facts(pod=left), SETTINGS)
+        assert Reason.LOGOUT_FAILED not in told(over)
+    assert over.done
 
 
 @pytest.mark.parametrize("asked", [BY_SPEC, BY_ANNOTATION], ids=["spec", "annotation"])
@@ -70,6 +74,20 @@ def test_a_logout_takes_no_longer_than_its_time(asked: Session) -> None:
     result = plan(asked, late, SETTINGS)
     assert result.actions == ENDS
     assert Reason.LOGOUT_FAILED in told(result), "the device is still on the phone's list"
+
+
+@pytest.mark.parametrize("asked", [BY_SPEC, BY_ANNOTATION], ids=["spec", "annotation"])
+@pytest.mark.parametrize("left", [None, ending()], ids=["suspended", "ending"])
+def test_a_device_that_nobody_can_log_out_any_more_is_told_of_once(asked: Session, left: dict[str, Any] | None) -> None:
+    result = plan(asked, facts(pod=left), SETTINGS)
+    assert [event.reason for event in result.events] == [Reason.LOGOUT_FAILED]
+    assert "Unlink it on the phone" in result.events[0].message
+    assert result.done == (left is None)
+    last = plan(replace(asked, status=result.status), facts(pod=None), SETTINGS)
+    assert last.events == []
+    assert last.done
+    unlinked = replace(asked, status=VALID.model_copy(update={"session_valid": False}))
+    assert plan(unlinked, facts(pod=left), SETTINGS).events == []
 
 
 def test_a_new_operator_waits_until_the_pod_may_have_answered() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-import kopf
-import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
 from wasession_api.kube import Kube
 from wasession_operator.memory import Memory
@@ -21,7 +19,12 @@ class Api:
     def __init__(self, unknown: str | None = None) -> None:
         self.body: Manifest = {"metadata": {"name": "sales", "namespace": "ns", "resourceVersion": "1"}, "status": {}}
         self.patches: list[Manifest] = []
+        self.events: list[Manifest] = []
         self.unknown = unknown
+
+    async def create(self, _resource: Any, manifest: Manifest) -> Manifest:
+        self.events.append(manifest)
+        return manifest
 
     async def patch(self, _resource: Any, _namespace: str, _name: str, patch: Manifest, _sub: str) -> Manifest:
         self.patches.append(patch)
@@ -33,18 +36,13 @@ class Api:
         return self.body
 
 
-@pytest.fixture
-def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    told: list[str] = []
-    monkeypatch.setattr(kopf, "event", lambda _, *, type, reason, message: told.append(reason))  # noqa: A006
-    return told
-
-
 async def write(api: Api, memory: Memory, result: Plan) -> float | None:
     """As ``reconcile`` does it, with a watch that is not behind."""
-    if memory.written_version == api.body["metadata"]["resourceVersion"]:
-        memory.written = None
-    return await Statuses(cast(Kube, api)).write(session(VALID), api.body, memory, result, None)
+    memory.seen(api.body["metadata"]["resourceVersion"])
+    statuses = Statuses(cast(Kube, api))
+    wait = await statuses.write(session(VALID), api.body, memory, result, None)
+    await statuses.close()
+    return wait
 
 
 def ready(**fields: Any) -> Plan:
@@ -52,16 +50,17 @@ def ready(**fields: Any) -> Plan:
     return plan(session(VALID), facts(report=said), SETTINGS)
 
 
-async def test_the_same_is_written_once(events: list[str]) -> None:
-    api, memory = Api(), Memory()
+async def test_the_same_is_written_once() -> None:
+    api, memory = Api(), Memory("uid-1")
     for _ in range(3):
         assert await write(api, memory, ready()) is None
     assert len(api.patches) == 1
-    assert events == ["Connected"]
+    [event] = api.events
+    assert (event["reason"], event["type"], event["involvedObject"]["uid"]) == ("Connected", "Normal", "uid-1")
 
 
-async def test_what_follows_at_once_waits_a_little(events: list[str]) -> None:
-    api, memory = Api(), Memory()
+async def test_what_follows_at_once_waits_a_little() -> None:
+    api, memory = Api(), Memory("uid-1")
     await write(api, memory, ready())
     wait = await write(api, memory, ready(whatsapp_web_version="2.3"))
     assert wait is not None
@@ -71,10 +70,10 @@ async def test_what_follows_at_once_waits_a_little(events: list[str]) -> None:
     assert api.patches[1] == {"status": {"whatsappWebVersion": "2.3"}}
 
 
-async def test_a_crd_that_is_too_old_does_not_make_it_write_for_ever(events: list[str]) -> None:
-    api, memory = Api(unknown="pvcUID"), Memory()
+async def test_a_crd_that_is_too_old_does_not_make_it_write_for_ever() -> None:
+    api, memory = Api(unknown="pvcUID"), Memory("uid-1")
     for _ in range(5):
         await write(api, memory, ready())
         memory.written_at -= 1
     assert len(api.patches) == 2, "once to write it, once to see that the field is not kept"
-    assert events == ["Connected"]
+    assert [event["reason"] for event in api.events] == ["Connected"]

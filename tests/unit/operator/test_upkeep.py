@@ -37,10 +37,12 @@ class Fixture:
         self.api = Api()
         self.cluster = Cluster(cast(Kube, self.api), [], lambda _: None, watch_nodes=False)
         self.forgotten: list[str] = []
-        operator: Any = SimpleNamespace(cluster=self.cluster, settings=SimpleNamespace(namespaces=[]), forget=self._forget)
+        operator: Any = SimpleNamespace(
+            cluster=self.cluster, settings=SimpleNamespace(namespaces=[]), gone=self._gone, seen=self.cluster.session_seen
+        )
         self.upkeep = Upkeep(cast(Operator, operator), cast(Kube, self.api))
 
-    async def _forget(self, _: Any, uid: str) -> None:
+    async def _gone(self, _: Any, uid: str) -> None:
         self.forgotten.append(uid)
 
     async def check(self) -> str | None:

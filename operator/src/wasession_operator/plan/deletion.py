@@ -22,33 +22,37 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings, draft: Dra
     draft.say(Reason.TERMINATING, "The session is being deleted.")
     pod = facts.pod if facts.pod is not None and not_ours(session, facts.pod) is None else None
     pvc = facts.pvc if facts.pvc is not None and not_ours(session, facts.pvc) is None else None
-    if pod is not None:
-        _end_pod(session, facts, pod, settings, draft)
-    else:
+    if pod is None:
         delete = session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
         if delete and pvc is not None and not is_terminating(pvc):
             draft.actions.append(DeletePvc(pvc["metadata"]["uid"]))
         draft.done = True
+        logging_out = False
+    else:
+        logging_out = _end_pod(session, facts, pod, settings, draft)
+    if _wants_logout(session) and session.status.session_valid and not logging_out:
+        words = "The device was not logged out: its session was not Ready. Unlink it on the phone."
+        draft.trouble(Reason.LOGOUT_FAILED, words)
     draft.pod = (False, Reason.TERMINATING, draft.message)
 
 
-def _end_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> None:
+def _end_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> bool:
+    """Returns whether the pod is still there to log the device out."""
     draft.message = "The pod is being stopped."
-    uid = pod["metadata"]["uid"]
     if is_terminating(pod):
         take_from_node(facts, pod, settings, draft)
     elif _can_log_out(session, facts):
         draft.message = "The device is being logged out of WhatsApp."
         draft.actions.append(Logout())
         draft.look_again(LOGOUT_AGAIN)
+        return True
     elif _may_answer(session, facts, pod):
         draft.message = "The device is logged out of WhatsApp as soon as its pod answers."
         draft.look_again(LOGOUT_AGAIN)
+        return True
     else:
-        if _wants_logout(session) and (facts.report is None or facts.report.session_valid):
-            words = "The device was not logged out: its session was not Ready. Unlink it on the phone."
-            draft.trouble(Reason.LOGOUT_FAILED, words)
-        draft.actions.append(DeletePod(uid, Reason.TERMINATING))
+        draft.actions.append(DeletePod(pod["metadata"]["uid"], Reason.TERMINATING))
+    return False
 
 
 def _wants_logout(session: Session) -> bool:

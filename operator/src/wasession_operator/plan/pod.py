@@ -31,6 +31,7 @@ ANSWER_TAKES = timedelta(seconds=10)  # until a pod that can't be heard is said 
 FIRST_ANSWER_TAKES = timedelta(seconds=2)  # the same for one that has only just become ready
 ON_THE_WAY = {Phase.PENDING, Phase.STARTING, Phase.RESTORING}  # what is said before the pod is heard
 SILENCE_IS_TROUBLE = timedelta(minutes=1)
+NO_NODE_YET = "The pod waits for a node."
 IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
 CONTAINER_REFUSED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 # The reasons of a session's usual life. Any other that is known is something to look after.
@@ -274,7 +275,9 @@ def _refresh_token(facts: Facts, pod: Manifest, draft: Draft) -> None:
 def _starting(facts: Facts, pod: Manifest, draft: Draft) -> None:
     patience = since(pod, "Ready") + STARTING_TAKES - facts.now
     if patience > timedelta(0):
-        draft.say(Reason.POD_NOT_READY, "The pod is starting.")
+        bound = "nodeName" in pod["spec"]
+        reason, words = (Reason.POD_NOT_READY, "The pod is starting.") if bound else (Reason.POD_PENDING, NO_NODE_YET)
+        draft.say(reason, words)
         draft.look_again(patience)
     else:
         minutes = int(STARTING_TAKES.total_seconds() / 60)
@@ -285,7 +288,7 @@ def _unschedulable(scheduling: Manifest, facts: Facts, pod: Manifest, draft: Dra
     """No node takes the pod. A moment of that is usual, while the volume is made: only what lasts is a trouble."""
     patience = since(pod, "PodScheduled") + SCHEDULING_TAKES - facts.now
     if patience > timedelta(0):
-        draft.say(Reason.POD_PENDING, "The pod waits for a node.")
+        draft.say(Reason.POD_PENDING, NO_NODE_YET)
         draft.look_again(patience)
     elif not draft.storage[0]:
         draft.blocked(draft.storage[1], draft.storage[2])

@@ -59,6 +59,8 @@ def make_status(session: Session, facts: Facts, draft: Draft) -> Status:
         status.is_authenticated = False
         status.pairing = None
         status.restored = False
+    if session.deleted_at is not None and facts.report is not None:
+        status.session_valid = facts.report.session_valid  # whether the logout at the end has been done
     if status.session_valid is None:
         status.session_valid = False
     status.conditions = _conditions(session, facts, draft, status, report)

@@ -1,0 +1,160 @@
+"""When a session is looked at, and when not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from unit.operator.situations import SETTINGS
+from wasession_api.kube import Kube
+from wasession_api.names import FINALIZER
+from wasession_api.v1alpha1 import Status
+from wasession_operator.memory import Memory
+from wasession_operator.plan import Plan
+from wasession_operator.reconcile import Operator
+
+Manifest = dict[str, Any]
+KEY = ("ns", "sales")
+
+
+def session(version: int, uid: str = "uid-1", finalizers: tuple[str, ...] = (FINALIZER,), **metadata: Any) -> Manifest:
+    fixed = {"name": "sales", "namespace": "ns", "uid": uid, "resourceVersion": str(version), "finalizers": list(finalizers)}
+    return {"metadata": fixed | metadata, "spec": {}}
+
+
+def outcome(after: float | None = None, *, done: bool = False) -> Plan:
+    return Plan([], Status(), [], None if after is None else timedelta(seconds=after), done)
+
+
+class Looking(Operator):
+    """An operator that only counts its looks; ``then`` happens in each."""
+
+    def __init__(self) -> None:
+        super().__init__(SETTINGS, cast(Kube, None), cast(aiohttp.ClientSession, None))
+        self.looks = 0
+        self.then: Callable[[int], Plan | None] = lambda _: outcome()
+
+    async def _look(self, key: tuple[str, str], memory: Memory) -> Plan | None:
+        memory.of(self.cluster.sessions[key]["metadata"]["uid"], 1)
+        memory.begin()
+        self.looks += 1
+        await asyncio.sleep(0)
+        found = self.then(self.looks)
+        memory.end()
+        return found
+
+    async def idle(self) -> None:
+        """Returns when nothing is being done."""
+        await asyncio.gather(*(memory.work for memory in self.memories.values() if memory.work is not None))
+
+
+@pytest.fixture
+async def operator() -> Looking:
+    found = Looking()
+    for watch in found.cluster.watches:
+        watch._synced.set()
+    return found
+
+
+async def test_a_session_is_taken_up_when_its_finalizer_is_there(operator: Looking) -> None:
+    operator.seen(session(5, finalizers=()))
+    assert operator.memories == {}
+    operator.seen(session(6))
+    await operator.idle()
+    assert operator.looks == 1
+
+
+async def test_nothing_is_done_before_all_is_known() -> None:
+    operator = Looking()
+    operator.seen(session(5))
+    assert operator.memories[KEY].work is None
+    for watch in operator.cluster.watches:
+        watch._synced.set()
+    await operator.wake_all()
+    await operator.idle()
+    assert operator.looks == 1
+
+
+async def test_what_changes_during_a_look_is_looked_at(operator: Looking) -> None:
+    def then(look: int) -> Plan:
+        if look == 1:
+            operator.wake(KEY)
+            operator.wake(KEY)
+        return outcome()
+
+    operator.then = then
+    operator.seen(session(5))
+    await operator.idle()
+    assert operator.looks == 2
+
+
+async def test_an_alarm_counts_until_the_next_look(operator: Looking) -> None:
+    alarmed = asyncio.Event()
+
+    def then(look: int) -> Plan:
+        if look == 2:
+            alarmed.set()
+        return outcome({1: 0.0, 2: 3600.0}.get(look))
+
+    operator.then = then
+    operator.seen(session(5))
+    await alarmed.wait()
+    await operator.idle()
+    late = operator.memories[KEY].alarm
+    assert late is not None
+    operator.wake(KEY)
+    await operator.idle()
+    assert late.cancelled()
+    assert operator.memories[KEY].alarm is None
+
+
+async def test_what_the_operator_has_written_itself_is_no_news(operator: Looking) -> None:
+    operator.seen(session(5))
+    await operator.idle()
+    memory = operator.memories[KEY]
+    memory.written, memory.written_version = Status(), "7"
+    operator.seen(session(7))
+    assert memory.work is None
+    assert memory.written is None
+    memory.written, memory.written_version = Status(), "9"
+    operator.seen(session(9, annotations={"wasession.dev/restart": "1"}))
+    await operator.idle()
+    assert operator.looks == 2, "somebody has asked for something at the same time"
+
+
+async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting(operator: Looking) -> None:
+    def then(_: int) -> Plan:
+        operator.wake(KEY)
+        return outcome()
+
+    operator.then = then
+    others = asyncio.Event()
+    operator.seen(session(5))
+    asyncio.get_running_loop().call_soon(others.set)
+    await others.wait()
+    await operator.gone(KEY, "uid-1")
+
+
+async def test_a_deleted_session_is_released_when_nothing_is_left(operator: Looking) -> None:
+    operator.then = lambda look: outcome(0.0, done=look == 3)
+    operator.seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
+    await operator.release(KEY, "uid-1")
+    assert operator.looks == 3
+    assert operator.memories == {}
+    await operator.release(KEY, "uid-1")
+
+
+async def test_a_deleted_session_is_released_when_another_has_its_name(operator: Looking) -> None:
+    operator.seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
+    await operator.idle()
+    released = asyncio.create_task(operator.release(KEY, "uid-1"))
+    await asyncio.sleep(0)
+    assert not released.done()
+    operator.seen(session(9, uid="uid-2"))
+    await released
+    await operator.gone(KEY, "uid-1")
+    assert operator.cluster.sessions[KEY]["metadata"]["uid"] == "uid-2"
