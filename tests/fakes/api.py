@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import aiohttp
 
 Manifest = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
+AGAIN = 0.1  # seconds until a connection that was lost is tried again
 GROUPS = {
     "whatsappsessions": "/apis/wasession.dev/v1alpha1",
     "statefulsets": "/apis/apps/v1",
@@ -85,12 +87,24 @@ class Api:
         await self.call("DELETE", path(plural, namespace, name), options)
 
     async def watch(self, plural: str, resource_version: str, namespace: str | None = None) -> AsyncIterator[Manifest]:
-        """Every change after this version, in order, without end. Raises when it breaks: nothing is ever missed silently."""
-        query = f"?watch=true&timeoutSeconds=7200&allowWatchBookmarks=true&resourceVersion={resource_version}"
-        async with self.http.get(path(plural, namespace) + query, read_bufsize=2**22) as stream:
-            async for line in stream.content:
-                event: Manifest = json.loads(line)
-                if event["type"] == "ERROR":
-                    raise ApiError(event["object"].get("code", 0), event["object"].get("message", ""))
-                yield event
-        raise ApiError(0, f"the watch of {plural} has ended")
+        """Every change after this version, in order, without end.
+
+        The API server ends the stream of a reader that is slow: it is opened again behind what was read last. Raises
+        ``ApiError`` when the API server has forgotten what came then: nothing is ever missed silently.
+        """
+        while True:
+            query = f"?watch=true&timeoutSeconds=7200&allowWatchBookmarks=true&resourceVersion={resource_version}"
+            try:
+                async with self.http.get(path(plural, namespace) + query, read_bufsize=2**22) as stream:
+                    if stream.status >= 400:
+                        raise ApiError(stream.status, await stream.text())
+                    async for line in stream.content:
+                        if not line.endswith(b"\n"):
+                            break  # cut off in the middle of an event
+                        event: Manifest = json.loads(line)
+                        if event["type"] == "ERROR":
+                            raise ApiError(event["object"].get("code", 0), event["object"].get("message", ""))
+                        resource_version = event["object"]["metadata"]["resourceVersion"]
+                        yield event
+            except aiohttp.ClientError:
+                await asyncio.sleep(AGAIN)

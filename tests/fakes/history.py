@@ -30,7 +30,7 @@ class Change:
 
 
 class History:
-    """Watches from the very beginning, without a gap: a watch that breaks fails whoever waits."""
+    """Watches from the very beginning, without a gap: a watch that can't go on where it was fails whoever waits."""
 
     def __init__(self, api: Api) -> None:
         self.current: dict[Key, Manifest] = {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from fakes.world import PVCS, World
 
@@ -90,6 +92,24 @@ async def test_a_pod_that_is_not_heard_does_not_keep_a_deletion_up(world: World)
     await world.delete("sales")
     await world.until_gone("sales")
     assert program.volume.login is True
+
+
+async def test_a_suspended_session_that_is_deleted_says_that_its_device_stays_linked(world: World) -> None:
+    await world.start_operator()
+    await world.create("sales", logoutOnDelete=True)
+    await world.until_phase("sales")
+    volume = world.program("sales").volume
+    await world.change("sales", suspend=True)
+    await world.until(lambda: world.object("pods", "sales") is None, "the pod to be stopped")
+    before = (await world.api.list("events", world.namespace))["metadata"]["resourceVersion"]
+    await world.delete("sales")
+    await world.until_gone("sales")
+    async with asyncio.timeout(60):
+        async for event in world.api.watch("events", before, world.namespace):
+            if event["object"].get("reason") == "LogoutFailed":
+                break
+    assert "Unlink it on the phone" in event["object"]["message"]
+    assert volume.login is True
 
 
 async def test_a_kept_login_is_taken_up_again(world: World) -> None:

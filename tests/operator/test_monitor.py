@@ -5,7 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from fakes import proxy
+from fakes.api import Api, ApiError
 from fakes.history import Change, violations
+from fakes.world import Environment, World
 
 CLAIM = ("persistentvolumeclaims", "ns", "wasession-sales")
 
@@ -65,3 +68,22 @@ def test_what_may_be_is_let_be(changes: list[Change]) -> None:
 def test_what_the_test_took_away_is_not_the_operators_doing() -> None:
     changes = [session(1, valid=False), made(2, "ADDED", "a"), session(3), made(4, "DELETED", "a")]
     assert list(violations(changes, [CLAIM])) == []
+
+
+async def test_a_watch_of_the_tests_that_is_cut_off_goes_on_where_it_was(world: World, environment: Environment) -> None:
+    api = Api(world.proxy.url, environment.network.connector())
+    try:
+        before = (await api.list("whatsappsessions", world.namespace))["metadata"]["resourceVersion"]
+        watch = api.watch("whatsappsessions", before, world.namespace)
+        world.proxy.fail(proxy.cut_mid_line(1), "GET", "whatsappsessions?watch")
+        seen = []
+        for name in ("one", "two", "three"):
+            await world.create(name)
+            seen.append((await anext(watch))["object"]["metadata"]["name"])
+        assert seen == ["one", "two", "three"]
+        world.proxy.fail(proxy.expired, "GET", "whatsappsessions?watch")
+        world.proxy.cut()
+        with pytest.raises(ApiError, match="too old"):
+            await anext(watch)
+    finally:
+        await api.close()

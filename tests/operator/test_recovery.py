@@ -268,6 +268,21 @@ async def test_a_watch_that_breaks_misses_nothing(world: World, plural: str, fau
     await world.proxy.until(lambda: happening.done == 1)
 
 
+async def test_an_operator_whose_watch_of_sessions_is_refused_ends_and_says_why(world: World) -> None:
+    """kopf takes a plain HTTP 410 for an error that it can do nothing about. Kubelet starts the operator again."""
+    await begin(world, "sales")
+    assert world.operator is not None
+    world.proxy.fail(proxy.answers(410), "GET", "whatsappsessions?watch")
+    world.proxy.cut()
+    await world.operator.ended()
+    assert "the operator has failed" in world.operator.log.read_text()
+    pod = world.pod("sales")
+    await world.take_away("pods", "sales")
+    await world.start_operator()
+    await world.until_replaced("sales", pod)
+    assert restored(world)
+
+
 async def test_what_happened_while_no_operator_ran(environment: Environment) -> None:
     world = World(environment)
     await world.open()

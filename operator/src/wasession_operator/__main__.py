@@ -26,7 +26,12 @@ def main() -> None:
     registry = kopf.OperatorRegistry()
     handlers.register(registry, settings)
     everywhere = not settings.namespaces
-    asyncio.run(kopf.operator(registry=registry, standalone=True, clusterwide=everywhere, namespaces=settings.namespaces))
+    operator = kopf.operator(registry=registry, standalone=True, clusterwide=everywhere, namespaces=settings.namespaces)
+    try:
+        asyncio.run(operator)
+    except Exception:  # what kopf can do nothing about, such as a watch that is refused
+        logging.getLogger(__name__).critical("the operator has failed", exc_info=True)
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from wasession_api.watch import Key, Watch, is_newer
 
 from wasession_operator import kept
 from wasession_operator.plan import Node
+from wasession_operator.plan.manifests import is_terminating
 
 Manifest = dict[str, Any]
 Client = tuple[str, str | None, str]  # namespace, owner and client id
@@ -124,9 +125,13 @@ def key_of(body: Manifest) -> Key:
 
 
 def wishes(body: Manifest) -> tuple[object, ...]:
-    """What people want of a session, and whether it is held for the operator: everything but the status."""
-    fields = ("uid", "generation", "annotations", "deletionTimestamp", "finalizers")
-    return tuple(body["metadata"].get(field) for field in fields)
+    """What people want of a session: everything but the status."""
+    return tuple(body["metadata"].get(field) for field in ("uid", "generation", "annotations", "deletionTimestamp"))
+
+
+def is_over(session: Manifest) -> bool:
+    """Whether a session is being deleted, and it is somebody else who holds it back."""
+    return is_terminating(session) and names.FINALIZER not in session["metadata"].get("finalizers", ())
 
 
 def object_key(session: Key) -> Key:

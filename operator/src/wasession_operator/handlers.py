@@ -43,7 +43,7 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
     @kopf.on.event(*SESSIONS, id="seen", registry=registry)
     async def session_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
         if type == "DELETED":
-            await running["operator"].gone(key_of(dict(body)), body["metadata"]["uid"])
+            running["operator"].gone(key_of(dict(body)), body["metadata"]["uid"])
         else:
             running["operator"].seen(dict(body))
 

@@ -15,7 +15,7 @@ from wasession_operator.pods import Follower
 
 @dataclass(slots=True)
 class Memory:
-    uid: str  # of the session that all this is about
+    uid: str  # of the session that all this is about; another one of its name has another memory
     generation: int | None = None
     failures: Backoff = field(default_factory=Backoff)  # of its pods
     errors: Backoff = field(default_factory=Backoff)  # of calls to the API server
@@ -32,14 +32,8 @@ class Memory:
     alarm: asyncio.TimerHandle | None = None  # when it is looked at though nothing has changed
     gone: asyncio.Future[None] | None = None  # of whoever waits until nothing is left of it
 
-    def of(self, uid: str, generation: int) -> None:
-        """Forgets what is not about this session, or about its present spec."""
-        if self.uid != uid:
-            self.tell_gone()
-            self.uid, self.written = uid, None
-            self.failures, self.errors = Backoff(), Backoff()
-            self.deleted.clear()
-            self.generation = None
+    def of(self, generation: int) -> None:
+        """Forgets what is not about the session's present spec."""
         if self.generation != generation:
             self.generation = generation
             self.refusals.clear()
@@ -67,8 +61,16 @@ class Memory:
             self.written = self.written_version = None
         return ours
 
-    def tell_gone(self) -> None:
-        """Nothing is left of the session that this was about."""
-        if self.gone is not None and not self.gone.done():
+    def close(self) -> None:
+        """The session is gone; what is being done about it comes to its end by itself."""
+        if self.gone is not None:
             self.gone.set_result(None)
-        self.gone = None
+        if self.alarm is not None:
+            self.alarm.cancel()
+        if self.work is None:
+            self.unfollow()
+
+    def unfollow(self) -> None:
+        if self.follower is not None:
+            self.follower.close()
+        self.follower = None

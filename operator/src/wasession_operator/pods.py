@@ -54,10 +54,9 @@ class Follower:
         self._pod_is_ready = False
         self._task = asyncio.create_task(self._follow())
 
-    async def close(self) -> None:
+    def close(self) -> None:
+        """From now on nothing is heard."""
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
 
     def pod_is_ready(self) -> None:
         """No need to wait before the next try, which is the first one that can be expected to succeed."""

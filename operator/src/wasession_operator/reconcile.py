@@ -11,13 +11,12 @@ from typing import Any
 
 import aiohttp
 from pydantic import ValidationError
-from wasession_api import names
 from wasession_api.kube import Conflict, Kube, Refused, Unavailable
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
 from wasession_api.watch import Key
 
 from wasession_operator import metrics, objects, plan
-from wasession_operator.cluster import Cluster, key_of, object_key, wishes
+from wasession_operator.cluster import Cluster, is_over, key_of, object_key, wishes
 from wasession_operator.effects import Effects, again
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Facts, Plan, Session, actions
@@ -65,7 +64,9 @@ class Operator:
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)
-        await asyncio.gather(*(memory.follower.close() for memory in memories if memory.follower), self._statuses.close())
+        for memory in memories:
+            memory.unfollow()
+        await self._statuses.close()
 
     def wake(self, key: Key) -> None:
         """Has a session looked at: something about it has changed. Before all is known that only notes it."""
@@ -86,18 +87,18 @@ class Operator:
     # --- the life of one session --------------------------------------------------------------------------------------
 
     def seen(self, body: Manifest) -> None:
-        """A session as the API server has it now.
-
-        It is taken up when its finalizer is there: what is made for it will be taken away with it.
-        """
+        """A session as the API server has it now."""
         key, before = key_of(body), self.cluster.sessions.get(key_of(body))
         self.cluster.session_seen(body)
         after = self.cluster.sessions[key]
-        if names.FINALIZER not in after["metadata"].get("finalizers", ()):
-            return
-        memory = self.memories.setdefault(key, Memory(after["metadata"]["uid"]))
-        ours = memory.seen(after["metadata"]["resourceVersion"])
-        if not (ours and before is not None and wishes(before) == wishes(after)):
+        uid, memory = after["metadata"]["uid"], self.memories.get(key)
+        if memory is not None and memory.uid != uid:
+            self.gone(key, memory.uid)
+        if key not in self.memories and not is_over(after):
+            self.memories[key] = Memory(uid)
+        memory = self.memories.get(key)
+        ours = memory is not None and memory.seen(after["metadata"]["resourceVersion"])
+        if before is None or wishes(before) != wishes(after) or not (ours or before.get("status") == after.get("status")):
             self.wake(key)
 
     async def release(self, key: Key, uid: str) -> None:
@@ -107,20 +108,14 @@ class Operator:
             memory.gone = memory.gone or asyncio.get_running_loop().create_future()
             await asyncio.shield(memory.gone)
 
-    async def gone(self, key: Key, uid: str) -> None:
+    def gone(self, key: Key, uid: str) -> None:
         """A session is not there any more."""
         self.cluster.session_gone(key, uid)
-        memory = self.memories.get(key)
-        if memory is None or memory.uid != uid:
+        if key not in self.memories or self.memories[key].uid != uid:
             return  # another session has the name already
-        del self.memories[key]
+        self.memories.pop(key).close()
         self.starts.leave(key)
         self.updates.leave(key)
-        memory.tell_gone()
-        if memory.alarm is not None:
-            memory.alarm.cancel()
-        if memory.work is None:
-            await _unfollow(memory)
 
     def _is_present(self, key: Key, uid: str) -> bool:
         return key in self.cluster.sessions and self.cluster.sessions[key]["metadata"]["uid"] == uid
@@ -135,14 +130,14 @@ class Operator:
                 memory.alarm.cancel()
             memory.alarm = None
             if outcome is not None and outcome.done:
-                await self.gone(key, memory.uid)
+                self.gone(key, memory.uid)
             elif outcome is not None and outcome.requeue_after is not None:
                 after = max(outcome.requeue_after.total_seconds(), 0.0)
                 memory.alarm = asyncio.get_running_loop().call_later(after, self.wake, key)
             await asyncio.sleep(0)  # others have their turn in any case
         memory.work = None
         if self.memories.get(key) is not memory:
-            await _unfollow(memory)
+            memory.unfollow()
 
     async def _look(self, key: Key, memory: Memory) -> Plan | None:
         """One pass; None when the session is not there any more. Never raises: what failed is tried again."""
@@ -166,7 +161,7 @@ class Operator:
         body = self.cluster.sessions.get(key)
         if body is None:
             return None
-        memory.of(body["metadata"]["uid"], body["metadata"].get("generation", 0))
+        memory.of(body["metadata"].get("generation", 0))
         memory.seen(body["metadata"]["resourceVersion"])
         session, problem = _read(body, memory.written)
         if problem is not None and session.deleted_at is None:
@@ -184,7 +179,7 @@ class Operator:
         pvc = _expected(self.cluster.pvcs.objects.get(object_key(key)), memory)
         memory.deleted.intersection_update(o["metadata"]["uid"] for o in (pod, pvc) if o is not None)
         secret = self.cluster.secrets.objects.get(object_key(key))
-        await self._follow(key, memory, pod)
+        self._follow(key, memory, pod)
         wants_pod = pod is None and session.deleted_at is None and not session.spec.suspend
         may_start = wants_pod and self.starts.ask(key, _urgency(session))
         return Facts(
@@ -245,12 +240,12 @@ class Operator:
         result = Plan([], status, plan.make_events(session.status, status))
         return _sooner(result, await self._statuses.write(session, body, memory, result, None))
 
-    async def _follow(self, key: Key, memory: Memory, pod: Manifest | None) -> None:
+    def _follow(self, key: Key, memory: Memory, pod: Manifest | None) -> None:
         """Follows the pod at its present address; a pod that is ending is followed until it is gone."""
         address = (pod or {}).get("status", {}).get("podIP")
         follower = memory.follower
         if follower is not None and (follower.address, follower.session_uid) != (address, memory.uid):
-            await _unfollow(memory)
+            memory.unfollow()
         if memory.follower is None and address:
 
             def tokens() -> list[str]:
@@ -276,15 +271,10 @@ class Operator:
             reasons.get(ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
             and session.spec.update_strategy is UpdateStrategy.ROLLING_UPDATE
         ):
-            self.updates.ask(key)
+            if self.updates.ask(key) and not facts.may_update:
+                self.wake(key)
         else:
             self.updates.leave(key)
-
-
-async def _unfollow(memory: Memory) -> None:
-    follower, memory.follower = memory.follower, None
-    if follower is not None:
-        await follower.close()
 
 
 def _read(body: Manifest, written: Status | None) -> tuple[Session, str | None]:

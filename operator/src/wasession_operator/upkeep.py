@@ -9,12 +9,11 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import Any
 
-from wasession_api import names
 from wasession_api.kube import SECRETS, SESSIONS, Conflict, Gone, Kube, Refused, Unavailable
 from wasession_api.watch import Key
 
 from wasession_operator import metrics
-from wasession_operator.cluster import key_of, object_key
+from wasession_operator.cluster import is_over, key_of, object_key
 from wasession_operator.plan.manifests import controller, is_terminating
 from wasession_operator.reconcile import Operator
 
@@ -67,7 +66,7 @@ class Upkeep:
         """Waits until every session has been looked at once; kopf tells of them one by one."""
         while True:
             try:
-                expected = {key_of(item) for item in await self._sessions() if not _is_over(item)}
+                expected = {key_of(item) for item in await self._sessions() if not is_over(item)}
             except (Unavailable, Refused, Gone) as error:
                 log.warning("sessions can't be listed", extra={"error": str(error)})
                 expected = None
@@ -131,7 +130,7 @@ class Upkeep:
         for key in missing:
             uid = cluster.sessions[key]["metadata"]["uid"]
             log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": uid})
-            await self._operator.gone(key, uid)
+            self._operator.gone(key, uid)
         found = behind(listed, cluster.sessions)
         for key in [key for key in found if key in cluster.sessions and is_terminating(cluster.sessions[key])]:
             del found[key]
@@ -153,11 +152,6 @@ class Upkeep:
         metrics.observe_sessions(self._operator.cluster.sessions.values())
         for watch in self._operator.cluster.watches:
             metrics.WATCH_AGE.labels(watch.resource.plural).set(watch.age)
-
-
-def _is_over(item: Manifest) -> bool:
-    """Whether a session is being deleted, and only somebody else holds it back."""
-    return is_terminating(item) and names.FINALIZER not in item["metadata"].get("finalizers", ())
 
 
 def behind(listed: dict[Key, Manifest], seen: dict[Key, Manifest]) -> dict[Key, str]:

@@ -110,20 +110,23 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
 
 async def provision(api: Api) -> None:
     """The storage: a volume for each claim, as soon as it is there."""
-    listed = await api.list("persistentvolumeclaims")
     turn = asyncio.Semaphore(CREATORS)
-    making: set[asyncio.Task[None]] = set()
 
     async def make(claim: Manifest) -> None:
         async with turn:
             with contextlib.suppress(ApiError):  # there is one already
                 await api.create("persistentvolumes", volume(claim))
 
-    async for event in api.watch("persistentvolumeclaims", listed["metadata"]["resourceVersion"]):
-        if event["type"] == "ADDED" and event["object"]["spec"].get("storageClassName") == STORAGE_CLASS:
-            task = asyncio.create_task(make(event["object"]))
-            making.add(task)
-            task.add_done_callback(making.discard)
+    async with asyncio.TaskGroup() as group:
+        while True:
+            listed = await api.list("persistentvolumeclaims")
+            for claim in listed["items"]:
+                if "volumeName" not in claim["spec"]:
+                    group.create_task(make(claim))
+            with contextlib.suppress(ApiError):  # too much has happened: everything is listed again
+                async for event in api.watch("persistentvolumeclaims", listed["metadata"]["resourceVersion"]):
+                    if event["type"] == "ADDED" and event["object"]["spec"].get("storageClassName") == STORAGE_CLASS:
+                        group.create_task(make(event["object"]))
 
 
 async def until(count: Callable[[], Awaitable[object]], wanted: object, timeout: float = 900) -> float:

@@ -42,7 +42,7 @@ class Fixture:
         )
         self.upkeep = Upkeep(cast(Operator, operator), cast(Kube, self.api))
 
-    async def _gone(self, _: Any, uid: str) -> None:
+    def _gone(self, _: Any, uid: str) -> None:
         self.forgotten.append(uid)
 
     async def check(self) -> str | None:

@@ -39,7 +39,6 @@ class Looking(Operator):
         self.then: Callable[[int], Plan | None] = lambda _: outcome()
 
     async def _look(self, key: tuple[str, str], memory: Memory) -> Plan | None:
-        memory.of(self.cluster.sessions[key]["metadata"]["uid"], 1)
         memory.begin()
         self.looks += 1
         await asyncio.sleep(0)
@@ -60,12 +59,18 @@ async def operator() -> Looking:
     return found
 
 
-async def test_a_session_is_taken_up_when_its_finalizer_is_there(operator: Looking) -> None:
+async def test_a_session_is_looked_at_once_though_its_finalizer_comes_later(operator: Looking) -> None:
     operator.seen(session(5, finalizers=()))
-    assert operator.memories == {}
     operator.seen(session(6))
     await operator.idle()
+    operator.seen(session(7))
+    assert operator.memories[KEY].work is None
     assert operator.looks == 1
+
+
+async def test_a_session_whose_end_is_only_held_up_by_somebody_else_is_left_alone(operator: Looking) -> None:
+    operator.seen(session(5, finalizers=("example.com/other",), deletionTimestamp="2026-01-02T03:04:05Z"))
+    assert operator.memories == {}
 
 
 async def test_nothing_is_done_before_all_is_known() -> None:
@@ -136,7 +141,7 @@ async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting(op
     operator.seen(session(5))
     asyncio.get_running_loop().call_soon(others.set)
     await others.wait()
-    await operator.gone(KEY, "uid-1")
+    operator.gone(KEY, "uid-1")
 
 
 async def test_a_deleted_session_is_released_when_nothing_is_left(operator: Looking) -> None:
@@ -156,5 +161,14 @@ async def test_a_deleted_session_is_released_when_another_has_its_name(operator:
     assert not released.done()
     operator.seen(session(9, uid="uid-2"))
     await released
-    await operator.gone(KEY, "uid-1")
+    operator.gone(KEY, "uid-1")
     assert operator.cluster.sessions[KEY]["metadata"]["uid"] == "uid-2"
+
+
+async def test_the_late_end_of_an_earlier_session_does_not_end_the_present_one(operator: Looking) -> None:
+    operator.seen(session(5))
+    operator.seen(session(9, uid="uid-2"))
+    operator.gone(KEY, "uid-1")
+    await operator.idle()
+    assert operator.memories[KEY].uid == "uid-2"
+    assert operator.memories[KEY].looked_at
