@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -89,7 +90,8 @@ class OperatorProcess:
 
     def _send(self, number: int) -> None:
         if self.running:
-            signal.pidfd_send_signal(self._fd, number)
+            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+                signal.pidfd_send_signal(self._fd, number)
 
     def _end(self) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)
