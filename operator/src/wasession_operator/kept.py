@@ -18,7 +18,7 @@ METADATA = (
 
 
 def session(found: Manifest) -> Manifest:
-    return _lean(_metadata(found) | _some(found, ("apiVersion", "kind", "spec", "status")))
+    return _lean(_metadata(found) | _some(found, ("spec", "status")))
 
 
 def pod(found: Manifest) -> Manifest:

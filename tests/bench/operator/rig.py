@@ -114,8 +114,14 @@ async def provision(api: Api) -> None:
 
     async def make(claim: Manifest) -> None:
         async with turn:
-            with contextlib.suppress(ApiError):  # there is one already
-                await api.create("persistentvolumes", volume(claim))
+            while True:
+                try:
+                    await api.create("persistentvolumes", volume(claim))
+                except aiohttp.ClientError:
+                    continue
+                except ApiError:  # there is one already
+                    pass
+                return
 
     async with asyncio.TaskGroup() as group:
         while True:
