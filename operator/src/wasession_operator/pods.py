@@ -88,9 +88,10 @@ class Follower:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
         for token in self._tokens():
             headers = {"Authorization": f"Bearer {token}"}
-            async with self._http.request(
+            response = await self._http.request(
                 method, f"http://{host}:{PORT}{path}", headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
+            )
+            async with response:
                 if response.status != 401:
                     response.raise_for_status()
                     yield response
