@@ -259,6 +259,15 @@ def test_a_pod_that_never_becomes_ready_is_told() -> None:
     assert condition(late, DEGRADED) == ("True", Reason.POD_NOT_READY)
 
 
+def test_a_pod_that_the_scheduler_has_not_seen_yet_waits_for_a_node() -> None:
+    """As one does that it has found no place for yet: that is no news."""
+    fresh, refused = pod(ready=False, phase="Pending"), {"type": "PodScheduled", "status": "False", "message": "no volume"}
+    del fresh["spec"]["nodeName"]
+    waiting = {**fresh, "status": {**fresh["status"], "conditions": [*fresh["status"]["conditions"], refused]}}
+    for found in (fresh, waiting):
+        assert condition(plan(session(VALID), facts(pod=found), SETTINGS), READY) == ("False", Reason.POD_PENDING)
+
+
 def test_a_trouble_is_told_once() -> None:
     stuck = facts(pod=pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff", "x")))
     first = plan(session(), stuck, SETTINGS)
