@@ -162,7 +162,7 @@ class World:
         """How many of this kind were ever made."""
         return sum(change.plural == plural and change.type == "ADDED" for change in self.changes)
 
-    async def until(self, condition: Callable[[], Any], what: str, timeout: float = 60) -> Any:
+    async def until(self, condition: Callable[[], Any], what: str, timeout: float = 120) -> Any:
         try:
             return await self.history.until(condition, what, timeout)
         except TimeoutError as error:

@@ -217,7 +217,9 @@ class Operator:
         if session.status.phase is None and result.actions:
             await self._act(session, memory, result.actions)
             return None
-        wait = _untold(session, result, facts.now) or await tell()
+        wait = _untold(session, result, facts.now)
+        if wait is None:
+            wait = await tell()
         if wait is None or not _relies_on_status(session, result):
             await self._act(session, memory, result.actions)
         return wait
@@ -327,7 +329,10 @@ def _untold(session: Session, result: Plan, now: datetime) -> float | None:
     """
     if session.deleted_at is None or result.events or result.status.session_valid != session.status.session_valid:
         return None
-    return ENDS_WITHIN if result.done else max((session.deleted_at - now).total_seconds() + ENDS_WITHIN, 0.0) or None
+    if result.done:
+        return 0.0
+    left = (session.deleted_at - now).total_seconds() + ENDS_WITHIN
+    return left if left > 0 else None
 
 
 def _urgency(session: Session) -> tuple[bool, float]:
@@ -339,7 +344,8 @@ def _urgency(session: Session) -> tuple[bool, float]:
 def _sooner(result: Plan, wait: float | None) -> Plan:
     if wait is None or (result.requeue_after is not None and result.requeue_after.total_seconds() <= wait):
         return result
-    return Plan(result.actions, result.status, result.events, timedelta(seconds=wait), result.done)
+    # A session is not released before all that is to be told of it has been.
+    return Plan(result.actions, result.status, result.events, timedelta(seconds=wait), result.done and not wait)
 
 
 def _seconds(outcome: Plan | None) -> float | None:
