@@ -12,7 +12,7 @@ from cluster import binaries
 
 MODULE = Path(__file__).with_name("go")
 PACKAGE = "sigs.k8s.io/kwok/cmd/kwok"
-STAGES = ("node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml", "pod/fast/pod-delete.yaml")
+STAGES = ("node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml")
 
 
 def program() -> Path:
@@ -31,7 +31,10 @@ def program() -> Path:
 
 
 def configuration(path: Path) -> Path:
-    """kwok's own stages: a pod that is bound is Running and Ready at once, one that is deleted is gone at once."""
+    """kwok's own stages: a pod that is bound is Running and Ready at once.
+
+    Not the one for the end of pods: it deletes by name, and when it is late, takes the pod that has come since.
+    """
     command = ["go", "list", "-m", "-f", "{{.Dir}}", PACKAGE.removesuffix("/cmd/kwok")]
     module = subprocess.run(command, cwd=MODULE, check=True, capture_output=True, text=True).stdout.strip()
     path.write_text("\n---\n".join((Path(module) / "kustomize" / "stage" / stage).read_text() for stage in STAGES))

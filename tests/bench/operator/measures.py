@@ -150,7 +150,7 @@ async def delete_pods(rig: Rig, names: list[str], rate: float, prefix: str, suff
             if len({w.name for w in created}) == len(names):
                 break
     deleted = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "delete", "pods")]
-    first = {w.name: w for w in reversed(deleted)}  # kwok confirms a deletion by another one, as the same person
+    first = {w.name: w for w in reversed(deleted)}  # a deletion is confirmed by another one, as the same person
     return summary(latencies(list(first.values()), created))
 
 

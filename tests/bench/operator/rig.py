@@ -92,6 +92,7 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
             pods = Pods()
             background.append(asyncio.create_task(pods.serve(network)))
             background.append(asyncio.create_task(provision(api)))
+            background.append(asyncio.create_task(confirm(api)))
             node_programs.append(_start_kwok(directory, network, server))
             for index in range(NODES):
                 await api.create("nodes", _node(index))
@@ -133,6 +134,27 @@ async def provision(api: Api) -> None:
                 async for event in api.watch("persistentvolumeclaims", listed["metadata"]["resourceVersion"]):
                     if event["type"] == "ADDED" and event["object"]["spec"].get("storageClassName") == STORAGE_CLASS:
                         group.create_task(make(event["object"]))
+
+
+async def confirm(api: Api) -> None:
+    """The kubelets' part in the end of a pod: one that is deleted is gone at once."""
+
+    async def take(pod: Manifest) -> None:
+        metadata = pod["metadata"]
+        with contextlib.suppress(ApiError):  # it is gone, or another has its name
+            options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
+            await api.delete("pods", metadata["namespace"], metadata["name"], **options)
+
+    async with asyncio.TaskGroup() as group:
+        while True:
+            listed = await api.list("pods")
+            for pod in listed["items"]:
+                if "deletionTimestamp" in pod["metadata"]:
+                    group.create_task(take(pod))
+            with contextlib.suppress(ApiError):  # too much has happened: everything is listed again
+                async for event in api.watch("pods", listed["metadata"]["resourceVersion"]):
+                    if event["type"] == "MODIFIED" and "deletionTimestamp" in event["object"]["metadata"]:
+                        group.create_task(take(event["object"]))
 
 
 async def until(count: Callable[[], Awaitable[object]], wanted: object, timeout: float = 900) -> float:
