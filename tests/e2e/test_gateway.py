@@ -101,9 +101,9 @@ class Gateway:
             lines = answer.read().decode().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith("wasession_gateway_clients "))
 
-    def ask(self, who: str, method: str, path: str, body: object = None) -> Any:
+    def ask(self, who: str, method: str, path: str, body: object = None, token: str | None = None) -> Any:
         """JSON from one of the gateways; raises ``urllib.error.HTTPError``."""
-        headers = {"Authorization": f"Bearer {self.token(who)}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {token or self.token(who)}", "Content-Type": "application/json"}
         data = None if body is None else json.dumps(body).encode()
         with self.bed.cluster.port_forward(f"service/{NAME}", 80, "-n", SYSTEM) as port:
             call = request.Request(f"http://127.0.0.1:{port}{path}", method=method, data=data, headers=headers)
@@ -162,6 +162,12 @@ def test_nobody_else_sees_it(gateway: Gateway, linked: Session) -> None:
     with pytest.raises(error.HTTPError) as refused:
         gateway.ask("bob", "GET", "/whatsapp/session-status/shop")
     assert refused.value.code == 404
+
+
+def test_the_command_that_the_chart_names_makes_an_administrators_token(gateway: Gateway, linked: Session) -> None:
+    command = ["exec", f"deployment/{NAME}", "--", "python", "-m", "wasession_gateway.token", "--admin", "me"]
+    found = gateway.ask("me", "GET", "/whatsapp/sessions", token=gateway.kubectl(*command).strip())["items"]
+    assert [(session["owner"], session["clientId"]) for session in found] == [("alice", "shop")]
 
 
 def test_the_console_is_whole(gateway: Gateway) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wasession_api import names
+from wasession_api.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, KIND, Spec, WhenDeleted
 
 from wasession_operator.settings import Settings
@@ -91,18 +92,6 @@ def secret_patch(secret: Manifest, name: str, uid: str, token: Token, request: s
     data = {"token": _encoded(token.value), "previousToken": _encoded(previous) if previous else None}
     metadata = {"annotations": _token_annotations(token, request), "ownerReferences": [owner_reference(name, uid)]}
     return {"metadata": metadata, "data": data}
-
-
-def tokens(secret: Manifest) -> list[str]:
-    """The tokens that a pod with this Secret may accept, the present one first; empty when the present one is unusable."""
-    found = []
-    for key in ("token", "previousToken"):
-        try:
-            value = base64.b64decode((secret.get("data") or {}).get(key) or "", validate=True).decode("ascii").strip()
-        except ValueError:
-            value = ""
-        found.append(value if len(value) >= TOKEN_BYTES and value.isprintable() else "")
-    return [value for value in found if value] if found[0] else []
 
 
 def _token_annotations(token: Token, request: str | None) -> dict[str, str]:

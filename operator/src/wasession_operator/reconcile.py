@@ -12,10 +12,11 @@ from typing import Any
 import aiohttp
 from pydantic import ValidationError
 from wasession_api.kube import Conflict, Kube, Refused, Unavailable
+from wasession_api.tokens import tokens
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
 from wasession_api.watch import Key
 
-from wasession_operator import metrics, objects, plan
+from wasession_operator import metrics, plan
 from wasession_operator.cluster import Cluster, is_over, key_of, object_key, wishes
 from wasession_operator.effects import Effects, again
 from wasession_operator.memory import Memory
@@ -250,11 +251,11 @@ class Operator:
             memory.unfollow()
         if memory.follower is None and address:
 
-            def tokens() -> list[str]:
+            def accepted() -> list[str]:
                 secret = self.cluster.secrets.objects.get(object_key(key))
-                return objects.tokens(secret) if secret is not None else []
+                return tokens(secret) if secret is not None else []
 
-            memory.follower = Follower(self._http, address, memory.uid, tokens, partial(self.wake, key))
+            memory.follower = Follower(self._http, address, memory.uid, accepted, partial(self.wake, key))
         if memory.follower is not None and condition(pod, "Ready").get("status") == "True":
             memory.follower.pod_is_ready()
 

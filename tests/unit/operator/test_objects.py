@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from wasession_api.tokens import tokens
 from wasession_api.v1alpha1 import Spec
 from wasession_operator import objects
 from wasession_operator.settings import Settings
@@ -144,7 +145,7 @@ def test_the_claim_by_its_retention() -> None:
 def test_the_secret_belongs_to_the_session() -> None:
     token = objects.new_token()
     secret = objects.make_secret("ns", "sales", "uid-1", Spec(), token, request="1")
-    assert objects.tokens(secret) == [token.value]
+    assert tokens(secret) == [token.value]
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
     assert secret["metadata"]["annotations"]["wasession.dev/rotate-token"] == "1"
     assert token.value not in str(secret["metadata"])

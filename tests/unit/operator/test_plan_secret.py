@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, condition, ending, facts, of, owned_by, pod, report, secret, session
+from wasession_api.tokens import tokens
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Refusal, plan
@@ -64,7 +65,7 @@ def test_the_pod_is_told_of_a_new_token() -> None:
 def test_the_old_token_stays_readable_until_the_pod_knows_the_new_one() -> None:
     patch = objects.secret_patch(secret(), "sales", "uid-1", objects.Token("n" * 40, "t2"), "1")
     rotated = {**secret(), "data": {**secret()["data"], **patch["data"]}}
-    assert objects.tokens(rotated) == ["n" * 40, "secret-token-of-at-least-32-characters"]
+    assert tokens(rotated) == ["n" * 40, "secret-token-of-at-least-32-characters"]
 
 
 def test_no_pod_starts_with_another_sessions_token() -> None:

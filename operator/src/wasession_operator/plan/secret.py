@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from wasession_api import names
+from wasession_api.tokens import tokens
 from wasession_api.v1alpha1 import Reason
 
-from wasession_operator import objects
 from wasession_operator.plan.actions import CreateSecret, RotateToken
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
@@ -28,7 +28,7 @@ def plan_secret(session: Session, facts: Facts, draft: Draft) -> None:
         return
     draft.secret = not is_terminating(facts.secret)
     fulfilled = annotations_of(facts.secret).get(names.ANNOTATION_ROTATE_TOKEN)
-    damaged = not objects.tokens(facts.secret)
+    damaged = not tokens(facts.secret)
     owned = bool(facts.secret["metadata"].get("ownerReferences"))
     asked = request is not None and request != fulfilled
     if damaged or asked or not owned:
