@@ -80,6 +80,7 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
         f"--audit-policy-file={directory}/policy.json",
         f"--audit-log-path={directory}/audit.log",
         "--audit-log-mode=batch",
+        "--audit-log-maxsize=100000",  # MB: a file that is turned over would be read to its end and no further
         "--audit-log-batch-max-wait=500ms",
         "--audit-log-batch-buffer-size=100000",
     )
