@@ -12,11 +12,12 @@
 {{- end }}
 {{- end }}
 
-{{/* What tells the operator's pods from the release's others. */}}
+{{/* What tells one component's pods from the release's others; takes a list of the component and the root. */}}
 {{- define "wasession.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "wasession.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: operator
+{{- $root := index . 1 -}}
+app.kubernetes.io/name: {{ include "wasession.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 0 }}
 {{- end }}
 
 {{- define "wasession.labels" -}}
@@ -67,12 +68,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{- define "wasession.gateway.fullname" -}}
 {{- printf "%s-gateway" (include "wasession.fullname" . | trimSuffix "-operator" | trunc 55 | trimSuffix "-") }}
-{{- end }}
-
-{{- define "wasession.gateway.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "wasession.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/component: gateway
 {{- end }}
 
 {{- define "wasession.gateway.labels" -}}
