@@ -43,7 +43,7 @@ class Settings(BaseSettings):
         str,
         StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"),
         sentence("an origin such as https://web.whatsapp.com, without a path"),
-        AfterValidator(lambda url: as_browsers_write(url)),
+        AfterValidator(as_browsers_write),
     ] = "https://web.whatsapp.com"
     device_name: str | None = None
     takeover: Takeover = Takeover.NEVER
