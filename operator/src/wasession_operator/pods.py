@@ -123,8 +123,6 @@ class Follower:
             delay = min(delay * 2, RETRY_LAST)
 
     def _heard(self, said: bytes) -> None:
-        if said == self._said:
-            return  # the pod says the same again now and then, so that it is known to be there
         report, before = Report.model_validate_json(said), self.report
         if report.session_uid not in (None, self.session_uid):
             raise ValueError("the pod speaks of another session")
