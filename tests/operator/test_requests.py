@@ -10,6 +10,7 @@ import pytest
 from fakes.world import PVCS, World
 from wasession_api.names import object_name
 from wasession_api.v1alpha1 import Phase, Reason
+from wasession_operator.reconcile import WORKERS
 
 
 def names(number: int) -> list[str]:
@@ -49,6 +50,19 @@ async def test_logged_out_once_for_each_value(world: World) -> None:
     await world.annotate("sales", logout="2")
     await world.until(lambda: world.status("sales")["sessionValid"] is False, "the second logout")
     assert program.requests.count("POST /v1/logout") == 2
+
+
+async def test_pods_that_do_not_answer_a_logout_keep_no_other_session_waiting(world: World) -> None:
+    silent = names(WORKERS)
+    await begin(world, *silent)
+    for name in silent:
+        world.program(name).deaf = True
+        await world.annotate(name, logout="1")
+    await world.until(lambda: all("POST /v1/logout" in world.program(name).requests for name in silent), "all to be asked")
+    await world.create("sales")
+    await world.until_phase("sales")
+    assert all(world.status(name)["logout"]["done"] is False for name in silent)
+    assert all(world.program(name).requests.count("POST /v1/logout") == 1 for name in silent)
 
 
 # --- tokens -----------------------------------------------------------------------------------------------------------

@@ -39,17 +39,18 @@ class Effects:
         self._cluster = cluster
 
     async def perform(self, session: Session, memory: Memory, action: Action) -> None:
-        """Does one action and remembers whether it was refused. Raises ``Unavailable``."""
+        """Does one action and remembers whether it was refused. Raises ``Unavailable``.
+
+        A logout, which a person or a phone may have to wait for, is only begun.
+        """
         try:
-            await self._perform(session, memory, action)
+            if isinstance(action, actions.Logout):
+                _log_out(session, memory, action)
+            else:
+                await self._perform(session, memory, action)
+                memory.refusals.pop(type(action), None)
         except (Refused, Conflict, NotDone) as error:
-            reason = Reason.NAME_TAKEN if isinstance(error, Conflict) else REFUSED.get(type(action), Reason.POD_REFUSED)
-            before = memory.refusals.get(type(action))
-            retry = again(before.retry if before else Backoff())
-            memory.refusals[type(action)] = Refusal(reason, str(error), retry)
-            memory.wake()
-        else:
-            memory.refusals.pop(type(action), None)
+            _refused(memory, action, error)
 
     async def _perform(self, session: Session, memory: Memory, action: Action) -> None:
         identity = (session.namespace, session.name, session.uid, session.spec)
@@ -82,10 +83,6 @@ class Effects:
                 await self._delete(self._cluster.pods, session, uid, memory, grace_seconds)
                 if failed:
                     memory.failures = again(memory.failures)
-            case actions.Logout():
-                if memory.follower is None:
-                    raise NotDone("the pod cannot be reached")
-                await memory.follower.logout(session.spec.timeouts.logout.total_seconds())
 
     async def _create(self, watch: Watch, manifest: Manifest, session: Session) -> None:
         """Creates an object. One of ours that has its name already was made before the watch told of it."""
@@ -109,6 +106,26 @@ class Effects:
     async def _delete(self, watch: Watch, session: Session, uid: str, memory: Memory, grace_seconds: int | None = None) -> None:
         await self._kube.delete(watch.resource, session.namespace, names.object_name(session.name), uid, grace_seconds)
         memory.deleted.add(uid)
+
+
+def _log_out(session: Session, memory: Memory, action: actions.Logout) -> None:
+    def ended(error: NotDone | None) -> None:
+        if error is not None:
+            _refused(memory, action, error)
+        else:
+            memory.refusals.pop(type(action), None)
+
+    if memory.follower is None:
+        raise NotDone("the pod cannot be reached")
+    memory.follower.logout(session.spec.timeouts.logout.total_seconds(), ended)
+
+
+def _refused(memory: Memory, action: Action, error: Refused | Conflict | NotDone) -> None:
+    reason = Reason.NAME_TAKEN if isinstance(error, Conflict) else REFUSED.get(type(action), Reason.POD_REFUSED)
+    before = memory.refusals.get(type(action))
+    retry = again(before.retry if before else Backoff())
+    memory.refusals[type(action)] = Refusal(reason, str(error), retry)
+    memory.wake()
 
 
 def again(before: Backoff) -> Backoff:

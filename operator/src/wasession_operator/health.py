@@ -13,7 +13,7 @@ from wasession_operator.memory import Memory
 from wasession_operator.reconcile import Operator
 from wasession_operator.upkeep import Upkeep
 
-STUCK = 900.0  # seconds; a call to the API server takes 30 at most, a logout 600 where the session says so
+STUCK = 900.0  # seconds; a look makes a few calls to the API server, of 30 at most each, and others may come before it
 DEAD = 300.0  # seconds without a sound on a watch; the API server says something every minute
 ANSWERS = 60.0  # seconds in which the API server has answered anything at all: without it no watch can be blamed
 

@@ -26,9 +26,9 @@ class Memory:
     written_version: str | None = None
     written_at: float = 0.0  # monotonic
     woken_at: float | None = None  # monotonic; since when it has been waiting to be looked at
+    due: float | None = None  # monotonic; its place in the queue
     working_since: float | None = None  # monotonic
     looked_at: bool = False  # whether it has been looked at since the operator's start
-    work: asyncio.Task[None] | None = None  # that looks at it; there is none while nothing is to be done
     alarm: asyncio.TimerHandle | None = None  # when it is looked at though nothing has changed
     gone: asyncio.Future[None] | None = None  # of whoever waits until nothing is left of it
 
@@ -45,7 +45,8 @@ class Memory:
     def begin(self) -> float:
         """Takes the wake-up; returns the seconds that it has waited."""
         now = time.monotonic()
-        waited, self.woken_at, self.working_since = now - (self.woken_at or now), None, now
+        waited = now - (self.woken_at or now)
+        self.woken_at, self.due, self.working_since = None, None, now
         return waited
 
     def end(self) -> None:
@@ -62,12 +63,12 @@ class Memory:
         return ours
 
     def close(self) -> None:
-        """The session is gone; what is being done about it comes to its end by itself."""
+        """The session is gone; a look at it that is under way comes to its end by itself."""
         if self.gone is not None:
             self.gone.set_result(None)
         if self.alarm is not None:
             self.alarm.cancel()
-        if self.work is None:
+        if self.working_since is None:
             self.unfollow()
 
     def unfollow(self) -> None:

@@ -53,6 +53,7 @@ class Follower:
         self._at_once = False  # whether there is to be no pause before the next try
         self._pod_is_ready = False
         self._task = asyncio.create_task(self._follow())
+        self._logout: asyncio.Task[None] | None = None  # while the pod is being asked for one
 
     @property
     def report(self) -> Report | None:
@@ -61,6 +62,8 @@ class Follower:
     def close(self) -> None:
         """From now on nothing is heard."""
         self._task.cancel()
+        if self._logout is not None:
+            self._logout.cancel()
 
     def pod_is_ready(self) -> None:
         """No need to wait before the next try, which is the first one that can be expected to succeed."""
@@ -70,20 +73,28 @@ class Follower:
             if self._pause is not None:
                 self._pause.set()
 
-    async def logout(self, timeout: float) -> None:
-        """Asks the pod to end its login, and returns when its report tells of that.
+    def logout(self, timeout: float, ended: Callable[[NotDone | None], None]) -> None:
+        """Asks the pod to end its login, unless it is being asked already.
 
-        Raises ``NotDone``, after ``timeout`` seconds at the latest.
+        ``ended`` is called when its report tells of that, or with why it does not, after ``timeout`` seconds at the latest.
         """
-        try:
-            async with asyncio.timeout(timeout):
-                async with self._request("POST", "/v1/logout"):
-                    pass
-                while (report := self.report) is not None and report.session_valid:
-                    self._news = self._news or asyncio.Event()
-                    await self._news.wait()
-        except (aiohttp.ClientError, TimeoutError, OSError, Unauthorized) as error:
-            raise NotDone(_words(error)) from None
+
+        async def ask() -> None:
+            try:
+                async with asyncio.timeout(timeout):
+                    async with self._request("POST", "/v1/logout"):
+                        pass
+                    while (report := self.report) is not None and report.session_valid:
+                        self._news = self._news or asyncio.Event()
+                        await self._news.wait()
+            except (aiohttp.ClientError, TimeoutError, OSError, Unauthorized) as error:
+                ended(NotDone(_words(error)))
+            else:
+                ended(None)
+            self._logout = None
+            self._on_change()
+
+        self._logout = self._logout or asyncio.create_task(ask())
 
     @contextlib.asynccontextmanager
     async def _request(self, method: str, path: str) -> AsyncIterator[aiohttp.ClientResponse]:

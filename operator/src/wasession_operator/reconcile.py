@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import itertools
 import logging
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -30,14 +30,16 @@ from wasession_operator.turns import Turns
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
-WAKE_TOGETHER = 50
+WORKERS = 20  # sessions that are looked at at the same time
+POD_FIRST = 10.0  # seconds: a session that lacks its pod goes before all that have waited for less than this
+UNCHANGED_LAST = 60.0  # seconds by which a session of which nothing new is known lets the others go first
 ENDS_WITHIN = 2.0  # seconds from a session's deletion, which Kubernetes notes in whole ones
 
 
 class Operator:
     """All sessions. ``run`` it, tell it of each with ``seen`` and ``gone``, and ``release`` each that is being deleted.
 
-    A session has a task only while something is to be done about it: thousands are idle.
+    Of whichever session something new is known, it is put into a queue, once; a few workers look at one after the other.
     """
 
     def __init__(self, settings: Settings, kube: Kube, http: aiohttp.ClientSession) -> None:
@@ -49,41 +51,45 @@ class Operator:
         self._http = http
         self._effects = Effects(settings, kube, self.cluster)
         self._statuses = Statuses(kube)
-        # Who calls has a context of its own, kopf's with a whole object in it: tasks must not keep that.
-        self._context = contextvars.copy_context()
+        self._queue: asyncio.PriorityQueue[tuple[float, int, Key, Memory]] = asyncio.PriorityQueue()
+        self._numbers = itertools.count()  # of two in the queue that are due at the same time the earlier one comes first
 
     async def run(self) -> None:
-        """Never returns."""
+        """Never returns. Nothing is looked at before all is known."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.cluster.run())
             await self.cluster.synced()
-            await self.wake_all()
+            for _ in range(WORKERS):
+                group.create_task(self._work())
 
     async def close(self) -> None:
-        memories = list(self.memories.values())
-        working = [memory.work for memory in memories if memory.work is not None]
-        for task in working:
-            task.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
-        for memory in memories:
+        for memory in self.memories.values():
             memory.unfollow()
         await self._statuses.close()
 
     def wake(self, key: Key) -> None:
-        """Has a session looked at: something about it has changed. Before all is known that only notes it."""
+        """Has a session looked at: something about it has changed."""
         memory = self.memories.get(key)
-        if memory is None:
-            return
-        memory.wake()
-        if memory.work is None and self.cluster.is_synced:
-            memory.work = asyncio.create_task(self._work(key, memory), context=self._context.copy())
+        if memory is not None:
+            memory.wake()
+            self._put(key, memory, 0.0 if self._lacks_pod(key) else POD_FIRST)
 
-    async def wake_all(self) -> None:
-        """A few at a time: others have their turn meanwhile."""
-        for number, key in enumerate(list(self.memories)):
-            self.wake(key)
-            if number % WAKE_TOGETHER == 0:
-                await asyncio.sleep(0)
+    def wake_all(self) -> None:
+        """Has every session looked at, when nothing else is to be done."""
+        for key, memory in self.memories.items():
+            memory.wake()
+            self._put(key, memory, UNCHANGED_LAST)
+
+    def _lacks_pod(self, key: Key) -> bool:
+        return object_key(key) not in self.cluster.pods.objects and not self.starts.waits(key)
+
+    def _put(self, key: Key, memory: Memory, patience: float) -> None:
+        """Into the queue, or further ahead in it. One that is being looked at comes after that."""
+        assert memory.woken_at is not None
+        due = memory.woken_at + patience
+        if memory.working_since is None and (memory.due is None or due < memory.due):
+            memory.due = due
+            self._queue.put_nowait((due, next(self._numbers), key, memory))
 
     # --- the life of one session --------------------------------------------------------------------------------------
 
@@ -123,22 +129,31 @@ class Operator:
 
     # --- one look at a session ----------------------------------------------------------------------------------------
 
-    async def _work(self, key: Key, memory: Memory) -> None:
-        """Looks at a session until there is nothing more to be done about it now."""
-        while memory.woken_at is not None and self.memories.get(key) is memory:
-            outcome = await self._look(key, memory)
-            if memory.alarm is not None:
-                memory.alarm.cancel()
-            memory.alarm = None
-            if outcome is not None and outcome.done:
-                self.gone(key, memory.uid)
-            elif outcome is not None and outcome.requeue_after is not None:
-                after = max(outcome.requeue_after.total_seconds(), 0.0)
-                memory.alarm = asyncio.get_running_loop().call_later(after, self.wake, key)
+    async def _work(self) -> None:
+        """Looks at one session after the other. Never returns."""
+        while True:
+            _, _, key, memory = await self._queue.get()
+            if memory.due is not None and self.memories.get(key) is memory:  # it has not been looked at, and is not gone
+                await self._look_and_arrange(key, memory)
+            self._queue.task_done()
             await asyncio.sleep(0)  # others have their turn in any case
-        memory.work = None
-        if self.memories.get(key) is not memory:
+
+    async def _look_and_arrange(self, key: Key, memory: Memory) -> None:
+        """Looks at a session, and sees to it that it is looked at again when it has to be."""
+        outcome = await self._look(key, memory)
+        if self.memories.get(key) is not memory:  # it has ended meanwhile
             memory.unfollow()
+            return
+        if memory.alarm is not None:
+            memory.alarm.cancel()
+            memory.alarm = None
+        if outcome is not None and outcome.done:
+            self.gone(key, memory.uid)
+        elif outcome is not None and outcome.requeue_after is not None:
+            after = max(outcome.requeue_after.total_seconds(), 0.0)
+            memory.alarm = asyncio.get_running_loop().call_later(after, self.wake, key)
+        if memory.woken_at is not None:
+            self.wake(key)
 
     async def _look(self, key: Key, memory: Memory) -> Plan | None:
         """One pass; None when the session is not there any more. Never raises: what failed is tried again."""
@@ -347,9 +362,3 @@ def _sooner(result: Plan, wait: float | None) -> Plan:
         return result
     # A session is not released before all that is to be told of it has been.
     return Plan(result.actions, result.status, result.events, timedelta(seconds=wait), result.done and not wait)
-
-
-def _seconds(outcome: Plan | None) -> float | None:
-    if outcome is None or outcome.requeue_after is None:
-        return None
-    return max(outcome.requeue_after.total_seconds(), 0.0)

@@ -33,6 +33,9 @@ class Turns:
     def has(self, key: Key) -> bool:
         return key in self._holders
 
+    def waits(self, key: Key) -> bool:
+        return key in self._waiting
+
     def ask(self, key: Key, urgency: Any = ()) -> bool:
         """Whether it is this one's turn. If not it waits; the smallest urgency comes first."""
         if key not in self._holders and self._waiting.get(key) != urgency:

@@ -114,7 +114,7 @@ class Upkeep:
             if orphaned and age > self._operator.settings.cleanup_interval:
                 await self._kube.delete(SECRETS, *key, metadata["uid"])
                 log.info("orphaned Secret deleted", extra={"namespace": key[0], "secret": key[1]})
-        await self._operator.wake_all()
+        self._operator.wake_all()
 
     async def _check(self) -> None:
         """Compares what kopf has told of the sessions with what the API server has; costs one read.

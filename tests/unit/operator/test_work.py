@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any, cast
 
@@ -15,14 +17,16 @@ from wasession_api.names import FINALIZER
 from wasession_api.v1alpha1 import Status
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Plan
-from wasession_operator.reconcile import Operator
+from wasession_operator.reconcile import WORKERS, Operator
 
 Manifest = dict[str, Any]
 KEY = ("ns", "sales")
 
 
-def session(version: int, uid: str = "uid-1", finalizers: tuple[str, ...] = (FINALIZER,), **metadata: Any) -> Manifest:
-    fixed = {"name": "sales", "namespace": "ns", "uid": uid, "resourceVersion": str(version), "finalizers": list(finalizers)}
+def session(
+    version: int, uid: str = "uid-1", finalizers: tuple[str, ...] = (FINALIZER,), name: str = "sales", **metadata: Any
+) -> Manifest:
+    fixed = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": str(version), "finalizers": list(finalizers)}
     return {"metadata": fixed | metadata, "spec": {}}
 
 
@@ -31,32 +35,56 @@ def outcome(after: float | None = None, *, done: bool = False) -> Plan:
 
 
 class Looking(Operator):
-    """An operator that only counts its looks; ``then`` happens in each."""
+    """An operator that only notes its looks; ``then`` happens in each."""
 
     def __init__(self) -> None:
         super().__init__(SETTINGS, cast(Kube, None), cast(aiohttp.ClientSession, None))
-        self.looks = 0
+        self.looked: list[str] = []  # the names of the sessions, in order
+        self.at_it: Counter[str] = Counter()  # how often each is being looked at
+        self.most = 0  # sessions that have been looked at at the same time
         self.then: Callable[[int], Plan | None] = lambda _: outcome()
+
+    @property
+    def looks(self) -> int:
+        return len(self.looked)
 
     async def _look(self, key: tuple[str, str], memory: Memory) -> Plan | None:
         memory.begin()
-        self.looks += 1
+        self.looked.append(key[1])
+        self.at_it[key[1]] += 1
+        assert self.at_it[key[1]] == 1
+        self.most = max(self.most, self.at_it.total())
         await asyncio.sleep(0)
         found = self.then(self.looks)
+        self.at_it[key[1]] -= 1
         memory.end()
         return found
 
     async def idle(self) -> None:
         """Returns when nothing is being done."""
-        await asyncio.gather(*(memory.work for memory in self.memories.values() if memory.work is not None))
+        await self._queue.join()
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Looking]:
+    operator = Looking()
+    operator.cluster.run = asyncio.Event().wait  # type: ignore[method-assign,assignment]
+    task = asyncio.create_task(operator.run())
+    yield operator
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def know_all(operator: Operator) -> None:
+    for watch in operator.cluster.watches:
+        watch._synced.set()
 
 
 @pytest.fixture
-async def operator() -> Looking:
-    found = Looking()
-    for watch in found.cluster.watches:
-        watch._synced.set()
-    return found
+async def operator() -> AsyncIterator[Looking]:
+    async with running() as found:
+        know_all(found)
+        yield found
 
 
 async def test_a_session_is_looked_at_once_though_its_finalizer_comes_later(operator: Looking) -> None:
@@ -64,7 +92,7 @@ async def test_a_session_is_looked_at_once_though_its_finalizer_comes_later(oper
     operator.seen(session(6))
     await operator.idle()
     operator.seen(session(7))
-    assert operator.memories[KEY].work is None
+    await operator.idle()
     assert operator.looks == 1
 
 
@@ -74,14 +102,14 @@ async def test_a_session_whose_end_is_only_held_up_by_somebody_else_is_left_alon
 
 
 async def test_nothing_is_done_before_all_is_known() -> None:
-    operator = Looking()
-    operator.seen(session(5))
-    assert operator.memories[KEY].work is None
-    for watch in operator.cluster.watches:
-        watch._synced.set()
-    await operator.wake_all()
-    await operator.idle()
-    assert operator.looks == 1
+    async with running() as operator:
+        operator.seen(session(5))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert operator.looks == 0
+        know_all(operator)
+        await operator.idle()
+        assert operator.looks == 1
 
 
 async def test_what_changes_during_a_look_is_looked_at(operator: Looking) -> None:
@@ -123,7 +151,7 @@ async def test_what_the_operator_has_written_itself_is_no_news(operator: Looking
     memory = operator.memories[KEY]
     memory.written, memory.written_version = Status(), "7"
     operator.seen(session(7))
-    assert memory.work is None
+    assert memory.due is None
     assert memory.written is None
     memory.written, memory.written_version = Status(), "9"
     operator.seen(session(9, annotations={"wasession.dev/restart": "1"}))
@@ -172,3 +200,61 @@ async def test_the_late_end_of_an_earlier_session_does_not_end_the_present_one(o
     await operator.idle()
     assert operator.memories[KEY].uid == "uid-2"
     assert operator.memories[KEY].looked_at
+
+
+# --- many sessions ----------------------------------------------------------------------------------------------------
+
+
+def names_of(*numbers: int) -> list[str]:
+    return [f"s-{number:03}" for number in numbers]
+
+
+def have_pods(operator: Looking, *sessions: str) -> None:
+    for name in sessions:
+        operator.cluster.pods.objects["ns", f"wasession-{name}"] = {}
+
+
+async def test_a_few_are_looked_at_at_a_time_in_the_order_in_which_they_came(operator: Looking) -> None:
+    for number in range(100):
+        operator.seen(session(number + 1, name=names_of(number)[0]))
+    await operator.idle()
+    assert operator.looked == names_of(*range(100))
+    assert operator.most == WORKERS
+
+
+async def test_sessions_that_lack_their_pods_go_first(operator: Looking) -> None:
+    have_pods(operator, *names_of(1, 2))
+    for number in (1, 2, 3, 4):
+        operator.seen(session(number, name=names_of(number)[0]))
+    await operator.idle()
+    assert operator.looked == names_of(3, 4, 1, 2)
+
+
+async def test_a_session_that_loses_its_pod_while_it_waits_is_moved_ahead(operator: Looking) -> None:
+    have_pods(operator, *names_of(1, 2))
+    for number in (1, 2):
+        operator.seen(session(number, name=names_of(number)[0]))
+    del operator.cluster.pods.objects["ns", "wasession-s-002"]
+    operator.wake(("ns", "s-002"))
+    await operator.idle()
+    assert operator.looked == names_of(2, 1), "and each once"
+
+
+async def test_who_waits_for_its_turn_to_start_keeps_nobody_waiting(operator: Looking) -> None:
+    have_pods(operator, *names_of(2))
+    operator.starts.ask(("ns", "s-001"))
+    for number in (1, 2):
+        operator.seen(session(number, name=names_of(number)[0]))
+    await operator.idle()
+    assert operator.looked == names_of(1, 2)
+
+
+async def test_sessions_of_which_nothing_is_new_come_last(operator: Looking) -> None:
+    have_pods(operator, *names_of(1, 2))
+    for number in (1, 2):
+        operator.seen(session(number, name=names_of(number)[0]))
+    await operator.idle()
+    operator.wake_all()
+    operator.wake(("ns", "s-002"))
+    await operator.idle()
+    assert operator.looked == names_of(1, 2, 2, 1)

@@ -43,7 +43,7 @@ def _end_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings, 
         take_from_node(facts, pod, settings, draft)
     elif _can_log_out(session, facts):
         draft.message = "The device is being logged out of WhatsApp."
-        draft.actions.append(Logout())
+        draft.attempt(Logout(), facts)
         draft.look_again(LOGOUT_AGAIN)
         return True
     elif _may_answer(session, facts, pod):
