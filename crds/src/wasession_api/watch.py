@@ -11,7 +11,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 from wasession_api.kube import Gone, Kube, Refused, Resource, Unavailable
@@ -32,7 +32,8 @@ def without_managed_fields(found: Manifest) -> Manifest:
 class Watch:
     """``objects`` are the present ones. ``changed`` is called for each difference, also for the ones found at the start.
 
-    ``kept`` says what of each is held in memory: its namespace, name, uid and resourceVersion at least.
+    ``kept`` says what of each is held in memory: its namespace, name, uid and resourceVersion at least; and ``objects`` may
+    be something else than a dict.
     """
 
     def __init__(
@@ -43,9 +44,10 @@ class Watch:
         selector: str,
         changed: Changed,
         kept: Kept = without_managed_fields,
+        objects: MutableMapping[Key, Manifest] | None = None,
     ) -> None:
         self.resource = resource
-        self.objects: dict[Key, Manifest] = {}
+        self.objects = {} if objects is None else objects
         self._kube = kube
         self._selector = selector
         self._changed = changed
@@ -101,17 +103,18 @@ class Watch:
             await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
 
     async def _list(self, namespace: str | None) -> None:
-        present: dict[Key, Manifest] = {}
+        before = {key for key in self.objects if namespace is None or key[0] == namespace}
+        present: set[Key] = set()
         version = ""
         async for page in self._kube.pages(self.resource, namespace, self._selector):
             version = page["metadata"]["resourceVersion"]
-            present |= {_key(item): self._kept(item) for item in page["items"]}
-        ours = [(key, item) for key, item in self.objects.items() if namespace is None or key[0] == namespace]
-        for key, item in ours:
-            if key not in present and not is_newer(item["metadata"]["resourceVersion"], version):
+            for item in page["items"]:
+                present.add(_key(item))
+                self._keep(_key(item), self._kept(item))
+        for key in before - present:
+            item = self.objects.get(key)
+            if item is not None and not is_newer(item["metadata"]["resourceVersion"], version):
                 self._remove(key, item)
-        for key, item in present.items():
-            self._keep(key, item)
         self._versions[namespace] = version
         self._heard[namespace] = time.monotonic()
         self._listed.add(namespace)
@@ -137,8 +140,8 @@ class Watch:
             return  # a call's answer was ahead of the watch
         if before is not None and before["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]:
             return
-        self.objects[key] = {**found, "kind": self.resource.kind}
-        self._changed(before, self.objects[key])
+        self.objects[key] = after = {**found, "kind": self.resource.kind}
+        self._changed(before, after)
 
     def _remove(self, key: Key, found: Manifest) -> None:
         before = self.objects.get(key)

@@ -17,6 +17,7 @@ from wasession_operator.plan.manifests import is_terminating
 
 Manifest = dict[str, Any]
 Client = tuple[str, str | None, str]  # namespace, owner and client id
+Age = tuple[str, str]  # since when a session has been there, and its uid; the oldest comes first
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
@@ -24,16 +25,17 @@ class Cluster:
     """``changed`` is called with the key of a session that something else was told about: its objects, node or twins."""
 
     def __init__(self, kube: Kube, namespaces: Sequence[str], changed: Callable[[Key], None], *, watch_nodes: bool) -> None:
-        self.sessions: dict[Key, Manifest] = {}
-        self.pods = Watch(kube, PODS, namespaces, names.SELECTOR, self._object_changed, kept.pod)
-        self.pvcs = Watch(kube, PVCS, namespaces, names.SELECTOR, self._object_changed, kept.pvc)
-        self.secrets = Watch(kube, SECRETS, namespaces, names.SELECTOR, self._object_changed, kept.secret)
+        self.sessions = kept.Packed()
+        self.pods = Watch(kube, PODS, namespaces, names.SELECTOR, self._pod_changed, kept.pod, kept.Packed())
+        self.pvcs = Watch(kube, PVCS, namespaces, names.SELECTOR, self._object_changed, kept.pvc, kept.Packed())
+        self.secrets = Watch(kube, SECRETS, namespaces, names.SELECTOR, self._object_changed, kept.secret, kept.Packed())
         self.nodes = Watch(kube, NODES, namespaces, "", self._node_changed, kept.node) if watch_nodes else None
         self.watches = [watch for watch in (self.pods, self.pvcs, self.secrets, self.nodes) if watch is not None]
         self._kube = kube
         self._changed = changed
         self._session_of: dict[Key, Key] = {}  # the session that an object's name stands for
-        self._clients: dict[Client, set[Key]] = {}  # the sessions of a namespace that have one owner and client id
+        self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
+        self._clients: dict[Client, dict[Key, Age]] = {}  # the sessions of a namespace that have one owner and client id
 
     async def run(self) -> None:
         """Never returns."""
@@ -59,7 +61,7 @@ class Cluster:
         self._session_of[object_key(key)] = key
         if known is None or _client(known) != _client(body):
             self._leave_client(key, known)
-            self._clients.setdefault(_client(body), set()).add(key)
+            self._clients.setdefault(_client(body), {})[key] = _age(body)
             self._call_all(_client(body))  # who is the oldest of them may be another one now
 
     def session_gone(self, key: Key, uid: str) -> None:
@@ -73,12 +75,12 @@ class Cluster:
     def client_id_of(self, key: Key) -> str | None:
         """The name of the oldest session of the namespace with the same owner and client id, when it is another one."""
         twins = self._clients[_client(self.sessions[key])]
-        oldest = min(twins, key=lambda twin: _age(self.sessions[twin]))
+        oldest = min(twins, key=twins.__getitem__)
         return None if oldest == key else oldest[1]
 
     def _leave_client(self, key: Key, body: Manifest | None) -> None:
         if body is not None:
-            self._clients[_client(body)].discard(key)
+            self._clients[_client(body)].pop(key, None)
             self._call_all(_client(body))
             if not self._clients[_client(body)]:
                 del self._clients[_client(body)]
@@ -91,7 +93,7 @@ class Cluster:
 
     async def node_of(self, pod: Manifest) -> Node | None:
         """The node of a pod; a node that no watch has told of is asked for, since it may be a new one."""
-        name = pod["spec"].get("nodeName")
+        name = _node_name(pod)
         if name is None or self.nodes is None:
             return None
         node = self.nodes.objects.get(("", name)) or await self._kube.get(NODES, None, name)
@@ -99,6 +101,17 @@ class Cluster:
             return Node(name, gone=True)
         taints = [taint["key"] for taint in node["spec"].get("taints") or []]
         return Node(name, silent_since=_silent_since(node), out_of_service=OUT_OF_SERVICE in taints)
+
+    def _pod_changed(self, before: Manifest | None, after: Manifest | None) -> None:
+        was, now = _node_name(before), _node_name(after)
+        if was != now:
+            if before is not None and was is not None:
+                self._pods_on[was].discard(key_of(before))
+                if not self._pods_on[was]:
+                    del self._pods_on[was]
+            if after is not None and now is not None:
+                self._pods_on.setdefault(now, set()).add(key_of(after))
+        self._object_changed(before, after)
 
     def _object_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         found = after or before
@@ -115,8 +128,8 @@ class Cluster:
         assert found is not None
         if before is not None and after is not None and _told(before) == _told(after):
             return
-        for key, pod in self.pods.objects.items():
-            if pod["spec"].get("nodeName") == found["metadata"]["name"] and key in self._session_of:
+        for key in self._pods_on.get(found["metadata"]["name"], ()):
+            if key in self._session_of:
                 self._changed(self._session_of[key])
 
 
@@ -145,13 +158,17 @@ def _client(body: Manifest) -> Client:
     return body["metadata"]["namespace"], spec.get("owner"), spec.get("clientId") or body["metadata"]["name"]
 
 
-def _age(body: Manifest) -> tuple[str, str]:
+def _age(body: Manifest) -> Age:
     return body["metadata"].get("creationTimestamp", ""), body["metadata"]["uid"]
 
 
 def _says(found: Manifest) -> Manifest:
     """All that is kept of an object, but for the number of its version."""
     return {**found, "metadata": {**found["metadata"], "resourceVersion": None}}
+
+
+def _node_name(pod: Manifest | None) -> str | None:
+    return None if pod is None else pod["spec"].get("nodeName")
 
 
 def _told(node: Manifest) -> tuple[object, ...]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
+from pydantic_core import from_json, to_json
 from wasession_api import names
 from wasession_api.v1alpha1 import GROUP
+from wasession_api.watch import Key
 
 from wasession_operator import objects
 
@@ -17,8 +18,34 @@ METADATA = (
 )  # fmt: skip
 
 
+class Packed(MutableMapping[Key, Manifest]):
+    """Objects, each held as JSON: one piece of memory where a dict is a hundred small ones. What is taken out is a copy."""
+
+    def __init__(self) -> None:
+        self._packed: dict[Key, bytes] = {}
+
+    def __getitem__(self, key: Key) -> Manifest:
+        found: Manifest = from_json(self._packed[key])
+        return found
+
+    def __setitem__(self, key: Key, found: Manifest) -> None:
+        self._packed[key] = to_json(found)
+
+    def __delitem__(self, key: Key) -> None:
+        del self._packed[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._packed
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._packed)
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
 def session(found: Manifest) -> Manifest:
-    return _lean(_metadata(found) | _some(found, ("spec", "status")))
+    return _metadata(found) | _some(found, ("spec", "status"))
 
 
 def pod(found: Manifest) -> Manifest:
@@ -29,24 +56,24 @@ def pod(found: Manifest) -> Manifest:
         _some(container, ("name", "restartCount", "state", "lastState"))
         for container in _of(status.get("containerStatuses"), "name", (objects.CONTAINER,))
     ]
-    return _lean(_metadata(found) | {"spec": _some(found["spec"], ("nodeName",)), "status": kept})
+    return _metadata(found) | {"spec": _some(found["spec"], ("nodeName",)), "status": kept}
 
 
 def pvc(found: Manifest) -> Manifest:
     spec = _some(found["spec"], ("storageClassName", "resources"))
     status = _some(found.get("status") or {}, ("phase", "capacity", "conditions"))
-    return _lean(_metadata(found) | {"spec": spec, "status": status})
+    return _metadata(found) | {"spec": spec, "status": status}
 
 
 def secret(found: Manifest) -> Manifest:
     data = _some(found.get("data") or {}, ("token", "previousToken"))
-    return _lean(_metadata(found) | {"data": data})
+    return _metadata(found) | {"data": data}
 
 
 def node(found: Manifest) -> Manifest:
     conditions = _of((found.get("status") or {}).get("conditions"), "type", ("Ready",))
     told = [_some(condition, ("type", "status", "lastTransitionTime")) for condition in conditions]
-    return _lean(_metadata(found) | {"spec": _some(found["spec"], ("taints",)), "status": {"conditions": told}})
+    return _metadata(found) | {"spec": _some(found["spec"], ("taints",)), "status": {"conditions": told}}
 
 
 def _metadata(found: Manifest) -> Manifest:
@@ -66,16 +93,3 @@ def _some(found: Manifest, fields: Iterable[str]) -> Manifest:
 
 def _of(entries: list[Manifest] | None, field: str, wanted: tuple[str, ...]) -> list[Manifest]:
     return [entry for entry in entries or [] if entry[field] in wanted]
-
-
-def _lean(found: Manifest) -> Manifest:
-    """The same; of each field's name and each single word, which many objects have in common, there is one in the process."""
-    return {sys.intern(key): _lean_value(value) for key, value in found.items()}
-
-
-def _lean_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return _lean(value)
-    if isinstance(value, list):
-        return [_lean_value(part) for part in value]
-    return sys.intern(value) if isinstance(value, str) and value.isalpha() else value

@@ -25,6 +25,7 @@ class Memory:
     written: Status | None = None  # the status as it was written last, until the watch has told of it
     written_version: str | None = None
     written_at: float = 0.0  # monotonic
+    differs_since: float | None = None  # monotonic; since when the status should be another one than the one written
     woken_at: float | None = None  # monotonic; since when it has been waiting to be looked at
     due: float | None = None  # monotonic; its place in the queue
     working_since: float | None = None  # monotonic

@@ -6,9 +6,12 @@ from typing import Any
 
 from wasession_api.v1alpha1 import Condition, ConditionType, Status
 
+from wasession_operator.plan.pod import ending
+
 Manifest = dict[str, Any]
-EVERY = 1.0  # seconds between two writes of one status that nobody waits for
-URGENT_EVERY = 0.1  # seconds between two writes of any kind: a pod that flickers must not keep the API server busy
+EVERY = 0.1  # seconds between two writes of one status: a pod that flickers must not keep the API server busy
+LATER = 1.0  # seconds in which other changes may come that are written together with one that nobody waits for
+PASSING = 10.0  # the same for what is on the way to a phase, and for words
 URGENT = ("phase", "session_valid", "restorations", "restarts", "logout", "pvc_uid", "observed_generation")
 ON_THE_WAY = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
@@ -20,20 +23,32 @@ def merge_patch(stored: Manifest, after: Manifest) -> Manifest:
     return {**gone, **changed}
 
 
-def pause(before: Status, after: Status) -> float:
-    """The seconds that must have gone by since the last write.
+def delay(before: Status, after: Status) -> float:
+    """How many seconds a change may wait to be written, from when it was seen first.
 
     A phase is written at once: people wait for it. So is what the operator relies on before it acts. That pod and volume
     are well is on the way to a phase, and is written together with it.
     """
-    urgent = any(getattr(before, name) != getattr(after, name) for name in URGENT)
-    was = _truths(before.conditions)
-    turned = {(kind, truth) for kind, truth in _truths(after.conditions).items() if was.get(kind) != truth}
-    return URGENT_EVERY if urgent or turned - ON_THE_WAY else EVERY
+    urgent = any(getattr(before, name) != getattr(after, name) for name in URGENT) or ending(before) is not ending(after)
+    was, now = _truths(before.conditions), _truths(after.conditions)
+    turned = {(kind, truth) for kind, truth in now.items() if was.get(kind) != truth}
+    if urgent or turned - ON_THE_WAY:
+        return 0.0
+    return LATER if _reasons(before) != _reasons(after) or _other(before) != _other(after) else PASSING
 
 
 def _truths(conditions: list[Condition]) -> dict[ConditionType, str]:
     return {condition.type: condition.status for condition in conditions}
+
+
+def _reasons(status: Status) -> dict[ConditionType, str]:
+    """Why the conditions are as they are, but for those that are only on the way."""
+    on_the_way = {kind for kind, _ in ON_THE_WAY}
+    return {condition.type: condition.reason for condition in status.conditions if condition.type not in on_the_way}
+
+
+def _other(status: Status) -> Status:
+    return status.model_copy(update={"conditions": []})
 
 
 def _merged(before: Any, after: Any) -> Any:

@@ -18,6 +18,7 @@ from wasession_operator import metrics, status_patch
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Event, Plan, Session
 from wasession_operator.plan.manifests import condition
+from wasession_operator.status_patch import EVERY
 
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
@@ -34,17 +35,20 @@ class Statuses:
     ) -> float | None:
         """Writes the status where it has changed; nothing where it has not.
 
-        Returns the seconds after which to look again, when the last write was only just now. Raises ``Unavailable``.
+        Returns the seconds after which to look again, when it is too early for that. Raises ``Unavailable``.
         """
         stored = memory.written.dump() if memory.written is not None else dict(body.get("status") or {})
         patch = status_patch.merge_patch(stored, result.status.dump())
         if not patch:
+            memory.differs_since = None
             return None
-        wait = memory.written_at + status_patch.pause(session.status, result.status) - time.monotonic()
-        if wait > 0:
-            return wait
+        now = time.monotonic()
+        memory.differs_since = memory.differs_since or now
+        since = max(memory.differs_since + status_patch.delay(session.status, result.status), memory.written_at + EVERY)
+        if since > now:
+            return since - now
         found = await self._kube.patch(SESSIONS, session.namespace, session.name, {"status": patch}, "/status")
-        memory.written, memory.written_at = result.status, time.monotonic()
+        memory.written, memory.written_at, memory.differs_since = result.status, time.monotonic(), None
         memory.written_version = found["metadata"]["resourceVersion"] if found else None
         if memory.written_version == body["metadata"].get("resourceVersion"):
             # Nothing has come of it: the CRD in the cluster does not know a field. It is not tried again for ever.

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -154,7 +155,7 @@ class Upkeep:
             metrics.WATCH_AGE.labels(watch.resource.plural).set(watch.age)
 
 
-def behind(listed: dict[Key, Manifest], seen: dict[Key, Manifest]) -> dict[Key, str]:
+def behind(listed: Mapping[Key, Manifest], seen: Mapping[Key, Manifest]) -> dict[Key, str]:
     """The sessions that are not as the API server has them, with the version that it has; ``listed`` are metadata."""
     versions = {key: body["metadata"]["resourceVersion"] for key, body in seen.items()}
     return {key: found["resourceVersion"] for key, found in listed.items() if versions.get(key) != found["resourceVersion"]}

@@ -226,7 +226,7 @@ def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
             "bad settings",
         ),
         (
-            {"conditions": [unschedulable(timedelta(seconds=5))]},
+            {"conditions": [unschedulable(timedelta(seconds=30))]},
             Reason.UNSCHEDULABLE,
             "0/2 nodes",
         ),
@@ -246,7 +246,7 @@ def test_a_pod_that_waits_for_its_volume_a_moment_is_no_trouble() -> None:
     result = plan(session(), facts(pod=young, pvc=pvc("Pending")), SETTINGS)
     assert condition(result, DEGRADED) == ("False", Reason.AS_EXPECTED)
     assert result.events == []
-    assert result.requeue_after == timedelta(seconds=3)
+    assert result.requeue_after == timedelta(seconds=28)
 
 
 def test_a_pod_that_never_becomes_ready_is_told() -> None:

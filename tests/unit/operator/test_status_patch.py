@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.operator.situations import NOW, SETTINGS, VALID, facts, pod, report, session
+from unit.operator.situations import NOW, SETTINGS, VALID, facts, pod, pvc, report, session
 from wasession_api.v1alpha1 import Phase, Restarts, Status
 from wasession_operator.plan import plan
-from wasession_operator.status_patch import EVERY, URGENT_EVERY, merge_patch, pause
+from wasession_operator.status_patch import LATER, PASSING, delay, merge_patch
 
 JSON = st.recursive(
     st.one_of(st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)),
@@ -44,17 +44,17 @@ def test_the_patch_makes_one_of_the_other(stored: dict[str, object], after: dict
 @pytest.mark.parametrize(
     ("change", "seconds"),
     [
-        ({"phase": Phase.READY}, URGENT_EVERY),
-        ({"session_valid": True}, URGENT_EVERY),
-        ({"restarts": Restarts(count=1)}, URGENT_EVERY),
-        ({"observed_generation": 4}, URGENT_EVERY),
-        ({"node_name": "node-2"}, EVERY),
-        ({"last_connected": NOW}, EVERY),
+        ({"phase": Phase.READY}, 0.0),
+        ({"session_valid": True}, 0.0),
+        ({"restarts": Restarts(count=1)}, 0.0),
+        ({"observed_generation": 4}, 0.0),
+        ({"node_name": "node-2"}, LATER),
+        ({"last_connected": NOW}, LATER),
     ],
 )
 def test_what_nobody_waits_for_is_written_together(change: dict[str, object], seconds: float) -> None:
     before = Status(phase=Phase.PENDING, observed_generation=3)
-    assert pause(before, before.model_copy(update=change)) == seconds
+    assert delay(before, before.model_copy(update=change)) == seconds
 
 
 def test_a_condition_is_waited_for() -> None:
@@ -62,7 +62,7 @@ def test_a_condition_is_waited_for() -> None:
     warned = report(session_valid=True, seq=2, warnings=[{"reason": "VolumeLow", "message": "Nearly full."}])
     after = plan(session(before), facts(report=warned), SETTINGS).status
     assert after.phase is before.phase
-    assert pause(before, after) == URGENT_EVERY
+    assert delay(before, after) == 0.0
 
 
 def test_a_pod_that_is_well_is_told_with_the_phase_that_follows() -> None:
@@ -70,5 +70,23 @@ def test_a_pod_that_is_well_is_told_with_the_phase_that_follows() -> None:
     after = plan(session(before), facts(), SETTINGS).status
     assert after.phase is before.phase
     assert merge_patch(before.dump(), after.dump())
-    assert pause(before, after) == EVERY
-    assert pause(after, before) == URGENT_EVERY, "one that is not well any more is told at once"
+    assert delay(before, after) == PASSING
+    assert delay(after, before) == 0.0, "one that is not well any more is told at once"
+
+
+def test_words_alone_wait_for_what_comes_with_them() -> None:
+    claim = pvc("Pending")
+    before = plan(session(), facts(pod=pod(ready=False), pvc=claim), SETTINGS).status
+    claim["spec"]["storageClassName"] = "fast"
+    after = plan(session(before), facts(pod=pod(ready=False), pvc=claim), SETTINGS).status
+    assert merge_patch(before.dump(), after.dump()).keys() == {"conditions"}
+    assert delay(before, after) == PASSING
+    bound = plan(session(after), facts(pod=pod(ready=False)), SETTINGS).status
+    assert delay(after, bound) == PASSING, "and so does a volume that is well, as long as the pod is not"
+
+
+def test_why_a_pod_has_to_end_is_told_at_once() -> None:
+    """The operator relies on it, also where the pod was not well before."""
+    before = plan(session(VALID), facts(pod=pod(ready=False)), SETTINGS).status
+    asked = session(before, annotations={"restart": "1"})
+    assert delay(before, plan(asked, facts(pod=pod(ready=False)), SETTINGS).status) == 0.0

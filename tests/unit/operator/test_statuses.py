@@ -65,6 +65,8 @@ async def test_what_follows_at_once_waits_a_little() -> None:
     wait = await write(api, memory, ready(whatsapp_web_version="2.3"))
     assert wait is not None
     assert 0 < wait <= 1
+    assert memory.differs_since is not None
+    memory.differs_since -= 1
     memory.written_at -= 1
     assert await write(api, memory, ready(whatsapp_web_version="2.3")) is None
     assert api.patches[1] == {"status": {"whatsappWebVersion": "2.3"}}

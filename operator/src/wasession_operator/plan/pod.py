@@ -25,7 +25,7 @@ from wasession_operator.plan.manifests import (
 )
 from wasession_operator.settings import NodeLost, Settings
 
-SCHEDULING_TAKES = timedelta(seconds=5)
+SCHEDULING_TAKES = timedelta(seconds=30)  # with a volume that has to be made first
 STARTING_TAKES = timedelta(minutes=3)  # from the pod's creation to its readiness; it includes the pull of its image
 ANSWER_TAKES = timedelta(seconds=10)  # until a pod that can't be heard is said to be so
 FIRST_ANSWER_TAKES = timedelta(seconds=2)  # the same for one that has only just become ready
