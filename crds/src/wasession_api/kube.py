@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import time
 import urllib.request
@@ -15,12 +14,15 @@ from typing import Any
 import aiohttp
 from kubernetes.aio import client, config
 from prometheus_client import Counter
+from pydantic_core import from_json
 
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
 API_CALLS = Counter("wasession_api_calls_total", "Calls to the API server, by verb and HTTP status.", ["verb", "result"])
 Manifest = dict[str, Any]
+Body = Manifest | list[Manifest]
 JSON = "application/json"
+JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 TIMEOUT = 30.0  # seconds for one call
@@ -143,7 +145,7 @@ class Kube:
             with contextlib.suppress(aiohttp.SocketTimeoutError):
                 async for line in response.content:
                     self.answered_at = time.monotonic()
-                    event: Manifest = json.loads(line)
+                    event: Manifest = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
                         if status.get("code") == 410:
@@ -155,8 +157,11 @@ class Kube:
         """The created object. Raises ``Conflict`` when the name is taken."""
         return await self._call("create", resource.path(manifest["metadata"]["namespace"]), manifest)
 
-    async def patch(self, resource: Resource, namespace: str, name: str, patch: Manifest, sub: str = "") -> Manifest | None:
-        """A merge patch, where a None takes a field away; the object after it, or None when it is gone."""
+    async def patch(self, resource: Resource, namespace: str, name: str, patch: Body, sub: str = "") -> Manifest | None:
+        """A merge patch, where a None takes a field away, or a list of JSON patch operations.
+
+        Returns the object after it, or None when it is gone.
+        """
         try:
             return await self._call("patch", resource.path(namespace, name) + sub, patch)
         except _NotFound:
@@ -192,10 +197,15 @@ class Kube:
             return None
 
     async def _call(
-        self, verb: str, path: str, body: Manifest | None = None, query: dict[str, str] | None = None, accept: str = JSON
+        self,
+        verb: str,
+        path: str,
+        body: Body | None = None,
+        query: dict[str, str] | None = None,
+        accept: str = JSON,
     ) -> Manifest:
         async with self._turn, self._request(verb, path, body, query, accept) as response:
-            answer: Manifest = await response.json()
+            answer: Manifest = from_json(await response.read())
             return answer
 
     @contextlib.asynccontextmanager
@@ -203,7 +213,7 @@ class Kube:
         self,
         verb: str,
         path: str,
-        body: Manifest | None = None,
+        body: Body | None = None,
         query: dict[str, str] | None = None,
         accept: str = JSON,
         timeout: aiohttp.ClientTimeout | None = None,
@@ -215,7 +225,7 @@ class Kube:
                 METHODS[verb],
                 path,
                 query_params=[(key, value) for key, value in (query or {}).items() if value],
-                header_params={"Accept": accept, "Content-Type": MERGE_PATCH if verb == "patch" else JSON},
+                header_params={"Accept": accept, "Content-Type": _content_type(verb, body)},
                 auth_settings=["BearerToken"],
             )
             # The body is plain JSON already, and goes past the client's search for what is not.
@@ -236,6 +246,12 @@ class Kube:
 METHODS = {"get": "GET", "list": "GET", "watch": "GET", "create": "POST", "patch": "PATCH", "delete": "DELETE"}
 
 
+def _content_type(verb: str, body: Body | None) -> str:
+    if verb != "patch":
+        return JSON
+    return JSON_PATCH if isinstance(body, list) else MERGE_PATCH
+
+
 class _NotFound(Exception):
     """There is no such object."""
 
@@ -243,7 +259,7 @@ class _NotFound(Exception):
 def _error(response: aiohttp.ClientResponse, body: str) -> Exception:
     """What an answer means that is no success, with the API server's own sentence."""
     try:
-        message = str(json.loads(body)["message"])
+        message = str(from_json(body)["message"])
     except (ValueError, KeyError, TypeError):
         message = f"{response.status} {response.reason}"
     match response.status:

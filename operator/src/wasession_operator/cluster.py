@@ -139,7 +139,8 @@ def key_of(body: Manifest) -> Key:
 
 def wishes(body: Manifest) -> tuple[object, ...]:
     """What people want of a session: everything but the status."""
-    return tuple(body["metadata"].get(field) for field in ("uid", "generation", "annotations", "deletionTimestamp"))
+    fields = ("uid", "generation", "annotations", "deletionTimestamp", "finalizers")
+    return tuple(body["metadata"].get(field) for field in fields)
 
 
 def is_over(session: Manifest) -> bool:

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wasession_api import names
-from wasession_api.kube import Conflict, Kube, Refused, Unavailable
+from wasession_api.kube import SESSIONS, Conflict, Kube, Refused, Unavailable
 from wasession_api.v1alpha1 import Reason
 from wasession_api.watch import Watch
 
 from wasession_operator import objects
-from wasession_operator.cluster import Cluster
+from wasession_operator.cluster import Cluster, is_over
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
 from wasession_operator.plan.manifests import annotations_of, not_ours
@@ -56,6 +56,10 @@ class Effects:
         identity = (session.namespace, session.name, session.uid, session.spec)
         secret = self._cluster.secrets.objects.get((session.namespace, names.object_name(session.name)))
         match action:
+            case actions.AddFinalizer(present):
+                await self._patch_finalizers(session, objects.finalizer_patch(session.uid, present, add=True))
+            case actions.RemoveFinalizer(present):
+                await self._patch_finalizers(session, objects.finalizer_patch(session.uid, present, add=False))
             case actions.CreateSecret(request):
                 manifest = objects.make_secret(*identity, objects.new_token(), request)
                 await self._create(self._cluster.secrets, manifest, session)
@@ -102,6 +106,14 @@ class Effects:
         found = await self._kube.patch(watch.resource, session.namespace, names.object_name(session.name), patch)
         if found is not None:
             watch.remember(found)
+
+    async def _patch_finalizers(self, session: Session, patch: list[Manifest]) -> None:
+        try:
+            found = await self._kube.patch(SESSIONS, session.namespace, session.name, patch)
+        except Refused as error:  # somebody else has changed them: what the watch tells of that comes first
+            raise Unavailable(str(error)) from None
+        if found is not None and not is_over(found):
+            self._cluster.session_seen(found)
 
     async def _delete(self, watch: Watch, session: Session, uid: str, memory: Memory, grace_seconds: int | None = None) -> None:
         await self._kube.delete(watch.resource, session.namespace, names.object_name(session.name), uid, grace_seconds)

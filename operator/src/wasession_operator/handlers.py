@@ -47,10 +47,6 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
         else:
             running["operator"].seen(dict(body))
 
-    @kopf.on.delete(*SESSIONS, id="release", registry=registry)
-    async def session_deleted(body: kopf.Body, **_: Any) -> None:
-        await running["operator"].release(key_of(dict(body)), body["metadata"]["uid"])
-
     async def _start(resources: contextlib.AsyncExitStack) -> Operator:
         kube = await Kube.connect()
         resources.push_async_callback(kube.close)
@@ -76,7 +72,7 @@ def _end_with_it(task: asyncio.Task[None]) -> None:
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """kopf would compare each spec with the one before, which it notes in an annotation. The plan has no need of that."""
+    """kopf would compare each object with the one before. The plan has no need of that."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -88,19 +84,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
         """Nothing."""
 
 
-class _NoProgress(kopf.AnnotationsProgressStorage):
-    """kopf would note its handlers' progress in annotations. There is one, and it can be begun anew at any time."""
-
-    def store(self, **_: Any) -> None:
-        """Nothing."""
-
-    def purge(self, **_: Any) -> None:
-        """Nothing."""
-
-
 def _configure(settings: kopf.OperatorSettings) -> None:
-    settings.persistence.finalizer = names.FINALIZER
-    settings.persistence.progress_storage = _NoProgress(prefix=GROUP)
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0

@@ -31,7 +31,6 @@ class Memory:
     working_since: float | None = None  # monotonic
     looked_at: bool = False  # whether it has been looked at since the operator's start
     alarm: asyncio.TimerHandle | None = None  # when it is looked at though nothing has changed
-    gone: asyncio.Future[None] | None = None  # of whoever waits until nothing is left of it
 
     def of(self, generation: int) -> None:
         """Forgets what is not about the session's present spec."""
@@ -65,8 +64,6 @@ class Memory:
 
     def close(self) -> None:
         """The session is gone; a look at it that is under way comes to its end by itself."""
-        if self.gone is not None:
-            self.gone.set_result(None)
         if self.alarm is not None:
             self.alarm.cancel()
         if self.working_since is None:

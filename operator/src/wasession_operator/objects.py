@@ -83,6 +83,20 @@ def make_secret(namespace: str, name: str, uid: str, spec: Spec, token: Token, r
     return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
 
 
+def finalizer_patch(uid: str, present: tuple[str, ...], *, add: bool) -> list[Manifest]:
+    """A JSON patch that adds or removes the operator's finalizer of this very session, and touches no other's."""
+    path = "/metadata/finalizers"
+    tests: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": uid}]
+    if not add:
+        index = present.index(names.FINALIZER)
+        tests.append({"op": "test", "path": f"{path}/{index}", "value": names.FINALIZER})
+        return [*tests, {"op": "remove", "path": f"{path}/{index}"}]
+    if present:
+        return [*tests, {"op": "add", "path": f"{path}/-", "value": names.FINALIZER}]
+    tests.append({"op": "test", "path": path, "value": None})  # there still are none
+    return [*tests, {"op": "add", "path": path, "value": [names.FINALIZER]}]
+
+
 def secret_patch(secret: Manifest, name: str, uid: str, token: Token, request: str | None) -> Manifest:
     """A merge patch that puts a new token into a Secret. The one before stays readable as ``previousToken``.
 

@@ -33,11 +33,12 @@ STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 WORKERS = 20  # sessions that are looked at at the same time
 POD_FIRST = 10.0  # seconds: a session that lacks its pod goes before all that have waited for less than this
 UNCHANGED_LAST = 60.0  # seconds by which a session of which nothing new is known lets the others go first
+TOGETHER = (actions.AddFinalizer, actions.CreateSecret, actions.CreatePvc)
 ENDS_WITHIN = 2.0  # seconds from a session's deletion, which Kubernetes notes in whole ones
 
 
 class Operator:
-    """All sessions. ``run`` it, tell it of each with ``seen`` and ``gone``, and ``release`` each that is being deleted.
+    """All sessions. ``run`` it, and tell it of each with ``seen`` and ``gone``.
 
     Of whichever session something new is known, it is put into a queue, once; a few workers look at one after the other.
     """
@@ -108,13 +109,6 @@ class Operator:
         if before is None or wishes(before) != wishes(after) or not (ours or before.get("status") == after.get("status")):
             self.wake(key)
 
-    async def release(self, key: Key, uid: str) -> None:
-        """Returns when a deleted session's pod is gone, and its claim where it says so."""
-        memory = self.memories.get(key)
-        if memory is not None and self._is_present(key, uid):
-            memory.gone = memory.gone or asyncio.get_running_loop().create_future()
-            await asyncio.shield(memory.gone)
-
     def gone(self, key: Key, uid: str) -> None:
         """A session is not there any more."""
         self.cluster.session_gone(key, uid)
@@ -123,9 +117,6 @@ class Operator:
         self.memories.pop(key).close()
         self.starts.leave(key)
         self.updates.leave(key)
-
-    def _is_present(self, key: Key, uid: str) -> bool:
-        return key in self.cluster.sessions and self.cluster.sessions[key]["metadata"]["uid"] == uid
 
     # --- one look at a session ----------------------------------------------------------------------------------------
 
@@ -233,16 +224,15 @@ class Operator:
         if session.status.phase is None and result.actions:
             await self._act(session, memory, result.actions)
             return None
-        wait = _untold(session, result, facts.now)
-        if wait is None:
-            wait = await tell()
+        untold = _untold(session, result, facts.now)
+        wait = await tell() if untold is None else untold or None
         if wait is None or not _relies_on_status(session, result):
             await self._act(session, memory, result.actions)
         return wait
 
     async def _act(self, session: Session, memory: Memory, todo: list[plan.Action]) -> None:
         """The objects that a pod needs are made at the same time, and the pod after them."""
-        together = [action for action in todo if isinstance(action, actions.CreateSecret | actions.CreatePvc)]
+        together = [action for action in todo if isinstance(action, TOGETHER)]
         failed = await asyncio.gather(*(self._effects.perform(session, memory, a) for a in together), return_exceptions=True)
         for error in failed:
             if error is not None:
@@ -312,6 +302,7 @@ def _read(body: Manifest, written: Status | None) -> tuple[Session, str | None]:
         status=written or _read_status(body.get("status") or {}),
         deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"]) if is_terminating(body) else None,
         annotations=dict(metadata.get("annotations") or {}),
+        finalizers=tuple(metadata.get("finalizers") or ()),
     )
     return session, problem
 
@@ -333,13 +324,16 @@ def _expected(found: Manifest | None, memory: Memory) -> Manifest | None:
 
 
 def _relies_on_status(session: Session, result: Plan) -> bool:
-    """Whether something is done that a new operator could only understand from the status."""
-    ends = any(isinstance(action, actions.DeletePod | actions.Logout) for action in result.actions)
-    return ends and session.deleted_at is None
+    """Whether something is done that a new operator, or whoever deletes a session, could only understand from the status."""
+    if session.deleted_at is not None:
+        return any(isinstance(action, actions.RemoveFinalizer) for action in result.actions)
+    return any(isinstance(action, actions.DeletePod | actions.Logout) for action in result.actions)
 
 
 def _untold(session: Session, result: Plan, now: datetime) -> float | None:
     """How long the end of a session is not written to it, in seconds: it may be over by then, and its deletion says as much.
+
+    0 when it is over, and None when it is to be written now.
 
     What the operator, or a person, has to know of it is written at once.
     """

@@ -15,7 +15,7 @@ from wasession_api.watch import Key
 
 from wasession_operator import metrics
 from wasession_operator.cluster import is_over, key_of, object_key
-from wasession_operator.plan.manifests import controller, is_terminating
+from wasession_operator.plan.manifests import controller
 from wasession_operator.reconcile import Operator
 
 log = logging.getLogger(__name__)
@@ -120,8 +120,8 @@ class Upkeep:
     async def _check(self) -> None:
         """Compares what kopf has told of the sessions with what the API server has; costs one read.
 
-        kopf does not tell of sessions that went away while its watch was cut off, nor of changes of one while it is being
-        deleted. And a session that is behind at two checks in a row, at the same version, shows that its watch is dead.
+        kopf does not tell of sessions that went away while its watch was cut off. And a session that is behind at two checks
+        in a row, at the same version, shows that its watch is dead.
         """
         cluster = self._operator.cluster
         listed = {key_of(item): item["metadata"] for item in await self._sessions()}
@@ -133,11 +133,6 @@ class Upkeep:
             log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": uid})
             self._operator.gone(key, uid)
         found = behind(listed, cluster.sessions)
-        for key in [key for key in found if key in cluster.sessions and is_terminating(cluster.sessions[key])]:
-            del found[key]
-            body = await self._kube.get(SESSIONS, *key)
-            if body is not None:
-                self._operator.seen(body)
         still = [key for key, version in found.items() if self._behind.get(key) == version]
         self._behind, self.missed = found, "/".join(still[0]) if still else None
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from wasession_api import names
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Spec, Status
 from wasession_operator import objects
@@ -19,7 +20,8 @@ SETTINGS = Settings(session_image="session-pod:1")
 def session(status: Status | None = None, *, deleting: bool = False, uid: str = "uid-1", **spec: Any) -> Session:
     annotations = {f"wasession.dev/{name}": value for name, value in spec.pop("annotations", {}).items()}
     deleted_at = NOW if deleting else None
-    return Session("ns", "sales", uid, 3, Spec.model_validate(spec), status or Status(), deleted_at, annotations)
+    finalizers = (names.FINALIZER,)
+    return Session("ns", "sales", uid, 3, Spec.model_validate(spec), status or Status(), deleted_at, annotations, finalizers)
 
 
 def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:

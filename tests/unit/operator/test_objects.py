@@ -155,3 +155,37 @@ def test_tokens_are_new_each_time() -> None:
     one, other = objects.new_token(), objects.new_token()
     assert one.value != other.value
     assert one.id != other.id
+
+
+# --- finalizers -------------------------------------------------------------------------------------------------------
+
+OURS = "wasession.dev/session"
+THIS = {"op": "test", "path": "/metadata/uid", "value": "uid-1"}
+
+
+@pytest.mark.parametrize(
+    ("present", "add", "operations"),
+    [
+        (
+            (),
+            True,
+            [
+                {"op": "test", "path": "/metadata/finalizers", "value": None},
+                {"op": "add", "path": "/metadata/finalizers", "value": [OURS]},
+            ],
+        ),
+        (("other",), True, [{"op": "add", "path": "/metadata/finalizers/-", "value": OURS}]),
+        (
+            ("other", OURS),
+            False,
+            [
+                {"op": "test", "path": "/metadata/finalizers/1", "value": OURS},
+                {"op": "remove", "path": "/metadata/finalizers/1"},
+            ],
+        ),
+    ],
+)
+def test_a_finalizer_comes_and_goes_beside_others(
+    present: tuple[str, ...], add: bool, operations: list[dict[str, Any]]
+) -> None:
+    assert objects.finalizer_patch("uid-1", present, add=add) == [THIS, *operations]

@@ -8,11 +8,23 @@ from typing import Any
 
 import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, condition, ending, facts, of, owned_by, pod, report, session, told
+from wasession_api.names import FINALIZER
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import ConditionType, DisconnectKind, LastDisconnect, LogoutStatus, Phase, Reason, Status
 from wasession_operator.plan import Backoff, Refusal, Session, plan
-from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout
+from wasession_operator.plan.actions import (
+    AddFinalizer,
+    CreatePod,
+    CreatePvc,
+    CreateSecret,
+    DeletePod,
+    DeletePvc,
+    Logout,
+    RemoveFinalizer,
+)
 
+HELD = ("example.com/other", FINALIZER)
+RELEASE = RemoveFinalizer(HELD)
 ENDS = [DeletePod("pod-uid", Reason.TERMINATING)]
 DELETE = {"retention": {"whenDeleted": "Delete"}}
 
@@ -23,8 +35,8 @@ def test_deletion_takes_the_pod_first_and_keeps_the_claim() -> None:
     assert not first.done
     assert first.status.phase is Phase.TERMINATING
     assert plan(session(VALID, deleting=True), facts(pod=ending()), SETTINGS).actions == []
-    last = plan(session(VALID, deleting=True), facts(pod=None), SETTINGS)
-    assert last.actions == []
+    last = plan(replace(session(VALID, deleting=True), finalizers=HELD), facts(pod=None), SETTINGS)
+    assert last.actions == [RELEASE]
     assert last.done
     assert last.status.restarts.count == 0
 
@@ -32,17 +44,27 @@ def test_deletion_takes_the_pod_first_and_keeps_the_claim() -> None:
 def test_deletion_takes_the_claim_where_the_retention_says_so() -> None:
     going = session(VALID, deleting=True, storage=DELETE)
     assert plan(going, facts(), SETTINGS).actions == ENDS
-    last = plan(going, facts(pod=None), SETTINGS)
-    assert last.actions == [DeletePvc("pvc-uid")]
+    last = plan(replace(going, finalizers=HELD), facts(pod=None), SETTINGS)
+    assert last.actions == [DeletePvc("pvc-uid"), RELEASE]
     assert last.done
 
 
 def test_deletion_leaves_what_belongs_to_others() -> None:
     going = session(VALID, deleting=True, storage=DELETE)
     foreign = facts(pod=owned_by(pod(), "ReplicaSet", "web"), pvc=owned_by(facts().pvc or {}, "StatefulSet", "db"))
-    result = plan(going, foreign, SETTINGS)
-    assert result.actions == []
+    result = plan(replace(going, finalizers=HELD), foreign, SETTINGS)
+    assert result.actions == [RELEASE]
     assert result.done
+
+
+def test_a_session_is_held_before_anything_is_made_for_it() -> None:
+    new = replace(session(), finalizers=())
+    result = plan(new, facts(pod=None, pvc=None, secret=None), SETTINGS)
+    assert [type(action) for action in result.actions] == [AddFinalizer, CreatePvc, CreateSecret, CreatePod]
+    assert AddFinalizer(("example.com/other",)) in plan(replace(new, finalizers=HELD[:1]), facts(), SETTINGS).actions
+    over = plan(replace(session(deleting=True), finalizers=HELD[:1]), facts(pod=None), SETTINGS)
+    assert over.actions == [], "one that is being deleted can't be held any more"
+    assert over.done
 
 
 # --- logout at the end ------------------------------------------------------------------------------------------------

@@ -67,6 +67,10 @@ def test_before_turns_are_given_the_status_is_left_as_it_is() -> None:
 # --- pods that end ----------------------------------------------------------------------------------------------------
 
 
+def disrupted(reason: str) -> dict[str, str]:
+    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "PodGC: node no longer exists"}
+
+
 OOM = [{"name": "session", "state": {"terminated": {"reason": "OOMKilled"}}}]
 
 
@@ -76,6 +80,8 @@ OOM = [{"name": "session", "state": {"terminated": {"reason": "OOMKilled"}}}]
         ({"phase": "Failed"}, Reason.POD_FAILED),
         ({"phase": "Succeeded"}, Reason.POD_ENDED),
         ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}, Reason.EVICTED),
+        ({"phase": "Failed", "conditions": [disrupted("TerminationByKubelet")]}, Reason.EVICTED),
+        ({"phase": "Failed", "conditions": [disrupted("DeletionByPodGC")]}, Reason.NODE_GONE),
         ({"phase": "Failed", "containerStatuses": OOM}, Reason.OUT_OF_MEMORY),
     ],
 )

@@ -83,12 +83,3 @@ async def test_a_session_that_was_never_told_of_is_one(fixture: Fixture) -> None
     fixture.api.sessions = [session(5)]
     assert await fixture.check() is None
     assert await fixture.check() == "ns/sales"
-
-
-async def test_what_is_being_deleted_is_asked_for(fixture: Fixture) -> None:
-    """kopf waits for its deletion to be done, which may take as long as a node is away, and tells nothing of it meanwhile."""
-    fixture.cluster.session_seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
-    fixture.api.sessions = [session(9, deletionTimestamp="2026-01-02T03:04:05Z", annotations={"wasession.dev/logout": "1"})]
-    for _ in range(2):
-        assert await fixture.check() is None
-    assert fixture.cluster.sessions[KEY]["metadata"]["annotations"] == {"wasession.dev/logout": "1"}

@@ -75,6 +75,12 @@ async def running() -> AsyncIterator[Looking]:
     await asyncio.gather(task, return_exceptions=True)
 
 
+async def wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0.01)
+
+
 def know_all(operator: Operator) -> None:
     for watch in operator.cluster.watches:
         watch._synced.set()
@@ -88,12 +94,20 @@ async def operator() -> AsyncIterator[Looking]:
 
 
 async def test_a_session_is_looked_at_once_though_its_finalizer_comes_later(operator: Looking) -> None:
+    def then(_: int) -> Plan:
+        operator.cluster.session_seen(session(6))  # as the API server answers
+        return outcome()
+
+    operator.then = then
     operator.seen(session(5, finalizers=()))
-    operator.seen(session(6))
     await operator.idle()
+    operator.seen(session(6))
     operator.seen(session(7))
     await operator.idle()
     assert operator.looks == 1
+    operator.seen(session(8, finalizers=()))
+    await operator.idle()
+    assert operator.looks == 2, "somebody has taken it away"
 
 
 async def test_a_session_whose_end_is_only_held_up_by_somebody_else_is_left_alone(operator: Looking) -> None:
@@ -172,23 +186,20 @@ async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting(op
     operator.gone(KEY, "uid-1")
 
 
-async def test_a_deleted_session_is_released_when_nothing_is_left(operator: Looking) -> None:
+async def test_a_deleted_session_is_forgotten_when_nothing_is_left(operator: Looking) -> None:
     operator.then = lambda look: outcome(0.0, done=look == 3)
     operator.seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
-    await operator.release(KEY, "uid-1")
-    assert operator.looks == 3
+    await wait_for(lambda: operator.looks == 3)
+    await operator.idle()
     assert operator.memories == {}
-    await operator.release(KEY, "uid-1")
+    operator.gone(KEY, "uid-1")
 
 
-async def test_a_deleted_session_is_released_when_another_has_its_name(operator: Looking) -> None:
+async def test_another_session_of_the_same_name_takes_the_place_of_the_one_before(operator: Looking) -> None:
     operator.seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
     await operator.idle()
-    released = asyncio.create_task(operator.release(KEY, "uid-1"))
-    await asyncio.sleep(0)
-    assert not released.done()
     operator.seen(session(9, uid="uid-2"))
-    await released
+    assert operator.memories[KEY].uid == "uid-2"
     operator.gone(KEY, "uid-1")
     assert operator.cluster.sessions[KEY]["metadata"]["uid"] == "uid-2"
 

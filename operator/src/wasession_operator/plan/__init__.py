@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from wasession_api import names
 from wasession_api.v1alpha1 import Reason, Status
 
-from wasession_operator.plan.actions import Action, Event, Plan
+from wasession_operator.plan.actions import Action, AddFinalizer, Event, Plan
 from wasession_operator.plan.deletion import plan_deletion
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Backoff, Facts, Node, Refusal, Session
@@ -47,6 +48,8 @@ def _plan(session: Session, facts: Facts, settings: Settings) -> tuple[Draft, St
     if session.deleted_at is not None:
         plan_deletion(session, facts, settings, draft)
     else:
+        if names.FINALIZER not in session.finalizers:
+            draft.actions.append(AddFinalizer(session.finalizers))
         plan_storage(session, facts, draft)
         plan_secret(session, facts, draft)
         plan_pod(session, facts, settings, draft)

@@ -12,6 +12,20 @@ Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class AddFinalizer:
+    """From now on a deleted session stays until the operator is done with it."""
+
+    present: tuple[str, ...]  # finalizers
+
+
+@dataclass(frozen=True)
+class RemoveFinalizer:
+    """A deleted session goes, as far as the operator is concerned."""
+
+    present: tuple[str, ...]  # finalizers, with the operator's
+
+
+@dataclass(frozen=True)
 class CreateSecret:
     request: str | None = None  # the rotation annotation that its token fulfils
 
@@ -71,7 +85,10 @@ class Logout:
     """Asks the pod to end its login."""
 
 
-Action = CreateSecret | RotateToken | CreatePvc | OwnPvc | GrowPvc | DeletePvc | CreatePod | RefreshToken | DeletePod | Logout
+Action = (
+    AddFinalizer | RemoveFinalizer | CreateSecret | RotateToken | CreatePvc | OwnPvc | GrowPvc | DeletePvc
+    | CreatePod | RefreshToken | DeletePod | Logout
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

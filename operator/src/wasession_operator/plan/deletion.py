@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from wasession_api import names
 from wasession_api.v1alpha1 import Phase, Reason, WhenDeleted
 
 from wasession_operator.plan import logout
-from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout
+from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout, RemoveFinalizer
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import Manifest, condition, is_terminating, not_ours
@@ -26,6 +27,8 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings, draft: Dra
         delete = session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
         if delete and pvc is not None and not is_terminating(pvc):
             draft.actions.append(DeletePvc(pvc["metadata"]["uid"]))
+        if names.FINALIZER in session.finalizers:
+            draft.actions.append(RemoveFinalizer(session.finalizers))
         draft.done = True
         logging_out = False
     else:

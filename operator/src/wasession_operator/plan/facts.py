@@ -30,6 +30,7 @@ class Session:
     status: Status
     deleted_at: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
+    finalizers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,9 @@ def _no_pod(session: Session, facts: Facts, draft: Draft) -> None:
 
 def _terminating_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> None:
     reason, words = ending(session.status), "The pod is ending; the next one starts when it is gone."
-    disruption = condition(pod, "DisruptionTarget")
-    if reason in (None, Reason.EVICTED) and disruption.get("status") == "True":
-        reason, words = Reason.EVICTED, f"{disruption.get('message') or 'The pod has to leave its node.'} {words}"
+    disrupted, why = _disruption(pod)
+    if disrupted is not None and reason in (None, disrupted):
+        reason, words = disrupted, f"{why} {words}"
     reason = reason or Reason.POD_TERMINATING
     draft.say(reason, words)
     if session.spec.suspend:
@@ -120,6 +120,15 @@ def _terminating_pod(session: Session, facts: Facts, pod: Manifest, settings: Se
         draft.say(Reason.POD_TERMINATING, "The pod is being stopped.")
     draft.pod = (False, reason, draft.message)
     take_from_node(facts, pod, settings, draft)
+
+
+def _disruption(pod: Manifest) -> tuple[Reason | None, str]:
+    """Why Kubernetes itself ends a pod: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions"""
+    found = condition(pod, "DisruptionTarget")
+    if found.get("status") != "True":
+        return None, ""
+    reason = Reason.NODE_GONE if found.get("reason") == "DeletionByPodGC" else Reason.EVICTED
+    return reason, found.get("message") or "The pod has to leave its node."
 
 
 def take_from_node(facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> None:
@@ -151,12 +160,13 @@ def take_from_node(facts: Facts, pod: Manifest, settings: Settings, draft: Draft
 def _ended_pod(pod: Manifest, draft: Draft) -> None:
     """A pod that has ended stays so, and is never started again by anybody but us, whatever its exit code was."""
     status = pod["status"]
-    why = Reason.EVICTED if status.get("reason") == "Evicted" else Reason.POD_FAILED
+    disrupted, words = _disruption(pod)
+    why = disrupted or (Reason.EVICTED if status.get("reason") == "Evicted" else Reason.POD_FAILED)
     if status["phase"] == "Succeeded":
         why = Reason.POD_ENDED
     if state(pod, "terminated").get("reason") == "OOMKilled":
         why = Reason.OUT_OF_MEMORY
-    words = status.get("message") or f"The pod has ended: {status.get('reason') or status['phase']}."
+    words = status.get("message") or words or f"The pod has ended: {status.get('reason') or status['phase']}."
     draft.actions.append(DeletePod(pod["metadata"]["uid"], why, failed=True))
     draft.blocked(why, words)
     draft.pod = (False, why, words)
