@@ -28,7 +28,7 @@ ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 TIMEOUT = 30.0  # seconds for one call
 WATCH_ENDS = 300  # seconds after which the API server ends a watch
 WATCH_SILENCE = 90.0  # seconds; the API server sends a bookmark about every minute
-CHUNK = 500  # objects in one answer to a list
+CHUNK = 100  # objects in one answer to a list
 MAXIMUM_CONCURRENT = 50
 
 
@@ -108,21 +108,14 @@ class Kube:
         except _NotFound:
             return None
 
-    async def list(self, resource: Resource, namespace: str | None, selector: str = "", *, metadata: bool = False) -> Manifest:
-        """All objects with these labels, or only their metadata, as a list object whose version a watch can go on from.
-
-        Raises ``Gone`` when the list was changed so much in between that it has to be begun anew.
-        """
-        items: list[Manifest] = []
-        found: Manifest = {}
-        async for found in self.pages(resource, namespace, selector, metadata=metadata):
-            items += found["items"]
-        return {**found, "items": items}
-
     async def pages(
         self, resource: Resource, namespace: str | None, selector: str = "", *, metadata: bool = False
     ) -> AsyncGenerator[Manifest]:
-        """The same in parts, which need not all be in memory at once; all of one version."""
+        """All objects with these labels, or only their metadata, as list objects whose version a watch can go on from.
+
+        They come in parts, so that they need not all be in memory at once; all parts are of one version. Raises ``Gone`` when
+        that is too old already, and the list has to be begun anew.
+        """
         query = {"labelSelector": selector, "limit": str(CHUNK), "continue": ""}
         accept = ONLY_METADATA if metadata else JSON
         while True:

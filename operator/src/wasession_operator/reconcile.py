@@ -30,7 +30,7 @@ from wasession_operator.turns import Turns
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
-WORKERS = 20  # sessions that are looked at at the same time
+WORKERS = 10  # sessions that are looked at at the same time
 POD_FIRST = 10.0  # seconds: a session that lacks its pod goes before all that have waited for less than this
 UNCHANGED_LAST = 60.0  # seconds by which a session of which nothing new is known lets the others go first
 TOGETHER = (actions.AddFinalizer, actions.CreateSecret, actions.CreatePvc)

@@ -13,7 +13,7 @@ from typing import Any
 from wasession_api.kube import SECRETS, SESSIONS, Conflict, Gone, Kube, Refused, Unavailable
 from wasession_api.watch import Key
 
-from wasession_operator import metrics
+from wasession_operator import kept, metrics
 from wasession_operator.cluster import is_over, key_of, object_key
 from wasession_operator.plan.manifests import controller
 from wasession_operator.reconcile import Operator
@@ -67,7 +67,7 @@ class Upkeep:
         """Waits until every session has been looked at once; kopf tells of them one by one."""
         while True:
             try:
-                expected = {key_of(item) for item in await self._sessions() if not is_over(item)}
+                expected = {key for key, item in (await self._listed()).items() if not is_over(item)}
             except (Unavailable, Refused, Gone) as error:
                 log.warning("sessions can't be listed", extra={"error": str(error)})
                 expected = None
@@ -124,10 +124,10 @@ class Upkeep:
         in a row, at the same version, shows that its watch is dead.
         """
         cluster = self._operator.cluster
-        listed = {key_of(item): item["metadata"] for item in await self._sessions()}
+        listed = await self._listed()
         missing = cluster.sessions.keys() - listed.keys()
         if missing:
-            missing -= {key_of(item) for item in await self._sessions()}  # one that was created in between is there now
+            missing -= (await self._listed()).keys()  # one that was created in between is there now
         for key in missing:
             uid = cluster.sessions[key]["metadata"]["uid"]
             log.info("session is gone", extra={"namespace": key[0], "session": key[1], "uid": uid})
@@ -136,11 +136,12 @@ class Upkeep:
         still = [key for key, version in found.items() if self._behind.get(key) == version]
         self._behind, self.missed = found, "/".join(still[0]) if still else None
 
-    async def _sessions(self) -> list[Manifest]:
-        """The metadata of all sessions that are served."""
-        found = []
+    async def _listed(self) -> dict[Key, Manifest]:
+        """The sessions that are served, with the metadata that the API server has of them."""
+        found: dict[Key, Manifest] = {}
         for place in self._operator.settings.namespaces or (None,):
-            found += (await self._kube.list(SESSIONS, place, metadata=True))["items"]
+            async for page in self._kube.pages(SESSIONS, place, metadata=True):
+                found |= {key_of(item): kept.session(item) for item in page["items"]}
         return found
 
     def observe(self) -> None:
@@ -151,6 +152,7 @@ class Upkeep:
 
 
 def behind(listed: Mapping[Key, Manifest], seen: Mapping[Key, Manifest]) -> dict[Key, str]:
-    """The sessions that are not as the API server has them, with the version that it has; ``listed`` are metadata."""
-    versions = {key: body["metadata"]["resourceVersion"] for key, body in seen.items()}
-    return {key: found["resourceVersion"] for key, found in listed.items() if versions.get(key) != found["resourceVersion"]}
+    """The sessions that are not as the API server has them, with the version that it has."""
+    had = {key: body["metadata"]["resourceVersion"] for key, body in seen.items()}
+    has = {key: body["metadata"]["resourceVersion"] for key, body in listed.items()}
+    return {key: version for key, version in has.items() if had.get(key) != version}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from wasession_api.kube import Kube, Resource
+from wasession_api.kube import Kube
 from wasession_operator.cluster import Cluster
 from wasession_operator.reconcile import Operator
 from wasession_operator.upkeep import Upkeep
@@ -23,11 +24,9 @@ class Api:
     def __init__(self) -> None:
         self.sessions: list[Manifest] = []
 
-    async def list(self, *_: Any, metadata: bool) -> Manifest:
-        return {"items": self.sessions}
-
-    async def get(self, _resource: Resource, *key: str) -> Manifest | None:
-        return next((body for body in self.sessions if (body["metadata"]["namespace"], body["metadata"]["name"]) == key), None)
+    async def pages(self, *_: Any, metadata: bool) -> AsyncIterator[Manifest]:
+        for item in self.sessions:
+            yield {"items": [item]}
 
 
 class Fixture:
