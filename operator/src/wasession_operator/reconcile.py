@@ -33,7 +33,7 @@ STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 WORKERS = 10  # sessions that are looked at at the same time
 POD_FIRST = 10.0  # seconds: a session that lacks its pod goes before all that have waited for less than this
 UNCHANGED_LAST = 60.0  # seconds by which a session of which nothing new is known lets the others go first
-TOGETHER = (actions.AddFinalizer, actions.CreateSecret, actions.CreatePvc)
+TOGETHER = (actions.CreateSecret, actions.CreatePvc)  # what a pod needs
 ENDS_WITHIN = 2.0  # seconds from a session's deletion, which Kubernetes notes in whole ones
 
 
@@ -221,7 +221,7 @@ class Operator:
                 await tell()
                 raise
             return None
-        if session.status.phase is None and result.actions:
+        if session.status.phase is None and any(isinstance(action, TOGETHER) for action in result.actions):
             await self._act(session, memory, result.actions)
             return None
         untold = _untold(session, result, facts.now)

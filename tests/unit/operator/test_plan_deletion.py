@@ -12,16 +12,7 @@ from wasession_api.names import FINALIZER
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import ConditionType, DisconnectKind, LastDisconnect, LogoutStatus, Phase, Reason, Status
 from wasession_operator.plan import Backoff, Refusal, Session, plan
-from wasession_operator.plan.actions import (
-    AddFinalizer,
-    CreatePod,
-    CreatePvc,
-    CreateSecret,
-    DeletePod,
-    DeletePvc,
-    Logout,
-    RemoveFinalizer,
-)
+from wasession_operator.plan.actions import AddFinalizer, DeletePod, DeletePvc, Logout, RemoveFinalizer
 
 HELD = ("example.com/other", FINALIZER)
 RELEASE = RemoveFinalizer(HELD)
@@ -57,11 +48,12 @@ def test_deletion_leaves_what_belongs_to_others() -> None:
     assert result.done
 
 
-def test_a_session_is_held_before_anything_is_made_for_it() -> None:
-    new = replace(session(), finalizers=())
-    result = plan(new, facts(pod=None, pvc=None, secret=None), SETTINGS)
-    assert [type(action) for action in result.actions] == [AddFinalizer, CreatePvc, CreateSecret, CreatePod]
-    assert AddFinalizer(("example.com/other",)) in plan(replace(new, finalizers=HELD[:1]), facts(), SETTINGS).actions
+def test_a_session_is_held_while_it_has_a_pod_to_be_ended_or_a_login() -> None:
+    """Before that Kubernetes can take away by itself whatever there is."""
+    held_by_others, new = AddFinalizer(HELD[:1]), replace(session(), finalizers=HELD[:1])
+    assert held_by_others not in plan(new, facts(pod=None, pvc=None, secret=None), SETTINGS).actions
+    assert plan(new, facts(), SETTINGS).actions == [held_by_others]
+    assert held_by_others in plan(replace(new, status=VALID), facts(pod=None), SETTINGS).actions
     over = plan(replace(session(deleting=True), finalizers=HELD[:1]), facts(pod=None), SETTINGS)
     assert over.actions == [], "one that is being deleted can't be held any more"
     assert over.done

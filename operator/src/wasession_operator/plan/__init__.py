@@ -48,7 +48,7 @@ def _plan(session: Session, facts: Facts, settings: Settings) -> tuple[Draft, St
     if session.deleted_at is not None:
         plan_deletion(session, facts, settings, draft)
     else:
-        if names.FINALIZER not in session.finalizers:
+        if names.FINALIZER not in session.finalizers and (facts.pod is not None or session.status.session_valid):
             draft.actions.append(AddFinalizer(session.finalizers))
         plan_storage(session, facts, draft)
         plan_secret(session, facts, draft)

@@ -13,7 +13,7 @@ Manifest = dict[str, Any]
 
 @dataclass(frozen=True)
 class AddFinalizer:
-    """From now on a deleted session stays until the operator is done with it."""
+    """A session that is deleted from now on stays until its pod has been ended, and logged out where that is asked for."""
 
     present: tuple[str, ...]  # finalizers
 
