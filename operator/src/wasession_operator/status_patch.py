@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from wasession_api.v1alpha1 import Condition, ConditionType, Status
+from wasession_api.v1alpha1 import ConditionType, Status
 
 from wasession_operator.plan.pod import ending
 
 Manifest = dict[str, Any]
 EVERY = 0.1  # seconds between two writes of one status: a pod that flickers must not keep the API server busy
 LATER = 1.0  # seconds in which other changes may come that are written together with one that nobody waits for
-PASSING = 10.0  # the same for what is on the way to a phase, and for words
+PASSING = 30.0  # the same for what is on the way to a phase, and for words
 URGENT = ("phase", "session_valid", "restorations", "restarts", "logout", "pvc_uid", "observed_generation")
 ON_THE_WAY = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
@@ -29,26 +29,23 @@ def delay(before: Status, after: Status) -> float:
     A phase is written at once: people wait for it. So is what the operator relies on before it acts. That pod and volume
     are well is on the way to a phase, and is written together with it.
     """
+    was, now = _conditions(before), _conditions(after)
+    turned = {(kind, truth) for kind, (truth, _) in now.items() if kind not in was or was[kind][0] != truth}
     urgent = any(getattr(before, name) != getattr(after, name) for name in URGENT) or ending(before) is not ending(after)
-    was, now = _truths(before.conditions), _truths(after.conditions)
-    turned = {(kind, truth) for kind, truth in now.items() if was.get(kind) != truth}
     if urgent or turned - ON_THE_WAY:
         return 0.0
-    return LATER if _reasons(before) != _reasons(after) or _other(before) != _other(after) else PASSING
+    explained = any(was[kind] != now[kind] for kind in now if kind not in dict(turned))
+    return LATER if explained or _other(before) != _other(after) else PASSING
 
 
-def _truths(conditions: list[Condition]) -> dict[ConditionType, str]:
-    return {condition.type: condition.status for condition in conditions}
-
-
-def _reasons(status: Status) -> dict[ConditionType, str]:
-    """Why the conditions are as they are, but for those that are only on the way."""
-    on_the_way = {kind for kind, _ in ON_THE_WAY}
-    return {condition.type: condition.reason for condition in status.conditions if condition.type not in on_the_way}
+def _conditions(status: Status) -> dict[ConditionType, tuple[str, str]]:
+    """Status and reason of each."""
+    return {condition.type: (condition.status, condition.reason) for condition in status.conditions}
 
 
 def _other(status: Status) -> Status:
-    return status.model_copy(update={"conditions": []})
+    """What is not in the conditions; where the pod is comes with its phase."""
+    return status.model_copy(update={"conditions": [], "pod_name": None, "node_name": None})
 
 
 def _merged(before: Any, after: Any) -> Any:
