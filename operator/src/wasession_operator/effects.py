@@ -12,7 +12,7 @@ from wasession_api.v1alpha1 import Reason
 from wasession_api.watch import Watch
 
 from wasession_operator import objects
-from wasession_operator.cluster import Cluster, is_over
+from wasession_operator.cluster import Cluster
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
 from wasession_operator.plan.manifests import annotations_of, not_ours
@@ -112,7 +112,7 @@ class Effects:
             found = await self._kube.patch(SESSIONS, session.namespace, session.name, patch)
         except Refused as error:  # somebody else has changed them: what the watch tells of that comes first
             raise Unavailable(str(error)) from None
-        if found is not None and not is_over(found):
+        if found is not None and (session.namespace, session.name) in self._cluster.sessions:  # it is not gone meanwhile
             self._cluster.session_seen(found)
 
     async def _delete(self, watch: Watch, session: Session, uid: str, memory: Memory, grace_seconds: int | None = None) -> None:

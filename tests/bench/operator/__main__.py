@@ -14,14 +14,15 @@ import tempfile
 from pathlib import Path
 
 from bench.operator import report
-from bench.operator.measures import measure
+from bench.operator.measures import machine, measure
 from bench.operator.rig import rig
 
 
 async def run(sessions: int, rate: float, *, peers: bool) -> dict[str, object]:
+    found: dict[str, object] = {"machine": machine()}
     with tempfile.TemporaryDirectory(prefix="wasession-bench-", ignore_cleanup_errors=True) as directory:
         async with rig(Path(directory)) as it:
-            return await measure(it, sessions, rate, peers=peers)
+            return found | await measure(it, sessions, rate, peers=peers)
 
 
 def main() -> None:

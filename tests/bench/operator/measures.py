@@ -33,7 +33,7 @@ Found = dict[str, Any]
 
 
 async def measure(rig: Rig, sessions: int, rate: float, *, peers: bool) -> Found:
-    found: Found = {"machine": machine(), "sessions": sessions, "rate": rate}
+    found: Found = {"sessions": sessions, "rate": rate}
     found["operator"] = await measure_operator(rig, sessions, rate, removed=peers)
     if peers:
         found["statefulsets"] = await measure_statefulsets(rig, sessions, rate)
@@ -105,7 +105,7 @@ async def measure_statefulsets(rig: Rig, sessions: int, rate: float) -> Found:
     await shared_secret(rig)
     found: Found = {}
     found["appliedIn"] = await at_rate(rate, names, lambda name: rig.api.create("statefulsets", stateful_set(name, 1)))
-    await until(lambda: ready_pods(rig), sessions)
+    found["readyAfter"] = found["appliedIn"] + await until(lambda: ready_pods(rig), sessions)
     writes = await settled(rig)
     applied = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", "statefulsets")]
     created = [unsuffixed(w) for w in writes if (w.user, w.verb, w.resource) == (CONTROLLER, "create", "pods")]
@@ -275,11 +275,12 @@ def seconds_of(process: psutil.Process) -> float:
 
 
 def machine() -> Found:
+    """To be asked before anything is started: what it is doing then is other work."""
     return {
         "cores": os.cpu_count(),
         "memoryGiB": round(psutil.virtual_memory().total / 2**30),
         "kernel": platform.release(),
-        "loadBefore": round(os.getloadavg()[0], 1),
+        "cpuPercentBefore": psutil.cpu_percent(interval=3),
         "python": platform.python_version(),
         "kubernetes": binaries.kubernetes_version(),
     }
