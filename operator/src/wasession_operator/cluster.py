@@ -59,10 +59,12 @@ class Cluster:
             return
         self.sessions[key] = kept.session(body)
         self._session_of[object_key(key)] = key
-        if known is None or _client(known) != _client(body):
+        client, is_new = _client(body), known is None or _client(known) != _client(body)
+        if is_new:
             self._leave_client(key, known)
-            self._clients.setdefault(_client(body), {})[key] = _age(body)
-            self._call_all(_client(body))  # who is the oldest of them may be another one now
+        self._clients.setdefault(client, {})[key] = _age(body)
+        if is_new:
+            self._call_all(client)  # who is the oldest of them may be another one now
 
     def session_gone(self, key: Key, uid: str) -> None:
         body = self.sessions.get(key)

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 WORKERS = 10  # sessions that are looked at at the same time
-POD_FIRST = 10.0  # seconds: a session that lacks its pod goes before all that have waited for less than this
-UNCHANGED_LAST = 60.0  # seconds by which a session of which nothing new is known lets the others go first
+POD_FIRST = 60.0  # seconds: a session that lacks its pod goes before all others that have waited for less than this
+UNCHANGED_LAST = 120.0  # seconds: the same for all others and those of which nothing new is known
 TOGETHER = (actions.CreateSecret, actions.CreatePvc)  # what a pod needs
 ENDS_WITHIN = 2.0  # seconds from a session's deletion, which Kubernetes notes in whole ones
 
@@ -73,7 +73,7 @@ class Operator:
         memory = self.memories.get(key)
         if memory is not None:
             memory.wake()
-            self._put(key, memory, 0.0 if self._lacks_pod(key) else POD_FIRST)
+            self._put(key, memory, 0.0 if self._is_urgent(key) else POD_FIRST)
 
     def wake_all(self) -> None:
         """Has every session looked at, when nothing else is to be done."""
@@ -81,8 +81,10 @@ class Operator:
             memory.wake()
             self._put(key, memory, UNCHANGED_LAST)
 
-    def _lacks_pod(self, key: Key) -> bool:
-        return object_key(key) not in self.cluster.pods.objects and not self.starts.waits(key)
+    def _is_urgent(self, key: Key) -> bool:
+        """Whether a session lacks its pod, and need not wait for its turn; or has a turn that others wait for."""
+        lacks_pod = object_key(key) not in self.cluster.pods.objects
+        return (lacks_pod and not self.starts.waits(key)) or self.starts.keeps_waiting(key)
 
     def _put(self, key: Key, memory: Memory, patience: float) -> None:
         """Into the queue, or further ahead in it. One that is being looked at comes after that."""

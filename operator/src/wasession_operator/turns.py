@@ -36,6 +36,10 @@ class Turns:
     def waits(self, key: Key) -> bool:
         return key in self._waiting
 
+    def keeps_waiting(self, key: Key) -> bool:
+        """Whether others wait for its turn to end."""
+        return key in self._holders and bool(self._waiting)
+
     def ask(self, key: Key, urgency: Any = ()) -> bool:
         """Whether it is this one's turn. If not it waits; the smallest urgency comes first."""
         if key not in self._holders and self._waiting.get(key) != urgency:

@@ -39,10 +39,14 @@ class Pods:
         """Until it is cancelled."""
         listening = network.listen("0.0.0.0", PORT)
         await asyncio.get_running_loop().create_server(lambda: _Stream(self), sock=listening)
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            for stream in list(self.streams):
-                stream.write(b": alive\n\n")
+        while True:  # each says something at its own time, as real ones do
+            streams = list(self.streams)
+            for stream in streams:
+                if stream in self.streams:
+                    stream.write(b": alive\n\n")
+                await asyncio.sleep(HEARTBEAT / len(streams))
+            if not streams:
+                await asyncio.sleep(HEARTBEAT)
 
 
 class _Stream(asyncio.Protocol):

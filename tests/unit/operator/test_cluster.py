@@ -34,6 +34,11 @@ def session(
     return {"metadata": metadata, "spec": spec}
 
 
+def pod(version: int, node: str | None, name: str = "sales", **metadata: Any) -> Manifest:
+    fixed = {"name": f"wasession-{name}", "namespace": "ns", "uid": f"pod-of-{name}", "resourceVersion": str(version)}
+    return {"kind": "Pod", "metadata": fixed | metadata, "spec": {"nodeName": node} if node else {}, "status": {}}
+
+
 def node(ready: str = "True", taints: tuple[str, ...] = ()) -> Manifest:
     condition = {"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-02T03:04:05Z"}
     spec = {"taints": [{"key": taint, "effect": "NoExecute"} for taint in taints]}
@@ -73,6 +78,16 @@ def test_the_older_one_has_the_client_id() -> None:
     assert other in changed, "it is told that it is alone now"
 
 
+def test_a_session_that_takes_the_place_of_an_older_one_is_as_young_as_it_is() -> None:
+    known, _ = cluster()
+    other = ("ns", "other")
+    known.session_seen(session(5, clientId="x", created="2026-01-02T03:04:05Z"))
+    known.session_seen(session(6, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x"))
+    known.session_seen(session(9, "uid-3", clientId="x", created="2026-01-02T03:04:07Z"))
+    assert known.client_id_of(KEY) == "other"
+    assert known.client_id_of(other) is None
+
+
 def test_two_owners_may_use_one_client_id() -> None:
     known, changed = cluster()
     other = ("ns", "other")
@@ -105,3 +120,32 @@ async def test_a_node_is_gone_only_when_the_api_server_says_so(
     assert seen is not None
     assert (seen.gone, seen.silent_since is not None, seen.out_of_service) == (gone, silent, out_of_service)
     assert await known.node_of({"spec": {}}) is None
+
+
+def test_the_sessions_on_a_node_hear_of_it() -> None:
+    known, changed = cluster()
+    known.session_seen(session(5))
+    known.session_seen(session(6, "uid-2", "other"))
+    known.pods._versions[None] = "1"
+    known.pods.remember(pod(7, None))
+    known.pods.remember(pod(8, "node-1"))
+    known.pods.remember(pod(9, "node-2", "other"))
+    changed.clear()
+    known._node_changed(node(), node("Unknown"))
+    assert changed == [KEY]
+    known.pods._remove(("ns", "wasession-sales"), pod(10, "node-1"))
+    changed.clear()
+    known._node_changed(node("Unknown"), None)
+    assert changed == []
+
+
+def test_the_heartbeats_of_a_node_are_no_news() -> None:
+    known, changed = cluster()
+    known.session_seen(session(5))
+    known.pods._versions[None] = "1"
+    known.pods.remember(pod(7, "node-1"))
+    changed.clear()
+    beaten = node()
+    beaten["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-01-02T03:05:05Z"
+    known._node_changed(node(), beaten)
+    assert changed == []

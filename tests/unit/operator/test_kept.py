@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, ending, facts, pod, pvc, report, secret, session
 from wasession_operator import kept
+from wasession_operator.kept import Packed
 from wasession_operator.plan import plan
 
 Manifest = dict[str, Any]
@@ -58,3 +59,16 @@ def test_what_nobody_looks_at_is_not_kept() -> None:
     assert kept.pod(crowded(pod()))["spec"] == {"nodeName": "node-1"}
     images = {"metadata": {"name": "node-1"}, "spec": {"podCIDR": "10.0.0.0/24"}, "status": {"images": [{"names": ["x"]}]}}
     assert kept.node(images) == {"metadata": {"name": "node-1"}, "spec": {}, "status": {"conditions": []}}
+
+
+def test_what_is_packed_comes_out_as_it_went_in() -> None:
+    packed = Packed()
+    packed["ns", "sales"] = kept.pod(crowded(pod()))
+    found = packed["ns", "sales"]
+    assert found == kept.pod(crowded(pod()))
+    found["metadata"]["uid"] = "another"
+    assert packed["ns", "sales"] == kept.pod(crowded(pod())), "it is a copy"
+    assert dict(packed) == {("ns", "sales"): kept.pod(crowded(pod()))}
+    del packed["ns", "sales"]
+    assert ("ns", "sales") not in packed
+    assert len(packed) == 0

@@ -260,6 +260,17 @@ async def test_who_waits_for_its_turn_to_start_keeps_nobody_waiting(operator: Lo
     assert operator.looked == names_of(1, 2)
 
 
+async def test_a_turn_that_others_wait_for_is_not_kept_longer_than_it_has_to_be(operator: Looking) -> None:
+    operator.starts.take(("ns", "s-001"))
+    operator.starts.ask(("ns", "s-009"))
+    have_pods(operator, *names_of(1))
+    for number in (2, 3, 1):
+        operator.seen(session(number, name=names_of(number)[0]))
+    operator.seen(session(4, name=names_of(4)[0]))
+    await operator.idle()
+    assert operator.looked == names_of(2, 3, 1, 4), "in the order in which they came"
+
+
 async def test_sessions_of_which_nothing_is_new_come_last(operator: Looking) -> None:
     have_pods(operator, *names_of(1, 2))
     for number in (1, 2):
