@@ -114,8 +114,11 @@ class Operator:
     def gone(self, key: Key, uid: str) -> None:
         """A session is not there any more."""
         self.cluster.session_gone(key, uid)
-        if key not in self.memories or self.memories[key].uid != uid:
-            return  # another session has the name already
+        if key in self.memories and self.memories[key].uid == uid:  # no other session has the name already
+            self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        """Nothing is left to be done about a session."""
         self.memories.pop(key).close()
         self.starts.leave(key)
         self.updates.leave(key)
@@ -141,7 +144,7 @@ class Operator:
             memory.alarm.cancel()
             memory.alarm = None
         if outcome is not None and outcome.done:
-            self.gone(key, memory.uid)
+            self._forget(key)
         elif outcome is not None and outcome.requeue_after is not None:
             after = max(outcome.requeue_after.total_seconds(), 0.0)
             memory.alarm = asyncio.get_running_loop().call_later(after, self.wake, key)

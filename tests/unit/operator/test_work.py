@@ -192,7 +192,11 @@ async def test_a_deleted_session_is_forgotten_when_nothing_is_left(operator: Loo
     await wait_for(lambda: operator.looks == 3)
     await operator.idle()
     assert operator.memories == {}
+    operator.seen(session(6, finalizers=("example.com/other",), deletionTimestamp="2026-01-02T03:04:05Z"))
+    assert operator.memories == {}, "somebody else holds it"
+    assert KEY in operator.cluster.sessions, "it is there as long as the API server has it"
     operator.gone(KEY, "uid-1")
+    assert KEY not in operator.cluster.sessions
 
 
 async def test_another_session_of_the_same_name_takes_the_place_of_the_one_before(operator: Looking) -> None:
