@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,12 @@ def garbage(path: Path) -> None:
     path.write_bytes(random.Random(1).randbytes(path.stat().st_size))  # noqa: S311
 
 
+def half_written(path: Path) -> None:
+    """What a full volume, or a loss of power, leaves of a record that was being written."""
+    with path.open("ab") as log:
+        log.write(struct.pack("<IHB", 0x12345678, 8000, 1) + b"half of it")
+
+
 def empty(path: Path) -> None:
     path.write_bytes(b"")
 
@@ -127,6 +134,21 @@ async def test_a_damaged_file_is_noticed_before_chromium_sees_it(
     assert not (pod.directory / "repair.json").exists()
     await pod.call("POST", "/v1/messages", 201, json={"to": FRIEND, "text": "still here"})
     assert await pod.terminate() == 0
+
+
+async def test_what_is_written_after_half_a_record_is_not_lost(start: Callable[..., Awaitable[Pod]]) -> None:
+    """Chromium goes on in the log that it finds, right behind the half, and would not read on from there."""
+    logs = [f"session-sales/{where}/*.log" for where in (LOCAL_STORAGE, INDEXED_DB)]
+    pod = await start(*((log, half_written) for log in logs))
+    assert (await pod.ready()).restored
+    for number in range(3):
+        await pod.call("POST", "/v1/messages", 201, json={"to": FRIEND, "text": f"{number}"})
+    await pod.kill()
+    pod = await start()
+    report = await pod.ready()
+    assert report.restored
+    assert report.warnings == []
+    assert aside(pod) == []
 
 
 async def test_a_profile_that_is_gone_comes_back(start: Callable[..., Awaitable[Pod]]) -> None:

@@ -1,4 +1,4 @@
-"""Whether a LevelDB directory is whole: reads it as LevelDB would, and never writes.
+"""Whether a LevelDB directory is whole: reads it as LevelDB would, and writes nothing but what LevelDB leaves out anyway.
 
 Chromium keeps localStorage and IndexedDB in LevelDB, and empties a database that it finds corrupt. So a database is read
 here before Chromium opens it. The formats are those of LevelDB's ``doc/impl.md``, ``log_format.md`` and ``table_format.md``.
@@ -6,6 +6,7 @@ here before Chromium opens it. The formats are those of LevelDB's ``doc/impl.md`
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ MAGIC = 0xDB4775248B80FB57
 WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4  # pieces of records
 SNAPPY = 1
 NEEDED_TAGS = {2, 3, 4}  # a manifest's first log, next file and last sequence
-LOG, TABLE = re.compile(r"(\d+)\.log"), re.compile(r"(\d+)\.(?:ldb|sst)")
+LOG, TABLE, MANIFEST = re.compile(r"(\d+)\.log"), re.compile(r"(\d+)\.(?:ldb|sst)"), re.compile(r"MANIFEST-\d+")
 
 
 class Damaged(Exception):
@@ -63,18 +64,33 @@ def check(directory: Path) -> None:
                 pass
 
 
+def cut_half_records(directory: Path) -> None:
+    """Takes away what a log, or the manifest, ends with after its last whole record. Only while nobody has it open.
+
+    LevelDB leaves that out when it reads. But Chromium has it go on in the files that it finds (its option ``reuse_logs``),
+    right behind the half, and what is written then can't be read the next time. A damaged file is left as it is.
+    """
+    for path in directory.iterdir():
+        if LOG.fullmatch(path.name) or MANIFEST.fullmatch(path.name):
+            try:
+                whole = max((end for _, end in _records(path)), default=0)
+            except Damaged:
+                continue
+            if whole < path.stat().st_size:
+                os.truncate(path, whole)
+
+
 def _manifest(directory: Path, names: set[str]) -> Manifest:
     if "CURRENT" not in names:
         raise Damaged("CURRENT is missing")
     current = (directory / "CURRENT").read_bytes()
-    match = re.fullmatch(rb"(MANIFEST-\d+)\n", current)
-    if match is None:
+    name = current.decode(errors="replace").removesuffix("\n")
+    if not current.endswith(b"\n") or MANIFEST.fullmatch(name) is None:
         raise Damaged("CURRENT can't be read")
-    name = match[1].decode()
     if name not in names:
         raise Damaged(f"{name} is missing")
     manifest = Manifest()
-    for record in _records(directory / name):
+    for record, _ in _records(directory / name):
         try:
             _apply(manifest, record)
         except IndexError:
@@ -126,8 +142,8 @@ def _apply(manifest: Manifest, edit: bytes) -> None:
                 raise IndexError
 
 
-def _records(path: Path) -> Iterator[bytes]:
-    """The log's records; what is cut off at the file's end is left out. Raises ``Damaged``."""
+def _records(path: Path) -> Iterator[tuple[bytes, int]]:
+    """The log's records and where each ends; what is cut off at the file's end is left out. Raises ``Damaged``."""
     content = path.read_bytes()
     record = b""
     at = 0
@@ -152,7 +168,7 @@ def _records(path: Path) -> Iterator[bytes]:
             raise Damaged(f"{path.name} has half a record before byte {at}")
         record += content[at + HEADER.size : end]
         if kind in (WHOLE, LAST):
-            yield record
+            yield record, end
             record = b""
         at = end
 

@@ -121,6 +121,13 @@ def damage(profile: Path, snapshot: Manifest | None) -> dict[Part, str]:
     return found
 
 
+def cut_half_records(profile: Path) -> None:
+    """Has Chromium go on behind whole records only. For a profile that it does not run on, with or without a login."""
+    for part in Part:
+        for database in (profile / part).glob("*leveldb"):
+            leveldb.cut_half_records(database)
+
+
 def restore(sources: Mapping[Part, Path], target: Path) -> None:
     """Makes a profile of parts of snapshots or of other profiles, on disk when it returns.
 
@@ -165,6 +172,7 @@ def sync(path: Path) -> None:
 def _copied(profile: Path, partial: Path, previous: Path | None, room: int) -> dict[str, File]:
     """Copies the login's files as they are at one moment, and reads the copies through; raises ``Damaged``."""
     live = _caught(profile, partial)
+    cut_half_records(partial)
     known = {}
     with contextlib.suppress(SnapshotError):
         known = read(previous).files if previous else {}

@@ -322,6 +322,7 @@ class Session:
         damage, _ = await asyncio.gather(asyncio.to_thread(self._volume.damage), self._browser.prepare())
         if damage:
             await self._fall_back("; ".join(damage.values()), damage)
+        await asyncio.to_thread(self._volume.prepare_profile)
         try:
             await self._browser.launch(self._settings.profile)
         except BrowserError as error:

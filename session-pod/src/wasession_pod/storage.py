@@ -246,6 +246,11 @@ class Volume:
         with _os_errors():
             return login_snapshot.damage(self.profile, self.snapshot)
 
+    def prepare_profile(self) -> None:
+        """Makes the profile ready for a browser. Only while none runs; raises ``StorageError``."""
+        with _os_errors():
+            login_snapshot.cut_half_records(self.profile)
+
     def replace_profile(self, because: str, damaged: Collection[Part]) -> Repair | None:
         """Moves the profile aside and puts another in its place; None when there is nothing left to try, and nothing was done.
 

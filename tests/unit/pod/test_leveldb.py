@@ -12,7 +12,7 @@ import plyvel
 import pytest
 from hypothesis import strategies as st
 from unit.pod import databases
-from wasession_pod.leveldb import BLOCK, HEADER, Damaged, check
+from wasession_pod.leveldb import BLOCK, HEADER, Damaged, check, cut_half_records
 
 Change = Callable[[Path], None]
 
@@ -152,3 +152,56 @@ def test_a_record_that_is_cut_off_at_the_end_is_none(tmp_path: Path) -> None:
     with log.open("ab") as file:
         file.write(HEADER.pack(0, 100, 1) + b"half")
     check(tmp_path)
+
+
+# --- half records -----------------------------------------------------------------------------------------------------
+
+
+def log_of(directory: Path) -> Path:
+    return max(directory.glob("*.log"))
+
+
+def test_what_follows_half_a_record_can_be_read_once_the_half_is_gone(tmp_path: Path) -> None:
+    """As Chromium goes on in a log."""
+    one, other = tmp_path / "one", tmp_path / "other"
+    databases.write(one, range(1))
+    databases.write(other, range(1, 2))
+    half, following = HEADER.pack(0, 100, 1) + b"half", log_of(other).read_bytes()
+    left = shutil.copytree(one, tmp_path / "left")
+    with log_of(left).open("ab") as log:
+        log.write(half + following)
+    with pytest.raises(Damaged):
+        check(left)
+    before = log_of(one).read_bytes()
+    with log_of(one).open("ab") as log:
+        log.write(half)
+    cut_half_records(one)
+    assert log_of(one).read_bytes() == before
+    with log_of(one).open("ab") as log:
+        log.write(following)
+    assert databases.read(one).keys() == {b"%08d" % number for number in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("missing", "zeros"), [*((number, 0) for number in (0, 1, 6, 7, 300, 520, 5_000, BLOCK)), (0, 3), (0, 100), (0, 2 * BLOCK)]
+)
+def test_nothing_is_taken_away_that_leveldb_reads(database: Path, tmp_path: Path, missing: int, zeros: int) -> None:
+    """Also where a loss of power has left the space that was set aside for what was not written."""
+    log = log_of(database)
+    log.write_bytes(log.read_bytes()[: log.stat().st_size - missing] + bytes(zeros))
+    cut = shutil.copytree(database, tmp_path / "cut")
+    cut_half_records(cut)
+    assert log_of(cut).stat().st_size <= log.stat().st_size
+    before = log_of(cut).read_bytes()
+    cut_half_records(cut)
+    assert log_of(cut).read_bytes() == before
+    assert databases.read(cut) == databases.read(database)
+
+
+def test_a_damaged_log_is_left_as_it_is(database: Path) -> None:
+    log = log_of(database)
+    content = bytearray(log.read_bytes() + HEADER.pack(0, 100, 1) + b"half")
+    content[100] ^= 1
+    log.write_bytes(content)
+    cut_half_records(database)
+    assert log.read_bytes() == content

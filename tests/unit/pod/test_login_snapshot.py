@@ -54,6 +54,19 @@ def test_it_outlives_the_files_that_it_was_made_of(profile: Path, store: Path, t
     assert contents(tmp_path / "restored") == before
 
 
+def test_half_a_record_is_not_part_of_it(profile: Path, store: Path) -> None:
+    """So the profile has not lost anything when the half is taken away from it too."""
+    log = max((profile / databases.INDEXED_DB).glob("*.log"))
+    before = log.read_bytes()
+    with log.open("ab") as file:
+        file.write(leveldb.HEADER.pack(0, 100, 1) + b"half")
+    snapshot = take(profile, store)
+    assert (snapshot / log.relative_to(profile)).read_bytes() == before
+    login_snapshot.cut_half_records(profile)
+    assert log.read_bytes() == before
+    assert login_snapshot.damage(profile, login_snapshot.read(snapshot)) == {}
+
+
 def test_the_next_one_copies_only_what_is_new(profile: Path, store: Path) -> None:
     first = {path.name: path.stat().st_ino for path in take(profile, store).rglob("*.ldb")}
     databases.write(profile / databases.INDEXED_DB, range(1000, 1400))
