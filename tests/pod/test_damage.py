@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from pod.conftest import Pod
 from standin import Phone, Running, running
 from wasession_api.report import Report
 from wasession_api.v1alpha1 import Phase, Reason
+from wasession_pod.leveldb import HEADER, WHOLE
 
 ACCOUNT, FRIEND = "15551234567", "15550001111"
 LOCAL_STORAGE = "Default/Local Storage/leveldb"
@@ -86,7 +86,7 @@ def garbage(path: Path) -> None:
 def half_written(path: Path) -> None:
     """What a full volume, or a loss of power, leaves of a record that was being written."""
     with path.open("ab") as log:
-        log.write(struct.pack("<IHB", 0x12345678, 8000, 1) + b"half of it")
+        log.write(HEADER.pack(0x12345678, 8000, WHOLE) + b"half of it")
 
 
 def empty(path: Path) -> None:

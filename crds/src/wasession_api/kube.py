@@ -190,12 +190,7 @@ class Kube:
             return None
 
     async def _call(
-        self,
-        verb: str,
-        path: str,
-        body: Body | None = None,
-        query: dict[str, str] | None = None,
-        accept: str = JSON,
+        self, verb: str, path: str, body: Body | None = None, query: dict[str, str] | None = None, accept: str = JSON
     ) -> Manifest:
         async with self._turn, self._request(verb, path, body, query, accept) as response:
             answer: Manifest = from_json(await response.read())

@@ -59,11 +59,10 @@ class Cluster:
             return
         self.sessions[key] = kept.session(body)
         self._session_of[object_key(key)] = key
-        client, is_new = _client(body), known is None or _client(known) != _client(body)
-        if is_new:
-            self._leave_client(key, known)
+        client = _client(body)
         self._clients.setdefault(client, {})[key] = _age(body)
-        if is_new:
+        if known is None or _client(known) != client:
+            self._leave_client(key, known)
             self._call_all(client)  # who is the oldest of them may be another one now
 
     def session_gone(self, key: Key, uid: str) -> None:

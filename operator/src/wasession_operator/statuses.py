@@ -18,7 +18,6 @@ from wasession_operator import metrics, status_patch
 from wasession_operator.memory import Memory
 from wasession_operator.plan import Event, Plan, Session
 from wasession_operator.plan.manifests import condition
-from wasession_operator.status_patch import EVERY
 
 log = logging.getLogger(__name__)
 Manifest = dict[str, Any]
@@ -44,9 +43,10 @@ class Statuses:
             return None
         now = time.monotonic()
         memory.differs_since = memory.differs_since or now
-        since = max(memory.differs_since + status_patch.delay(session.status, result.status), memory.written_at + EVERY)
-        if since > now:
-            return since - now
+        delay = status_patch.delay(session.status, result.status)
+        due = max(memory.differs_since + delay, memory.written_at + status_patch.EVERY)
+        if due > now:
+            return due - now
         found = await self._kube.patch(SESSIONS, session.namespace, session.name, {"status": patch}, "/status")
         memory.written, memory.written_at, memory.differs_since = result.status, time.monotonic(), None
         memory.written_version = found["metadata"]["resourceVersion"] if found else None

@@ -75,12 +75,6 @@ async def running() -> AsyncIterator[Looking]:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def wait_for(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-            await asyncio.sleep(0.01)
-
-
 def know_all(operator: Operator) -> None:
     for watch in operator.cluster.watches:
         watch._synced.set()
@@ -187,10 +181,18 @@ async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting(op
 
 
 async def test_a_deleted_session_is_forgotten_when_nothing_is_left(operator: Looking) -> None:
-    operator.then = lambda look: outcome(0.0, done=look == 3)
+    ended = asyncio.Event()
+
+    def then(look: int) -> Plan:
+        if look == 3:
+            ended.set()
+        return outcome(0.0, done=look == 3)
+
+    operator.then = then
     operator.seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
-    await wait_for(lambda: operator.looks == 3)
+    await ended.wait()
     await operator.idle()
+    assert operator.looks == 3
     assert operator.memories == {}
     operator.seen(session(6, finalizers=("example.com/other",), deletionTimestamp="2026-01-02T03:04:05Z"))
     assert operator.memories == {}, "somebody else holds it"
