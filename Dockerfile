@@ -93,5 +93,5 @@ EXPOSE 8080 8081
 CMD ["python", "-m", "wasession_gateway"]
 
 FROM operator AS standin
-COPY tests/standin/ /opt/venv/lib/python3.11/site-packages/standin/
-CMD ["python", "-m", "standin", "--host", "0.0.0.0", "--port", "8080"]
+COPY tests/support/standin/ /opt/venv/lib/python3.11/site-packages/support/standin/
+CMD ["python", "-m", "support.standin", "--host", "0.0.0.0", "--port", "8080"]

@@ -19,10 +19,10 @@ test: lint  ## every test: unit, browser, real cluster
 	$(RUN) -m pytest tests
 
 test-unit: setup  ## the tests that need no cluster
-	$(RUN) -m pytest tests/unit tests/gateway tests/pod
+	$(RUN) -m pytest tests/unit tests/integration/gateway tests/integration/pod tests/integration/standin
 
 test-operator: setup  ## the operator against a real API server, with fake nodes and session pods
-	$(RUN) -m pytest tests/operator
+	$(RUN) -m pytest tests/integration/operator
 
 test-e2e: setup  ## the tests on a real cluster; CLUSTER=embedded|kind|existing
 	$(RUN) -m pytest tests/e2e --cluster=$(or $(CLUSTER),embedded)
@@ -41,7 +41,7 @@ bench-gateway: setup  ## the gateway measured beside plain aiohttp and bare pyth
 	$(RUN) -m bench.gateway
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
-	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(RUN) -m pytest tests/operator/test_idle.py -k nothing_is_written --timeout=1500
+	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(RUN) -m pytest tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500
 
 lint: setup  ## ruff and mypy
 	$(VENV)/bin/ruff format --check
@@ -53,13 +53,13 @@ format: setup
 	$(VENV)/bin/ruff format
 
 images: setup  ## the images, with docker or buildah
-	$(RUN) -m cluster.images
+	$(RUN) -m support.cluster.images
 
 crds: setup  ## the CRD from its pydantic models
 	$(RUN) -m wasession_api.crd
 
 screenshots: setup  ## docs/images, taken of the console in a real Chromium
-	$(RUN) -m gateway.screenshots
+	$(RUN) -m integration.gateway.screenshots
 
 lock:  ## requirements.lock of the workspace and of each image, from one resolution
 	uv lock

@@ -3,10 +3,11 @@
 import os
 
 import hypothesis
-from cluster.fixture import chromium, embedded_cluster, kind_cluster, pytest_addoption
+from support.cluster.fixture import chromium, embedded_cluster, kind_cluster, pytest_addoption
 
 __all__ = ["chromium", "embedded_cluster", "kind_cluster", "pytest_addoption"]
 
-# No test fails for being slow, and CI tries the same examples each time; new ones are looked for on developers' machines.
+# No test fails for being slow, and CI tries the same examples each time; new ones are looked for on
+# developers' machines.
 hypothesis.settings.register_profile("wasession", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("wasession")

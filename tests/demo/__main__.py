@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cluster import Cluster, ClusterRunning, binaries, host, images
-from testbed import Testbed
+from support.cluster import Cluster, ClusterRunning, binaries, host, images
+from support.testbed import Testbed
 
 from demo import story
 
@@ -22,7 +22,7 @@ The cluster stays up. Use it:
 The console, at http://127.0.0.1:8080/, and a token to sign in with:
 
   kubectl -n wasession-system port-forward service/wasession-gateway 8080:80
-  kubectl -n wasession-system exec deployment/wasession-gateway -- python -m wasession_gateway.token --admin me
+  kubectl -n wasession-system exec deployment/wasession-gateway -- python -m wasession_gateway.issue_token --admin me
 
 Take it down:
 

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import segno
-from cluster import Node
-from standin import Phone
-from testbed import Session, Testbed
+from support.cluster import Node
+from support.standin import Phone
+from support.testbed import Session, Testbed
 
 MANIFEST = Path(__file__).with_name("session.yaml")
 PHONE = "15551234567"
@@ -26,7 +26,10 @@ def step(title: str) -> Iterator[None]:
     began = time.monotonic()
     print(f"[{began - _started:6.1f} s] {title} ...", flush=True)
     yield
-    print(f"[{time.monotonic() - _started:6.1f} s]   done in {time.monotonic() - began:.1f} s", flush=True)
+    print(
+        f"[{time.monotonic() - _started:6.1f} s]   done in {time.monotonic() - began:.1f} s",
+        flush=True,
+    )
 
 
 def pair(bed: Testbed, session: Session) -> None:
@@ -62,7 +65,9 @@ def lose_power(bed: Testbed, session: Session, node: Node) -> None:
     restorations = session.status["restorations"]
     with step(f"{node.name} loses power"):
         node.power_off()
-        bed.cluster.kubectl("wait", "--for=condition=Ready=Unknown", f"node/{node.name}", "--timeout=60s")
+        bed.cluster.kubectl(
+            "wait", "--for=condition=Ready=Unknown", f"node/{node.name}", "--timeout=60s"
+        )
     with step(f"{node.name} is back"):
         node.power_on()
         bed.cluster.kubectl("wait", "--for=condition=Ready", f"node/{node.name}", "--timeout=60s")

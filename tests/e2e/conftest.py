@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from cluster import binaries
-from testbed import Cluster, Testbed
+from support.cluster import binaries
+from support.testbed import Cluster, Testbed
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster import images
-from testbed import Session, Testbed
+from support.cluster import images
+from support.testbed import Session, Testbed
 
 NAMESPACE = "e2e-causes"
 
@@ -56,7 +56,14 @@ def wait_condition(session: Session, kind: str, status: str, reason: str) -> dic
 def wait_event(session: Session, reason: str) -> None:
     """Waits until an Event of this reason about the session is there."""
     selector = f"involvedObject.name={session.name},reason={reason}"
-    command = ["kubectl", f"--kubeconfig={session.cluster.kubeconfig_path}", "-n", NAMESPACE, "get", "events"]
+    command = [
+        "kubectl",
+        f"--kubeconfig={session.cluster.kubeconfig_path}",
+        "-n",
+        NAMESPACE,
+        "get",
+        "events",
+    ]
     command += [f"--field-selector={selector}", "--watch", "-o", "name"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
         try:
@@ -71,13 +78,18 @@ def test_whatsapp_that_cannot_be_reached(bed: Testbed, tmp_path: Path) -> None:
     condition = wait_condition(session, "Ready", "False", "WhatsAppUnreachable")
     assert "cannot be opened" in condition["message"]
     wait_event(session, "WhatsAppUnreachable")
-    service = json.loads(bed.cluster.kubectl("-n", "standin", "get", "service", "standin", "-o", "json"))
+    service = json.loads(
+        bed.cluster.kubectl("-n", "standin", "get", "service", "standin", "-o", "json")
+    )
     ports, selector = service["spec"]["ports"], service["spec"]["selector"]
     later = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "later", "namespace": "standin"},
-        "spec": {"selector": selector, "ports": [{"port": 80, "targetPort": ports[0]["targetPort"]}]},
+        "spec": {
+            "selector": selector,
+            "ports": [{"port": 80, "targetPort": ports[0]["targetPort"]}],
+        },
     }
     path = tmp_path / "service.yaml"
     path.write_text(yaml.safe_dump(later))
@@ -94,7 +106,11 @@ def test_a_storage_class_that_is_not_there(bed: Testbed, tmp_path: Path) -> None
     assert "later" in session.condition("StorageReady")["message"], condition
     wait_event(session, "VolumePending")
     classes = json.loads(bed.cluster.kubectl("get", "storageclasses", "-o", "json"))["items"]
-    default = next(c for c in classes if "storageclass.kubernetes.io/is-default-class" in c["metadata"].get("annotations", {}))
+    default = next(
+        c
+        for c in classes
+        if "storageclass.kubernetes.io/is-default-class" in c["metadata"].get("annotations", {})
+    )
     later = {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -113,9 +129,9 @@ def test_an_image_that_cannot_be_pulled(bed: Testbed, tmp_path: Path) -> None:
     url = page("http://standin.standin.svc")
     url["browser"]["image"] = images.name("session-pod").replace(":dev", ":later")
     session = create(bed, tmp_path, "imageless", **url)
-    condition = wait_condition(session, "PodReady", "False", "ImageUnavailable")
+    condition = wait_condition(session, "PodReady", "False", "ImagePullBackOff")
     assert "later" in condition["message"]
-    wait_event(session, "ImageUnavailable")
+    wait_event(session, "ImagePullBackOff")
     bed.cluster.load_docker_image(images.tag("session-pod", url["browser"]["image"]))
     session.wait_phase("Authenticating", timeout=180)
     wait_condition_gone(session)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from testbed import CHART, SYSTEM, Testbed
+from support.testbed import CHART, SYSTEM, Testbed
 from wasession_api.v1alpha1 import Spec
 from wasession_gateway.settings import Settings
 
@@ -31,17 +31,26 @@ def namespaces(bed: Testbed) -> Iterator[None]:
 def test_an_upgrade_changes_what_it_is_told(bed: Testbed) -> None:
     bed.helm("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values", "--set",
              "settings.restorationDelay=1s", "--wait", "--timeout", "120s")  # fmt: skip
-    deployment = json.loads(bed.cluster.kubectl("-n", SYSTEM, "get", "deployments", "-o", "json"))["items"][0]
-    environment = {e["name"]: e.get("value") for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]}
+    deployment = json.loads(bed.cluster.kubectl("-n", SYSTEM, "get", "deployments", "-o", "json"))[
+        "items"
+    ][0]
+    environment = {
+        e["name"]: e.get("value")
+        for e in deployment["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
     assert environment["WASESSION_RESTORATION_DELAY"] == "1s"
 
 
 def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
     """With nothing but a Role in each of them."""
-    narrow = f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.aggregate=false,crds.enabled=false"
+    narrow = (
+        f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.aggregate=false,crds.enabled=false"
+    )
     bed.helm("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values", "--set", narrow,
              "--wait", "--timeout", "120s")  # fmt: skip
-    assert "wasession-system:" not in bed.cluster.kubectl("get", "clusterroles,clusterrolebindings", "-o", "name")
+    assert "wasession-system:" not in bed.cluster.kubectl(
+        "get", "clusterroles,clusterrolebindings", "-o", "name"
+    )
     sessions = [bed.session("suspended", namespace) for namespace in (OTHER, SERVED)]
     manifest = {
         "apiVersion": "wasession.dev/v1alpha1",
@@ -65,12 +74,21 @@ def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
     bed.install_operator()
 
 
-# --- what is rendered -------------------------------------------------------------------------------------------------
+# --- what is rendered -----------------------------------------------------------------------------
 
 
 def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
     arguments = [argument for value in values for argument in ("--set", value)]
-    rendered = bed.helm("template", "x", str(CHART), "--namespace", "system", "--kube-version", KUBERNETES, *arguments)
+    rendered = bed.helm(
+        "template",
+        "x",
+        str(CHART),
+        "--namespace",
+        "system",
+        "--kube-version",
+        KUBERNETES,
+        *arguments,
+    )
     return [document for document in yaml.safe_load_all(rendered) if document]
 
 
@@ -102,7 +120,9 @@ def test_the_operator_has_no_rights_outside_its_namespaces(bed: Testbed) -> None
     roles = [d for d in documents if d["kind"] == "Role"]
     assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]
     cluster = next(d for d in render(bed, "rbac.aggregate=false") if d["kind"] == "ClusterRole")
-    assert roles[0]["rules"] == [rule for rule in cluster["rules"] if rule["resources"] != ["nodes"]]
+    assert roles[0]["rules"] == [
+        rule for rule in cluster["rules"] if rule["resources"] != ["nodes"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +133,9 @@ def test_the_operator_has_no_rights_outside_its_namespaces(bed: Testbed) -> None
         (["watchNamespaces={a,b}", "networkPolicy.namespaces={c}"], ["c"]),
     ],
 )
-def test_session_pods_are_reached_by_operator_and_gateway_alone(bed: Testbed, values: list[str], places: list[str]) -> None:
+def test_session_pods_are_reached_by_operator_and_gateway_alone(
+    bed: Testbed, values: list[str], places: list[str]
+) -> None:
     documents = render(bed, *values)
     policies = [d for d in documents if d["kind"] == "NetworkPolicy"]
     assert [policy["metadata"]["namespace"] for policy in policies] == places
@@ -147,13 +169,28 @@ GATEWAY = "gateway.enabled=true"
                 "NetworkPolicy",
             },
         ),
-        (["gateway.ingress.enabled=true", "gateway.ingress.host=wa.example", "gateway.ingress.tlsSecret=wa"], {"Ingress"}),
-        (["gateway.httpRoute.enabled=true", "gateway.httpRoute.parentRefs[0].name=public"], {"HTTPRoute"}),
+        (
+            [
+                "gateway.ingress.enabled=true",
+                "gateway.ingress.host=wa.example",
+                "gateway.ingress.tlsSecret=wa",
+            ],
+            {"Ingress"},
+        ),
+        (
+            ["gateway.httpRoute.enabled=true", "gateway.httpRoute.parentRefs[0].name=public"],
+            {"HTTPRoute"},
+        ),
         (["metrics.serviceMonitor.enabled=true"], {"ServiceMonitor"}),
     ],
 )
-def test_every_choice_of_the_gateway_renders(bed: Testbed, values: list[str], kinds: set[str]) -> None:
-    without, with_it = ({(d["kind"], d["metadata"]["name"]) for d in render(bed, *v)} for v in (values, [GATEWAY, *values]))
+def test_every_choice_of_the_gateway_renders(
+    bed: Testbed, values: list[str], kinds: set[str]
+) -> None:
+    without, with_it = (
+        {(d["kind"], d["metadata"]["name"]) for d in render(bed, *v)}
+        for v in (values, [GATEWAY, *values])
+    )
     added = with_it - without
     assert all("gateway" in name for _, name in added)
     assert kinds <= {kind for kind, _ in added}
@@ -178,10 +215,19 @@ def test_the_gateway_verifies_tokens_with_what_it_is_given(bed: Testbed) -> None
         ([], "x-wasession-gateway-jwt"),
         (["gateway.jwt.existingSecret=mine"], "mine"),
         (["gateway.jwt.jwksUrl=https://issuer.example/keys"], None),
-        (["gateway.jwt.jwksUrl=https://issuer.example/keys", "gateway.jwt.existingSecret=mine"], "mine"),
+        (
+            ["gateway.jwt.jwksUrl=https://issuer.example/keys", "gateway.jwt.existingSecret=mine"],
+            "mine",
+        ),
     ):
-        environment = {variable["name"]: variable for variable in container(bed, "gateway", *values)["env"]}
-        reference = environment["JWT_SECRET"]["valueFrom"]["secretKeyRef"] if "JWT_SECRET" in environment else None
+        environment = {
+            variable["name"]: variable for variable in container(bed, "gateway", *values)["env"]
+        }
+        reference = (
+            environment["JWT_SECRET"]["valueFrom"]["secretKeyRef"]
+            if "JWT_SECRET" in environment
+            else None
+        )
         assert reference == (secret and {"name": secret, "key": "jwt-secret"}), values
         assert ("WASESSION_JWKS_URL" in environment) == any("jwksUrl" in value for value in values)
 
@@ -191,20 +237,32 @@ def test_the_gateway_reads_and_reaches_its_sessions_where_they_are(bed: Testbed)
     role = next(d for d in documents if d["kind"] == "Role")
     assert role["metadata"]["namespace"] == "sales"
     assert {"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["get"]} in role["rules"]
-    policies = [d for d in documents if d["kind"] == "NetworkPolicy" and d["metadata"]["name"].endswith("-sessions")]
+    policies = [
+        d
+        for d in documents
+        if d["kind"] == "NetworkPolicy" and d["metadata"]["name"].endswith("-sessions")
+    ]
     assert [policy["metadata"]["namespace"] for policy in policies] == ["system", "sales"]
 
 
-def test_every_setting_of_the_gateway_is_one_that_it_knows(bed: Testbed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_setting_of_the_gateway_is_one_that_it_knows(
+    bed: Testbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("JWT_SECRET", "x" * 32)
     monkeypatch.setenv("WASESSION_NAMESPACE", "system")
     defaults = Settings()
-    chosen = ["corsOrigins[0]=https://a.example", "sessionTemplate.storage.size=2Gi", "maxUpload=134217728"]
+    chosen = [
+        "corsOrigins[0]=https://a.example",
+        "sessionTemplate.storage.size=2Gi",
+        "maxUpload=134217728",
+    ]
     variables = container(bed, "gateway", *(f"gateway.settings.{value}" for value in chosen))["env"]
     for variable in variables:
         monkeypatch.setenv(variable["name"], variable.get("value", "x" * 32))
     settings = Settings()
-    assert {variable["name"].removeprefix("WASESSION_").lower() for variable in variables} <= Settings.model_fields.keys()
+    assert {
+        variable["name"].removeprefix("WASESSION_").lower() for variable in variables
+    } <= Settings.model_fields.keys()
     assert settings == defaults.model_copy(
         update={
             "cors_origins": ["https://a.example"],

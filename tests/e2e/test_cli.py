@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 import yaml
-from standin import Phone
-from terminal import Terminal
-from testbed import Session, Testbed
+from support.standin import Phone
+from support.terminal import Terminal
+from support.testbed import Session, Testbed
 
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-cli"
@@ -38,14 +38,24 @@ def session(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture(scope="module")
-def kubeconfig(bed: Testbed, session: Session, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+def kubeconfig(
+    bed: Testbed, session: Session, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
     """The kubeconfig of somebody who has this ClusterRole in the session's namespace, and nothing else."""
 
     def make(role: str) -> str:
         session.kubectl("create", "serviceaccount", role)
-        session.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--serviceaccount={NAMESPACE}:{role}")
+        session.kubectl(
+            "create",
+            "rolebinding",
+            role,
+            f"--clusterrole={role}",
+            f"--serviceaccount={NAMESPACE}:{role}",
+        )
         config: dict[str, Any] = yaml.safe_load(bed.cluster.kubeconfig_path.read_text())
-        config["users"] = [{"name": role, "user": {"token": session.kubectl("create", "token", role).strip()}}]
+        config["users"] = [
+            {"name": role, "user": {"token": session.kubectl("create", "token", role).strip()}}
+        ]
         context = {"cluster": config["clusters"][0]["name"], "user": role, "namespace": NAMESPACE}
         config |= {"contexts": [{"name": role, "context": context}], "current-context": role}
         path = tmp_path_factory.mktemp("kubeconfig") / role
@@ -64,7 +74,9 @@ def editor(kubeconfig: Callable[[str], str]) -> dict[str, str]:
 def wasession(environment: dict[str, str], *arguments: str) -> str:
     """What ``kubectl wasession ...`` prints; raises ``CalledProcessError``."""
     command = ["kubectl", "wasession", *arguments]
-    return subprocess.run(command, env=os.environ | environment, check=True, capture_output=True, text=True).stdout
+    return subprocess.run(
+        command, env=os.environ | environment, check=True, capture_output=True, text=True
+    ).stdout
 
 
 @pytest.fixture(scope="module")
@@ -81,17 +93,27 @@ def linked(bed: Testbed, session: Session, editor: dict[str, str]) -> Session:
 
 def test_kubectl_finds_the_plugin(bed: Testbed, editor: dict[str, str]) -> None:
     assert "Exit codes:" in wasession(editor, "--help")
-    plugins = subprocess.run(["kubectl", "plugin", "list"], env=os.environ | editor, check=True, capture_output=True, text=True)
+    plugins = subprocess.run(
+        ["kubectl", "plugin", "list"],
+        env=os.environ | editor,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     assert "kubectl-wasession" in plugins.stdout
 
 
 def test_list_has_the_columns_of_kubectl_get(linked: Session, editor: dict[str, str]) -> None:
     ours, theirs = wasession(editor, "list"), linked.kubectl("get", "wasessions")
-    assert [line.split()[:3] for line in ours.splitlines()] == [line.split()[:3] for line in theirs.splitlines()]
+    assert [line.split()[:3] for line in ours.splitlines()] == [
+        line.split()[:3] for line in theirs.splitlines()
+    ]
     assert ours.splitlines()[0] == theirs.splitlines()[0].rstrip()
 
 
-def test_status_logs_and_a_message(bed: Testbed, linked: Session, editor: dict[str, str], tmp_path: Path) -> None:
+def test_status_logs_and_a_message(
+    bed: Testbed, linked: Session, editor: dict[str, str], tmp_path: Path
+) -> None:
     status = wasession(editor, "status", "shop")
     for words in ("Ready for", f"{ME}@c.us", "PodReady", "What to do: Nothing, it is ready."):
         assert words in status
@@ -102,8 +124,12 @@ def test_status_logs_and_a_message(bed: Testbed, linked: Session, editor: dict[s
     wasession(editor, "send", "shop", FRIEND, "with a file", "--file", str(document))
     with bed.phone() as url:
         messages = asyncio.run(Phone(url).messages())
-    assert ("from the terminal", sent["id"].split("_")[2]) in [(message.text, message.id) for message in messages]
-    assert any(message.media is not None and message.media.file_name == "list.txt" for message in messages)
+    assert ("from the terminal", sent["id"].split("_")[2]) in [
+        (message.text, message.id) for message in messages
+    ]
+    assert any(
+        message.media is not None and message.media.file_name == "list.txt" for message in messages
+    )
 
 
 def test_restart_suspend_and_resume_keep_the_login(linked: Session, editor: dict[str, str]) -> None:
@@ -119,11 +145,17 @@ def test_restart_suspend_and_resume_keep_the_login(linked: Session, editor: dict
     assert linked.status["restored"] is True
 
 
-def test_the_role_view_sees_and_does_nothing_else(linked: Session, kubeconfig: Callable[[str], str]) -> None:
+def test_the_role_view_sees_and_does_nothing_else(
+    linked: Session, kubeconfig: Callable[[str], str]
+) -> None:
     viewer = {"KUBECONFIG": kubeconfig("view"), "PATH": PATH}
     assert "shop" in wasession(viewer, "list")
     assert "What to do" in wasession(viewer, "status", "shop")
-    for arguments in (("send", "shop", FRIEND, "Hello"), ("suspend", "shop"), ("logout", "shop", "--yes")):
+    for arguments in (
+        ("send", "shop", FRIEND, "Hello"),
+        ("suspend", "shop"),
+        ("logout", "shop", "--yes"),
+    ):
         with pytest.raises(subprocess.CalledProcessError) as refused:
             wasession(viewer, *arguments)
         assert refused.value.returncode == 5, arguments

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import Cluster, ClusterRunning, images, machine
-from cluster.waiting import wait_for
+from support.cluster import Cluster, ClusterRunning, images, machine
+from support.cluster.waiting import wait_for
 
 PROBE = {
     "apiVersion": "v1",
@@ -101,10 +101,12 @@ def test_the_whole_cluster_starts_again_on_its_disk(probe: Cluster) -> None:
     started(probe, 3)
 
 
-def test_nothing_is_left_when_its_program_is_killed(embedded_cluster: Cluster, tmp_path: Path) -> None:
+def test_nothing_is_left_when_its_program_is_killed(
+    embedded_cluster: Cluster, tmp_path: Path
+) -> None:
     embedded_cluster.stop(keep_disk=True)
     program = (
-        "import sys, time; from pathlib import Path; from cluster import Cluster\n"
+        "import sys, time; from pathlib import Path; from support.cluster import Cluster\n"
         "Cluster(Path(sys.argv[1]), 1).start(); print('up', flush=True); time.sleep(1e6)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
@@ -128,8 +130,16 @@ def traces(directory: Path) -> list[str]:
             continue
         if str(directory) in line and not line.startswith(sys.executable):
             found.append(line)
-    found += [line for line in Path("/proc/mounts").read_text().splitlines() if str(directory) in line or "hostpath_pv" in line]
+    found += [
+        line
+        for line in Path("/proc/mounts").read_text().splitlines()
+        if str(directory) in line or "hostpath_pv" in line
+    ]
     for command in (["ip", "link"], ["ip", "route"], ["iptables-save"]):
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found += [line for line in output.splitlines() if machine.HOST_INTERFACE in line or "KUBE-" in line]
+        found += [
+            line
+            for line in output.splitlines()
+            if machine.HOST_INTERFACE in line or "KUBE-" in line
+        ]
     return found

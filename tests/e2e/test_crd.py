@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from testbed import Cluster
+from support.testbed import Cluster
 from wasession_api.crd import FILES
 
 NAMESPACE = "e2e-crd"
@@ -20,16 +20,25 @@ NAMESPACE = "e2e-crd"
 def namespace(kind_cluster: Cluster) -> Iterator[None]:
     if "whatsappsessions" not in kind_cluster.kubectl("get", "crds", "-o", "name"):
         kind_cluster.kubectl("create", "-f", str(FILES[0]))
-    kind_cluster.kubectl("wait", "--for=condition=Established", "crd/whatsappsessions.wasession.dev", "--timeout=30s")
+    kind_cluster.kubectl(
+        "wait", "--for=condition=Established", "crd/whatsappsessions.wasession.dev", "--timeout=30s"
+    )
     kind_cluster.kubectl("create", "namespace", NAMESPACE)
     yield
     kind_cluster.kubectl("delete", "namespace", NAMESPACE)
 
 
 def manifest(directory: Path, spec: dict[str, Any] | None, name: str = "sales") -> str:
-    content: dict[str, Any] = {"apiVersion": "wasession.dev/v1alpha1", "kind": "WhatsAppSession", "metadata": {"name": name}}
+    content: dict[str, Any] = {
+        "apiVersion": "wasession.dev/v1alpha1",
+        "kind": "WhatsAppSession",
+        "metadata": {"name": name},
+    }
     if spec is not None:
-        content["spec"] = {"suspend": True, **spec}  # an operator that is installed starts no pod for it
+        content["spec"] = {
+            "suspend": True,
+            **spec,
+        }  # an operator that is installed starts no pod for it
     path = directory / "session.yaml"
     path.write_text(yaml.safe_dump(content))
     return str(path)
@@ -62,8 +71,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"browser": {"extraArgs": ["lean"]}}, "extraArgs"),
     ({"browser": {"extraArgs": ["--user-data-dir=/tmp/x"]}}, "--user-data-dir"),
     ({"browser": {"extraArgs": ["--no-sandbox"]}}, "--no-sandbox"),
-    ({"browser": {"resources": {"limits": {"memory": "lots"}}}}, "an amount is a number with a unit"),
-    ({"browser": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}}, "memory"),
+    (
+        {"browser": {"resources": {"limits": {"memory": "lots"}}}},
+        "an amount is a number with a unit",
+    ),
+    (
+        {"browser": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}},
+        "memory",
+    ),
     ({"browser": {"locale": "Deutsch"}}, "locale"),
     ({"browser": {"timezone": "../../etc/passwd"}}, "timezone"),
     ({"browser": {"shmSize": "-1"}}, "an amount is a number with a unit"),
@@ -76,13 +91,18 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"reconnect": {"initialDelay": "10m", "maxDelay": "5m"}}, "initialDelay"),
     ({"updateStrategy": "Recreate"}, "updateStrategy"),
     ({"podTemplate": {"metadata": {"labels": {"wasession.dev/session": "x"}}}}, "wasession.dev/"),
-    ({"podTemplate": {"metadata": {"annotations": {"wasession.dev/client-id": "x"}}}}, "wasession.dev/"),
+    (
+        {"podTemplate": {"metadata": {"annotations": {"wasession.dev/client-id": "x"}}}},
+        "wasession.dev/",
+    ),
     ({"podTemplate": {"spec": {"containers": []}}}, "unknown field"),
 ]
 
 
 @pytest.mark.parametrize(("spec", "words"), BAD, ids=[json.dumps(spec)[:60] for spec, _ in BAD])
-def test_bad_specs_are_refused_in_words(kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any], words: str) -> None:
+def test_bad_specs_are_refused_in_words(
+    kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any], words: str
+) -> None:
     said = refused(kind_cluster, "apply", "--dry-run=server", "-f", manifest(tmp_path, spec))
     assert words in said
 
@@ -93,17 +113,33 @@ GOOD: list[dict[str, Any] | None] = [
     {"clientId": "Sales_EU-1", "owner": "user-42"},
     {"pairing": {"method": "PairingCode", "phoneNumber": "15551234567"}},
     {"storage": {"size": "500Mi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"}},
-    {"browser": {"resources": {"limits": {"cpu": 1, "memory": "2Gi"}}, "extraArgs": ["--lang-x=de"]}},
+    {
+        "browser": {
+            "resources": {"limits": {"cpu": 1, "memory": "2Gi"}},
+            "extraArgs": ["--lang-x=de"],
+        }
+    },
     {"browser": {"timezone": "America/Argentina/Buenos_Aires", "locale": "zh-Hant-TW"}},
     {"whatsapp": {"url": "http://standin.standin.svc:8080"}},
-    {"timeouts": {"initialization": "1m30s"}, "reconnect": {"initialDelay": "1s", "maxDelay": "1h"}},
-    {"podTemplate": {"spec": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}}}},
+    {
+        "timeouts": {"initialization": "1m30s"},
+        "reconnect": {"initialDelay": "1s", "maxDelay": "1h"},
+    },
+    {
+        "podTemplate": {
+            "spec": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}}
+        }
+    },
 ]
 
 
 @pytest.mark.parametrize("spec", GOOD, ids=[json.dumps(spec)[:60] for spec in GOOD])
-def test_good_specs_are_taken(kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any] | None) -> None:
-    kind_cluster.kubectl("-n", NAMESPACE, "apply", "--dry-run=server", "-f", manifest(tmp_path, spec))
+def test_good_specs_are_taken(
+    kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any] | None
+) -> None:
+    kind_cluster.kubectl(
+        "-n", NAMESPACE, "apply", "--dry-run=server", "-f", manifest(tmp_path, spec)
+    )
 
 
 def test_examples_are_taken(kind_cluster: Cluster) -> None:
@@ -127,17 +163,23 @@ def existing(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
     return "wasession/existing"
 
 
-@pytest.mark.parametrize(("change", "words"), CHANGES, ids=[json.dumps(change) for change, _ in CHANGES])
+@pytest.mark.parametrize(
+    ("change", "words"), CHANGES, ids=[json.dumps(change) for change, _ in CHANGES]
+)
 def test_what_belongs_to_the_login_cannot_change(
     kind_cluster: Cluster, existing: str, change: dict[str, Any], words: str
 ) -> None:
     patch = json.dumps({"spec": change})
-    assert words in refused(kind_cluster, "patch", existing, "--type=merge", "--dry-run=server", "-p", patch)
+    assert words in refused(
+        kind_cluster, "patch", existing, "--type=merge", "--dry-run=server", "-p", patch
+    )
 
 
 def test_the_volume_may_grow(kind_cluster: Cluster, existing: str) -> None:
     patch = json.dumps({"spec": {"storage": {"size": "2Gi"}}})
-    kind_cluster.kubectl("-n", NAMESPACE, "patch", existing, "--type=merge", "--dry-run=server", "-p", patch)
+    kind_cluster.kubectl(
+        "-n", NAMESPACE, "patch", existing, "--type=merge", "--dry-run=server", "-p", patch
+    )
 
 
 def test_defaults_are_shown(kind_cluster: Cluster, existing: str) -> None:
@@ -154,12 +196,25 @@ def test_short_names(kind_cluster: Cluster, existing: str, name: str) -> None:
 
 def test_columns(kind_cluster: Cluster, existing: str) -> None:
     header = kind_cluster.kubectl("-n", NAMESPACE, "get", existing, "-o", "wide").splitlines()[0]
-    columns = ["NAME", "PHASE", "VALID", "LAST CONNECTED", "ACCOUNT", "RESTORED", "AGE", "POD", "NODE", "REASON"]
+    columns = [
+        "NAME",
+        "PHASE",
+        "VALID",
+        "LAST CONNECTED",
+        "ACCOUNT",
+        "RESTORED",
+        "AGE",
+        "POD",
+        "NODE",
+        "REASON",
+    ]
     positions = [header.index(column) for column in columns]
     assert positions == sorted(positions)
 
 
-@pytest.mark.parametrize("field", ["", ".spec", ".spec.pairing", ".spec.storage.size", ".status", ".status.conditions"])
+@pytest.mark.parametrize(
+    "field", ["", ".spec", ".spec.pairing", ".spec.storage.size", ".status", ".status.conditions"]
+)
 def test_every_field_is_explained(kind_cluster: Cluster, field: str) -> None:
     said = kind_cluster.kubectl("explain", f"whatsappsessions{field}")
     assert "DESCRIPTION:" in said

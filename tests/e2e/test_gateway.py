@@ -17,8 +17,8 @@ from urllib import error, request
 
 import jwt
 import pytest
-from standin import Phone
-from testbed import SYSTEM, Session, Testbed
+from support.standin import Phone
+from support.testbed import SYSTEM, Session, Testbed
 
 HERE = Path(__file__).parent
 VALUES = HERE.parent / "demo" / "gateway.yaml"
@@ -34,9 +34,22 @@ class Application:
     """``client.py`` in its pod."""
 
     def __init__(self, bed: Testbed, *arguments: str) -> None:
-        command = ["kubectl", "--kubeconfig", str(bed.cluster.kubeconfig_path), "-n", NAMESPACE, "exec", "-i", "client", "--"]
+        command = [
+            "kubectl",
+            "--kubeconfig",
+            str(bed.cluster.kubeconfig_path),
+            "-n",
+            NAMESPACE,
+            "exec",
+            "-i",
+            "client",
+            "--",
+        ]
         self._process = subprocess.Popen(
-            [*command, "python", "/client/client.py", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [*command, "python", "/client/client.py", *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -57,7 +70,9 @@ class Application:
                 line = self._said.get(timeout=1)
                 assert line, f"the application has ended without {name}; before: {before}"
                 heard, content = json.loads(line)
-                if heard == name and all(content.get(key) == value for key, value in expected.items()):
+                if heard == name and all(
+                    content.get(key) == value for key, value in expected.items()
+                ):
                     return content
                 before.append(heard)
         raise AssertionError(f"no {name} {expected} within {PATIENCE} s; heard: {before}")
@@ -82,15 +97,25 @@ class Gateway:
         return self.bed.cluster.kubectl("-n", SYSTEM, *arguments)
 
     def secret(self) -> str:
-        return base64.b64decode(self.kubectl("get", "secret", f"{NAME}-jwt", "-o", "jsonpath={.data.jwt-secret}")).decode()
+        return base64.b64decode(
+            self.kubectl("get", "secret", f"{NAME}-jwt", "-o", "jsonpath={.data.jwt-secret}")
+        ).decode()
 
     def token(self, subject: str) -> str:
-        return jwt.encode({"sub": subject, "exp": time.time() + 3600}, self.secret(), algorithm="HS256")
+        return jwt.encode(
+            {"sub": subject, "exp": time.time() + 3600}, self.secret(), algorithm="HS256"
+        )
 
     def pods(self) -> list[str]:
         """The names of the gateways' pods that are not ending."""
-        found = json.loads(self.kubectl("get", "pods", "-l", "app.kubernetes.io/component=gateway", "-o", "json"))
-        return [pod["metadata"]["name"] for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+        found = json.loads(
+            self.kubectl("get", "pods", "-l", "app.kubernetes.io/component=gateway", "-o", "json")
+        )
+        return [
+            pod["metadata"]["name"]
+            for pod in found["items"]
+            if "deletionTimestamp" not in pod["metadata"]
+        ]
 
     def clients(self, pod: str) -> float:
         """How many Socket.IO clients one gateway has."""
@@ -99,14 +124,25 @@ class Gateway:
             request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer,
         ):
             lines = answer.read().decode().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith("wasession_gateway_clients "))
+        return next(
+            float(line.split()[1])
+            for line in lines
+            if line.startswith("wasession_gateway_clients ")
+        )
 
-    def ask(self, who: str, method: str, path: str, body: object = None, token: str | None = None) -> Any:
+    def ask(
+        self, who: str, method: str, path: str, body: object = None, token: str | None = None
+    ) -> Any:
         """JSON from one of the gateways; raises ``urllib.error.HTTPError``."""
-        headers = {"Authorization": f"Bearer {token or self.token(who)}", "Content-Type": "application/json"}
+        headers = {
+            "Authorization": f"Bearer {token or self.token(who)}",
+            "Content-Type": "application/json",
+        }
         data = None if body is None else json.dumps(body).encode()
         with self.bed.cluster.port_forward(f"service/{NAME}", 80, "-n", SYSTEM) as port:
-            call = request.Request(f"http://127.0.0.1:{port}{path}", method=method, data=data, headers=headers)
+            call = request.Request(
+                f"http://127.0.0.1:{port}{path}", method=method, data=data, headers=headers
+            )
             with request.urlopen(call, timeout=PATIENCE) as answer:  # noqa: S310
                 text = answer.read().decode()
                 return json.loads(text) if text else None
@@ -125,13 +161,27 @@ class Gateway:
 
 @pytest.fixture(scope="module")
 def gateway(bed: Testbed) -> Iterator[Gateway]:
-    chosen = {"namespace": NAMESPACE, "settings.subjectRate": 10 * RATE, "settings.addressRate": 10 * RATE}
+    chosen = {
+        "namespace": NAMESPACE,
+        "settings.subjectRate": 10 * RATE,
+        "settings.addressRate": 10 * RATE,
+    }
     values = ",".join(f"gateway.{name}={value}" for name, value in chosen.items())
     bed.cluster.kubectl("create", "namespace", NAMESPACE)
     bed.install_operator("--values", str(VALUES), "--set", values)
-    bed.cluster.kubectl("-n", NAMESPACE, "create", "configmap", "client", "--from-file", str(HERE / "client" / "client.py"))
+    bed.cluster.kubectl(
+        "-n",
+        NAMESPACE,
+        "create",
+        "configmap",
+        "client",
+        "--from-file",
+        str(HERE / "client" / "client.py"),
+    )
     bed.cluster.kubectl("-n", NAMESPACE, "apply", "-f", str(HERE / "client" / "pod.yaml"))
-    bed.cluster.kubectl("-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/client", "--timeout=120s")
+    bed.cluster.kubectl(
+        "-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/client", "--timeout=120s"
+    )
     yield Gateway(bed)
     bed.cluster.kubectl("delete", "namespace", NAMESPACE)
     bed.install_operator()
@@ -140,33 +190,64 @@ def gateway(bed: Testbed) -> Iterator[Gateway]:
 @pytest.fixture(scope="module")
 def linked(bed: Testbed, gateway: Gateway) -> Session:
     """Alice's session, made and linked by her application."""
-    with gateway.application("listen", "alice", {"clientId": "shop", "create": True}) as application, bed.phone() as url:
+    with (
+        gateway.application("listen", "alice", {"clientId": "shop", "create": True}) as application,
+        bed.phone() as url,
+    ):
         asyncio.run(Phone(url).scan(application.hears("qr", clientId="shop")["qr"], ME))
         application.hears("ready", clientId="shop", isRestored=False)
-    [name] = bed.cluster.kubectl("-n", NAMESPACE, "get", "wasessions", "-o", "jsonpath={.items[*].metadata.name}").split()
+    [name] = bed.cluster.kubectl(
+        "-n", NAMESPACE, "get", "wasessions", "-o", "jsonpath={.items[*].metadata.name}"
+    ).split()
     return bed.session(name, NAMESPACE)
 
 
 def test_messages_go_both_ways(bed: Testbed, gateway: Gateway, linked: Session) -> None:
-    with gateway.application("listen", "alice", {"clientId": "shop"}) as application, bed.phone() as url:
+    with (
+        gateway.application("listen", "alice", {"clientId": "shop"}) as application,
+        bed.phone() as url,
+    ):
         application.hears("ready", clientId="shop")
-        gateway.ask("alice", "POST", "/whatsapp/messages", {"clientId": "shop", "to": FRIEND, "text": "through the gateway"})
-        assert "through the gateway" in [message.text for message in asyncio.run(Phone(url).messages())]
+        gateway.ask(
+            "alice",
+            "POST",
+            "/whatsapp/messages",
+            {"clientId": "shop", "to": FRIEND, "text": "through the gateway"},
+        )
+        assert "through the gateway" in [
+            message.text for message in asyncio.run(Phone(url).messages())
+        ]
         asyncio.run(Phone(url).send(FRIEND, ME, "and back"))
         assert application.hears("message", clientId="shop")["text"] == "and back"
 
 
 def test_nobody_else_sees_it(gateway: Gateway, linked: Session) -> None:
-    assert [session["clientId"] for session in gateway.ask("alice", "GET", "/whatsapp/sessions")["items"]] == ["shop"]
+    assert [
+        session["clientId"]
+        for session in gateway.ask("alice", "GET", "/whatsapp/sessions")["items"]
+    ] == ["shop"]
     assert gateway.ask("bob", "GET", "/whatsapp/sessions")["items"] == []
     with pytest.raises(error.HTTPError) as refused:
         gateway.ask("bob", "GET", "/whatsapp/session-status/shop")
     assert refused.value.code == 404
 
 
-def test_the_command_that_the_chart_names_makes_an_administrators_token(gateway: Gateway, linked: Session) -> None:
-    command = ["exec", f"deployment/{NAME}", "--", "python", "-m", "wasession_gateway.token", "--admin", "me"]
-    found = gateway.ask("me", "GET", "/whatsapp/sessions", token=gateway.kubectl(*command).strip())["items"]
+def test_the_command_that_the_chart_names_makes_an_administrators_token(
+    gateway: Gateway, linked: Session
+) -> None:
+    command = [
+        "exec",
+        f"deployment/{NAME}",
+        "--",
+        "python",
+        "-m",
+        "wasession_gateway.issue_token",
+        "--admin",
+        "me",
+    ]
+    found = gateway.ask("me", "GET", "/whatsapp/sessions", token=gateway.kubectl(*command).strip())[
+        "items"
+    ]
     assert [(session["owner"], session["clientId"]) for session in found] == [("alice", "shop")]
 
 
@@ -217,4 +298,9 @@ def test_one_gateway_at_a_time_may_be_evicted(gateway: Gateway) -> None:
 def test_deleted_with_its_login(gateway: Gateway, linked: Session) -> None:
     gateway.ask("alice", "DELETE", "/whatsapp/sessions/shop?logout=true&deleteVolume=true")
     linked.kubectl("wait", "--for=delete", f"wasession/{linked.name}", "--timeout=180s")
-    assert linked.kubectl("get", "pods,pvc", "-l", f"wasession.dev/session={linked.name}", "-o", "name") == ""
+    assert (
+        linked.kubectl(
+            "get", "pods,pvc", "-l", f"wasession.dev/session={linked.name}", "-o", "name"
+        )
+        == ""
+    )

@@ -11,10 +11,10 @@ from urllib import error
 
 import pytest
 import yaml
-from cluster import Cluster
-from cluster.waiting import wait_for
-from standin import Phone
-from testbed import SYSTEM, Session, Testbed
+from support.cluster import Cluster
+from support.cluster.waiting import wait_for
+from support.standin import Phone
+from support.testbed import SYSTEM, Session, Testbed
 
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-operations"
@@ -44,11 +44,15 @@ def link(bed: Testbed, session: Session) -> None:
 
 
 def annotate(session: Session, name: str, value: str) -> None:
-    session.kubectl("annotate", "wasession", session.name, f"wasession.dev/{name}={value}", "--overwrite")
+    session.kubectl(
+        "annotate", "wasession", session.name, f"wasession.dev/{name}={value}", "--overwrite"
+    )
 
 
 def change(session: Session, **spec: object) -> None:
-    session.kubectl("patch", "wasession", session.name, "--type=merge", "-p", json.dumps({"spec": spec}))
+    session.kubectl(
+        "patch", "wasession", session.name, "--type=merge", "-p", json.dumps({"spec": spec})
+    )
 
 
 def await_restoration(session: Session, restorations: int) -> None:
@@ -77,8 +81,13 @@ def test_a_suspended_session_is_resumed_without_a_qr(session: Session) -> None:
     before, restorations = session.status["restarts"]["count"], session.status["restorations"]
     change(session, suspend=True)
     session.wait_phase("Suspended")
-    session.kubectl("wait", "--for=delete", "pod", "-l", "wasession.dev/session=ops", "--timeout=60s")
-    assert session.kubectl("get", "pvc", session.status["pvcName"], "-o", "jsonpath={.status.phase}") == "Bound"
+    session.kubectl(
+        "wait", "--for=delete", "pod", "-l", "wasession.dev/session=ops", "--timeout=60s"
+    )
+    assert (
+        session.kubectl("get", "pvc", session.status["pvcName"], "-o", "jsonpath={.status.phase}")
+        == "Bound"
+    )
     change(session, suspend=False)
     await_restoration(session, restorations)
     assert session.status["restarts"]["count"] == before
@@ -87,11 +96,20 @@ def test_a_suspended_session_is_resumed_without_a_qr(session: Session) -> None:
 
 def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None:
     pod = session.pod()["metadata"]["uid"]
-    token = session.kubectl("get", "secret", session.status["podName"], "-o", "jsonpath={.data.token}")
+    token = session.kubectl(
+        "get", "secret", session.status["podName"], "-o", "jsonpath={.data.token}"
+    )
     annotate(session, "rotate-token", "1")
     rotated = "jsonpath={.metadata.annotations.wasession\\.dev/rotate-token}=1"
-    session.kubectl("wait", f"--for={rotated}", f"secret/{session.status['podName']}", "--timeout=60s")
-    assert session.kubectl("get", "secret", session.status["podName"], "-o", "jsonpath={.data.previousToken}") == token
+    session.kubectl(
+        "wait", f"--for={rotated}", f"secret/{session.status['podName']}", "--timeout=60s"
+    )
+    assert (
+        session.kubectl(
+            "get", "secret", session.status["podName"], "-o", "jsonpath={.data.previousToken}"
+        )
+        == token
+    )
 
     def accepted() -> bool:
         try:
@@ -111,11 +129,13 @@ def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None
         session.cluster.kubectl("-n", SYSTEM, "logs", "deployment/wasession-operator", "--tail=-1"),
         session.kubectl("logs", session.status["podName"]),
     ]
-    secret = json.loads(session.kubectl("get", "secret", session.status["podName"], "-o", "json"))["data"]
+    secret = json.loads(session.kubectl("get", "secret", session.status["podName"], "-o", "json"))[
+        "data"
+    ]
     for token in secret.values():
-        assert not any(base64.b64decode(token).decode() in text or token in text for text in said), (
-            "a token is nobody's to read"
-        )
+        assert not any(
+            base64.b64decode(token).decode() in text or token in text for text in said
+        ), "a token is nobody's to read"
 
 
 def test_a_logout_is_done_once(bed: Testbed, session: Session) -> None:
@@ -129,21 +149,35 @@ def test_a_logout_is_done_once(bed: Testbed, session: Session) -> None:
 
 def test_an_evicted_pod_comes_back_without_a_qr(session: Session, tmp_path: Path) -> None:
     restorations, pod = session.status["restorations"], session.pod()["metadata"]
-    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod["name"], "namespace": NAMESPACE}}
+    eviction = {
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod["name"], "namespace": NAMESPACE},
+    }
     path = tmp_path / "eviction.json"
     path.write_text(json.dumps(eviction))
-    session.kubectl("create", "--raw", f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['name']}/eviction", "-f", str(path))
+    session.kubectl(
+        "create",
+        "--raw",
+        f"/api/v1/namespaces/{NAMESPACE}/pods/{pod['name']}/eviction",
+        "-f",
+        str(path),
+    )
     await_restoration(session, restorations)
     assert session.status["restarts"]["reason"] == "Evicted"
 
 
-def test_a_node_that_is_given_up_loses_its_session_to_another(session: Session, embedded_cluster: Cluster) -> None:
+def test_a_node_that_is_given_up_loses_its_session_to_another(
+    session: Session, embedded_cluster: Cluster
+) -> None:
     """And the operator too, where it was on that node."""
     restorations = session.status["restorations"]
     lost = next(node for node in embedded_cluster.nodes if node.name == session.status["nodeName"])
     lost.power_off()
     session.kubectl("wait", "--for=condition=Ready=Unknown", f"node/{lost.name}", "--timeout=60s")
-    session.kubectl("taint", "node", lost.name, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute")
+    session.kubectl(
+        "taint", "node", lost.name, "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
+    )
     try:
         await_restoration(session, restorations)
         assert session.status["nodeName"] != lost.name

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import Cluster
-from standin import Phone
-from testbed import Session, Testbed
+from support.cluster import Cluster
+from support.standin import Phone
+from support.testbed import Session, Testbed
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "tests" / "demo" / "session.yaml"
@@ -38,16 +38,28 @@ def sandboxed(bed: Testbed, embedded_cluster: Cluster, tmp_path: Path) -> Iterat
     bed.cluster.kubectl("delete", "namespace", NAMESPACE)
 
 
-def test_a_session_under_the_seccomp_profile_is_ready_and_sandboxed(bed: Testbed, sandboxed: Session) -> None:
+def test_a_session_under_the_seccomp_profile_is_ready_and_sandboxed(
+    bed: Testbed, sandboxed: Session
+) -> None:
     sandboxed.wait_phase("Authenticating")
     with bed.phone() as url:
         asyncio.run(Phone(url).scan(sandboxed.pairing_code(), "15557770001"))
     sandboxed.wait_ready()
     assert sandboxed.call("GET", "/v1/state")["sandboxed"] is True
-    command = ["exec", sandboxed.status["podName"], "--", "sh", "-c", "cat /proc/1/status; touch /somewhere 2>&1 || true"]
+    command = [
+        "exec",
+        sandboxed.status["podName"],
+        "--",
+        "sh",
+        "-c",
+        "cat /proc/1/status; touch /somewhere 2>&1 || true",
+    ]
     said = sandboxed.kubectl(*command)
     assert "Read-only file system" in said
     status = dict(line.split(":\t", 1) for line in said.splitlines() if ":\t" in line)
     assert status["Uid"].split() == ["10001"] * 4
     assert status["CapEff"] == status["CapBnd"] == "0000000000000000"
-    assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")  # it can't gain any, and a filter is on
+    assert (status["NoNewPrivs"], status["Seccomp"]) == (
+        "1",
+        "2",
+    )  # it can't gain any, and a filter is on

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from cluster import Cluster
-from standin import Phone
-from testbed import Session, Testbed
+from support.cluster import Cluster
+from support.standin import Phone
+from support.testbed import Session, Testbed
 
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-session"
@@ -101,7 +101,9 @@ def test_killed_pod_comes_back_without_a_qr(bed: Testbed, paired: Session) -> No
     assert arrives(bed, paired, "after the pod was killed")
 
 
-def test_node_without_power_comes_back_without_a_qr(bed: Testbed, paired: Session, embedded_cluster: Cluster) -> None:
+def test_node_without_power_comes_back_without_a_qr(
+    bed: Testbed, paired: Session, embedded_cluster: Cluster
+) -> None:
     restorations, pod = paired.status["restorations"], paired.pod()["metadata"]["uid"]
     node = next(node for node in embedded_cluster.nodes if node.name == paired.status["nodeName"])
     node.power_off()
@@ -114,7 +116,9 @@ def test_node_without_power_comes_back_without_a_qr(bed: Testbed, paired: Sessio
     assert arrives(bed, paired, "after the node lost power")
 
 
-def test_whole_cluster_comes_back_without_a_qr(bed: Testbed, paired: Session, embedded_cluster: Cluster) -> None:
+def test_whole_cluster_comes_back_without_a_qr(
+    bed: Testbed, paired: Session, embedded_cluster: Cluster
+) -> None:
     restorations = paired.status["restorations"]
     embedded_cluster.stop(keep_disk=True)
     embedded_cluster.start()
@@ -126,17 +130,25 @@ def test_whole_cluster_comes_back_without_a_qr(bed: Testbed, paired: Session, em
 def test_operator_restart_changes_nothing(bed: Testbed, paired: Session) -> None:
     before, pod = paired.status, paired.pod()["metadata"]["uid"]
     bed.cluster.kubectl("-n", "wasession-system", "rollout", "restart", "deployment")
-    bed.cluster.kubectl("-n", "wasession-system", "rollout", "status", "deployment", "--timeout=60s")
-    paired.kubectl("patch", "wasession", paired.name, "--type=merge", "-p", '{"spec": {"owner": "somebody"}}')
+    bed.cluster.kubectl(
+        "-n", "wasession-system", "rollout", "status", "deployment", "--timeout=60s"
+    )
+    paired.kubectl(
+        "patch", "wasession", paired.name, "--type=merge", "-p", '{"spec": {"owner": "somebody"}}'
+    )
     generation = paired.resource["metadata"]["generation"]
-    paired.wait(f"jsonpath={{.status.observedGeneration}}={generation}")  # the new operator has seen it
+    paired.wait(
+        f"jsonpath={{.status.observedGeneration}}={generation}"
+    )  # the new operator has seen it
     paired.wait_ready()
     assert paired.pod()["metadata"]["uid"] == pod
     assert paired.status["restorations"] == before["restorations"]
     assert paired.status["restarts"] == before["restarts"]
 
 
-def test_phone_logout_is_told_apart_and_not_restored(bed: Testbed, paired: Session, tmp_path: Path) -> None:
+def test_phone_logout_is_told_apart_and_not_restored(
+    bed: Testbed, paired: Session, tmp_path: Path
+) -> None:
     other = create(bed, tmp_path, "unlinked")
     scan(bed, other, "15557654321")
     with bed.phone() as url:
@@ -146,10 +158,15 @@ def test_phone_logout_is_told_apart_and_not_restored(bed: Testbed, paired: Sessi
     assert paired.status["phase"] == "Ready", "one session's logout is nobody else's"
 
 
-def test_delete_keeps_the_volume_and_a_new_session_adopts_it(bed: Testbed, paired: Session, tmp_path: Path) -> None:
+def test_delete_keeps_the_volume_and_a_new_session_adopts_it(
+    bed: Testbed, paired: Session, tmp_path: Path
+) -> None:
     volume = paired.status["pvcName"]
     paired.kubectl("delete", "wasession", paired.name, "--timeout=60s")
-    assert paired.kubectl("get", "pods", "-l", f"wasession.dev/session={paired.name}", "-o", "name") == ""
+    assert (
+        paired.kubectl("get", "pods", "-l", f"wasession.dev/session={paired.name}", "-o", "name")
+        == ""
+    )
     assert paired.kubectl("get", "pvc", volume, "-o", "jsonpath={.status.phase}") == "Bound"
     again = create(bed, tmp_path, paired.name)
     again.wait_ready()

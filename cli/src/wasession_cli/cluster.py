@@ -8,22 +8,21 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import yaml
 from kubernetes.aio import client, config
+from wasession_api.kube.manifests import Manifest
 from wasession_api.names import object_name
-from wasession_api.tokens import tokens
+from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
 from wasession_cli import portforward
 from wasession_cli.exits import Failure, Forbidden, NotFound, NotReady, Unreachable
-from wasession_cli.pod import Pod
 from wasession_cli.portforward import PortForwardConnector
+from wasession_cli.session_pod import Pod
 
-Manifest = dict[str, Any]
 CONTAINER = "session"
 PORT = 8080
 MERGE_PATCH = "application/merge-patch+json"
@@ -50,9 +49,13 @@ class Target:
 class Cluster:
     """The API server and the namespace that the user means. Raises ``Failure`` with words for the user."""
 
-    def __init__(self, http: aiohttp.ClientSession, namespace: str, server_name: str | None = None) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, namespace: str, server_name: str | None = None
+    ) -> None:
         self._http = http
-        self._server_name = server_name  # in the API server's certificate, where it isn't that of its URL
+        self._server_name = (
+            server_name  # in the API server's certificate, where it isn't that of its URL
+        )
         self.namespace = namespace
 
     @classmethod
@@ -72,14 +75,18 @@ class Cluster:
         ) as http:
             yield cls(http, target.namespace or namespace, settings.tls_server_name)
 
-    # --- sessions -----------------------------------------------------------------------------------------------------
+    # --- sessions ---------------------------------------------------------------------------------
 
     async def session(self, name: str) -> Manifest:
         return await self._call("GET", f"{self._sessions()}/{quote(name)}")
 
-    async def sessions(self, *, everywhere: bool = False, selector: str | None = None, accept: str = "") -> Manifest:
+    async def sessions(
+        self, *, everywhere: bool = False, selector: str | None = None, accept: str = ""
+    ) -> Manifest:
         """The list as the API server gives it; ``accept`` may ask for it as a Table."""
-        return await self._call("GET", self._sessions(everywhere), _selected(selector), accept=accept)
+        return await self._call(
+            "GET", self._sessions(everywhere), _selected(selector), accept=accept
+        )
 
     async def patch(self, name: str, patch: Manifest) -> Manifest:
         """A merge patch of a session; returns it as it is then."""
@@ -92,7 +99,9 @@ class Cluster:
             yield session
             selector = {"fieldSelector": f"metadata.name={name}"}
             try:
-                async for kind, changed in self._watch(self._sessions(), session["metadata"]["resourceVersion"], selector):
+                async for kind, changed in self._watch(
+                    self._sessions(), session["metadata"]["resourceVersion"], selector
+                ):
                     if kind == "DELETED":
                         break  # the next GET says so, or finds another of that name
                     yield changed
@@ -100,10 +109,17 @@ class Cluster:
                 continue
 
     async def changes(
-        self, version: str, *, everywhere: bool = False, selector: str | None = None, accept: str = ""
+        self,
+        version: str,
+        *,
+        everywhere: bool = False,
+        selector: str | None = None,
+        accept: str = "",
     ) -> AsyncIterator[tuple[str, Manifest]]:
         """What happens to the list after ``version``; raises ``Expired`` when the API server has forgotten that version."""
-        async for change in self._watch(self._sessions(everywhere), version, _selected(selector), accept):
+        async for change in self._watch(
+            self._sessions(everywhere), version, _selected(selector), accept
+        ):
             yield change
 
     async def events(self, uid: str) -> list[Manifest]:
@@ -113,12 +129,14 @@ class Cluster:
         events: list[Manifest] = found["items"]
         return events
 
-    # --- the session's pod --------------------------------------------------------------------------------------------
+    # --- the session's pod ------------------------------------------------------------------------
 
     async def logs(self, pod: str, options: Mapping[str, str]) -> AsyncIterator[bytes]:
         """The log of the session's container, as it comes."""
         parameters = {"container": CONTAINER, **options}
-        async with self._answer("GET", f"{self._pod(pod)}/log", parameters, timeout=STREAM) as response:
+        async with self._answer(
+            "GET", f"{self._pod(pod)}/log", parameters, timeout=STREAM
+        ) as response:
             async for chunk in response.content.iter_any():
                 yield chunk
 
@@ -131,7 +149,9 @@ class Cluster:
             raise NotReady(f"session {session['metadata']['name']} has no pod: it is {phase}")
         connector = PortForwardConnector(lambda: self._port_forward(name))
         try:
-            async with aiohttp.ClientSession(f"http://localhost:{PORT}/", connector=connector) as http:
+            async with aiohttp.ClientSession(
+                f"http://localhost:{PORT}/", connector=connector
+            ) as http:
                 yield Pod(http, connector, lambda: self._tokens(session))
         finally:
             await connector.aclose()
@@ -140,7 +160,9 @@ class Cluster:
         """The session's bearer tokens; raises ``Unreachable`` when there are none for this very session."""
         name = object_name(session["metadata"]["name"])
         try:
-            secret = await self._call("GET", f"api/v1/namespaces/{self.namespace}/secrets/{quote(name)}")
+            secret = await self._call(
+                "GET", f"api/v1/namespaces/{self.namespace}/secrets/{quote(name)}"
+            )
         except Forbidden:
             raise Forbidden(
                 f"you may not read the Secret {name} with the session's token",
@@ -168,18 +190,29 @@ class Cluster:
                     f"you may not open a port-forward to the pod {pod}",
                     "it needs the verb create on pods/portforward in the session's namespace; the role edit has it",
                 ) from None
-            raise Unreachable(f"the session pod cannot be reached: the API server answered {error.status}") from None
+            raise Unreachable(
+                f"the session pod cannot be reached: the API server answered {error.status}"
+            ) from None
 
-    # --- HTTP ---------------------------------------------------------------------------------------------------------
+    # --- HTTP -------------------------------------------------------------------------------------
 
     def _sessions(self, everywhere: bool = False) -> str:
-        return f"apis/{API_VERSION}/{PLURAL}" if everywhere else f"apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"
+        return (
+            f"apis/{API_VERSION}/{PLURAL}"
+            if everywhere
+            else f"apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"
+        )
 
     def _pod(self, name: str) -> str:
         return f"api/v1/namespaces/{self.namespace}/pods/{quote(name)}"
 
     async def _call(
-        self, verb: str, path: str, query: Mapping[str, str] | None = None, body: Manifest | None = None, accept: str = ""
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        accept: str = "",
     ) -> Manifest:
         async with self._answer(verb, path, query, body, accept=accept) as response:
             answer: Manifest = await response.json(content_type=None)
@@ -189,8 +222,15 @@ class Cluster:
         self, path: str, version: str, query: Mapping[str, str], accept: str = ""
     ) -> AsyncIterator[tuple[str, Manifest]]:
         while True:  # the API server ends each watch after a while
-            parameters = {**query, "watch": "true", "resourceVersion": version, "allowWatchBookmarks": "true"}
-            async with self._answer("GET", path, parameters, accept=accept, timeout=STREAM) as response:
+            parameters = {
+                **query,
+                "watch": "true",
+                "resourceVersion": version,
+                "allowWatchBookmarks": "true",
+            }
+            async with self._answer(
+                "GET", path, parameters, accept=accept, timeout=STREAM
+            ) as response:
                 rest = b""
                 async for chunk in response.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")
@@ -219,7 +259,13 @@ class Cluster:
         content = None if body is None else json.dumps(body)
         try:
             async with self._http.request(
-                verb, path, params=query, data=content, headers=headers, timeout=timeout, server_hostname=self._server_name
+                verb,
+                path,
+                params=query,
+                data=content,
+                headers=headers,
+                timeout=timeout,
+                server_hostname=self._server_name,
             ) as response:
                 if response.status == 410:
                     raise Expired
@@ -250,14 +296,18 @@ def _refusal(status: int, text: str) -> Failure:
     except (ValueError, KeyError, TypeError):
         if status == 404:
             return Failure(
-                "this cluster does not know WhatsAppSessions", "is wasession installed, and is this the context that you mean?"
+                "this cluster does not know WhatsAppSessions",
+                "is wasession installed, and is this the context that you mean?",
             )
         return Failure(f"the API server answered {status}: {text[:200].strip()}")
     match status:
         case 404:
             return NotFound(message)
         case 401:
-            return Forbidden(f"the API server does not know you: {message}", "is the login of your kubeconfig still valid?")
+            return Forbidden(
+                f"the API server does not know you: {message}",
+                "is the login of your kubeconfig still valid?",
+            )
         case 403:
             return Forbidden(message)
         case _:
@@ -283,19 +333,30 @@ async def _configuration(target: Target) -> tuple[client.Configuration, str]:
 def _kubeconfig(target: Target) -> tuple[str | None, str | None]:
     """The kubeconfig's files, as PATH has them, and its current context; None inside a cluster without one.
 
-    Of several files the first that has a current context decides, as with kubectl; the loader would take the last.
+    Of several files the first that has a current context decides, as with kubectl; the loader would
+    take the last.
     """
-    files = target.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    found = [path for file in files.split(os.pathsep) if file and (path := Path(file).expanduser()).is_file()]
+    files = (
+        target.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    )
+    found = [
+        path
+        for file in files.split(os.pathsep)
+        if file and (path := Path(file).expanduser()).is_file()
+    ]
     if not found and target.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         return None, None
     if not found:
-        raise Failure(f"there is no kubeconfig at {files}", "name one with --kubeconfig or KUBECONFIG")
+        raise Failure(
+            f"there is no kubeconfig at {files}", "name one with --kubeconfig or KUBECONFIG"
+        )
     try:
         contents = [yaml.safe_load(path.read_text()) or {} for path in found]
     except (yaml.YAMLError, OSError) as error:
         raise Failure(f"the kubeconfig cannot be used: {error}") from None
-    return files, next((current for content in contents if (current := content.get("current-context"))), None)
+    return files, next(
+        (current for content in contents if (current := content.get("current-context"))), None
+    )
 
 
 def _service_account_namespace() -> str:

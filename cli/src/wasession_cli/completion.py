@@ -1,6 +1,7 @@
 """Completion for kubectl: it runs ``kubectl_complete-wasession`` with the words after ``kubectl wasession``.
 
-The answer is cobra's: a completion a line, with a tab before its description, and last the directive (4: no file names).
+The answer is cobra's: a completion a line, with a tab before its description, and last the
+directive (4: no file names).
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ def complete(words: list[str]) -> list[str]:
     found = ShellComplete(cli, {}, PROGRAM, "").get_completions(done, incomplete)
     if any(item.type in ("file", "dir") for item in found):
         return [DEFAULT]
-    return [*(f"{item.value}\t{item.help}" if item.help else item.value for item in found), NO_FILES]
+    return [
+        *(f"{item.value}\t{item.help}" if item.help else item.value for item in found),
+        NO_FILES,
+    ]
 
 
 def main() -> None:

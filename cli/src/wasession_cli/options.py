@@ -29,7 +29,9 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
         if isinstance(value, float):
             return value
         try:
@@ -45,18 +47,29 @@ class SessionName(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         name = str(value).rpartition("/")[2]
-        if not name or len(name) > 253 or not all(c.isascii() and (c.isalnum() or c in "-.") for c in name):
+        if (
+            not name
+            or len(name) > 253
+            or not all(c.isascii() and (c.isalnum() or c in "-.") for c in name)
+        ):
             self.fail(f"{value!r} is not the name of a session", param, ctx)
         return name
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
         async def names() -> list[str]:
-            async with asyncio.timeout(COMPLETION_TAKES), Cluster.connect(ctx.ensure_object(Target)) as cluster:
+            async with (
+                asyncio.timeout(COMPLETION_TAKES),
+                Cluster.connect(ctx.ensure_object(Target)) as cluster,
+            ):
                 found = await cluster.sessions(accept=NAMES_ONLY)
                 return [item["metadata"]["name"] for item in found["items"]]
 
         try:
-            return [CompletionItem(name) for name in asyncio.run(names()) if name.startswith(incomplete)]
+            return [
+                CompletionItem(name) for name in asyncio.run(names()) if name.startswith(incomplete)
+            ]
         except (Failure, TimeoutError):
             return []
 
@@ -70,18 +83,30 @@ def _into_target(ctx: click.Context, param: click.Parameter, value: str | None) 
 def connection(command: F) -> F:
     """The options that say which cluster and namespace are meant."""
     option = functools.partial(click.option, expose_value=False, callback=_into_target)
-    command = option("--kubeconfig", metavar="FILE", help="Kubeconfig; else KUBECONFIG, else ~/.kube/config.")(command)
-    command = option("--context", metavar="NAME", help="Context of the kubeconfig; its current one when left out.")(command)
-    return option("-n", "--namespace", metavar="NAME", help="Namespace; the context's when left out.")(command)
+    command = option(
+        "--kubeconfig", metavar="FILE", help="Kubeconfig; else KUBECONFIG, else ~/.kube/config."
+    )(command)
+    command = option(
+        "--context",
+        metavar="NAME",
+        help="Context of the kubeconfig; its current one when left out.",
+    )(command)
+    return option(
+        "-n", "--namespace", metavar="NAME", help="Namespace; the context's when left out."
+    )(command)
 
 
-def in_cluster(command: Callable[Concatenate[Cluster, P], Coroutine[Any, Any, None]]) -> Callable[P, None]:
+def in_cluster(
+    command: Callable[Concatenate[Cluster, P], Coroutine[Any, Any, None]],
+) -> Callable[P, None]:
     """Makes a command of a coroutine that wants the cluster first."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def connected() -> None:
-            async with Cluster.connect(click.get_current_context().ensure_object(Target)) as cluster:
+            async with Cluster.connect(
+                click.get_current_context().ensure_object(Target)
+            ) as cluster:
                 await command(cluster, *args, **kwargs)
 
         asyncio.run(connected())
@@ -103,12 +128,21 @@ def name_argument(command: F) -> F:
     return click.argument("name", type=SessionName())(command)
 
 
-wait_option = click.option("--wait", is_flag=True, help="Return when it is done, or with 4 after --timeout.")
-timeout_option = click.option("--timeout", type=Duration(), default="2m", show_default=True, help="How long to wait.")
+wait_option = click.option(
+    "--wait", is_flag=True, help="Return when it is done, or with 4 after --timeout."
+)
+timeout_option = click.option(
+    "--timeout", type=Duration(), default="2m", show_default=True, help="How long to wait."
+)
 
 
 def output(*formats: str) -> Callable[[F], F]:
-    return click.option("-o", "--output", type=click.Choice(formats), help="Form of the answer; words when left out.")
+    return click.option(
+        "-o",
+        "--output",
+        type=click.Choice(formats),
+        help="Form of the answer; words when left out.",
+    )
 
 
 def text(found: Manifest, form: str) -> str:

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
-from wasession_cli import qr, words
+from wasession_cli import formatting as words
+from wasession_cli import qr
 from wasession_cli.cluster import Cluster
 from wasession_cli.exits import Exit, NotFound, Unreachable
-from wasession_cli.pod import Offer, Pod
-from wasession_cli.words import Manifest
+from wasession_api.kube.manifests import Manifest
+from wasession_cli.session_pod import Offer, Pod
 
 TRY_AGAIN = 1.0  # seconds before a pod that cannot be reached is asked again
 TICK = 1.0  # seconds between redraws, for the time that is left and for a terminal of another size
@@ -23,7 +24,7 @@ SCAN = "On the phone: WhatsApp > Settings > Linked devices > Link a device. Then
 TYPE = "On the phone: WhatsApp > Settings > Linked devices > Link a device > Link with phone number instead. Then type this."
 
 
-# --- what is to be shown: pure ----------------------------------------------------------------------------------------
+# --- what is to be shown: pure --------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,16 @@ def before_the_pod(name: str, session: Manifest) -> View | None:
     if session["metadata"].get("deletionTimestamp"):
         return End(f"Session {name} is being deleted.", Exit.NOT_READY)
     if session.get("spec", {}).get("suspend"):
-        return End(f"Session {name} is suspended. Start it first: kubectl wasession resume {name}", Exit.NOT_READY)
+        return End(
+            f"Session {name} is suspended. Start it first: kubectl wasession resume {name}",
+            Exit.NOT_READY,
+        )
     pod, ready = words.condition(status, "PodReady"), words.condition(status, "Ready")
     if status.pod_name and pod is not None and pod.status == "True":
         return None
-    return Waiting(f"Waiting for the session's pod. {ready.message if ready is not None else ''}".strip())
+    return Waiting(
+        f"Waiting for the session's pod. {ready.message if ready is not None else ''}".strip()
+    )
 
 
 def from_the_pod(name: str, report: Report) -> View | None:
@@ -72,11 +78,20 @@ def from_the_pod(name: str, report: Report) -> View | None:
             who = f" to {words.account(report.account)}" if report.account is not None else ""
             return End(f"Session {name} is linked{who}.", Exit.OK)
         case Phase.AUTHENTICATING:
-            return None if report.pairing is not None and report.pairing.available else Waiting("Waiting for a new code.")
+            return (
+                None
+                if report.pairing is not None and report.pairing.available
+                else Waiting("Waiting for a new code.")
+            )
         case Phase.FAILED if report.reason == Reason.PAIRING_EXPIRED:
-            return End(f"{report.message}\nFor new codes: kubectl wasession qr {name}", Exit.NOT_READY)
+            return End(
+                f"{report.message}\nFor new codes: kubectl wasession qr {name}", Exit.NOT_READY
+            )
         case Phase.FAILED | Phase.CONFLICT:
-            return End(f"{report.message}\nkubectl wasession status {name} says what to do.", Exit.NOT_READY)
+            return End(
+                f"{report.message}\nkubectl wasession status {name} says what to do.",
+                Exit.NOT_READY,
+            )
         case Phase.SYNCING:
             return Waiting(f"The phone is linked. {report.message}".strip())
         case _ if report.session_valid:
@@ -85,7 +100,9 @@ def from_the_pod(name: str, report: Report) -> View | None:
             return Waiting(report.message or "WhatsApp Web is being opened.")
 
 
-def screen(name: str, view: Waiting | Code, columns: int, lines: int, now: float, *, colors: bool = True) -> list[str]:
+def screen(
+    name: str, view: Waiting | Code, columns: int, lines: int, now: float, *, colors: bool = True
+) -> list[str]:
     """The whole screen as lines; ``now`` is of the clock of ``Code.until``."""
     keys = "Ctrl-C ends this; the session goes on."
     if isinstance(view, Waiting):
@@ -108,7 +125,7 @@ def spaced(code: str) -> str:
     return f"{code[:4]}-{code[4:]}" if len(code) == 8 else code
 
 
-# --- showing it -------------------------------------------------------------------------------------------------------
+# --- showing it -----------------------------------------------------------------------------------
 
 
 class Screen(Protocol):
@@ -169,7 +186,9 @@ class Pairing:
 
     async def _look(self, pod: Pod, report: Report) -> View:
         if report.reason == Reason.PAIRING_EXPIRED and self._may_renew:
-            self._may_renew = False  # the command was given for codes; once they are used up it ends
+            self._may_renew = (
+                False  # the command was given for codes; once they are used up it ends
+            )
             await pod.renew()
             return Waiting("Waiting for a new code.")
         view = from_the_pod(self._name, report)
@@ -185,7 +204,9 @@ class Pairing:
     def _show(self, view: Waiting | Code) -> None:
         self._view = view
         columns, lines = self._screen.size()
-        self._screen.draw(screen(self._name, view, columns, lines, time.monotonic(), colors=self._colors))
+        self._screen.draw(
+            screen(self._name, view, columns, lines, time.monotonic(), colors=self._colors)
+        )
 
     async def _tick(self) -> None:
         while True:

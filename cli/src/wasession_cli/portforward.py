@@ -1,10 +1,11 @@
 """HTTP connections to a pod's port through the API server's port-forward.
 
-The pod proxy subresource would be simpler, but it cannot carry the pod's bearer token: the API server takes the
-``Authorization`` header for itself and removes it before it forwards the request.
+The pod proxy subresource would be simpler, but it cannot carry the pod's bearer token: the API
+server takes the ``Authorization`` header for itself and removes it before it forwards the request.
 
-The wire format is kubelet's WebSocket one (``v4.channel.k8s.io``, k8s.io/kubelet pkg/cri/streaming/portforward/websocket.go):
-each message begins with a channel number, 0 for data and 1 for errors; the first message of each channel names the port.
+The wire format is kubelet's WebSocket one (``v4.channel.k8s.io``, k8s.io/kubelet
+pkg/cri/streaming/portforward/websocket.go): each message begins with a channel number, 0 for data
+and 1 for errors; the first message of each channel names the port.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ CHUNK = 64 * 1024  # bytes
 class PortForwardConnector(aiohttp.BaseConnector):
     """Connects to one port of one pod, whatever host a request names.
 
-    ``open_websocket`` opens the ``portforward`` subresource for that port; each connection has one of its own.
+    ``open_websocket`` opens the ``portforward`` subresource for that port; each connection has one
+    of its own.
     """
 
-    def __init__(self, open_websocket: Callable[[], Awaitable[aiohttp.ClientWebSocketResponse]]) -> None:
+    def __init__(
+        self, open_websocket: Callable[[], Awaitable[aiohttp.ClientWebSocketResponse]]
+    ) -> None:
         super().__init__()
         self._open_websocket = open_websocket
         self._relays: set[asyncio.Task[None]] = set()
@@ -48,7 +52,10 @@ class PortForwardConnector(aiohttp.BaseConnector):
 
     async def _relay(self, websocket: aiohttp.ClientWebSocketResponse, end: socket.socket) -> None:
         reader, writer = await asyncio.open_connection(sock=end)
-        ways = [asyncio.create_task(self._send(reader, websocket)), asyncio.create_task(self._receive(websocket, writer))]
+        ways = [
+            asyncio.create_task(self._send(reader, websocket)),
+            asyncio.create_task(self._receive(websocket, writer)),
+        ]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -58,11 +65,15 @@ class PortForwardConnector(aiohttp.BaseConnector):
             writer.close()
             await websocket.close()
 
-    async def _send(self, reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _send(
+        self, reader: asyncio.StreamReader, websocket: aiohttp.ClientWebSocketResponse
+    ) -> None:
         while data := await reader.read(CHUNK):
             await websocket.send_bytes(bytes([DATA]) + data)
 
-    async def _receive(self, websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter) -> None:
+    async def _receive(
+        self, websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter
+    ) -> None:
         named: set[int] = set()
         async for message in websocket:
             if message.type is not aiohttp.WSMsgType.BINARY or not message.data:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import segno
 
-# Black on white whatever the terminal's theme: entries of the 256-color cube, which themes leave alone.
+# Black on white whatever the terminal's theme: entries of the 256-color cube, which themes leave
+# alone.
 COLORS = "\x1b[38;5;16;48;5;231m"
 RESET = "\x1b[0m"
 QUIET_ZONES = (4, 2, 1)  # modules; four is the standard's, phones read one as well
@@ -36,6 +37,8 @@ def half_blocks(code: Matrix, zone: int, *, colors: bool) -> list[str]:
         rows.append([False] * width)
     lines = []
     for upper, lower in zip(rows[::2], rows[1::2], strict=True):
-        text = "".join(BLOCKS[(up == colors, low == colors)] for up, low in zip(upper, lower, strict=True))
+        text = "".join(
+            BLOCKS[(up == colors, low == colors)] for up, low in zip(upper, lower, strict=True)
+        )
         lines.append(f"{COLORS}{text}{RESET}" if colors else text)
     return lines

@@ -6,7 +6,15 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
@@ -17,7 +25,9 @@ _DURATION_PARTS = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6
 class Model(BaseModel):
     """camelCase outside, snake_case inside; unknown fields are refused."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=False)
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=False
+    )
 
     def dump(self) -> dict[str, Any]:
         """Plain JSON values under their camelCase names, without the fields that are None."""
@@ -47,7 +57,11 @@ def format_duration(value: timedelta) -> str:
     """The inverse of ``parse_duration``, in whole seconds."""
     minutes, seconds = divmod(int(value.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
-    parts = [f"{number}{unit}" for number, unit in ((hours, "h"), (minutes, "m"), (seconds, "s")) if number]
+    parts = [
+        f"{number}{unit}"
+        for number, unit in ((hours, "h"), (minutes, "m"), (seconds, "s"))
+        if number
+    ]
     return "".join(parts) or "0s"
 
 

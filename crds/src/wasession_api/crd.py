@@ -41,13 +41,22 @@ def _unchanged(field: str) -> dict[str, str]:
 def _duration(field: str, least: str, most: str) -> list[dict[str, str]]:
     """Bounds of a duration; one that cannot be read is refused by its pattern."""
     bounds = f"duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
-    return [rule(f"!self.matches(r'{DURATION}') || ({bounds})", f"{field} must be from {least} to {most}")]
+    return [
+        rule(
+            f"!self.matches(r'{DURATION}') || ({bounds})", f"{field} must be from {least} to {most}"
+        )
+    ]
 
 
 def _amount(field: str, least: str) -> list[dict[str, str]]:
     """The least of a quantity; it catches a forgotten unit, ``1`` for ``1Gi``."""
     least_or_more = f"quantity(self).compareTo(quantity('{least}')) >= 0"
-    return [rule(f"!isQuantity(self) || {least_or_more}", f"{field} must be at least {least}; was the unit forgotten?")]
+    return [
+        rule(
+            f"!isQuantity(self) || {least_or_more}",
+            f"{field} must be at least {least}; was the unit forgotten?",
+        )
+    ]
 
 
 def _keys(words: str) -> dict[str, str]:
@@ -81,7 +90,11 @@ VALIDATIONS: dict[str, list[dict[str, str]]] = {
         ),
     ],
     "spec.storage": [_unchanged("storageClassName")],
-    "spec.storage.accessMode": [rule("self == oldSelf", "accessMode cannot be changed; delete the session and create another")],
+    "spec.storage.accessMode": [
+        rule(
+            "self == oldSelf", "accessMode cannot be changed; delete the session and create another"
+        )
+    ],
     "spec.storage.size": [
         *_amount("size", "64Mi"),
         rule(
@@ -101,7 +114,8 @@ VALIDATIONS: dict[str, list[dict[str, str]]] = {
     "spec.browser.extraArgs": [
         rule(
             f"self.all(a, !(a.split('=')[0] in {[*v1alpha1.OWNED_FLAGS]}))",
-            "extraArgs cannot have a flag that is the session pod's own: " + ", ".join(v1alpha1.OWNED_FLAGS),
+            "extraArgs cannot have a flag that is the session pod's own: "
+            + ", ".join(v1alpha1.OWNED_FLAGS),
         )
     ],
     "spec.browser.resources": [
@@ -119,7 +133,10 @@ VALIDATIONS: dict[str, list[dict[str, str]]] = {
     ],
     **{
         f"spec.browser.resources.{amounts}": [
-            rule(f"self.all(r, string(self[r]).matches(r'{v1alpha1.QUANTITY}'))", v1alpha1.QUANTITY_SENTENCE)
+            rule(
+                f"self.all(r, string(self[r]).matches(r'{v1alpha1.QUANTITY}'))",
+                v1alpha1.QUANTITY_SENTENCE,
+            )
         ]
         for amounts in ("requests", "limits")
     },
@@ -137,27 +154,52 @@ VALIDATIONS: dict[str, list[dict[str, str]]] = {
     "spec.timeouts.logout": _duration("logout", "5s", "10m"),
     LABELS: [
         _keys("labels"),
-        rule(f"self.all(k, !({RESERVED}))", "labels of wasession.dev/ and app.kubernetes.io/ are the operator's own"),
+        rule(
+            f"self.all(k, !({RESERVED}))",
+            "labels of wasession.dev/ and app.kubernetes.io/ are the operator's own",
+        ),
     ],
     ANNOTATIONS: [
         _keys("annotations"),
-        rule(f"self.all(k, !({RESERVED}))", "annotations of wasession.dev/ and app.kubernetes.io/ are the operator's own"),
+        rule(
+            f"self.all(k, !({RESERVED}))",
+            "annotations of wasession.dev/ and app.kubernetes.io/ are the operator's own",
+        ),
     ],
     NODE_SELECTOR: [_keys("nodeSelector")],
 }
-# Lists that a part of the object can own by itself, by the field that names an item; other lists are one value.
+# Lists that a part of the object can own by itself, by the field that names an item; other lists
+# are one value.
 LIST_KEYS = {"status.conditions": "type", "spec.podTemplate.spec.imagePullSecrets": "name"}
 
 COLUMNS = [
     ("Phase", "string", ".status.phase", 0, "Where the session is in its life."),
-    ("Valid", "boolean", ".status.sessionValid", 0, "Whether the volume holds a login that WhatsApp has not ended."),
-    ("Last Connected", "date", ".status.lastConnected", 0, "When the session became Ready the last time."),
+    (
+        "Valid",
+        "boolean",
+        ".status.sessionValid",
+        0,
+        "Whether the volume holds a login that WhatsApp has not ended.",
+    ),
+    (
+        "Last Connected",
+        "date",
+        ".status.lastConnected",
+        0,
+        "When the session became Ready the last time.",
+    ),
     ("Account", "string", ".status.account.id", 0, "The WhatsApp account that is linked."),
     ("Restored", "boolean", ".status.restored", 0, "Whether it is Ready from a stored login."),
     ("Age", "date", ".metadata.creationTimestamp", 0, "Since when the session exists."),
     ("Pod", "string", ".status.podName", 1, "Name of the session's pod."),
     ("Node", "string", ".status.nodeName", 1, "Node that the pod runs on."),
-    ("Reason", "string", '.status.conditions[?(@.type=="Ready")].reason', 1, "Why it is Ready or not."),
+    (
+        "Reason",
+        "string",
+        '.status.conditions[?(@.type=="Ready")].reason',
+        1,
+        "Why it is Ready or not.",
+    ),
 ]
 
 
@@ -186,7 +228,13 @@ def crd() -> dict[str, Any]:
                     "storage": True,
                     "subresources": {"status": {}},
                     "additionalPrinterColumns": [
-                        {"name": name, "type": kind, "jsonPath": path, "priority": priority, "description": words}
+                        {
+                            "name": name,
+                            "type": kind,
+                            "jsonPath": path,
+                            "priority": priority,
+                            "description": words,
+                        }
                         for name, kind, path, priority, words in COLUMNS
                     ],
                     "schema": {"openAPIV3Schema": schema},
@@ -196,7 +244,8 @@ def crd() -> dict[str, Any]:
     }
 
 
-# What a structural schema has in common with a JSON schema, beside type, description and what _structural makes itself.
+# What a structural schema has in common with a JSON schema, beside type, description and what
+# _structural makes itself.
 KEYWORDS = (
     "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties",
     "required", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields",
@@ -206,7 +255,8 @@ KEYWORDS = (
 def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
     """A pydantic JSON schema as a structural schema: references put in place, no null, nothing Kubernetes refuses.
 
-    ``path`` is the field's, such as ``spec.storage.size``; an item of a list ends with ``[]``, a value of a map with ``.*``.
+    ``path`` is the field's, such as ``spec.storage.size``; an item of a list ends with ``[]``, a
+    value of a map with ``.*``.
     """
     schema = _resolved(schema, definitions)
     result: dict[str, Any] = {"description": schema.get("description", "One of them.")}
@@ -222,10 +272,13 @@ def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any]) 
         result["x-kubernetes-validations"] = rules
     if "properties" in schema:
         result["properties"] = {
-            name: _structural(f"{path}.{name}".lstrip("."), child, definitions) for name, child in schema["properties"].items()
+            name: _structural(f"{path}.{name}".lstrip("."), child, definitions)
+            for name, child in schema["properties"].items()
         }
     if isinstance(schema.get("additionalProperties"), dict):
-        result["additionalProperties"] = _structural(f"{path}.*", schema["additionalProperties"], definitions)
+        result["additionalProperties"] = _structural(
+            f"{path}.*", schema["additionalProperties"], definitions
+        )
     if "items" in schema:
         result["items"] = _structural(f"{path}[]", schema["items"], definitions)
         result["x-kubernetes-list-type"] = "map" if path in LIST_KEYS else "atomic"
@@ -249,10 +302,13 @@ def _resolved(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, 
 def _add_default(schema: dict[str, Any], result: dict[str, Any]) -> None:
     default = schema.get("default")
     if default is None:
-        # An object that may be left out is there with the defaults of its fields, so that rules can speak of them.
+        # An object that may be left out is there with the defaults of its fields, so that rules can
+        # speak of them.
         if "properties" in schema and not schema.get("required"):
             children = result["properties"].items()
-            result["default"] = {name: child["default"] for name, child in children if "default" in child}
+            result["default"] = {
+                name: child["default"] for name, child in children if "default" in child
+            }
         return
     if schema.get("x-duration"):
         # pydantic writes a default duration in ISO 8601 whatever the field's own serializer says.
@@ -273,7 +329,9 @@ class _Dumper(yaml.SafeDumper):
 def render() -> str:
     """The CRD as the YAML text that is kept in the repository."""
     header = "# Made from the models in crds/src/wasession_api by `make crds`.\n"
-    return header + yaml.dump(crd(), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True)
+    return header + yaml.dump(
+        crd(), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
+    )
 
 
 def main() -> None:

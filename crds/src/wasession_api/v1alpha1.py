@@ -1,7 +1,7 @@
 """``wasession.dev/v1alpha1``: the WhatsAppSession resource.
 
-These models are the only source of the API: the CRD is generated from them (``wasession_api.crd``), the operator reads
-specs with them and writes statuses with them.
+These models are the only source of the API: the CRD is generated from them (``wasession_api.crd``),
+the operator reads specs with them and writes statuses with them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ PLURAL = "whatsappsessions"
 SINGULAR = "whatsappsession"
 SHORT_NAMES = ("wasession", "wasessions", "was")
 
-# Flags of Chromium that the session pod sets itself, or that would take the login's protection away.
+# Flags of Chromium that the session pod sets itself, or that would take the login's protection
+# away.
 OWNED_FLAGS = (
     "--user-data-dir", "--profile-directory", "--remote-debugging-port", "--remote-debugging-pipe",
     "--remote-debugging-address", "--remote-allow-origins", "--headless", "--no-sandbox", "--disable-web-security",
@@ -30,8 +31,12 @@ OWNED_FLAGS = (
 )  # fmt: skip
 QUANTITY = r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$"
 QUANTITY_SENTENCE = "an amount is a number with a unit, such as 512Mi or 1Gi"
-LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-Quantity = Annotated[str, StringConstraints(pattern=QUANTITY, max_length=32), sentence(QUANTITY_SENTENCE)]
+LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+Quantity = Annotated[
+    str, StringConstraints(pattern=QUANTITY, max_length=32), sentence(QUANTITY_SENTENCE)
+]
 # Users write `cpu: 1` as well as `cpu: "1"`.
 ResourceQuantity = Annotated[
     str,
@@ -42,17 +47,23 @@ ResourceQuantity = Annotated[
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253),
-    sentence("a name has small letters, digits, - and . only, and begins and ends with a letter or digit"),
+    sentence(
+        "a name has small letters, digits, - and . only, and begins and ends with a letter or digit"
+    ),
 ]
 LabelValue = Annotated[
     str,
     StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63),
-    sentence("a label's value has letters, digits, -, _ and . only, and begins and ends with a letter or digit"),
+    sentence(
+        "a label's value has letters, digits, -, _ and . only, and begins and ends with a letter or digit"
+    ),
 ]
 PhoneNumber = Annotated[
     str,
     StringConstraints(pattern=r"^[1-9][0-9]{6,14}$", max_length=32),
-    sentence("phoneNumber is country code and number in digits only, such as 15551234567, without + or spaces"),
+    sentence(
+        "phoneNumber is country code and number in digits only, such as 15551234567, without + or spaces"
+    ),
 ]
 ClientId = Annotated[
     str,
@@ -184,8 +195,8 @@ class Reason(StrEnum):
     VOLUME_READ_ONLY = "VolumeReadOnly"
 
     # Said by the operator.
-    WAITING_FOR_TURN = "WaitingForTurn"
-    WAITING_TO_RETRY = "WaitingToRetry"
+    START_QUEUED = "StartQueued"
+    BACK_OFF = "BackOff"
     POD_CREATED = "PodCreated"
     POD_PENDING = "PodPending"
     POD_RUNNING = "PodRunning"
@@ -195,14 +206,14 @@ class Reason(StrEnum):
     POD_MISSING = "PodMissing"
     POD_DELETED = "PodDeleted"
     POD_FAILED = "PodFailed"
-    POD_ENDED = "PodEnded"
+    POD_SUCCEEDED = "PodSucceeded"
     POD_ORPHANED = "PodOrphaned"
     POD_REFUSED = "PodRefused"
     CONTAINER_RESTARTED = "ContainerRestarted"
     UNSCHEDULABLE = "Unschedulable"
-    IMAGE_UNAVAILABLE = "ImageUnavailable"
-    OUT_OF_MEMORY = "OutOfMemory"
-    CRASH_LOOP = "CrashLoop"
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    OOM_KILLED = "OOMKilled"
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
     EVICTED = "Evicted"
     NODE_LOST = "NodeLost"
     NODE_GONE = "NodeGone"
@@ -215,7 +226,7 @@ class Reason(StrEnum):
     VOLUME_TERMINATING = "VolumeTerminating"
     DATA_LOSS_ACCEPTED = "DataLossAccepted"
     SECRET_REFUSED = "SecretRefused"  # noqa: S105 - a word
-    NAME_TAKEN = "NameTaken"
+    NAME_CONFLICT = "NameConflict"
     PREDECESSOR_TERMINATING = "PredecessorTerminating"
     CLIENT_ID_SHARED = "ClientIdShared"
     INVALID_SPEC = "InvalidSpec"
@@ -257,7 +268,7 @@ class UpdateStrategy(StrEnum):
     ROLLING_UPDATE = "RollingUpdate"
 
 
-# --- spec -----------------------------------------------------------------------------------------------------------------
+# --- spec -----------------------------------------------------------------------------------------
 
 
 class Pairing(Model):
@@ -291,24 +302,33 @@ class Retention(Model):
 class Storage(Model):
     """The volume that holds the login."""
 
-    size: Quantity = Field("1Gi", description="Requested size of the volume; it may grow, not shrink.")
+    size: Quantity = Field(
+        "1Gi", description="Requested size of the volume; it may grow, not shrink."
+    )
     storage_class_name: Name | None = Field(
-        None, description="StorageClass of the volume; the cluster's default when left out. Cannot be changed."
+        None,
+        description="StorageClass of the volume; the cluster's default when left out. Cannot be changed.",
     )
     access_mode: AccessMode = Field(
         AccessMode.READ_WRITE_ONCE,
         description="ReadWriteOncePod lets the storage itself refuse a second pod and needs a CSI driver; ReadWriteOnce works everywhere. Cannot be changed.",
     )
-    retention: Retention = Field(default_factory=Retention, description="What becomes of the volume.")
+    retention: Retention = Field(
+        default_factory=Retention, description="What becomes of the volume."
+    )
 
 
 class Resources(Model):
     """Requests and limits of the session's container."""
 
     requests: dict[str, ResourceQuantity] = Field(
-        {"cpu": "100m", "memory": "512Mi"}, description="Requested amounts, by resource name.", max_length=8
+        {"cpu": "100m", "memory": "512Mi"},
+        description="Requested amounts, by resource name.",
+        max_length=8,
     )
-    limits: dict[str, ResourceQuantity] = Field({"memory": "1Gi"}, description="Upper limits, by resource name.", max_length=8)
+    limits: dict[str, ResourceQuantity] = Field(
+        {"memory": "1Gi"}, description="Upper limits, by resource name.", max_length=8
+    )
 
 
 class SecretReference(Model):
@@ -324,27 +344,40 @@ class Browser(Model):
         Annotated[
             str,
             StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=512),
-            sentence("image is the name of a container image, such as registry.example/wasession/session-pod:1.0"),
+            sentence(
+                "image is the name of a container image, such as registry.example/wasession/session-pod:1.0"
+            ),
         ]
         | None
     ) = Field(None, description="Image of the session pod; the operator's default when left out.")
-    resources: Resources = Field(default_factory=Resources, description="Requests and limits of the session's container.")
-    shm_size: Quantity = Field("256Mi", description="Size of /dev/shm; it counts against the memory limit.")
+    resources: Resources = Field(
+        default_factory=Resources, description="Requests and limits of the session's container."
+    )
+    shm_size: Quantity = Field(
+        "256Mi", description="Size of /dev/shm; it counts against the memory limit."
+    )
     user_agent: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
-        None, description="User agent sent to WhatsApp Web; made from the installed Chromium's version when left out."
+        None,
+        description="User agent sent to WhatsApp Web; made from the installed Chromium's version when left out.",
     )
     locale: (
         Annotated[
             str,
-            StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$", max_length=16),
-            sentence("locale is a language and where needed a script and region, such as de, en-US or zh-Hans-CN"),
+            StringConstraints(
+                pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$", max_length=16
+            ),
+            sentence(
+                "locale is a language and where needed a script and region, such as de, en-US or zh-Hans-CN"
+            ),
         ]
         | None
     ) = Field(None, description="Browser's locale, such as en-US.")
     timezone: (
         Annotated[
             str,
-            StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$", max_length=64),
+            StringConstraints(
+                pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$", max_length=64
+            ),
             sentence("timezone is a name of the IANA time zone database, such as Europe/Berlin"),
         ]
         | None
@@ -357,9 +390,15 @@ class Browser(Model):
         Annotated[
             str,
             StringConstraints(pattern=r"^--[a-z0-9][a-z0-9-]*(=.*)?$", max_length=1024),
-            sentence("each of extraArgs is one Chromium flag that starts with --, such as --mute-audio"),
+            sentence(
+                "each of extraArgs is one Chromium flag that starts with --, such as --mute-audio"
+            ),
         ]
-    ] = Field([], description="More command-line flags for Chromium, each starting with --.", max_length=32)
+    ] = Field(
+        [],
+        description="More command-line flags for Chromium, each starting with --.",
+        max_length=32,
+    )
 
 
 class WhatsApp(Model):
@@ -368,8 +407,13 @@ class WhatsApp(Model):
     url: Annotated[
         str,
         StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=253),
-        sentence("url is an origin: http or https, host and where needed port, such as https://web.whatsapp.com, no path"),
-    ] = Field("https://web.whatsapp.com", description="Origin of WhatsApp Web: scheme, host and port, no path.")
+        sentence(
+            "url is an origin: http or https, host and where needed port, such as https://web.whatsapp.com, no path"
+        ),
+    ] = Field(
+        "https://web.whatsapp.com",
+        description="Origin of WhatsApp Web: scheme, host and port, no path.",
+    )
     device_name: Annotated[str, StringConstraints(min_length=1, max_length=50)] | None = Field(
         None, description="Name of this device in the phone's list of linked devices."
     )
@@ -382,9 +426,15 @@ class WhatsApp(Model):
 class Timeouts(Model):
     """How long to wait."""
 
-    initialization: Duration = Field(timedelta(minutes=2), description="From the browser's start to a QR or to Ready.")
-    shutdown: Duration = Field(timedelta(seconds=30), description="For the browser to close and write its profile.")
-    logout: Duration = Field(timedelta(seconds=30), description="For WhatsApp to confirm a logout that was asked for.")
+    initialization: Duration = Field(
+        timedelta(minutes=2), description="From the browser's start to a QR or to Ready."
+    )
+    shutdown: Duration = Field(
+        timedelta(seconds=30), description="For the browser to close and write its profile."
+    )
+    logout: Duration = Field(
+        timedelta(seconds=30), description="For WhatsApp to confirm a logout that was asked for."
+    )
 
 
 class Reconnect(Model):
@@ -404,22 +454,36 @@ class PodMetadata(Model):
 
 
 # Kept as the core API has it: the API server validates it when the pod is created.
-CoreObject = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+CoreObject = Annotated[
+    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+]
 
 
 class PodSpec(Model):
     """Where and how the pod runs. The fields are those of a core/v1 PodSpec."""
 
-    node_selector: dict[str, LabelValue] = Field({}, description="Labels that the pod's node must have.", max_length=32)
-    tolerations: list[CoreObject] = Field([], description="Tolerations of the pod, as in a core/v1 PodSpec.", max_length=32)
-    affinity: CoreObject | None = Field(None, description="Affinity of the pod, as in a core/v1 PodSpec.")
+    node_selector: dict[str, LabelValue] = Field(
+        {}, description="Labels that the pod's node must have.", max_length=32
+    )
+    tolerations: list[CoreObject] = Field(
+        [], description="Tolerations of the pod, as in a core/v1 PodSpec.", max_length=32
+    )
+    affinity: CoreObject | None = Field(
+        None, description="Affinity of the pod, as in a core/v1 PodSpec."
+    )
     topology_spread_constraints: list[CoreObject] = Field(
-        [], description="Topology spread constraints of the pod, as in a core/v1 PodSpec.", max_length=16
+        [],
+        description="Topology spread constraints of the pod, as in a core/v1 PodSpec.",
+        max_length=16,
     )
     priority_class_name: Name | None = Field(None, description="PriorityClass of the pod.")
     runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pod.")
-    service_account_name: Name | None = Field(None, description="ServiceAccount of the pod; its token is never mounted.")
-    image_pull_secrets: list[SecretReference] = Field([], description="Secrets to pull the image with.", max_length=16)
+    service_account_name: Name | None = Field(
+        None, description="ServiceAccount of the pod; its token is never mounted."
+    )
+    image_pull_secrets: list[SecretReference] = Field(
+        [], description="Secrets to pull the image with.", max_length=16
+    )
     security_context: CoreObject | None = Field(
         None,
         description="Fields to lay over the pod's security context, for example a Localhost seccomp profile that allows Chromium's sandbox.",
@@ -429,7 +493,9 @@ class PodSpec(Model):
 class PodTemplate(Model):
     """What the session's pod has beyond what the operator gives it."""
 
-    metadata: PodMetadata = Field(default_factory=PodMetadata, description="More labels and annotations for the pod.")
+    metadata: PodMetadata = Field(
+        default_factory=PodMetadata, description="More labels and annotations for the pod."
+    )
     spec: PodSpec = Field(default_factory=PodSpec, description="Where and how the pod runs.")
 
 
@@ -444,23 +510,34 @@ class Spec(Model):
         None, description="Whose session it is: the subject of the user's token."
     )
     suspend: bool = Field(False, description="true stops the pod gracefully and keeps the volume.")
-    logout_on_delete: bool = Field(False, description="true logs the device out of WhatsApp when the session is deleted.")
-    pairing: Pairing = Field(default_factory=Pairing, description="How a phone is linked when there is no login yet.")
-    storage: Storage = Field(default_factory=Storage, description="The volume that holds the login.")
+    logout_on_delete: bool = Field(
+        False, description="true logs the device out of WhatsApp when the session is deleted."
+    )
+    pairing: Pairing = Field(
+        default_factory=Pairing, description="How a phone is linked when there is no login yet."
+    )
+    storage: Storage = Field(
+        default_factory=Storage, description="The volume that holds the login."
+    )
     browser: Browser = Field(default_factory=Browser, description="The Chromium of the session.")
-    whatsapp: WhatsApp = Field(default_factory=WhatsApp, description="The WhatsApp Web that the session opens.")
+    whatsapp: WhatsApp = Field(
+        default_factory=WhatsApp, description="The WhatsApp Web that the session opens."
+    )
     timeouts: Timeouts = Field(default_factory=Timeouts, description="How long to wait.")
-    reconnect: Reconnect = Field(default_factory=Reconnect, description="How a lost connection is tried again.")
+    reconnect: Reconnect = Field(
+        default_factory=Reconnect, description="How a lost connection is tried again."
+    )
     update_strategy: UpdateStrategy = Field(
         UpdateStrategy.ON_DELETE,
         description="When a change of the pod's template takes effect: OnDelete at the pod's next start, RollingUpdate by replacing the pod.",
     )
     pod_template: PodTemplate = Field(
-        default_factory=PodTemplate, description="What the session's pod has beyond what the operator gives it."
+        default_factory=PodTemplate,
+        description="What the session's pod has beyond what the operator gives it.",
     )
 
 
-# --- status -----------------------------------------------------------------------------------------------------------------
+# --- status ---------------------------------------------------------------------------------------
 
 
 class Condition(Observed):
@@ -468,12 +545,16 @@ class Condition(Observed):
 
     type: ConditionType = Field(description="What the condition is about.")
     status: Literal["True", "False", "Unknown"] = Field(description="Whether it holds.")
-    reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)] = Field(
-        description="Why, in one CamelCase word."
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)] = (
+        Field(description="Why, in one CamelCase word.")
     )
-    message: Annotated[str, clip(1024)] = Field("", description="Why, in a sentence.", max_length=1024)
+    message: Annotated[str, clip(1024)] = Field(
+        "", description="Why, in a sentence.", max_length=1024
+    )
     last_transition_time: Time = Field(description="Since when the status is what it is.")
-    observed_generation: int | None = Field(None, description="Generation of the session that the condition speaks of.")
+    observed_generation: int | None = Field(
+        None, description="Generation of the session that the condition speaks of."
+    )
 
 
 class LastDisconnect(Observed):
@@ -481,14 +562,18 @@ class LastDisconnect(Observed):
 
     at: Time = Field(description="When.")
     kind: DisconnectKind = Field(description="Logout is for good; the others are tried again.")
-    reason: Annotated[str, clip(256)] = Field(description="WhatsApp's or the browser's own word for it.", max_length=256)
+    reason: Annotated[str, clip(256)] = Field(
+        description="WhatsApp's or the browser's own word for it.", max_length=256
+    )
 
 
 class Account(Observed):
     """The WhatsApp account that is linked."""
 
     id: str = Field(description="WhatsApp id, such as 15551234567@c.us.", max_length=128)
-    push_name: Annotated[str, clip(256)] | None = Field(None, description="Name that the account shows.", max_length=256)
+    push_name: Annotated[str, clip(256)] | None = Field(
+        None, description="Name that the account shows.", max_length=256
+    )
     platform: Annotated[str, clip(64)] | None = Field(
         None, description="Platform of the phone, such as android.", max_length=64
     )
@@ -516,13 +601,19 @@ class Restarts(Observed):
     count: int = Field(0, ge=0, description="How often, over the session's life.")
     last: Time | None = Field(None, description="When it was the last time.")
     reason: str | None = Field(None, description="Why it was the last time.", max_length=64)
-    container: int = Field(0, ge=0, description="How often the present pod's container was started again; part of count.")
+    container: int = Field(
+        0,
+        ge=0,
+        description="How often the present pod's container was started again; part of count.",
+    )
 
 
 class LogoutStatus(Observed):
     """The last logout that the annotation wasession.dev/logout asked for."""
 
-    request: str = Field(description="The annotation's value, or a hash of a long one.", max_length=256)
+    request: str = Field(
+        description="The annotation's value, or a hash of a long one.", max_length=256
+    )
     at: Time = Field(description="When the operator took it up.")
     done: bool = Field(False, description="Whether the login is over, or there was none.")
 
@@ -530,21 +621,39 @@ class LogoutStatus(Observed):
 class Status(Observed):
     """What the session is. Written by the operator alone."""
 
-    observed_generation: int | None = Field(None, description="Generation of the session that this status speaks of.")
+    observed_generation: int | None = Field(
+        None, description="Generation of the session that this status speaks of."
+    )
     phase: Phase | None = Field(None, description="Where the session is in its life.")
     account_status: AccountStatus | None = Field(
-        None, description="The session in one of four words: active, disconnected, authenticating, ready."
+        None,
+        description="The session in one of four words: active, disconnected, authenticating, ready.",
     )
     conditions: list[Condition] = Field([], description="Details, one per type.", max_length=16)
-    session_valid: bool | None = Field(None, description="Whether the volume holds a login that WhatsApp has not ended.")
-    is_authenticated: bool | None = Field(None, description="Whether WhatsApp Web says that it is logged in.")
-    auth_state: AuthState | None = Field(None, description="The connection's state in WhatsApp Web's own words.")
-    last_connected: Time | None = Field(None, description="When the session became Ready the last time.")
-    last_disconnect: LastDisconnect | None = Field(None, description="The last time the session lost WhatsApp.")
-    restored: bool | None = Field(
-        None, description="Whether the session is Ready from a stored login, without a new QR or code."
+    session_valid: bool | None = Field(
+        None, description="Whether the volume holds a login that WhatsApp has not ended."
     )
-    restorations: int = Field(0, ge=0, description="How often the session came back from its stored login after a restart.")
+    is_authenticated: bool | None = Field(
+        None, description="Whether WhatsApp Web says that it is logged in."
+    )
+    auth_state: AuthState | None = Field(
+        None, description="The connection's state in WhatsApp Web's own words."
+    )
+    last_connected: Time | None = Field(
+        None, description="When the session became Ready the last time."
+    )
+    last_disconnect: LastDisconnect | None = Field(
+        None, description="The last time the session lost WhatsApp."
+    )
+    restored: bool | None = Field(
+        None,
+        description="Whether the session is Ready from a stored login, without a new QR or code.",
+    )
+    restorations: int = Field(
+        0,
+        ge=0,
+        description="How often the session came back from its stored login after a restart.",
+    )
     account: Account | None = Field(None, description="The WhatsApp account that is linked.")
     whatsapp_web_version: Annotated[str, clip(64)] | None = Field(
         None, description="Version of WhatsApp Web that the session runs.", max_length=64
@@ -553,19 +662,32 @@ class Status(Observed):
     pod_uid: str | None = Field(None, alias="podUID", description="UID of the session's pod.")
     node_name: str | None = Field(None, description="Node that the pod runs on.")
     pvc_name: str | None = Field(None, description="Name of the session's PersistentVolumeClaim.")
-    pvc_uid: str | None = Field(None, alias="pvcUID", description="UID of the session's PersistentVolumeClaim.")
+    pvc_uid: str | None = Field(
+        None, alias="pvcUID", description="UID of the session's PersistentVolumeClaim."
+    )
     pairing: PairingStatus | None = Field(None, description="Whether a phone can be linked now.")
     last_shutdown: LastShutdown | None = Field(None, description="How the session pod ended last.")
     phone_last_seen: Time | None = Field(
         None,
         description="The last sign of life of the account's phone, to the hour; WhatsApp logs its devices out when it isn't used for 14 days.",
     )
-    logout: LogoutStatus | None = Field(None, description="The last logout that the annotation wasession.dev/logout asked for.")
-    restarts: Restarts = Field(default_factory=Restarts, description="How often the pod or its container was started again.")
+    logout: LogoutStatus | None = Field(
+        None, description="The last logout that the annotation wasession.dev/logout asked for."
+    )
+    restarts: Restarts = Field(
+        default_factory=Restarts,
+        description="How often the pod or its container was started again.",
+    )
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """Return the condition of type ``kind``, if the status has it."""
+        return next((candidate for candidate in self.conditions if candidate.type is kind), None)
 
 
 class WhatsAppSession(Model):
     """One WhatsApp Web login, kept in one pod and one volume."""
 
     spec: Spec = Field(default_factory=Spec, description="What the session should be.")
-    status: Status | None = Field(None, description="What the session is. Written by the operator alone.")
+    status: Status | None = Field(
+        None, description="What the session is. Written by the operator alone."
+    )

@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 from wasession_api import logs
-from wasession_api.kube import Kube
+from wasession_api.kube.client import KubeClient
 
 from wasession_gateway.app import Gateway
 from wasession_gateway.settings import Settings, load
@@ -16,7 +16,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    kube = await Kube.connect()
+    kube = await KubeClient.connect()
     try:
         async with Gateway(settings, kube):
             await stop.wait()

@@ -12,20 +12,20 @@ import aiohttp
 from aiohttp import web
 from aiohttp.log import server_logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from wasession_api.kube import Kube
-from wasession_api.routes import Handler, WithoutContent
+from wasession_api.http.routes import Handler, WithoutContent
+from wasession_api.kube.client import KubeClient
 
 from wasession_gateway import metrics
 from wasession_gateway.auth import Authenticator
 from wasession_gateway.commands import Commands
-from wasession_gateway.connections import Connections
 from wasession_gateway.limits import Limiter
 from wasession_gateway.middleware import Middleware, strict_headers
 from wasession_gateway.pods import Pods
 from wasession_gateway.rest import MAXIMUM_BODY, Rest
-from wasession_gateway.sessions import Sessions
+from wasession_gateway.session_cache import Sessions
 from wasession_gateway.settings import Settings
-from wasession_gateway.socket import Socket
+from wasession_gateway.socketio_connections import Connections
+from wasession_gateway.socketio_namespace import Socket
 
 log = logging.getLogger(__name__)
 CONSOLE = Path(__file__).with_name("console")
@@ -36,22 +36,31 @@ LINGERING = 1.0  # seconds that a caller may go on sending what was refused, so 
 class Gateway:
     """One replica. As a context: it serves inside, and has gone gracefully at the end."""
 
-    def __init__(self, settings: Settings, kube: Kube) -> None:
+    def __init__(self, settings: Settings, kube: KubeClient) -> None:
         self._settings, self._kube = settings, kube
         self.sessions = Sessions(kube, settings.namespace)
 
     async def __aenter__(self) -> Self:
         settings = self._settings
-        self._http = aiohttp.ClientSession(read_bufsize=READ_BUFFER, connector=aiohttp.TCPConnector(limit=0))
+        self._http = aiohttp.ClientSession(
+            read_bufsize=READ_BUFFER, connector=aiohttp.TCPConnector(limit=0)
+        )
         subjects = Limiter(settings.subject_rate, settings.subject_burst)
         authenticator = Authenticator(settings, self._http)
         pods = Pods(self._kube, self._http, settings.namespace)
         commands = Commands(settings, self.sessions, pods)
         self._middleware = Middleware(settings, authenticator, subjects)
-        self._connections = Connections(settings.max_connections_per_address, self._middleware.may_connect)
-        self._socket = Socket(self._connections, authenticator, self.sessions, commands, pods, subjects)
+        self._connections = Connections(
+            settings.max_connections_per_address, self._middleware.may_connect
+        )
+        self._socket = Socket(
+            self._connections, authenticator, self.sessions, commands, pods, subjects
+        )
         self.sessions.listen(self._socket.session_changed)
-        self._tasks = [asyncio.create_task(self.sessions.watch.run()), asyncio.create_task(self._socket.run())]
+        self._tasks = [
+            asyncio.create_task(self.sessions.watch.run()),
+            asyncio.create_task(self._socket.run()),
+        ]
         for task in self._tasks:
             task.add_done_callback(_ended)
 
@@ -62,14 +71,19 @@ class Gateway:
         Rest(settings, self.sessions, commands, pods).add_to(app)
         self._connections.attach(app)
         for file in CONSOLE.rglob("*.*"):
-            app.router.add_get(f"/{file.relative_to(CONSOLE).as_posix()}".removesuffix("index.html"), _file(file))
+            app.router.add_get(
+                f"/{file.relative_to(CONSOLE).as_posix()}".removesuffix("index.html"), _file(file)
+            )
         app.router.add_get("/socket.io-client.js", _file(settings.socket_io_client))
         ports = ((self._management(), settings.management_port), (app, settings.port))
         self._runners = [await _serve(served, settings, port) for served, port in ports]
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Not ready first, so that no more requests come; then the clients are told; what is being answered is answered."""
         self._middleware.draining.set()
@@ -95,12 +109,16 @@ class Gateway:
         async def ready(_: web.Request) -> web.Response:
             """Ready once all sessions are known; not while the API server is away, as old answers beat none."""
             ready = self.sessions.watch.is_synced and not self._middleware.draining.is_set()
-            return web.json_response({"status": "ok" if ready else "not ready"}, status=200 if ready else 503)
+            return web.json_response(
+                {"status": "ok" if ready else "not ready"}, status=200 if ready else 503
+            )
 
         async def show_metrics(_: web.Request) -> web.Response:
             metrics.SESSIONS.set(len(self.sessions))
-            metrics.WATCH_AGE.set(self.sessions.watch.age)
-            return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+            metrics.INFORMER_LAST_EVENT_AGE.set(self.sessions.watch.age)
+            return web.Response(
+                body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST}
+            )
 
         app = web.Application()
         app.router.add_get("/livez", alive)
@@ -111,14 +129,22 @@ class Gateway:
 
 def _file(path: Path) -> Handler:
     async def answer(_: web.Request) -> web.FileResponse:
-        return web.FileResponse(path, headers={"Cache-Control": "no-cache"})  # its parts must be of one version
+        return web.FileResponse(
+            path, headers={"Cache-Control": "no-cache"}
+        )  # its parts must be of one version
 
     return answer
 
 
 async def _serve(app: web.Application, settings: Settings, port: int) -> web.AppRunner:
     finish = settings.shutdown_timeout.total_seconds()
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=finish, lingering_time=LINGERING)
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=finish,
+        lingering_time=LINGERING,
+    )
     await runner.setup()
     await web.TCPSite(runner, settings.host, port).start()
     return runner

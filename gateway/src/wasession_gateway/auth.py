@@ -55,7 +55,9 @@ class Authenticator:
     """Verifies tokens. The key and the algorithm go together: neither is the token's choice."""
 
     def __init__(self, settings: Settings, http: aiohttp.ClientSession) -> None:
-        self._secret = settings.jwt_secret.get_secret_value().encode() if settings.jwt_secret else None
+        self._secret = (
+            settings.jwt_secret.get_secret_value().encode() if settings.jwt_secret else None
+        )
         self._keys = IssuerKeys(str(settings.jwks_url), http) if settings.jwks_url else None
         self._audience, self._issuer = settings.jwt_audience, settings.jwt_issuer
 
@@ -103,8 +105,14 @@ class Authenticator:
 
 def _identity(claims: Mapping[str, Any]) -> Identity:
     subject = claims["sub"]
-    if not isinstance(subject, str) or not 1 <= len(subject) <= LONGEST_SUBJECT or not subject.isprintable():
-        raise Unauthorized(f"the token's sub must be a printable string of 1 to {LONGEST_SUBJECT} characters")
+    if (
+        not isinstance(subject, str)
+        or not 1 <= len(subject) <= LONGEST_SUBJECT
+        or not subject.isprintable()
+    ):
+        raise Unauthorized(
+            f"the token's sub must be a printable string of 1 to {LONGEST_SUBJECT} characters"
+        )
     return Identity(subject, claims.get("role") == "admin", float(claims["exp"]))
 
 
@@ -127,8 +135,12 @@ class IssuerKeys:
     async def find(self, algorithm: str, name: str | None) -> jwt.PyJWK:
         """Raises ``Unauthorized`` when there is no such key, ``KeysUnavailable`` when that cannot be known."""
         if (found := self._find(algorithm, name)) is not None:
-            if time.monotonic() - self._fetched > KEYS_LIFETIME and (self._renewal is None or self._renewal.done()):
-                self._renewal = asyncio.create_task(self._refresh())  # nobody waits while the old ones are good
+            if time.monotonic() - self._fetched > KEYS_LIFETIME and (
+                self._renewal is None or self._renewal.done()
+            ):
+                self._renewal = asyncio.create_task(
+                    self._refresh()
+                )  # nobody waits while the old ones are good
             return found
         await self._refresh()
         if (found := self._find(algorithm, name)) is not None:
@@ -138,7 +150,11 @@ class IssuerKeys:
         raise Unauthorized("the token is signed with a key that its issuer does not publish")
 
     def _find(self, algorithm: str, name: str | None) -> jwt.PyJWK | None:
-        fitting = [key for key in self._keys if key.key_type == KEY_TYPES[algorithm] and key.algorithm_name == algorithm]
+        fitting = [
+            key
+            for key in self._keys
+            if key.key_type == KEY_TYPES[algorithm] and key.algorithm_name == algorithm
+        ]
         if name is None:
             return fitting[0] if len(fitting) == 1 else None
         return next((key for key in fitting if key.key_id == name), None)
@@ -150,9 +166,19 @@ class IssuerKeys:
                 return
             self._tried = time.monotonic()
             try:
-                async with self._http.get(self._url, timeout=KEYS_TIMEOUT, raise_for_status=True) as answer:
+                async with self._http.get(
+                    self._url, timeout=KEYS_TIMEOUT, raise_for_status=True
+                ) as answer:
                     keys = jwt.PyJWKSet.from_dict(json.loads(await answer.read())).keys
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError, TypeError, AttributeError, jwt.PyJWTError) as error:
+            except (
+                aiohttp.ClientError,
+                TimeoutError,
+                OSError,
+                ValueError,
+                TypeError,
+                AttributeError,
+                jwt.PyJWTError,
+            ) as error:
                 log.warning("issuer's keys not read", extra={"error": type(error).__name__})
                 return
             self._keys = [key for key in keys if key.public_key_use != "enc"]

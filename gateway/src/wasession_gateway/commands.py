@@ -1,4 +1,4 @@
-"""What callers can have done to sessions, whether they ask over REST or Socket.IO. Raises ``problem.Refused``."""
+"""What callers can have done to sessions, whether they ask over REST or Socket.IO. Raises ``problem.HTTPProblem``."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from collections import Counter
 from typing import Annotated
 
 from pydantic import Field, StringConstraints, model_validator
-from wasession_api import kube, names
+from wasession_api import names
 from wasession_api.base import Model
-from wasession_api.problem import Refused
+from wasession_api.http.problem import HTTPProblem
+from wasession_api.kube import client as kube
+from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import ClientId, PairingMethod, PhoneNumber, WhenDeleted
 
 from wasession_gateway import restore
 from wasession_gateway.auth import LONGEST_SUBJECT, Identity
 from wasession_gateway.pods import Pods
 from wasession_gateway.restore import Outcome, Step
-from wasession_gateway.sessions import Ambiguous, Session, Sessions, manifest
+from wasession_gateway.session_cache import Ambiguous, Session, Sessions, manifest
 from wasession_gateway.settings import Settings
 
 LOGOUT_TIMEOUT = 45.0  # seconds; the session pod gives WhatsApp thirty
@@ -30,9 +32,12 @@ NO_SUCH_SESSION = "you have no session with this clientId"
 class PairingChoice(Model):
     """How a phone is to be linked."""
 
-    method: PairingMethod = Field(PairingMethod.QR_CODE, description="A QR to scan, or a code to type on the phone.")
+    method: PairingMethod = Field(
+        PairingMethod.QR_CODE, description="A QR to scan, or a code to type on the phone."
+    )
     phone_number: PhoneNumber | None = Field(
-        None, description="The account's phone number, for a pairing code: country code and number, digits only."
+        None,
+        description="The account's phone number, for a pairing code: country code and number, digits only.",
     )
 
     @model_validator(mode="after")
@@ -46,8 +51,12 @@ class NewSession(Model):
     """A session to make."""
 
     client_id: ClientId = Field(description="The session's name; two users may use the same.")
-    owner: Owner | None = Field(None, description="Whose it is; only admins may name somebody else.")
-    pairing: PairingChoice | None = Field(None, description="How a phone is to be linked; a QR when left out.")
+    owner: Owner | None = Field(
+        None, description="Whose it is; only admins may name somebody else."
+    )
+    pairing: PairingChoice | None = Field(
+        None, description="How a phone is to be linked; a QR when left out."
+    )
 
 
 class Commands:
@@ -61,38 +70,48 @@ class Commands:
         """The caller's session; an admin may say whose. Another's is as if it were not there."""
         if not who.admin:
             if owner not in (None, who.subject):
-                raise Refused(404, "Not found", NO_SUCH_SESSION)
+                raise HTTPProblem(404, "Not found", NO_SUCH_SESSION)
             owner = who.subject
         try:
             session = self._sessions.find(client_id, owner)
         except Ambiguous:
-            raise Refused(
-                409, "Several sessions", "several owners have a session with this clientId: say which owner"
+            raise HTTPProblem(
+                409,
+                "Several sessions",
+                "several owners have a session with this clientId: say which owner",
             ) from None
         if session is None:
-            raise Refused(404, "Not found", NO_SUCH_SESSION)
+            raise HTTPProblem(404, "Not found", NO_SUCH_SESSION)
         return session
 
     async def create(self, who: Identity, wanted: NewSession) -> Session:
         owner = wanted.owner or who.subject
         if not who.admin and owner != who.subject:
-            raise Refused(403, "Not allowed", "only admins make sessions for others")
+            raise HTTPProblem(403, "Not allowed", "only admins make sessions for others")
         if not who.admin and not self._settings.allow_create:
-            raise Refused(403, "Not allowed", "sessions are not made here by their users")
+            raise HTTPProblem(403, "Not allowed", "sessions are not made here by their users")
         if self._sessions.find(wanted.client_id, owner) is not None:
-            raise Refused(409, "Exists", "there is a session with this clientId already")
+            raise HTTPProblem(409, "Exists", "there is a session with this clientId already")
         most = self._settings.max_sessions_per_owner
         if not who.admin and self._sessions.count(owner) + self._making[owner] >= most:
-            raise Refused(403, "Too many sessions", f"you may have {most} sessions at most")
+            raise HTTPProblem(403, "Too many sessions", f"you may have {most} sessions at most")
         pairing = wanted.pairing.dump() if wanted.pairing else None
-        body = manifest(self._settings.namespace, owner, wanted.client_id, self._settings.session_template, pairing)
+        body = manifest(
+            self._settings.namespace,
+            owner,
+            wanted.client_id,
+            self._settings.session_template,
+            pairing,
+        )
         self._making[owner] += 1
         try:
             return await self._sessions.create(body)
         except kube.Conflict:
-            raise Refused(409, "Exists", "there is a session with this clientId already") from None
-        except kube.Refused as error:
-            raise Refused(422, "Not accepted", str(error)) from None
+            raise HTTPProblem(
+                409, "Exists", "there is a session with this clientId already"
+            ) from None
+        except kube.Rejected as error:
+            raise HTTPProblem(422, "Not accepted", str(error)) from None
         finally:
             self._making[owner] -= 1
             if not self._making[owner]:
@@ -104,12 +123,16 @@ class Commands:
     async def restart(self, session: Session, version: str | None = None) -> Session:
         """Has the operator replace the session's pod."""
         return await self._patch(
-            session, {"metadata": {"annotations": {names.ANNOTATION_RESTART: secrets.token_hex(8)}}}, version
+            session,
+            {"metadata": {"annotations": {names.ANNOTATION_RESTART: secrets.token_hex(8)}}},
+            version,
         )
 
-    async def delete(self, session: Session, *, logout: bool, delete_volume: bool, version: str | None = None) -> None:
+    async def delete(
+        self, session: Session, *, logout: bool, delete_volume: bool, version: str | None = None
+    ) -> None:
         """Deletes it; on request the device is logged out of WhatsApp first, and the volume with the login deleted after."""
-        patch: kube.Manifest = {}
+        patch: Manifest = {}
         if logout:
             patch["metadata"] = {"annotations": {names.ANNOTATION_LOGOUT: "true"}}
         if delete_volume:
@@ -120,15 +143,20 @@ class Commands:
         try:
             await self._sessions.delete(session, version)
         except kube.Conflict:
-            raise Refused(412, "Changed", "the session has changed since") from None
-        except kube.Refused as error:
-            raise Refused(422, "Not accepted", str(error)) from None
+            raise HTTPProblem(412, "Changed", "the session has changed since") from None
+        except kube.Rejected as error:
+            raise HTTPProblem(422, "Not accepted", str(error)) from None
 
     async def logout(self, session: Session) -> None:
         """Ends the login; returns when WhatsApp has confirmed it."""
         async with self._pods.ask(session, "POST", "/v1/logout", LOGOUT_TIMEOUT) as answer:
             if answer.status >= 400:
-                raise Refused(503, "Not logged out", "the session could not be logged out now; its login was kept", RETRY_LATER)
+                raise HTTPProblem(
+                    503,
+                    "Not logged out",
+                    "the session could not be logged out now; its login was kept",
+                    RETRY_LATER,
+                )
 
     async def restore(self, session: Session, timeout: float) -> Outcome:
         """Has the session come back, and says within ``timeout`` seconds whether it is ready or why not."""
@@ -139,20 +167,25 @@ class Commands:
         elif step is Step.RESTART:
             await self.restart(session)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout), contextlib.aclosing(self._sessions.states(session.name)) as states:
+            async with (
+                asyncio.timeout(timeout),
+                contextlib.aclosing(self._sessions.states(session.name)) as states,
+            ):
                 async for now in states:
                     last = now
                     if (outcome := restore.outcome(now, step, pod_before)) is not None:
                         return outcome
         return restore.still_under_way(last)
 
-    async def _patch(self, session: Session, patch: kube.Manifest, version: str | None = None) -> Session:
+    async def _patch(
+        self, session: Session, patch: Manifest, version: str | None = None
+    ) -> Session:
         try:
             found = await self._sessions.patch(session, patch, version)
         except kube.Conflict:
-            raise Refused(412, "Changed", "the session has changed since") from None
-        except kube.Refused as error:
-            raise Refused(422, "Not accepted", str(error)) from None
+            raise HTTPProblem(412, "Changed", "the session has changed since") from None
+        except kube.Rejected as error:
+            raise HTTPProblem(422, "Not accepted", str(error)) from None
         if found is None:
-            raise Refused(404, "Not found", NO_SUCH_SESSION)
+            raise HTTPProblem(404, "Not found", NO_SUCH_SESSION)
         return found

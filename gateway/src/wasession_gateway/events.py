@@ -1,7 +1,8 @@
 """What Socket.IO clients are told when a session changes: pure.
 
-``events(before, now)`` compares two states of one session. A client that joins is told ``events(None, now)``. States in
-between may have been skipped: what they were is told as far as the present state shows it.
+``events(before, now)`` compares two states of one session. A client that joins is told
+``events(None, now)``. States in between may have been skipped: what they were is told as far as the
+present state shows it.
 """
 
 from __future__ import annotations
@@ -10,18 +11,32 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from wasession_api import messages
 from wasession_api.base import Model, Time
-from wasession_api.messages import IncomingMessage
-from wasession_api.v1alpha1 import Account, ConditionType, DisconnectKind, LastDisconnect, PairingMethod, Phase, Reason
+from wasession_api.session_pod import messages
+from wasession_api.session_pod.messages import IncomingMessage
+from wasession_api.v1alpha1 import (
+    Account,
+    ConditionType,
+    DisconnectKind,
+    LastDisconnect,
+    PairingMethod,
+    Phase,
+    Reason,
+)
 
-from wasession_gateway.sessions import Session
+from wasession_gateway.session_cache import Session
 from wasession_gateway.views import SessionView, condition
 
 # What a condition Restored=False says when nothing was there to restore.
 NOT_FAILED = {Reason.NEW_LOGIN, Reason.NO_LOGIN}
 # Where a restoration can end, other than well.
-DEAD_ENDS = {Phase.LOGGED_OUT, Phase.FAILED, Phase.CONFLICT, Phase.AUTHENTICATING, Phase.PASSKEY_REQUIRED}
+DEAD_ENDS = {
+    Phase.LOGGED_OUT,
+    Phase.FAILED,
+    Phase.CONFLICT,
+    Phase.AUTHENTICATING,
+    Phase.PASSKEY_REQUIRED,
+}
 # Phases in which a session is not connected and not on its first way there.
 DISCONNECTED = {
     Phase.RECONNECTING, Phase.SUSPENDED, Phase.LOGGED_OUT, Phase.CONFLICT, Phase.FAILED, Phase.TERMINATING,
@@ -43,7 +58,9 @@ class Event(Model):
     """The content of an event; the class says which."""
 
     client_id: str = Field(description="Which session.")
-    owner: str | None = Field(None, description="Whose session it is: two owners may have sessions with one clientId.")
+    owner: str | None = Field(
+        None, description="Whose session it is: two owners may have sessions with one clientId."
+    )
     name: str = Field(description="Name of its WhatsAppSession, which no two have.")
 
 
@@ -60,7 +77,9 @@ class Authenticating(Event):
 class Ready(Event):
     """The session is connected: messages can be sent."""
 
-    is_restored: bool = Field(description="Whether it came back from its stored login, without a new QR or code.")
+    is_restored: bool = Field(
+        description="Whether it came back from its stored login, without a new QR or code."
+    )
     account: Account | None = None
     last_connected: Time | None = None
 
@@ -90,8 +109,12 @@ class Disconnected(Event):
     """The session is not connected any more. It comes back by itself unless `permanent`."""
 
     kind: Kind
-    permanent: bool = Field(description="true after a logout and when the session was deleted: nothing comes back by itself.")
-    reason: str = Field(description="WhatsApp's or the browser's word for it, or where there is none the session's reason.")
+    permanent: bool = Field(
+        description="true after a logout and when the session was deleted: nothing comes back by itself."
+    )
+    reason: str = Field(
+        description="WhatsApp's or the browser's word for it, or where there is none the session's reason."
+    )
     message: str = ""
     at: Time | None = None
 
@@ -134,7 +157,9 @@ class Closing(Model):
 
     reason: Literal["TokenExpired", "NotAuthenticated", "ShuttingDown", "TooSlow"]
     message: str
-    reconnect: bool = Field(description="Whether socket.io-client connects again by itself; else a new token is needed first.")
+    reconnect: bool = Field(
+        description="Whether socket.io-client connects again by itself; else a new token is needed first."
+    )
 
 
 Told = tuple[str, dict[str, Any]]
@@ -142,7 +167,9 @@ Told = tuple[str, dict[str, Any]]
 
 def name(model: type[Model]) -> str:
     """An event's name on the wire: ``RestoredSessionReady`` is ``restored_session_ready``."""
-    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in model.__name__).lstrip("_")
+    return "".join(
+        f"_{letter.lower()}" if letter.isupper() else letter for letter in model.__name__
+    ).lstrip("_")
 
 
 def told(event: Model) -> Told:
@@ -157,14 +184,18 @@ def which(session: Session) -> dict[str, Any]:
 def events(before: Session | None, now: Session | None) -> list[Model]:
     """What has happened between two states of a session, in the order in which it should be told."""
     if now is None:
-        return [*_losses(before, None), SessionRemoved(**which(before))] if before is not None else []
+        return (
+            [*_losses(before, None), SessionRemoved(**which(before))] if before is not None else []
+        )
     found: list[Model] = []
     if before is None or before.view != now.view:
         found.append(State.model_construct(**dict(now.view)))
     found += _losses(before, now)
     if failure := _restoration_failure(before, now):
         found.append(failure)
-    if now.phase is Phase.AUTHENTICATING and (before is None or before.phase is not Phase.AUTHENTICATING):
+    if now.phase is Phase.AUTHENTICATING and (
+        before is None or before.phase is not Phase.AUTHENTICATING
+    ):
         method = now.status.pairing.method if now.status.pairing else PairingMethod.QR_CODE
         found.append(Authenticating(**which(now), method=method))
     return found + _gains(before, now)
@@ -173,14 +204,31 @@ def events(before: Session | None, now: Session | None) -> list[Model]:
 def _gains(before: Session | None, now: Session) -> list[Model]:
     """The session has become ready, also when it was lost and came back between the two states."""
     status = now.status
-    if not now.ready or (before is not None and before.ready and before.status.last_connected == status.last_connected):
+    if not now.ready or (
+        before is not None
+        and before.ready
+        and before.status.last_connected == status.last_connected
+    ):
         return []
     restored = bool(status.restored)
     found: list[Model] = [
-        Ready(**which(now), is_restored=restored, account=status.account, last_connected=status.last_connected)
+        Ready(
+            **which(now),
+            is_restored=restored,
+            account=status.account,
+            last_connected=status.last_connected,
+        )
     ]
-    if restored and (before is None or before.status.restorations != status.restorations or not before.status.restored):
-        found.append(RestoredSessionReady(**which(now), account=status.account, restorations=status.restorations))
+    if restored and (
+        before is None
+        or before.status.restorations != status.restorations
+        or not before.status.restored
+    ):
+        found.append(
+            RestoredSessionReady(
+                **which(now), account=status.account, restorations=status.restorations
+            )
+        )
     return found
 
 
@@ -195,7 +243,11 @@ def _losses(before: Session | None, now: Session | None) -> list[Model]:
     elif before.ready:
         lost = now is None or not now.ready or news is not None
     else:
-        logged_out = now is not None and now.phase is Phase.LOGGED_OUT and before.phase is not Phase.LOGGED_OUT
+        logged_out = (
+            now is not None
+            and now.phase is Phase.LOGGED_OUT
+            and before.phase is not Phase.LOGGED_OUT
+        )
         lost = logged_out or (news is not None and news.kind is DisconnectKind.LOGOUT)
     if not lost:
         return []
@@ -204,11 +256,20 @@ def _losses(before: Session | None, now: Session | None) -> list[Model]:
     disconnected = _disconnected(session, now, news)
     if disconnected.kind is not DisconnectKind.LOGOUT:
         return [disconnected]
-    return [disconnected, LoggedOut(**which(session), reason=disconnected.reason, at=disconnected.at)]
+    return [
+        disconnected,
+        LoggedOut(**which(session), reason=disconnected.reason, at=disconnected.at),
+    ]
 
 
-def _disconnected(session: Session, now: Session | None, news: LastDisconnect | None) -> Disconnected:
-    why = condition(session.status, ConditionType.READY) if now is not None and not now.ready else None
+def _disconnected(
+    session: Session, now: Session | None, news: LastDisconnect | None
+) -> Disconnected:
+    why = (
+        condition(session.status, ConditionType.READY)
+        if now is not None and not now.ready
+        else None
+    )
     kind: Kind
     if now is None or now.deleting:
         kind = Ended.DELETED
@@ -225,7 +286,11 @@ def _disconnected(session: Session, now: Session | None, news: LastDisconnect | 
         **which(session),
         kind=kind,
         permanent=kind in (DisconnectKind.LOGOUT, Ended.DELETED),
-        reason=news.reason if news is not None and told_by_whatsapp else why.reason if why else str(kind),
+        reason=news.reason
+        if news is not None and told_by_whatsapp
+        else why.reason
+        if why
+        else str(kind),
         message=why.message if why else "",
         at=news.at if news is not None and told_by_whatsapp else None,
     )

@@ -27,5 +27,7 @@ class Limiter:
     def _forget(self, now: float) -> None:
         """Keeps memory bounded: full buckets say nothing, and after them those go that are nearest to it."""
         self._due = {key: due for key, due in self._due.items() if due > now}
-        for key in sorted(self._due, key=self._due.__getitem__)[: len(self._due) - MAXIMUM_KEYS // 2]:
+        for key in sorted(self._due, key=self._due.__getitem__)[
+            : len(self._due) - MAXIMUM_KEYS // 2
+        ]:
             del self._due[key]

@@ -12,18 +12,18 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, typedefs, web
 from pydantic import ValidationError
-from wasession_api.kube import Unavailable
-from wasession_api.problem import MEDIA_TYPE, Refused, bad_request
-from wasession_api.routes import Handler
+from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, bad_request
+from wasession_api.http.routes import Handler
+from wasession_api.kube.client import Unavailable
 
 from wasession_gateway import metrics
 from wasession_gateway.auth import Authenticator, Identity, KeysUnavailable, Unauthorized, bearer
 from wasession_gateway.commands import RETRY_LATER
-from wasession_gateway.connections import ADDRESS, PATH
 from wasession_gateway.limits import Limiter
 from wasession_gateway.pods import Interrupted, Unreachable
-from wasession_gateway.sessions import Session
+from wasession_gateway.session_cache import Session
 from wasession_gateway.settings import Settings
+from wasession_gateway.socketio_connections import ADDRESS, PATH
 
 log = logging.getLogger("wasession_gateway.access")
 IDENTITY = web.RequestKey("identity", Identity)
@@ -70,8 +70,15 @@ class Middleware:
         if self.draining.is_set():
             response.force_close()  # the caller's next request finds another gateway
         if request.path != SOCKET:
-            metrics.REQUESTS.labels(request.get(OPERATION, "none"), str(response.status)).observe(took)
-            told = {"method": request.method, "path": request.path, "status": response.status, "ms": round(took * 1000, 1)}
+            metrics.REQUESTS.labels(request.get(OPERATION, "none"), str(response.status)).observe(
+                took
+            )
+            told = {
+                "method": request.method,
+                "path": request.path,
+                "status": response.status,
+                "ms": round(took * 1000, 1),
+            }
             log.info("request", extra=told)
         return response
 
@@ -80,29 +87,41 @@ class Middleware:
         """Words every error as problem+json."""
         try:
             return await handler(request)
-        except Refused as error:
+        except HTTPProblem as error:
             refused = error
         except ValidationError as error:
             refused = bad_request(error)
         except Unreachable as error:
-            refused = Refused(503, "Not available", str(error), RETRY_LATER)
+            refused = HTTPProblem(503, "Not available", str(error), RETRY_LATER)
         except Interrupted as error:
-            refused = Refused(502, "No answer", f"{error}; what was asked may have been done")
+            refused = HTTPProblem(502, "No answer", f"{error}; what was asked may have been done")
         except web.HTTPException as error:
-            headers = {name: value for name, value in error.headers.items() if name in (hdrs.ALLOW, hdrs.LOCATION)}
-            refused = Refused(error.status, error.reason, error.text or error.reason, headers)
+            headers = {
+                name: value
+                for name, value in error.headers.items()
+                if name in (hdrs.ALLOW, hdrs.LOCATION)
+            }
+            refused = HTTPProblem(error.status, error.reason, error.text or error.reason, headers)
         except Unavailable as error:
             log.warning("API server not reached", extra={"error": str(error)})
-            refused = Refused(503, "Not available", "the cluster does not answer now; try again", RETRY_LATER)
+            refused = HTTPProblem(
+                503, "Not available", "the cluster does not answer now; try again", RETRY_LATER
+            )
         except ConnectionError:
             raise  # the caller has gone
-        except Exception as error:  # a bug. Its message may have what somebody wrote, so only the place is logged
+        except (
+            Exception
+        ) as error:  # a bug. Its message may have what somebody wrote, so only the place is logged
             where = traceback.format_tb(error.__traceback__)
             log.error("handler failed", extra={"error": type(error).__name__, "at": where})  # noqa: TRY400
-            refused = Refused(500, "Internal error", "the gateway could not do this; its log says where")
+            refused = HTTPProblem(
+                500, "Internal error", "the gateway could not do this; its log says where"
+            )
         session = request.get(SESSION)
         problem = refused.problem(session.phase if session is not None else None)
-        return web.json_response(problem.dump(), status=refused.status, headers=refused.headers, content_type=MEDIA_TYPE)
+        return web.json_response(
+            problem.dump(), status=refused.status, headers=refused.headers, content_type=MEDIA_TYPE
+        )
 
     @web.middleware
     async def shared(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -110,7 +129,10 @@ class Middleware:
         if _own_page(request):
             return await handler(request)
         allowed = self.may_connect(request)
-        if request.method == hdrs.METH_OPTIONS and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers:
+        if (
+            request.method == hdrs.METH_OPTIONS
+            and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+        ):
             response: web.StreamResponse = web.Response(status=204)
             if allowed:
                 response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = ALLOWED_METHODS
@@ -133,11 +155,15 @@ class Middleware:
         if not request.path.startswith(API):
             return await handler(request)
         try:
-            identity = await self._authenticator.identify(bearer(request.headers.get(hdrs.AUTHORIZATION)))
+            identity = await self._authenticator.identify(
+                bearer(request.headers.get(hdrs.AUTHORIZATION))
+            )
         except Unauthorized as error:
-            raise Refused(401, "Unauthorized", str(error), {"WWW-Authenticate": "Bearer"}) from None
+            raise HTTPProblem(
+                401, "Unauthorized", str(error), {"WWW-Authenticate": "Bearer"}
+            ) from None
         except KeysUnavailable as error:
-            raise Refused(503, "Keys unavailable", str(error), RETRY_LATER) from None
+            raise HTTPProblem(503, "Keys unavailable", str(error), RETRY_LATER) from None
         self._count("subject", self._subjects, f"subject:{identity.subject}")
         request[IDENTITY] = identity
         return await handler(request)
@@ -151,7 +177,9 @@ class Middleware:
         if wait:
             metrics.RATE_LIMITED.labels(by).inc()
             seconds = math.ceil(wait)
-            raise Refused(429, "Too many requests", f"try again in {seconds} s", {"Retry-After": str(seconds)})
+            raise HTTPProblem(
+                429, "Too many requests", f"try again in {seconds} s", {"Retry-After": str(seconds)}
+            )
 
 
 def _own_page(request: web.Request) -> bool:
@@ -173,11 +201,19 @@ def address(request: web.BaseRequest, trusted_proxies: int) -> str:
     """Who is counted as one caller: an IPv4 address or an IPv6 network of 64 bits, which is one customer's."""
     found = request.remote or ""
     if trusted_proxies:
-        forwarded = [part.strip() for line in request.headers.getall("X-Forwarded-For", []) for part in line.split(",")]
+        forwarded = [
+            part.strip()
+            for line in request.headers.getall("X-Forwarded-For", [])
+            for part in line.split(",")
+        ]
         if len(forwarded) >= trusted_proxies:
             found = forwarded[-trusted_proxies]
     try:
         parsed = ipaddress.ip_address(found)
     except ValueError:
         return request.remote or ""
-    return str(parsed) if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+    return (
+        str(parsed)
+        if parsed.version == 4
+        else str(ipaddress.ip_network((parsed, 64), strict=False))
+    )

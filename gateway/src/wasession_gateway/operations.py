@@ -6,10 +6,19 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
-from wasession_api import openapi
 from wasession_api.base import Model, Observed, Time
-from wasession_api.messages import Chat, Contact, MessageId, MessageStatus, Page, SendMedia, SendText, SentMessage
-from wasession_api.openapi import BINARY, Answer, Content, Operation
+from wasession_api.http import openapi
+from wasession_api.http.openapi import BINARY, Answer, Content, Operation
+from wasession_api.session_pod.messages import (
+    Chat,
+    Contact,
+    MessageId,
+    MessageStatus,
+    Page,
+    SendMedia,
+    SendText,
+    SentMessage,
+)
 from wasession_api.v1alpha1 import PairingMethod
 
 from wasession_gateway import events
@@ -25,7 +34,7 @@ SessionName = Annotated[
 Token = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=-]{1,512}$")]
 
 
-# --- parameters ---------------------------------------------------------------------------------------------------------
+# --- parameters -----------------------------------------------------------------------------------
 
 
 class Which(Model):
@@ -37,13 +46,19 @@ class WhichMessage(Which):
 
 
 class Owned(Model):
-    owner: Owner | None = Field(None, description="For admins: whose session, when several owners have one of that name.")
+    owner: Owner | None = Field(
+        None, description="For admins: whose session, when several owners have one of that name."
+    )
 
 
 class Listing(Model):
-    owner: Owner | None = Field(None, description="For admins: whose sessions; everybody's when left out.")
+    owner: Owner | None = Field(
+        None, description="For admins: whose sessions; everybody's when left out."
+    )
     limit: int = Field(100, ge=1, le=1000, description="How many at most.")
-    continue_: Token | None = Field(None, alias="continue", description="What the answer before has under `continue`.")
+    continue_: Token | None = Field(
+        None, alias="continue", description="What the answer before has under `continue`."
+    )
 
 
 class PodListing(Owned):
@@ -54,31 +69,44 @@ class PodListing(Owned):
 
 
 class Restoring(Owned):
-    timeout: int | None = Field(None, ge=1, le=300, description="Seconds to wait at most; the gateway has a limit of its own.")
+    timeout: int | None = Field(
+        None,
+        ge=1,
+        le=300,
+        description="Seconds to wait at most; the gateway has a limit of its own.",
+    )
 
 
 class Deleting(Owned):
     logout: bool = Field(False, description="Log the device out of WhatsApp first.")
-    delete_volume: bool = Field(False, description="Delete the volume and with it the login; else it is kept.")
-
-
-class IfMatch(Model):
-    if_match: str | None = Field(None, alias="If-Match", description="The ETag that the session must have; else 412.")
-
-
-class IfNoneMatch(Model):
-    if_none_match: str | None = Field(None, alias="If-None-Match", description="An ETag that is known: then 304.")
-
-
-class IdempotencyKey(Model):
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None = Field(
-        None,
-        alias="Idempotency-Key",
-        description="Any text, such as a UUID: what is sent again with it is sent once.",
+    delete_volume: bool = Field(
+        False, description="Delete the volume and with it the login; else it is kept."
     )
 
 
-# --- bodies -------------------------------------------------------------------------------------------------------------
+class IfMatch(Model):
+    if_match: str | None = Field(
+        None, alias="If-Match", description="The ETag that the session must have; else 412."
+    )
+
+
+class IfNoneMatch(Model):
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", description="An ETag that is known: then 304."
+    )
+
+
+class IdempotencyKey(Model):
+    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None = (
+        Field(
+            None,
+            alias="Idempotency-Key",
+            description="Any text, such as a UUID: what is sent again with it is sent once.",
+        )
+    )
+
+
+# --- bodies ---------------------------------------------------------------------------------------
 
 
 class SendMessage(SendText):
@@ -91,23 +119,40 @@ class SendMessage(SendText):
 class Code(Observed):
     """A code that a phone can use now."""
 
-    code: str = Field(max_length=4096, repr=False, description="The QR's content, or the eight letters to type on the phone.")
+    code: str = Field(
+        max_length=4096,
+        repr=False,
+        description="The QR's content, or the eight letters to type on the phone.",
+    )
     method: PairingMethod
     attempt: int
     expires_at: Time | None = None
 
 
-# --- operations ---------------------------------------------------------------------------------------------------------
+# --- operations -----------------------------------------------------------------------------------
 
 ALWAYS = {
     401: "There is no valid token.",
     422: "Something in the request is not as described here.",
     429: "Too many requests; `Retry-After` says how many seconds to wait.",
 }
-OF_ONE = {404: "The caller has no such session.", 409: "An admin has not said whose, and several owners have one of that name."}
-WRITING = {412: "The session has changed since it had the version in `If-Match`.", 503: "The cluster does not answer now."}
-ASKING = {502: "The session's pod has not answered; it may have done what it was asked.", 503: "The session has no pod now."}
-READING = {400: "The body is not JSON.", 413: "The body is too large.", 415: "The body is not declared as JSON."}
+OF_ONE = {
+    404: "The caller has no such session.",
+    409: "An admin has not said whose, and several owners have one of that name.",
+}
+WRITING = {
+    412: "The session has changed since it had the version in `If-Match`.",
+    503: "The cluster does not answer now.",
+}
+ASKING = {
+    502: "The session's pod has not answered; it may have done what it was asked.",
+    503: "The session has no pod now.",
+}
+READING = {
+    400: "The body is not JSON.",
+    413: "The body is too large.",
+    415: "The body is not declared as JSON.",
+}
 SENDING = {
     400: "The body is not JSON, or no form.",
     404: f"{OF_ONE[404]} Or the recipient is not on WhatsApp.",
@@ -132,9 +177,17 @@ def listed(model: type[BaseModel], description: str) -> Mapping[int, Answer]:
 
 def _operations() -> Iterable[Operation]:
     def operation(
-        method: str, path: str, name: str, summary: str, answers: Mapping[int, Answer], problems: Mapping[int, str], **more: Any
+        method: str,
+        path: str,
+        name: str,
+        summary: str,
+        answers: Mapping[int, Answer],
+        problems: Mapping[int, str],
+        **more: Any,
     ) -> Operation:
-        return Operation(method, path, name, summary, answers, problems={**ALWAYS, **problems}, tag=tag, **more)
+        return Operation(
+            method, path, name, summary, answers, problems={**ALWAYS, **problems}, tag=tag, **more
+        )
 
     one: dict[str, Any] = {"path_parameters": Which, "query": Owned}
     tag = "sessions"
@@ -159,7 +212,16 @@ def _operations() -> Iterable[Operation]:
         "GET", "/whatsapp/session-status/{clientId}", "getSessionStatus", "How a session is",
         {**A_SESSION, **UNCHANGED}, OF_ONE, headers=IfNoneMatch, **one,
     )  # fmt: skip
-    yield operation("GET", SESSION, "getSession", "A session", {**A_SESSION, **UNCHANGED}, OF_ONE, headers=IfNoneMatch, **one)
+    yield operation(
+        "GET",
+        SESSION,
+        "getSession",
+        "A session",
+        {**A_SESSION, **UNCHANGED},
+        OF_ONE,
+        headers=IfNoneMatch,
+        **one,
+    )
     yield operation(
         "POST", "/whatsapp/sessions", "createSession", "Make a session",
         {201: Answer("It was made; a phone can be linked soon.", (Content(SessionView),), {**ETAG, "Location": "Its path."})},
@@ -178,7 +240,14 @@ def _operations() -> Iterable[Operation]:
         ("restart", "Replace a session's pod by a new one"),
     ):
         yield operation(
-            "POST", f"{SESSION}/{name}", f"{name}Session", summary, A_SESSION, {**OF_ONE, **WRITING}, headers=IfMatch, **one
+            "POST",
+            f"{SESSION}/{name}",
+            f"{name}Session",
+            summary,
+            A_SESSION,
+            {**OF_ONE, **WRITING},
+            headers=IfMatch,
+            **one,
         )
     yield operation(
         "POST", f"{SESSION}/logout", "logoutSession", "End a session's login",
@@ -206,7 +275,13 @@ def _operations() -> Iterable[Operation]:
     )  # fmt: skip
 
     tag = "messages"
-    sent = {201: Answer("It was sent.", (Content(SentMessage),), {"Idempotent-Replayed": "`true`: it was sent before."})}
+    sent = {
+        201: Answer(
+            "It was sent.",
+            (Content(SentMessage),),
+            {"Idempotent-Replayed": "`true`: it was sent before."},
+        )
+    }
     yield operation(
         "POST", "/whatsapp/messages", "sendText", "Send a text", sent, SENDING, headers=IdempotencyKey,
         bodies=(Content(SendMessage, example=SendMessage(client_id="sales-eu", to="15551234567", text="Hello")),),
@@ -221,10 +296,26 @@ def _operations() -> Iterable[Operation]:
         {200: Answer("The message.", (Content(MessageStatus),))}, {**OF_ONE, **ASKING},
         path_parameters=WhichMessage, query=Owned,
     )  # fmt: skip
-    of_pod: dict[str, Any] = {"problems": {**OF_ONE, **ASKING}, "path_parameters": Which, "query": PodListing}
-    yield operation("GET", f"{SESSION}/chats", "listChats", "The account's chats", listed(Chat, "Chats."), **of_pod)
+    of_pod: dict[str, Any] = {
+        "problems": {**OF_ONE, **ASKING},
+        "path_parameters": Which,
+        "query": PodListing,
+    }
     yield operation(
-        "GET", f"{SESSION}/contacts", "listContacts", "The account's contacts", listed(Contact, "Contacts."), **of_pod
+        "GET",
+        f"{SESSION}/chats",
+        "listChats",
+        "The account's chats",
+        listed(Chat, "Chats."),
+        **of_pod,
+    )
+    yield operation(
+        "GET",
+        f"{SESSION}/contacts",
+        "listContacts",
+        "The account's contacts",
+        listed(Contact, "Contacts."),
+        **of_pod,
     )
 
 

@@ -11,12 +11,14 @@ from typing import Any
 
 import aiohttp
 from aiohttp import hdrs
-from wasession_api import names, sse
-from wasession_api.kube import PODS, SECRETS, Kube, Manifest, Refused, Unavailable
-from wasession_api.tokens import tokens
+from wasession_api import names
+from wasession_api.http import sse
+from wasession_api.kube.client import PODS, SECRETS, KubeClient, Rejected, Unavailable
+from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.tokens import tokens
 
 from wasession_gateway import metrics
-from wasession_gateway.sessions import Session
+from wasession_gateway.session_cache import Session
 
 log = logging.getLogger(__name__)
 PORT = 8080
@@ -46,9 +48,11 @@ class _Endpoint:
 class Pods:
     """The session pods of one namespace. Where a pod is, and its tokens, are found out when needed and then kept."""
 
-    def __init__(self, kube: Kube, http: aiohttp.ClientSession, namespace: str) -> None:
+    def __init__(self, kube: KubeClient, http: aiohttp.ClientSession, namespace: str) -> None:
         self._kube, self._http, self._namespace = kube, http, namespace
-        self._endpoints: dict[str, list[_Endpoint]] = {}  # by the session's UID; the one that was good last comes first
+        self._endpoints: dict[
+            str, list[_Endpoint]
+        ] = {}  # by the session's UID; the one that was good last comes first
 
     def forget(self, uid: str) -> None:
         """Finds out anew next time where this session's pod is."""
@@ -56,24 +60,38 @@ class Pods:
 
     @contextlib.asynccontextmanager
     async def ask(
-        self, session: Session, method: str, path: str, timeout: float, headers: dict[str, str] | None = None, **more: Any
+        self,
+        session: Session,
+        method: str,
+        path: str,
+        timeout: float,
+        headers: dict[str, str] | None = None,
+        **more: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One request. Raises ``Unreachable``, or ``Interrupted`` once the pod may have begun."""
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
-        if isinstance(more.get("data"), aiohttp.StreamReader):  # can be sent only once: the token must be right by then
+        if isinstance(
+            more.get("data"), aiohttp.StreamReader
+        ):  # can be sent only once: the token must be right by then
             async with self.ask(session, "GET", "/v1/state", timeout):
                 pass
-        async with await self._answer(session, method, path, headers or {}, timeout=limits, **more) as answer:
+        async with await self._answer(
+            session, method, path, headers or {}, timeout=limits, **more
+        ) as answer:
             yield answer
 
-    async def events(self, session: Session, last_id: str | None) -> AsyncIterator[sse.ServerSentEvent]:
+    async def events(
+        self, session: Session, last_id: str | None
+    ) -> AsyncIterator[sse.ServerSentEvent]:
         """The pod's events from its present state on, and the messages after ``last_id``; ends when the pod does.
 
         Raises what ``ask`` raises, and ``aiohttp.ClientError`` and ``TimeoutError``.
         """
         headers = {"Last-Event-ID": last_id} if last_id else {}
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
-        async with await self._answer(session, "GET", f"/v1/events?types={FOLLOWED}", headers, timeout=limits) as stream:
+        async with await self._answer(
+            session, "GET", f"/v1/events?types={FOLLOWED}", headers, timeout=limits
+        ) as stream:
             stream.raise_for_status()
             async for event in sse.read(stream.content):
                 yield event
@@ -91,7 +109,9 @@ class Pods:
                     continue
                 sent = {**headers, hdrs.AUTHORIZATION: f"Bearer {endpoint.token}"}
                 try:
-                    answer = await self._http.request(method, f"{endpoint.base}{path}", headers=sent, **more)
+                    answer = await self._http.request(
+                        method, f"{endpoint.base}{path}", headers=sent, **more
+                    )
                 except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                     trouble = error
                     break
@@ -105,13 +125,18 @@ class Pods:
                 wrong.add(endpoint)
                 answer.release()
         self.forget(session.uid)
-        raise Unreachable("the session's pod does not " + ("know the gateway" if trouble is None else "answer")) from trouble
+        raise Unreachable(
+            "the session's pod does not " + ("know the gateway" if trouble is None else "answer")
+        ) from trouble
 
     def _prefer(self, session: Session, good: _Endpoint) -> None:
         """The one that was good comes first; others stay, as the pod knows either token for a while."""
         known = self._endpoints.get(session.uid)
         if known is not None and known[0] != good and good in known:
-            self._endpoints[session.uid] = [good, *(endpoint for endpoint in known if endpoint != good)]
+            self._endpoints[session.uid] = [
+                good,
+                *(endpoint for endpoint in known if endpoint != good),
+            ]
 
     async def _find(self, session: Session, stale: list[_Endpoint]) -> list[_Endpoint]:
         """Where the pod is, as the API server says it, unless another request has found that out in the meantime."""
@@ -125,7 +150,7 @@ class Pods:
         try:
             pod = await self._kube.get(PODS, self._namespace, name)
             secret = await self._kube.get(SECRETS, self._namespace, name)
-        except (Unavailable, Refused) as error:
+        except (Unavailable, Rejected) as error:
             log.warning("pod not looked up", extra={"session": session.name, "error": str(error)})
             raise Unreachable("where the session's pod is cannot be found out now") from error
         if not _is_of(pod, session) or not _is_of(secret, session):
@@ -156,7 +181,10 @@ class Follower:
 
     def update(self, session: Session) -> None:
         """The session has changed: a new pod is looked for at once."""
-        if session.status.pod_uid != self.session.status.pod_uid or session.phase is not self.session.phase:
+        if (
+            session.status.pod_uid != self.session.status.pod_uid
+            or session.phase is not self.session.phase
+        ):
             self._again.set()
         self.session = session
 
@@ -172,8 +200,18 @@ class Follower:
                     async for event in self._pods.events(self.session, last_id):
                         delay, last_id = RETRY_FIRST, event.id or last_id
                         await self._heard(self.session, event)
-                except (Unreachable, Interrupted, aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                    log.debug("pod not heard", extra={"session": self.session.name, "error": type(error).__name__})
+                except (
+                    Unreachable,
+                    Interrupted,
+                    aiohttp.ClientError,
+                    TimeoutError,
+                    OSError,
+                    ValueError,
+                ) as error:
+                    log.debug(
+                        "pod not heard",
+                        extra={"session": self.session.name, "error": type(error).__name__},
+                    )
                 self._pods.forget(self.session.uid)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):

@@ -14,16 +14,16 @@ from typing import Any, TypeVar
 import aiohttp
 from aiohttp import hdrs, web
 from wasession_api.base import Model
-from wasession_api.openapi import Operation
-from wasession_api.problem import Refused
-from wasession_api.routes import HEADERS, PATH, QUERY, Handler, checked
+from wasession_api.http.openapi import Operation
+from wasession_api.http.problem import HTTPProblem
+from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler, checked
 
 from wasession_gateway import views
 from wasession_gateway.commands import Commands, NewSession
 from wasession_gateway.middleware import IDENTITY, OPERATION, SESSION
 from wasession_gateway.operations import OPERATIONS, SendMessage, document
 from wasession_gateway.pods import Pods
-from wasession_gateway.sessions import Session, Sessions
+from wasession_gateway.session_cache import Session, Sessions
 from wasession_gateway.settings import Settings
 
 MAXIMUM_BODY = 512 * 1024  # bytes of JSON
@@ -38,13 +38,22 @@ M = TypeVar("M", bound=Model)
 class Rest:
     """One handler per operation, with the operation's name."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, commands: Commands, pods: Pods) -> None:
-        self._settings, self._sessions, self._commands, self._pods = settings, sessions, commands, pods
+    def __init__(
+        self, settings: Settings, sessions: Sessions, commands: Commands, pods: Pods
+    ) -> None:
+        self._settings, self._sessions, self._commands, self._pods = (
+            settings,
+            sessions,
+            commands,
+            pods,
+        )
         self._document = json.dumps(document())
 
     def add_to(self, app: web.Application) -> None:
         for operation in OPERATIONS:
-            for method in (operation.method, "HEAD") if operation.method == "GET" else (operation.method,):
+            for method in (
+                (operation.method, "HEAD") if operation.method == "GET" else (operation.method,)
+            ):
                 app.router.add_route(method, operation.path, self._handler(operation))
         app.router.add_get("/openapi.json", self._openapi)
 
@@ -61,13 +70,15 @@ class Rest:
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.Response(text=self._document, content_type=JSON)
 
-    # --- sessions -------------------------------------------------------------------------------------------------------
+    # --- sessions ---------------------------------------------------------------------------------
 
     async def list_sessions(self, request: web.Request) -> web.Response:
         return self._page(request, attrgetter("json"))
 
     async def list_restored_sessions(self, request: web.Request) -> web.Response:
-        return self._page(request, attrgetter("json"), lambda session: bool(session.status.restored))
+        return self._page(
+            request, attrgetter("json"), lambda session: bool(session.status.restored)
+        )
 
     async def list_accounts(self, request: web.Request) -> web.Response:
         return self._page(request, attrgetter("account_json"))
@@ -75,7 +86,9 @@ class Rest:
     async def get_health(self, request: web.Request) -> web.Response:
         who = request[IDENTITY]
         found = self._sessions.of(None if who.admin else who.subject)
-        return web.json_response(views.health(found, stale=self._sessions.watch.age > STALE_AFTER).dump())
+        return web.json_response(
+            views.health(found, stale=self._sessions.watch.age > STALE_AFTER).dump()
+        )
 
     async def get_session(self, request: web.Request) -> web.Response:
         session = self._session(request)
@@ -93,7 +106,9 @@ class Rest:
     async def delete_session(self, request: web.Request) -> web.Response:
         query = request[QUERY]
         session, version = self._session(request), _if_match(request)
-        await self._commands.delete(session, logout=query.logout, delete_volume=query.delete_volume, version=version)
+        await self._commands.delete(
+            session, logout=query.logout, delete_volume=query.delete_volume, version=version
+        )
         return web.Response(status=202)
 
     async def suspend_session(self, request: web.Request) -> web.Response:
@@ -121,9 +136,13 @@ class Rest:
         if outcome.ready:
             return _worded(now)
         why = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
-        raise Refused(409, "Not restored", why) if outcome.final else Refused(504, "Not ready yet", why)
+        raise (
+            HTTPProblem(409, "Not restored", why)
+            if outcome.final
+            else HTTPProblem(504, "Not ready yet", why)
+        )
 
-    # --- pairing and messages: the session's pod answers ------------------------------------------------------------------
+    # --- pairing and messages: the session's pod answers ------------------------------------------
 
     async def get_pairing(self, request: web.Request) -> web.StreamResponse:
         return await self._pass(request, self._session(request), "/v1/pairing", QUICK)
@@ -133,22 +152,30 @@ class Rest:
 
     async def send_text(self, request: web.Request) -> web.StreamResponse:
         order = await _body(request, SendMessage)
-        session = request[SESSION] = self._commands.find(request[IDENTITY], order.client_id, order.owner)
-        text = order.model_dump_json(by_alias=True, exclude_none=True, exclude={"client_id", "owner"})
+        session = request[SESSION] = self._commands.find(
+            request[IDENTITY], order.client_id, order.owner
+        )
+        text = order.model_dump_json(
+            by_alias=True, exclude_none=True, exclude={"client_id", "owner"}
+        )
         return await self._pass(request, session, "/v1/messages", SENDING, data=text.encode())
 
     async def send_message(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
         if request.content_type == JSON:
-            return await self._pass(request, session, "/v1/messages", SENDING, data=await request.read())
+            return await self._pass(
+                request, session, "/v1/messages", SENDING, data=await request.read()
+            )
         if request.content_length is None:
-            raise Refused(411, "Length required", "a file must come with its Content-Length")
+            raise HTTPProblem(411, "Length required", "a file must come with its Content-Length")
         if request.content_length > self._settings.max_upload:
-            raise Refused(413, "Too large", f"{self._settings.max_upload} bytes are the most")
+            raise HTTPProblem(413, "Too large", f"{self._settings.max_upload} bytes are the most")
         return await self._pass(request, session, "/v1/messages", UPLOADING, data=request.content)
 
     async def get_message(self, request: web.Request) -> web.StreamResponse:
-        return await self._pass(request, self._session(request), f"/v1/messages/{request[PATH].message_id}", QUICK)
+        return await self._pass(
+            request, self._session(request), f"/v1/messages/{request[PATH].message_id}", QUICK
+        )
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
         return await self._pod_page(request, "/v1/chats")
@@ -156,29 +183,38 @@ class Rest:
     async def list_contacts(self, request: web.Request) -> web.StreamResponse:
         return await self._pod_page(request, "/v1/contacts")
 
-    # --- what the handlers are made of ------------------------------------------------------------------------------------
+    # --- what the handlers are made of ------------------------------------------------------------
 
     def _session(self, request: web.Request) -> Session:
         """The caller's session that the path names."""
-        found = self._commands.find(request[IDENTITY], request[PATH].client_id, request[QUERY].owner)
+        found = self._commands.find(
+            request[IDENTITY], request[PATH].client_id, request[QUERY].owner
+        )
         request[SESSION] = found
         return found
 
     def _page(
-        self, request: web.Request, encoded: Callable[[Session], bytes], wanted: Callable[[Session], bool] | None = None
+        self,
+        request: web.Request,
+        encoded: Callable[[Session], bytes],
+        wanted: Callable[[Session], bool] | None = None,
     ) -> web.Response:
         """Those of the caller's sessions that are wanted, so many at a time."""
         query, who = request[QUERY], request[IDENTITY]
         found: Iterable[Session] = ()
         if who.admin or query.owner in (None, who.subject):
-            found = self._sessions.of(query.owner if who.admin else who.subject, after=_cursor(query.continue_))
+            found = self._sessions.of(
+                query.owner if who.admin else who.subject, after=_cursor(query.continue_)
+            )
         page = list(islice(found if wanted is None else filter(wanted, found), query.limit + 1))
         end = b"]}"
         if len(page) > query.limit:
             del page[query.limit :]
             end = b'],"continue":"%b"}' % base64.urlsafe_b64encode(page[-1].name.encode())
         items = [encoded(session) for session in page] or [b""]
-        items[0] = b'{"items":[' + items[0]  # so that the whole is put together, and memory for it found, only once
+        items[0] = (
+            b'{"items":[' + items[0]
+        )  # so that the whole is put together, and memory for it found, only once
         items[-1] += end
         return web.Response(body=b",".join(items), content_type=JSON)
 
@@ -188,12 +224,16 @@ class Rest:
         asked = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
         return await self._pass(request, session, path, QUICK, params=asked)
 
-    async def _pass(self, request: web.Request, session: Session, path: str, timeout: float, **more: Any) -> web.StreamResponse:
+    async def _pass(
+        self, request: web.Request, session: Session, path: str, timeout: float, **more: Any
+    ) -> web.StreamResponse:
         """Has the session's pod answer, and passes its answer on as it comes."""
         headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
         if more.get("data") is request.content:
             headers["Content-Length"] = request.headers["Content-Length"]
-        async with self._pods.ask(session, request.method, path, timeout, headers, **more) as answer:
+        async with self._pods.ask(
+            session, request.method, path, timeout, headers, **more
+        ) as answer:
             passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
             response = web.StreamResponse(status=answer.status, headers=passed)
             await response.prepare(request)
@@ -210,12 +250,14 @@ class Rest:
 
 async def _body(request: web.Request, model: type[M]) -> M:
     if request.content_type != JSON:
-        raise Refused(415, "Unsupported media type", f"the body must be {JSON}")
+        raise HTTPProblem(415, "Unsupported media type", f"the body must be {JSON}")
     return model.model_validate_json(await request.read())
 
 
 def _worded(session: Session, status: int = 200, location: str | None = None) -> web.Response:
-    headers = {hdrs.ETAG: _etag(session)} | ({hdrs.LOCATION: location} if location is not None else {})
+    headers = {hdrs.ETAG: _etag(session)} | (
+        {hdrs.LOCATION: location} if location is not None else {}
+    )
     return web.Response(body=session.json, status=status, content_type=JSON, headers=headers)
 
 
@@ -229,7 +271,7 @@ def _if_match(request: web.Request) -> str | None:
     if value in (None, "*"):
         return None
     if (version := re.fullmatch(r'"([0-9]{1,20})"', value)) is None:
-        raise Refused(412, "Changed", "If-Match is not the ETag of a session")
+        raise HTTPProblem(412, "Changed", "If-Match is not the ETag of a session")
     return version[1]
 
 
@@ -237,4 +279,4 @@ def _cursor(token: str | None) -> str:
     try:
         return base64.urlsafe_b64decode(token).decode() if token else ""
     except (binascii.Error, ValueError):
-        raise Refused(422, "Bad request", "continue: not one that was given out") from None
+        raise HTTPProblem(422, "Bad request", "continue: not one that was given out") from None

@@ -7,7 +7,7 @@ from enum import Enum
 
 from wasession_api.v1alpha1 import ConditionType, Phase
 
-from wasession_gateway.sessions import Session
+from wasession_gateway.session_cache import Session
 from wasession_gateway.views import condition
 
 # Nothing comes back from here without a person and a phone.
@@ -60,7 +60,12 @@ def outcome(session: Session | None, step: Step, pod_before: str | None) -> Outc
 
 def _not_ready(session: Session, *, final: bool = True) -> Outcome:
     why = condition(session.status, ConditionType.READY)
-    return Outcome(ready=False, reason=why.reason if why else session.phase, message=why.message if why else "", final=final)
+    return Outcome(
+        ready=False,
+        reason=why.reason if why else session.phase,
+        message=why.message if why else "",
+        final=final,
+    )
 
 
 def still_under_way(session: Session | None) -> Outcome:

@@ -22,12 +22,18 @@ from wasession_api.base import Duration
 from wasession_api.v1alpha1 import Spec
 
 SHORTEST_SECRET = 32  # bytes: what HS256 needs (RFC 7518, 3.2)
-DEVELOPMENT_CLIENT = Path(__file__).parents[2] / "client/node_modules/socket.io-client/dist/socket.io.esm.min.js"
+DEVELOPMENT_CLIENT = (
+    Path(__file__).parents[2] / "client/node_modules/socket.io-client/dist/socket.io.esm.min.js"
+)
 CHOSEN_BY_GATEWAY = {"client_id", "owner", "suspend"}
 
 
 def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
 
 
 Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
@@ -45,7 +51,8 @@ class Settings(BaseSettings):
     jwt_audience: OneLine | None = None
     jwt_issuer: OneLine | None = None
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(_split)] = []
-    # Proxies in front that each add an address to X-Forwarded-For: so many of its entries, from its end, can be trusted.
+    # Proxies in front that each add an address to X-Forwarded-For: so many of its entries, from its
+    # end, can be trusted.
     trusted_proxies: int = Field(0, ge=0, le=10)
 
     allow_create: bool = True
@@ -68,7 +75,9 @@ class Settings(BaseSettings):
     # How long load balancers take to send no more requests here once the gateway is not ready.
     drain_delay: Duration = timedelta(seconds=5)
     shutdown_timeout: Duration = timedelta(seconds=15)
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())] = "INFO"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())
+    ] = "INFO"
 
     @field_validator("jwt_secret")
     @classmethod
@@ -96,7 +105,9 @@ def load() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SystemExit(f"bad settings: {'; '.join(map(_wrong, error.errors(include_input=False)))}") from None
+        raise SystemExit(
+            f"bad settings: {'; '.join(map(_wrong, error.errors(include_input=False)))}"
+        ) from None
 
 
 def _wrong(error: ErrorDetails) -> str:

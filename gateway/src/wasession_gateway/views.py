@@ -23,14 +23,16 @@ from wasession_api.v1alpha1 import (
 )
 
 if TYPE_CHECKING:
-    from wasession_gateway.sessions import Session
+    from wasession_gateway.session_cache import Session
 
 
 class SessionView(Model):
     """A session."""
 
     client_id: str = Field(description="The session's name, as its owner has chosen it.")
-    owner: str | None = Field(None, description="Whose session it is: the subject of the owner's tokens.")
+    owner: str | None = Field(
+        None, description="Whose session it is: the subject of the owner's tokens."
+    )
     name: str = Field(description="Name of the WhatsAppSession in Kubernetes.")
     status: AccountStatus = Field(description="The session in one of four words.")
     phase: Phase = Field(description="Where the session is in its life.")
@@ -38,17 +40,31 @@ class SessionView(Model):
     message: str | None = Field(None, description="Why it is there, in a sentence.")
     session_valid: bool = Field(description="Whether there is a login that WhatsApp has not ended.")
     is_authenticated: bool = Field(description="Whether WhatsApp Web says that it is logged in.")
-    auth_state: AuthState | None = Field(None, description="The connection's state in WhatsApp Web's own words.")
-    is_restored: bool = Field(description="Whether the session is ready from a stored login, without a new QR or code.")
-    restorations: int = Field(description="How often the session came back from its stored login after a restart.")
-    last_connected: Time | None = Field(None, description="When the session became ready the last time.")
-    last_disconnect: LastDisconnect | None = Field(None, description="The last time the session lost WhatsApp.")
+    auth_state: AuthState | None = Field(
+        None, description="The connection's state in WhatsApp Web's own words."
+    )
+    is_restored: bool = Field(
+        description="Whether the session is ready from a stored login, without a new QR or code."
+    )
+    restorations: int = Field(
+        description="How often the session came back from its stored login after a restart."
+    )
+    last_connected: Time | None = Field(
+        None, description="When the session became ready the last time."
+    )
+    last_disconnect: LastDisconnect | None = Field(
+        None, description="The last time the session lost WhatsApp."
+    )
     account: Account | None = Field(None, description="The WhatsApp account that is linked.")
     pairing: PairingStatus | None = Field(None, description="Whether a phone can be linked now.")
-    suspended: bool = Field(description="Whether the session was told to stop and to keep its login.")
+    suspended: bool = Field(
+        description="Whether the session was told to stop and to keep its login."
+    )
     created_at: Time = Field(description="When the session was made.")
     conditions: list[Condition] = Field(description="Details, as Kubernetes has them.")
-    version: str = Field(description="Changes with each change of the session; the ETag is the same in quotation marks.")
+    version: str = Field(
+        description="Changes with each change of the session; the ETag is the same in quotation marks."
+    )
 
 
 class SessionData(Model):
@@ -66,7 +82,9 @@ class AccountView(Model):
     client_id: str
     owner: str | None = None
     status: AccountStatus
-    account: Account | None = Field(None, description="The WhatsApp account, once a phone was linked.")
+    account: Account | None = Field(
+        None, description="The WhatsApp account, once a phone was linked."
+    )
     session_data: SessionData
 
 
@@ -83,7 +101,9 @@ class RestorationMetrics(Model):
 class Health(Model):
     """The gateway, and the caller's sessions."""
 
-    status: str = Field(description="`ok`, or `stale` while the cluster cannot be heard and the answers may be old.")
+    status: str = Field(
+        description="`ok`, or `stale` while the cluster cannot be heard and the answers may be old."
+    )
     sessions: int = Field(description="How many sessions there are.")
     by_status: dict[AccountStatus, int] = Field(description="How many of them have each status.")
     restoration: RestorationMetrics
@@ -146,7 +166,9 @@ def health(sessions: Iterable[Session], stale: bool) -> Health:
         restoration=RestorationMetrics(
             valid=len(valid),
             restored=sum(bool(session.status.restored) for session in sessions),
-            restoring=sum(session.phase in (Phase.RESTORING, Phase.RECONNECTING) for session in valid),
+            restoring=sum(
+                session.phase in (Phase.RESTORING, Phase.RECONNECTING) for session in valid
+            ),
             failed=sum(_restoration_failed(session) for session in valid),
             restorations=sum(session.status.restorations for session in sessions),
         ),

@@ -16,17 +16,23 @@ def main() -> None:
     try:
         settings = Settings()
     except ValidationError as error:
-        wrong = "; ".join(f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors())
+        wrong = "; ".join(
+            f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
         raise SystemExit(f"bad settings: {wrong}") from None
     log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
     quiet = settings.log_level in ("WARNING", "ERROR")
     kopf.configure(log_format=log_format, debug=settings.log_level == "DEBUG", quiet=quiet)
     if settings.log_level != "DEBUG":
-        logging.getLogger("kopf.objects").setLevel(logging.WARNING)  # it tells of each event that each handler has seen
+        logging.getLogger("kopf.objects").setLevel(
+            logging.WARNING
+        )  # it tells of each event that each handler has seen
     registry = kopf.OperatorRegistry()
     handlers.register(registry, settings)
     everywhere = not settings.namespaces
-    operator = kopf.operator(registry=registry, standalone=True, clusterwide=everywhere, namespaces=settings.namespaces)
+    operator = kopf.operator(
+        registry=registry, standalone=True, clusterwide=everywhere, namespaces=settings.namespaces
+    )
     try:
         asyncio.run(operator)
     except Exception:  # what kopf can do nothing about, such as a watch that is refused

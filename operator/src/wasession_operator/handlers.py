@@ -10,11 +10,11 @@ from typing import Any
 import aiohttp
 import kopf
 from wasession_api import names
-from wasession_api.kube import CHUNK, Kube
+from wasession_api.kube.client import CHUNK, KubeClient
 from wasession_api.v1alpha1 import GROUP, PLURAL, VERSION
 
 from wasession_operator import health
-from wasession_operator.cluster import key_of
+from wasession_operator.cluster_cache import key_of
 from wasession_operator.reconcile import Operator
 from wasession_operator.settings import Settings
 from wasession_operator.upkeep import Upkeep
@@ -29,7 +29,9 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
 
     @kopf.on.login(registry=registry)
     async def login(**arguments: Any) -> Any:
-        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(**arguments)
+        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(
+            **arguments
+        )
 
     @kopf.on.startup(registry=registry)
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -48,10 +50,13 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
             running["operator"].seen(dict(body))
 
     async def _start(resources: contextlib.AsyncExitStack) -> Operator:
-        kube = await Kube.connect()
+        kube = await KubeClient.connect()
         resources.push_async_callback(kube.close)
-        # One stream per session: aiohttp's own limit of 100 connections would leave all the others unheard.
-        http = await resources.enter_async_context(aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)))
+        # One stream per session: aiohttp's own limit of 100 connections would leave all the others
+        # unheard.
+        http = await resources.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        )
         operator = Operator(settings, kube, http)
         resources.push_async_callback(operator.close)
         upkeep = Upkeep(operator, kube)

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from wasession_api.kube import Kube
+from wasession_api.kube.client import KubeClient
 
-from wasession_operator.memory import Memory
 from wasession_operator.reconcile import Operator
+from wasession_operator.reconcile_state import Memory
 from wasession_operator.upkeep import Upkeep
 
 STUCK = 900.0  # seconds; a look makes a few calls to the API server, of 30 at most each, and others may come before it
@@ -18,7 +18,7 @@ DEAD = 300.0  # seconds without a sound on a watch; the API server says somethin
 ANSWERS = 60.0  # seconds in which the API server has answered anything at all: without it no watch can be blamed
 
 
-def why_dead(operator: Operator, upkeep: Upkeep, kube: Kube) -> str | None:
+def why_dead(operator: Operator, upkeep: Upkeep, kube: KubeClient) -> str | None:
     """What only a new process can mend; None when there is nothing of the kind. An answer at all proves the event loop."""
     if (stuck := oldest(operator.memories.values())) > STUCK:
         return f"a session has waited for {stuck:.0f} s"
@@ -34,11 +34,16 @@ def why_dead(operator: Operator, upkeep: Upkeep, kube: Kube) -> str | None:
 
 def oldest(memories: Iterable[Memory]) -> float:
     """The seconds that a session has been waiting to be looked at, or has been looked at; the longest of them."""
-    since = [at for memory in memories for at in (memory.woken_at, memory.working_since) if at is not None]
+    since = [
+        at
+        for memory in memories
+        for at in (memory.woken_at, memory.working_since)
+        if at is not None
+    ]
     return time.monotonic() - min(since) if since else 0.0
 
 
-async def serve(port: int, operator: Operator, upkeep: Upkeep, kube: Kube) -> web.AppRunner:
+async def serve(port: int, operator: Operator, upkeep: Upkeep, kube: KubeClient) -> web.AppRunner:
     """Serves until the runner is cleaned up."""
 
     async def alive(_: web.Request) -> web.Response:
@@ -47,7 +52,9 @@ async def serve(port: int, operator: Operator, upkeep: Upkeep, kube: Kube) -> we
 
     async def ready(_: web.Request) -> web.Response:
         synced = operator.cluster.is_synced
-        return web.json_response({"status": "ok" if synced else "listing"}, status=200 if synced else 503)
+        return web.json_response(
+            {"status": "ok" if synced else "listing"}, status=200 if synced else 503
+        )
 
     async def metrics(_: web.Request) -> web.Response:
         upkeep.observe()

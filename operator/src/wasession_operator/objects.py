@@ -7,15 +7,14 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 from wasession_api import names
-from wasession_api.tokens import tokens
+from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, KIND, Spec, WhenDeleted
 
 from wasession_operator.settings import Settings
 
-Manifest = dict[str, Any]
 CONTAINER = "session"
 PORT = 8080
 USER = 10001
@@ -24,7 +23,8 @@ TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
 TOKEN_BYTES = 32
 # Beyond the browser's own time to close: for the process around it.
 GRACE_SECONDS = 15
-# Part of the template's hash: raise it when all sessions should be restarted for a change of this file.
+# Part of the template's hash: raise it when all sessions should be restarted for a change of this
+# file.
 TEMPLATE_VERSION = 1
 
 
@@ -75,12 +75,20 @@ def new_token() -> Token:
     return Token(secrets.token_urlsafe(TOKEN_BYTES), secrets.token_hex(4))
 
 
-def make_secret(namespace: str, name: str, uid: str, spec: Spec, token: Token, request: str | None = None) -> Manifest:
+def make_secret(
+    namespace: str, name: str, uid: str, spec: Spec, token: Token, request: str | None = None
+) -> Manifest:
     """The session's Secret; ``request`` is the rotation that its token fulfils."""
     metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
     metadata["annotations"] |= _token_annotations(token, request)
     data = {"token": _encoded(token.value)}
-    return {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": "Opaque", "data": data}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "Opaque",
+        "data": data,
+    }
 
 
 def finalizer_patch(uid: str, present: tuple[str, ...], *, add: bool) -> list[Manifest]:
@@ -97,14 +105,23 @@ def finalizer_patch(uid: str, present: tuple[str, ...], *, add: bool) -> list[Ma
     return [*tests, {"op": "add", "path": path, "value": [names.FINALIZER]}]
 
 
-def secret_patch(secret: Manifest, name: str, uid: str, token: Token, request: str | None) -> Manifest:
+def secret_patch(
+    secret: Manifest, name: str, uid: str, token: Token, request: str | None
+) -> Manifest:
     """A merge patch that puts a new token into a Secret. The one before stays readable as ``previousToken``.
 
-    Pods read their token anew for each request, but kubelet brings a changed Secret to them only after up to a minute.
+    Pods read their token anew for each request, but kubelet brings a changed Secret to them only
+    after up to a minute.
     """
     previous = next(iter(tokens(secret)), None)
-    data = {"token": _encoded(token.value), "previousToken": _encoded(previous) if previous else None}
-    metadata = {"annotations": _token_annotations(token, request), "ownerReferences": [owner_reference(name, uid)]}
+    data = {
+        "token": _encoded(token.value),
+        "previousToken": _encoded(previous) if previous else None,
+    }
+    metadata = {
+        "annotations": _token_annotations(token, request),
+        "ownerReferences": [owner_reference(name, uid)],
+    }
     return {"metadata": metadata, "data": data}
 
 
@@ -128,7 +145,12 @@ def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
     }
     if spec.storage.storage_class_name is not None:
         claim["storageClassName"] = spec.storage.storage_class_name
-    return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": metadata,
+        "spec": claim,
+    }
 
 
 def make_pod(
@@ -137,14 +159,19 @@ def make_pod(
 ) -> Manifest:  # fmt: skip
     """The session's pod.
 
-    ``restoring`` says that the volume should hold a valid login, ``restart`` which request for a restart the pod fulfils,
-    ``token_id`` which token it starts with; none of them is part of the template's hash.
+    ``restoring`` says that the volume should hold a valid login, ``restart`` which request for a
+    restart the pod fulfils, ``token_id`` which token it starts with; none of them is part of the
+    template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
     notes = {names.ANNOTATION_TEMPLATE_HASH: template_hash(pod), names.ANNOTATION_RESTART: restart}
     notes[names.ANNOTATION_TOKEN_ID] = token_id
-    pod["metadata"]["annotations"] |= {key: value for key, value in notes.items() if value is not None}
-    pod["spec"]["containers"][0]["env"].append({"name": "WASESSION_RESTORING", "value": str(restoring).lower()})
+    pod["metadata"]["annotations"] |= {
+        key: value for key, value in notes.items() if value is not None
+    }
+    pod["spec"]["containers"][0]["env"].append(
+        {"name": "WASESSION_RESTORING", "value": str(restoring).lower()}
+    )
     return pod
 
 
@@ -175,7 +202,8 @@ def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) ->
         "hostname": "wasession",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": int(spec.timeouts.shutdown.total_seconds()) + GRACE_SECONDS,
+        "terminationGracePeriodSeconds": int(spec.timeouts.shutdown.total_seconds())
+        + GRACE_SECONDS,
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER,
@@ -201,14 +229,25 @@ def _container(name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
         "imagePullPolicy": settings.image_pull_policy,
         "env": _environment(name, uid, spec, settings),
         "ports": [{"name": "http", "containerPort": PORT}],
-        "resources": {"requests": spec.browser.resources.requests, "limits": spec.browser.resources.limits},
+        "resources": {
+            "requests": spec.browser.resources.requests,
+            "limits": spec.browser.resources.limits,
+        },
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
-        "startupProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1, "failureThreshold": 60},
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 5, "failureThreshold": 3},
+        "startupProbe": {
+            "httpGet": {"path": "/readyz", "port": "http"},
+            "periodSeconds": 1,
+            "failureThreshold": 60,
+        },
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "http"},
+            "periodSeconds": 5,
+            "failureThreshold": 3,
+        },
         "livenessProbe": {
             "httpGet": {"path": "/livez", "port": "http"},
             "periodSeconds": 10,
@@ -248,10 +287,18 @@ def _environment(name: str, uid: str, spec: Spec, settings: Settings) -> list[Ma
         "ASIDE_KEEP": str(settings.aside_keep.total_seconds()),
     }
     environment: list[Manifest] = [
-        {"name": f"WASESSION_{key}", "value": value} for key, value in values.items() if value is not None
+        {"name": f"WASESSION_{key}", "value": value}
+        for key, value in values.items()
+        if value is not None
     ]
     if spec.browser.proxy_secret_ref is not None:
         for key in ("server", "username", "password"):
-            reference = {"name": spec.browser.proxy_secret_ref.name, "key": key, "optional": key != "server"}
-            environment.append({"name": f"WASESSION_PROXY_{key.upper()}", "valueFrom": {"secretKeyRef": reference}})
+            reference = {
+                "name": spec.browser.proxy_secret_ref.name,
+                "key": key,
+                "optional": key != "server",
+            }
+            environment.append(
+                {"name": f"WASESSION_PROXY_{key.upper()}", "valueFrom": {"secretKeyRef": reference}}
+            )
     return environment

@@ -7,28 +7,26 @@ import itertools
 import logging
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import aiohttp
 from pydantic import ValidationError
-from wasession_api.kube import Conflict, Kube, Refused, Unavailable
-from wasession_api.tokens import tokens
+from wasession_api.kube.client import Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.manifests import Key, Manifest, condition
+from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
-from wasession_api.watch import Key
 
 from wasession_operator import metrics, plan
-from wasession_operator.cluster import Cluster, is_over, key_of, object_key, wishes
-from wasession_operator.effects import Effects, again
-from wasession_operator.memory import Memory
+from wasession_operator.action_executor import Effects, again
+from wasession_operator.cluster_cache import Cluster, is_over, key_of, object_key, wishes
 from wasession_operator.plan import Facts, Plan, Session, actions
-from wasession_operator.plan.manifests import condition, is_terminating
-from wasession_operator.pods import Follower
+from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.priority_semaphore import Turns
+from wasession_operator.reconcile_state import Memory
+from wasession_operator.report_watcher import Follower
 from wasession_operator.settings import Settings
-from wasession_operator.statuses import Statuses
-from wasession_operator.turns import Turns
+from wasession_operator.status_writer import Statuses
 
 log = logging.getLogger(__name__)
-Manifest = dict[str, Any]
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 WORKERS = 10  # sessions that are looked at at the same time
 POD_FIRST = 60.0  # seconds: a session that lacks its pod goes before all others that have waited for less than this
@@ -40,20 +38,25 @@ ENDS_WITHIN = 2.0  # seconds from a session's deletion, which Kubernetes notes i
 class Operator:
     """All sessions. ``run`` it, and tell it of each with ``seen`` and ``gone``.
 
-    Of whichever session something new is known, it is put into a queue, once; a few workers look at one after the other.
+    Of whichever session something new is known, it is put into a queue, once; a few workers look at
+    one after the other.
     """
 
-    def __init__(self, settings: Settings, kube: Kube, http: aiohttp.ClientSession) -> None:
+    def __init__(self, settings: Settings, kube: KubeClient, http: aiohttp.ClientSession) -> None:
         self.settings = settings
         self.memories: dict[Key, Memory] = {}
-        self.cluster = Cluster(kube, settings.namespaces, self.wake, watch_nodes=settings.watch_nodes)
+        self.cluster = Cluster(
+            kube, settings.namespaces, self.wake, watch_nodes=settings.watch_nodes
+        )
         self.starts = Turns(settings.max_concurrent_starts, self.wake)
         self.updates = Turns(settings.max_concurrent_updates, self.wake)
         self._http = http
         self._effects = Effects(settings, kube, self.cluster)
         self._statuses = Statuses(kube)
         self._queue: asyncio.PriorityQueue[tuple[float, int, Key, Memory]] = asyncio.PriorityQueue()
-        self._numbers = itertools.count()  # of two in the queue that are due at the same time the earlier one comes first
+        self._numbers = (
+            itertools.count()
+        )  # of two in the queue that are due at the same time the earlier one comes first
 
     async def run(self) -> None:
         """Never returns. Nothing is looked at before all is known."""
@@ -94,7 +97,7 @@ class Operator:
             memory.due = due
             self._queue.put_nowait((due, next(self._numbers), key, memory))
 
-    # --- the life of one session --------------------------------------------------------------------------------------
+    # --- the life of one session ------------------------------------------------------------------
 
     def seen(self, body: Manifest) -> None:
         """A session as the API server has it now."""
@@ -108,13 +111,19 @@ class Operator:
             self.memories[key] = Memory(uid)
         memory = self.memories.get(key)
         ours = memory is not None and memory.seen(after["metadata"]["resourceVersion"])
-        if before is None or wishes(before) != wishes(after) or not (ours or before.get("status") == after.get("status")):
+        if (
+            before is None
+            or wishes(before) != wishes(after)
+            or not (ours or before.get("status") == after.get("status"))
+        ):
             self.wake(key)
 
     def gone(self, key: Key, uid: str) -> None:
         """A session is not there any more."""
         self.cluster.session_gone(key, uid)
-        if key in self.memories and self.memories[key].uid == uid:  # no other session has the name already
+        if (
+            key in self.memories and self.memories[key].uid == uid
+        ):  # no other session has the name already
             self._forget(key)
 
     def _forget(self, key: Key) -> None:
@@ -123,13 +132,15 @@ class Operator:
         self.starts.leave(key)
         self.updates.leave(key)
 
-    # --- one look at a session ----------------------------------------------------------------------------------------
+    # --- one look at a session --------------------------------------------------------------------
 
     async def _work(self) -> None:
         """Looks at one session after the other. Never returns."""
         while True:
             _, _, key, memory = await self._queue.get()
-            if memory.due is not None and self.memories.get(key) is memory:  # it has not been looked at, and is not gone
+            if (
+                memory.due is not None and self.memories.get(key) is memory
+            ):  # it has not been looked at, and is not gone
                 await self._look_and_arrange(key, memory)
             self._queue.task_done()
             await asyncio.sleep(0)  # others have their turn in any case
@@ -153,15 +164,23 @@ class Operator:
 
     async def _look(self, key: Key, memory: Memory) -> Plan | None:
         """One pass; None when the session is not there any more. Never raises: what failed is tried again."""
-        metrics.QUEUE_SECONDS.observe(memory.begin())
+        metrics.WORKQUEUE_QUEUE_DURATION.observe(memory.begin())
         try:
-            with metrics.RECONCILE_SECONDS.time():
+            with metrics.RECONCILE_DURATION.time():
                 return await self._reconcile(key, memory)
         except Exception as error:
             memory.errors = again(memory.errors)
-            wait = max(memory.errors.wait(datetime.now(UTC)).total_seconds(), getattr(error, "retry_after", 0.0))
-            where = {"namespace": key[0], "session": key[1], "uid": memory.uid, "again_in": round(wait, 1)}
-            if isinstance(error, Unavailable | Refused | Conflict):
+            wait = max(
+                memory.errors.wait(datetime.now(UTC)).total_seconds(),
+                getattr(error, "retry_after", 0.0),
+            )
+            where = {
+                "namespace": key[0],
+                "session": key[1],
+                "uid": memory.uid,
+                "again_in": round(wait, 1),
+            }
+            if isinstance(error, Unavailable | Rejected | Conflict):
                 log.warning("the API server did not do it", extra={**where, "error": str(error)})
             else:
                 log.exception("reconciliation failed", extra=where)
@@ -189,7 +208,9 @@ class Operator:
     async def _facts(self, key: Key, memory: Memory, session: Session) -> Facts:
         pod = _expected(self.cluster.pods.objects.get(object_key(key)), memory)
         pvc = _expected(self.cluster.pvcs.objects.get(object_key(key)), memory)
-        memory.deleted.intersection_update(o["metadata"]["uid"] for o in (pod, pvc) if o is not None)
+        memory.deleted.intersection_update(
+            o["metadata"]["uid"] for o in (pod, pvc) if o is not None
+        )
         secret = self.cluster.secrets.objects.get(object_key(key))
         self._follow(key, memory, pod)
         wants_pod = pod is None and session.deleted_at is None and not session.spec.suspend
@@ -209,11 +230,13 @@ class Operator:
             client_id_of=self.cluster.client_id_of(key),
         )
 
-    async def _carry_out(self, session: Session, body: Manifest, memory: Memory, result: Plan, facts: Facts) -> float | None:
+    async def _carry_out(
+        self, session: Session, body: Manifest, memory: Memory, result: Plan, facts: Facts
+    ) -> float | None:
         """Does what the plan says and writes the status; the seconds after which to do so when that is put off.
 
-        What is new is made first: the next look, at once, tells of it. Of what was there before, the status tells first what
-        is done to it and why, so that a new operator knows.
+        What is new is made first: the next look, at once, tells of it. Of what was there before,
+        the status tells first what is done to it and why, so that a new operator knows.
         """
 
         async def tell() -> float | None:
@@ -226,7 +249,9 @@ class Operator:
                 await tell()
                 raise
             return None
-        if session.status.phase is None and any(isinstance(action, TOGETHER) for action in result.actions):
+        if session.status.phase is None and any(
+            isinstance(action, TOGETHER) for action in result.actions
+        ):
             await self._act(session, memory, result.actions)
             return None
         untold = _untold(session, result, facts.now)
@@ -238,7 +263,9 @@ class Operator:
     async def _act(self, session: Session, memory: Memory, todo: list[plan.Action]) -> None:
         """The objects that a pod needs are made at the same time, and the pod after them."""
         together = [action for action in todo if isinstance(action, TOGETHER)]
-        failed = await asyncio.gather(*(self._effects.perform(session, memory, a) for a in together), return_exceptions=True)
+        failed = await asyncio.gather(
+            *(self._effects.perform(session, memory, a) for a in together), return_exceptions=True
+        )
         for error in failed:
             if error is not None:
                 raise error
@@ -257,7 +284,10 @@ class Operator:
         """Follows the pod at its present address; a pod that is ending is followed until it is gone."""
         address = (pod or {}).get("status", {}).get("podIP")
         follower = memory.follower
-        if follower is not None and (follower.address, follower.session_uid) != (address, memory.uid):
+        if follower is not None and (follower.address, follower.session_uid) != (
+            address,
+            memory.uid,
+        ):
             memory.unfollow()
         if memory.follower is None and address:
 
@@ -265,18 +295,23 @@ class Operator:
                 secret = self.cluster.secrets.objects.get(object_key(key))
                 return tokens(secret) if secret is not None else []
 
-            memory.follower = Follower(self._http, address, memory.uid, accepted, partial(self.wake, key))
+            memory.follower = Follower(
+                self._http, address, memory.uid, accepted, partial(self.wake, key)
+            )
         if memory.follower is not None and condition(pod, "Ready").get("status") == "True":
             memory.follower.pod_is_ready()
 
     def _take_turns(self, key: Key, session: Session, facts: Facts, result: Plan) -> None:
         """Who starts or is updated counts for the limits, until it is well or held up: that must not hold up the others."""
-        held_up = any(c.type is ConditionType.DEGRADED and c.status == "True" for c in result.status.conditions)
+        held_up = any(
+            c.type is ConditionType.DEGRADED and c.status == "True"
+            for c in result.status.conditions
+        )
         begins = any(isinstance(action, actions.CreatePod) for action in result.actions)
         reasons = {c.type: c.reason for c in result.status.conditions}
         if begins or (facts.pod is not None and result.status.phase in STARTING and not held_up):
             self.starts.take(key)
-        elif self.starts.is_open and reasons.get(ConditionType.READY) != Reason.WAITING_FOR_TURN:
+        elif self.starts.is_open and reasons.get(ConditionType.READY) != Reason.START_QUEUED:
             self.starts.leave(key)
         if plan.is_updating(result.status):
             self.updates.take(key)
@@ -305,7 +340,9 @@ def _read(body: Manifest, written: Status | None) -> tuple[Session, str | None]:
         generation=metadata.get("generation", 0),
         spec=spec,
         status=written or _read_status(body.get("status") or {}),
-        deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"]) if is_terminating(body) else None,
+        deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"])
+        if is_terminating(body)
+        else None,
         annotations=dict(metadata.get("annotations") or {}),
         finalizers=tuple(metadata.get("finalizers") or ()),
     )
@@ -318,14 +355,19 @@ def _read_status(stored: Manifest) -> Status:
         return Status.model_validate(stored)
     except ValidationError as error:
         wrong = {str(found["loc"][0]) for found in error.errors()}
-        return Status.model_validate({name: value for name, value in stored.items() if name not in wrong})
+        return Status.model_validate(
+            {name: value for name, value in stored.items() if name not in wrong}
+        )
 
 
 def _expected(found: Manifest | None, memory: Memory) -> Manifest | None:
     """An object as it will be: one that was deleted is on its way out, even while the watch has not said so."""
     if found is None or is_terminating(found) or found["metadata"]["uid"] not in memory.deleted:
         return found
-    return {**found, "metadata": {**found["metadata"], "deletionTimestamp": datetime.now(UTC).isoformat()}}
+    return {
+        **found,
+        "metadata": {**found["metadata"], "deletionTimestamp": datetime.now(UTC).isoformat()},
+    }
 
 
 def _relies_on_status(session: Session, result: Plan) -> bool:
@@ -342,7 +384,11 @@ def _untold(session: Session, result: Plan, now: datetime) -> float | None:
 
     What the operator, or a person, has to know of it is written at once.
     """
-    if session.deleted_at is None or result.events or result.status.session_valid != session.status.session_valid:
+    if (
+        session.deleted_at is None
+        or result.events
+        or result.status.session_valid != session.status.session_valid
+    ):
         return None
     if result.done:
         return 0.0
@@ -357,7 +403,15 @@ def _urgency(session: Session) -> tuple[bool, float]:
 
 
 def _sooner(result: Plan, wait: float | None) -> Plan:
-    if wait is None or (result.requeue_after is not None and result.requeue_after.total_seconds() <= wait):
+    if wait is None or (
+        result.requeue_after is not None and result.requeue_after.total_seconds() <= wait
+    ):
         return result
     # A session is not released before all that is to be told of it has been.
-    return Plan(result.actions, result.status, result.events, timedelta(seconds=wait), result.done and not wait)
+    return Plan(
+        result.actions,
+        result.status,
+        result.events,
+        timedelta(seconds=wait),
+        result.done and not wait,
+    )

@@ -19,7 +19,11 @@ class NodeLost(StrEnum):
 
 
 def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
 
 
 class Settings(BaseSettings):
@@ -39,5 +43,7 @@ class Settings(BaseSettings):
     cleanup_interval: Duration = timedelta(minutes=10)
     aside_keep: Duration = timedelta(days=30)
     log_format: Literal["json", "text"] = "json"
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())] = "INFO"
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())
+    ] = "INFO"
     http_port: int = 8080

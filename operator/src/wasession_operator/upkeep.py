@@ -10,16 +10,23 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from wasession_api.kube import SECRETS, SESSIONS, Conflict, Gone, Kube, Refused, Unavailable
-from wasession_api.watch import Key
+from wasession_api.kube.client import (
+    SECRETS,
+    SESSIONS,
+    Conflict,
+    KubeClient,
+    Rejected,
+    ResourceExpired,
+    Unavailable,
+)
+from wasession_api.kube.manifests import Key, Manifest, controller
 
-from wasession_operator import kept, metrics
-from wasession_operator.cluster import is_over, key_of, object_key
-from wasession_operator.plan.manifests import controller
+from wasession_operator import cache_transform as kept
+from wasession_operator import metrics
+from wasession_operator.cluster_cache import is_over, key_of, object_key
 from wasession_operator.reconcile import Operator
 
 log = logging.getLogger(__name__)
-Manifest = dict[str, Any]
 CHECK_EVERY = 60.0  # seconds between two comparisons of the sessions with the API server's
 PROGRESS_EVERY = 10.0  # seconds between two log lines about the restoration
 
@@ -27,8 +34,10 @@ PROGRESS_EVERY = 10.0  # seconds between two log lines about the restoration
 class Upkeep:
     """``run`` it as long as the operator lives."""
 
-    def __init__(self, operator: Operator, kube: Kube) -> None:
-        self.missed: str | None = None  # a session whose change has not been told: the watch of sessions is dead
+    def __init__(self, operator: Operator, kube: KubeClient) -> None:
+        self.missed: str | None = (
+            None  # a session whose change has not been told: the watch of sessions is dead
+        )
         self._operator = operator
         self._kube = kube
         self._behind: dict[Key, str] = {}
@@ -36,19 +45,29 @@ class Upkeep:
     async def run(self) -> None:
         """Never returns."""
         await self._operator.cluster.synced()
-        await asyncio.gather(self._restore(), self._repeat(CHECK_EVERY, self._check), self._clean_up())
+        await asyncio.gather(
+            self._restore(), self._repeat(CHECK_EVERY, self._check), self._clean_up()
+        )
 
-    # --- after the start --------------------------------------------------------------------------------------------------
+    # --- after the start --------------------------------------------------------------------------
 
     async def _restore(self) -> None:
         """Lets sessions start, once it is known which there are; tells how it goes."""
         settings, cluster = self._operator.settings, self._operator.cluster
         await asyncio.sleep(settings.restoration_delay.total_seconds())
         await self._all_seen()
-        valid = {key for key, body in cluster.sessions.items() if (body.get("status") or {}).get("sessionValid")}
+        valid = {
+            key
+            for key, body in cluster.sessions.items()
+            if (body.get("status") or {}).get("sessionValid")
+        }
         left = {key for key in valid if self._state(key) == "under way"}
         counts = {"sessions": len(cluster.sessions), "valid": len(valid), "to_restore": len(left)}
-        log.info("%(sessions)d sessions, %(valid)d with a valid login, %(to_restore)d to restore", counts, extra=counts)
+        log.info(
+            "%(sessions)d sessions, %(valid)d with a valid login, %(to_restore)d to restore",
+            counts,
+            extra=counts,
+        )
         self._operator.starts.open()
         self._operator.updates.open()
         began, told = time.monotonic(), None
@@ -59,7 +78,12 @@ class Upkeep:
             if progress != told:
                 told, seconds = progress, round(time.monotonic() - began)
                 words = ", ".join(f"{number} {name}" for name, number in progress.items() if number)
-                log.info("restoration after %d s: %s", seconds, words, extra={**progress, "seconds": seconds})
+                log.info(
+                    "restoration after %d s: %s",
+                    seconds,
+                    words,
+                    extra={**progress, "seconds": seconds},
+                )
             if not found["under way"]:
                 return
 
@@ -67,8 +91,10 @@ class Upkeep:
         """Waits until every session has been looked at once; kopf tells of them one by one."""
         while True:
             try:
-                expected = {key for key, item in (await self._listed()).items() if not is_over(item)}
-            except (Unavailable, Refused, Gone) as error:
+                expected = {
+                    key for key, item in (await self._listed()).items() if not is_over(item)
+                }
+            except (Unavailable, Rejected, ResourceExpired) as error:
                 log.warning("sessions can't be listed", extra={"error": str(error)})
                 expected = None
             if expected is not None and all(self._is_known(key) for key in expected):
@@ -86,19 +112,27 @@ class Upkeep:
         status = body.get("status") or {}
         if status.get("phase") == "Ready":
             return "restored"
-        conditions = {condition["type"]: condition["status"] for condition in status.get("conditions") or []}
-        held_up = conditions.get("Degraded") == "True" or not status.get("sessionValid") or body["spec"].get("suspend")
+        conditions = {
+            condition["type"]: condition["status"] for condition in status.get("conditions") or []
+        }
+        held_up = (
+            conditions.get("Degraded") == "True"
+            or not status.get("sessionValid")
+            or body["spec"].get("suspend")
+        )
         return "held up" if held_up else "under way"
 
-    # --- from time to time ------------------------------------------------------------------------------------------------
+    # --- from time to time ------------------------------------------------------------------------
 
     async def _repeat(self, seconds: float, work: Any) -> None:
         while True:
             await asyncio.sleep(seconds)
             try:
                 await work()
-            except (Unavailable, Refused, Conflict, Gone) as error:
-                log.warning("upkeep put off", extra={"work": work.__name__.strip("_"), "error": str(error)})
+            except (Unavailable, Rejected, Conflict, ResourceExpired) as error:
+                log.warning(
+                    "upkeep put off", extra={"work": work.__name__.strip("_"), "error": str(error)}
+                )
 
     async def _clean_up(self) -> None:
         await self._repeat(self._operator.settings.cleanup_interval.total_seconds(), self._clean)
@@ -120,8 +154,8 @@ class Upkeep:
     async def _check(self) -> None:
         """Compares what kopf has told of the sessions with what the API server has; costs one read.
 
-        kopf does not tell of sessions that went away while its watch was cut off. And a session that is behind at two checks
-        in a row, at the same version, shows that its watch is dead.
+        kopf does not tell of sessions that went away while its watch was cut off. And a session
+        that is behind at two checks in a row, at the same version, shows that its watch is dead.
         """
         cluster = self._operator.cluster
         listed = await self._listed()
@@ -148,7 +182,7 @@ class Upkeep:
         """Sets the metrics that are taken when somebody asks for them."""
         metrics.observe_sessions(self._operator.cluster.sessions.values())
         for watch in self._operator.cluster.watches:
-            metrics.WATCH_AGE.labels(watch.resource.plural).set(watch.age)
+            metrics.INFORMER_LAST_EVENT_AGE.labels(watch.resource.plural).set(watch.age)
 
 
 def behind(listed: Mapping[Key, Manifest], seen: Mapping[Key, Manifest]) -> dict[Key, str]:

@@ -14,12 +14,17 @@ from typing import NoReturn
 
 from wasession_api import logs
 
-from wasession_pod.browser import sandbox_possible
+from wasession_pod.browser.browser import sandbox_possible
 from wasession_pod.session import GaveUp, Session
 from wasession_pod.settings import Settings, read, unknown
 
 TERMINATION_LOG = Path("/dev/termination-log")
-SECRETS = ("WASESSION_TOKEN", "WASESSION_PROXY_SERVER", "WASESSION_PROXY_USERNAME", "WASESSION_PROXY_PASSWORD")
+SECRETS = (
+    "WASESSION_TOKEN",
+    "WASESSION_PROXY_SERVER",
+    "WASESSION_PROXY_USERNAME",
+    "WASESSION_PROXY_PASSWORD",
+)
 log = logging.getLogger("wasession_pod")
 
 
@@ -41,7 +46,7 @@ async def serve(settings: Settings) -> None:
 
 
 def import_serving() -> Callable[[Session, Settings], AbstractAsyncContextManager[None]]:
-    from wasession_pod.app import serving
+    from wasession_pod.api.app import serving
 
     return serving
 

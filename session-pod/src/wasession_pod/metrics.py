@@ -8,37 +8,59 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase
 
-from wasession_pod.memory import Memory
+from wasession_pod.state.memory_pressure import Memory
 
 PHASE = Gauge("wasession_pod_phase", "1 for the phase that the session is in.", ["phase"])
-PHASE_SECONDS = Counter("wasession_pod_phase_seconds_total", "Time that the session has spent in each phase.", ["phase"])
-VALID = Gauge("wasession_pod_session_valid", "1 when the volume holds a login that WhatsApp has not ended.")
+PHASE_SECONDS = Counter(
+    "wasession_pod_phase_seconds_total", "Time that the session has spent in each phase.", ["phase"]
+)
+VALID = Gauge(
+    "wasession_pod_session_valid", "1 when the volume holds a login that WhatsApp has not ended."
+)
 WARNING = Gauge("wasession_pod_warning", "1 for each warning of the session's report.", ["reason"])
 SANDBOXED = Gauge("wasession_pod_sandboxed", "1 when Chromium runs in its sandbox.")
-PHONE_SEEN = Gauge("wasession_pod_phone_last_seen_timestamp_seconds", "Last sign of life of the account's phone.")
+PHONE_SEEN = Gauge(
+    "wasession_pod_phone_last_seen_timestamp_seconds", "Last sign of life of the account's phone."
+)
 
-DISCONNECTS = Counter("wasession_pod_disconnects_total", "Times that a Ready session lost WhatsApp.", ["cause"])
-RECOVERIES = Counter("wasession_pod_recoveries_total", "Steps taken to get WhatsApp back.", ["step", "cause"])
-RECYCLES = Counter("wasession_pod_page_recycles_total", "Times that the page was changed for a fresh one.", ["cause"])
+DISCONNECTS = Counter(
+    "wasession_pod_disconnects_total", "Times that a Ready session lost WhatsApp.", ["cause"]
+)
+RECOVERIES = Counter(
+    "wasession_pod_recoveries_total", "Steps taken to get WhatsApp back.", ["step", "cause"]
+)
+RECYCLES = Counter(
+    "wasession_pod_page_recycles_total",
+    "Times that the page was changed for a fresh one.",
+    ["cause"],
+)
 
-REFUSED = Counter("wasession_pod_refused_total", "What the page wanted and did not get, by kind.", ["kind"])
+REFUSED = Counter(
+    "wasession_pod_refused_total", "What the page wanted and did not get, by kind.", ["kind"]
+)
 
 SENT = Counter("wasession_pod_messages_sent_total", "Messages that were to be sent.", ["result"])
-RECEIVED = Counter("wasession_pod_messages_received_total", "Messages that others have sent to the account.")
+RECEIVED = Counter(
+    "wasession_pod_messages_received_total", "Messages that others have sent to the account."
+)
 SEND_SECONDS = Histogram(
     "wasession_pod_send_seconds",
     "From a send's arrival to WhatsApp's answer.",
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
 
-MEMORY = Gauge("wasession_pod_memory_bytes", "Proportional set size of the session's processes.", ["process"])
+MEMORY = Gauge(
+    "wasession_pod_memory_bytes", "Proportional set size of the session's processes.", ["process"]
+)
 MEMORY_USED = Gauge("wasession_pod_memory_used_bytes", "Memory that counts against the limit.")
 MEMORY_LIMIT = Gauge("wasession_pod_memory_limit_bytes", "The container's memory limit.")
 VOLUME_FREE = Gauge("wasession_pod_volume_free_bytes", "Free space of the volume.")
-SNAPSHOT = Gauge("wasession_pod_snapshot_timestamp_seconds", "When the last good copy of the login was made.")
+SNAPSHOT = Gauge(
+    "wasession_pod_snapshot_timestamp_seconds", "When the last good copy of the login was made."
+)
 
 # What is not known is no number: 0 would be a date in 1970, or no memory at all.
 for unknown in (PHONE_SEEN, SNAPSHOT, MEMORY_USED, MEMORY_LIMIT, VOLUME_FREE):

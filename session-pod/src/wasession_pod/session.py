@@ -16,31 +16,37 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, LastShutdown, PairingMethod, Phase, Reason
 
-from wasession_pod import memory, metrics, processes
-from wasession_pod import state as states
-from wasession_pod.browser import Browser, BrowserError, Unreachable
-from wasession_pod.feed import Feed
-from wasession_pod.login_snapshot import Part, SnapshotError
-from wasession_pod.recovery import Backoff, Step
+from wasession_pod import metrics
+from wasession_pod.browser import processes
+from wasession_pod.browser.browser import Browser, BrowserError, Unreachable
+from wasession_pod.events import Feed
 from wasession_pod.settings import Settings
-from wasession_pod.snapshot import PageEvent, PairingOffer, SignOfLife, Silence
-from wasession_pod.state import Action, Policy, State
-from wasession_pod.storage import Repair, StorageError, Volume
+from wasession_pod.state import memory_pressure as memory
+from wasession_pod.state import transitions as states
+from wasession_pod.state.observation import PageEvent, PairingOffer, SignOfLife, Silence
+from wasession_pod.state.recovery import Backoff, Step
+from wasession_pod.state.transitions import Action, Policy, State
+from wasession_pod.volume.snapshots import Part, SnapshotError
+from wasession_pod.volume.volume import Repair, StorageError, Volume
 
 log = logging.getLogger(__name__)
 LOOK_EVERY = 5.0  # seconds between looks at the page when no event calls for one
 LOOK_SOON = 0.3  # while something is expected to change without an event
-# BackendEventBus's events that come with the end of a login, and the reason that each of them gives.
+# BackendEventBus's events that come with the end of a login, and the reason that each of them
+# gives.
 LOGOUT_EVENTS = {
     "starting_logout": states.LOGOUT,
     "logout": states.LOGOUT,
     "storage_initialization_error": "web_fail_storage_initialization",
 }
 MEASURE_EVERY = 30.0  # seconds between looks at the memory of each process, which take some 50 ms
-NO_TROUBLE = {Reason.BROWSER_STARTING, Reason.LOGIN_RESTORING}  # a start, or a restart that somebody asked for
+NO_TROUBLE = {
+    Reason.BROWSER_STARTING,
+    Reason.LOGIN_RESTORING,
+}  # a start, or a restart that somebody asked for
 LAUNCHES = 2  # so many failed ones in a row make the profile suspect
 LIVE_MARGIN = 60.0  # seconds that a turn of the loop may take beyond the limits of what it does
 
@@ -62,7 +68,9 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._volume = Volume(settings.data_dir, settings.client_id, settings.session_uid, settings.minimum_free_bytes)
+        self._volume = Volume(
+            settings.data_dir, settings.client_id, settings.session_uid, settings.minimum_free_bytes
+        )
         self._browser = Browser(settings, self._on_event)
         self._policy = Policy(
             initialization=timedelta(seconds=settings.initialization_timeout),
@@ -98,12 +106,14 @@ class Session:
         self.feed = Feed(self._started_at)
         self.report = self._report()
 
-    # --- for the HTTP API ---------------------------------------------------------------------------------------------
+    # --- for the HTTP API -------------------------------------------------------------------------
 
     @property
     def offer(self) -> PairingOffer | None:
         """The code that a phone can use now."""
-        usable = self._state.phase is Phase.AUTHENTICATING and self._state.code_expires_at is not None
+        usable = (
+            self._state.phase is Phase.AUTHENTICATING and self._state.code_expires_at is not None
+        )
         return self._offer if usable else None
 
     async def reports(self, heartbeat: float) -> AsyncIterator[Report | None]:
@@ -121,7 +131,13 @@ class Session:
             except TimeoutError:
                 yield None
 
-    async def call(self, function: str, *arguments: object, file: Path | None = None, timeout: float | None = 30) -> Any:
+    async def call(
+        self,
+        function: str,
+        *arguments: object,
+        file: Path | None = None,
+        timeout: float | None = 30,
+    ) -> Any:
         """Calls one of the bridge's functions on a Ready session; raises ``NotReady`` or ``BrowserError``.
 
         With a ``file`` there is no timeout (see ``Browser.call_with_file``).
@@ -178,7 +194,7 @@ class Session:
         longest = max(2 * settings.initialization_timeout, settings.shutdown_timeout) + LIVE_MARGIN
         return time.monotonic() - self._turned_at < longest
 
-    # --- the loop -----------------------------------------------------------------------------------------------------
+    # --- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Holds the session until ``stop``; then closes the browser gracefully. Raises ``GaveUp``."""
@@ -221,7 +237,11 @@ class Session:
             await self._do(Step.RESTART)
         await self._watch_volume()
         await self._watch_memory()
-        seen = Silence.GONE if states.browser_due(self._state, _now()) else await self._browser.snapshot()
+        seen = (
+            Silence.GONE
+            if states.browser_due(self._state, _now())
+            else await self._browser.snapshot()
+        )
         state, actions = states.step(self._state, seen, _now(), self._policy)
         if not actions:
             state, actions = states.relieve(state, _now(), busy=self._calls > 0)
@@ -275,9 +295,13 @@ class Session:
                 case Action.TAKE_OVER:
                     await self._browser.call("takeover")
         except StorageError as error:
-            self._change(states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy))
+            self._change(
+                states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
+            )
         except Unreachable as error:
-            self._change(states.unreachable(self._state, error.reason, str(error), _now(), self._policy))
+            self._change(
+                states.unreachable(self._state, error.reason, str(error), _now(), self._policy)
+            )
         except BrowserError as error:
             log.warning("not done", extra={"action": action.name, "error": str(error)})
             self._not_done(action, str(error))
@@ -286,9 +310,17 @@ class Session:
         """What a failed action means."""
         match action:
             case Step.START | Step.RESTART | Step.OPEN | Action.SET_ASIDE | Action.FALL_BACK:
-                reason, message, needed = Reason.BROWSER_FAILED, f"Chromium did not start: {error}", Step.RESTART
+                reason, message, needed = (
+                    Reason.BROWSER_FAILED,
+                    f"Chromium did not start: {error}",
+                    Step.RESTART,
+                )
             case Step.RELOAD | Action.RECYCLE:
-                reason, message, needed = Reason.BROWSER_HUNG, f"Chromium did not open a page: {error}", Step.RESTART
+                reason, message, needed = (
+                    Reason.BROWSER_HUNG,
+                    f"Chromium did not open a page: {error}",
+                    Step.RESTART,
+                )
             case Action.FETCH_CODE:
                 self._change(states.code_refused(self._state, error, _now(), self._policy))
                 return
@@ -300,7 +332,9 @@ class Session:
         """Another browser, with WhatsApp Web in it; takes the volume first when that has not worked before."""
         self._offer = None
         hangs = self._state.reason == Reason.BROWSER_HUNG
-        await self._browser.close(self._settings.answer_timeout if hangs else self._settings.shutdown_timeout)
+        await self._browser.close(
+            self._settings.answer_timeout if hangs else self._settings.shutdown_timeout
+        )
         if not self._opened:
             self._last_shutdown = self._volume.open()
             login, snapshot = self._volume.login, self._volume.snapshot
@@ -319,7 +353,9 @@ class Session:
             self._know_profile(self._volume.repair)
         self._change(states.volume_watched(self._state, self._volume.check_space()))
         await self._settle_snapshot()
-        damage, _ = await asyncio.gather(asyncio.to_thread(self._volume.damage), self._browser.prepare())
+        damage, _ = await asyncio.gather(
+            asyncio.to_thread(self._volume.damage), self._browser.prepare()
+        )
         if damage:
             await self._fall_back("; ".join(damage.values()), damage)
         await asyncio.to_thread(self._volume.prepare_profile)
@@ -339,9 +375,13 @@ class Session:
         """Notes a new login on the volume, before anybody is told that it is valid; False when that was not possible."""
         assert state.account is not None
         try:
-            await asyncio.to_thread(self._volume.keep_login, state.account.id, state.phone_last_seen)
+            await asyncio.to_thread(
+                self._volume.keep_login, state.account.id, state.phone_last_seen
+            )
         except StorageError as error:
-            self._change(states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy))
+            self._change(
+                states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
+            )
             return False
         self._snapshot_at = None
         return True
@@ -363,7 +403,9 @@ class Session:
             await self._browser.close(self._settings.shutdown_timeout)
             await self._settle_snapshot()
             if action is Action.SET_ASIDE:
-                log.info("login ended, profile moved aside", extra={"to": self._volume.set_aside().name})
+                log.info(
+                    "login ended, profile moved aside", extra={"to": self._volume.set_aside().name}
+                )
                 return
         await self._fall_back(self._state.message, set(Part))
 
@@ -372,12 +414,17 @@ class Session:
         async with self._undisturbed:
             repair = await asyncio.to_thread(self._volume.replace_profile, because, damaged)
         if repair is not None:
-            log.warning("profile replaced", extra={"because": because, "source": repair.source, "aside": repair.aside})
+            log.warning(
+                "profile replaced",
+                extra={"because": because, "source": repair.source, "aside": repair.aside},
+            )
         self._know_profile(repair)
 
     def _know_profile(self, repair: Repair | None) -> None:
         words = repair.words if repair else None
-        self._change(states.profile_known(self._state, words, can_fall_back=self._volume.can_fall_back))
+        self._change(
+            states.profile_known(self._state, words, can_fall_back=self._volume.can_fall_back)
+        )
 
     async def _watch_volume(self) -> None:
         """Closes a browser that will soon be unable to store: WhatsApp Web ends its login then. Takes snapshots when due."""
@@ -388,13 +435,19 @@ class Session:
         except StorageError as error:
             async with self._undisturbed:
                 await self._browser.close(self._settings.shutdown_timeout)
-            self._change(states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy))
+            self._change(
+                states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
+            )
             return
         self._change(states.volume_watched(self._state, notice))
         metrics.VOLUME_FREE.set(self._volume.free_bytes)
         interval = timedelta(seconds=self._settings.snapshot_interval)
         due = self._snapshot_at is None or _now() - self._snapshot_at >= interval
-        if due and self._state.phase is Phase.READY and (self._snapshotting is None or self._snapshotting.done()):
+        if (
+            due
+            and self._state.phase is Phase.READY
+            and (self._snapshotting is None or self._snapshotting.done())
+        ):
             self._snapshot_at = _now()
             self._snapshotting = asyncio.create_task(self._take_snapshot())
 
@@ -419,7 +472,9 @@ class Session:
             self._measured_at = time.monotonic()
             self._used = await asyncio.to_thread(processes.memory)
         allowed = self._settings.memory_limit_bytes
-        found = memory.of_container() if allowed is None else memory.Memory(self._used.total(), allowed)
+        found = (
+            memory.of_container() if allowed is None else memory.Memory(self._used.total(), allowed)
+        )
         metrics.show_memory(self._used, found)
         self._change(states.memory_seen(self._state, found))
 
@@ -431,7 +486,11 @@ class Session:
 
     async def _fetch_code(self) -> None:
         if self._settings.pairing_method is PairingMethod.PAIRING_CODE:
-            if self._offer is not None and not self._state.renewing and self._state.phase is Phase.AUTHENTICATING:
+            if (
+                self._offer is not None
+                and not self._state.renewing
+                and self._state.phase is Phase.AUTHENTICATING
+            ):
                 return
             answer = await self._browser.call("pairingCode", self._settings.phone_number)
         else:
@@ -442,10 +501,18 @@ class Session:
             offer = PairingOffer.model_validate(answer)
         except ValidationError:
             raise BrowserError("the page's code could not be understood") from None
-        if self._offer is not None and offer.code == self._offer.code and self._state.phase is Phase.AUTHENTICATING:
+        if (
+            self._offer is not None
+            and offer.code == self._offer.code
+            and self._state.phase is Phase.AUTHENTICATING
+        ):
             return
         self._offer = offer
-        self._change(states.code_offered(self._state, _now() + timedelta(milliseconds=offer.ttl_ms), self._policy))
+        self._change(
+            states.code_offered(
+                self._state, _now() + timedelta(milliseconds=offer.ttl_ms), self._policy
+            )
+        )
 
     async def _renew_code(self) -> None:
         self._offer = None
@@ -463,11 +530,21 @@ class Session:
             case "conn.backend_event" if event.reason in LOGOUT_EVENTS:
                 self._change(states.logout_signal(self._state, LOGOUT_EVENTS[event.reason]))
             case "page.crash":
-                self._crashed(Reason.PAGE_CRASHED, "The page has crashed. It is opened anew.", Step.RELOAD)
+                self._crashed(
+                    Reason.PAGE_CRASHED, "The page has crashed. It is opened anew.", Step.RELOAD
+                )
             case "page.elsewhere":
-                self._crashed(Reason.PAGE_CRASHED, "The page has left WhatsApp Web. It is opened anew.", Step.RELOAD)
+                self._crashed(
+                    Reason.PAGE_CRASHED,
+                    "The page has left WhatsApp Web. It is opened anew.",
+                    Step.RELOAD,
+                )
             case "browser.close" if not self._stopping.is_set():
-                self._crashed(Reason.BROWSER_CRASHED, "The browser has crashed. It is started again.", Step.RESTART)
+                self._crashed(
+                    Reason.BROWSER_CRASHED,
+                    "The browser has crashed. It is started again.",
+                    Step.RESTART,
+                )
             case "phone.seen" if self._state.session_valid:
                 with contextlib.suppress(ValidationError):
                     at = SignOfLife.model_validate(event.data).at
@@ -480,8 +557,10 @@ class Session:
     def _crashed(self, reason: Reason, message: str, step: Step) -> None:
         before, self._oom_kills = self._oom_kills, memory.kills()
         if self._oom_kills > before:
-            reason = Reason.OUT_OF_MEMORY
-            message = f"For lack of memory the kernel has killed a process of the browser. {message}"
+            reason = Reason.OOM_KILLED
+            message = (
+                f"For lack of memory the kernel has killed a process of the browser. {message}"
+            )
         self._change(states.failed(self._state, reason, message, step, _now(), self._policy))
 
     def _keep_phone_seen(self) -> None:
@@ -491,7 +570,7 @@ class Session:
         except StorageError as error:  # the next sign of life comes within the hour
             log.warning("sign of life not kept", extra={"error": str(error)})
 
-    # --- small things -------------------------------------------------------------------------------------------------
+    # --- small things -----------------------------------------------------------------------------
 
     def _require_ready(self) -> None:
         if self._state.phase is not Phase.READY:

@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Annotated, NamedTuple, Self
 from urllib.parse import unquote
 
-from pydantic import AfterValidator, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from wasession_api.base import sentence
 from wasession_api.v1alpha1 import PairingMethod, Takeover
 
-DEVELOPMENT_WA_JS = Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
+DEVELOPMENT_WA_JS = (
+    Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
+)
 
 
 def as_browsers_write(origin: str) -> str:
@@ -32,7 +41,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
 
-    client_id: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"), sentence("1 to 64 letters, digits, _ and -")]
+    client_id: Annotated[
+        str,
+        StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"),
+        sentence("1 to 64 letters, digits, _ and -"),
+    ]
     session_uid: str | None = None
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
@@ -61,7 +74,9 @@ class Settings(BaseSettings):
     initialization_timeout: float = Field(120, gt=0)
     shutdown_timeout: float = Field(30, gt=0)
     logout_timeout: float = Field(30, gt=0)
-    answer_timeout: float = Field(10, gt=0, description="A page that says nothing for so long is taken for hung.")
+    answer_timeout: float = Field(
+        10, gt=0, description="A page that says nothing for so long is taken for hung."
+    )
     reconnect_initial_delay: float = Field(2, gt=0)
     reconnect_max_delay: float = Field(300, gt=0)
     user_agent: str | None = None
@@ -73,10 +88,16 @@ class Settings(BaseSettings):
     proxy_password: SecretStr | None = None
     chromium: Path = Path("/usr/bin/chromium")
     wa_js: Path = DEVELOPMENT_WA_JS
-    memory_limit_bytes: int | None = Field(None, ge=1, description="Instead of the container's own limit.")
+    memory_limit_bytes: int | None = Field(
+        None, ge=1, description="Instead of the container's own limit."
+    )
     minimum_free_bytes: int = Field(100 * 2**20, ge=0)
     snapshot_interval: float = Field(3600, gt=0)
-    aside_keep: float = Field(30 * 86400, ge=0, description="How long a profile that was moved aside is kept; 0 is for ever.")
+    aside_keep: float = Field(
+        30 * 86400,
+        ge=0,
+        description="How long a profile that was moved aside is kept; 0 is for ever.",
+    )
     send_timeout: float = Field(60, gt=0)
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)
 
@@ -85,9 +106,13 @@ class Settings(BaseSettings):
         if (self.token is None) == (self.token_file is None):
             raise ValueError("exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed")
         if self.pairing_method is PairingMethod.PAIRING_CODE and self.phone_number is None:
-            raise ValueError("WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode")
+            raise ValueError(
+                "WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode"
+            )
         if self.reconnect_initial_delay > self.reconnect_max_delay:
-            raise ValueError("WASESSION_RECONNECT_INITIAL_DELAY must not be more than WASESSION_RECONNECT_MAX_DELAY")
+            raise ValueError(
+                "WASESSION_RECONNECT_INITIAL_DELAY must not be more than WASESSION_RECONNECT_MAX_DELAY"
+            )
         if self.proxy_credentials is not None and self.proxy_address.startswith("socks"):
             raise ValueError(
                 "Chromium gives a SOCKS proxy no username and password: WASESSION_PROXY_SERVER must be an HTTP proxy"
@@ -115,7 +140,10 @@ class Settings(BaseSettings):
     def proxy_credentials(self) -> Credentials | None:
         """Username and password, also when they are part of the proxy's URL."""
         if self.proxy_username is not None:
-            return Credentials(self.proxy_username, self.proxy_password.get_secret_value() if self.proxy_password else "")
+            return Credentials(
+                self.proxy_username,
+                self.proxy_password.get_secret_value() if self.proxy_password else "",
+            )
         inside, at, _ = (self.proxy_server or "").rpartition("://")[2].rpartition("@")
         username, _, password = inside.partition(":")
         return Credentials(unquote(username), unquote(password)) if at else None
@@ -143,7 +171,9 @@ def read() -> Settings:
 def unknown(environment: Iterable[str]) -> list[str]:
     """Variables that look like settings and are none."""
     known = {f"WASESSION_{name.upper()}" for name in Settings.model_fields}
-    return sorted(name for name in environment if name.startswith("WASESSION_") and name not in known)
+    return sorted(
+        name for name in environment if name.startswith("WASESSION_") and name not in known
+    )
 
 
 def _words(error: ErrorDetails) -> str:
@@ -153,6 +183,8 @@ def _words(error: ErrorDetails) -> str:
     name, words = str(error["loc"][0]), error["msg"]
     if error["type"] == "string_pattern_mismatch":
         schema = Settings.model_json_schema()["properties"][name]
-        described = next(part for part in (schema, *schema.get("anyOf", [])) if "x-sentence" in part)
+        described = next(
+            part for part in (schema, *schema.get("anyOf", [])) if "x-sentence" in part
+        )
         words = f"Must be {described['x-sentence']}"
     return f"WASESSION_{name.upper()}: {words}"

@@ -26,22 +26,32 @@ async def measure(parts: list[str], found: results.Results) -> None:
         if "clients" in parts:
             found.told = {measures.GATEWAY: [], measures.SOCKETIO: []}
             for sessions in measures.EVENTS:
-                found.told[measures.GATEWAY].append(await measures.told_by_gateway(directory, sessions))
-                found.told[measures.SOCKETIO].append(await measures.told_by_peer(directory, sessions))
+                found.told[measures.GATEWAY].append(
+                    await measures.told_by_gateway(directory, sessions)
+                )
+                found.told[measures.SOCKETIO].append(
+                    await measures.told_by_peer(directory, sessions)
+                )
                 results.save(found)
 
 
 def conditions() -> dict[str, str]:
     """Versions and machine."""
-    packages = {package: version(package) for package in ("aiohttp", "python-socketio", "python-engineio")}
+    packages = {
+        package: version(package) for package in ("aiohttp", "python-socketio", "python-engineio")
+    }
     machine = f"{os.cpu_count()} cores, Linux {platform.release()}, load average {os.getloadavg()[0]:.1f} before"
     return {**packages, "python": platform.python_version(), "machine": machine}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.gateway", description=__doc__)
-    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be given several times")
-    parser.add_argument("--report", action="store_true", help="measures nothing; prints the results that are there")
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, help="only this part; may be given several times"
+    )
+    parser.add_argument(
+        "--report", action="store_true", help="measures nothing; prints the results that are there"
+    )
     options = parser.parse_args()
     found = results.load()
     if not options.report:

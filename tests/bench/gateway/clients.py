@@ -1,7 +1,8 @@
 """``python -m bench.gateway.clients``: many Socket.IO clients in one process, on WebSockets of aiohttp.
 
-It reads an ``Order`` on the first line of stdin, writes ``{"joined": seconds}`` when all have joined, and then for each event
-that all clients of its session have heard ``{"event": number, "at": [moments of the monotonic clock]}``. Ends with stdin.
+It reads an ``Order`` on the first line of stdin, writes ``{"joined": seconds}`` when all have
+joined, and then for each event that all clients of its session have heard ``{"event": number, "at":
+[moments of the monotonic clock]}``. Ends with stdin.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class Clients:
 
     async def run(self) -> None:
         order, began = self._order, time.monotonic()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http, asyncio.TaskGroup() as tasks:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http,
+            asyncio.TaskGroup() as tasks,
+        ):
             joins = [
                 asyncio.create_task(self._join(http, session, token))
                 for session, token in order.tokens.items()
@@ -48,10 +52,14 @@ class Clients:
             for listener in listeners:
                 listener.cancel()
 
-    async def _join(self, http: aiohttp.ClientSession, session: str, token: str) -> aiohttp.ClientWebSocketResponse:
+    async def _join(
+        self, http: aiohttp.ClientSession, session: str, token: str
+    ) -> aiohttp.ClientWebSocketResponse:
         url = f"http://127.0.0.1:{self._order.port}/socket.io/?EIO=4&transport=websocket"
         async with self._turn:
-            socket = await http.ws_connect(url, max_msg_size=2**20, compress=15)  # offered, as browsers and Node.js do
+            socket = await http.ws_connect(
+                url, max_msg_size=2**20, compress=15
+            )  # offered, as browsers and Node.js do
             await until(socket, "0")
             await socket.send_str(f"40{NAMESPACE},{json.dumps({'token': token})}")
             await until(socket, f"40{NAMESPACE},")
@@ -66,7 +74,10 @@ class Clients:
             text = message.data
             if text == "2":
                 await socket.send_str("3")
-            elif text.startswith(f'42{NAMESPACE},["state"') and (found := NUMBER.search(text)) is not None:
+            elif (
+                text.startswith(f'42{NAMESPACE},["state"')
+                and (found := NUMBER.search(text)) is not None
+            ):
                 self._note(int(found[1]), now)
         raise ConnectionError("hung up")
 

@@ -1,7 +1,7 @@
 """``python -m bench.gateway.load``: one program that asks for one path again and again, over so many connections at a time.
 
-It reads an ``Order`` on stdin and writes a ``Load`` to stdout. A protocol of its own, as aiohttp's client would take longer
-to ask than the servers to answer.
+It reads an ``Order`` on stdin and writes a ``Load`` to stdout. A protocol of its own, as aiohttp's
+client would take longer to ask than the servers to answer.
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ class Caller(asyncio.Protocol):
     """One connection: the next request goes out when the answer before has been read."""
 
     def __init__(self, order: Order, until: float, done: asyncio.Future[None]) -> None:
-        self._request = (
-            f"GET {order.path} HTTP/1.1\r\nHost: 127.0.0.1:{order.port}\r\nAuthorization: Bearer {order.token}\r\n\r\n".encode()
-        )
+        self._request = f"GET {order.path} HTTP/1.1\r\nHost: 127.0.0.1:{order.port}\r\nAuthorization: Bearer {order.token}\r\n\r\n".encode()
         self._until, self._done = until, done
         self.milliseconds: list[float] = []
         self.bytes = 0

@@ -15,15 +15,20 @@ import aiohttp
 import psutil
 from aiohttp import web
 from aiohttp.test_utils import unused_port
-from gateway.fakes import ApiServer, Body, now, pod_token, serving
-from gateway.process import Process
-from gateway.replica import token, until
+from integration.gateway.fakes import ApiServer, Body, now, pod_token, serving
+from integration.gateway.process import Process
+from integration.gateway.replica import token, until
 from pydantic import BaseModel
 
 from bench.gateway import clients, load
 from bench.gateway.results import Lists, Load, Quantiles, Told
 
-GATEWAY, HELLO, BYTES, SOCKETIO = "the gateway", "aiohttp, hello", "aiohttp, the same bytes", "python-socketio"
+GATEWAY, HELLO, BYTES, SOCKETIO = (
+    "the gateway",
+    "aiohttp, hello",
+    "aiohttp, the same bytes",
+    "python-socketio",
+)
 SESSIONS, OWNERS = 1000, 100
 CONNECTIONS = (1, 10, 50)
 LOAD_SECONDS = 3.0
@@ -39,7 +44,7 @@ UNLIMITED = {
 MIB, KIB = 2**20, 2**10
 
 
-# --- what the gateway talks to --------------------------------------------------------------------------------------------
+# --- what the gateway talks to --------------------------------------------------------------------
 
 
 def status(restorations: int = 0) -> Body:
@@ -122,7 +127,10 @@ async def peer(content: Path) -> AsyncIterator[tuple[int, int]]:
     async with program("bench.gateway.peer", str(port), str(content)) as process:
         while True:
             with contextlib.suppress(aiohttp.ClientError):
-                async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/hello"):
+                async with (
+                    aiohttp.ClientSession() as http,
+                    http.get(f"http://127.0.0.1:{port}/hello"),
+                ):
                     break
             await asyncio.sleep(0.05)
         yield port, process.pid
@@ -132,13 +140,15 @@ def port_of(process: Process) -> int:
     return int(process.url.rpartition(":")[2])
 
 
-# --- lists ----------------------------------------------------------------------------------------------------------------
+# --- lists ----------------------------------------------------------------------------------------
 
 
 async def ask(port: int, path: str, who: str) -> list[Load]:
     found = []
     for connections in CONNECTIONS:
-        order = load.Order(port=port, path=path, token=who, connections=connections, seconds=LOAD_SECONDS)
+        order = load.Order(
+            port=port, path=path, token=who, connections=connections, seconds=LOAD_SECONDS
+        )
         async with program("bench.gateway.load") as process:
             said, _ = await process.communicate(order.model_dump_json().encode())
         found.append(Load.model_validate_json(said))
@@ -167,7 +177,9 @@ async def lists(directory: Path) -> Lists:
             content.write_bytes(b"x" * found.loads[f"{GATEWAY}: {page}"][0].bytes)
             async with peer(content) as (port, _):
                 found.loads[f"{BYTES}: {page}"] = await ask(port, "/file", "x")
-        found.requests = sum(load.milliseconds.count for page in pages for load in found.loads[f"{GATEWAY}: {page}"])
+        found.requests = sum(
+            load.milliseconds.count for page in pages for load in found.loads[f"{GATEWAY}: {page}"]
+        )
         found.api_calls = reads(api) - before
         found.memory_mib = process.memory / MIB
         async with peer(content) as (port, _):
@@ -175,7 +187,7 @@ async def lists(directory: Path) -> Lists:
     return found
 
 
-# --- clients --------------------------------------------------------------------------------------------------------------
+# --- clients --------------------------------------------------------------------------------------
 
 
 class Joined(BaseModel):
@@ -219,10 +231,19 @@ async def told_by_peer(directory: Path, sessions: int) -> Told:
     """The same event, word by word, to rooms."""
     content = directory / "content"
     content.write_bytes(b"")
-    async with peer(content) as (port, pid), aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
+    async with (
+        peer(content) as (port, pid),
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http,
+    ):
 
         async def tell(session: str, event: int) -> None:
-            view = {"clientId": session, "owner": "user-0", "name": session, **status(event), "version": "1000"}
+            view = {
+                "clientId": session,
+                "owner": "user-0",
+                "name": session,
+                **status(event),
+                "version": "1000",
+            }
             await http.post("/tell", json=view)
 
         return await told(Server(port, pid, tell), sessions)

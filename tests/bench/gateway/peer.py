@@ -1,7 +1,7 @@
 """``python -m bench.gateway.peer PORT FILE``: what the gateway is measured beside, as its own documentation has it.
 
-Plain aiohttp: ``/hello``, and ``/file`` with as many bytes as a list of sessions. Bare python-socketio: clients enter rooms
-with ``init``, and whoever posts to ``/tell`` tells a room.
+Plain aiohttp: ``/hello``, and ``/file`` with as many bytes as a list of sessions. Bare
+python-socketio: clients enter rooms with ``init``, and whoever posts to ``/tell`` tells a room.
 """
 
 from __future__ import annotations
@@ -45,5 +45,9 @@ def application(content: bytes) -> web.Application:
 
 if __name__ == "__main__":
     web.run_app(
-        application(Path(sys.argv[2]).read_bytes()), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None
+        application(Path(sys.argv[2]).read_bytes()),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        access_log=None,
+        print=None,
     )

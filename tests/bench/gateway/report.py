@@ -14,7 +14,9 @@ def table(found: Results) -> str:
         lines += lists(found.lists)
     if found.told:
         lines += ["", *told(found.told)]
-    return "\n".join([*lines, "", "; ".join(f"{name} {value}" for name, value in found.conditions.items())])
+    return "\n".join(
+        [*lines, "", "; ".join(f"{name} {value}" for name, value in found.conditions.items())]
+    )
 
 
 def lists(found: Lists) -> list[str]:

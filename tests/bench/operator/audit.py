@@ -56,12 +56,24 @@ class Audit:
                 self._at += len(line)
                 event = json.loads(line)
                 what = event.get("objectRef")
-                if what is None or event["responseStatus"]["code"] >= 400 or event["verb"] not in WRITES:
+                if (
+                    what is None
+                    or event["responseStatus"]["code"] >= 400
+                    or event["verb"] not in WRITES
+                ):
                     continue
                 resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
-                times = (_seconds(event["requestReceivedTimestamp"]), _seconds(event["stageTimestamp"]))
+                times = (
+                    _seconds(event["requestReceivedTimestamp"]),
+                    _seconds(event["stageTimestamp"]),
+                )
                 yield Write(
-                    event["user"]["username"], event["verb"], resource, what.get("namespace", ""), what.get("name", ""), *times
+                    event["user"]["username"],
+                    event["verb"],
+                    resource,
+                    what.get("namespace", ""),
+                    what.get("name", ""),
+                    *times,
                 )
 
 
@@ -81,7 +93,9 @@ def latencies(causes: list[Write], effects: list[Write]) -> list[float]:
 
 def by_kind(writes: list[Write]) -> dict[str, int]:
     """How many of each verb and resource, Events apart: they tell of writes and are not state."""
-    return dict(Counter(f"{write.verb} {write.resource}" for write in writes if write.resource != "events"))
+    return dict(
+        Counter(f"{write.verb} {write.resource}" for write in writes if write.resource != "events")
+    )
 
 
 def _seconds(stamp: str) -> float:

@@ -8,7 +8,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from cluster import binaries
+from support.cluster import binaries
 
 MODULE = Path(__file__).with_name("go")
 PACKAGE = "sigs.k8s.io/kwok/cmd/kwok"
@@ -17,7 +17,9 @@ STAGES = ("node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml")
 
 def program() -> Path:
     """The built program; the first build takes a minute or two."""
-    digest = hashlib.sha256(b"".join((MODULE / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go")))
+    digest = hashlib.sha256(
+        b"".join((MODULE / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go"))
+    )
     target = binaries.directory().parent / f"kwok-{digest.hexdigest()[:16]}"
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -33,9 +35,16 @@ def program() -> Path:
 def configuration(path: Path) -> Path:
     """kwok's own stages: a pod that is bound is Running and Ready at once.
 
-    Not the one for the end of pods: it deletes by name, and when it is late, takes the pod that has come since.
+    Not the one for the end of pods: it deletes by name, and when it is late, takes the pod that has
+    come since.
     """
     command = ["go", "list", "-m", "-f", "{{.Dir}}", PACKAGE.removesuffix("/cmd/kwok")]
-    module = subprocess.run(command, cwd=MODULE, check=True, capture_output=True, text=True).stdout.strip()
-    path.write_text("\n---\n".join((Path(module) / "kustomize" / "stage" / stage).read_text() for stage in STAGES))
+    module = subprocess.run(
+        command, cwd=MODULE, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    path.write_text(
+        "\n---\n".join(
+            (Path(module) / "kustomize" / "stage" / stage).read_text() for stage in STAGES
+        )
+    )
     return path

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 
 import psutil
-from cluster import binaries
-from fakes.api import Manifest, path
+from support.cluster import binaries
+from support.fakes.api import Manifest, path
 from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL, Spec
 from wasession_operator import objects
 from wasession_operator.settings import Settings
@@ -48,11 +48,15 @@ async def measure_operator(rig: Rig, sessions: int, rate: float, *, removed: boo
     found: Found = {"memoryEmptyMiB": memory(operator)}
 
     cpu = seconds_of(operator)
-    found["appliedIn"] = await at_rate(rate, names, lambda name: rig.api.create(PLURAL, session(name)))
+    found["appliedIn"] = await at_rate(
+        rate, names, lambda name: rig.api.create(PLURAL, session(name))
+    )
     found["readyAfter"] = found["appliedIn"] + await until(rig.phases, sessions)
     writes = await settled(rig)
     applied = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", PLURAL)]
-    created = [unprefixed(w) for w in writes if (w.user, w.verb, w.resource) == (USER, "create", "pods")]
+    created = [
+        unprefixed(w) for w in writes if (w.user, w.verb, w.resource) == (USER, "create", "pods")
+    ]
     found["appliedToPodMs"] = summary(latencies(applied, created))
     found["writesPerSession"] = per(sessions, [w for w in writes if w.user == USER])
     found["cpuMsPerSession"] = (seconds_of(operator) - cpu) * 1000 / sessions
@@ -66,14 +70,20 @@ async def measure_operator(rig: Rig, sessions: int, rate: float, *, removed: boo
     cpu = seconds_of(operator)
     await asyncio.sleep(IDLE)
     idle = [w for w in await settled(rig) if w.user == USER]
-    found["idle"] = {"seconds": IDLE, "writes": len(idle), "cpuPercent": (seconds_of(operator) - cpu) / IDLE * 100}
+    found["idle"] = {
+        "seconds": IDLE,
+        "writes": len(idle),
+        "cpuPercent": (seconds_of(operator) - cpu) / IDLE * 100,
+    }
 
     found["restart"] = await restart(rig, operator, sessions)
     operator = psutil.Process(found["restart"].pop("pid"))
     say("idle and restarted", found)
 
     if removed:
-        found["removedIn"] = await at_rate(rate, names, lambda name: rig.api.delete(PLURAL, NAMESPACE, name))
+        found["removedIn"] = await at_rate(
+            rate, names, lambda name: rig.api.delete(PLURAL, NAMESPACE, name)
+        )
         await until(lambda: count(rig, "pods"), 0)
         await until(lambda: count(rig, PLURAL), 0)
         writes = await settled(rig)
@@ -94,7 +104,11 @@ async def restart(rig: Rig, operator: psutil.Process, sessions: int) -> Found:
     fresh = rig.start_operator()
     await until(lambda: count_streams(rig), sessions)
     await until(rig.phases, sessions)
-    found: Found = {"pid": fresh.pid, "seconds": time.monotonic() - began, "cpuSeconds": seconds_of(fresh)}
+    found: Found = {
+        "pid": fresh.pid,
+        "seconds": time.monotonic() - began,
+        "cpuSeconds": seconds_of(fresh),
+    }
     writes = [w for w in await settled(rig) if w.user == USER]
     return {**found, "writes": len(writes), "memoryMiB": memory(fresh)}
 
@@ -104,11 +118,19 @@ async def measure_statefulsets(rig: Rig, sessions: int, rate: float) -> Found:
     names = [f"s-{number:05}" for number in range(sessions)]
     await shared_secret(rig)
     found: Found = {}
-    found["appliedIn"] = await at_rate(rate, names, lambda name: rig.api.create("statefulsets", stateful_set(name, 1)))
+    found["appliedIn"] = await at_rate(
+        rate, names, lambda name: rig.api.create("statefulsets", stateful_set(name, 1))
+    )
     found["readyAfter"] = found["appliedIn"] + await until(lambda: ready_pods(rig), sessions)
     writes = await settled(rig)
-    applied = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", "statefulsets")]
-    created = [unsuffixed(w) for w in writes if (w.user, w.verb, w.resource) == (CONTROLLER, "create", "pods")]
+    applied = [
+        w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", "statefulsets")
+    ]
+    created = [
+        unsuffixed(w)
+        for w in writes
+        if (w.user, w.verb, w.resource) == (CONTROLLER, "create", "pods")
+    ]
     found["appliedToPodMs"] = summary(latencies(applied, created))
     found["writesPerSession"] = per(sessions, [w for w in writes if w.user == CONTROLLER])
     found["deletedToPodMs"] = await delete_pods(rig, names[:DELETED], rate, "", "-0", CONTROLLER)
@@ -128,9 +150,13 @@ async def measure_one_statefulset(rig: Rig, sessions: int) -> Found:
     await rig.api.create("statefulsets", stateful_set("all", sessions))
     await until(lambda: ready_pods(rig), sessions)
     writes = await settled(rig)
-    [applied] = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", "statefulsets")]
+    [applied] = [
+        w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", "statefulsets")
+    ]
     created = [w for w in writes if (w.user, w.verb, w.resource) == (CONTROLLER, "create", "pods")]
-    found: Found = {"podsPerSecond": len(created) / (max(w.done for w in created) - applied.received)}
+    found: Found = {
+        "podsPerSecond": len(created) / (max(w.done for w in created) - applied.received)
+    }
     found["writesPerSession"] = per(sessions, [w for w in writes if w.user == CONTROLLER])
     names = [f"all-{number}" for number in range(min(DELETED, sessions))]
     found["deletedToPodMs"] = await delete_pods(rig, names, 20, "", "", CONTROLLER)
@@ -138,26 +164,38 @@ async def measure_one_statefulset(rig: Rig, sessions: int) -> Found:
     return found
 
 
-async def delete_pods(rig: Rig, names: list[str], rate: float, prefix: str, suffix: str, user: str) -> Found:
+async def delete_pods(
+    rig: Rig, names: list[str], rate: float, prefix: str, suffix: str, user: str
+) -> Found:
     """Somebody deletes pods; milliseconds until each one's successor is created."""
     await settled(rig)
-    await at_rate(min(rate, 20), names, lambda name: rig.api.delete("pods", NAMESPACE, f"{prefix}{name}{suffix}"))
+    await at_rate(
+        min(rate, 20),
+        names,
+        lambda name: rig.api.delete("pods", NAMESPACE, f"{prefix}{name}{suffix}"),
+    )
     writes: list[Write] = []
     async with asyncio.timeout(300):
         while True:
             writes += await settled(rig)
-            created = [w for w in writes if (w.user, w.verb, w.resource) == (user, "create", "pods")]
+            created = [
+                w for w in writes if (w.user, w.verb, w.resource) == (user, "create", "pods")
+            ]
             if len({w.name for w in created}) == len(names):
                 break
     deleted = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "delete", "pods")]
-    first = {w.name: w for w in reversed(deleted)}  # a deletion is confirmed by another one, as the same person
+    first = {
+        w.name: w for w in reversed(deleted)
+    }  # a deletion is confirmed by another one, as the same person
     return summary(latencies(list(first.values()), created))
 
 
-# --- the pieces -------------------------------------------------------------------------------------------------------
+# --- the pieces -----------------------------------------------------------------------------------
 
 
-async def at_rate(rate: float, names: Iterable[str], do: Callable[[str], Awaitable[object]]) -> float:
+async def at_rate(
+    rate: float, names: Iterable[str], do: Callable[[str], Awaitable[object]]
+) -> float:
     """Begins ``do`` for each name at its time, however long the ones before take; returns the seconds until all are done."""
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
@@ -185,14 +223,21 @@ async def settled(rig: Rig) -> list[Write]:
 
 
 def session(name: str) -> Manifest:
-    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"namespace": NAMESPACE, "name": name}, "spec": {}}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"namespace": NAMESPACE, "name": name},
+        "spec": {},
+    }
 
 
 def stateful_set(name: str, replicas: int) -> Manifest:
     """The pod of a session, as the operator made it, in a StatefulSet."""
     settings = Settings(session_image="session-pod:1")
     labels = {"app": name}
-    pod = copy.deepcopy(objects.make_pod(NAMESPACE, name, "uid", Spec(), settings, restoring=False, token_id=None))
+    pod = copy.deepcopy(
+        objects.make_pod(NAMESPACE, name, "uid", Spec(), settings, restoring=False, token_id=None)
+    )
     spec = pod["spec"]
     spec["volumes"] = [v for v in spec["volumes"] if "persistentVolumeClaim" not in v]
     for volume in spec["volumes"]:
@@ -216,7 +261,10 @@ def stateful_set(name: str, replicas: int) -> Manifest:
 
 async def shared_secret(rig: Rig) -> None:
     metadata = {"namespace": NAMESPACE, "name": "token"}
-    await rig.api.create("secrets", {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": "x"}})
+    await rig.api.create(
+        "secrets",
+        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": "x"}},
+    )
 
 
 async def empty(rig: Rig) -> None:
@@ -257,12 +305,21 @@ def unsuffixed(write: Write) -> Write:
 
 def summary(milliseconds: list[float]) -> Found:
     cuts = statistics.quantiles(milliseconds, n=100)
-    return {"count": len(milliseconds), "p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "most": max(milliseconds)}
+    return {
+        "count": len(milliseconds),
+        "p50": cuts[49],
+        "p90": cuts[89],
+        "p99": cuts[98],
+        "most": max(milliseconds),
+    }
 
 
 def per(sessions: int, writes: list[Write]) -> Found:
     kinds = by_kind(writes)
-    return {"all": sum(kinds.values()) / sessions, "kinds": {kind: number / sessions for kind, number in kinds.items()}}
+    return {
+        "all": sum(kinds.values()) / sessions,
+        "kinds": {kind: number / sessions for kind, number in kinds.items()},
+    }
 
 
 def memory(process: psutil.Process) -> float:

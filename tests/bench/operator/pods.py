@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from fakes.network import Network
-from fakes.session_pods import ACCOUNT, HEARTBEAT, PORT
-from wasession_api.report import Report
+from support.fakes.network import Network
+from support.fakes.session_pods import ACCOUNT, HEARTBEAT, PORT
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, Phase, Reason
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
@@ -33,7 +33,10 @@ class Pods:
             account=ACCOUNT,
             auth_state=AuthState.CONNECTED,
         )
-        self.greeting = HEAD + f"id: 1\nevent: state\ndata: {report.model_dump_json(by_alias=True)}\n\n".encode()
+        self.greeting = (
+            HEAD
+            + f"id: 1\nevent: state\ndata: {report.model_dump_json(by_alias=True)}\n\n".encode()
+        )
 
     async def serve(self, network: Network) -> None:
         """Until it is cancelled."""

@@ -22,7 +22,9 @@ def keep(sessions: int, found: Found) -> None:
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known[str(sessions)] = found
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    RESULTS.write_text(json.dumps(dict(sorted(known.items(), key=lambda item: int(item[0]))), indent=1) + "\n")
+    RESULTS.write_text(
+        json.dumps(dict(sorted(known.items(), key=lambda item: int(item[0]))), indent=1) + "\n"
+    )
 
 
 def write() -> None:
@@ -88,9 +90,7 @@ def busy(machine: Found) -> list[str]:
 def rows(run: Found) -> list[str]:
     ours, each, one = run["operator"], run["statefulsets"], run["statefulset"]
     applied = f"| applied → pod created, p50 / p99 | {times(ours['appliedToPodMs'])} | {times(each['appliedToPodMs'])} "
-    deleted = (
-        f"| pod deleted → next pod created, p50 / p99 | {times(ours['deletedToPodMs'])} | {times(each['deletedToPodMs'])} "
-    )
+    deleted = f"| pod deleted → next pod created, p50 / p99 | {times(ours['deletedToPodMs'])} | {times(each['deletedToPodMs'])} "
     return [
         f"{applied}| {one['podsPerSecond']:.0f} pods/s | 100 / 500 ms |",
         f"{deleted}| {times(one['deletedToPodMs'])} | 100 ms |",
@@ -120,7 +120,10 @@ def times(found: Found) -> str:
 
 def picture(run: Found) -> str:
     """Bars of milliseconds: the length is the 50th percentile, the thin line goes on to the 99th."""
-    groups = [("applied → pod created", "appliedToPodMs"), ("pod deleted → next pod created", "deletedToPodMs")]
+    groups = [
+        ("applied → pod created", "appliedToPodMs"),
+        ("pod deleted → next pod created", "deletedToPodMs"),
+    ]
     contenders = [("wasession", "operator", OURS), ("a StatefulSet for each", "statefulsets", PEER)]
     contenders.append(("one StatefulSet", "statefulset", OTHER))
     bars = [
@@ -135,11 +138,21 @@ def picture(run: Found) -> str:
         if group != last:
             parts.append(f'<text x="12" y="{y + 14}" font-weight="bold">{escape(group)}</text>')
             y, last = y + 24, group
-        middle, p50, p99 = y + BAR / 2 - 2, LABEL + found["p50"] * scale, LABEL + found["p99"] * scale
+        middle, p50, p99 = (
+            y + BAR / 2 - 2,
+            LABEL + found["p50"] * scale,
+            LABEL + found["p99"] * scale,
+        )
         parts.append(f'<text x="{LABEL - 10}" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
-        parts.append(f'<rect x="{LABEL}" y="{y}" width="{p50 - LABEL:.1f}" height="{BAR - 4}" fill="{colour}"/>')
-        parts.append(f'<line x1="{p50:.1f}" x2="{p99:.1f}" y1="{middle}" y2="{middle}" stroke="{colour}" stroke-width="2"/>')
-        parts.append(f'<text x="{p99 + 6:.1f}" y="{y + 12}">{found["p50"]:.0f} / {found["p99"]:.0f} ms</text>')
+        parts.append(
+            f'<rect x="{LABEL}" y="{y}" width="{p50 - LABEL:.1f}" height="{BAR - 4}" fill="{colour}"/>'
+        )
+        parts.append(
+            f'<line x1="{p50:.1f}" x2="{p99:.1f}" y1="{middle}" y2="{middle}" stroke="{colour}" stroke-width="2"/>'
+        )
+        parts.append(
+            f'<text x="{p99 + 6:.1f}" y="{y + 12}">{found["p50"]:.0f} / {found["p99"]:.0f} ms</text>'
+        )
         y += BAR + 4
         if name == contenders[-1][0] or (group, name) == (groups[0][0], contenders[1][0]):
             y += 8

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import aiohttp
 import psutil
-from fakes.api import Api, ApiError, Manifest
-from fakes.api_server import ApiServer
-from fakes.kubelet import STORAGE_CLASS, storage_class, volume
-from fakes.network import Network
+from support.fakes.api import Api, ApiError, Manifest
+from support.fakes.api_server import ApiServer
+from support.fakes.kubelet import STORAGE_CLASS, storage_class, volume
+from support.fakes.network import Network
 
 from bench.operator import kwok
 from bench.operator.audit import POLICY, Audit
@@ -33,8 +33,16 @@ CREATORS = 100  # PersistentVolumes that are made at a time
 class Rig:
     """``async with rig(directory) as it``: all up, and nothing in the namespace."""
 
-    def __init__(self, directory: Path, network: Network, server: ApiServer, api: Api, pods: Pods) -> None:
-        self.directory, self.network, self.server, self.api, self.pods = directory, network, server, api, pods
+    def __init__(
+        self, directory: Path, network: Network, server: ApiServer, api: Api, pods: Pods
+    ) -> None:
+        self.directory, self.network, self.server, self.api, self.pods = (
+            directory,
+            network,
+            server,
+            api,
+            pods,
+        )
         self.audit = Audit(directory / "audit.log")
 
     def start_operator(self) -> psutil.Process:
@@ -50,7 +58,12 @@ class Rig:
         with (self.directory / "operator.log").open("ab") as log:
             command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "wasession_operator"]
             started = self.network.run(
-                subprocess.Popen, command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                subprocess.Popen,
+                command,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         return psutil.Process(started.pid)
 
@@ -58,11 +71,16 @@ class Rig:
         """One of the operator's metrics; 0 when it does not answer yet."""
         try:
             url = f"http://127.0.0.1:{HTTP_PORT}/metrics"
-            async with aiohttp.ClientSession(connector=self.network.connector()) as http, http.get(url) as answer:
+            async with (
+                aiohttp.ClientSession(connector=self.network.connector()) as http,
+                http.get(url) as answer,
+            ):
                 lines = (await answer.text()).splitlines()
         except aiohttp.ClientError:
             return 0.0
-        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0)
+        return next(
+            (float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0
+        )
 
     async def phases(self) -> int:
         """How many sessions are Ready by the operator's own metrics."""
@@ -89,7 +107,10 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
         async with server.client() as api:
             await api.create("storageclasses", storage_class())
             _write_kubeconfig(server, await _token(api), directory / "operator.conf")
-            await api.create("namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
+            await api.create(
+                "namespaces",
+                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
+            )
             pods = Pods()
             background.append(asyncio.create_task(pods.serve(network)))
             background.append(asyncio.create_task(provision(api)))
@@ -132,8 +153,13 @@ async def provision(api: Api) -> None:
                 if "volumeName" not in claim["spec"]:
                     group.create_task(make(claim))
             with contextlib.suppress(ApiError):  # too much has happened: everything is listed again
-                async for event in api.watch("persistentvolumeclaims", listed["metadata"]["resourceVersion"]):
-                    if event["type"] == "ADDED" and event["object"]["spec"].get("storageClassName") == STORAGE_CLASS:
+                async for event in api.watch(
+                    "persistentvolumeclaims", listed["metadata"]["resourceVersion"]
+                ):
+                    if (
+                        event["type"] == "ADDED"
+                        and event["object"]["spec"].get("storageClassName") == STORAGE_CLASS
+                    ):
                         group.create_task(make(event["object"]))
 
 
@@ -154,11 +180,16 @@ async def confirm(api: Api) -> None:
                     group.create_task(take(pod))
             with contextlib.suppress(ApiError):  # too much has happened: everything is listed again
                 async for event in api.watch("pods", listed["metadata"]["resourceVersion"]):
-                    if event["type"] == "MODIFIED" and "deletionTimestamp" in event["object"]["metadata"]:
+                    if (
+                        event["type"] == "MODIFIED"
+                        and "deletionTimestamp" in event["object"]["metadata"]
+                    ):
                         group.create_task(take(event["object"]))
 
 
-async def until(count: Callable[[], Awaitable[object]], wanted: object, timeout: float = 900) -> float:
+async def until(
+    count: Callable[[], Awaitable[object]], wanted: object, timeout: float = 900
+) -> float:
     """Waits until ``await count()`` is ``wanted``; returns the seconds that it took."""
     began = time.monotonic()
     async with asyncio.timeout(timeout):
@@ -174,19 +205,32 @@ def _start_kwok(directory: Path, network: Network, server: ApiServer) -> subproc
         "--node-lease-duration-seconds=40", "--node-ip=127.0.0.1",
     ]  # fmt: skip
     with (directory / "kwok.log").open("wb") as log:
-        return network.run(subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        return network.run(
+            subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
 
 
 async def _token(api: Api) -> str:
     """Of a service account, as the operator has where it is installed."""
     _, _, namespace, name = USER.split(":")
     metadata = {"namespace": namespace, "name": name}
-    await api.create("serviceaccounts", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+    await api.create(
+        "serviceaccounts", {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+    )
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     subject = {"kind": "ServiceAccount", **metadata}
-    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": name}}
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": name},
+    }
     await api.create("clusterrolebindings", {**binding, "roleRef": role, "subjects": [subject]})
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "metadata": metadata, "spec": {}}
+    request = {
+        "apiVersion": "authentication.k8s.io/v1",
+        "kind": "TokenRequest",
+        "metadata": metadata,
+        "spec": {},
+    }
     token: str = (await api.create("serviceaccounts", request, "token"))["status"]["token"]
     return token
 
@@ -210,4 +254,6 @@ def _node(index: int) -> Manifest:
 async def _ready_nodes(api: Api) -> int:
     found = (await api.list("nodes"))["items"]
     conditions = [c for node in found for c in node.get("status", {}).get("conditions", [])]
-    return sum(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+    return sum(
+        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
+    )

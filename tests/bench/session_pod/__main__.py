@@ -12,22 +12,25 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from cluster import host
-from standin.world import Behaviour
+from support.cluster import host
+from support.standin.world import Behaviour
 
 from bench.session_pod import report, results
 from bench.session_pod.contenders import CHROMIUM, PEER, stage
 from bench.session_pod.measures import Bench
 
 PARTS = {"start": 10, "messages": 3, "send": 4, "idle": 1, "kill": 20}  # with their repetitions
-# The page takes as long as it takes to sync; whatsapp-web.js is told ready only when that is longer than its own start.
+# The page takes as long as it takes to sync; whatsapp-web.js is told ready only when that is longer
+# than its own start.
 SYNC_SECONDS = 1.0
 
 
 async def measure(parts: dict[str, int], found: results.Results) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         directory = Path(name)
-        async with stage(directory, Behaviour(sync_seconds=SYNC_SECONDS, legacy_msg_key=True)) as here:
+        async with stage(
+            directory, Behaviour(sync_seconds=SYNC_SECONDS, legacy_msg_key=True)
+        ) as here:
             bench = Bench(here, directory)
             for part, repetitions in parts.items():
                 setattr(found, part, await getattr(bench, part)(repetitions))
@@ -62,9 +65,13 @@ def conditions() -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.session_pod", description=__doc__)
-    parser.add_argument("--part", action="append", choices=PARTS, help="only this part; may be given several times")
+    parser.add_argument(
+        "--part", action="append", choices=PARTS, help="only this part; may be given several times"
+    )
     parser.add_argument("--repetitions", type=int, help="instead of each part's own number")
-    parser.add_argument("--report", action="store_true", help="measures nothing; prints the results that are there")
+    parser.add_argument(
+        "--report", action="store_true", help="measures nothing; prints the results that are there"
+    )
     options = parser.parse_args()
     found = results.load()
     if not options.report:

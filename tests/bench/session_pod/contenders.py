@@ -1,6 +1,7 @@
 """What is compared, each behind the same few calls: the session pod as a process, and whatsapp-web.js in a small Node program.
 
-Both open ``https://web.whatsapp.com``, which Chromium takes for the stand-in: whatsapp-web.js knows no other address.
+Both open ``https://web.whatsapp.com``, which Chromium takes for the stand-in: whatsapp-web.js knows
+no other address.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ import aiohttp
 import playwright
 import psutil
 from aiohttp.test_utils import unused_port
-from standin import Phone, running
-from standin.tls import self_signed
-from standin.world import Behaviour, World
+from support.standin import Phone, running
+from support.standin.tls import self_signed
+from support.standin.world import Behaviour, World
 
 REAL = "web.whatsapp.com"
 CHROMIUM = Path("/usr/bin/chromium")
@@ -104,7 +105,10 @@ class Contender(ABC):
         """SIGKILL to all its processes at once, as when a container's first process is killed."""
         assert self._process is not None
         members = family(self.pid)
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none acts on another one's end
+        for number in (
+            signal.SIGSTOP,
+            signal.SIGKILL,
+        ):  # stopped first, so that none acts on another one's end
             for process in members:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(number)
@@ -126,7 +130,11 @@ class SessionPod(Contender):
             "client_id": "bench", "token": TOKEN, "data_dir": str(self._directory), "host": "127.0.0.1", "port": str(port),
             "extra_args": json.dumps(self._flags), "chromium": str(CHROMIUM),
         }  # fmt: skip
-        environment = os.environ | image | {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
+        environment = (
+            os.environ
+            | image
+            | {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
+        )
         command = [sys.executable, "-m", "wasession_pod"]
         with self.log() as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -151,14 +159,18 @@ class SessionPod(Contender):
         while True:
             try:
                 return await self._http.get(
-                    self._url + "/v1/events", params={"types": "state"}, timeout=aiohttp.ClientTimeout(None)
+                    self._url + "/v1/events",
+                    params={"types": "state"},
+                    timeout=aiohttp.ClientTimeout(None),
                 )
             except aiohttp.ClientConnectorError:
                 await asyncio.sleep(0.02)  # it doesn't listen yet
 
     async def send(self, to: str, text: str) -> float:
         before = time.perf_counter()
-        async with self._http.post(self._url + "/v1/messages", json={"to": to, "text": text}) as answer:
+        async with self._http.post(
+            self._url + "/v1/messages", json={"to": to, "text": text}
+        ) as answer:
             assert answer.status == 201, await answer.text()
             await answer.read()
         return (time.perf_counter() - before) * 1000
@@ -166,8 +178,16 @@ class SessionPod(Contender):
     async def page_milliseconds(self) -> float:
         """The mean of all sends so far from the call into the page to WhatsApp's answer, by the pod's own metric."""
         async with self._http.get(self._url + "/metrics") as answer:
-            lines = dict(line.rsplit(" ", 1) for line in (await answer.text()).splitlines() if not line.startswith("#"))
-        return 1000 * float(lines["wasession_pod_send_seconds_sum"]) / float(lines["wasession_pod_send_seconds_count"])
+            lines = dict(
+                line.rsplit(" ", 1)
+                for line in (await answer.text()).splitlines()
+                if not line.startswith("#")
+            )
+        return (
+            1000
+            * float(lines["wasession_pod_send_seconds_sum"])
+            / float(lines["wasession_pod_send_seconds_count"])
+        )
 
     async def _end(self) -> None:
         assert self._process is not None
@@ -184,7 +204,9 @@ class WhatsAppWebJs(Contender):
 
     async def start(self) -> None:
         if not (PEER / "node_modules").exists():
-            raise SystemExit(f"whatsapp-web.js is not installed: make setup, or npm ci --ignore-scripts in {PEER}")
+            raise SystemExit(
+                f"whatsapp-web.js is not installed: make setup, or npm ci --ignore-scripts in {PEER}"
+            )
         # Its guide has --no-sandbox for root on Linux, where Chromium refuses its sandbox.
         flags = [*self._flags, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         order = {"dataPath": str(self._directory), "chromium": str(CHROMIUM), "args": flags}
@@ -218,7 +240,9 @@ class WhatsAppWebJs(Contender):
             match told["event"]:
                 case "ready":
                     yield "ready"
-                case "qr" if not told["qr"].startswith("undefined,"):  # what it tells when the page has taken its QR away
+                case "qr" if not told["qr"].startswith(
+                    "undefined,"
+                ):  # what it tells when the page has taken its QR away
                     self.code = told["qr"]
                     yield "qr"
 
@@ -228,7 +252,9 @@ class WhatsAppWebJs(Contender):
         number = next(self._numbers)
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        self._process.stdin.write(json.dumps({"id": number, "order": name, **values}).encode() + b"\n")
+        self._process.stdin.write(
+            json.dumps({"id": number, "order": name, **values}).encode() + b"\n"
+        )
         said = await answer
         assert "error" not in said, said
         return said
@@ -256,7 +282,8 @@ def family(pid: int) -> list[psutil.Process]:
 def as_in_the_image(directory: Path) -> dict[str, str]:
     """The environment in which Python and Playwright's driver start as in the Dockerfile's image.
 
-    The driver has no comments there, and what both are compiled to is kept; here the first start keeps it.
+    The driver has no comments there, and what both are compiled to is kept; here the first start
+    keeps it.
     """
     package, copy = Path(playwright.__file__).parent, directory / "playwright"
     if not copy.exists():
@@ -264,8 +291,14 @@ def as_in_the_image(directory: Path) -> dict[str, str]:
         (copy / "driver" / "node").symlink_to(package / "driver" / "node")
         bundles = (copy / "driver/package/lib").glob("*Bundle.js")
         flags = ["--minify-whitespace", "--platform=node", "--log-level=error", "--allow-overwrite"]
-        subprocess.run([ESBUILD, *bundles, *flags, f"--outdir={copy / 'driver/package/lib'}"], check=True)
-    return {"PYTHONPATH": str(directory), "PYTHONDONTWRITEBYTECODE": "", "NODE_COMPILE_CACHE": str(directory / "driver")}
+        subprocess.run(
+            [ESBUILD, *bundles, *flags, f"--outdir={copy / 'driver/package/lib'}"], check=True
+        )
+    return {
+        "PYTHONPATH": str(directory),
+        "PYTHONDONTWRITEBYTECODE": "",
+        "NODE_COMPILE_CACHE": str(directory / "driver"),
+    }
 
 
 @dataclass

@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-from standin.client import PhoneError
+from support.standin.client import PhoneError
 
 from bench.session_pod import processes
 from bench.session_pod.contenders import CONTENDERS, Contender, SessionPod, Stage, Stuck
@@ -53,7 +53,7 @@ class Bench:
             await self._here.phone.scan(contender.code, account)
         await contender.until("ready")
 
-    # --- parts --------------------------------------------------------------------------------------------------------
+    # --- parts ------------------------------------------------------------------------------------
 
     async def start(self, repetitions: int) -> Starts:
         """Start → QR; start with a stored login → ready; memory then. One round before the first is not counted."""
@@ -113,7 +113,9 @@ class Bench:
                 await asyncio.sleep(seconds)
                 for contender, earlier in zip(running, before, strict=True):
                     later = processes.cpu_seconds(contender.pid)
-                    spent = {kind: 100 * (later[kind] - earlier.get(kind, 0)) / seconds for kind in later}
+                    spent = {
+                        kind: 100 * (later[kind] - earlier.get(kind, 0)) / seconds for kind in later
+                    }
                     found.cpu_percent.setdefault(contender.name, []).append(spent)
                 for contender in running:
                     await contender.stop()
@@ -125,8 +127,13 @@ class Bench:
         for _, kind in turns(repetitions):
             async with self.session(kind) as (contender, account):
                 await self.pair(contender, account)
-                times = [await contender.send(f"{FRIEND}@c.us", f"number {number}") for number in range(20 + count)]
-                found.milliseconds.setdefault(kind.name, []).extend(round(each, 2) for each in times[20:])
+                times = [
+                    await contender.send(f"{FRIEND}@c.us", f"number {number}")
+                    for number in range(20 + count)
+                ]
+                found.milliseconds.setdefault(kind.name, []).extend(
+                    round(each, 2) for each in times[20:]
+                )
                 if isinstance(contender, SessionPod):
                     found.page_milliseconds.append(await contender.page_milliseconds())
                 await contender.stop()
@@ -143,7 +150,9 @@ class Bench:
                 await asyncio.sleep(after)
                 await contender.kill()
                 outcome = await self._after_kill(contender, account)
-                found.kills.setdefault(kind.name, []).append(Kill(after=round(after, 2), outcome=outcome))
+                found.kills.setdefault(kind.name, []).append(
+                    Kill(after=round(after, 2), outcome=outcome)
+                )
                 await contender.stop()
 
         moments = [LONGEST * (index / max(repetitions - 1, 1)) for index in range(repetitions)]

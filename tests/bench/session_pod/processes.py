@@ -34,7 +34,8 @@ def cpu_seconds(pid: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for process in family(pid):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            # After the name in parentheses: utime, stime, cutime, cstime are fields 14 to 17 of proc_pid_stat(5).
+            # After the name in parentheses: utime, stime, cutime, cstime are fields 14 to 17 of
+            # proc_pid_stat(5).
             fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
             kind = role(process.cmdline())
             found[kind] = found.get(kind, 0.0) + sum(map(int, fields[11:15])) / TICKS
@@ -45,8 +46,20 @@ def role(command: list[str]) -> str:
     """``python``, ``node`` or Chromium's own word for the process."""
     text = " ".join(command)
     if "chromium" not in Path(command[0]).name if command else True:
-        return "python" if "wasession_pod" in text else "node" if "node" in text.partition(" ")[0] else "other"
-    kind = next((argument.partition("=")[2] for argument in text.split() if argument.startswith("--type=")), "browser")
+        return (
+            "python"
+            if "wasession_pod" in text
+            else "node"
+            if "node" in text.partition(" ")[0]
+            else "other"
+        )
+    kind = next(
+        (argument.partition("=")[2] for argument in text.split() if argument.startswith("--type=")),
+        "browser",
+    )
     if kind == "utility":
-        kind = next((a.rpartition(".")[2] for a in text.split() if a.startswith("--utility-sub-type=")), kind)
+        kind = next(
+            (a.rpartition(".")[2] for a in text.split() if a.startswith("--utility-sub-type=")),
+            kind,
+        )
     return f"chromium {kind}"

@@ -43,17 +43,30 @@ def rows(found: Results) -> list[Row]:
     if start := found.start:
         made += [
             Row("start → QR", "s", start.qr_seconds[OURS], start.qr_seconds[PEER]),
-            Row("start with a stored login → ready", "s", start.ready_seconds[OURS], start.ready_seconds[PEER], goal=0.8),
+            Row(
+                "start with a stored login → ready",
+                "s",
+                start.ready_seconds[OURS],
+                start.ready_seconds[PEER],
+                goal=0.8,
+            ),
         ]
         made += _memory("at ready", start.memory, goal=0.7)
     if messages := found.messages:
         made += _memory(f"after {messages.received + messages.sent} messages", messages.memory)
     if idle := found.idle:
-        spent = {name: [sum(run.values()) for run in runs] for name, runs in idle.cpu_percent.items()}
-        made.append(Row(f"CPU over {idle.seconds / 60:g} idle minutes", "%", spent[OURS], spent[PEER]))
+        spent = {
+            name: [sum(run.values()) for run in runs] for name, runs in idle.cpu_percent.items()
+        }
+        made.append(
+            Row(f"CPU over {idle.seconds / 60:g} idle minutes", "%", spent[OURS], spent[PEER])
+        )
     if send := found.send:
         for percent in (50, 99):
-            ours, peer = ([percentile(values, percent)] for values in (send.milliseconds[OURS], send.milliseconds[PEER]))
+            ours, peer = (
+                [percentile(values, percent)]
+                for values in (send.milliseconds[OURS], send.milliseconds[PEER])
+            )
             made.append(Row(f"sending a text, p{percent}", "ms", ours, peer))
     return made
 
@@ -93,7 +106,9 @@ def table(found: Results) -> str:
     ]
     if kill := found.kill:
         ours, peer = kill.kills[OURS], kill.kills[PEER]
-        verdict = f"all: {'reached' if all(one.outcome == 'ready' for one in ours) else 'not reached'}"
+        verdict = (
+            f"all: {'reached' if all(one.outcome == 'ready' for one in ours) else 'not reached'}"
+        )
         lines.append(
             f"| logins that survived SIGKILL 0 to 60 s after ready | {survival(ours)} | {survival(peer)} | | {verdict} |"
         )
@@ -103,14 +118,18 @@ def table(found: Results) -> str:
 
 def _span(values: list[float], unit: str) -> str:
     middle = f"{_number(statistics.median(values))} {unit}"
-    return middle if len(values) == 1 else f"{middle} ({_number(min(values))} to {_number(max(values))})"
+    return (
+        middle
+        if len(values) == 1
+        else f"{middle} ({_number(min(values))} to {_number(max(values))})"
+    )
 
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
-# --- the picture --------------------------------------------------------------------------------------------------------
+# --- the picture ----------------------------------------------------------------------------------
 
 WIDTH, LABEL, BAR, GAP = 860, 300, 15, 14
 COLOURS = {OURS: "#1a7f64", PEER: "#9aa0a6"}
@@ -123,24 +142,40 @@ def picture(found: Results) -> str:
     shown = rows(found)
     longest = max([1.0, *(row.share for row in shown)])
     for row in shown:
-        parts.append(f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">{escape(row.what)}</text>')
-        for offset, (name, share, values) in enumerate(((OURS, row.share, row.ours), (PEER, 1.0, row.peer))):
+        parts.append(
+            f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">{escape(row.what)}</text>'
+        )
+        for offset, (name, share, values) in enumerate(
+            ((OURS, row.share, row.ours), (PEER, 1.0, row.peer))
+        ):
             top, length = y + offset * BAR, share / longest * scale
-            parts.append(f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR - 2}" fill="{COLOURS[name]}"/>')
+            parts.append(
+                f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR - 2}" fill="{COLOURS[name]}"/>'
+            )
             words = f"{_number(statistics.median(values))} {row.unit}"
-            parts.append(f'<text x="{LABEL + length + 6:.1f}" y="{top + 11}" class="small">{escape(words)}</text>')
+            parts.append(
+                f'<text x="{LABEL + length + 6:.1f}" y="{top + 11}" class="small">{escape(words)}</text>'
+            )
         if row.goal is not None:
             x = LABEL + row.goal / longest * scale
-            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 2 * BAR + 1}" class="goal"/>')
+            parts.append(
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 2 * BAR + 1}" class="goal"/>'
+            )
         y += 2 * BAR + GAP
     if kill := found.kill:
-        parts.append(f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">SIGKILL, seconds after ready</text>')
+        parts.append(
+            f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">SIGKILL, seconds after ready</text>'
+        )
         for offset, name in enumerate((OURS, PEER)):
             middle = y + offset * BAR + BAR / 2
             for one in kill.kills[name]:
                 x = LABEL + 5 + one.after / 60 * (WIDTH - LABEL - 135)
                 lost = one.outcome == "qr"
-                look = 'fill="none" stroke="#c5221f" stroke-width="1.5"' if lost else f'fill="{COLOURS[name]}"'
+                look = (
+                    'fill="none" stroke="#c5221f" stroke-width="1.5"'
+                    if lost
+                    else f'fill="{COLOURS[name]}"'
+                )
                 parts.append(f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="4" {look}/>')
             parts.append(
                 f'<text x="{WIDTH - 118}" y="{middle + 4:.1f}" class="small">{survival(kill.kills[name])} survived</text>'

@@ -19,7 +19,9 @@ class Memory(BaseModel):
     rss: float
 
     def __add__(self, other: Memory) -> Memory:
-        return Memory(private=self.private + other.private, pss=self.pss + other.pss, rss=self.rss + other.rss)
+        return Memory(
+            private=self.private + other.private, pss=self.pss + other.pss, rss=self.rss + other.rss
+        )
 
 
 Tree = dict[str, Memory]  # kind of process -> its memory
@@ -53,7 +55,9 @@ class Sends(BaseModel):
     """Milliseconds that callers waited for a text to be sent."""
 
     milliseconds: Series = {}
-    page_milliseconds: list[float] = []  # of the session pod: means from its call into the page to WhatsApp's answer
+    page_milliseconds: list[
+        float
+    ] = []  # of the session pod: means from its call into the page to WhatsApp's answer
 
 
 class Kill(BaseModel):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from standin.world import Behaviour
+from support.standin.world import Behaviour
 
 from bench.session_pod.contenders import CONTENDERS, Contender, stage
 
 
 @pytest.mark.parametrize("kind", CONTENDERS, ids=lambda kind: kind.name)
-async def test_it_pairs_sends_and_comes_back(kind: type[Contender], tmp_path: Path, chromium: Path) -> None:
+async def test_it_pairs_sends_and_comes_back(
+    kind: type[Contender], tmp_path: Path, chromium: Path
+) -> None:
     async with stage(tmp_path, Behaviour(sync_seconds=3, legacy_msg_key=True)) as here:
         contender = kind(tmp_path / "data", here.flags)
         await contender.start()

@@ -1,7 +1,7 @@
 """``python -m bench.session_pod_kills``: SIGKILL to everything a hundred times, at random moments after ``sessionValid``.
 
-Each login is paired anew, killed and started five times while messages come and go; half of the kills hit a start with the
-stored login. The results lie in ``results.json``.
+Each login is paired anew, killed and started five times while messages come and go; half of the
+kills hit a start with the stored login. The results lie in ``results.json``.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from cluster import host
-from pod.conftest import Pod
-from pod.crashes import Crash, crashes
+from integration.pod.conftest import Pod
+from integration.pod.crashes import Crash, crashes
 from pydantic import BaseModel
-from standin import Phone, running
+from support.cluster import host
+from support.standin import Phone, running
 from wasession_api.v1alpha1 import Phase
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -66,14 +66,26 @@ async def measure(seed: int, kills: int, at_once: int) -> list[Crash]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.session_pod_kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--at-once", type=int, default=5, help="sessions at a time; nothing that takes time is measured")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        default=5,
+        help="sessions at a time; nothing that takes time is measured",
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
     host.ensure("browser")
-    version = subprocess.run(["chromium", "--version"], capture_output=True, text=True, check=True).stdout.split(" built")[0]
+    version = subprocess.run(
+        ["chromium", "--version"], capture_output=True, text=True, check=True
+    ).stdout.split(" built")[0]
     found = asyncio.run(measure(options.seed, options.kills, options.at_once))
     survived = sum(crash.outcome is Phase.READY for crash in found)
-    results = Results(seed=options.seed, chromium=version, survived=survived, kills=[asdict(crash) for crash in found])
+    results = Results(
+        seed=options.seed,
+        chromium=version,
+        survived=survived,
+        kills=[asdict(crash) for crash in found],
+    )
     RESULTS.write_text(results.model_dump_json(indent=1) + "\n")
     print(f"{survived} of {len(found)} logins survived")
     raise SystemExit(survived != len(found))

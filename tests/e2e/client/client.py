@@ -1,7 +1,7 @@
 """Runs in a pod of the cluster, as an application does, with what the gateway's image has: aiohttp and python-socketio.
 
-``listen`` reads the ``init`` to say from its arguments and prints each Socket.IO event as a line of JSON; ``load`` asks so many
-times a second until its input ends, and prints what came of it.
+``listen`` reads the ``init`` to say from its arguments and prints each Socket.IO event as a line of
+JSON; ``load`` asks so many times a second until its input ends, and prints what came of it.
 """
 
 from __future__ import annotations
@@ -31,13 +31,17 @@ async def listen(url: str, token: str, init: dict[str, Any]) -> None:
     @client.on("connect", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
     async def connected() -> None:
         tell("connected", {})
-        await client.emit("init", init, namespace=NAMESPACE, callback=lambda answer: tell("init", answer))
+        await client.emit(
+            "init", init, namespace=NAMESPACE, callback=lambda answer: tell("init", answer)
+        )
 
     @client.on("*", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
     async def heard(event: str, data: object = None) -> None:
         tell(event, data)
 
-    await client.connect(url, namespaces=[NAMESPACE], auth={"token": token}, wait_timeout=10, retry=True)
+    await client.connect(
+        url, namespaces=[NAMESPACE], auth={"token": token}, wait_timeout=10, retry=True
+    )
     await client.wait()
 
 
@@ -58,7 +62,9 @@ async def load(url: str, token: str, rate: float) -> None:
     ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     async with (
         aiohttp.ClientSession(timeout=timeout) as keeping,
-        aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)) as closing,
+        aiohttp.ClientSession(
+            timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
+        ) as closing,
         asyncio.TaskGroup() as asking,
     ):
         loop = asyncio.get_running_loop()
@@ -76,7 +82,9 @@ def main() -> None:
     parser.add_argument("what", choices=["listen", "load"])
     parser.add_argument("url")
     parser.add_argument("token")
-    parser.add_argument("argument", type=json.loads, help="what init says, or how many requests a second")
+    parser.add_argument(
+        "argument", type=json.loads, help="what init says, or how many requests a second"
+    )
     given = parser.parse_args()
     program = listen if given.what == "listen" else load
     asyncio.run(program(given.url, given.token, given.argument))

@@ -26,7 +26,11 @@ def fields(path: str, schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, A
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 
 
-@pytest.mark.parametrize(("path", "schema"), list(fields("", SCHEMA)), ids=[path or "." for path, _ in fields("", SCHEMA)])
+@pytest.mark.parametrize(
+    ("path", "schema"),
+    list(fields("", SCHEMA)),
+    ids=[path or "." for path, _ in fields("", SCHEMA)],
+)
 def test_every_field_is_described_and_structural(path: str, schema: dict[str, Any]) -> None:
     assert "type" in schema or schema.get("x-kubernetes-int-or-string")
     assert not {"$ref", "anyOf", "$defs", "title", "oneOf"} & set(schema)

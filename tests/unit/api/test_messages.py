@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
-from wasession_api.messages import IncomingMessage, SendText
-from wasession_api.problem import Refused, what_is_wrong
+from wasession_api.http.problem import HTTPProblem, what_is_wrong
+from wasession_api.session_pod.messages import IncomingMessage, SendText
 from wasession_api.v1alpha1 import Phase
 
 
@@ -26,7 +26,16 @@ def test_a_recipient_is_a_phone_number_or_a_chat(to: str, chat: str) -> None:
 
 @pytest.mark.parametrize(
     "to",
-    ["", "nobody", "0123456789", "1555123456789012", "1; drop", "status@broadcast", "15551234567\n", "15551234567@c.us.evil"],
+    [
+        "",
+        "nobody",
+        "0123456789",
+        "1555123456789012",
+        "1; drop",
+        "status@broadcast",
+        "15551234567\n",
+        "15551234567@c.us.evil",
+    ],
 )
 def test_anything_else_is_no_recipient(to: str) -> None:
     with pytest.raises(ValidationError):
@@ -63,7 +72,14 @@ def test_what_is_wrong_is_said_without_the_value() -> None:
 
 
 def test_a_long_name_from_outside_loses_no_message() -> None:
-    said = {"id": "i", "chatId": "c", "from": "f", "fromMe": False, "type": "chat", "sentAt": "2026-01-01T00:00:00Z"}
+    said = {
+        "id": "i",
+        "chatId": "c",
+        "from": "f",
+        "fromMe": False,
+        "type": "chat",
+        "sentAt": "2026-01-01T00:00:00Z",
+    }
     message = IncomingMessage.model_validate(said | {"senderName": "n" * 10_000, "newer": 1})
     assert message.sender_name is not None
     assert len(message.sender_name) == 512
@@ -71,7 +87,7 @@ def test_a_long_name_from_outside_loses_no_message() -> None:
 
 
 def test_a_refusal_as_a_problem() -> None:
-    refused = Refused(503, "Not ready", "the session is Starting", {"Retry-After": "5"})
+    refused = HTTPProblem(503, "Not ready", "the session is Starting", {"Retry-After": "5"})
     assert refused.problem(Phase.STARTING).dump() == {
         "type": "about:blank",
         "title": "Not ready",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from wasession_api.base import format_duration, parse_duration
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AccountStatus, Phase, Spec, account_status
 
 
@@ -48,14 +48,30 @@ def test_every_phase_has_an_account_status(phase: Phase) -> None:
 
 
 def test_a_report_of_a_newer_pod_is_understood() -> None:
-    fields = {"clientId": "a", "startedAt": "2026-01-02T03:04:05Z", "seq": 1, "phase": "Ready", "reason": "New"}
-    assert Report.model_validate(fields | {"somethingNew": 1, "message": "x" * 5000}).message.endswith("…")
+    fields = {
+        "clientId": "a",
+        "startedAt": "2026-01-02T03:04:05Z",
+        "seq": 1,
+        "phase": "Ready",
+        "reason": "New",
+    }
+    assert Report.model_validate(
+        fields | {"somethingNew": 1, "message": "x" * 5000}
+    ).message.endswith("…")
     with pytest.raises(ValidationError):
         Report.model_validate(fields | {"phase": "NoPhase"})
 
 
 def test_a_report_warns_in_words_that_may_be_new() -> None:
-    fields = {"clientId": "a", "startedAt": "2026-01-02T03:04:05Z", "seq": 1, "phase": "Ready", "reason": "Connected"}
+    fields = {
+        "clientId": "a",
+        "startedAt": "2026-01-02T03:04:05Z",
+        "seq": 1,
+        "phase": "Ready",
+        "reason": "Connected",
+    }
     assert Report.model_validate(fields).warnings == []
-    warned = Report.model_validate(fields | {"warnings": [{"reason": "Tomorrow", "message": "m", "level": 3}]})
+    warned = Report.model_validate(
+        fields | {"warnings": [{"reason": "Tomorrow", "message": "m", "level": 3}]}
+    )
     assert warned.dump()["warnings"] == [{"reason": "Tomorrow", "message": "m"}]

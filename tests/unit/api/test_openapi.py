@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 from wasession_api.base import Model
-from wasession_api.messages import Chat, Page, SendMedia, SendText, SentMessage
-from wasession_api.openapi import Answer, Content, Operation, document
+from wasession_api.http.openapi import Answer, Content, Operation, document
+from wasession_api.session_pod.messages import Chat, Page, SendMedia, SendText, SentMessage
 
 
 class Query(Model):
@@ -33,8 +33,23 @@ OPERATIONS = [
         ),
         problems={404: "Nobody of that number."},
     ),
-    Operation("GET", "/things", "listThings", "Lists them.", {200: Answer("Some.", (Content(Page[Chat]),))}, query=Query),
-    Operation("GET", "/things/{id}", "getThing", "One.", {204: Answer("There.")}, path_parameters=Path, secured=False),
+    Operation(
+        "GET",
+        "/things",
+        "listThings",
+        "Lists them.",
+        {200: Answer("Some.", (Content(Page[Chat]),))},
+        query=Query,
+    ),
+    Operation(
+        "GET",
+        "/things/{id}",
+        "getThing",
+        "One.",
+        {204: Answer("There.")},
+        path_parameters=Path,
+        secured=False,
+    ),
 ]
 DOCUMENT = document("Things", "1", "About things.", OPERATIONS, "A token.")
 
@@ -45,16 +60,22 @@ def test_bodies_and_answers_refer_to_the_models() -> None:
         "schema": {"$ref": "#/components/schemas/SendText"},
         "example": {"to": "15551234567@c.us", "text": "Hello"},
     }
-    assert post["responses"]["201"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/SentMessage"}
+    assert post["responses"]["201"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/SentMessage"
+    }
     assert post["responses"]["201"]["headers"]["Location"]["description"] == "Where it is."
     problem = post["responses"]["404"]["content"]["application/problem+json"]
     assert problem["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert problem["example"]["title"] == "Not Found"
-    assert {"SendText", "SentMessage", "Problem", "Page_Chat_", "Chat"} <= set(DOCUMENT["components"]["schemas"])
+    assert {"SendText", "SentMessage", "Problem", "Page_Chat_", "Chat"} <= set(
+        DOCUMENT["components"]["schemas"]
+    )
 
 
 def test_a_form_has_its_files() -> None:
-    form = DOCUMENT["paths"]["/things"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form = DOCUMENT["paths"]["/things"]["post"]["requestBody"]["content"]["multipart/form-data"][
+        "schema"
+    ]
     assert form["properties"]["file"] == {"type": "string", "format": "binary"}
     assert form["required"] == ["to", "file"]
     assert form["additionalProperties"] is False

@@ -4,7 +4,7 @@ import base64
 from typing import Any
 
 import pytest
-from wasession_api.tokens import tokens
+from wasession_api.session_pod.tokens import tokens
 
 ONE, TWO = "1" * 32, "2" * 43
 

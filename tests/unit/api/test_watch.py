@@ -7,16 +7,25 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
 import pytest
-from wasession_api import watch
-from wasession_api.kube import PODS, Gone, Kube, Unavailable
-from wasession_api.watch import Kept, Watch
+from wasession_api.kube import informer as watch
+from wasession_api.kube.client import PODS, KubeClient, ResourceExpired, Unavailable
+from wasession_api.kube.informer import Informer, Transform
 
 Manifest = dict[str, Any]
 
 
 def pod(name: str, version: int, uid: str | None = None, namespace: str = "ns") -> Manifest:
-    metadata = {"name": name, "namespace": namespace, "uid": uid or name, "resourceVersion": str(version)}
-    return {"metadata": {**metadata, "managedFields": [1]}, "spec": {"nodeName": "n", "containers": []}, "status": {}}
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "uid": uid or name,
+        "resourceVersion": str(version),
+    }
+    return {
+        "metadata": {**metadata, "managedFields": [1]},
+        "spec": {"nodeName": "n", "containers": []},
+        "status": {},
+    }
 
 
 def event(kind: str, found: Manifest) -> Manifest:
@@ -26,7 +35,11 @@ def event(kind: str, found: Manifest) -> Manifest:
 class FakeKube:
     """Lists and streams that are written down; the last stream stays open."""
 
-    def __init__(self, lists: list[tuple[int, list[Manifest]] | Exception], streams: list[list[Manifest | Exception]]) -> None:
+    def __init__(
+        self,
+        lists: list[tuple[int, list[Manifest]] | Exception],
+        streams: list[list[Manifest | Exception]],
+    ) -> None:
         self.lists, self.streams = lists, streams
         self.watched_from: list[str] = []
         self.quiet = asyncio.Event()
@@ -38,7 +51,9 @@ class FakeKube:
         for items in ([item] for item in found[1]) if found[1] else [[]]:
             yield {"metadata": {"resourceVersion": str(found[0])}, "items": items}
 
-    async def watch(self, _resource: Any, _namespace: Any, _selector: Any, version: str) -> AsyncGenerator[Manifest]:
+    async def watch(
+        self, _resource: Any, _namespace: Any, _selector: Any, version: str
+    ) -> AsyncGenerator[Manifest]:
         self.watched_from.append(version)
         for item in self.streams.pop(0) if self.streams else []:
             if isinstance(item, Exception):
@@ -53,8 +68,10 @@ Seen = list[tuple[str | None, str | None]]
 
 
 async def follow(
-    kube: FakeKube, then: Callable[[Watch], None] = lambda _: None, kept: Kept = watch.without_managed_fields
-) -> tuple[Watch, Seen]:
+    kube: FakeKube,
+    then: Callable[[Informer], None] = lambda _: None,
+    kept: Transform = watch.without_managed_fields,
+) -> tuple[Informer, Seen]:
     """Runs a watch until everything that is written down has happened; what it has told of, by version."""
     told: Seen = []
 
@@ -64,7 +81,7 @@ async def follow(
     def changed(before: Manifest | None, after: Manifest | None) -> None:
         told.append((version(before), version(after)))
 
-    watched = Watch(cast(Kube, kube), PODS, [], "", changed, kept)
+    watched = Informer(cast(KubeClient, kube), PODS, [], "", changed, kept)
     task = asyncio.create_task(watched.run())
     await kube.quiet.wait()
     then(watched)
@@ -78,7 +95,11 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_objects_come_change_and_go() -> None:
-    stream = [event("ADDED", pod("b", 6)), event("MODIFIED", pod("a", 7)), event("DELETED", pod("b", 8))]
+    stream = [
+        event("ADDED", pod("b", 6)),
+        event("MODIFIED", pod("a", 7)),
+        event("DELETED", pod("b", 8)),
+    ]
     watched, told = await follow(FakeKube([(5, [pod("a", 4)])], [list(stream)]))
     assert set(watched.objects) == {("ns", "a")}
     assert told == [(None, "4"), (None, "6"), ("4", "7"), ("6", None)]
@@ -87,7 +108,10 @@ async def test_objects_come_change_and_go() -> None:
 
 async def test_what_went_away_while_nobody_watched_is_told() -> None:
     """What kopf's own watch does not do."""
-    kube = FakeKube([(5, [pod("a", 4), pod("b", 3)]), (20, [pod("b", 3), pod("c", 15)])], [[Gone()], []])
+    kube = FakeKube(
+        [(5, [pod("a", 4), pod("b", 3)]), (20, [pod("b", 3), pod("c", 15)])],
+        [[ResourceExpired()], []],
+    )
     watched, told = await follow(kube)
     assert set(watched.objects) == {("ns", "b"), ("ns", "c")}
     assert ("4", None) in told
@@ -96,7 +120,8 @@ async def test_what_went_away_while_nobody_watched_is_told() -> None:
 
 async def test_a_stream_that_is_cut_off_goes_on_where_it_was() -> None:
     kube = FakeKube(
-        [Unavailable("down"), (5, [])], [[event("ADDED", pod("a", 6)), Unavailable("cut")], [event("MODIFIED", pod("a", 9))]]
+        [Unavailable("down"), (5, [])],
+        [[event("ADDED", pod("a", 6)), Unavailable("cut")], [event("MODIFIED", pod("a", 9))]],
     )
     _, told = await follow(kube)
     assert kube.watched_from == ["5", "6"]
@@ -104,13 +129,16 @@ async def test_a_stream_that_is_cut_off_goes_on_where_it_was() -> None:
 
 
 async def test_bookmarks_are_where_to_go_on_from() -> None:
-    kube = FakeKube([(5, [])], [[event("BOOKMARK", {"metadata": {"resourceVersion": "40"}}), Unavailable("cut")], []])
+    kube = FakeKube(
+        [(5, [])],
+        [[event("BOOKMARK", {"metadata": {"resourceVersion": "40"}}), Unavailable("cut")], []],
+    )
     await follow(kube)
     assert kube.watched_from == ["5", "40"]
 
 
 async def test_the_answer_to_a_call_is_ahead_of_the_watch() -> None:
-    def then(watched: Watch) -> None:
+    def then(watched: Informer) -> None:
         watched.remember(pod("a", 12))
         watched.remember({"kind": "Status", "metadata": {}})
 
@@ -130,7 +158,10 @@ async def test_an_answer_that_is_behind_the_watch_brings_nothing_back() -> None:
 
 
 async def test_another_object_of_the_name_is_not_the_one_that_goes() -> None:
-    kube = FakeKube([(5, [])], [[event("ADDED", pod("a", 8, uid="new")), event("DELETED", pod("a", 7, uid="old"))]])
+    kube = FakeKube(
+        [(5, [])],
+        [[event("ADDED", pod("a", 8, uid="new")), event("DELETED", pod("a", 7, uid="old"))]],
+    )
     watched, _ = await follow(kube)
     assert watched.objects["ns", "a"]["metadata"]["uid"] == "new"
 
@@ -139,7 +170,9 @@ async def test_only_what_is_asked_for_is_kept() -> None:
     def names_only(found: Manifest) -> Manifest:
         return {"metadata": found["metadata"]}
 
-    watched, _ = await follow(FakeKube([(5, [pod("a", 4)])], [[event("ADDED", pod("b", 6))]]), kept=names_only)
+    watched, _ = await follow(
+        FakeKube([(5, [pod("a", 4)])], [[event("ADDED", pod("b", 6))]]), kept=names_only
+    )
     for found in watched.objects.values():
         assert found.keys() == {"metadata", "kind"}
         assert found["kind"] == "Pod"

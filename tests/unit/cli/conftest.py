@@ -42,20 +42,38 @@ class Call(NamedTuple):
     body: Any
 
 
-def make_session(name: str, phase: str = "Ready", *, suspend: bool = False, **status: Any) -> Manifest:
+def make_session(
+    name: str, phase: str = "Ready", *, suspend: bool = False, **status: Any
+) -> Manifest:
     """A session as the operator leaves it."""
     since = "2026-11-24T10:00:00Z"
     has_pod = phase not in ("Suspended", "Pending", "Terminating")
     conditions = [
-        {"type": kind, "status": str(truth), "reason": phase, "message": "", "lastTransitionTime": since}
+        {
+            "type": kind,
+            "status": str(truth),
+            "reason": phase,
+            "message": "",
+            "lastTransitionTime": since,
+        }
         for kind, truth in (("Ready", phase == "Ready"), ("PodReady", has_pod))
     ]
     return {
         "apiVersion": API_VERSION,
         "kind": KIND,
-        "metadata": {"name": name, "namespace": NAMESPACE, "uid": f"uid-{name}", "managedFields": [{"manager": "operator"}]},
+        "metadata": {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": f"uid-{name}",
+            "managedFields": [{"manager": "operator"}],
+        },
         "spec": {"owner": "user-42", "suspend": suspend},
-        "status": {"phase": phase, "conditions": conditions, **({"podName": f"wasession-{name}"} if has_pod else {}), **status},
+        "status": {
+            "phase": phase,
+            "conditions": conditions,
+            **({"podName": f"wasession-{name}"} if has_pod else {}),
+            **status,
+        },
     }
 
 
@@ -69,7 +87,8 @@ class Pod:
     report: Manifest = field(default_factory=dict)
     code: str | None = None
     method: str = "QRCode"
-    # What the next calls of an endpoint do in place of the usual: an answer, or None to break the connection.
+    # What the next calls of an endpoint do in place of the usual: an answer, or None to break the
+    # connection.
     faults: dict[str, list[Callable[[], web.Response] | None]] = field(default_factory=dict)
     _sent: dict[str, Manifest] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -78,7 +97,13 @@ class Pod:
     def say(self, phase: str, reason: str = "PageLoading", **fields: Any) -> None:
         """The report from now on."""
         seq = self.report.get("seq", 0) + 1
-        self.report = {"clientId": "sales", "startedAt": "2026-11-24T10:00:00Z", "seq": seq, "phase": phase, "reason": reason}
+        self.report = {
+            "clientId": "sales",
+            "startedAt": "2026-11-24T10:00:00Z",
+            "seq": seq,
+            "phase": phase,
+            "reason": reason,
+        }
         self.report |= fields
         self._changed.set()
         self._changed = asyncio.Event()
@@ -86,7 +111,12 @@ class Pod:
     def offer(self, code: str, method: str = "QRCode", attempt: int = 1) -> None:
         """A code to scan or type from now on."""
         self.code, self.method = code, method
-        pairing = {"available": True, "method": method, "attempt": attempt, "expiresAt": "2099-01-01T00:00:00Z"}
+        pairing = {
+            "available": True,
+            "method": method,
+            "attempt": attempt,
+            "expiresAt": "2099-01-01T00:00:00Z",
+        }
         self.say("Authenticating", "WaitingForScan", pairing=pairing)
 
     def application(self) -> web.Application:
@@ -106,7 +136,9 @@ class Pod:
             return problem(401, "the session's bearer token is needed")
         form = request.content_type.startswith("multipart/")
         body: Any = await (_form(request) if form else request.read())
-        self.calls.append(Call(request.method, request.path, dict(request.query), dict(request.headers), body))
+        self.calls.append(
+            Call(request.method, request.path, dict(request.query), dict(request.headers), body)
+        )
         faults = self.faults.get(request.path)
         if faults:
             fault = faults.pop(0)
@@ -126,7 +158,9 @@ class Pod:
         while True:
             changed = self._changed
             await response.write(b": a comment\n\n")
-            await response.write(f"id: x-1\nevent: state\ndata: {json.dumps(self.report)}\n\n".encode())
+            await response.write(
+                f"id: x-1\nevent: state\ndata: {json.dumps(self.report)}\n\n".encode()
+            )
             await changed.wait()
 
     async def _pairing(self, _: web.Request) -> web.Response:
@@ -143,7 +177,13 @@ class Pod:
         replayed = key in self._sent
         message_id = f"true_15550001111@c.us_3EB0{len(self._sent):04}"
         message = self._sent.setdefault(
-            key, {"id": message_id, "to": "15550001111@c.us", "ack": 1, "sentAt": "2026-11-24T10:00:00Z"}
+            key,
+            {
+                "id": message_id,
+                "to": "15550001111@c.us",
+                "ack": 1,
+                "sentAt": "2026-11-24T10:00:00Z",
+            },
         )
         headers = {"Idempotent-Replayed": "true"} if replayed else {}
         return web.json_response(message, status=201, headers=headers)
@@ -163,7 +203,13 @@ async def _form(request: web.Request) -> dict[str, Any]:
 
 
 def problem(status: int, detail: str) -> web.Response:
-    body = {"type": "about:blank", "title": "Problem", "status": status, "detail": detail, "phase": "Ready"}
+    body = {
+        "type": "about:blank",
+        "title": "Problem",
+        "status": status,
+        "detail": detail,
+        "phase": "Ready",
+    }
     return web.json_response(body, status=status, content_type="application/problem+json")
 
 
@@ -223,7 +269,12 @@ class Server:
             "current-context": context,
             "clusters": [{"name": context, "cluster": {"server": server}}],
             "users": [{"name": context, "user": {"token": USER_TOKEN}}],
-            "contexts": [{"name": context, "context": {"cluster": context, "user": context, "namespace": namespace}}],
+            "contexts": [
+                {
+                    "name": context,
+                    "context": {"cluster": context, "user": context, "namespace": namespace},
+                }
+            ],
         }
 
     def stop(self) -> None:
@@ -234,7 +285,7 @@ class Server:
         self.do(stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    # --- the server's side --------------------------------------------------------------------------------------------
+    # --- the server's side ------------------------------------------------------------------------
 
     async def _start(self) -> list[web.AppRunner]:
         app = web.Application(middlewares=[self._check])
@@ -245,7 +296,9 @@ class Server:
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/events", self._list_events)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/secrets/{{name}}", self._secret)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/pods/{{name}}/log", self._logs)
-        app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/pods/{{name}}/portforward", self._port_forward)
+        app.router.add_get(
+            f"/api/v1/namespaces/{NAMESPACE}/pods/{{name}}/portforward", self._port_forward
+        )
         runners = []
         for application, port in ((app, self._port), (self.pod.application(), self._pod_port)):
             runner = web.AppRunner(application, shutdown_timeout=0.1)
@@ -257,7 +310,9 @@ class Server:
     @web.middleware
     async def _check(self, request: web.Request, handler: Any) -> web.StreamResponse:
         body = await request.json() if request.can_read_body else None
-        self.calls.append(Call(request.method, request.path, dict(request.query), dict(request.headers), body))
+        self.calls.append(
+            Call(request.method, request.path, dict(request.query), dict(request.headers), body)
+        )
         if request.headers.get("Authorization") != f"Bearer {USER_TOKEN}":
             return refusal(401, "Unauthorized")
         if any(kind in request.path for kind in self.forbidden):
@@ -280,8 +335,12 @@ class Server:
         items = list(self.sessions.values())
         metadata = {"resourceVersion": str(self._version)}
         if as_table:
-            return web.json_response(_table(items) | {"metadata": metadata, "columnDefinitions": COLUMNS})
-        return web.json_response({"apiVersion": API_VERSION, "kind": f"{KIND}List", "metadata": metadata, "items": items})
+            return web.json_response(
+                _table(items) | {"metadata": metadata, "columnDefinitions": COLUMNS}
+            )
+        return web.json_response(
+            {"apiVersion": API_VERSION, "kind": f"{KIND}List", "metadata": metadata, "items": items}
+        )
 
     async def _watch(self, request: web.Request, as_table: bool) -> web.StreamResponse:
         queue: asyncio.Queue[Manifest] = asyncio.Queue()
@@ -318,10 +377,14 @@ class Server:
         return web.json_response({"items": self.events})
 
     async def _secret(self, request: web.Request) -> web.Response:
-        data = {key: base64.b64encode(token.encode()).decode() for key, token in self.tokens.items()}
+        data = {
+            key: base64.b64encode(token.encode()).decode() for key, token in self.tokens.items()
+        }
         name = request.match_info["name"]
         owners = [{"uid": f"uid-{name.removeprefix('wasession-')}"}]
-        return web.json_response({"metadata": {"name": name, "ownerReferences": owners}, "data": data})
+        return web.json_response(
+            {"metadata": {"name": name, "ownerReferences": owners}, "data": data}
+        )
 
     async def _logs(self, _: web.Request) -> web.Response:
         return web.Response(body=self.log)
@@ -376,7 +439,9 @@ def _merge(into: Manifest, patch: Manifest) -> None:
 
 
 def refusal(status: int, message: str) -> web.Response:
-    return web.json_response({"kind": "Status", "status": "Failure", "message": message, "code": status}, status=status)
+    return web.json_response(
+        {"kind": "Status", "status": "Failure", "message": message, "code": status}, status=status
+    )
 
 
 class Result(NamedTuple):

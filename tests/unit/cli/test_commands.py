@@ -23,7 +23,7 @@ Command = Callable[..., Result]
 FRIEND = "15550001111"
 
 
-# --- list -------------------------------------------------------------------------------------------------------------
+# --- list -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -73,7 +73,10 @@ def test_list_of_nothing(server: Server, command: Command) -> None:
 
 def test_list_goes_on_with_each_change(two: Server) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "wasession_cli", "list", "-w"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "wasession_cli", "list", "-w"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     assert [process.stdout.readline().split()[0] for _ in range(3)] == ["NAME", "sales", "support"]
@@ -85,29 +88,47 @@ def test_list_goes_on_with_each_change(two: Server) -> None:
     assert "Traceback" not in errors
 
 
-# --- status and logs --------------------------------------------------------------------------------------------------
+# --- status and logs ------------------------------------------------------------------------------
 
 
-def test_status_says_how_it_is_what_happened_and_what_to_do(server: Server, command: Command) -> None:
+def test_status_says_how_it_is_what_happened_and_what_to_do(
+    server: Server, command: Command
+) -> None:
     account = {"id": "15551234567@c.us", "pushName": "Sales", "platform": "android"}
     lost = {"at": "2026-11-24T09:00:00Z", "kind": "Connection", "reason": "TIMEOUT"}
-    restarts = {"count": 2, "last": "2026-11-24T09:00:00Z", "reason": "OutOfMemory"}
+    restarts = {"count": 2, "last": "2026-11-24T09:00:00Z", "reason": "OOMKilled"}
     server.put(
-        make_session("sales", account=account, sessionValid=True, restorations=2, lastDisconnect=lost, restarts=restarts)
+        make_session(
+            "sales",
+            account=account,
+            sessionValid=True,
+            restorations=2,
+            lastDisconnect=lost,
+            restarts=restarts,
+        )
     )
-    server.events = [{"type": "Normal", "reason": "Restored", "message": "The session is restored.", "eventTime": lost["at"]}]
+    server.events = [
+        {
+            "type": "Normal",
+            "reason": "Restored",
+            "message": "The session is restored.",
+            "eventTime": lost["at"],
+        }
+    ]
     result = command("status", "sales")
     assert result.code == Exit.OK
     for words in (
         "sales in namespace team", "user-42", "15551234567@c.us (Sales, android)", "valid, restored 2 times",
-        "Connection: TIMEOUT", "OutOfMemory", "wasession-sales", "PodReady", "The session is restored.",
+        "Connection: TIMEOUT", "OOMKilled", "wasession-sales", "PodReady", "The session is restored.",
         "What to do: Nothing, it is ready.",
     ):  # fmt: skip
         assert words in result.out
     assert server.calls[-1].query == {"fieldSelector": "involvedObject.uid=uid-sales"}
 
 
-def test_status_of_a_session_that_nobody_has_looked_at_yet(server: Server, command: Command) -> None:
+def test_status_of_a_session_that_nobody_has_looked_at_yet(
+    server: Server, command: Command
+) -> None:
     session = make_session("sales")
     del session["status"]
     server.put(session)
@@ -127,8 +148,13 @@ def test_status_without_the_right_to_read_events(server: Server, command: Comman
 def test_status_in_other_forms(server: Server, command: Command) -> None:
     server.put(make_session("sales"))
     assert json.loads(command("status", "sales", "-o", "json").out)["status"]["phase"] == "Ready"
-    assert yaml.safe_load(command("status", "sales", "-o", "yaml").out)["status"]["phase"] == "Ready"
-    assert command("status", "whatsappsession.wasession.dev/sales", "-o", "name").out == "whatsappsession.wasession.dev/sales\n"
+    assert (
+        yaml.safe_load(command("status", "sales", "-o", "yaml").out)["status"]["phase"] == "Ready"
+    )
+    assert (
+        command("status", "whatsappsession.wasession.dev/sales", "-o", "name").out
+        == "whatsappsession.wasession.dev/sales\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -140,7 +166,9 @@ def test_status_in_other_forms(server: Server, command: Command) -> None:
         (["--since", "1h30m"], {"sinceSeconds": "5400"}),
     ],
 )
-def test_logs(server: Server, command: Command, arguments: list[str], query: dict[str, str]) -> None:
+def test_logs(
+    server: Server, command: Command, arguments: list[str], query: dict[str, str]
+) -> None:
     server.put(make_session("sales"))
     server.log = '{"message": "started ✓"}\n'.encode()
     assert command("logs", "sales", *arguments).out == server.log.decode()
@@ -148,36 +176,56 @@ def test_logs(server: Server, command: Command, arguments: list[str], query: dic
     assert server.calls[-1].query == {"container": "session", **query}
 
 
-# --- restart, suspend, resume -------------------------------------------------------------------------------------------
+# --- restart, suspend, resume ---------------------------------------------------------------------
 
 
 def test_restart_sets_the_annotation(server: Server, command: Command) -> None:
     server.put(make_session("sales"))
     assert command("restart", "sales").out == "whatsappsession.wasession.dev/sales restarts\n"
-    assert server.sessions["sales"]["metadata"]["annotations"]["wasession.dev/restart"].startswith("20")
+    assert server.sessions["sales"]["metadata"]["annotations"]["wasession.dev/restart"].startswith(
+        "20"
+    )
 
 
-@pytest.mark.parametrize(("verb", "before", "after"), [("suspend", False, True), ("resume", True, False)])
+@pytest.mark.parametrize(
+    ("verb", "before", "after"), [("suspend", False, True), ("resume", True, False)]
+)
 def test_suspend_and_resume_change_the_spec_alone(
     server: Server, command: Command, verb: str, before: bool, after: bool
 ) -> None:
     server.put(make_session("sales", suspend=before))
     result = command(verb, "sales", "-o", "json")
     assert json.loads(result.out)["spec"]["suspend"] is after
-    assert [call.body for call in server.calls if call.method == "PATCH"] == [{"spec": {"suspend": after}}]
+    assert [call.body for call in server.calls if call.method == "PATCH"] == [
+        {"spec": {"suspend": after}}
+    ]
 
 
 @pytest.mark.parametrize(
     ("command", "on_the_way", "done"),
     [
-        ("restart", make_session("sales", "Restoring", podUID="second"), make_session("sales", podUID="second")),
-        ("suspend", make_session("sales", "Suspended", podName="wasession-sales"), make_session("sales", "Suspended")),
+        (
+            "restart",
+            make_session("sales", "Restoring", podUID="second"),
+            make_session("sales", podUID="second"),
+        ),
+        (
+            "suspend",
+            make_session("sales", "Suspended", podName="wasession-sales"),
+            make_session("sales", "Suspended"),
+        ),
         ("resume", make_session("sales", "Restoring"), make_session("sales")),
     ],
 )
-def test_wait_returns_when_it_is_done(server: Server, command: str, on_the_way: Manifest, done: Manifest) -> None:
-    server.put(make_session("sales", "Ready" if command != "resume" else "Suspended", podUID="first"))
-    process = subprocess.Popen([sys.executable, "-m", "wasession_cli", command, "sales", "--wait"], stdout=subprocess.PIPE)
+def test_wait_returns_when_it_is_done(
+    server: Server, command: str, on_the_way: Manifest, done: Manifest
+) -> None:
+    server.put(
+        make_session("sales", "Ready" if command != "resume" else "Suspended", podUID="first")
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wasession_cli", command, "sales", "--wait"], stdout=subprocess.PIPE
+    )
     assert process.stdout is not None
     process.stdout.readline()
     server.put(on_the_way)
@@ -189,18 +237,24 @@ def test_wait_returns_when_it_is_done(server: Server, command: str, on_the_way: 
     ("verb", "session", "words"),
     [
         ("resume", make_session("sales", "Authenticating"), "kubectl wasession qr sales"),
-        ("suspend", make_session("sales", "Suspended", podName="wasession-sales"), "session sales is Suspended"),
+        (
+            "suspend",
+            make_session("sales", "Suspended", podName="wasession-sales"),
+            "session sales is Suspended",
+        ),
         ("restart", make_session("sales", podUID="first"), "session sales is Ready"),
     ],
 )
-def test_wait_gives_up_and_says_what_to_do(server: Server, command: Command, verb: str, session: Manifest, words: str) -> None:
+def test_wait_gives_up_and_says_what_to_do(
+    server: Server, command: Command, verb: str, session: Manifest, words: str
+) -> None:
     server.put(session)
     result = command(verb, "sales", "--wait", "--timeout", "1s")
     assert result.code == Exit.NOT_READY
     assert words in result.err
 
 
-# --- logout -----------------------------------------------------------------------------------------------------------
+# --- logout ---------------------------------------------------------------------------------------
 
 
 def test_logout(server: Server, command: Command) -> None:
@@ -219,13 +273,17 @@ def test_logout_asks_nobody_where_nobody_is(server: Server, command: Command) ->
 
 def test_logout_that_whatsapp_does_not_confirm(server: Server, command: Command) -> None:
     server.put(make_session("sales"))
-    server.pod.faults["/v1/logout"] = [lambda: problem(504, "WhatsApp has not confirmed the logout; the login was kept")]
+    server.pod.faults["/v1/logout"] = [
+        lambda: problem(504, "WhatsApp has not confirmed the logout; the login was kept")
+    ]
     result = command("logout", "sales", "--yes")
     assert result.code == Exit.NOT_READY
     assert "the login was kept" in result.err
 
 
-def test_what_others_have_worded_does_nothing_to_the_terminal(server: Server, command: Command) -> None:
+def test_what_others_have_worded_does_nothing_to_the_terminal(
+    server: Server, command: Command
+) -> None:
     account = {"id": "15551234567@c.us", "pushName": "Mallory\x1b]0;mine\x07\x9b2J\nPhase:  Ready"}
     server.put(make_session("sales", "Reconnecting", account=account))
     result = command("status", "sales")
@@ -234,7 +292,7 @@ def test_what_others_have_worded_does_nothing_to_the_terminal(server: Server, co
     assert command("logout", "sales", "--yes").err == "error: \ufffd[2Jnot now\n"
 
 
-# --- send -------------------------------------------------------------------------------------------------------------
+# --- send -----------------------------------------------------------------------------------------
 
 
 def keys(pod: Pod) -> list[str]:
@@ -243,10 +301,16 @@ def keys(pod: Pod) -> list[str]:
 
 def test_send_a_text(server: Server, command: Command) -> None:
     server.put(make_session("sales"))
-    result = command("send", "sales", FRIEND, "Hello ✓", "--reply-to", "false_15550001111@c.us_3EB0AAAA")
+    result = command(
+        "send", "sales", FRIEND, "Hello ✓", "--reply-to", "false_15550001111@c.us_3EB0AAAA"
+    )
     assert result == (Exit.OK, "true_15550001111@c.us_3EB00000\n", "")
     [call] = server.pod.calls
-    assert json.loads(call.body) == {"to": FRIEND, "text": "Hello ✓", "replyTo": "false_15550001111@c.us_3EB0AAAA"}
+    assert json.loads(call.body) == {
+        "to": FRIEND,
+        "text": "Hello ✓",
+        "replyTo": "false_15550001111@c.us_3EB0AAAA",
+    }
     assert len(call.headers["Idempotency-Key"]) == 36
 
 
@@ -264,7 +328,11 @@ def test_send_a_file(server: Server, command: Command, tmp_path: Path) -> None:
     result = command("send", "sales", FRIEND, "The invoice", "--file", str(invoice), "-o", "json")
     assert json.loads(result.out)["id"] == "true_15550001111@c.us_3EB00000"
     [call] = server.pod.calls
-    assert call.body == {"to": FRIEND, "caption": "The invoice", "file": ("invoice.pdf", invoice.read_bytes())}
+    assert call.body == {
+        "to": FRIEND,
+        "caption": "The invoice",
+        "file": ("invoice.pdf", invoice.read_bytes()),
+    }
 
 
 def test_a_token_that_is_being_rotated(server: Server, command: Command, tmp_path: Path) -> None:
@@ -292,8 +360,13 @@ def test_send_what_comes_in(server: Server) -> None:
     assert json.loads(server.pod.calls[0].body)["text"] == "from a pipe"
 
 
-@pytest.mark.parametrize(("status", "detail"), [(503, "the session is Reconnecting, not Ready"), (409, "still under way")])
-def test_send_tries_again_with_the_same_key(server: Server, command: Command, status: int, detail: str) -> None:
+@pytest.mark.parametrize(
+    ("status", "detail"),
+    [(503, "the session is Reconnecting, not Ready"), (409, "still under way")],
+)
+def test_send_tries_again_with_the_same_key(
+    server: Server, command: Command, status: int, detail: str
+) -> None:
     server.put(make_session("sales"))
     server.pod.faults["/v1/messages"] = [lambda: problem(status, detail)]
     assert command("send", "sales", FRIEND, "Hello").code == Exit.OK
@@ -312,7 +385,9 @@ def test_send_whose_answer_is_lost_sends_once(server: Server, command: Command) 
 
 def test_send_that_is_not_in_time_names_its_key(server: Server, command: Command) -> None:
     server.put(make_session("sales", "Reconnecting"))
-    server.pod.faults["/v1/messages"] = [lambda: problem(503, "the session is Reconnecting, not Ready")] * 100
+    server.pod.faults["/v1/messages"] = [
+        lambda: problem(503, "the session is Reconnecting, not Ready")
+    ] * 100
     result = command("send", "sales", FRIEND, "Hello", "--timeout", "2s")
     assert result.code == Exit.NOT_READY
     assert "Reconnecting" in result.err
@@ -330,7 +405,7 @@ def test_send_to_a_session_that_will_not_be_ready(server: Server, command: Comma
     assert server.pod.calls == []
 
 
-# --- what can go wrong with any of them ---------------------------------------------------------------------------------
+# --- what can go wrong with any of them -----------------------------------------------------------
 
 
 def refuses(answer: web.Response) -> Callable[[Server], None]:
@@ -404,7 +479,7 @@ def test_an_api_server_that_is_not_there(server: Server, command: Command, tmp_p
     assert "cannot be reached" in result.err
 
 
-# --- the kubeconfig -----------------------------------------------------------------------------------------------------
+# --- the kubeconfig -------------------------------------------------------------------------------
 
 
 def test_of_several_kubeconfigs_the_first_current_context_counts(
@@ -427,7 +502,7 @@ def test_options_count_before_and_after_the_command(server: Server, command: Com
     assert command("-n", "elsewhere", "list", "-n", "team").code == Exit.OK
 
 
-# --- help and completion ------------------------------------------------------------------------------------------------
+# --- help and completion --------------------------------------------------------------------------
 
 
 def test_help_teaches(command: Command) -> None:

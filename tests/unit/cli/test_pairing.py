@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Iterator
 
 import pytest
-from terminal import Terminal
-from wasession_api.report import Report
+from support.terminal import Terminal
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase
 from wasession_cli.exits import Exit
 from wasession_cli.pairing import Code, End, Waiting, before_the_pod, from_the_pod, screen
-from wasession_cli.pod import Offer
+from wasession_cli.session_pod import Offer
 
 from .conftest import POD_TOKEN, Manifest, Server, make_session
 
@@ -22,7 +22,7 @@ SECOND = FIRST.replace("a", "z")
 ME = {"id": "15551234567@c.us", "pushName": "Sales"}
 
 
-# --- decisions --------------------------------------------------------------------------------------------------------
+# --- decisions ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -43,8 +43,17 @@ ME = {"id": "15551234567@c.us", "pushName": "Sales"}
         ("Conflict", "OpenedElsewhere", {"message": "Open elsewhere."}, Exit.NOT_READY),
     ],
 )  # fmt: skip
-def test_what_a_report_means(phase: str, reason: str, fields: dict[str, object], expected: object) -> None:
-    report = {"clientId": "sales", "startedAt": "2026-11-24T10:00:00Z", "seq": 1, "phase": phase, "reason": reason, **fields}
+def test_what_a_report_means(
+    phase: str, reason: str, fields: dict[str, object], expected: object
+) -> None:
+    report = {
+        "clientId": "sales",
+        "startedAt": "2026-11-24T10:00:00Z",
+        "seq": 1,
+        "phase": phase,
+        "reason": reason,
+        **fields,
+    }
     view = from_the_pod("sales", Report.model_validate(report))
     if isinstance(expected, Exit):
         assert isinstance(view, End)
@@ -59,7 +68,9 @@ def test_what_a_report_means(phase: str, reason: str, fields: dict[str, object],
 
 def test_every_phase_has_something_to_show() -> None:
     for phase in Phase:
-        report = Report(client_id="sales", started_at="2026-11-24T10:00:00Z", seq=1, phase=phase, reason="Any")
+        report = Report(
+            client_id="sales", started_at="2026-11-24T10:00:00Z", seq=1, phase=phase, reason="Any"
+        )
         view = from_the_pod("sales", report)
         assert isinstance(view, Waiting | End)
         assert view.words
@@ -67,7 +78,12 @@ def test_every_phase_has_something_to_show() -> None:
 
 @pytest.mark.parametrize(
     ("phase", "suspend", "expected"),
-    [("Authenticating", False, None), ("Pending", False, Waiting), ("Suspended", True, End), ("Authenticating", True, End)],
+    [
+        ("Authenticating", False, None),
+        ("Pending", False, Waiting),
+        ("Suspended", True, End),
+        ("Authenticating", True, End),
+    ],
 )
 def test_what_the_resource_means(phase: str, suspend: bool, expected: type | None) -> None:
     view = before_the_pod("sales", make_session("sales", phase, suspend=suspend))
@@ -75,12 +91,14 @@ def test_what_the_resource_means(phase: str, suspend: bool, expected: type | Non
 
 
 def test_the_time_that_is_left() -> None:
-    code = Code(Offer.model_validate({"method": "QRCode", "attempt": 2, "code": FIRST}), until=120.0)
+    code = Code(
+        Offer.model_validate({"method": "QRCode", "attempt": 2, "code": FIRST}), until=120.0
+    )
     assert "round 2, 20 s left" in screen("sales", code, 100, 50, now=99.5)[-1]
     assert "round 2, 0 s left" in screen("sales", code, 100, 50, now=500.0)[-1]
 
 
-# --- in a terminal ----------------------------------------------------------------------------------------------------
+# --- in a terminal --------------------------------------------------------------------------------
 
 
 Start = Callable[..., Terminal]
@@ -94,7 +112,9 @@ def start(server: Server) -> Iterator[Start]:
 
     def begin(*arguments: str, columns: int = 100, lines: int = 50) -> Terminal:
         command = [sys.executable, "-m", "wasession_cli", *(arguments or ("qr", "sales"))]
-        terminals.append(Terminal(command, {"KUBECONFIG": os.environ["KUBECONFIG"]}, columns, lines))
+        terminals.append(
+            Terminal(command, {"KUBECONFIG": os.environ["KUBECONFIG"]}, columns, lines)
+        )
         return terminals[-1]
 
     yield begin
@@ -113,13 +133,19 @@ def assert_left_in_order(terminal: Terminal) -> None:
     assert b"Traceback" not in terminal.output
 
 
-def test_a_qr_is_read_from_the_screen_and_changes_until_a_phone_is_linked(server: Server, start: Start) -> None:
+def test_a_qr_is_read_from_the_screen_and_changes_until_a_phone_is_linked(
+    server: Server, start: Start
+) -> None:
     server.change_pod(lambda pod: pod.offer(FIRST))
     terminal = start()
     terminal.wait_qr(FIRST)
     server.change_pod(lambda pod: pod.offer(SECOND))
     terminal.wait_qr(SECOND)
-    server.change_pod(lambda pod: pod.say("Syncing", "MessagesSyncing", message="WhatsApp Web loads the messages."))
+    server.change_pod(
+        lambda pod: pod.say(
+            "Syncing", "MessagesSyncing", message="WhatsApp Web loads the messages."
+        )
+    )
     terminal.wait_text("The phone is linked. WhatsApp Web loads the messages.")
     assert terminal.qr() is None
     server.change_pod(lambda pod: pod.say("Ready", "Connected", account=ME))
@@ -142,7 +168,9 @@ def test_used_up_rounds_end_it_with_the_way_to_go_on(server: Server, start: Star
     server.change_pod(lambda pod: pod.offer(FIRST, attempt=5))
     terminal = start()
     terminal.wait_qr(FIRST)
-    server.change_pod(lambda pod: pod.say("Failed", "PairingExpired", message="No phone was linked in 5 rounds."))
+    server.change_pod(
+        lambda pod: pod.say("Failed", "PairingExpired", message="No phone was linked in 5 rounds.")
+    )
     assert terminal.wait() == Exit.NOT_READY
     assert b"No phone was linked in 5 rounds." in terminal.output
     assert b"kubectl wasession qr sales" in terminal.output
@@ -150,10 +178,14 @@ def test_used_up_rounds_end_it_with_the_way_to_go_on(server: Server, start: Star
 
 
 def test_after_the_last_round_the_command_asks_for_new_codes(server: Server, start: Start) -> None:
-    server.change_pod(lambda pod: pod.say("Failed", "PairingExpired", message="No phone was linked in 5 rounds."))
+    server.change_pod(
+        lambda pod: pod.say("Failed", "PairingExpired", message="No phone was linked in 5 rounds.")
+    )
     terminal = start()
     terminal.wait_qr("2@a-new-code,after,the,last,round")
-    assert ("POST", "/v1/pairing/refresh") in [(call.method, call.path) for call in server.pod.calls]
+    assert ("POST", "/v1/pairing/refresh") in [
+        (call.method, call.path) for call in server.pod.calls
+    ]
 
 
 def test_it_waits_for_the_pod_and_outlives_it(server: Server, start: Start) -> None:
@@ -177,12 +209,16 @@ def test_the_token_is_rotated_meanwhile(server: Server, start: Start) -> None:
     second = "second-token-of-the-session-pod-and-no-other"
     server.tokens = {"token": second, "previousToken": POD_TOKEN}
     server.change_pod(lambda pod: setattr(pod, "token", second))
-    server.change_pod(lambda pod: pod.offer(SECOND))  # heard on the stream from before, fetched with the new token
+    server.change_pod(
+        lambda pod: pod.offer(SECOND)
+    )  # heard on the stream from before, fetched with the new token
     terminal.wait_qr(SECOND)
     assert server.pod.refused == [POD_TOKEN]
 
 
-def test_a_window_that_is_too_small_says_so_until_it_is_large_enough(server: Server, start: Start) -> None:
+def test_a_window_that_is_too_small_says_so_until_it_is_large_enough(
+    server: Server, start: Start
+) -> None:
     server.change_pod(lambda pod: pod.offer(FIRST))
     terminal = start(columns=70, lines=20)
     terminal.wait_text("this terminal has 70 and 20")
@@ -193,11 +229,17 @@ def test_a_window_that_is_too_small_says_so_until_it_is_large_enough(server: Ser
 @pytest.mark.parametrize(
     ("session", "code", "words"),
     [
-        (make_session("sales", "Suspended", suspend=True), Exit.NOT_READY, "kubectl wasession resume sales"),
+        (
+            make_session("sales", "Suspended", suspend=True),
+            Exit.NOT_READY,
+            "kubectl wasession resume sales",
+        ),
         (make_session("other"), Exit.NOT_FOUND, '"sales" not found'),
     ],
 )
-def test_sessions_that_cannot_be_linked(server: Server, start: Start, session: Manifest, code: int, words: str) -> None:
+def test_sessions_that_cannot_be_linked(
+    server: Server, start: Start, session: Manifest, code: int, words: str
+) -> None:
     server.sessions.clear()
     server.put(session)
     terminal = start()
@@ -221,8 +263,13 @@ def test_sigterm_leaves_the_terminal_in_order(server: Server, start: Start) -> N
     assert_left_in_order(terminal)
 
 
-@pytest.mark.parametrize(("answer", "code", "calls"), [("y\n", 0, 1), ("n\n", Exit.ERROR, 0), ("\x03", Exit.INTERRUPTED, 0)])
-def test_logout_asks_first(server: Server, start: Start, answer: str, code: int, calls: int) -> None:
+@pytest.mark.parametrize(
+    ("answer", "code", "calls"),
+    [("y\n", 0, 1), ("n\n", Exit.ERROR, 0), ("\x03", Exit.INTERRUPTED, 0)],
+)
+def test_logout_asks_first(
+    server: Server, start: Start, answer: str, code: int, calls: int
+) -> None:
     server.put(make_session("sales", account=ME))
     terminal = start("logout", "sales")
     terminal.wait_text("Log session sales out of 15551234567@c.us?")

@@ -19,14 +19,22 @@ from wasession_api.v1alpha1 import (
     Status,
 )
 from wasession_gateway import events
-from wasession_gateway.events import Disconnected, Ready, RestoredSessionReady, SessionRestorationFailed, name
-from wasession_gateway.sessions import Session
+from wasession_gateway.events import (
+    Disconnected,
+    Ready,
+    RestoredSessionReady,
+    SessionRestorationFailed,
+    name,
+)
+from wasession_gateway.session_cache import Session
 
 START = datetime(2026, 10, 1, 10, tzinfo=UTC)
 VERSIONS = iter(range(1, 10_000))
 
 
-def session(phase: Phase = Phase.READY, *, suspended: bool = False, deleting: bool = False, **status: Any) -> Session:
+def session(
+    phase: Phase = Phase.READY, *, suspended: bool = False, deleting: bool = False, **status: Any
+) -> Session:
     return Session(
         name="sales-1", uid="u", version=str(next(VERSIONS)), owner="alice", client_id="sales",
         created_at="2026-10-01T10:00:00Z",
@@ -36,7 +44,13 @@ def session(phase: Phase = Phase.READY, *, suspended: bool = False, deleting: bo
 
 def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
     return Condition.model_validate(
-        {"type": kind, "status": status, "reason": reason, "message": message, "last_transition_time": START}
+        {
+            "type": kind,
+            "status": status,
+            "reason": reason,
+            "message": message,
+            "last_transition_time": START,
+        }
     )
 
 
@@ -45,7 +59,11 @@ def lost(kind: DisconnectKind, minutes: int = 1, reason: str = "TIMEOUT") -> Las
 
 
 def told(before: Session | None, now: Session | None) -> list[str]:
-    return [name(type(event)) for event in events.events(before, now) if not isinstance(event, events.State)]
+    return [
+        name(type(event))
+        for event in events.events(before, now)
+        if not isinstance(event, events.State)
+    ]
 
 
 def one(model: type[Model], before: Session | None, now: Session | None) -> Any:
@@ -58,7 +76,9 @@ LOGGED_OUT = session(Phase.LOGGED_OUT, last_disconnect=lost(DisconnectKind.LOGOU
 RESTORED = session(restored=True, restorations=1)
 AUTHENTICATING = session(Phase.AUTHENTICATING, last_connected=None)
 NOT_RESTORED = session(
-    Phase.RESTORING, session_valid=True, conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged", "torn")]
+    Phase.RESTORING,
+    session_valid=True,
+    conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged", "torn")],
 )
 
 
@@ -94,15 +114,27 @@ def test_a_client_that_joins_is_told_how_it_is(now: Session, expected: list[str]
         (READY, session(), []),
         (RECONNECTING, session(Phase.RECONNECTING), []),
         (LOGGED_OUT, session(Phase.LOGGED_OUT, last_disconnect=lost(DisconnectKind.LOGOUT)), []),
-        (NOT_RESTORED, session(Phase.RESTORING, session_valid=True, conditions=NOT_RESTORED.status.conditions), []),
-        (RECONNECTING, session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)), []),
+        (
+            NOT_RESTORED,
+            session(Phase.RESTORING, session_valid=True, conditions=NOT_RESTORED.status.conditions),
+            [],
+        ),
+        (
+            RECONNECTING,
+            session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)),
+            [],
+        ),
         # From the first pairing to the end.
         (session(Phase.PENDING), session(Phase.STARTING), []),
         (session(Phase.STARTING), AUTHENTICATING, ["authenticating"]),
         (AUTHENTICATING, session(Phase.SYNCING), []),
         (session(Phase.SYNCING), READY, ["ready"]),
         (AUTHENTICATING, READY, ["ready"]),
-        (READY, session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)), ["disconnected"]),
+        (
+            READY,
+            session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)),
+            ["disconnected"],
+        ),
         (RECONNECTING, READY, ["ready"]),
         (READY, LOGGED_OUT, ["disconnected", "logged_out"]),
         (RECONNECTING, LOGGED_OUT, ["disconnected", "logged_out"]),
@@ -129,7 +161,10 @@ def test_a_client_that_joins_is_told_how_it_is(now: Session, expected: list[str]
         (READY, session(last_connected=START + timedelta(minutes=2)), ["ready"]),
         (
             READY,
-            session(last_connected=START + timedelta(minutes=2), last_disconnect=lost(DisconnectKind.CRASH)),
+            session(
+                last_connected=START + timedelta(minutes=2),
+                last_disconnect=lost(DisconnectKind.CRASH),
+            ),
             ["disconnected", "ready"],
         ),
         (
@@ -180,20 +215,30 @@ def test_contents() -> None:
         "clientId": "sales", "owner": "alice", "name": "sales-1", "isRestored": True, "lastConnected": "2026-10-01T10:00:00Z",
         "account": {"id": "15551234567@c.us", "pushName": "Sales"},
     }  # fmt: skip
-    assert one(RestoredSessionReady, RESTORING, session(restored=True, restorations=4)).restorations == 4
+    assert (
+        one(RestoredSessionReady, RESTORING, session(restored=True, restorations=4)).restorations
+        == 4
+    )
     failed: SessionRestorationFailed = one(SessionRestorationFailed, RESTORING, NOT_RESTORED)
     assert (failed.reason, failed.message) == ("ProfileDamaged", "torn")
     pairing = PairingStatus(available=True, method=PairingMethod.PAIRING_CODE, attempt=1)
-    assert one(events.Authenticating, RESTORING, session(Phase.AUTHENTICATING, pairing=pairing)).method == "PairingCode"
+    assert (
+        one(events.Authenticating, RESTORING, session(Phase.AUTHENTICATING, pairing=pairing)).method
+        == "PairingCode"
+    )
     state = one(events.State, None, RESTORED)
     assert state.dump() == RESTORED.view.dump()
 
 
 def test_nothing_restored_is_no_failure() -> None:
     for reason in ("NewLogin", "NoLogin"):
-        now = session(Phase.STARTING, conditions=[condition(ConditionType.RESTORED, "False", reason)])
+        now = session(
+            Phase.STARTING, conditions=[condition(ConditionType.RESTORED, "False", reason)]
+        )
         assert told(RESTORING, now) == []
     suspended = session(
-        Phase.SUSPENDED, suspended=True, conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged")]
+        Phase.SUSPENDED,
+        suspended=True,
+        conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged")],
     )
     assert told(RESTORING, suspended) == []

@@ -15,7 +15,9 @@ def test_a_burst_and_then_the_rate() -> None:
     assert limiter.take("b", 0) == 0, "others have their own"
     assert limiter.take("a", 0.5) == 0
     assert limiter.take("a", 0.5) == 0.5
-    assert [limiter.take("a", 100) for _ in range(4)] == [0, 0, 0, 0.5], "a rest gives a burst, not more"
+    assert [limiter.take("a", 100) for _ in range(4)] == [0, 0, 0, 0.5], (
+        "a rest gives a burst, not more"
+    )
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.integers(1, 5), st.integers(1, 10))

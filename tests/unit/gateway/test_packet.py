@@ -9,7 +9,7 @@ import pytest
 import socketio
 from hypothesis import given
 from hypothesis import strategies as st
-from wasession_gateway.connections import NAMESPACE, Packet
+from wasession_gateway.socketio_connections import NAMESPACE, Packet
 
 GOODBYE = (socketio.packet.DISCONNECT, NAMESPACE, None)
 
@@ -24,7 +24,10 @@ def seen(encoded: Any) -> tuple[int, Any, Any]:
     [
         ('0/whatsapp,{"token":"x"}', (socketio.packet.CONNECT, NAMESPACE, {"token": "x"})),
         ("0/whatsapp,", (socketio.packet.CONNECT, NAMESPACE, None)),
-        ('2/whatsapp,7["init",{"clientId":"a"}]', (socketio.packet.EVENT, NAMESPACE, ["init", {"clientId": "a"}])),
+        (
+            '2/whatsapp,7["init",{"clientId":"a"}]',
+            (socketio.packet.EVENT, NAMESPACE, ["init", {"clientId": "a"}]),
+        ),
         ("1/whatsapp,", (socketio.packet.DISCONNECT, NAMESPACE, None)),
     ],
 )
@@ -46,8 +49,19 @@ def test_nonsense(encoded: Any) -> None:
     assert seen(encoded) == GOODBYE
 
 
-@given(st.one_of(st.text(), st.binary(), st.from_regex(r"[0-9][0-9]?-?(/whatsapp,)?[0-9]*[\[{].*", fullmatch=True)))
+@given(
+    st.one_of(
+        st.text(),
+        st.binary(),
+        st.from_regex(r"[0-9][0-9]?-?(/whatsapp,)?[0-9]*[\[{].*", fullmatch=True),
+    )
+)
 def test_anything(encoded: Any) -> None:
     kind, _, data = seen(encoded)
-    assert kind in (socketio.packet.CONNECT, socketio.packet.DISCONNECT, socketio.packet.EVENT, socketio.packet.ACK)
+    assert kind in (
+        socketio.packet.CONNECT,
+        socketio.packet.DISCONNECT,
+        socketio.packet.EVENT,
+        socketio.packet.ACK,
+    )
     json.dumps(data)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from wasession_api.v1alpha1 import Phase, Status
 from wasession_gateway.restore import Step, first_step, outcome, still_under_way
-from wasession_gateway.sessions import Session
+from wasession_gateway.session_cache import Session
 
 
 def session(phase: Phase, pod: str | None = "1", **more: Any) -> Session:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wasession_api.v1alpha1 import Phase, Spec
-from wasession_gateway.sessions import manifest, read, resource_name
+from wasession_gateway.session_cache import manifest, read, resource_name
 
 CLIENT_IDS = st.from_regex(re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII), fullmatch=True)
 OWNERS = st.text(min_size=1, max_size=253)
@@ -27,7 +27,8 @@ def test_two_sessions_never_share_a_name(one: tuple[str, str], other: tuple[str,
 
 
 @pytest.mark.parametrize(
-    ("owner", "client_id"), [("a", "b-c"), ("a-b", "c"), ("A", "x"), ("a", "X"), ("a", "x_y"), ("a", "x-y")]
+    ("owner", "client_id"),
+    [("a", "b-c"), ("a-b", "c"), ("A", "x"), ("a", "X"), ("a", "x_y"), ("a", "x-y")],
 )
 def test_names_that_look_alike(owner: str, client_id: str) -> None:
     others = [("a", "x"), ("a-", "b-c"), ("ab", "c"), ("a", "x--y")]
@@ -44,10 +45,26 @@ def test_the_users_choice_is_laid_over_the_platforms() -> None:
 
 
 def test_a_session_of_kubectl_or_of_a_newer_operator_is_read() -> None:
-    metadata = {"name": "by-hand", "uid": "u", "resourceVersion": "7", "creationTimestamp": "2026-10-01T10:00:00Z"}
+    metadata = {
+        "name": "by-hand",
+        "uid": "u",
+        "resourceVersion": "7",
+        "creationTimestamp": "2026-10-01T10:00:00Z",
+    }
     bare = read({"metadata": metadata})
     assert (bare.client_id, bare.owner, bare.phase) == ("by-hand", None, Phase.PENDING)
-    newer = read({"metadata": metadata, "spec": {"owner": "a", "clientId": "x"}, "status": {"phase": "Levitating"}})
+    newer = read(
+        {
+            "metadata": metadata,
+            "spec": {"owner": "a", "clientId": "x"},
+            "status": {"phase": "Levitating"},
+        }
+    )
     assert (newer.client_id, newer.phase) == ("x", Phase.PENDING)
-    deleting = read({"metadata": {**metadata, "deletionTimestamp": "2026-10-01T11:00:00Z"}, "status": {"phase": "Ready"}})
+    deleting = read(
+        {
+            "metadata": {**metadata, "deletionTimestamp": "2026-10-01T11:00:00Z"},
+            "status": {"phase": "Ready"},
+        }
+    )
     assert (deleting.phase, deleting.ready) == (Phase.TERMINATING, False)

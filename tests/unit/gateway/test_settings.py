@@ -30,7 +30,9 @@ def test_wrong_settings_are_told(wrong: dict[str, Any], sentence: str) -> None:
 
 
 def test_good_settings() -> None:
-    settings = Settings(**GOOD, cors_origins="https://a.example, http://localhost:3000", restore_timeout="90s")  # type: ignore[arg-type]
+    settings = Settings(
+        **GOOD, cors_origins="https://a.example, http://localhost:3000", restore_timeout="90s"
+    )  # type: ignore[arg-type]
     assert settings.cors_origins == ["https://a.example", "http://localhost:3000"]
     assert "xxxx" not in repr(settings)
     assert Settings(namespace="s", jwks_url="https://issuer.example/keys").jwt_secret is None
@@ -39,7 +41,9 @@ def test_good_settings() -> None:
 @pytest.mark.parametrize("secret", ["", "short"])
 def test_the_process_ends_with_a_sentence(secret: str) -> None:
     environment = {"WASESSION_NAMESPACE": "s", "JWT_SECRET": secret}
-    ended = subprocess.run([sys.executable, "-m", "wasession_gateway"], env=environment, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-m", "wasession_gateway"], env=environment, capture_output=True, text=True
+    )
     assert ended.returncode != 0
     assert "JWT_SECRET" in ended.stderr
     assert "Traceback" not in ended.stderr

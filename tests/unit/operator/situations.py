@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from wasession_api import names
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Spec, Status
 from wasession_operator import objects
 from wasession_operator.plan import Facts, Node, Plan, Session
@@ -17,11 +17,25 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SETTINGS = Settings(session_image="session-pod:1")
 
 
-def session(status: Status | None = None, *, deleting: bool = False, uid: str = "uid-1", **spec: Any) -> Session:
-    annotations = {f"wasession.dev/{name}": value for name, value in spec.pop("annotations", {}).items()}
+def session(
+    status: Status | None = None, *, deleting: bool = False, uid: str = "uid-1", **spec: Any
+) -> Session:
+    annotations = {
+        f"wasession.dev/{name}": value for name, value in spec.pop("annotations", {}).items()
+    }
     deleted_at = NOW if deleting else None
     finalizers = (names.FINALIZER,)
-    return Session("ns", "sales", uid, 3, Spec.model_validate(spec), status or Status(), deleted_at, annotations, finalizers)
+    return Session(
+        "ns",
+        "sales",
+        uid,
+        3,
+        Spec.model_validate(spec),
+        status or Status(),
+        deleted_at,
+        annotations,
+        finalizers,
+    )
 
 
 def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:
@@ -31,11 +45,24 @@ def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:
     return claim
 
 
-def pod(ready: bool = True, phase: str = "Running", spec: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
-    found = objects.make_pod("ns", "sales", "uid-1", Spec.model_validate(spec or {}), SETTINGS, restoring=False, token_id="t1")
+def pod(
+    ready: bool = True, phase: str = "Running", spec: dict[str, Any] | None = None, **status: Any
+) -> dict[str, Any]:
+    found = objects.make_pod(
+        "ns",
+        "sales",
+        "uid-1",
+        Spec.model_validate(spec or {}),
+        SETTINGS,
+        restoring=False,
+        token_id="t1",
+    )
     found["metadata"] |= {"uid": "pod-uid", "creationTimestamp": NOW.isoformat()}
     found["spec"]["nodeName"] = "node-1"
-    conditions = [{"type": "Ready", "status": "True" if ready else "False"}, *status.pop("conditions", [])]
+    conditions = [
+        {"type": "Ready", "status": "True" if ready else "False"},
+        *status.pop("conditions", []),
+    ]
     found["status"] = {"phase": phase, "conditions": conditions, **status}
     return found
 
@@ -64,16 +91,33 @@ def silent(minutes: float = 0, **changes: Any) -> Node:
 
 
 def waiting(reason: str, message: str = "", **last: Any) -> list[dict[str, Any]]:
-    return [{"name": "session", "state": {"waiting": {"reason": reason, "message": message}}, "lastState": last}]
+    return [
+        {
+            "name": "session",
+            "state": {"waiting": {"reason": reason, "message": message}},
+            "lastState": last,
+        }
+    ]
 
 
 def unschedulable(since: timedelta) -> dict[str, str]:
     at = (NOW - since).isoformat()
-    return {"type": "PodScheduled", "status": "False", "message": "0/2 nodes", "lastTransitionTime": at}
+    return {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/2 nodes",
+        "lastTransitionTime": at,
+    }
 
 
 def report(phase: Phase = Phase.READY, **fields: Any) -> Report:
-    defaults: dict[str, Any] = {"client_id": "sales", "started_at": NOW, "seq": 1, "reason": "Connected", "phase": phase}
+    defaults: dict[str, Any] = {
+        "client_id": "sales",
+        "started_at": NOW,
+        "seq": 1,
+        "reason": "Connected",
+        "phase": phase,
+    }
     return Report(**defaults | fields)
 
 
@@ -99,4 +143,10 @@ def message(result: Plan, kind: ConditionType) -> str:
     return {c.type: c.message for c in result.status.conditions}[kind]
 
 
-VALID = Status(session_valid=True, pvc_name="wasession-sales", pvc_uid="pvc-uid", pod_uid="pod-uid", last_connected=NOW)
+VALID = Status(
+    session_valid=True,
+    pvc_name="wasession-sales",
+    pvc_uid="pvc-uid",
+    pod_uid="pod-uid",
+    last_connected=NOW,
+)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from wasession_api.kube import Kube, Resource
-from wasession_operator.cluster import Cluster
+from wasession_api.kube.client import KubeClient, Resource
+from wasession_operator.cluster_cache import Cluster
 
 Manifest = dict[str, Any]
 KEY = ("ns", "sales")
@@ -24,19 +24,39 @@ class NoApi:
 
 def cluster(*nodes: Manifest) -> tuple[Cluster, list[tuple[str, str]]]:
     changed: list[tuple[str, str]] = []
-    return Cluster(cast(Kube, NoApi(*nodes)), [], changed.append, watch_nodes=True), changed
+    return Cluster(cast(KubeClient, NoApi(*nodes)), [], changed.append, watch_nodes=True), changed
 
 
 def session(
-    version: int, uid: str = "uid-1", name: str = "sales", created: str = "2026-01-02T03:04:05Z", **spec: Any
+    version: int,
+    uid: str = "uid-1",
+    name: str = "sales",
+    created: str = "2026-01-02T03:04:05Z",
+    **spec: Any,
 ) -> Manifest:
-    metadata = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": str(version), "creationTimestamp": created}
+    metadata = {
+        "name": name,
+        "namespace": "ns",
+        "uid": uid,
+        "resourceVersion": str(version),
+        "creationTimestamp": created,
+    }
     return {"metadata": metadata, "spec": spec}
 
 
 def pod(version: int, node: str | None, name: str = "sales", **metadata: Any) -> Manifest:
-    fixed = {"name": f"wasession-{name}", "namespace": "ns", "uid": f"pod-of-{name}", "resourceVersion": str(version)}
-    return {"kind": "Pod", "metadata": fixed | metadata, "spec": {"nodeName": node} if node else {}, "status": {}}
+    fixed = {
+        "name": f"wasession-{name}",
+        "namespace": "ns",
+        "uid": f"pod-of-{name}",
+        "resourceVersion": str(version),
+    }
+    return {
+        "kind": "Pod",
+        "metadata": fixed | metadata,
+        "spec": {"nodeName": node} if node else {},
+        "status": {},
+    }
 
 
 def node(ready: str = "True", taints: tuple[str, ...] = ()) -> Manifest:
@@ -92,9 +112,13 @@ def test_two_owners_may_use_one_client_id() -> None:
     known, changed = cluster()
     other = ("ns", "other")
     known.session_seen(session(5, clientId="x", owner="a", created="2026-01-02T03:04:05Z"))
-    known.session_seen(session(6, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x", owner="b"))
+    known.session_seen(
+        session(6, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x", owner="b")
+    )
     assert known.client_id_of(other) is None
-    known.session_seen(session(7, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x", owner="a"))
+    known.session_seen(
+        session(7, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x", owner="a")
+    )
     assert known.client_id_of(other) == "sales"
     changed.clear()
     known.session_seen(session(8, clientId="x", owner="b", created="2026-01-02T03:04:05Z"))
@@ -118,7 +142,11 @@ async def test_a_node_is_gone_only_when_the_api_server_says_so(
     known, _ = cluster(*([found] if found else []))
     seen = await known.node_of({"spec": {"nodeName": "node-1"}})
     assert seen is not None
-    assert (seen.gone, seen.silent_since is not None, seen.out_of_service) == (gone, silent, out_of_service)
+    assert (seen.gone, seen.silent_since is not None, seen.out_of_service) == (
+        gone,
+        silent,
+        out_of_service,
+    )
     assert await known.node_of({"spec": {}}) is None
 
 

@@ -7,17 +7,23 @@ from typing import Any, cast
 
 import pytest
 from unit.operator.situations import SETTINGS, session
-from wasession_api.kube import SESSIONS, Kube, Refused, Resource, Unavailable
+from wasession_api.kube.client import SESSIONS, KubeClient, Rejected, Resource, Unavailable
 from wasession_api.names import FINALIZER
-from wasession_operator.cluster import Cluster
-from wasession_operator.effects import Effects
-from wasession_operator.memory import Memory
+from wasession_operator.action_executor import Effects
+from wasession_operator.cluster_cache import Cluster
 from wasession_operator.plan.actions import AddFinalizer, RemoveFinalizer
+from wasession_operator.reconcile_state import Memory
 
 Manifest = dict[str, Any]
 KEY = ("ns", "sales")
-BODY: Manifest = {"metadata": {"name": "sales", "namespace": "ns", "uid": "uid-1", "resourceVersion": "5"}, "spec": {}}
-HELD: Manifest = {**BODY, "metadata": {**BODY["metadata"], "resourceVersion": "6", "finalizers": [FINALIZER]}}
+BODY: Manifest = {
+    "metadata": {"name": "sales", "namespace": "ns", "uid": "uid-1", "resourceVersion": "5"},
+    "spec": {},
+}
+HELD: Manifest = {
+    **BODY,
+    "metadata": {**BODY["metadata"], "resourceVersion": "6", "finalizers": [FINALIZER]},
+}
 
 
 class Api:
@@ -34,9 +40,9 @@ class Api:
 
 
 def knowing(api: Api) -> tuple[Effects, Cluster]:
-    cluster = Cluster(cast(Kube, api), [], lambda _: None, watch_nodes=False)
+    cluster = Cluster(cast(KubeClient, api), [], lambda _: None, watch_nodes=False)
     cluster.session_seen(BODY)
-    return Effects(SETTINGS, cast(Kube, api), cluster), cluster
+    return Effects(SETTINGS, cast(KubeClient, api), cluster), cluster
 
 
 async def test_a_finalizer_counts_as_soon_as_the_api_server_has_it() -> None:
@@ -59,9 +65,11 @@ async def test_a_session_that_went_away_meanwhile_does_not_come_back() -> None:
 
 
 @pytest.mark.parametrize("action", [AddFinalizer(()), RemoveFinalizer((FINALIZER,))])
-async def test_finalizers_that_somebody_else_has_changed_are_looked_at_again(action: AddFinalizer | RemoveFinalizer) -> None:
+async def test_finalizers_that_somebody_else_has_changed_are_looked_at_again(
+    action: AddFinalizer | RemoveFinalizer,
+) -> None:
     def answer() -> Manifest:
-        raise Refused("testing path /metadata/finalizers value failed")
+        raise Rejected("testing path /metadata/finalizers value failed")
 
     effects, memory = knowing(Api(answer))[0], Memory("uid-1")
     with pytest.raises(Unavailable):

@@ -18,7 +18,9 @@ Effect = Callable[[Manifest], Any]
 
 
 def pod(spec: Manifest) -> Manifest:
-    return objects.make_pod("ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=False)
+    return objects.make_pod(
+        "ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=False
+    )
 
 
 def claim(spec: Manifest) -> Manifest:
@@ -46,7 +48,13 @@ def of_claim(*path: str | int) -> Effect:
 def at(found: Any, *path: str | int) -> Any:
     """A value inside an object; None where the way to it ends."""
     for step in path:
-        found = found.get(step) if isinstance(found, dict) else found[step] if len(found) > int(step) else None
+        found = (
+            found.get(step)
+            if isinstance(found, dict)
+            else found[step]
+            if len(found) > int(step)
+            else None
+        )
         if found is None:
             return None
     return found
@@ -57,11 +65,15 @@ def ends_pod(spec: Manifest) -> bool:
 
 
 def logs_out(spec: Manifest) -> bool:
-    return bool(of(Logout, plan(session(VALID, deleting=True, **spec), facts(report=report()), SETTINGS)))
+    return bool(
+        of(Logout, plan(session(VALID, deleting=True, **spec), facts(report=report()), SETTINGS))
+    )
 
 
 def deletes_claim(spec: Manifest) -> bool:
-    return bool(of(DeletePvc, plan(session(VALID, deleting=True, **spec), facts(pod=None), SETTINGS)))
+    return bool(
+        of(DeletePvc, plan(session(VALID, deleting=True, **spec), facts(pod=None), SETTINGS))
+    )
 
 
 def updates(spec: Manifest) -> bool:
@@ -89,11 +101,23 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "pairing.maxRounds": (2, environment("MAX_ROUNDS"), "2"),
     "storage.size": ("2Gi", of_claim("spec", "resources", "requests", "storage"), "2Gi"),
     "storage.storageClassName": ("fast", of_claim("spec", "storageClassName"), "fast"),
-    "storage.accessMode": ("ReadWriteOncePod", of_claim("spec", "accessModes"), ["ReadWriteOncePod"]),
+    "storage.accessMode": (
+        "ReadWriteOncePod",
+        of_claim("spec", "accessModes"),
+        ["ReadWriteOncePod"],
+    ),
     "storage.retention.whenDeleted": ("Delete", deletes_claim, True),
     "browser.image": ("mine:1", of_pod(*CONTAINER, "image"), "mine:1"),
-    "browser.resources.requests": ({"cpu": "1"}, of_pod(*CONTAINER, "resources", "requests"), {"cpu": "1"}),
-    "browser.resources.limits": ({"memory": "2Gi"}, of_pod(*CONTAINER, "resources", "limits"), {"memory": "2Gi"}),
+    "browser.resources.requests": (
+        {"cpu": "1"},
+        of_pod(*CONTAINER, "resources", "requests"),
+        {"cpu": "1"},
+    ),
+    "browser.resources.limits": (
+        {"memory": "2Gi"},
+        of_pod(*CONTAINER, "resources", "limits"),
+        {"memory": "2Gi"},
+    ),
     "browser.shmSize": ("512Mi", of_pod("spec", "volumes", 3, "emptyDir", "sizeLimit"), "512Mi"),
     "browser.userAgent": ("Mine", environment("USER_AGENT"), "Mine"),
     "browser.locale": ("de-DE", environment("LOCALE"), "de-DE"),
@@ -104,22 +128,46 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "whatsapp.deviceName": ("Desk", environment("DEVICE_NAME"), "Desk"),
     "whatsapp.takeover": ("Once", environment("TAKEOVER"), "Once"),
     "timeouts.initialization": ("1m30s", environment("INITIALIZATION_TIMEOUT"), "90.0"),
-    "timeouts.shutdown": ("1m", of_pod("spec", "terminationGracePeriodSeconds"), 60 + objects.GRACE_SECONDS),
+    "timeouts.shutdown": (
+        "1m",
+        of_pod("spec", "terminationGracePeriodSeconds"),
+        60 + objects.GRACE_SECONDS,
+    ),
     "timeouts.logout": ("1m", environment("LOGOUT_TIMEOUT"), "60.0"),
     "reconnect.initialDelay": ("5s", environment("RECONNECT_INITIAL_DELAY"), "5.0"),
     "reconnect.maxDelay": ("1m", environment("RECONNECT_MAX_DELAY"), "60.0"),
     "updateStrategy": ("RollingUpdate", updates, True),
     "podTemplate.metadata.labels": ({"team": "x"}, of_pod("metadata", "labels", "team"), "x"),
-    "podTemplate.metadata.annotations": ({"note": "x"}, of_pod("metadata", "annotations", "note"), "x"),
-    "podTemplate.spec.nodeSelector": ({"disk": "ssd"}, of_pod("spec", "nodeSelector"), {"disk": "ssd"}),
+    "podTemplate.metadata.annotations": (
+        {"note": "x"},
+        of_pod("metadata", "annotations", "note"),
+        "x",
+    ),
+    "podTemplate.spec.nodeSelector": (
+        {"disk": "ssd"},
+        of_pod("spec", "nodeSelector"),
+        {"disk": "ssd"},
+    ),
     "podTemplate.spec.tolerations": ([TOLERATION], of_pod("spec", "tolerations"), [TOLERATION]),
     "podTemplate.spec.affinity": (AFFINITY, of_pod("spec", "affinity"), AFFINITY),
-    "podTemplate.spec.topologySpreadConstraints": ([SPREAD], of_pod("spec", "topologySpreadConstraints"), [SPREAD]),
+    "podTemplate.spec.topologySpreadConstraints": (
+        [SPREAD],
+        of_pod("spec", "topologySpreadConstraints"),
+        [SPREAD],
+    ),
     "podTemplate.spec.priorityClassName": ("high", of_pod("spec", "priorityClassName"), "high"),
     "podTemplate.spec.runtimeClassName": ("gvisor", of_pod("spec", "runtimeClassName"), "gvisor"),
     "podTemplate.spec.serviceAccountName": ("mine", of_pod("spec", "serviceAccountName"), "mine"),
-    "podTemplate.spec.imagePullSecrets": ([{"name": "pull"}], of_pod("spec", "imagePullSecrets"), [{"name": "pull"}]),
-    "podTemplate.spec.securityContext": ({"fsGroup": 1}, of_pod("spec", "securityContext", "fsGroup"), 1),
+    "podTemplate.spec.imagePullSecrets": (
+        [{"name": "pull"}],
+        of_pod("spec", "imagePullSecrets"),
+        [{"name": "pull"}],
+    ),
+    "podTemplate.spec.securityContext": (
+        {"fsGroup": 1},
+        of_pod("spec", "securityContext", "fsGroup"),
+        1,
+    ),
 }
 
 
@@ -128,7 +176,9 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for field in model.model_fields.values():
         path = f"{prefix}{field.alias}"
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
-        group = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        group = next(
+            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None
+        )
         if group is not None and getattr(field.annotation, "__origin__", None) is not list:
             yield from fields(group, f"{path}.")
         else:

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from wasession_api.kube import Kube
+from wasession_api.kube.client import KubeClient
 from wasession_operator.health import why_dead
-from wasession_operator.memory import Memory
 from wasession_operator.reconcile import Operator
+from wasession_operator.reconcile_state import Memory
 from wasession_operator.upkeep import Upkeep
 
 
@@ -28,9 +28,15 @@ def verdict(
     memory.woken_at = None if waiting is None else now - waiting
     memory.working_since = None if working is None else now - working
     watch = SimpleNamespace(age=watch_age, resource=SimpleNamespace(plural="pods"))
-    operator: Any = SimpleNamespace(memories={("ns", "sales"): memory}, cluster=SimpleNamespace(watches=[watch]))
+    operator: Any = SimpleNamespace(
+        memories={("ns", "sales"): memory}, cluster=SimpleNamespace(watches=[watch])
+    )
     kube: Any = SimpleNamespace(answered_at=now - answered)
-    return why_dead(cast(Operator, operator), cast(Upkeep, SimpleNamespace(missed=missed)), cast(Kube, kube))
+    return why_dead(
+        cast(Operator, operator),
+        cast(Upkeep, SimpleNamespace(missed=missed)),
+        cast(KubeClient, kube),
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wasession_api.tokens import tokens
+from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import Spec
 from wasession_operator import objects
 from wasession_operator.settings import Settings
@@ -14,11 +14,16 @@ SETTINGS = Settings(session_image="session-pod:1")
 
 
 def pod(**spec: Any) -> dict[str, Any]:
-    return objects.make_pod("ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=False)
+    return objects.make_pod(
+        "ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=False
+    )
 
 
 def environment(**spec: Any) -> dict[str, Any]:
-    return {e["name"].removeprefix("WASESSION_"): e.get("value") for e in pod(**spec)["spec"]["containers"][0]["env"]}
+    return {
+        e["name"].removeprefix("WASESSION_"): e.get("value")
+        for e in pod(**spec)["spec"]["containers"][0]["env"]
+    }
 
 
 def test_the_pod_of_a_plain_session() -> None:
@@ -44,7 +49,10 @@ def test_the_pod_of_a_plain_session() -> None:
     }
     [container] = spec["containers"]
     assert container["image"] == "session-pod:1"
-    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}}
+    assert container["resources"] == {
+        "requests": {"cpu": "100m", "memory": "512Mi"},
+        "limits": {"memory": "1Gi"},
+    }
     assert container["securityContext"] == {
         "allowPrivilegeEscalation": False,
         "readOnlyRootFilesystem": True,
@@ -77,7 +85,11 @@ def test_the_pod_of_a_plain_session() -> None:
         ({"whatsapp": {"url": "http://x.test"}}, "WHATSAPP_URL", "http://x.test"),
         ({"whatsapp": {"deviceName": "Desk"}}, "DEVICE_NAME", "Desk"),
         ({"whatsapp": {"takeover": "Once"}}, "TAKEOVER", "Once"),
-        ({"pairing": {"method": "PairingCode", "phoneNumber": "15551234567"}}, "PHONE_NUMBER", "15551234567"),
+        (
+            {"pairing": {"method": "PairingCode", "phoneNumber": "15551234567"}},
+            "PHONE_NUMBER",
+            "15551234567",
+        ),
         ({"pairing": {"maxRounds": 2}}, "MAX_ROUNDS", "2"),
         ({"timeouts": {"initialization": "1m30s"}}, "INITIALIZATION_TIMEOUT", "90.0"),
         ({"reconnect": {"maxDelay": "1m"}}, "RECONNECT_MAX_DELAY", "60.0"),
@@ -95,7 +107,11 @@ def test_the_proxy_comes_from_its_secret() -> None:
     env = pod(browser={"proxySecretRef": {"name": "proxy"}})["spec"]["containers"][0]["env"]
     found = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in env if "valueFrom" in e}
     assert found["WASESSION_PROXY_SERVER"] == {"name": "proxy", "key": "server", "optional": False}
-    assert found["WASESSION_PROXY_PASSWORD"] == {"name": "proxy", "key": "password", "optional": True}
+    assert found["WASESSION_PROXY_PASSWORD"] == {
+        "name": "proxy",
+        "key": "password",
+        "optional": True,
+    }
 
 
 def test_the_pod_template_is_laid_over() -> None:
@@ -121,16 +137,25 @@ def test_the_pod_template_is_laid_over() -> None:
 
 def test_the_hash_follows_the_template_alone() -> None:
     def digest(*, restoring: bool = False, **spec: Any) -> str:
-        made = objects.make_pod("ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=restoring)
+        made = objects.make_pod(
+            "ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=restoring
+        )
         return str(made["metadata"]["annotations"]["wasession.dev/template-hash"])
 
-    assert digest() == digest(restoring=True) == digest(suspend=True) == digest(storage={"size": "2Gi"})
+    assert (
+        digest()
+        == digest(restoring=True)
+        == digest(suspend=True)
+        == digest(storage={"size": "2Gi"})
+    )
     assert digest() != digest(browser={"locale": "de-DE"})
     assert digest() == objects.desired_hash("ns", "sales", "uid-1", Spec(), SETTINGS)
 
 
 def test_the_claim_by_its_retention() -> None:
-    spec = {"storage": {"size": "2Gi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"}}
+    spec = {
+        "storage": {"size": "2Gi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"}
+    }
     claim = objects.make_pvc("ns", "sales", "uid-1", Spec.model_validate(spec))
     assert claim["spec"] == {
         "accessModes": ["ReadWriteOncePod"],
@@ -157,7 +182,7 @@ def test_tokens_are_new_each_time() -> None:
     assert one.id != other.id
 
 
-# --- finalizers -------------------------------------------------------------------------------------------------------
+# --- finalizers -----------------------------------------------------------------------------------
 
 OURS = "wasession.dev/session"
 THIS = {"op": "test", "path": "/metadata/uid", "value": "uid-1"}

@@ -7,12 +7,39 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from unit.operator.situations import NOW, SETTINGS, VALID, condition, ending, facts, of, owned_by, pod, report, session, told
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    condition,
+    ending,
+    facts,
+    of,
+    owned_by,
+    pod,
+    report,
+    session,
+    told,
+)
 from wasession_api.names import FINALIZER
-from wasession_api.report import Report
-from wasession_api.v1alpha1 import ConditionType, DisconnectKind, LastDisconnect, LogoutStatus, Phase, Reason, Status
+from wasession_api.session_pod.report import Report
+from wasession_api.v1alpha1 import (
+    ConditionType,
+    DisconnectKind,
+    LastDisconnect,
+    LogoutStatus,
+    Phase,
+    Reason,
+    Status,
+)
 from wasession_operator.plan import Backoff, Refusal, Session, plan
-from wasession_operator.plan.actions import AddFinalizer, DeletePod, DeletePvc, Logout, RemoveFinalizer
+from wasession_operator.plan.actions import (
+    AddFinalizer,
+    DeletePod,
+    DeletePvc,
+    Logout,
+    RemoveFinalizer,
+)
 
 HELD = ("example.com/other", FINALIZER)
 RELEASE = RemoveFinalizer(HELD)
@@ -42,7 +69,10 @@ def test_deletion_takes_the_claim_where_the_retention_says_so() -> None:
 
 def test_deletion_leaves_what_belongs_to_others() -> None:
     going = session(VALID, deleting=True, storage=DELETE)
-    foreign = facts(pod=owned_by(pod(), "ReplicaSet", "web"), pvc=owned_by(facts().pvc or {}, "StatefulSet", "db"))
+    foreign = facts(
+        pod=owned_by(pod(), "ReplicaSet", "web"),
+        pvc=owned_by(facts().pvc or {}, "StatefulSet", "db"),
+    )
     result = plan(replace(going, finalizers=HELD), foreign, SETTINGS)
     assert result.actions == [RELEASE]
     assert result.done
@@ -59,14 +89,19 @@ def test_a_session_is_held_while_it_has_a_pod_to_be_ended_or_a_login() -> None:
     assert over.done
 
 
-# --- logout at the end ------------------------------------------------------------------------------------------------
+# --- logout at the end ----------------------------------------------------------------------------
 
 BY_SPEC = session(VALID, deleting=True, logoutOnDelete=True)
 BY_ANNOTATION = session(VALID, deleting=True, annotations={"logout": "true"})
 
 
 def test_a_login_is_not_ended_unless_that_is_asked_for() -> None:
-    assert plan(session(VALID, deleting=True), facts(report=report(session_valid=True)), SETTINGS).actions == ENDS
+    assert (
+        plan(
+            session(VALID, deleting=True), facts(report=report(session_valid=True)), SETTINGS
+        ).actions
+        == ENDS
+    )
 
 
 @pytest.mark.parametrize("asked", [BY_SPEC, BY_ANNOTATION], ids=["spec", "annotation"])
@@ -92,7 +127,9 @@ def test_a_logout_takes_no_longer_than_its_time(asked: Session) -> None:
 
 @pytest.mark.parametrize("asked", [BY_SPEC, BY_ANNOTATION], ids=["spec", "annotation"])
 @pytest.mark.parametrize("left", [None, ending()], ids=["suspended", "ending"])
-def test_a_device_that_nobody_can_log_out_any_more_is_told_of_once(asked: Session, left: dict[str, Any] | None) -> None:
+def test_a_device_that_nobody_can_log_out_any_more_is_told_of_once(
+    asked: Session, left: dict[str, Any] | None
+) -> None:
     result = plan(asked, facts(pod=left), SETTINGS)
     assert [event.reason for event in result.events] == [Reason.LOGOUT_FAILED]
     assert "Unlink it on the phone" in result.events[0].message
@@ -117,7 +154,7 @@ def test_a_logout_that_was_done_is_not_done_again_at_the_end() -> None:
     assert plan(going, facts(report=report(session_valid=True)), SETTINGS).actions == ENDS
 
 
-# --- logout of a session that stays -----------------------------------------------------------------------------------
+# --- logout of a session that stays ---------------------------------------------------------------
 
 
 def asked(before: Status = VALID, value: str = "1") -> Session:
@@ -157,30 +194,48 @@ def test_a_login_that_was_linked_since_is_not_logged_out() -> None:
 
 
 def test_a_session_without_login_has_nothing_to_log_out() -> None:
-    result = plan(asked(Status()), facts(report=report(Phase.AUTHENTICATING, reason="WaitingForScan")), SETTINGS)
+    result = plan(
+        asked(Status()),
+        facts(report=report(Phase.AUTHENTICATING, reason="WaitingForScan")),
+        SETTINGS,
+    )
     assert result.actions == []
     assert result.status.logout is not None
     assert result.status.logout.done
 
 
 def test_a_logout_waits_until_the_session_is_ready() -> None:
-    result = plan(asked(), facts(report=valid(phase=Phase.RECONNECTING, reason="ConnectionLost")), SETTINGS)
+    result = plan(
+        asked(), facts(report=valid(phase=Phase.RECONNECTING, reason="ConnectionLost")), SETTINGS
+    )
     assert result.actions == []
     assert result.status.logout == LogoutStatus(request="1", at=NOW, done=False)
     assert of(Logout, plan(asked(), facts(pod=None), SETTINGS)) == []
 
 
 def test_a_logout_that_fails_is_told_and_tried_again() -> None:
-    refusal = Refusal(Reason.LOGOUT_FAILED, "the pod did not answer in time", Backoff(1, NOW + timedelta(seconds=2)))
+    refusal = Refusal(
+        Reason.LOGOUT_FAILED,
+        "the pod did not answer in time",
+        Backoff(1, NOW + timedelta(seconds=2)),
+    )
     failed = facts(report=valid(), refusals={Logout: refusal})
     result = plan(asked(), failed, SETTINGS)
     assert result.actions == []
     assert condition(result, ConditionType.DEGRADED) == ("True", Reason.LOGOUT_FAILED)
-    assert plan(asked(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS).actions == [Logout()]
+    assert plan(asked(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS).actions == [
+        Logout()
+    ]
 
 
 def test_a_long_request_is_known_again() -> None:
     noted = plan(asked(value="x" * 5000), facts(report=valid()), SETTINGS).status
-    done = plan(asked(noted, "x" * 5000), facts(report=report(Phase.LOGGED_OUT, reason="LoggedOutOnRequest")), SETTINGS)
+    done = plan(
+        asked(noted, "x" * 5000),
+        facts(report=report(Phase.LOGGED_OUT, reason="LoggedOutOnRequest")),
+        SETTINGS,
+    )
     assert plan(asked(done.status, "x" * 5000), facts(report=valid()), SETTINGS).actions == []
-    assert plan(asked(done.status, "x" * 5001), facts(report=valid()), SETTINGS).actions == [Logout()]
+    assert plan(asked(done.status, "x" * 5001), facts(report=valid()), SETTINGS).actions == [
+        Logout()
+    ]

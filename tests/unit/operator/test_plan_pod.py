@@ -25,7 +25,7 @@ from unit.operator.situations import (
     unschedulable,
     waiting,
 )
-from wasession_api.report import Notice
+from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan
@@ -53,7 +53,7 @@ def test_a_missing_pod_of_a_valid_login_is_a_restoration() -> None:
 def test_it_waits_for_its_turn() -> None:
     result = plan(session(), facts(pod=None, may_start=False), SETTINGS)
     assert result.actions == []
-    assert condition(result, READY) == ("False", Reason.WAITING_FOR_TURN)
+    assert condition(result, READY) == ("False", Reason.START_QUEUED)
 
 
 def test_before_turns_are_given_the_status_is_left_as_it_is() -> None:
@@ -64,11 +64,16 @@ def test_before_turns_are_given_the_status_is_left_as_it_is() -> None:
     assert result.status == before
 
 
-# --- pods that end ----------------------------------------------------------------------------------------------------
+# --- pods that end --------------------------------------------------------------------------------
 
 
 def disrupted(reason: str) -> dict[str, str]:
-    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "message": "PodGC: node no longer exists"}
+    return {
+        "type": "DisruptionTarget",
+        "status": "True",
+        "reason": reason,
+        "message": "PodGC: node no longer exists",
+    }
 
 
 OOM = [{"name": "session", "state": {"terminated": {"reason": "OOMKilled"}}}]
@@ -78,14 +83,19 @@ OOM = [{"name": "session", "state": {"terminated": {"reason": "OOMKilled"}}}]
     ("status", "reason"),
     [
         ({"phase": "Failed"}, Reason.POD_FAILED),
-        ({"phase": "Succeeded"}, Reason.POD_ENDED),
-        ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."}, Reason.EVICTED),
+        ({"phase": "Succeeded"}, Reason.POD_SUCCEEDED),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory."},
+            Reason.EVICTED,
+        ),
         ({"phase": "Failed", "conditions": [disrupted("TerminationByKubelet")]}, Reason.EVICTED),
         ({"phase": "Failed", "conditions": [disrupted("DeletionByPodGC")]}, Reason.NODE_GONE),
-        ({"phase": "Failed", "containerStatuses": OOM}, Reason.OUT_OF_MEMORY),
+        ({"phase": "Failed", "containerStatuses": OOM}, Reason.OOM_KILLED),
     ],
 )
-def test_a_pod_that_has_ended_is_deleted_and_counts_as_a_failure(status: dict[str, Any], reason: Reason) -> None:
+def test_a_pod_that_has_ended_is_deleted_and_counts_as_a_failure(
+    status: dict[str, Any], reason: Reason
+) -> None:
     result = plan(session(VALID), facts(pod=pod(ready=False, **status)), SETTINGS)
     assert result.actions == [DeletePod("pod-uid", reason, failed=True)]
     assert condition(result, DEGRADED) == ("True", reason)
@@ -108,9 +118,15 @@ def test_an_eviction_is_told_apart_from_a_deletion() -> None:
     evicted = plan(session(VALID), facts(pod=ending(pod(conditions=[target]))), SETTINGS)
     assert condition(evicted, POD_READY) == ("False", Reason.EVICTED)
     assert "Eviction API" in message(evicted, POD_READY)
-    assert plan(session(evicted.status), facts(pod=None), SETTINGS).status.restarts.reason == Reason.EVICTED
+    assert (
+        plan(session(evicted.status), facts(pod=None), SETTINGS).status.restarts.reason
+        == Reason.EVICTED
+    )
     deleted = plan(session(VALID), facts(pod=ending()), SETTINGS)
-    assert plan(session(deleted.status), facts(pod=None), SETTINGS).status.restarts.reason == Reason.POD_DELETED
+    assert (
+        plan(session(deleted.status), facts(pod=None), SETTINGS).status.restarts.reason
+        == Reason.POD_DELETED
+    )
 
 
 def test_a_pod_that_was_replaced_unseen_is_counted() -> None:
@@ -123,15 +139,26 @@ def test_a_pod_that_was_replaced_unseen_is_counted() -> None:
 def test_starts_of_the_container_are_counted_too() -> None:
     def started(times: int, reason: str) -> list[dict[str, Any]]:
         last = {"terminated": {"reason": reason}}
-        return [{"name": "session", "restartCount": times, "state": {"running": {}}, "lastState": last}]
+        return [
+            {"name": "session", "restartCount": times, "state": {"running": {}}, "lastState": last}
+        ]
 
-    first = plan(session(VALID), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS)
-    assert (first.status.restarts.count, first.status.restarts.reason) == (2, Reason.OUT_OF_MEMORY)
-    assert Reason.OUT_OF_MEMORY in told(first)
-    same = plan(session(first.status), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS)
+    first = plan(
+        session(VALID), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS
+    )
+    assert (first.status.restarts.count, first.status.restarts.reason) == (2, Reason.OOM_KILLED)
+    assert Reason.OOM_KILLED in told(first)
+    same = plan(
+        session(first.status), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS
+    )
     assert same.status.restarts == first.status.restarts
-    more = plan(session(first.status), facts(pod=pod(containerStatuses=started(3, "Error"))), SETTINGS)
-    assert (more.status.restarts.count, more.status.restarts.reason) == (3, Reason.CONTAINER_RESTARTED)
+    more = plan(
+        session(first.status), facts(pod=pod(containerStatuses=started(3, "Error"))), SETTINGS
+    )
+    assert (more.status.restarts.count, more.status.restarts.reason) == (
+        3,
+        Reason.CONTAINER_RESTARTED,
+    )
     gone = plan(session(more.status), facts(pod=None), SETTINGS)
     assert (gone.status.restarts.count, gone.status.restarts.container) == (4, 0)
 
@@ -141,8 +168,10 @@ def test_it_waits_after_a_failure() -> None:
     result = plan(session(), failed, SETTINGS)
     assert result.actions == []
     assert result.requeue_after == timedelta(seconds=2)
-    assert condition(result, READY) == ("False", Reason.WAITING_TO_RETRY)
-    assert plan(session(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS).actions == [CreatePod(restoring=False)]
+    assert condition(result, READY) == ("False", Reason.BACK_OFF)
+    assert plan(session(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS).actions == [
+        CreatePod(restoring=False)
+    ]
 
 
 def test_waits_grow_and_are_forgotten() -> None:
@@ -166,11 +195,13 @@ def test_what_the_api_server_refuses_is_said_in_its_words() -> None:
     assert result.requeue_after == timedelta(seconds=2)
 
 
-# --- nodes ------------------------------------------------------------------------------------------------------------
+# --- nodes ----------------------------------------------------------------------------------------
 
 
 def test_a_pod_on_a_node_without_power_is_left_where_it_is() -> None:
-    result = plan(session(VALID), facts(pod=pod(ready=False), node=silent(60), report=report()), SETTINGS)
+    result = plan(
+        session(VALID), facts(pod=pod(ready=False), node=silent(60), report=report()), SETTINGS
+    )
     assert result.actions == []
     assert result.status.phase is Phase.RESTORING
     assert result.status.account_status is AccountStatus.DISCONNECTED
@@ -207,28 +238,46 @@ def test_a_node_is_given_up_when_its_time_has_come() -> None:
 
 
 def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
-    result = plan(session(VALID), facts(pod=pod(ready=False), node=Node("node-1", gone=True)), SETTINGS)
+    result = plan(
+        session(VALID), facts(pod=pod(ready=False), node=Node("node-1", gone=True)), SETTINGS
+    )
     assert result.actions == []
     assert condition(result, DEGRADED) == ("True", Reason.NODE_GONE)
 
 
-# --- pods that don't get going ----------------------------------------------------------------------------------------
+# --- pods that don't get going --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("status", "reason", "words"),
     [
-        ({"containerStatuses": waiting("ImagePullBackOff", "not found: x")}, Reason.IMAGE_UNAVAILABLE, "not found: x"),
-        ({"containerStatuses": waiting("ErrImageNeverPull")}, Reason.IMAGE_UNAVAILABLE, "ErrImageNeverPull"),
-        ({"containerStatuses": waiting("CreateContainerConfigError", "no secret")}, Reason.POD_REFUSED, "no secret"),
+        (
+            {"containerStatuses": waiting("ImagePullBackOff", "not found: x")},
+            Reason.IMAGE_PULL_BACK_OFF,
+            "not found: x",
+        ),
+        (
+            {"containerStatuses": waiting("ErrImageNeverPull")},
+            Reason.IMAGE_PULL_BACK_OFF,
+            "ErrImageNeverPull",
+        ),
+        (
+            {"containerStatuses": waiting("CreateContainerConfigError", "no secret")},
+            Reason.POD_REFUSED,
+            "no secret",
+        ),
         (
             {"containerStatuses": waiting("CrashLoopBackOff", terminated={"reason": "OOMKilled"})},
-            Reason.OUT_OF_MEMORY,
+            Reason.OOM_KILLED,
             "memory",
         ),
         (
-            {"containerStatuses": waiting("CrashLoopBackOff", terminated={"reason": "Error", "message": "bad settings"})},
-            Reason.CRASH_LOOP,
+            {
+                "containerStatuses": waiting(
+                    "CrashLoopBackOff", terminated={"reason": "Error", "message": "bad settings"}
+                )
+            },
+            Reason.CRASH_LOOP_BACK_OFF,
             "bad settings",
         ),
         (
@@ -267,26 +316,39 @@ def test_a_pod_that_never_becomes_ready_is_told() -> None:
 
 def test_a_pod_that_the_scheduler_has_not_seen_yet_waits_for_a_node() -> None:
     """As one does that it has found no place for yet: that is no news."""
-    fresh, refused = pod(ready=False, phase="Pending"), {"type": "PodScheduled", "status": "False", "message": "no volume"}
+    fresh, refused = (
+        pod(ready=False, phase="Pending"),
+        {"type": "PodScheduled", "status": "False", "message": "no volume"},
+    )
     del fresh["spec"]["nodeName"]
-    waiting = {**fresh, "status": {**fresh["status"], "conditions": [*fresh["status"]["conditions"], refused]}}
+    waiting = {
+        **fresh,
+        "status": {**fresh["status"], "conditions": [*fresh["status"]["conditions"], refused]},
+    }
     for found in (fresh, waiting):
-        assert condition(plan(session(VALID), facts(pod=found), SETTINGS), READY) == ("False", Reason.POD_PENDING)
+        assert condition(plan(session(VALID), facts(pod=found), SETTINGS), READY) == (
+            "False",
+            Reason.POD_PENDING,
+        )
 
 
 def test_a_trouble_is_told_once() -> None:
-    stuck = facts(pod=pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff", "x")))
+    stuck = facts(
+        pod=pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff", "x"))
+    )
     first = plan(session(), stuck, SETTINGS)
     again = plan(session(first.status), replace(stuck, now=NOW + timedelta(minutes=1)), SETTINGS)
     assert again.events == []
     assert again.status == first.status
 
 
-# --- pods that can't be heard -----------------------------------------------------------------------------------------
+# --- pods that can't be heard ---------------------------------------------------------------------
 
 
 def heard() -> Status:
-    return plan(session(VALID), facts(report=report(session_valid=True, last_connected=NOW)), SETTINGS).status
+    return plan(
+        session(VALID), facts(report=report(session_valid=True, last_connected=NOW)), SETTINGS
+    ).status
 
 
 def unheard(before: Status, seconds: float) -> Plan:
@@ -338,12 +400,14 @@ def test_what_another_pod_has_said_does_not_count() -> None:
 
 def test_the_time_before_the_pod_was_ready_is_not_held_against_it() -> None:
     young = pod()
-    young["status"]["conditions"][0]["lastTransitionTime"] = (NOW - timedelta(seconds=5)).isoformat()
+    young["status"]["conditions"][0]["lastTransitionTime"] = (
+        NOW - timedelta(seconds=5)
+    ).isoformat()
     result = plan(session(), facts(pod=young, silent_since=NOW - timedelta(minutes=5)), SETTINGS)
     assert condition(result, DEGRADED)[0] == "False"
 
 
-# --- what the pod says --------------------------------------------------------------------------------------------------
+# --- what the pod says ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -362,7 +426,9 @@ def test_the_time_before_the_pod_was_ready_is_not_held_against_it() -> None:
     ],
 )
 def test_what_needs_somebody_is_told_apart(phase: Phase, reason: str, degraded: bool) -> None:
-    result = plan(session(VALID), facts(report=report(phase, reason=reason, message="Why.")), SETTINGS)
+    result = plan(
+        session(VALID), facts(report=report(phase, reason=reason, message="Why.")), SETTINGS
+    )
     assert result.status.phase is phase
     assert condition(result, READY) == ("False", reason)
     assert (condition(result, DEGRADED) == ("True", reason)) is degraded
@@ -377,7 +443,7 @@ def test_a_warning_degrades_a_session_that_works() -> None:
     assert Reason.PHONE_OFFLINE in told(result)
 
 
-# --- spec changes -----------------------------------------------------------------------------------------------------
+# --- spec changes ---------------------------------------------------------------------------------
 
 
 def test_a_changed_template_restarts_the_pod_only_when_told_so() -> None:
@@ -386,7 +452,9 @@ def test_a_changed_template_restarts_the_pod_only_when_told_so() -> None:
     assert kept.actions == []
     assert condition(kept, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
     rolling = session(VALID, **changed, updateStrategy="RollingUpdate")
-    assert plan(rolling, facts(report=report()), SETTINGS).actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
+    assert plan(rolling, facts(report=report()), SETTINGS).actions == [
+        DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)
+    ]
 
 
 def test_updates_come_in_turn() -> None:
@@ -429,26 +497,36 @@ def test_suspend_stops_the_pod_and_keeps_the_claim() -> None:
 
 def test_a_restart_is_done_once_for_each_value() -> None:
     asked = session(VALID, annotations={"restart": "1"})
-    assert plan(asked, facts(report=report()), SETTINGS).actions == [DeletePod("pod-uid", Reason.RESTART_REQUESTED)]
-    assert plan(asked, facts(pod=None), SETTINGS).actions == [CreatePod(restoring=True, restart="1")]
-    restarted = objects.make_pod("ns", "sales", "uid-1", asked.spec, SETTINGS, restoring=True, restart="1", token_id="t1")
+    assert plan(asked, facts(report=report()), SETTINGS).actions == [
+        DeletePod("pod-uid", Reason.RESTART_REQUESTED)
+    ]
+    assert plan(asked, facts(pod=None), SETTINGS).actions == [
+        CreatePod(restoring=True, restart="1")
+    ]
+    restarted = objects.make_pod(
+        "ns", "sales", "uid-1", asked.spec, SETTINGS, restoring=True, restart="1", token_id="t1"
+    )
     done = pod()
     done["metadata"]["annotations"] = restarted["metadata"]["annotations"]
     assert plan(asked, facts(pod=done, report=report()), SETTINGS).actions == []
 
 
-# --- names that others have -------------------------------------------------------------------------------------------
+# --- names that others have -----------------------------------------------------------------------
 
 
 def test_a_foreign_pod_is_reported_and_left_alone() -> None:
-    result = plan(session(), facts(pod=owned_by(pod(), "ReplicaSet", "web"), report=report()), SETTINGS)
+    result = plan(
+        session(), facts(pod=owned_by(pod(), "ReplicaSet", "web"), report=report()), SETTINGS
+    )
     assert result.actions == []
     assert result.status.phase is Phase.FAILED
-    assert condition(result, READY) == ("False", Reason.NAME_TAKEN)
+    assert condition(result, READY) == ("False", Reason.NAME_CONFLICT)
 
 
 def test_an_earlier_sessions_pod_is_waited_for() -> None:
-    result = plan(session(), facts(pod=owned_by(pod(), "WhatsAppSession", "sales", "uid-0")), SETTINGS)
+    result = plan(
+        session(), facts(pod=owned_by(pod(), "WhatsAppSession", "sales", "uid-0")), SETTINGS
+    )
     assert result.actions == []
     assert condition(result, READY) == ("False", Reason.PREDECESSOR_TERMINATING)
     assert condition(result, DEGRADED)[0] == "False"
@@ -458,7 +536,9 @@ def test_a_pod_that_nobody_owns_is_replaced() -> None:
     """A session that was deleted with ``--cascade=orphan`` leaves such a one; its token and UID are not ours."""
     orphan = pod()
     del orphan["metadata"]["ownerReferences"]
-    assert plan(session(), facts(pod=orphan), SETTINGS).actions == [DeletePod("pod-uid", Reason.POD_ORPHANED)]
+    assert plan(session(), facts(pod=orphan), SETTINGS).actions == [
+        DeletePod("pod-uid", Reason.POD_ORPHANED)
+    ]
 
 
 def test_a_shared_client_id_is_told_and_works() -> None:
@@ -476,4 +556,6 @@ def test_a_missing_secret_does_not_stop_a_pod_from_being_made() -> None:
 def test_no_conditions_are_lost() -> None:
     kinds = [c.type for c in plan(session(), facts(report=report()), SETTINGS).status.conditions]
     assert kinds == list(ConditionType)
-    assert all(isinstance(c, Condition) for c in plan(session(), facts(), SETTINGS).status.conditions)
+    assert all(
+        isinstance(c, Condition) for c in plan(session(), facts(), SETTINGS).status.conditions
+    )

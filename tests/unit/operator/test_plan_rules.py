@@ -51,9 +51,19 @@ POD_STATES = st.sampled_from(
     ]
 )
 PVC_STATES = st.sampled_from(
-    [None, pvc(), pvc("Pending"), pvc("Lost"), ending(pvc()), owned_by(pvc(), "StatefulSet", "db"), pvc(uid="pvc-uid-2")]
+    [
+        None,
+        pvc(),
+        pvc("Pending"),
+        pvc("Lost"),
+        ending(pvc()),
+        owned_by(pvc(), "StatefulSet", "db"),
+        pvc(uid="pvc-uid-2"),
+    ]
 )
-SECRET_STATES = st.sampled_from([None, secret(), {**secret(), "data": {}}, owned_by(secret(), "Deployment", "web")])
+SECRET_STATES = st.sampled_from(
+    [None, secret(), {**secret(), "data": {}}, owned_by(secret(), "Deployment", "web")]
+)
 STATUSES = st.sampled_from(
     [
         Status(),
@@ -71,7 +81,8 @@ SPECS: Any = st.fixed_dictionaries(
         "storage": st.sampled_from([{"retention": {"whenDeleted": "Delete"}}, {"size": "2Gi"}]),
         "browser": st.just({"locale": "de-DE"}),
         "annotations": st.dictionaries(
-            st.sampled_from(["restart", "logout", "rotate-token", "accept-data-loss"]), st.sampled_from(["1", "pvc-uid"])
+            st.sampled_from(["restart", "logout", "rotate-token", "accept-data-loss"]),
+            st.sampled_from(["1", "pvc-uid"]),
         ),
     },
 )
@@ -92,11 +103,17 @@ FACTS = st.builds(
         ]
     ),
     silent_since=st.sampled_from([None, NOW, NOW - timedelta(minutes=2)]),
-    node=st.sampled_from([None, Node("node-1"), Node("node-1", gone=True), silent(0.1), silent(60)]),
+    node=st.sampled_from(
+        [None, Node("node-1"), Node("node-1", gone=True), silent(0.1), silent(60)]
+    ),
     may_start=st.sampled_from([None, False, True]),
     may_update=st.booleans(),
-    failures=st.sampled_from([Backoff(), Backoff(1, NOW + timedelta(seconds=1)), Backoff(3, NOW - timedelta(hours=1))]),
-    refusals=st.dictionaries(st.sampled_from([CreatePod, CreatePvc, CreateSecret, GrowPvc, Logout]), st.just(REFUSAL)),
+    failures=st.sampled_from(
+        [Backoff(), Backoff(1, NOW + timedelta(seconds=1)), Backoff(3, NOW - timedelta(hours=1))]
+    ),
+    refusals=st.dictionaries(
+        st.sampled_from([CreatePod, CreatePvc, CreateSecret, GrowPvc, Logout]), st.just(REFUSAL)
+    ),
     client_id_of=st.sampled_from([None, "older"]),
 )
 
@@ -125,14 +142,22 @@ def test_the_rules(status: Status, spec: dict[str, Any], deleting: bool, seen: F
     for deletion in of(DeletePvc, result):
         assert seen.pod is None or not ours, "a claim outlives its pod"
         assert _owner(seen.pvc or {}) in (None, "uid-1"), "never another's claim"
-        assert (deleting and given_session.spec.storage.retention.when_deleted == "Delete") or accepted == deletion.uid
+        assert (
+            deleting and given_session.spec.storage.retention.when_deleted == "Delete"
+        ) or accepted == deletion.uid
     if of(CreatePvc, result):
         assert seen.pvc is None, "never a second claim"
-        assert not (result.status.session_valid and status.pvc_uid), "an empty volume never takes a login's place"
+        assert not (result.status.session_valid and status.pvc_uid), (
+            "an empty volume never takes a login's place"
+        )
     if status.session_valid and result.status.session_valid is False:
-        assert seen.report is not None or accepted == status.pvc_uid, "a login is over only when its pod, or a person, says so"
+        assert seen.report is not None or accepted == status.pvc_uid, (
+            "a login is over only when its pod, or a person, says so"
+        )
     if of(Logout, result):
-        assert "wasession.dev/logout" in given_session.annotations, "nobody is logged out who was not asked to be"
+        assert "wasession.dev/logout" in given_session.annotations, (
+            "nobody is logged out who was not asked to be"
+        )
         assert not of(DeletePod, result)
     for rotation in of(RotateToken, result):
         assert seen.secret is not None

@@ -6,8 +6,21 @@ import base64
 from typing import Any
 
 import pytest
-from unit.operator.situations import NOW, SETTINGS, VALID, condition, ending, facts, of, owned_by, pod, report, secret, session
-from wasession_api.tokens import tokens
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    condition,
+    ending,
+    facts,
+    of,
+    owned_by,
+    pod,
+    report,
+    secret,
+    session,
+)
+from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Refusal, plan
@@ -25,11 +38,21 @@ def test_a_missing_secret_is_made_anew_while_the_pod_runs() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [{}, {"token": ""}, {"token": "not base64!"}, {"token": encoded("short")}, {"other": encoded("x" * 40)}, None]
+    "data",
+    [
+        {},
+        {"token": ""},
+        {"token": "not base64!"},
+        {"token": encoded("short")},
+        {"other": encoded("x" * 40)},
+        None,
+    ],
 )
 def test_a_damaged_secret_gets_a_new_token(data: dict[str, str] | None) -> None:
     damaged = {**secret(), "data": data}
-    assert plan(session(VALID), facts(secret=damaged, report=report()), SETTINGS).actions == [RotateToken()]
+    assert plan(session(VALID), facts(secret=damaged, report=report()), SETTINGS).actions == [
+        RotateToken()
+    ]
 
 
 def test_each_request_rotates_once() -> None:
@@ -44,7 +67,9 @@ def test_each_request_rotates_once() -> None:
 
 def test_a_new_session_fulfils_the_request_with_its_first_token() -> None:
     asked = session(annotations={"rotate-token": "1"})
-    assert of(CreateSecret, plan(asked, facts(pod=None, secret=None), SETTINGS)) == [CreateSecret("1")]
+    assert of(CreateSecret, plan(asked, facts(pod=None, secret=None), SETTINGS)) == [
+        CreateSecret("1")
+    ]
 
 
 def test_healing_keeps_the_request_that_was_fulfilled() -> None:
@@ -56,10 +81,15 @@ def test_healing_keeps_the_request_that_was_fulfilled() -> None:
 def test_the_pod_is_told_of_a_new_token() -> None:
     changed = secret()
     changed["metadata"]["annotations"] |= {"wasession.dev/token-id": "t2"}
-    assert plan(session(VALID), facts(secret=changed, report=report()), SETTINGS).actions == [RefreshToken("t2")]
+    assert plan(session(VALID), facts(secret=changed, report=report()), SETTINGS).actions == [
+        RefreshToken("t2")
+    ]
     told = pod()
     told["metadata"]["annotations"] |= {"wasession.dev/token-id": "t2"}
-    assert plan(session(VALID), facts(secret=changed, pod=told, report=report()), SETTINGS).actions == []
+    assert (
+        plan(session(VALID), facts(secret=changed, pod=told, report=report()), SETTINGS).actions
+        == []
+    )
 
 
 def test_the_old_token_stays_readable_until_the_pod_knows_the_new_one() -> None:
@@ -70,8 +100,12 @@ def test_the_old_token_stays_readable_until_the_pod_knows_the_new_one() -> None:
 
 def test_no_pod_starts_with_another_sessions_token() -> None:
     for foreign, reason, phase in (
-        (owned_by(secret(), "WhatsAppSession", "sales", "uid-0"), Reason.PREDECESSOR_TERMINATING, Phase.PENDING),
-        (owned_by(secret(), "Deployment", "web"), Reason.NAME_TAKEN, Phase.FAILED),
+        (
+            owned_by(secret(), "WhatsAppSession", "sales", "uid-0"),
+            Reason.PREDECESSOR_TERMINATING,
+            Phase.PENDING,
+        ),
+        (owned_by(secret(), "Deployment", "web"), Reason.NAME_CONFLICT, Phase.FAILED),
     ):
         result = plan(session(), facts(pod=None, secret=foreign), SETTINGS)
         assert result.actions == []
@@ -88,6 +122,8 @@ def test_a_secret_that_nobody_owns_is_taken_with_a_new_token() -> None:
 
 def test_a_refused_secret_is_told() -> None:
     refusal = Refusal(Reason.SECRET_REFUSED, "exceeded quota", Backoff(1, NOW))
-    result = plan(session(), facts(pod=None, secret=None, refusals={CreateSecret: refusal}), SETTINGS)
+    result = plan(
+        session(), facts(pod=None, secret=None, refusals={CreateSecret: refusal}), SETTINGS
+    )
     assert result.actions == [CreateSecret()]
     assert condition(result, ConditionType.DEGRADED) == ("True", Reason.SECRET_REFUSED)

@@ -6,7 +6,18 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from unit.operator.situations import NOW, SETTINGS, VALID, condition, facts, message, pod, report, session, told
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    condition,
+    facts,
+    message,
+    pod,
+    report,
+    session,
+    told,
+)
 from wasession_api.v1alpha1 import (
     AccountStatus,
     Condition,
@@ -22,8 +33,15 @@ from wasession_operator.plan import is_updating, make_events, plan, refused_spec
 
 
 def test_a_restoration_is_counted_once() -> None:
-    before = Status(session_valid=True, restorations=4, last_connected=NOW - timedelta(hours=1), pod_uid="pod-uid")
-    seen = facts(report=report(restored=True, session_valid=True, last_connected=NOW + timedelta(seconds=4)))
+    before = Status(
+        session_valid=True,
+        restorations=4,
+        last_connected=NOW - timedelta(hours=1),
+        pod_uid="pod-uid",
+    )
+    seen = facts(
+        report=report(restored=True, session_valid=True, last_connected=NOW + timedelta(seconds=4))
+    )
     first = plan(session(before), seen, SETTINGS)
     assert first.status.restorations == 5
     assert first.status.restored
@@ -34,21 +52,34 @@ def test_a_restoration_is_counted_once() -> None:
 
 
 def test_a_reconnection_is_no_restoration() -> None:
-    before = Status(session_valid=True, restorations=4, last_connected=NOW + timedelta(minutes=1), pod_uid="pod-uid")
-    seen = facts(report=report(restored=True, session_valid=True, last_connected=NOW + timedelta(minutes=5)))
+    before = Status(
+        session_valid=True,
+        restorations=4,
+        last_connected=NOW + timedelta(minutes=1),
+        pod_uid="pod-uid",
+    )
+    seen = facts(
+        report=report(restored=True, session_valid=True, last_connected=NOW + timedelta(minutes=5))
+    )
     result = plan(session(before), seen, SETTINGS)
     assert result.status.restorations == 4
     assert told(result) == [Reason.CONNECTED]
 
 
 def test_a_proven_logout_ends_the_login() -> None:
-    result = plan(session(VALID), facts(report=report(Phase.AUTHENTICATING, reason="WaitingForScan")), SETTINGS)
+    result = plan(
+        session(VALID),
+        facts(report=report(Phase.AUTHENTICATING, reason="WaitingForScan")),
+        SETTINGS,
+    )
     assert result.status.session_valid is False
     assert condition(result, ConditionType.RESTORED) == ("False", Reason.NO_LOGIN)
 
 
 def test_a_restoration_that_is_held_up_is_told() -> None:
-    failing = report(Phase.RESTORING, reason="WhatsAppUnreachable", message="No route.", session_valid=True)
+    failing = report(
+        Phase.RESTORING, reason="WhatsAppUnreachable", message="No route.", session_valid=True
+    )
     result = plan(session(VALID), facts(report=failing), SETTINGS)
     assert condition(result, ConditionType.RESTORED) == ("False", Reason.WHATSAPP_UNREACHABLE)
     assert message(result, ConditionType.RESTORED) == "No route."
@@ -69,7 +100,11 @@ def test_a_restoration_that_is_held_up_is_told() -> None:
 )
 def test_a_disconnection_is_told_once_with_its_kind(kind: DisconnectKind, reason: Reason) -> None:
     gone = LastDisconnect(at=NOW, kind=kind, reason="TIMEOUT")
-    seen = facts(report=report(Phase.RECONNECTING, reason="ConnectionLost", session_valid=True, last_disconnect=gone))
+    seen = facts(
+        report=report(
+            Phase.RECONNECTING, reason="ConnectionLost", session_valid=True, last_disconnect=gone
+        )
+    )
     first = plan(session(VALID), seen, SETTINGS)
     assert told(first) == [reason]
     assert first.status.last_disconnect == gone
@@ -84,7 +119,9 @@ def test_a_new_login_is_told() -> None:
 
 
 def test_a_code_to_scan_is_told() -> None:
-    waiting = report(Phase.AUTHENTICATING, reason="WaitingForScan", message="Waiting for a phone to be linked.")
+    waiting = report(
+        Phase.AUTHENTICATING, reason="WaitingForScan", message="Waiting for a phone to be linked."
+    )
     assert told(plan(session(), facts(report=waiting), SETTINGS)) == [Reason.WAITING_FOR_SCAN]
 
 
@@ -97,10 +134,16 @@ def test_the_whole_report_is_shown() -> None:
     )  # fmt: skip
     status = plan(session(), facts(report=said), SETTINGS).status
     assert status.observed_generation == 3
-    assert (status.pod_name, status.pod_uid, status.node_name) == ("wasession-sales", "pod-uid", "node-1")
+    assert (status.pod_name, status.pod_uid, status.node_name) == (
+        "wasession-sales",
+        "pod-uid",
+        "node-1",
+    )
     assert (status.pvc_name, status.pvc_uid) == ("wasession-sales", "pvc-uid")
     shown = set(type(said).model_fields) & set(Status.model_fields)
-    assert {name: getattr(status, name) for name in shown} == {name: getattr(said, name) for name in shown}
+    assert {name: getattr(status, name) for name in shown} == {
+        name: getattr(said, name) for name in shown
+    }
 
 
 def test_what_the_last_pod_said_stays_when_the_next_says_nothing_of_it() -> None:
@@ -111,7 +154,11 @@ def test_what_the_last_pod_said_stays_when_the_next_says_nothing_of_it() -> None
         "whatsapp_web_version": "2.3",
     }
     first = plan(session(), facts(report=report(**known)), SETTINGS).status
-    later = plan(session(first), facts(report=report(Phase.RESTORING, reason="LoginRestoring", seq=2)), SETTINGS).status
+    later = plan(
+        session(first),
+        facts(report=report(Phase.RESTORING, reason="LoginRestoring", seq=2)),
+        SETTINGS,
+    ).status
     for name in known:
         assert getattr(later, name) == getattr(first, name)
     assert later.is_authenticated is False
@@ -122,15 +169,21 @@ def test_the_phones_last_sign_of_life_is_not_written_every_hour() -> None:
     soon = report(phone_last_seen=NOW + timedelta(hours=11), seq=2)
     assert plan(session(first), facts(report=soon), SETTINGS).status == first
     late = report(phone_last_seen=NOW + timedelta(hours=12), seq=3)
-    assert plan(session(first), facts(report=late), SETTINGS).status.phone_last_seen == NOW + timedelta(hours=12)
+    assert plan(
+        session(first), facts(report=late), SETTINGS
+    ).status.phone_last_seen == NOW + timedelta(hours=12)
 
 
 def test_a_time_changes_only_when_a_condition_does() -> None:
     first = plan(session(), facts(report=report()), SETTINGS).status
-    later = plan(session(first), facts(report=report(), now=NOW + timedelta(hours=1)), SETTINGS).status
+    later = plan(
+        session(first), facts(report=report(), now=NOW + timedelta(hours=1)), SETTINGS
+    ).status
     assert later == first
     lost = report(Phase.RECONNECTING, reason="ConnectionLost")
-    changed = plan(session(first), facts(report=lost, now=NOW + timedelta(hours=1)), SETTINGS).status
+    changed = plan(
+        session(first), facts(report=lost, now=NOW + timedelta(hours=1)), SETTINGS
+    ).status
     times = {c.type: c.last_transition_time for c in changed.conditions}
     assert times[ConditionType.READY] == NOW + timedelta(hours=1)
     assert times[ConditionType.POD_READY] == NOW
@@ -144,7 +197,9 @@ def test_a_spec_that_cannot_be_read_is_told_and_loses_nothing() -> None:
     assert status.session_valid
     assert status.pod_uid == known.pod_uid
     assert [event.reason for event in make_events(known, status)] == [Reason.INVALID_SPEC]
-    assert refused_spec(session(status), NOW + timedelta(hours=1), "browser.locale: wrong") == status
+    assert (
+        refused_spec(session(status), NOW + timedelta(hours=1), "browser.locale: wrong") == status
+    )
 
 
 @pytest.mark.parametrize(
@@ -158,12 +213,18 @@ def test_a_spec_that_cannot_be_read_is_told_and_loses_nothing() -> None:
         (Phase.RECONNECTING, "TemplateChanged", 60, False),
     ],
 )
-def test_an_update_lasts_until_the_session_is_well_again(phase: Phase, reason: str, seconds: float, updating: bool) -> None:
+def test_an_update_lasts_until_the_session_is_well_again(
+    phase: Phase, reason: str, seconds: float, updating: bool
+) -> None:
     """``seconds`` after the restart it was that the session was not Ready any more."""
     since = NOW + timedelta(seconds=seconds)
     truth: Any = "True" if phase is Phase.READY else "False"
-    ready = Condition(type=ConditionType.READY, status=truth, reason="Connected", last_transition_time=since)
-    status = Status(phase=phase, conditions=[ready], restarts=Restarts(count=1, last=NOW, reason=reason))
+    ready = Condition(
+        type=ConditionType.READY, status=truth, reason="Connected", last_transition_time=since
+    )
+    status = Status(
+        phase=phase, conditions=[ready], restarts=Restarts(count=1, last=NOW, reason=reason)
+    )
     assert is_updating(status) is updating
 
 
@@ -175,6 +236,8 @@ def test_an_update_is_under_way_from_the_pods_end_on() -> None:
     assert is_updating(gone)
     new = pod()
     new["metadata"]["uid"] = "pod-uid-2"
-    back = report(session_valid=True, restored=True, started_at=NOW, last_connected=NOW + timedelta(seconds=9))
+    back = report(
+        session_valid=True, restored=True, started_at=NOW, last_connected=NOW + timedelta(seconds=9)
+    )
     done = plan(session(gone), facts(pod=new, report=back), SETTINGS).status
     assert not is_updating(done)

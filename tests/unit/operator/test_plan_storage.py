@@ -27,7 +27,15 @@ from unit.operator.situations import (
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Refusal, plan
-from wasession_operator.plan.actions import CreatePod, CreatePvc, CreateSecret, DeletePod, DeletePvc, GrowPvc, OwnPvc
+from wasession_operator.plan.actions import (
+    CreatePod,
+    CreatePvc,
+    CreateSecret,
+    DeletePod,
+    DeletePvc,
+    GrowPvc,
+    OwnPvc,
+)
 from wasession_operator.plan.manifests import amount
 
 STORAGE = ConditionType.STORAGE_READY
@@ -63,7 +71,9 @@ def test_a_person_may_accept_the_loss_of_a_missing_claim() -> None:
 def test_a_person_may_accept_the_loss_of_a_claim_without_volume() -> None:
     asked, lost = session(VALID, annotations=ACCEPTED), pvc("Lost")
     running = plan(asked, facts(pvc=lost, report=report()), SETTINGS)
-    assert running.actions == [DeletePod("pod-uid", Reason.VOLUME_LOST)], "the pod lets go of it first"
+    assert running.actions == [DeletePod("pod-uid", Reason.VOLUME_LOST)], (
+        "the pod lets go of it first"
+    )
     assert plan(asked, facts(pod=None, pvc=lost), SETTINGS).actions == [DeletePvc("pvc-uid")]
     gone = plan(asked, facts(pod=None, pvc=None), SETTINGS)
     assert of(CreatePvc, gone)
@@ -80,7 +90,9 @@ def test_the_word_counts_for_one_loss_only() -> None:
 
 def test_the_word_counts_also_when_the_operator_ended_right_after_it() -> None:
     """The new claim was made, but the status does not tell yet that the login is given up."""
-    result = plan(session(VALID, annotations=ACCEPTED), facts(pod=None, pvc=pvc(uid="pvc-uid-2")), SETTINGS)
+    result = plan(
+        session(VALID, annotations=ACCEPTED), facts(pod=None, pvc=pvc(uid="pvc-uid-2")), SETTINGS
+    )
     assert result.status.session_valid is False
     assert result.status.pvc_uid == "pvc-uid-2"
     assert result.actions == [CreatePod(restoring=False)]
@@ -107,7 +119,11 @@ def test_a_claim_that_is_being_deleted_is_waited_for() -> None:
 )
 def test_a_pod_is_not_ended_while_its_login_would_go_with_it(spec: dict[str, Any]) -> None:
     """A claim that is being deleted lives only as long as its pod."""
-    result = plan(session(VALID, **spec), facts(pvc=ending(pvc()), report=report(session_valid=True)), SETTINGS)
+    result = plan(
+        session(VALID, **spec),
+        facts(pvc=ending(pvc()), report=report(session_valid=True)),
+        SETTINGS,
+    )
     assert result.actions == []
     assert result.status.phase is Phase.READY
     assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_TERMINATING)
@@ -116,14 +132,18 @@ def test_a_pod_is_not_ended_while_its_login_would_go_with_it(spec: dict[str, Any
 def test_a_claim_without_a_volume_names_its_class() -> None:
     old = pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(minutes=1))])
     waiting_claim = pvc("Pending", spec={"storage": {"storageClassName": "later"}})
-    result = plan(session(storage={"storageClassName": "later"}), facts(pod=old, pvc=waiting_claim), SETTINGS)
+    result = plan(
+        session(storage={"storageClassName": "later"}), facts(pod=old, pvc=waiting_claim), SETTINGS
+    )
     assert condition(result, STORAGE) == ("False", Reason.VOLUME_PENDING)
     assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_PENDING)
     assert "StorageClass later" in message(result, STORAGE)
 
 
 def test_a_claim_that_is_refused_is_told_and_tried_again() -> None:
-    refusal = Refusal(Reason.VOLUME_REFUSED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2)))
+    refusal = Refusal(
+        Reason.VOLUME_REFUSED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2))
+    )
     early = facts(pod=None, pvc=None, refusals={CreatePvc: refusal})
     result = plan(session(), early, SETTINGS)
     assert result.actions == []
@@ -134,7 +154,7 @@ def test_a_claim_that_is_refused_is_told_and_tried_again() -> None:
     assert plan(session(), late, SETTINGS).actions == [CreatePvc()]
 
 
-# --- size and owner ---------------------------------------------------------------------------------------------------
+# --- size and owner -------------------------------------------------------------------------------
 
 
 def test_a_claim_grows_and_changes_hands_by_the_spec() -> None:
@@ -160,7 +180,9 @@ def test_a_class_that_cannot_grow_is_told_and_the_session_goes_on() -> None:
 def test_a_claim_that_grows_says_so() -> None:
     growing = pvc(spec={"storage": {"size": "2Gi"}})
     growing["status"] |= {"capacity": {"storage": "1Gi"}}
-    growing["status"]["conditions"] = [{"type": "FileSystemResizePending", "status": "True", "message": "waiting for the node"}]
+    growing["status"]["conditions"] = [
+        {"type": "FileSystemResizePending", "status": "True", "message": "waiting for the node"}
+    ]
     result = plan(session(storage={"size": "2Gi"}), facts(pvc=growing), SETTINGS)
     assert condition(result, STORAGE) == ("True", Reason.VOLUME_RESIZING)
     assert "from 1Gi to 2Gi" in message(result, STORAGE)
@@ -169,13 +191,21 @@ def test_a_claim_that_grows_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("quantity", "number"),
-    [("1", 1), ("500m", 0.5), ("1k", 1e3), ("1Ki", 1024), ("2Gi", 2 * 2**30), ("1.5Ti", 1.5 * 2**40), ("1E", 1e18)],
+    [
+        ("1", 1),
+        ("500m", 0.5),
+        ("1k", 1e3),
+        ("1Ki", 1024),
+        ("2Gi", 2 * 2**30),
+        ("1.5Ti", 1.5 * 2**40),
+        ("1E", 1e18),
+    ],
 )
 def test_amounts(quantity: str, number: float) -> None:
     assert amount(quantity) == number
 
 
-# --- names that others have -------------------------------------------------------------------------------------------
+# --- names that others have -----------------------------------------------------------------------
 
 
 def test_a_kept_claim_is_adopted_by_name_and_client_id_only() -> None:
@@ -184,14 +214,14 @@ def test_a_kept_claim_is_adopted_by_name_and_client_id_only() -> None:
     assert plan(adopting, kept, SETTINGS).actions == [CreateSecret(), CreatePod(restoring=False)]
     result = plan(session(uid="uid-2", clientId="other"), kept, SETTINGS)
     assert of(CreatePod, result) == []
-    assert condition(result, STORAGE) == ("False", Reason.NAME_TAKEN)
+    assert condition(result, STORAGE) == ("False", Reason.NAME_CONFLICT)
     assert result.status.phase is Phase.FAILED
 
 
 def test_a_foreign_claim_is_reported_and_left_alone() -> None:
     result = plan(session(), facts(pod=None, pvc=owned_by(pvc(), "StatefulSet", "db")), SETTINGS)
     assert result.actions == []
-    assert condition(result, STORAGE) == ("False", Reason.NAME_TAKEN)
+    assert condition(result, STORAGE) == ("False", Reason.NAME_CONFLICT)
     assert "StatefulSet db" in message(result, STORAGE)
 
 

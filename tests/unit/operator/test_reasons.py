@@ -10,7 +10,9 @@ from wasession_api.v1alpha1 import ConditionType, Phase, Reason
 
 ROOT = Path(__file__).parents[3]
 # What only sorts the reasons says none of them.
-SORTED = re.compile(r"^(USUAL|ENDINGS|TROUBLES|REQUESTED|DISCONNECTS)\b.*?^[})]", re.MULTILINE | re.DOTALL)
+SORTED = re.compile(
+    r"^(USUAL|ENDINGS|TROUBLES|REQUESTED|DISCONNECTS)\b.*?^[})]", re.MULTILINE | re.DOTALL
+)
 SOURCES = [
     SORTED.sub("", path.read_text())
     for package in ("operator/src", "session-pod/src")

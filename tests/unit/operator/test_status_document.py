@@ -21,11 +21,17 @@ def section(title: str) -> str:
 
 def rows(title: str) -> dict[str, list[str]]:
     """The cells of a section's tables, by the word in their first column."""
-    lines = [line.strip("|").split(" | ") for line in section(title).splitlines() if line.startswith("| `")]
+    lines = [
+        line.strip("|").split(" | ")
+        for line in section(title).splitlines()
+        if line.startswith("| `")
+    ]
     return {match[1]: cells for cells in lines if (match := re.search(r"`([^`]+)`", cells[0]))}
 
 
-@pytest.mark.parametrize(("title", "words"), [("Phases", Phase), ("Conditions", ConditionType), ("Reasons", Reason)])
+@pytest.mark.parametrize(
+    ("title", "words"), [("Phases", Phase), ("Conditions", ConditionType), ("Reasons", Reason)]
+)
 def test_every_word_is_explained(title: str, words: type[StrEnum]) -> None:
     assert set(rows(title)) == set(words)
 

@@ -32,10 +32,15 @@ def apply(stored: object, patch: object) -> object:
 
 
 @given(STATUSES, STATUSES)
-def test_the_patch_makes_one_of_the_other(stored: dict[str, object], after: dict[str, object]) -> None:
+def test_the_patch_makes_one_of_the_other(
+    stored: dict[str, object], after: dict[str, object]
+) -> None:
     """Inner objects of the status have one level, but for lists, which are written whole."""
     patch = merge_patch(stored, after)
-    shallow = all(not isinstance(v, dict) or all(not isinstance(w, dict) for w in v.values()) for v in stored.values())
+    shallow = all(
+        not isinstance(v, dict) or all(not isinstance(w, dict) for w in v.values())
+        for v in stored.values()
+    )
     if shallow:
         assert apply(stored, patch) == after
     assert bool(patch) == (stored != after)
@@ -52,14 +57,18 @@ def test_the_patch_makes_one_of_the_other(stored: dict[str, object], after: dict
         ({"last_connected": NOW}, LATER),
     ],
 )
-def test_what_nobody_waits_for_is_written_together(change: dict[str, object], seconds: float) -> None:
+def test_what_nobody_waits_for_is_written_together(
+    change: dict[str, object], seconds: float
+) -> None:
     before = Status(phase=Phase.PENDING, observed_generation=3)
     assert delay(before, before.model_copy(update=change)) == seconds
 
 
 def test_a_condition_is_waited_for() -> None:
     before = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
-    warned = report(session_valid=True, seq=2, warnings=[{"reason": "VolumeLow", "message": "Nearly full."}])
+    warned = report(
+        session_valid=True, seq=2, warnings=[{"reason": "VolumeLow", "message": "Nearly full."}]
+    )
     after = plan(session(before), facts(report=warned), SETTINGS).status
     assert after.phase is before.phase
     assert delay(before, after) == 0.0
@@ -82,7 +91,9 @@ def test_words_alone_wait_for_what_comes_with_them() -> None:
     assert merge_patch(before.dump(), after.dump()).keys() == {"conditions"}
     assert delay(before, after) == PASSING
     bound = plan(session(after), facts(pod=pod(ready=False)), SETTINGS).status
-    assert delay(after, bound) == PASSING, "and so does a volume that is well, as long as the pod is not"
+    assert delay(after, bound) == PASSING, (
+        "and so does a volume that is well, as long as the pod is not"
+    )
 
 
 def test_why_a_pod_has_to_end_is_told_at_once() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
-from wasession_api.kube import Kube
-from wasession_operator.memory import Memory
+from wasession_api.kube.client import KubeClient
 from wasession_operator.plan import Plan, plan
-from wasession_operator.statuses import Statuses
+from wasession_operator.reconcile_state import Memory
+from wasession_operator.status_writer import Statuses
 
 Manifest = dict[str, Any]
 
@@ -17,7 +17,10 @@ class Api:
     """An API server that has one session, and prunes a field that its CRD does not know."""
 
     def __init__(self, unknown: str | None = None) -> None:
-        self.body: Manifest = {"metadata": {"name": "sales", "namespace": "ns", "resourceVersion": "1"}, "status": {}}
+        self.body: Manifest = {
+            "metadata": {"name": "sales", "namespace": "ns", "resourceVersion": "1"},
+            "status": {},
+        }
         self.patches: list[Manifest] = []
         self.events: list[Manifest] = []
         self.unknown = unknown
@@ -26,20 +29,29 @@ class Api:
         self.events.append(manifest)
         return manifest
 
-    async def patch(self, _resource: Any, _namespace: str, _name: str, patch: Manifest, _sub: str) -> Manifest:
+    async def patch(
+        self, _resource: Any, _namespace: str, _name: str, patch: Manifest, _sub: str
+    ) -> Manifest:
         self.patches.append(patch)
         status = {**self.body["status"], **patch["status"]}
-        status = {name: value for name, value in status.items() if value is not None and name != self.unknown}
+        status = {
+            name: value
+            for name, value in status.items()
+            if value is not None and name != self.unknown
+        }
         if status != self.body["status"]:
             version = str(int(self.body["metadata"]["resourceVersion"]) + 1)
-            self.body = {"metadata": {**self.body["metadata"], "resourceVersion": version}, "status": status}
+            self.body = {
+                "metadata": {**self.body["metadata"], "resourceVersion": version},
+                "status": status,
+            }
         return self.body
 
 
 async def write(api: Api, memory: Memory, result: Plan) -> float | None:
     """As ``reconcile`` does it, with a watch that is not behind."""
     memory.seen(api.body["metadata"]["resourceVersion"])
-    statuses = Statuses(cast(Kube, api))
+    statuses = Statuses(cast(KubeClient, api))
     wait = await statuses.write(session(VALID), api.body, memory, result, None)
     await statuses.close()
     return wait
@@ -56,7 +68,11 @@ async def test_the_same_is_written_once() -> None:
         assert await write(api, memory, ready()) is None
     assert len(api.patches) == 1
     [event] = api.events
-    assert (event["reason"], event["type"], event["involvedObject"]["uid"]) == ("Connected", "Normal", "uid-1")
+    assert (event["reason"], event["type"], event["involvedObject"]["uid"]) == (
+        "Connected",
+        "Normal",
+        "uid-1",
+    )
 
 
 async def test_what_follows_at_once_waits_a_little() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from wasession_operator.turns import Turns
+from wasession_operator.priority_semaphore import Turns
 
 A, B, C, D = (("ns", name) for name in "abcd")
 
@@ -12,7 +12,11 @@ A, B, C, D = (("ns", name) for name in "abcd")
 def test_nobody_gets_a_turn_before_it_is_known_who_wants_one() -> None:
     called: list[tuple[str, str]] = []
     turns = Turns(2, called.append)
-    assert [turns.ask(key, urgency) for key, urgency in ((A, 3), (B, 1), (C, 2))] == [False, False, False]
+    assert [turns.ask(key, urgency) for key, urgency in ((A, 3), (B, 1), (C, 2))] == [
+        False,
+        False,
+        False,
+    ]
     turns.open()
     assert [turns.has(key) for key in (A, B, C)] == [False, True, True]
     assert list(dict.fromkeys(called)) == [B, C, A], "the ones with a turn first"
@@ -73,11 +77,15 @@ def test_who_waits_no_longer_is_passed_over() -> None:
     assert turns.has(C)
 
 
-STEPS = st.lists(st.tuples(st.sampled_from(["ask", "leave"]), st.sampled_from([A, B, C, D]), st.integers(0, 3)))
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ask", "leave"]), st.sampled_from([A, B, C, D]), st.integers(0, 3))
+)
 
 
 @given(st.integers(1, 3), STEPS)
-def test_never_too_many_and_never_idle(limit: int, steps: list[tuple[str, tuple[str, str], int]]) -> None:
+def test_never_too_many_and_never_idle(
+    limit: int, steps: list[tuple[str, tuple[str, str], int]]
+) -> None:
     turns, wanting = Turns(limit, lambda _: None), set()
     turns.open()
     for step, key, urgency in steps:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from wasession_api.kube import Kube
-from wasession_operator.cluster import Cluster
+from wasession_api.kube.client import KubeClient
+from wasession_operator.cluster_cache import Cluster
 from wasession_operator.reconcile import Operator
 from wasession_operator.upkeep import Upkeep
 
@@ -17,7 +17,15 @@ KEY = ("ns", "sales")
 
 
 def session(version: int, **metadata: Any) -> Manifest:
-    return {"metadata": {"name": "sales", "namespace": "ns", "uid": "uid-1", "resourceVersion": str(version), **metadata}}
+    return {
+        "metadata": {
+            "name": "sales",
+            "namespace": "ns",
+            "uid": "uid-1",
+            "resourceVersion": str(version),
+            **metadata,
+        }
+    }
 
 
 class Api:
@@ -34,12 +42,15 @@ class Fixture:
 
     def __init__(self) -> None:
         self.api = Api()
-        self.cluster = Cluster(cast(Kube, self.api), [], lambda _: None, watch_nodes=False)
+        self.cluster = Cluster(cast(KubeClient, self.api), [], lambda _: None, watch_nodes=False)
         self.forgotten: list[str] = []
         operator: Any = SimpleNamespace(
-            cluster=self.cluster, settings=SimpleNamespace(namespaces=[]), gone=self._gone, seen=self.cluster.session_seen
+            cluster=self.cluster,
+            settings=SimpleNamespace(namespaces=[]),
+            gone=self._gone,
+            seen=self.cluster.session_seen,
         )
-        self.upkeep = Upkeep(cast(Operator, operator), cast(Kube, self.api))
+        self.upkeep = Upkeep(cast(Operator, operator), cast(KubeClient, self.api))
 
     def _gone(self, _: Any, uid: str) -> None:
         self.forgotten.append(uid)

@@ -12,21 +12,31 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from unit.operator.situations import SETTINGS
-from wasession_api.kube import Kube
+from wasession_api.kube.client import KubeClient
 from wasession_api.names import FINALIZER
 from wasession_api.v1alpha1 import Status
-from wasession_operator.memory import Memory
 from wasession_operator.plan import Plan
 from wasession_operator.reconcile import WORKERS, Operator
+from wasession_operator.reconcile_state import Memory
 
 Manifest = dict[str, Any]
 KEY = ("ns", "sales")
 
 
 def session(
-    version: int, uid: str = "uid-1", finalizers: tuple[str, ...] = (FINALIZER,), name: str = "sales", **metadata: Any
+    version: int,
+    uid: str = "uid-1",
+    finalizers: tuple[str, ...] = (FINALIZER,),
+    name: str = "sales",
+    **metadata: Any,
 ) -> Manifest:
-    fixed = {"name": name, "namespace": "ns", "uid": uid, "resourceVersion": str(version), "finalizers": list(finalizers)}
+    fixed = {
+        "name": name,
+        "namespace": "ns",
+        "uid": uid,
+        "resourceVersion": str(version),
+        "finalizers": list(finalizers),
+    }
     return {"metadata": fixed | metadata, "spec": {}}
 
 
@@ -38,7 +48,7 @@ class Looking(Operator):
     """An operator that only notes its looks; ``then`` happens in each."""
 
     def __init__(self) -> None:
-        super().__init__(SETTINGS, cast(Kube, None), cast(aiohttp.ClientSession, None))
+        super().__init__(SETTINGS, cast(KubeClient, None), cast(aiohttp.ClientSession, None))
         self.looked: list[str] = []  # the names of the sessions, in order
         self.at_it: Counter[str] = Counter()  # how often each is being looked at
         self.most = 0  # sessions that have been looked at at the same time
@@ -87,7 +97,9 @@ async def operator() -> AsyncIterator[Looking]:
         yield found
 
 
-async def test_a_session_is_looked_at_once_though_its_finalizer_comes_later(operator: Looking) -> None:
+async def test_a_session_is_looked_at_once_though_its_finalizer_comes_later(
+    operator: Looking,
+) -> None:
     def then(_: int) -> Plan:
         operator.cluster.session_seen(session(6))  # as the API server answers
         return outcome()
@@ -104,8 +116,12 @@ async def test_a_session_is_looked_at_once_though_its_finalizer_comes_later(oper
     assert operator.looks == 2, "somebody has taken it away"
 
 
-async def test_a_session_whose_end_is_only_held_up_by_somebody_else_is_left_alone(operator: Looking) -> None:
-    operator.seen(session(5, finalizers=("example.com/other",), deletionTimestamp="2026-01-02T03:04:05Z"))
+async def test_a_session_whose_end_is_only_held_up_by_somebody_else_is_left_alone(
+    operator: Looking,
+) -> None:
+    operator.seen(
+        session(5, finalizers=("example.com/other",), deletionTimestamp="2026-01-02T03:04:05Z")
+    )
     assert operator.memories == {}
 
 
@@ -167,7 +183,9 @@ async def test_what_the_operator_has_written_itself_is_no_news(operator: Looking
     assert operator.looks == 2, "somebody has asked for something at the same time"
 
 
-async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting(operator: Looking) -> None:
+async def test_a_session_that_is_woken_all_the_time_keeps_nobody_else_waiting(
+    operator: Looking,
+) -> None:
     def then(_: int) -> Plan:
         operator.wake(KEY)
         return outcome()
@@ -194,14 +212,18 @@ async def test_a_deleted_session_is_forgotten_when_nothing_is_left(operator: Loo
     await operator.idle()
     assert operator.looks == 3
     assert operator.memories == {}
-    operator.seen(session(6, finalizers=("example.com/other",), deletionTimestamp="2026-01-02T03:04:05Z"))
+    operator.seen(
+        session(6, finalizers=("example.com/other",), deletionTimestamp="2026-01-02T03:04:05Z")
+    )
     assert operator.memories == {}, "somebody else holds it"
     assert KEY in operator.cluster.sessions, "it is there as long as the API server has it"
     operator.gone(KEY, "uid-1")
     assert KEY not in operator.cluster.sessions
 
 
-async def test_another_session_of_the_same_name_takes_the_place_of_the_one_before(operator: Looking) -> None:
+async def test_another_session_of_the_same_name_takes_the_place_of_the_one_before(
+    operator: Looking,
+) -> None:
     operator.seen(session(5, deletionTimestamp="2026-01-02T03:04:05Z"))
     await operator.idle()
     operator.seen(session(9, uid="uid-2"))
@@ -210,7 +232,9 @@ async def test_another_session_of_the_same_name_takes_the_place_of_the_one_befor
     assert operator.cluster.sessions[KEY]["metadata"]["uid"] == "uid-2"
 
 
-async def test_the_late_end_of_an_earlier_session_does_not_end_the_present_one(operator: Looking) -> None:
+async def test_the_late_end_of_an_earlier_session_does_not_end_the_present_one(
+    operator: Looking,
+) -> None:
     operator.seen(session(5))
     operator.seen(session(9, uid="uid-2"))
     operator.gone(KEY, "uid-1")
@@ -219,7 +243,7 @@ async def test_the_late_end_of_an_earlier_session_does_not_end_the_present_one(o
     assert operator.memories[KEY].looked_at
 
 
-# --- many sessions ----------------------------------------------------------------------------------------------------
+# --- many sessions --------------------------------------------------------------------------------
 
 
 def names_of(*numbers: int) -> list[str]:
@@ -231,7 +255,9 @@ def have_pods(operator: Looking, *sessions: str) -> None:
         operator.cluster.pods.objects["ns", f"wasession-{name}"] = {}
 
 
-async def test_a_few_are_looked_at_at_a_time_in_the_order_in_which_they_came(operator: Looking) -> None:
+async def test_a_few_are_looked_at_at_a_time_in_the_order_in_which_they_came(
+    operator: Looking,
+) -> None:
     for number in range(100):
         operator.seen(session(number + 1, name=names_of(number)[0]))
     await operator.idle()
@@ -247,7 +273,9 @@ async def test_sessions_that_lack_their_pods_go_first(operator: Looking) -> None
     assert operator.looked == names_of(3, 4, 1, 2)
 
 
-async def test_a_session_that_loses_its_pod_while_it_waits_is_moved_ahead(operator: Looking) -> None:
+async def test_a_session_that_loses_its_pod_while_it_waits_is_moved_ahead(
+    operator: Looking,
+) -> None:
     have_pods(operator, *names_of(1, 2))
     for number in (1, 2):
         operator.seen(session(number, name=names_of(number)[0]))
@@ -266,7 +294,9 @@ async def test_who_waits_for_its_turn_to_start_keeps_nobody_waiting(operator: Lo
     assert operator.looked == names_of(1, 2)
 
 
-async def test_a_turn_that_others_wait_for_is_not_kept_longer_than_it_has_to_be(operator: Looking) -> None:
+async def test_a_turn_that_others_wait_for_is_not_kept_longer_than_it_has_to_be(
+    operator: Looking,
+) -> None:
     operator.starts.take(("ns", "s-001"))
     operator.starts.ask(("ns", "s-009"))
     have_pods(operator, *names_of(1))

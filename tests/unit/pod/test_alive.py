@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from aiohttp.test_utils import TestClient, TestServer
-from wasession_pod.app import application
-from wasession_pod.journal import Journal
-from wasession_pod.messages import Messages
+from wasession_pod.api.app import application
+from wasession_pod.messages.idempotency_store import Journal
+from wasession_pod.messages.sending import Messages
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 

@@ -14,9 +14,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 from wasession_api.v1alpha1 import Phase
-from wasession_pod import app
-from wasession_pod.journal import Journal
-from wasession_pod.messages import Messages
+from wasession_pod.api import app
+from wasession_pod.messages.idempotency_store import Journal
+from wasession_pod.messages.sending import Messages
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 
@@ -44,7 +44,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async def begin(**settings: Any) -> Client:
         session = cast(Session, Idle())
         messages = Messages(session, Journal(tmp_path / "messages.sqlite"), 10)
-        application = app.application(session, messages, Settings(client_id="sales", data_dir=tmp_path, **settings))
+        application = app.application(
+            session, messages, Settings(client_id="sales", data_dir=tmp_path, **settings)
+        )
         clients.append(TestClient(TestServer(application)))
         await clients[-1].start_server()
         return clients[-1]
@@ -55,7 +57,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
 
 async def status(client: Client, authorization: str) -> int:
-    async with client.get("/v1/pairing/refresh", headers={"Authorization": authorization}) as answer:
+    async with client.get(
+        "/v1/pairing/refresh", headers={"Authorization": authorization}
+    ) as answer:
         return answer.status  # 405 with the right token
 
 
@@ -65,7 +69,10 @@ async def test_a_token_file_is_read_anew(start: Start, tmp_path: Path) -> None:
     client = await start(token_file=file)
     assert await status(client, "Bearer first") == 405
     file.write_text("second")
-    assert (await status(client, "Bearer first"), await status(client, "bearer second")) == (401, 405)
+    assert (await status(client, "Bearer first"), await status(client, "bearer second")) == (
+        401,
+        405,
+    )
 
 
 @pytest.mark.parametrize("given", ["Bearer ", "Bearer", "", "Bearer \t"])
@@ -74,7 +81,9 @@ async def test_an_empty_token_file_opens_nothing(start: Start, tmp_path: Path, g
     assert await status(await start(token_file=tmp_path / "token"), given) == 503
 
 
-async def test_a_bug_is_told_without_what_it_says(start: Start, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_bug_is_told_without_what_it_says(
+    start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
     client = await start(token=SecretStr("token"))
     async with client.get("/v1/screenshot", headers={"Authorization": "Bearer token"}) as answer:
         assert (answer.status, answer.content_type) == (500, "application/problem+json")
@@ -89,15 +98,21 @@ async def test_a_bug_is_told_without_what_it_says(start: Start, caplog: pytest.L
     ("kind", "begun"),
     [
         ("application/json", b'{"to": "15550001111"'),
-        ("multipart/form-data; boundary=edge", b'--edge\r\nContent-Disposition: form-data; name="to"\r\n\r\n1555'),
-        ("multipart/form-data; boundary=edge", b'--edge\r\nContent-Disposition: form-data; name="file"\r\n\r\ncontent'),
+        (
+            "multipart/form-data; boundary=edge",
+            b'--edge\r\nContent-Disposition: form-data; name="to"\r\n\r\n1555',
+        ),
+        (
+            "multipart/form-data; boundary=edge",
+            b'--edge\r\nContent-Disposition: form-data; name="file"\r\n\r\ncontent',
+        ),
     ],
 )
 async def test_a_caller_that_stops_in_the_middle_is_not_waited_for(
     start: Start, monkeypatch: pytest.MonkeyPatch, kind: str, begun: bytes
 ) -> None:
     monkeypatch.setattr(app, "SILENCE", 0.05)
-    monkeypatch.setattr("wasession_pod.uploads.SILENCE", 0.05)
+    monkeypatch.setattr("wasession_pod.api.uploads.SILENCE", 0.05)
     client = await start(token=SecretStr("token"))
 
     async def body() -> AsyncIterator[bytes]:
@@ -116,7 +131,9 @@ async def test_only_so_many_files_are_there_at_a_time(start: Start) -> None:
         (client.app[app.UPLOADS].directory / str(number)).mkdir()
     form = aiohttp.FormData({"to": "15550001111", "file": io.BytesIO(b"content")})
     async with client.post(
-        "/v1/messages", data=form, headers={"Authorization": "Bearer token", "Idempotency-Key": "key"}
+        "/v1/messages",
+        data=form,
+        headers={"Authorization": "Bearer token", "Idempotency-Key": "key"},
     ) as answer:
         assert (answer.status, (await answer.json())["title"]) == (503, "Busy")
         assert "Retry-After" in answer.headers

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import playwright
 import pytest
-from wasession_pod.browser import (
+from wasession_pod.browser.browser import (
     FLAGS,
     PLAYWRIGHT_DISABLED_FEATURES,
     PLAYWRIGHT_ENABLED_FEATURES,
@@ -20,12 +20,17 @@ from wasession_pod.settings import Settings
 
 
 @pytest.mark.parametrize(
-    ("kind", "ours"), [("disabled", PLAYWRIGHT_DISABLED_FEATURES), ("enabled", PLAYWRIGHT_ENABLED_FEATURES)]
+    ("kind", "ours"),
+    [("disabled", PLAYWRIGHT_DISABLED_FEATURES), ("enabled", PLAYWRIGHT_ENABLED_FEATURES)],
 )
 def test_playwrights_own_features_are_repeated(kind: str, ours: tuple[str, ...]) -> None:
     """A second --disable-features or --enable-features replaces Playwright's: none of its features may be missing from ours."""
     driver = Path(playwright.__file__).parent / "driver" / "package" / "lib" / "coreBundle.js"
-    listed = re.search(rf"^ *{kind}Features = (?:\(\) => )?\[(.*?)\n *\]", driver.read_text(), re.DOTALL | re.MULTILINE)
+    listed = re.search(
+        rf"^ *{kind}Features = (?:\(\) => )?\[(.*?)\n *\]",
+        driver.read_text(),
+        re.DOTALL | re.MULTILINE,
+    )
     assert listed is not None
     theirs = set(re.findall(r'^[^/\n]*"(\w+)"', listed.group(1), re.MULTILINE))
     assert theirs
@@ -36,9 +41,17 @@ def test_playwrights_own_features_are_repeated(kind: str, ours: tuple[str, ...])
 
 def test_the_script_runs_in_one_place_and_in_order(tmp_path: Path) -> None:
     (tmp_path / "wa.js").write_text("/* wa-js */")
-    script = init_script(Settings(client_id="sales", token="t", wa_js=tmp_path / "wa.js", whatsapp_url="https://x.test"))
+    script = init_script(
+        Settings(
+            client_id="sales", token="t", wa_js=tmp_path / "wa.js", whatsapp_url="https://x.test"
+        )
+    )
     assert script.startswith('if (window.top === window && location.origin === "https://x.test")')
-    assert script.index("disableGoogleAnalytics") < script.index("/* wa-js */") < script.index("__wasession")
+    assert (
+        script.index("disableGoogleAnalytics")
+        < script.index("/* wa-js */")
+        < script.index("__wasession")
+    )
 
 
 def test_errors_are_cut_to_their_own_words() -> None:
@@ -47,7 +60,9 @@ def test_errors_are_cut_to_their_own_words() -> None:
 
 
 def test_the_user_agent_is_the_installed_chromiums(tmp_path: Path) -> None:
-    (chromium := tmp_path / "chromium").write_text("#!/bin/sh\necho Chromium 156.0.8078.79 built on Debian\n")
+    (chromium := tmp_path / "chromium").write_text(
+        "#!/bin/sh\necho Chromium 156.0.8078.79 built on Debian\n"
+    )
     chromium.chmod(0o755)
     assert " Chrome/156.0.0.0 " in honest_user_agent(chromium)
 

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase
-from wasession_pod import app
-from wasession_pod.feed import KEPT_SENT, Feed
-from wasession_pod.operations import EventKind
+from wasession_pod.api import app
+from wasession_pod.api.operations import EventKind
+from wasession_pod.events import KEPT_SENT, Feed
 from wasession_pod.session import Session
-from wasession_pod.snapshot import PageEvent
+from wasession_pod.state.observation import PageEvent
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MESSAGE = {
@@ -28,7 +28,13 @@ MESSAGE = {
     "text": "hello",
     "sentAt": "2026-01-01T00:00:00.000Z",
 }
-ACK = {"id": "true_1@c.us_3E", "chatId": "1@c.us", "ack": 2, "participant": None, "at": "2026-01-01T00:00:00.000Z"}
+ACK = {
+    "id": "true_1@c.us_3E",
+    "chatId": "1@c.us",
+    "ack": 2,
+    "participant": None,
+    "at": "2026-01-01T00:00:00.000Z",
+}
 
 
 def feed(**limits: int) -> Feed:
@@ -46,7 +52,11 @@ def fill(buffer: Feed, count: int) -> None:
     [
         (PageEvent(type="chat.message", data=MESSAGE), True, ["message"]),
         (PageEvent(type="chat.ack", data=ACK), True, ["ack"]),
-        (PageEvent(type="chat.message", data={**MESSAGE, "text": "x" * 100_000, "newer": [1]}), True, ["message"]),
+        (
+            PageEvent(type="chat.message", data={**MESSAGE, "text": "x" * 100_000, "newer": [1]}),
+            True,
+            ["message"],
+        ),
         (PageEvent(type="chat.message", data={**MESSAGE, "sentAt": "never"}), True, []),
         (PageEvent(type="chat.ack", data={**ACK, "ack": 99}), True, []),
         (PageEvent(type="chat.message"), True, []),
@@ -56,7 +66,9 @@ def fill(buffer: Feed, count: int) -> None:
 def test_what_the_page_says_is_checked(event: PageEvent, taken: bool, kept: list[str]) -> None:
     buffer = feed()
     assert buffer.take(event) is taken
-    assert [found.kind for position in range(buffer.last) if (found := buffer.after(position))] == kept
+    assert [
+        found.kind for position in range(buffer.last) if (found := buffer.after(position))
+    ] == kept
 
 
 def test_the_acks_of_a_message_are_told_once_and_upwards() -> None:
@@ -76,7 +88,9 @@ def test_it_awaits_the_acks_of_the_latest_messages() -> None:
     assert (len(buffer.awaited), next(iter(buffer.awaited))) == (KEPT_SENT, str(10_000 - KEPT_SENT))
 
 
-def test_what_is_not_understood_is_logged_without_its_content(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_understood_is_logged_without_its_content(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     feed().take(PageEvent(type="chat.message", data={**MESSAGE, "text": 7777, "sentAt": "secret"}))
     assert "secret" not in caplog.text
     assert "7777" not in caplog.text
@@ -93,7 +107,10 @@ def test_it_is_bounded_by_count_and_by_size() -> None:
     assert buffer.last - buffer.oldest == 3
 
 
-@pytest.mark.parametrize("event_id", ["", "-", "19b7bd8d400", "19b7bd8d400-", "19b7bd8d400-x", "19b7bd8d400-²", "other-95"])
+@pytest.mark.parametrize(
+    "event_id",
+    ["", "-", "19b7bd8d400", "19b7bd8d400-", "19b7bd8d400-x", "19b7bd8d400-²", "other-95"],
+)
 def test_ids_that_are_not_its_own(event_id: str) -> None:
     assert feed().position(event_id) is None
 
@@ -101,21 +118,32 @@ def test_ids_that_are_not_its_own(event_id: str) -> None:
 def test_its_own_ids() -> None:
     buffer = feed(kept_events=10)
     fill(buffer, 100)
-    assert [buffer.position(buffer.id(number)) for number in (89, 90, 100, 101)] == [None, 90, 100, None]
+    assert [buffer.position(buffer.id(number)) for number in (89, 90, 100, 101)] == [
+        None,
+        90,
+        100,
+        None,
+    ]
     assert buffer.position(buffer.id(0) + "9" * 5000) is None
 
 
-# --- readers ----------------------------------------------------------------------------------------------------------
+# --- readers --------------------------------------------------------------------------------------
 
 
 class Reader:
     """A reader of the events of a session that has nothing but a report and a feed."""
 
-    def __init__(self, buffer: Feed, last_event_id: str | None = None, kinds: str = "state,message,ack") -> None:
-        self.report = Report(client_id="sales", started_at=START, seq=1, phase=Phase.READY, reason="Connected")
+    def __init__(
+        self, buffer: Feed, last_event_id: str | None = None, kinds: str = "state,message,ack"
+    ) -> None:
+        self.report = Report(
+            client_id="sales", started_at=START, seq=1, phase=Phase.READY, reason="Connected"
+        )
         self._session = SimpleNamespace(feed=buffer, report=self.report)
         chosen = frozenset(map(EventKind, kinds.split(",")))
-        self._blocks: AsyncIterator[bytes] = app._follow(cast(Session, self._session), chosen, last_event_id)
+        self._blocks: AsyncIterator[bytes] = app._follow(
+            cast(Session, self._session), chosen, last_event_id
+        )
 
     def change(self, seq: int) -> None:
         self._session.report = self.report.model_copy(update={"seq": seq})

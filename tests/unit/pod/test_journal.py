@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from wasession_pod import journal as journals
-from wasession_pod.journal import Entry, Journal, JournalError
+from wasession_pod.messages import idempotency_store as journals
+from wasession_pod.messages.idempotency_store import Entry, Journal, JournalError
 
 ENTRY = Entry("key", b"fingerprint", "15551234567@c.us", "true_15551234567@c.us_3EB0")
 
@@ -40,7 +40,7 @@ def test_nothing_is_made_on_the_volume_before_it_is_used(path: Path) -> None:
 
 def test_old_entries_are_taken_out(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal, now = Journal(path), 1_000_000.0
-    monkeypatch.setattr("wasession_pod.journal.time.time", lambda: now)
+    monkeypatch.setattr("wasession_pod.messages.idempotency_store.time.time", lambda: now)
     journal.begin(ENTRY)
     now += journals.KEPT_SECONDS - 1
     assert journal.find("key") == ENTRY
@@ -52,12 +52,15 @@ def test_old_entries_are_taken_out(path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_killed_process_leaves_what_it_had_begun(path: Path) -> None:
     script = (
-        "import os, signal, sys; from pathlib import Path; from wasession_pod.journal import Entry, Journal\n"
+        "import os, signal, sys; from pathlib import Path; from wasession_pod.messages.idempotency_store import Entry, Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for number in range(100): journal.begin(Entry(str(number), b'f', 'c', 'm'))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
-    assert subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode == -signal.SIGKILL
+    assert (
+        subprocess.run([sys.executable, "-c", script, str(path)], check=False).returncode
+        == -signal.SIGKILL
+    )
     journal = Journal(path)
     assert all(journal.find(str(number)) for number in range(100))
 
@@ -94,7 +97,9 @@ def test_a_full_disk_refuses_and_harms_nothing(small: Path) -> None:
     assert again.find("room again")
 
 
-@pytest.mark.parametrize("content", [b"no database" * 1000, b"SQLite format 3\x00" + os.urandom(8192)])
+@pytest.mark.parametrize(
+    "content", [b"no database" * 1000, b"SQLite format 3\x00" + os.urandom(8192)]
+)
 def test_a_damaged_journal_is_moved_aside(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     journal = Journal(path)

@@ -12,7 +12,7 @@ import plyvel
 import pytest
 from hypothesis import strategies as st
 from unit.pod import databases
-from wasession_pod.leveldb import BLOCK, HEADER, Damaged, check, cut_half_records
+from wasession_pod.volume.leveldb import BLOCK, HEADER, Damaged, check, cut_half_records
 
 Change = Callable[[Path], None]
 
@@ -86,7 +86,9 @@ def garbage_inside(path: Path) -> None:
     path.write_bytes(content[: path.stat().st_size])
 
 
-@pytest.mark.parametrize("change", [Path.unlink, cut, cut_by_one, empty, zeros, garbage, garbage_inside])
+@pytest.mark.parametrize(
+    "change", [Path.unlink, cut, cut_by_one, empty, zeros, garbage, garbage_inside]
+)
 @pytest.mark.parametrize("kind", ["CURRENT", "MANIFEST-*", "*.ldb", "*.log"])
 def test_damage_to_each_kind_of_file_is_found(database: Path, kind: str, change: Change) -> None:
     path = max(database.glob(kind))
@@ -121,7 +123,11 @@ def test_a_changed_byte_is_found_or_changes_nothing(
 ) -> None:
     """LevelDB reads the same as before from a database that is said to be whole, up to the log's last record."""
     database = Path(shutil.copytree(whole, tmp_path_factory.mktemp("changed") / "copy"))
-    path = data.draw(st.sampled_from(sorted(p for p in database.iterdir() if not p.name.startswith(("LOG", "LOCK")))))
+    path = data.draw(
+        st.sampled_from(
+            sorted(p for p in database.iterdir() if not p.name.startswith(("LOG", "LOCK")))
+        )
+    )
     content = bytearray(path.read_bytes())
     at = data.draw(st.integers(0, len(content) - 1))
     content[at] ^= data.draw(st.integers(1, 255))
@@ -137,7 +143,9 @@ def test_a_changed_byte_is_found_or_changes_nothing(
 
 
 @hypothesis.given(content=st.binary(max_size=200))
-def test_any_manifest_and_log_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+def test_any_manifest_and_log_is_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, content: bytes
+) -> None:
     directory = tmp_path_factory.mktemp("any")
     (directory / "CURRENT").write_text("MANIFEST-000001\n")
     (directory / "MANIFEST-000001").write_bytes(content)
@@ -154,7 +162,7 @@ def test_a_record_that_is_cut_off_at_the_end_is_none(tmp_path: Path) -> None:
     check(tmp_path)
 
 
-# --- half records -----------------------------------------------------------------------------------------------------
+# --- half records ---------------------------------------------------------------------------------
 
 
 def log_of(directory: Path) -> Path:
@@ -183,9 +191,17 @@ def test_what_follows_half_a_record_can_be_read_once_the_half_is_gone(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("missing", "zeros"), [*((number, 0) for number in (0, 1, 6, 7, 300, 520, 5_000, BLOCK)), (0, 3), (0, 100), (0, 2 * BLOCK)]
+    ("missing", "zeros"),
+    [
+        *((number, 0) for number in (0, 1, 6, 7, 300, 520, 5_000, BLOCK)),
+        (0, 3),
+        (0, 100),
+        (0, 2 * BLOCK),
+    ],
 )
-def test_nothing_is_taken_away_that_leveldb_reads(database: Path, tmp_path: Path, missing: int, zeros: int) -> None:
+def test_nothing_is_taken_away_that_leveldb_reads(
+    database: Path, tmp_path: Path, missing: int, zeros: int
+) -> None:
     """Also where a loss of power has left the space that was set aside for what was not written."""
     log = log_of(database)
     log.write_bytes(log.read_bytes()[: log.stat().st_size - missing] + bytes(zeros))

@@ -10,8 +10,9 @@ from pathlib import Path
 import plyvel
 import pytest
 from unit.pod import databases
-from wasession_pod import leveldb, login_snapshot
-from wasession_pod.login_snapshot import Part, SnapshotError
+from wasession_pod.volume import leveldb
+from wasession_pod.volume import snapshots as login_snapshot
+from wasession_pod.volume.snapshots import Part, SnapshotError
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ROOM = 2**30
@@ -35,7 +36,10 @@ def take(profile: Path, store: Path, minutes: int = 0, room: int = ROOM) -> Path
 
 
 def contents(profile: Path) -> list[dict[bytes, bytes]]:
-    return [databases.read(profile / database) for database in (databases.LOCAL_STORAGE, databases.INDEXED_DB)]
+    return [
+        databases.read(profile / database)
+        for database in (databases.LOCAL_STORAGE, databases.INDEXED_DB)
+    ]
 
 
 def test_a_profile_made_of_one_holds_the_same(profile: Path, store: Path, tmp_path: Path) -> None:
@@ -44,7 +48,9 @@ def test_a_profile_made_of_one_holds_the_same(profile: Path, store: Path, tmp_pa
     assert contents(tmp_path / "restored") == contents(profile)
 
 
-def test_it_outlives_the_files_that_it_was_made_of(profile: Path, store: Path, tmp_path: Path) -> None:
+def test_it_outlives_the_files_that_it_was_made_of(
+    profile: Path, store: Path, tmp_path: Path
+) -> None:
     before = contents(profile)
     snapshot = take(profile, store)
     for path in profile.rglob("*"):
@@ -94,7 +100,9 @@ def test_a_damaged_login_is_no_snapshot(profile: Path, store: Path) -> None:
     assert [path.name for path in store.iterdir()] == [before.name]
 
 
-def test_a_copy_that_was_damaged_is_not_used_again(profile: Path, store: Path, tmp_path: Path) -> None:
+def test_a_copy_that_was_damaged_is_not_used_again(
+    profile: Path, store: Path, tmp_path: Path
+) -> None:
     for table in take(profile, store).rglob("*.ldb"):
         inode = table.stat().st_ino
         table.write_bytes(b"x" + table.read_bytes()[1:])
@@ -131,7 +139,8 @@ def test_taken_while_both_databases_are_written_to(store: Path, tmp_path: Path) 
                 stop.wait(0.0002)
 
     writers = [
-        threading.Thread(target=write, args=[profile / path]) for path in (databases.LOCAL_STORAGE, databases.INDEXED_DB)
+        threading.Thread(target=write, args=[profile / path])
+        for path in (databases.LOCAL_STORAGE, databases.INDEXED_DB)
     ]
     for writer in writers:
         writer.start()
@@ -144,7 +153,11 @@ def test_taken_while_both_databases_are_written_to(store: Path, tmp_path: Path) 
             for content in contents(restored):
                 count = len(content) // 2
                 assert count >= 3000
-                expected = {b"%s%08d" % (letter, n): b"%d" % n * 100 for n in range(1, count + 1) for letter in (b"a", b"b")}
+                expected = {
+                    b"%s%08d" % (letter, n): b"%d" % n * 100
+                    for n in range(1, count + 1)
+                    for letter in (b"a", b"b")
+                }
                 assert content == expected
     finally:
         stop.set()
@@ -152,7 +165,7 @@ def test_taken_while_both_databases_are_written_to(store: Path, tmp_path: Path) 
             writer.join()
 
 
-# --- damage -----------------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def test_a_login_without_damage(profile: Path, store: Path) -> None:
@@ -163,7 +176,8 @@ def test_a_login_without_damage(profile: Path, store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("database", "part"), [(databases.LOCAL_STORAGE, Part.LOCAL_STORAGE), (databases.INDEXED_DB, Part.INDEXED_DB)]
+    ("database", "part"),
+    [(databases.LOCAL_STORAGE, Part.LOCAL_STORAGE), (databases.INDEXED_DB, Part.INDEXED_DB)],
 )
 def test_the_damaged_part_is_named(profile: Path, database: Path, part: Part) -> None:
     (profile / database / "CURRENT").unlink()
@@ -174,7 +188,9 @@ def test_an_empty_profile_has_lost_both_parts(tmp_path: Path) -> None:
     assert set(login_snapshot.damage(tmp_path, None)) == set(Part)
 
 
-def test_a_log_that_is_shorter_than_in_the_snapshot_has_lost_something(profile: Path, store: Path) -> None:
+def test_a_log_that_is_shorter_than_in_the_snapshot_has_lost_something(
+    profile: Path, store: Path
+) -> None:
     manifest = login_snapshot.read(take(profile, store))
     log = next((profile / databases.INDEXED_DB).glob("*.log"))
     os.truncate(log, 100)
@@ -182,21 +198,27 @@ def test_a_log_that_is_shorter_than_in_the_snapshot_has_lost_something(profile: 
     assert set(login_snapshot.damage(profile, manifest)) == {Part.INDEXED_DB}
 
 
-# --- restore ----------------------------------------------------------------------------------------------------------
+# --- restore --------------------------------------------------------------------------------------
 
 
-def test_parts_come_from_where_they_are_wanted_from(profile: Path, store: Path, tmp_path: Path) -> None:
+def test_parts_come_from_where_they_are_wanted_from(
+    profile: Path, store: Path, tmp_path: Path
+) -> None:
     snapshot = take(profile, store)
     databases.write(profile / databases.LOCAL_STORAGE, range(7000, 7010))
     databases.write(profile / databases.INDEXED_DB, range(7000, 7010))
-    login_snapshot.restore({Part.LOCAL_STORAGE: snapshot, Part.INDEXED_DB: profile}, tmp_path / "restored")
+    login_snapshot.restore(
+        {Part.LOCAL_STORAGE: snapshot, Part.INDEXED_DB: profile}, tmp_path / "restored"
+    )
     local_storage, indexed_db = contents(tmp_path / "restored")
     assert b"%08d" % 7000 not in local_storage
     assert b"%08d" % 7000 in indexed_db
 
 
 @pytest.mark.parametrize("what", ["changed", "missing", "more", "manifest"])
-def test_a_snapshot_that_is_not_what_was_written_is_refused(profile: Path, store: Path, tmp_path: Path, what: str) -> None:
+def test_a_snapshot_that_is_not_what_was_written_is_refused(
+    profile: Path, store: Path, tmp_path: Path, what: str
+) -> None:
     snapshot = take(profile, store)
     log = next((snapshot / databases.LOCAL_STORAGE).glob("*.log"))
     match what:

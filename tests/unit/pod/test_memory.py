@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from unit.pod.test_state import READY, RECONNECTING
 from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
-from wasession_pod import state as states
-from wasession_pod.memory import Memory, Relief, kills, low, of_container, relief
-from wasession_pod.recovery import Step
-from wasession_pod.state import Action
+from wasession_pod.state import transitions as states
+from wasession_pod.state.memory_pressure import Memory, Relief, kills, low, of_container, relief
+from wasession_pod.state.recovery import Step
+from wasession_pod.state.transitions import Action
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -27,7 +27,9 @@ def write(directory: Path, **files: str) -> None:
 
 def test_a_group_of_version_2(tmp_path: Path) -> None:
     stat = f"anon 1\nfile 2\ninactive_file {100 * MIB}\nactive_file 3\n"
-    write(tmp_path, memory__max=f"{1024 * MIB}\n", memory__current=f"{500 * MIB}\n", memory__stat=stat)
+    write(
+        tmp_path, memory__max=f"{1024 * MIB}\n", memory__current=f"{500 * MIB}\n", memory__stat=stat
+    )
     write(tmp_path, memory__events="low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n")
     assert of_container(tmp_path) == Memory(400 * MIB, 1024 * MIB)
     assert kills(tmp_path) == 2
@@ -35,18 +37,33 @@ def test_a_group_of_version_2(tmp_path: Path) -> None:
 
 def test_a_group_of_version_1(tmp_path: Path) -> None:
     stat = f"inactive_file 7\ntotal_inactive_file {100 * MIB}\n"
-    usage = {"memory__limit_in_bytes": f"{1024 * MIB}\n", "memory__usage_in_bytes": f"{500 * MIB}\n", "memory__stat": stat}
-    write(tmp_path / "memory", **usage, memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 4\n")
+    usage = {
+        "memory__limit_in_bytes": f"{1024 * MIB}\n",
+        "memory__usage_in_bytes": f"{500 * MIB}\n",
+        "memory__stat": stat,
+    }
+    write(
+        tmp_path / "memory",
+        **usage,
+        memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 4\n",
+    )
     assert of_container(tmp_path) == Memory(400 * MIB, 1024 * MIB)
     assert kills(tmp_path) == 4
 
 
 @pytest.mark.parametrize(
     ("directory", "name", "content"),
-    [(".", "memory__max", "max\n"), ("memory", "memory__limit_in_bytes", f"{2**63 - 4096}\n"), (".", "memory__max", "\n\n")],
+    [
+        (".", "memory__max", "max\n"),
+        ("memory", "memory__limit_in_bytes", f"{2**63 - 4096}\n"),
+        (".", "memory__max", "\n\n"),
+    ],
 )
 def test_no_limit(tmp_path: Path, directory: str, name: str, content: str) -> None:
-    write(tmp_path / directory, **{name: content, "memory__current": "1\n", "memory__usage_in_bytes": "1\n"})
+    write(
+        tmp_path / directory,
+        **{name: content, "memory__current": "1\n", "memory__usage_in_bytes": "1\n"},
+    )
     assert of_container(tmp_path) is None
     assert kills(tmp_path) == 0
 
@@ -67,10 +84,18 @@ def test_no_limit(tmp_path: Path, directory: str, name: str, content: str) -> No
         (95, 5, 59, None, True),
     ],
 )
-def test_relief(percent: int, recycled: float | None, restarted: float | None, expected: Relief | None, warned: bool) -> None:
+def test_relief(
+    percent: int,
+    recycled: float | None,
+    restarted: float | None,
+    expected: Relief | None,
+    warned: bool,
+) -> None:
     """``recycled`` and ``restarted`` in minutes ago."""
     memory = Memory(percent * MIB, 100 * MIB)
-    recycled_at, restarted_at = (None if ago is None else NOW - ago * MINUTE for ago in (recycled, restarted))
+    recycled_at, restarted_at = (
+        None if ago is None else NOW - ago * MINUTE for ago in (recycled, restarted)
+    )
     assert relief(memory, recycled_at, restarted_at, NOW) is expected
     assert low(memory, recycled_at, NOW) == warned
 
@@ -81,12 +106,18 @@ def test_a_session_is_relieved_when_it_can_wait() -> None:
     waiting = states.memory_seen(RECONNECTING, full.memory)
     assert states.relieve(waiting, NOW, busy=False) == (waiting, [])
     state, actions = states.relieve(full, NOW, busy=False)
-    assert (state.phase, state.reason, actions) == (Phase.RECONNECTING, Reason.MEMORY_LOW, [Action.RECYCLE])
+    assert (state.phase, state.reason, actions) == (
+        Phase.RECONNECTING,
+        Reason.MEMORY_LOW,
+        [Action.RECYCLE],
+    )
     assert state.last_disconnect is not None
     assert state.last_disconnect.kind is DisconnectKind.CONNECTION
     again = replace(state, phase=Phase.READY)
     assert states.relieve(again, NOW, busy=False)[1] == []
     state, actions = states.relieve(again, NOW + MINUTE, busy=False)
     assert actions == [Step.RESTART]
-    assert [warning.reason for warning in states.warnings(state, NOW + MINUTE)] == [Reason.MEMORY_LOW]
+    assert [warning.reason for warning in states.warnings(state, NOW + MINUTE)] == [
+        Reason.MEMORY_LOW
+    ]
     assert states.warnings(states.memory_seen(state, None), NOW) == []

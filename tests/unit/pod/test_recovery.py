@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wasession_pod.recovery import LIMITS, Backoff, Outage, Step, taken, trouble
+from wasession_pod.state.recovery import LIMITS, Backoff, Outage, Step, taken, trouble
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -22,7 +22,9 @@ def again(outage: Outage | None, step: Step, now: datetime = NOW) -> Outage:
     return taken(outage)
 
 
-@pytest.mark.parametrize(("tries", "seconds"), [(0, 2), (1, 4), (2, 8), (7, 256), (8, 300), (1000, 300)])
+@pytest.mark.parametrize(
+    ("tries", "seconds"), [(0, 2), (1, 4), (2, 8), (7, 256), (8, 300), (1000, 300)]
+)
 def test_delays_double_up_to_the_longest(tries: int, seconds: int) -> None:
     assert BACKOFF.delay(tries) == timedelta(seconds=seconds)
 
@@ -38,7 +40,9 @@ def test_the_ladder_is_climbed_to_its_end() -> None:
     while outage is None or outage.step is not Step.EXIT:
         outage = again(outage, Step.RELOAD)
         steps.append(outage.step)
-    assert steps == [Step.RELOAD] * LIMITS[Step.RELOAD] + [Step.RESTART] * LIMITS[Step.RESTART] + [Step.EXIT]
+    assert steps == [Step.RELOAD] * LIMITS[Step.RELOAD] + [Step.RESTART] * LIMITS[Step.RESTART] + [
+        Step.EXIT
+    ]
 
 
 @pytest.mark.parametrize("step", [Step.START, Step.OPEN])
@@ -52,7 +56,10 @@ def test_what_is_wrong_outside_never_ends_the_process(step: Step) -> None:
 def test_a_page_is_left_to_itself_first() -> None:
     outage = trouble(None, "ConnectionLost", Step.RELOAD, NOW, BACKOFF, page_first=True)
     assert outage.due == NOW + timedelta(seconds=2 + 4 + 8 + 16 + 32)
-    assert trouble(outage, "ConnectionLost", Step.RELOAD, NOW + SECOND, BACKOFF, page_first=True) == outage
+    assert (
+        trouble(outage, "ConnectionLost", Step.RELOAD, NOW + SECOND, BACKOFF, page_first=True)
+        == outage
+    )
 
 
 def test_a_worse_trouble_is_not_kept_waiting() -> None:
@@ -70,7 +77,13 @@ def test_the_outside_starts_the_ladder_anew() -> None:
     assert (outage.step, outage.done, outage.tries) == (Step.RELOAD, 1, 3)
 
 
-@given(st.lists(st.tuples(st.sampled_from([s for s in Step if s is not Step.EXIT]), st.booleans(), st.booleans())))
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([s for s in Step if s is not Step.EXIT]), st.booleans(), st.booleans()
+        )
+    )
+)
 def test_the_rules(signs: list[tuple[Step, bool, bool]]) -> None:
     outage, now = None, NOW
     for asked, page_first, do in signs:

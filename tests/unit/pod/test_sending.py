@@ -10,13 +10,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from wasession_api.messages import SendMedia, SendText
-from wasession_api.problem import Refused
+from wasession_api.http.problem import HTTPProblem
+from wasession_api.session_pod.messages import SendMedia, SendText
 from wasession_api.v1alpha1 import Phase
-from wasession_pod.browser import BrowserError
-from wasession_pod.feed import Feed
-from wasession_pod.journal import Journal, JournalError
-from wasession_pod.messages import File, Messages, Order
+from wasession_pod.browser.browser import BrowserError
+from wasession_pod.events import Feed
+from wasession_pod.messages.idempotency_store import Journal, JournalError
+from wasession_pod.messages.sending import File, Messages, Order
 from wasession_pod.session import NotReady, Session
 
 PREPARED = {"chatId": "15550001111@c.us", "id": "true_15550001111@c.us_3EB0"}
@@ -53,7 +53,7 @@ async def status(sending: Any) -> int:
     """201, or what the caller gets instead."""
     try:
         await sending
-    except Refused as error:
+    except HTTPProblem as error:
         return error.status
     return 201
 
@@ -75,7 +75,9 @@ async def status(sending: Any) -> int:
         (BrowserError("the page is gone"), 504),
     ],
 )
-async def test_what_the_page_answers_and_what_the_caller_gets(tmp_path: Path, sent: Any, expected: int) -> None:
+async def test_what_the_page_answers_and_what_the_caller_gets(
+    tmp_path: Path, sent: Any, expected: int
+) -> None:
     page = Page(sent)
     sender = messages(page, tmp_path)
     assert await status(sender.send(HELLO, "key")) == expected
@@ -88,9 +90,17 @@ async def test_what_the_page_answers_and_what_the_caller_gets(tmp_path: Path, se
 
 @pytest.mark.parametrize(
     ("prepared", "expected"),
-    [({"unknown": "to"}, 404), ({"unknown": "replyTo"}, 404), ({}, 404), (PREPARED | {"id": "x" * 193}, None), (7, None)],
+    [
+        ({"unknown": "to"}, 404),
+        ({"unknown": "replyTo"}, 404),
+        ({}, 404),
+        (PREPARED | {"id": "x" * 193}, None),
+        (7, None),
+    ],
 )
-async def test_what_cannot_be_prepared_is_not_sent(tmp_path: Path, prepared: Any, expected: int | None) -> None:
+async def test_what_cannot_be_prepared_is_not_sent(
+    tmp_path: Path, prepared: Any, expected: int | None
+) -> None:
     page = Page(prepared=prepared)
     sending = messages(page, tmp_path).send(HELLO, "key")
     if expected is None:
@@ -121,7 +131,9 @@ async def test_the_journal_is_left_alone_before_the_volume_is_held(tmp_path: Pat
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240
 
 
-async def test_nothing_is_sent_that_cannot_be_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_sent_that_cannot_be_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = Page()
     monkeypatch.setattr(Journal, "begin", failing)
     assert await status(messages(page, tmp_path).send(HELLO, "key")) == 507
@@ -163,8 +175,10 @@ async def test_a_caller_that_waits_no_longer_finds_the_answer_later(tmp_path: Pa
     assert page.calls == ["prepare", "sendText"]
 
 
-async def test_a_page_that_never_answers_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wasession_pod.messages.LONGEST_SEND", 0.01)
+async def test_a_page_that_never_answers_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wasession_pod.messages.sending.LONGEST_SEND", 0.01)
     page = Page(asyncio.Event().wait)
     sender = messages(page, tmp_path)
     assert await status(sender.send(HELLO, "key")) == 504
@@ -172,9 +186,13 @@ async def test_a_page_that_never_answers_is_given_up(tmp_path: Path, monkeypatch
     assert await status(sender.send(HELLO, "key")) == 201
 
 
-@pytest.mark.parametrize("sent", [TAKEN, {"ack": -1, "result": "ERROR_UPLOAD"}, BrowserError("gone")])
+@pytest.mark.parametrize(
+    "sent", [TAKEN, {"ack": -1, "result": "ERROR_UPLOAD"}, BrowserError("gone")]
+)
 @pytest.mark.parametrize("prepared", [PREPARED, {"unknown": "to"}, BrowserError("gone")])
-async def test_a_file_goes_when_it_is_no_longer_needed(tmp_path: Path, sent: Any, prepared: Any) -> None:
+async def test_a_file_goes_when_it_is_no_longer_needed(
+    tmp_path: Path, sent: Any, prepared: Any
+) -> None:
     directory = tmp_path / "file"
     directory.mkdir()
     (directory / "file").write_text("content")
@@ -188,7 +206,9 @@ async def test_a_file_goes_when_it_is_no_longer_needed(tmp_path: Path, sent: Any
 
     order = Order(SendMedia(to="15550001111"), File(directory / "file", "hash", None, None))
     with_file: Callable[[], Any] = look
-    await asyncio.gather(messages(Page(with_file, prepared), tmp_path).send(order, "key"), return_exceptions=True)
+    await asyncio.gather(
+        messages(Page(with_file, prepared), tmp_path).send(order, "key"), return_exceptions=True
+    )
     assert all(seen)
     assert not directory.exists()
 
@@ -210,5 +230,8 @@ def test_a_fingerprint_is_of_all_that_matters() -> None:
     assert len({order.fingerprint for order in orders}) == len(orders)
     assert Order(SendText(to="+15550001111", text="hello")).fingerprint == orders[0].fingerprint
     assert (
-        Order(SendMedia(to="15550001111"), File(Path("b"), "hash", "a.png", "image/png")).fingerprint == orders[4].fingerprint
+        Order(
+            SendMedia(to="15550001111"), File(Path("b"), "hash", "a.png", "image/png")
+        ).fingerprint
+        == orders[4].fingerprint
     )

@@ -20,24 +20,48 @@ GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
     [
         ({"client_id": "a b"}, "WASESSION_CLIENT_ID: Must be 1 to 64 letters, digits, _ and -"),
         ({"token": ""}, "WASESSION_TOKEN: "),
-        ({"token_file": "/nowhere"}, "exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed"),
+        (
+            {"token_file": "/nowhere"},
+            "exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed",
+        ),
         ({"port": "0"}, "WASESSION_PORT: Input should be greater than or equal to 1"),
-        ({"whatsapp_url": "web.whatsapp.com/x"}, "WASESSION_WHATSAPP_URL: Must be an origin such as"),
-        ({"phone_number": "+1 555"}, "WASESSION_PHONE_NUMBER: Must be country code and number in digits only"),
-        ({"pairing_method": "PairingCode"}, "WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode"),
-        ({"pairing_method": "Telepathy"}, "WASESSION_PAIRING_METHOD: Input should be 'QRCode' or 'PairingCode'"),
+        (
+            {"whatsapp_url": "web.whatsapp.com/x"},
+            "WASESSION_WHATSAPP_URL: Must be an origin such as",
+        ),
+        (
+            {"phone_number": "+1 555"},
+            "WASESSION_PHONE_NUMBER: Must be country code and number in digits only",
+        ),
+        (
+            {"pairing_method": "PairingCode"},
+            "WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode",
+        ),
+        (
+            {"pairing_method": "Telepathy"},
+            "WASESSION_PAIRING_METHOD: Input should be 'QRCode' or 'PairingCode'",
+        ),
         ({"extra_args": "--mute-audio"}, 'error parsing value for field "extra_args"'),
         ({"reconnect_initial_delay": "9", "reconnect_max_delay": "3"}, "must not be more than"),
-        ({"proxy_server": "socks5://a:b@proxy:1080"}, "Chromium gives a SOCKS proxy no username and password"),
+        (
+            {"proxy_server": "socks5://a:b@proxy:1080"},
+            "Chromium gives a SOCKS proxy no username and password",
+        ),
         ({"port": "x", "max_rounds": "0"}, "; WASESSION_MAX_ROUNDS: "),
     ],
 )
-def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str) -> None:
+def test_what_is_wrong_is_named(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+) -> None:
     for name, value in (GOOD | given).items():
         monkeypatch.setenv(f"WASESSION_{name.upper()}", value)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         read()
-    assert not any(len(value) > 3 and value in str(error.value) for name, value in given.items() if name == "token")
+    assert not any(
+        len(value) > 3 and value in str(error.value)
+        for name, value in given.items()
+        if name == "token"
+    )
 
 
 @pytest.mark.parametrize(
@@ -45,8 +69,16 @@ def test_what_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch, given: dict[str
     [
         ({}, "", None),
         ({"proxy_server": "proxy:3128"}, "proxy:3128", None),
-        ({"proxy_server": "http://proxy:3128", "proxy_username": "u", "proxy_password": "p"}, "http://proxy:3128", ("u", "p")),
-        ({"proxy_server": "http://proxy:3128", "proxy_username": "u"}, "http://proxy:3128", ("u", "")),
+        (
+            {"proxy_server": "http://proxy:3128", "proxy_username": "u", "proxy_password": "p"},
+            "http://proxy:3128",
+            ("u", "p"),
+        ),
+        (
+            {"proxy_server": "http://proxy:3128", "proxy_username": "u"},
+            "http://proxy:3128",
+            ("u", ""),
+        ),
         ({"proxy_server": "http://u:p%40ss@proxy:3128"}, "http://proxy:3128", ("u", "p@ss")),
         ({"proxy_server": "u:p:q@proxy:3128"}, "proxy:3128", ("u", "p:q")),
         ({"proxy_server": "socks5://proxy:1080"}, "socks5://proxy:1080", None),
@@ -75,7 +107,9 @@ def test_an_origin_is_written_as_browsers_do(url: str, origin: str) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "", " \n"])
-def test_a_token_file_must_have_a_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None) -> None:
+def test_a_token_file_must_have_a_token(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
+) -> None:
     monkeypatch.setenv("WASESSION_CLIENT_ID", "sales")
     monkeypatch.setenv("WASESSION_TOKEN_FILE", str(tmp_path / "token"))
     if content is not None:
@@ -106,5 +140,9 @@ def test_the_readme_has_every_setting() -> None:
 
 def test_the_readme_has_every_metric() -> None:
     kinds = (Counter, Gauge, Histogram)
-    ours = {next(iter(metric.describe())).name for metric in vars(metrics).values() if isinstance(metric, kinds)}
+    ours = {
+        next(iter(metric.describe())).name
+        for metric in vars(metrics).values()
+        if isinstance(metric, kinds)
+    }
     assert {name.removesuffix("_total") for name in first_column("Metrics", "[a-z_]+")} == ours

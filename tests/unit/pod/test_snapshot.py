@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
-from wasession_pod.snapshot import PageEvent, Snapshot
+from wasession_pod.state.observation import PageEvent, Snapshot
 
 
 def test_what_is_no_text_is_not_known() -> None:
-    seen = Snapshot.model_validate({"injected": True, "registered": True, "mode": {"a": 1}, "pushName": 7, "me": "x" * 999})
+    seen = Snapshot.model_validate(
+        {"injected": True, "registered": True, "mode": {"a": 1}, "pushName": 7, "me": "x" * 999}
+    )
     assert (seen.mode, seen.push_name, len(seen.me or "")) == (None, None, 256)
     assert not seen.good
 

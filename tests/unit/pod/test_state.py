@@ -11,15 +11,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wasession_api.report import Notice
+from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AuthState, DisconnectKind, PairingMethod, Phase, Reason, Takeover
-from wasession_pod import state as states
-from wasession_pod.recovery import LIMITS, Backoff, Step
-from wasession_pod.snapshot import Silence, Snapshot
-from wasession_pod.state import ENDED_BY_WHATSAPP, Action, Policy, State, step
+from wasession_pod.state import transitions as states
+from wasession_pod.state.observation import Silence, Snapshot
+from wasession_pod.state.recovery import LIMITS, Backoff, Step
+from wasession_pod.state.transitions import ENDED_BY_WHATSAPP, Action, Policy, State, step
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = (
+    timedelta(seconds=1),
+    timedelta(minutes=1),
+    timedelta(hours=1),
+    timedelta(days=1),
+)
 POLICY = Policy(
     initialization=2 * MINUTE,
     max_rounds=2,
@@ -55,7 +60,9 @@ def offered(state: State, expires_at: datetime, policy: Policy = POLICY) -> Stat
     return states.code_offered(state, expires_at, policy)
 
 
-def settle(state: State, snapshot: Snapshot, now: datetime = NOW, policy: Policy = POLICY) -> tuple[State, list[Action | Step]]:
+def settle(
+    state: State, snapshot: Snapshot, now: datetime = NOW, policy: Policy = POLICY
+) -> tuple[State, list[Action | Step]]:
     """The same look twice, far enough apart to count as stable."""
     state, first = step(state, snapshot, now, policy)
     state, second = step(state, snapshot, now + SECOND, policy)
@@ -72,7 +79,7 @@ HALF_LOGGED_OUT = states.logout_signal(READY, None)
 HALF_DROPPED = states.logout_signal(READY, "web_fail_storage_initialization")
 
 
-# --- one look -------------------------------------------------------------------------------------------------------------
+# --- one look -------------------------------------------------------------------------------------
 
 ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | Step]]] = [
     # A session without a login.
@@ -80,53 +87,165 @@ ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | S
     (FRESH, {"injected": False}, Phase.STARTING, Reason.BROWSER_STARTING, []),
     (FRESH, {"registered": None}, Phase.STARTING, Reason.BROWSER_STARTING, []),
     (FRESH, QR.model_dump(), Phase.STARTING, Reason.BROWSER_STARTING, [Action.FETCH_CODE]),
-    (FRESH, QR.model_dump() | {"socket_state": "OPENING"}, Phase.STARTING, Reason.BROWSER_STARTING, []),
+    (
+        FRESH,
+        QR.model_dump() | {"socket_state": "OPENING"},
+        Phase.STARTING,
+        Reason.BROWSER_STARTING,
+        [],
+    ),
     (OFFERED, QR.model_dump(), Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN, [Action.FETCH_CODE]),
-    (OFFERED, IDLE.model_dump(), Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN, [Action.RENEW_CODE]),
+    (
+        OFFERED,
+        IDLE.model_dump(),
+        Phase.AUTHENTICATING,
+        Reason.WAITING_FOR_SCAN,
+        [Action.RENEW_CODE],
+    ),
     (OFFERED, PASSKEY.model_dump(), Phase.PASSKEY_REQUIRED, Reason.PASSKEY_REQUIRED, []),
-    (OFFERED, QR.model_dump() | {"socket_state": "OPENING"}, Phase.STARTING, Reason.CONNECTION_LOST, []),
-    (OFFERED, {"socket_state": "PAIRING", "mode": "SYNCING"}, Phase.SYNCING, Reason.MESSAGES_SYNCING, []),
-    (OFFERED, {"socket_state": "OPENING", "mode": "SYNCING"}, Phase.SYNCING, Reason.MESSAGES_SYNCING, []),
+    (
+        OFFERED,
+        QR.model_dump() | {"socket_state": "OPENING"},
+        Phase.STARTING,
+        Reason.CONNECTION_LOST,
+        [],
+    ),
+    (
+        OFFERED,
+        {"socket_state": "PAIRING", "mode": "SYNCING"},
+        Phase.SYNCING,
+        Reason.MESSAGES_SYNCING,
+        [],
+    ),
+    (
+        OFFERED,
+        {"socket_state": "OPENING", "mode": "SYNCING"},
+        Phase.SYNCING,
+        Reason.MESSAGES_SYNCING,
+        [],
+    ),
     (OFFERED, {"mode": "SYNCING", "info": "SYNCING"}, Phase.SYNCING, Reason.MESSAGES_SYNCING, []),
     # A session that has one.
-    (STORED, {"socket_state": "OPENING", "mode": "SYNCING"}, Phase.RESTORING, Reason.LOGIN_RESTORING, []),
+    (
+        STORED,
+        {"socket_state": "OPENING", "mode": "SYNCING"},
+        Phase.RESTORING,
+        Reason.LOGIN_RESTORING,
+        [],
+    ),
     (STORED, {"mode": "SYNCING", "info": "SYNCING"}, Phase.RESTORING, Reason.MESSAGES_SYNCING, []),
     (READY, {}, Phase.READY, Reason.CONNECTED, []),
     (READY, OPENING.model_dump(), Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
-    (READY, {"socket_state": "OPENING", "info": "OFFLINE"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
-    (READY, {"socket_state": "PAIRING", "info": "RESUMING"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
-    (READY, {"socket_state": "TIMEOUT", "info": "TIMEOUT"}, Phase.RECONNECTING, Reason.PHONE_OFFLINE, []),
-    (READY, {"mode": "SYNCING", "info": "SYNCING"}, Phase.RECONNECTING, Reason.MESSAGES_SYNCING, []),
+    (
+        READY,
+        {"socket_state": "OPENING", "info": "OFFLINE"},
+        Phase.RECONNECTING,
+        Reason.CONNECTION_LOST,
+        [],
+    ),
+    (
+        READY,
+        {"socket_state": "PAIRING", "info": "RESUMING"},
+        Phase.RECONNECTING,
+        Reason.CONNECTION_LOST,
+        [],
+    ),
+    (
+        READY,
+        {"socket_state": "TIMEOUT", "info": "TIMEOUT"},
+        Phase.RECONNECTING,
+        Reason.PHONE_OFFLINE,
+        [],
+    ),
+    (
+        READY,
+        {"mode": "SYNCING", "info": "SYNCING"},
+        Phase.RECONNECTING,
+        Reason.MESSAGES_SYNCING,
+        [],
+    ),
     (READY, {"socket_state": "A_NEW_WORD"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
     (READY, Silence.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (READY, {"injected": False}, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (READY, Silence.HUNG, Phase.RESTORING, Reason.PAGE_HUNG, []),
     (READY, Silence.GONE, Phase.RESTORING, Reason.BROWSER_CRASHED, []),
     (READY, CONFLICT.model_dump(), Phase.CONFLICT, Reason.OPENED_ELSEWHERE, []),
-    (READY, {"socket_state": "PROXYBLOCK", "mode": "PROXYBLOCK"}, Phase.FAILED, Reason.PROXY_BLOCKED, []),
-    (READY, {"socket_state": "TOS_BLOCK", "mode": "TOS_BLOCK"}, Phase.FAILED, Reason.ACCOUNT_BLOCKED, []),
+    (
+        READY,
+        {"socket_state": "PROXYBLOCK", "mode": "PROXYBLOCK"},
+        Phase.FAILED,
+        Reason.PROXY_BLOCKED,
+        [],
+    ),
+    (
+        READY,
+        {"socket_state": "TOS_BLOCK", "mode": "TOS_BLOCK"},
+        Phase.FAILED,
+        Reason.ACCOUNT_BLOCKED,
+        [],
+    ),
     (READY, {"socket_state": "SMB_TOS_BLOCK"}, Phase.FAILED, Reason.ACCOUNT_BLOCKED, []),
-    (READY, {"socket_state": "DEPRECATED_VERSION"}, Phase.FAILED, Reason.VERSION_REFUSED, [Step.RELOAD]),
-    (READY, OPENING.model_dump() | {"needs_update": True}, Phase.FAILED, Reason.VERSION_REFUSED, [Step.RELOAD]),
+    (
+        READY,
+        {"socket_state": "DEPRECATED_VERSION"},
+        Phase.FAILED,
+        Reason.VERSION_REFUSED,
+        [Step.RELOAD],
+    ),
+    (
+        READY,
+        OPENING.model_dump() | {"needs_update": True},
+        Phase.FAILED,
+        Reason.VERSION_REFUSED,
+        [Step.RELOAD],
+    ),
     (READY, {"needs_update": True}, Phase.READY, Reason.CONNECTED, []),
-    (READY, OPENING.model_dump() | {"banned_until": (NOW + HOUR).timestamp()}, Phase.FAILED, Reason.ACCOUNT_BANNED, []),
-    (READY, OPENING.model_dump() | {"banned_until": (NOW - HOUR).timestamp()}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (
+        READY,
+        OPENING.model_dump() | {"banned_until": (NOW + HOUR).timestamp()},
+        Phase.FAILED,
+        Reason.ACCOUNT_BANNED,
+        [],
+    ),
+    (
+        READY,
+        OPENING.model_dump() | {"banned_until": (NOW - HOUR).timestamp()},
+        Phase.RECONNECTING,
+        Reason.CONNECTION_LOST,
+        [],
+    ),
     (READY, {"banned_until": (NOW + HOUR).timestamp()}, Phase.READY, Reason.CONNECTED, []),
-    (READY, OPENING.model_dump() | {"banned_until": 1e300}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (
+        READY,
+        OPENING.model_dump() | {"banned_until": 1e300},
+        Phase.RECONNECTING,
+        Reason.CONNECTION_LOST,
+        [],
+    ),
     # A page without a login proves nothing by itself.
     (READY, QR.model_dump(), Phase.RESTORING, Reason.RESTORATION_FAILED, []),
     (STORED, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, [Action.FETCH_CODE]),
     (WITH_SNAPSHOT, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, []),
     (HALF_LOGGED_OUT, OPENING.model_dump(), Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
     (HALF_LOGGED_OUT, Silence.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
-    (HALF_LOGGED_OUT, QR.model_dump(), Phase.LOGGED_OUT, Reason.LOGGED_OUT_BY_PHONE, [Action.SET_ASIDE]),
+    (
+        HALF_LOGGED_OUT,
+        QR.model_dump(),
+        Phase.LOGGED_OUT,
+        Reason.LOGGED_OUT_BY_PHONE,
+        [Action.SET_ASIDE],
+    ),
     (HALF_DROPPED, QR.model_dump(), Phase.RESTORING, Reason.PROFILE_DAMAGED, [Action.FALL_BACK]),
 ]
 
 
 @pytest.mark.parametrize(("before", "look", "phase", "reason", "actions"), ROWS)
 def test_one_look(
-    before: State, look: dict[str, Any] | Silence, phase: Phase, reason: Reason, actions: list[Action | Step]
+    before: State,
+    look: dict[str, Any] | Silence,
+    phase: Phase,
+    reason: Reason,
+    actions: list[Action | Step],
 ) -> None:
     state, found = step(before, look if isinstance(look, Silence) else seen(**look), NOW, POLICY)
     assert (state.phase, state.reason, found) == (phase, reason, actions)
@@ -174,29 +293,42 @@ def looks() -> Iterator[Snapshot]:
 def test_every_look_from(before: State) -> None:
     for look in looks():
         after, actions = step(before, look, NOW, POLICY)
-        good = (look.registered, look.mode, look.info, look.socket_state) == (True, "MAIN", "NORMAL", "CONNECTED")
+        good = (look.registered, look.mode, look.info, look.socket_state) == (
+            True,
+            "MAIN",
+            "NORMAL",
+            "CONNECTED",
+        )
         assert len(actions) <= 1
         if after.phase is Phase.READY and before.phase is not Phase.READY:
             assert good, look
             assert before.good_since is not None
             assert before.durable
         assert (after.phase is Phase.READY) <= good, look
-        assert (Action.SET_ASIDE in actions) == (before.session_valid and not after.session_valid), look
+        assert (Action.SET_ASIDE in actions) == (
+            before.session_valid and not after.session_valid
+        ), look
         assert (after.phase is Phase.LOGGED_OUT) == (Action.SET_ASIDE in actions), look
         if actions in ([Action.SET_ASIDE], [Action.FALL_BACK]):
             assert before.logout_reason is not None, "the first signal"
             assert look.registered is False, "the second"
             assert (before.logout_reason in ENDED_BY_WHATSAPP) == (actions == [Action.SET_ASIDE])
-        assert (Action.KEEP_LOGIN in actions) == (after.session_valid and not before.session_valid), look
+        assert (Action.KEEP_LOGIN in actions) == (
+            after.session_valid and not before.session_valid
+        ), look
         if look.registered is not None and look.socket_state in AuthState.__members__:
             assert after.auth_state == look.socket_state
         if after.phase is Phase.FAILED:
             blocked = look.socket_state in {*states.STOPPED, "DEPRECATED_VERSION"}
             assert blocked or look.needs_update or look.banned_until, look
         if isinstance(actions[:1] and actions[0], Step):
-            assert after.reason == Reason.VERSION_REFUSED, "nothing else is reloaded at the first sight"
+            assert after.reason == Reason.VERSION_REFUSED, (
+                "nothing else is reloaded at the first sight"
+            )
         assert (after.last_disconnect != before.last_disconnect) <= (
-            before.phase is Phase.READY or Action.SET_ASIDE in actions or Action.FALL_BACK in actions
+            before.phase is Phase.READY
+            or Action.SET_ASIDE in actions
+            or Action.FALL_BACK in actions
         )
 
 
@@ -217,11 +349,19 @@ SNAPSHOTS = st.one_of(
         passkey_required=st.booleans(),
     ),
 )
-SIGNALS = st.sampled_from([None, "logout", "unknown_companion", "web_fail_storage_initialization", "syncd_failure"])
+SIGNALS = st.sampled_from(
+    [None, "logout", "unknown_companion", "web_fail_storage_initialization", "syncd_failure"]
+)
 
 
-@given(st.lists(st.tuples(SNAPSHOTS, st.none() | SIGNALS, st.integers(0, 200)), max_size=30), st.booleans(), st.booleans())
-def test_the_rules(looks: list[tuple[Snapshot | Silence, str | None, int]], stored: bool, by_code: bool) -> None:
+@given(
+    st.lists(st.tuples(SNAPSHOTS, st.none() | SIGNALS, st.integers(0, 200)), max_size=30),
+    st.booleans(),
+    st.booleans(),
+)
+def test_the_rules(
+    looks: list[tuple[Snapshot | Silence, str | None, int]], stored: bool, by_code: bool
+) -> None:
     state, policy, now = STORED if stored else FRESH, BY_CODE if by_code else POLICY, NOW
     for look, signal, seconds in looks:
         now += timedelta(seconds=seconds)
@@ -247,7 +387,7 @@ def test_the_rules(looks: list[tuple[Snapshot | Silence, str | None, int]], stor
                     state = states.page_opening(state, now)
 
 
-# --- the login ------------------------------------------------------------------------------------------------------------
+# --- the login ------------------------------------------------------------------------------------
 
 
 def test_a_stored_login_is_restored() -> None:
@@ -266,7 +406,11 @@ def test_a_moment_of_good_is_not_ready() -> None:
 def test_a_new_login_is_written_before_it_is_valid() -> None:
     state, actions = settle(OFFERED, GOOD)
     assert actions == [Action.RECYCLE]
-    assert (state.phase, state.reason, state.session_valid) == (Phase.SYNCING, Reason.LOGIN_WRITING, False)
+    assert (state.phase, state.reason, state.session_valid) == (
+        Phase.SYNCING,
+        Reason.LOGIN_WRITING,
+        False,
+    )
     state, actions = settle(state, GOOD, NOW + 5 * SECOND)
     assert actions == [Action.KEEP_LOGIN]
     assert (state.phase, state.session_valid, state.restored) == (Phase.READY, True, False)
@@ -298,9 +442,19 @@ def test_a_profile_that_has_lost_its_login_is_replaced_once() -> None:
     assert actions == []
     state, actions = step(state, QR, NOW + 5 * SECOND, POLICY)
     assert actions == [Action.FALL_BACK]
-    assert (state.phase, state.reason, state.session_valid) == (Phase.RESTORING, Reason.PROFILE_DAMAGED, True)
-    state = states.page_opening(states.profile_known(state, "from the snapshot", can_fall_back=True), NOW)
-    assert (state.phase, state.reason, state.message) == (Phase.RESTORING, Reason.PROFILE_DAMAGED, "from the snapshot")
+    assert (state.phase, state.reason, state.session_valid) == (
+        Phase.RESTORING,
+        Reason.PROFILE_DAMAGED,
+        True,
+    )
+    state = states.page_opening(
+        states.profile_known(state, "from the snapshot", can_fall_back=True), NOW
+    )
+    assert (state.phase, state.reason, state.message) == (
+        Phase.RESTORING,
+        Reason.PROFILE_DAMAGED,
+        "from the snapshot",
+    )
     ready, actions = settle(state, GOOD)
     assert actions == [Action.END_TRIAL]
     assert ready.restored
@@ -317,11 +471,17 @@ def test_a_qr_that_is_there_for_a_moment_only_replaces_nothing() -> None:
 
 
 def test_when_nothing_is_left_to_try_a_phone_is_linked_and_the_new_login_kept() -> None:
-    state = states.page_opening(states.profile_known(WITH_SNAPSHOT, "nothing is left", can_fall_back=False), NOW)
+    state = states.page_opening(
+        states.profile_known(WITH_SNAPSHOT, "nothing is left", can_fall_back=False), NOW
+    )
     state, actions = step(state, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
     state = offered(state, NOW + MINUTE)
-    assert (state.phase, state.reason, state.session_valid) == (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED, True)
+    assert (state.phase, state.reason, state.session_valid) == (
+        Phase.AUTHENTICATING,
+        Reason.RESTORATION_FAILED,
+        True,
+    )
     state, actions = settle(state, GOOD)
     assert actions == [Action.RECYCLE], "it is another login, which has to be written"
     state, actions = settle(states.page_opening(state, NOW), GOOD)
@@ -332,7 +492,9 @@ def test_when_nothing_is_left_to_try_a_phone_is_linked_and_the_new_login_kept() 
 
 
 def test_an_ended_login_leaves_nothing_to_fall_back_to() -> None:
-    state = states.logout_signal(states.profile_known(WITH_SNAPSHOT, "from the snapshot", can_fall_back=True), None)
+    state = states.logout_signal(
+        states.profile_known(WITH_SNAPSHOT, "from the snapshot", can_fall_back=True), None
+    )
     state, actions = step(state, QR, NOW, POLICY)
     assert actions == [Action.SET_ASIDE]
     _, actions = step(state, QR, NOW + MINUTE, POLICY)
@@ -343,38 +505,66 @@ def test_an_ended_login_leaves_nothing_to_fall_back_to() -> None:
 def test_a_volume_that_fills_up_is_warned_of() -> None:
     notice = Notice(reason=Reason.VOLUME_LOW, message="soon")
     assert states.warnings(states.volume_watched(READY, notice), NOW) == [notice]
-    assert states.warnings(states.volume_watched(states.volume_watched(READY, notice), None), NOW) == []
+    assert (
+        states.warnings(states.volume_watched(states.volume_watched(READY, notice), None), NOW)
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "requested", "unseen", "reason", "word"),
     [
         ([None], False, 0, Reason.LOGGED_OUT_BY_PHONE, "logout"),
-        (["logout", "unknown_companion", "logout"], False, 0, Reason.LOGGED_OUT_BY_PHONE, "unknown_companion"),
+        (
+            ["logout", "unknown_companion", "logout"],
+            False,
+            0,
+            Reason.LOGGED_OUT_BY_PHONE,
+            "unknown_companion",
+        ),
         (["user_initiated"], True, 0, Reason.LOGGED_OUT_ON_REQUEST, "user_initiated"),
         (["account_locked"], False, 0, Reason.ACCOUNT_LOCKED, "account_locked"),
         ([None], False, 13, Reason.LOGGED_OUT_BY_PHONE, "logout"),
         ([None], False, 14, Reason.PHONE_OFFLINE, "logout"),
     ],
 )
-def test_two_signals_are_a_logout(words: list[str | None], requested: bool, unseen: int, reason: Reason, word: str) -> None:
+def test_two_signals_are_a_logout(
+    words: list[str | None], requested: bool, unseen: int, reason: Reason, word: str
+) -> None:
     state = states.phone_seen(states.logout_requested(READY, requested), NOW - unseen * DAY)
     for said in words:
         state = states.logout_signal(state, said)
     state, actions = step(state, QR, NOW, POLICY)
-    assert (state.phase, state.reason, state.session_valid, actions) == (Phase.LOGGED_OUT, reason, False, [Action.SET_ASIDE])
+    assert (state.phase, state.reason, state.session_valid, actions) == (
+        Phase.LOGGED_OUT,
+        reason,
+        False,
+        [Action.SET_ASIDE],
+    )
     assert state.last_disconnect is not None
-    assert (state.last_disconnect.kind, state.last_disconnect.reason) == (DisconnectKind.LOGOUT, word)
+    assert (state.last_disconnect.kind, state.last_disconnect.reason) == (
+        DisconnectKind.LOGOUT,
+        word,
+    )
     assert (state.account, state.phone_last_seen, state.logout_reason) == (None, None, None)
 
 
-@pytest.mark.parametrize("word", ["web_fail_storage_initialization", "client_fatal", "syncd_failure", "a_new_word"])
+@pytest.mark.parametrize(
+    "word", ["web_fail_storage_initialization", "client_fatal", "syncd_failure", "a_new_word"]
+)
 def test_a_login_that_the_page_has_dropped_may_still_be_good(word: str) -> None:
     state, actions = step(states.logout_signal(READY, word), QR, NOW, POLICY)
-    assert (state.phase, state.reason, state.session_valid) == (Phase.RESTORING, Reason.PROFILE_DAMAGED, True)
+    assert (state.phase, state.reason, state.session_valid) == (
+        Phase.RESTORING,
+        Reason.PROFILE_DAMAGED,
+        True,
+    )
     assert actions == [Action.FALL_BACK]
     assert state.last_disconnect is not None
-    assert (state.last_disconnect.kind, state.last_disconnect.reason) == (DisconnectKind.CRASH, word)
+    assert (state.last_disconnect.kind, state.last_disconnect.reason) == (
+        DisconnectKind.CRASH,
+        word,
+    )
     again, _ = settle(states.page_opening(state, NOW), GOOD, NOW + MINUTE)
     assert (again.phase, again.restored) == (Phase.READY, True)
 
@@ -388,10 +578,14 @@ def test_a_logout_that_did_not_happen_is_forgotten() -> None:
 def test_a_login_that_should_be_there_and_is_not_is_reported() -> None:
     """As after the loss of a volume: the operator knows of a login, the volume does not."""
     state = offered(states.initial(has_login=False, restoring=True, now=NOW), NOW + MINUTE)
-    assert (state.phase, state.reason, state.session_valid) == (Phase.AUTHENTICATING, Reason.LOGIN_MISSING, False)
+    assert (state.phase, state.reason, state.session_valid) == (
+        Phase.AUTHENTICATING,
+        Reason.LOGIN_MISSING,
+        False,
+    )
 
 
-# --- codes ----------------------------------------------------------------------------------------------------------------
+# --- codes ----------------------------------------------------------------------------------------
 
 
 def test_codes_are_renewed_until_the_last_round() -> None:
@@ -458,7 +652,9 @@ def test_pairing_codes_have_rounds_too() -> None:
 
 
 def test_a_page_that_gives_no_code_is_asked_less_and_less_often() -> None:
-    state = states.code_refused(states.code_refused(FRESH, "too many", NOW, BY_CODE), "too many", NOW, BY_CODE)
+    state = states.code_refused(
+        states.code_refused(FRESH, "too many", NOW, BY_CODE), "too many", NOW, BY_CODE
+    )
     assert step(state, QR, NOW + 3 * SECOND, BY_CODE)[1] == []
     assert step(state, QR, NOW + 4 * SECOND, BY_CODE)[1] == [Action.FETCH_CODE]
     assert offered(state, NOW + MINUTE, BY_CODE).next_code_at is None
@@ -470,7 +666,7 @@ def test_a_passkey_may_be_given_up_for_another_code() -> None:
     assert actions == [Action.FETCH_CODE]
 
 
-# --- conflicts ------------------------------------------------------------------------------------------------------------
+# --- conflicts ------------------------------------------------------------------------------------
 
 
 def test_takeover_never() -> None:
@@ -505,7 +701,7 @@ def test_takeover_always_but_less_and_less_often() -> None:
     assert actions == [Action.TAKE_OVER], "a session that was Ready for long starts anew"
 
 
-# --- troubles -------------------------------------------------------------------------------------------------------------
+# --- troubles -------------------------------------------------------------------------------------
 
 
 def test_a_lost_connection_is_left_to_the_page_first() -> None:
@@ -522,7 +718,9 @@ def test_a_lost_connection_is_left_to_the_page_first() -> None:
     assert states.mended_itself(state, step(state, GOOD, NOW + patience - SECOND, POLICY)[0])
     state, actions = step(state, OPENING, NOW + patience, POLICY)
     assert actions == [Step.RELOAD]
-    assert not states.mended_itself(state, step(states.page_opening(state, NOW), GOOD, NOW + patience, POLICY)[0])
+    assert not states.mended_itself(
+        state, step(states.page_opening(state, NOW), GOOD, NOW + patience, POLICY)[0]
+    )
 
 
 def test_a_connection_that_never_comes_back_ends_the_process() -> None:
@@ -534,7 +732,9 @@ def test_a_connection_that_never_comes_back_ends_the_process() -> None:
             steps.append(action)
             state = states.page_opening(state, now)
         now += 5 * SECOND
-    assert steps == [Step.RELOAD] * LIMITS[Step.RELOAD] + [Step.RESTART] * LIMITS[Step.RESTART] + [Step.EXIT]
+    assert steps == [Step.RELOAD] * LIMITS[Step.RELOAD] + [Step.RESTART] * LIMITS[Step.RESTART] + [
+        Step.EXIT
+    ]
     assert 10 * MINUTE < now - NOW < HOUR
     assert state.session_valid
 
@@ -542,7 +742,9 @@ def test_a_connection_that_never_comes_back_ends_the_process() -> None:
 def test_whatsapp_that_cannot_be_reached_never_ends_the_process() -> None:
     state, now, steps = READY, NOW, set()
     for _ in range(1000):
-        state = states.unreachable(state, Reason.WHATSAPP_UNREACHABLE, "net::ERR_NAME_NOT_RESOLVED", now, POLICY)
+        state = states.unreachable(
+            state, Reason.WHATSAPP_UNREACHABLE, "net::ERR_NAME_NOT_RESOLVED", now, POLICY
+        )
         assert (state.phase, state.reason) == (Phase.RESTORING, Reason.WHATSAPP_UNREACHABLE)
         assert state.outage is not None
         assert state.outage.due is not None
@@ -579,7 +781,11 @@ def test_a_page_that_is_loading_has_its_time() -> None:
 def test_a_page_that_is_not_understood_is_told_apart_from_one_that_is_silent() -> None:
     blank = seen(injected=False)
     state, actions = step(STORED, blank, NOW + 120 * SECOND, POLICY)
-    assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAGE_INCOMPATIBLE, [Step.RELOAD])
+    assert (state.phase, state.reason, actions) == (
+        Phase.FAILED,
+        Reason.PAGE_INCOMPATIBLE,
+        [Step.RELOAD],
+    )
     assert state.session_valid
     now = NOW + 120 * SECOND
     state = states.page_opening(state, now)
@@ -648,10 +854,14 @@ def test_a_full_volume_is_tried_again_for_ever() -> None:
         assert state.outage.due is not None
         now = state.outage.due
         state, actions = step(state, Silence.GONE, now, POLICY)
-        assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.VOLUME_FULL, [Step.START])
+        assert (state.phase, state.reason, actions) == (
+            Phase.FAILED,
+            Reason.VOLUME_FULL,
+            [Step.START],
+        )
 
 
-# --- the phone ------------------------------------------------------------------------------------------------------------
+# --- the phone ------------------------------------------------------------------------------------
 
 
 def test_linking_takes_the_phone() -> None:

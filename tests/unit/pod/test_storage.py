@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 from unit.pod import databases
 from wasession_api.v1alpha1 import Reason
-from wasession_pod import login_snapshot, storage
-from wasession_pod.login_snapshot import Part, SnapshotError
-from wasession_pod.storage import MIB, Repair, Source, StorageError, Volume, next_source
+from wasession_pod.volume import snapshots as login_snapshot
+from wasession_pod.volume import volume as storage
+from wasession_pod.volume.snapshots import Part, SnapshotError
+from wasession_pod.volume.volume import MIB, Repair, Source, StorageError, Volume, next_source
 
 LOCAL_STORAGE, INDEXED_DB = Part.LOCAL_STORAGE, Part.INDEXED_DB
 BOTH = frozenset(Part)
@@ -49,12 +50,15 @@ def refused(volume: Volume) -> Reason:
 def contents(profile: Path) -> list[dict[bytes, bytes]]:
     copy = profile.with_name("read")
     shutil.copytree(profile, copy)
-    found = [databases.read(copy / database) for database in (databases.LOCAL_STORAGE, databases.INDEXED_DB)]
+    found = [
+        databases.read(copy / database)
+        for database in (databases.LOCAL_STORAGE, databases.INDEXED_DB)
+    ]
     shutil.rmtree(copy)
     return found
 
 
-# --- open -------------------------------------------------------------------------------------------------------------
+# --- open -----------------------------------------------------------------------------------------
 
 
 def test_it_says_how_it_was_left(tmp_path: Path) -> None:
@@ -137,7 +141,7 @@ def test_a_lock_of_another_host_is_removed_under_ours(tmp_path: Path) -> None:
     assert not (profile / "SingletonLock").is_symlink()
 
 
-# --- space ------------------------------------------------------------------------------------------------------------
+# --- space ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,8 @@ def test_a_volume_that_fills_up(
 
 
 @pytest.mark.parametrize(
-    ("flags", "inodes", "reason"), [(os.ST_RDONLY, 1, Reason.VOLUME_READ_ONLY), (0, 0, Reason.VOLUME_FULL)]
+    ("flags", "inodes", "reason"),
+    [(os.ST_RDONLY, 1, Reason.VOLUME_READ_ONLY), (0, 0, Reason.VOLUME_FULL)],
 )
 def test_a_volume_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: int, inodes: int, reason: Reason
@@ -178,7 +183,7 @@ def test_a_volume_that_cannot_be_written(
     assert refused(Volume(tmp_path, "sales", None)) == reason
 
 
-# --- the login --------------------------------------------------------------------------------------------------------
+# --- the login ------------------------------------------------------------------------------------
 
 
 def test_an_ended_login_is_moved_aside_whole_with_its_snapshots(tmp_path: Path) -> None:
@@ -220,7 +225,7 @@ def test_without_a_login_there_is_no_snapshot(tmp_path: Path) -> None:
         volume.take_snapshot()
 
 
-# --- damage -----------------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -303,7 +308,9 @@ def test_a_snapshot_that_is_damaged_as_well_is_passed_over(tmp_path: Path) -> No
     assert list((tmp_path / repair.aside).iterdir())
 
 
-def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_another(tmp_path: Path) -> None:
+def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_another(
+    tmp_path: Path,
+) -> None:
     volume = logged_in(tmp_path, snapshot=False)
     (volume.profile / "Local State").write_text("garbage")
     before = contents(volume.profile)
@@ -315,7 +322,7 @@ def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_another(tm
     assert volume.replace_profile("Chromium does not start", set()) is None
 
 
-# --- what was moved aside ---------------------------------------------------------------------------------------------
+# --- what was moved aside -------------------------------------------------------------------------
 
 OLD, NEW = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)
 
@@ -328,7 +335,11 @@ def aside(directory: Path, why: str, at: datetime) -> Path:
 
 def test_what_is_old_is_removed_and_nothing_else(tmp_path: Path) -> None:
     volume = logged_in(tmp_path)
-    old = [aside(tmp_path, "logged-out", OLD), aside(tmp_path, "damaged", OLD), aside(tmp_path, "logged-out-", OLD)]
+    old = [
+        aside(tmp_path, "logged-out", OLD),
+        aside(tmp_path, "damaged", OLD),
+        aside(tmp_path, "logged-out-", OLD),
+    ]
     kept = [
         aside(tmp_path, "logged-out", NEW),
         aside(tmp_path, "damaged", NEW),
@@ -357,7 +368,7 @@ def test_the_only_copy_of_a_valid_login_is_never_removed(tmp_path: Path) -> None
     assert len(volume.remove_aside(timedelta(days=30))) == 2
 
 
-# --- whatever fails ---------------------------------------------------------------------------------------------------
+# --- whatever fails -------------------------------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -416,9 +427,13 @@ FAILURES: dict[str, Callable[[], BaseException]] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_login_survives_a_failure_at_any_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str) -> None:
+def test_a_login_survives_a_failure_at_any_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
+) -> None:
     """A process that is killed, a disk that is full or broken, at every single call that writes."""
-    monkeypatch.setattr(os, "fsync", lambda file: None)  # the disk's own work makes no difference here
+    monkeypatch.setattr(
+        os, "fsync", lambda file: None
+    )  # the disk's own work makes no difference here
     template = databases.login(tmp_path / "template", 20)
     at = 0
     failed = True
@@ -429,7 +444,10 @@ def test_a_login_survives_a_failure_at_any_call(tmp_path: Path, monkeypatch: pyt
         shutil.copytree(template, directory / "session-sales")
         volume = Volume(directory, "sales", "uid-1")
         reached = "nothing"
-        with contextlib.suppress(Killed, StorageError, SnapshotError), failing(at, FAILURES[failure]()) as calls:
+        with (
+            contextlib.suppress(Killed, StorageError, SnapshotError),
+            failing(at, FAILURES[failure]()) as calls,
+        ):
             for step in story(volume):
                 reached = step
         failed = calls[0] >= at

@@ -1,7 +1,8 @@
 """What should be done for a session, and what its status should say: pure.
 
-``plan`` looks at everything that is known (``facts``) and answers with actions, a status and Events (``actions``). It does not
-remember: called again with the same facts it gives the same answer, and after its actions have worked it gives none.
+``plan`` looks at everything that is known (``facts``) and answers with actions, a status and Events
+(``actions``). It does not remember: called again with the same facts it gives the same answer, and
+after its actions have worked it gives none.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def _plan(session: Session, facts: Facts, settings: Settings) -> tuple[Draft, St
     if session.deleted_at is not None:
         plan_deletion(session, facts, settings, draft)
     else:
-        if names.FINALIZER not in session.finalizers and (facts.pod is not None or session.status.session_valid):
+        if names.FINALIZER not in session.finalizers and (
+            facts.pod is not None or session.status.session_valid
+        ):
             draft.actions.append(AddFinalizer(session.finalizers))
         plan_storage(session, facts, draft)
         plan_secret(session, facts, draft)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Literal
 
+from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import Reason, Status
-
-Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)

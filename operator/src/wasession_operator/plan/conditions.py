@@ -19,10 +19,16 @@ class Conditions:
         self._now = now
         self._found: dict[ConditionType, Condition] = {}
 
-    def set(self, kind: ConditionType, status: Truth | bool, reason: str, message: str = "") -> None:
+    def set(
+        self, kind: ConditionType, status: Truth | bool, reason: str, message: str = ""
+    ) -> None:
         truth: Truth = status if isinstance(status, str) else "True" if status else "False"
         before = self._before.get(kind)
-        since = before.last_transition_time if before is not None and before.status == truth else self._now
+        since = (
+            before.last_transition_time
+            if before is not None and before.status == truth
+            else self._now
+        )
         self._found[kind] = Condition(
             type=kind,
             status=truth,

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from wasession_api import names
+from wasession_api.kube.manifests import Manifest, condition
 from wasession_api.v1alpha1 import Phase, Reason, WhenDeleted
 
 from wasession_operator.plan import logout
 from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout, RemoveFinalizer
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import Manifest, condition, is_terminating, not_ours
+from wasession_operator.plan.manifests import is_terminating, not_ours
 from wasession_operator.plan.pod import ANSWER_TAKES, take_from_node
 from wasession_operator.settings import Settings
 
@@ -39,7 +40,9 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings, draft: Dra
     draft.pod = (False, Reason.TERMINATING, draft.message)
 
 
-def _end_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> bool:
+def _end_pod(
+    session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft
+) -> bool:
     """Returns whether the pod is still there to log the device out."""
     draft.message = "The pod is being stopped."
     if is_terminating(pod):
@@ -76,4 +79,10 @@ def _may_answer(session: Session, facts: Facts, pod: Manifest) -> bool:
     """Whether the pod may yet be heard: a new operator has only just called it."""
     runs = condition(pod, "Ready").get("status") == "True"
     called_for = facts.now - (facts.silent_since or facts.now)
-    return runs and facts.report is None and called_for < ANSWER_TAKES and _wants_logout(session) and _in_time(session, facts)
+    return (
+        runs
+        and facts.report is None
+        and called_for < ANSWER_TAKES
+        and _wants_logout(session)
+        and _in_time(session, facts)
+    )

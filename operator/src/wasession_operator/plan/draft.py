@@ -28,7 +28,9 @@ class Draft:
     leave_volume: bool = False  # the pod has to go, because its volume is given up
     given_up: bool = False  # a person has accepted that the login is lost
     update_pending: str = ""  # why a changed template has not been taken up yet
-    troubles: list[tuple[str, str]] = field(default_factory=list)  # reason and message, in the order found
+    troubles: list[tuple[str, str]] = field(
+        default_factory=list
+    )  # reason and message, in the order found
     requeue: timedelta | None = None
     done: bool = False
 

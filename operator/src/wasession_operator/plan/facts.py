@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
-from wasession_api.report import Report
+from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Reason, Spec, Status
 
 from wasession_operator.plan.actions import Action
 
-Manifest = dict[str, Any]
 BACKOFF_FIRST = timedelta(seconds=2)
 BACKOFF_LAST = timedelta(minutes=5)
 FORGOTTEN_AFTER = timedelta(minutes=10)  # without a failure, failures are counted anew
@@ -82,8 +81,12 @@ class Facts:
     node: Node | None = None
     report: Report | None = None  # of this very pod, and only while it can be heard
     silent_since: datetime | None = None  # since when the pod has been called without an answer
-    may_start: bool | None = True  # whether it is this session's turn to start a pod; None before turns are given
-    may_update: bool = True  # whether it is its turn to have its pod replaced for a changed template
+    may_start: bool | None = (
+        True  # whether it is this session's turn to start a pod; None before turns are given
+    )
+    may_update: bool = (
+        True  # whether it is its turn to have its pod replaced for a changed template
+    )
     failures: Backoff = Backoff()  # of its pods
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
     client_id_of: str | None = None  # an older session of the same namespace, owner and clientId

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from wasession_api import names
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import DisconnectKind, LogoutStatus, Phase
 
 from wasession_operator.plan.actions import Logout
@@ -29,8 +29,8 @@ def request(session: Session) -> str | None:
 def plan_logout(session: Session, facts: Facts, draft: Draft) -> LogoutStatus | None:
     """Does one step of an asked-for logout; returns what the status should note of it.
 
-    The request is noted before the pod is asked, so that a new operator neither forgets it nor logs out a login that was
-    linked in between.
+    The request is noted before the pod is asked, so that a new operator neither forgets it nor logs
+    out a login that was linked in between.
     """
     asked, noted, report = request(session), session.status.logout, facts.report
     if asked is None or report is None:

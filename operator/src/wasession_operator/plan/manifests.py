@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
 
 from wasession_api import names
+from wasession_api.kube.manifests import Manifest, condition, controller
 from wasession_api.v1alpha1 import KIND, Reason
 
 from wasession_operator import objects
 from wasession_operator.plan.facts import Session
-
-Manifest = dict[str, Any]
 
 
 def annotations_of(found: Manifest) -> dict[str, str]:
@@ -22,38 +20,33 @@ def is_terminating(found: Manifest) -> bool:
     return "deletionTimestamp" in found["metadata"]
 
 
-def controller(found: Manifest) -> Manifest | None:
-    """The owner reference of whatever controls an object."""
-    references: list[Manifest] = found["metadata"].get("ownerReferences") or []
-    return next((reference for reference in references if reference.get("controller")), None)
-
-
 def not_ours(session: Session, found: Manifest) -> tuple[Reason, str] | None:
     """Why an object with our name must not be touched; None when it is this session's.
 
-    A volume claim that an earlier session of the same name and client id has left is ours: that is what it was kept for.
+    A volume claim that an earlier session of the same name and client id has left is ours: that is
+    what it was kept for.
     """
     metadata, owner = found["metadata"], controller(found)
     what = f"{found.get('kind', 'object')} {metadata['name']}"
     if owner is not None and owner["uid"] != session.uid:
         if (owner["kind"], owner["name"]) == (KIND, session.name):
-            return Reason.PREDECESSOR_TERMINATING, f"{what} is an earlier session's of this name and is being removed."
-        return Reason.NAME_TAKEN, f"{what} belongs to {owner['kind']} {owner['name']}; it is left alone."
+            return (
+                Reason.PREDECESSOR_TERMINATING,
+                f"{what} is an earlier session's of this name and is being removed.",
+            )
+        return (
+            Reason.NAME_CONFLICT,
+            f"{what} belongs to {owner['kind']} {owner['name']}; it is left alone.",
+        )
     if metadata.get("labels", {}).get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
-        return Reason.NAME_TAKEN, f"{what} was not made by this operator; it is left alone."
+        return Reason.NAME_CONFLICT, f"{what} was not made by this operator; it is left alone."
     client_id = annotations_of(found).get(names.ANNOTATION_CLIENT_ID)
     if owner is None and client_id != objects.client_id(session.name, session.spec):
-        return Reason.NAME_TAKEN, f"{what} holds the login of clientId {client_id}; it is left alone."
+        return (
+            Reason.NAME_CONFLICT,
+            f"{what} holds the login of clientId {client_id}; it is left alone.",
+        )
     return None
-
-
-def condition(found: Manifest | None, kind: str) -> Manifest:
-    """One of an object's conditions; empty when it isn't there."""
-    for candidate in (found or {}).get("status", {}).get("conditions") or []:
-        if candidate["type"] == kind:
-            result: Manifest = candidate
-            return result
-    return {}
 
 
 def container(pod: Manifest) -> Manifest:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from wasession_api import names
-from wasession_api.report import Report
+from wasession_api.kube.manifests import Manifest, condition, controller
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
 from wasession_operator import objects
@@ -13,26 +14,29 @@ from wasession_operator.plan import storage
 from wasession_operator.plan.actions import CreatePod, DeletePod, RefreshToken
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import (
-    Manifest,
-    annotations_of,
-    condition,
-    controller,
-    is_terminating,
-    not_ours,
-    since,
-    state,
-)
+from wasession_operator.plan.manifests import annotations_of, is_terminating, not_ours, since, state
 from wasession_operator.settings import NodeLost, Settings
 
 SCHEDULING_TAKES = timedelta(seconds=30)  # with a volume that has to be made first
-STARTING_TAKES = timedelta(minutes=3)  # from the pod's creation to its readiness; it includes the pull of its image
+STARTING_TAKES = timedelta(
+    minutes=3
+)  # from the pod's creation to its readiness; it includes the pull of its image
 ANSWER_TAKES = timedelta(seconds=10)  # until a pod that can't be heard is said to be so
 FIRST_ANSWER_TAKES = timedelta(seconds=2)  # the same for one that has only just become ready
-ON_THE_WAY = {Phase.PENDING, Phase.STARTING, Phase.RESTORING}  # what is said before the pod is heard
+ON_THE_WAY = {
+    Phase.PENDING,
+    Phase.STARTING,
+    Phase.RESTORING,
+}  # what is said before the pod is heard
 SILENCE_IS_TROUBLE = timedelta(minutes=1)
 NO_NODE_YET = "The pod waits for a node."
-IMAGE_REASONS = {"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"}
+IMAGE_REASONS = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "RegistryUnavailable",
+}
 CONTAINER_REFUSED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
 # The reasons of a session's usual life. Any other that is known is something to look after.
 USUAL = {
@@ -43,7 +47,7 @@ USUAL = {
 UNUSUAL = set(Reason) - USUAL
 # What ends a pod: that stays the reason until the next one is there.
 ENDINGS = {
-    Reason.SUSPENDED, Reason.POD_FAILED, Reason.POD_ENDED, Reason.POD_ORPHANED, Reason.EVICTED, Reason.OUT_OF_MEMORY,
+    Reason.SUSPENDED, Reason.POD_FAILED, Reason.POD_SUCCEEDED, Reason.POD_ORPHANED, Reason.EVICTED, Reason.OOM_KILLED,
     Reason.NODE_GONE, Reason.NODE_LOST, Reason.VOLUME_LOST, Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED,
 }  # fmt: skip
 
@@ -54,10 +58,10 @@ def plan_pod(session: Session, facts: Facts, settings: Settings, draft: Draft) -
         return
     problem = not_ours(session, facts.pod)
     if problem:
-        draft.phase = Phase.FAILED if problem[0] is Reason.NAME_TAKEN else Phase.PENDING
+        draft.phase = Phase.FAILED if problem[0] is Reason.NAME_CONFLICT else Phase.PENDING
         draft.say(*problem)
         draft.pod = (False, *problem)
-        if problem[0] is Reason.NAME_TAKEN:
+        if problem[0] is Reason.NAME_CONFLICT:
             draft.trouble(*problem)
         return
     draft.phase = _until_reported(session)
@@ -77,7 +81,7 @@ def ending(status: Status) -> Reason | None:
     return Reason(reason) if reason in ENDINGS else None
 
 
-# --- no pod -----------------------------------------------------------------------------------------------------------
+# --- no pod ---------------------------------------------------------------------------------------
 
 
 def _no_pod(session: Session, facts: Facts, draft: Draft) -> None:
@@ -88,14 +92,14 @@ def _no_pod(session: Session, facts: Facts, draft: Draft) -> None:
     elif storage.holds_up(draft):
         pass
     elif not draft.secret:  # its part has said why
-        draft.phase = Phase.FAILED if draft.reason == Reason.NAME_TAKEN else draft.phase
+        draft.phase = Phase.FAILED if draft.reason == Reason.NAME_CONFLICT else draft.phase
     elif (wait := facts.failures.wait(facts.now)) > timedelta(0):
-        draft.say(Reason.WAITING_TO_RETRY, "The pod has failed and is started again after a pause.")
+        draft.say(Reason.BACK_OFF, "The pod has failed and is started again after a pause.")
         draft.look_again(wait)
     elif facts.may_start is None:
         draft.keep = True
     elif not facts.may_start:
-        draft.say(Reason.WAITING_FOR_TURN, "Other sessions start first.")
+        draft.say(Reason.START_QUEUED, "Other sessions start first.")
     else:
         draft.say(Reason.POD_CREATED, "The pod is being created.")
         restoring = bool(session.status.session_valid) and not draft.given_up
@@ -105,11 +109,16 @@ def _no_pod(session: Session, facts: Facts, draft: Draft) -> None:
     draft.pod = (False, draft.reason, draft.message)
 
 
-# --- pods that end ----------------------------------------------------------------------------------------------------
+# --- pods that end --------------------------------------------------------------------------------
 
 
-def _terminating_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> None:
-    reason, words = ending(session.status), "The pod is ending; the next one starts when it is gone."
+def _terminating_pod(
+    session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft
+) -> None:
+    reason, words = (
+        ending(session.status),
+        "The pod is ending; the next one starts when it is gone.",
+    )
     disrupted, why = _disruption(pod)
     if disrupted is not None and reason in (None, disrupted):
         reason, words = disrupted, f"{why} {words}"
@@ -143,7 +152,9 @@ def take_from_node(facts: Facts, pod: Manifest, settings: Settings, draft: Draft
         draft.pod = (False, draft.reason, draft.message)
     elif silent is None:
         return
-    elif node.out_of_service or (settings.node_lost is NodeLost.FORCE_DELETE and silent >= settings.node_lost_after):
+    elif node.out_of_service or (
+        settings.node_lost is NodeLost.FORCE_DELETE and silent >= settings.node_lost_after
+    ):
         draft.actions.append(DeletePod(uid, Reason.NODE_LOST, grace_seconds=0))
         draft.say(Reason.NODE_LOST, f"Node {node.name} is given up, and the pod with it.")
         draft.pod = (False, draft.reason, draft.message)
@@ -163,37 +174,51 @@ def _ended_pod(pod: Manifest, draft: Draft) -> None:
     disrupted, words = _disruption(pod)
     why = disrupted or (Reason.EVICTED if status.get("reason") == "Evicted" else Reason.POD_FAILED)
     if status["phase"] == "Succeeded":
-        why = Reason.POD_ENDED
+        why = Reason.POD_SUCCEEDED
     if state(pod, "terminated").get("reason") == "OOMKilled":
-        why = Reason.OUT_OF_MEMORY
-    words = status.get("message") or words or f"The pod has ended: {status.get('reason') or status['phase']}."
+        why = Reason.OOM_KILLED
+    words = (
+        status.get("message")
+        or words
+        or f"The pod has ended: {status.get('reason') or status['phase']}."
+    )
     draft.actions.append(DeletePod(pod["metadata"]["uid"], why, failed=True))
     draft.blocked(why, words)
     draft.pod = (False, why, words)
 
 
-def _should_end(session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> Reason | None:
+def _should_end(
+    session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft
+) -> Reason | None:
     """Why a pod that nothing is wrong with should go; None when it should stay."""
     if storage.keeps_login(session, draft):
         return None
     if draft.leave_volume:
         return Reason.VOLUME_LOST
-    if controller(pod) is None:  # what an earlier session has left: its token and its UID are not ours
+    if (
+        controller(pod) is None
+    ):  # what an earlier session has left: its token and its UID are not ours
         return Reason.POD_ORPHANED
     if session.spec.suspend:
         return Reason.SUSPENDED
     asked = session.annotations.get(names.ANNOTATION_RESTART)
     if asked is not None and asked != annotations_of(pod).get(names.ANNOTATION_RESTART):
         return Reason.RESTART_REQUESTED
-    wanted = objects.desired_hash(session.namespace, session.name, session.uid, session.spec, settings)
+    wanted = objects.desired_hash(
+        session.namespace, session.name, session.uid, session.spec, settings
+    )
     if annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) == wanted:
         return None
     if pod.get("status", {}).get("phase") == "Pending":
-        return Reason.TEMPLATE_CHANGED  # it has never run and has nothing to lose: the change may be what mends it
+        return (
+            Reason.TEMPLATE_CHANGED
+        )  # it has never run and has nothing to lose: the change may be what mends it
     if session.spec.update_strategy is UpdateStrategy.ON_DELETE:
         draft.update_pending = "The pod's template has changed; that takes effect when the pod is started the next time."
     elif not facts.may_update and ending(session.status) is not Reason.TEMPLATE_CHANGED:
-        draft.update_pending = "The pod's template has changed; the pod is replaced when it is its turn."
+        draft.update_pending = (
+            "The pod's template has changed; the pod is replaced when it is its turn."
+        )
     else:
         return Reason.TEMPLATE_CHANGED
     return None
@@ -208,7 +233,7 @@ def _end(pod: Manifest, why: Reason, draft: Draft) -> None:
     draft.pod = (False, why, words)
 
 
-# --- pods that run, or are about to -----------------------------------------------------------------------------------
+# --- pods that run, or are about to ---------------------------------------------------------------
 
 
 def _live_pod(session: Session, facts: Facts, pod: Manifest, draft: Draft) -> None:
@@ -222,9 +247,13 @@ def _live_pod(session: Session, facts: Facts, pod: Manifest, draft: Draft) -> No
     if pod.get("status", {}).get("phase", "Pending") == "Pending":
         draft.phase = _until_reported(session, pending=True)
     if facts.node is not None and facts.node.gone:
-        draft.blocked(Reason.NODE_GONE, f"Node {facts.node.name} is gone; Kubernetes takes the pod away.")
+        draft.blocked(
+            Reason.NODE_GONE, f"Node {facts.node.name} is gone; Kubernetes takes the pod away."
+        )
     elif facts.node is not None and facts.node.silent_since is not None:
-        draft.blocked(Reason.NODE_LOST, f"Node {facts.node.name} does not answer. The session waits for it.")
+        draft.blocked(
+            Reason.NODE_LOST, f"Node {facts.node.name} does not answer. The session waits for it."
+        )
     elif problem := _container_problem(pod):
         draft.blocked(*problem)
     elif scheduling.get("status") == "False":
@@ -263,9 +292,15 @@ def _heard(facts: Facts, session: Session, draft: Draft) -> None:
 def _was_heard(session: Session, pod: Manifest) -> bool:
     """Whether the status tells what this very pod has said."""
     found = {c.type: c for c in session.status.conditions}
-    if session.status.pod_uid != pod["metadata"]["uid"] or not {ConditionType.READY, ConditionType.POD_READY} <= set(found):
+    if session.status.pod_uid != pod["metadata"]["uid"] or not {
+        ConditionType.READY,
+        ConditionType.POD_READY,
+    } <= set(found):
         return False
-    return found[ConditionType.POD_READY].status == "True" and found[ConditionType.READY].reason != Reason.POD_UNREACHABLE
+    return (
+        found[ConditionType.POD_READY].status == "True"
+        and found[ConditionType.READY].reason != Reason.POD_UNREACHABLE
+    )
 
 
 def _troubles(report: Report) -> list[tuple[str, str]]:
@@ -286,12 +321,19 @@ def _starting(facts: Facts, pod: Manifest, draft: Draft) -> None:
     patience = since(pod, "Ready") + STARTING_TAKES - facts.now
     if patience > timedelta(0):
         bound = "nodeName" in pod["spec"]
-        reason, words = (Reason.POD_NOT_READY, "The pod is starting.") if bound else (Reason.POD_PENDING, NO_NODE_YET)
+        reason, words = (
+            (Reason.POD_NOT_READY, "The pod is starting.")
+            if bound
+            else (Reason.POD_PENDING, NO_NODE_YET)
+        )
         draft.say(reason, words)
         draft.look_again(patience)
     else:
         minutes = int(STARTING_TAKES.total_seconds() / 60)
-        draft.blocked(Reason.POD_NOT_READY, f"The pod has not become ready in {minutes} minutes; its Events say more.")
+        draft.blocked(
+            Reason.POD_NOT_READY,
+            f"The pod has not become ready in {minutes} minutes; its Events say more.",
+        )
 
 
 def _unschedulable(scheduling: Manifest, facts: Facts, pod: Manifest, draft: Draft) -> None:
@@ -310,14 +352,19 @@ def _container_problem(pod: Manifest) -> tuple[Reason, str] | None:
     waiting = state(pod, "waiting")
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
     if reason in IMAGE_REASONS:
-        return Reason.IMAGE_UNAVAILABLE, message or f"The image cannot be pulled: {reason}."
+        return Reason.IMAGE_PULL_BACK_OFF, message or f"The image cannot be pulled: {reason}."
     if reason in CONTAINER_REFUSED:
         return Reason.POD_REFUSED, message or f"The container cannot be made: {reason}."
     last = state(pod, "terminated", "lastState")
     if reason == "CrashLoopBackOff":
         if last.get("reason") == "OOMKilled":
-            return Reason.OUT_OF_MEMORY, "The session needs more memory than its limit; it is started again."
-        return Reason.CRASH_LOOP, last.get("message") or f"The session's process ends again and again: {last.get('reason')}."
+            return (
+                Reason.OOM_KILLED,
+                "The session needs more memory than its limit; it is started again.",
+            )
+        return Reason.CRASH_LOOP_BACK_OFF, last.get(
+            "message"
+        ) or f"The session's process ends again and again: {last.get('reason')}."
     return None
 
 

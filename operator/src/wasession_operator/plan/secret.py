@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wasession_api import names
-from wasession_api.tokens import tokens
+from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import Reason
 
 from wasession_operator.plan.actions import CreateSecret, RotateToken
@@ -23,7 +23,7 @@ def plan_secret(session: Session, facts: Facts, draft: Draft) -> None:
     problem = not_ours(session, facts.secret)
     if problem:
         draft.say(*problem)
-        if problem[0] is Reason.NAME_TAKEN:
+        if problem[0] is Reason.NAME_CONFLICT:
             draft.trouble(*problem)
         return
     draft.secret = not is_terminating(facts.secret)

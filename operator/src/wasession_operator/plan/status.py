@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from wasession_api.report import Report
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import (
     AccountStatus,
     Condition,
@@ -25,8 +25,17 @@ from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import container, state
 from wasession_operator.plan.pod import ending
 
-PROGRESSING = {Phase.PENDING, Phase.STARTING, Phase.SYNCING, Phase.RESTORING, Phase.RECONNECTING, Phase.AUTHENTICATING}
-SEEN_EVERY = timedelta(hours=12)  # how much later a phone must have been seen before that alone is written
+PROGRESSING = {
+    Phase.PENDING,
+    Phase.STARTING,
+    Phase.SYNCING,
+    Phase.RESTORING,
+    Phase.RECONNECTING,
+    Phase.AUTHENTICATING,
+}
+SEEN_EVERY = timedelta(
+    hours=12
+)  # how much later a phone must have been seen before that alone is written
 REQUESTED = {Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED}
 DISCONNECTS = {
     DisconnectKind.LOGOUT: Reason.LOGGED_OUT_BY_PHONE,
@@ -42,7 +51,10 @@ def make_status(session: Session, facts: Facts, draft: Draft) -> Status:
     status = before.model_copy()  # its parts are replaced, never changed
     status.observed_generation = session.generation
     if facts.pvc is not None:
-        status.pvc_name, status.pvc_uid = facts.pvc["metadata"]["name"], facts.pvc["metadata"].get("uid")
+        status.pvc_name, status.pvc_uid = (
+            facts.pvc["metadata"]["name"],
+            facts.pvc["metadata"].get("uid"),
+        )
     _count_restarts(session, status, facts)
     if draft.given_up:
         status.session_valid = False
@@ -60,7 +72,9 @@ def make_status(session: Session, facts: Facts, draft: Draft) -> Status:
         status.pairing = None
         status.restored = False
     if session.deleted_at is not None and facts.report is not None:
-        status.session_valid = facts.report.session_valid  # whether the logout at the end has been done
+        status.session_valid = (
+            facts.report.session_valid
+        )  # whether the logout at the end has been done
     if status.session_valid is None:
         status.session_valid = False
     status.conditions = _conditions(session, facts, draft, status, report)
@@ -94,21 +108,29 @@ def make_events(before: Status, after: Status) -> list[Event]:
         events.append(Event(kind, restarts.reason, "The pod, or its container, is started again."))
     gone = after.last_disconnect
     if gone is not None and gone != before.last_disconnect:
-        events.append(Event("Warning", DISCONNECTS[gone.kind], f"WhatsApp was lost: {gone.reason}."))
+        events.append(
+            Event("Warning", DISCONNECTS[gone.kind], f"WhatsApp was lost: {gone.reason}.")
+        )
     if after.phase is before.phase:
         return events
     ready = next((c for c in after.conditions if c.type is ConditionType.READY), None)
     match after.phase:
         case Phase.READY if after.restorations > before.restorations:
-            events.append(Event("Normal", Reason.RESTORED, "The session is restored from its stored login."))
+            events.append(
+                Event("Normal", Reason.RESTORED, "The session is restored from its stored login.")
+            )
         case Phase.READY if not before.session_valid:
-            events.append(Event("Normal", Reason.NEW_LOGIN, "A phone was linked, and its login is stored."))
+            events.append(
+                Event("Normal", Reason.NEW_LOGIN, "A phone was linked, and its login is stored.")
+            )
         case Phase.READY:
             events.append(Event("Normal", Reason.CONNECTED, "The session is ready."))
         case Phase.AUTHENTICATING if ready is not None and degraded is None:
             events.append(Event("Normal", ready.reason, ready.message))
         case Phase.SUSPENDED:
-            events.append(Event("Normal", Reason.SUSPENDED, "The session is suspended; its volume is kept."))
+            events.append(
+                Event("Normal", Reason.SUSPENDED, "The session is suspended; its volume is kept.")
+            )
     return events
 
 
@@ -120,11 +142,18 @@ def is_updating(status: Status) -> bool:
     restarts = status.restarts
     if restarts.reason != Reason.TEMPLATE_CHANGED or restarts.last is None or ready is None:
         return False
-    settled = {Phase.READY, Phase.AUTHENTICATING, Phase.LOGGED_OUT, Phase.PASSKEY_REQUIRED, Phase.CONFLICT, Phase.SUSPENDED}
+    settled = {
+        Phase.READY,
+        Phase.AUTHENTICATING,
+        Phase.LOGGED_OUT,
+        Phase.PASSKEY_REQUIRED,
+        Phase.CONFLICT,
+        Phase.SUSPENDED,
+    }
     return status.phase not in settled and ready.last_transition_time <= restarts.last
 
 
-# --- what the report and the pod say ----------------------------------------------------------------------------------
+# --- what the report and the pod say --------------------------------------------------------------
 
 
 def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
@@ -144,14 +173,19 @@ def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
         assert pod is not None
         oom = state(pod, "terminated", "lastState").get("reason") == "OOMKilled"
         _restarted(
-            status, starts - status.restarts.container, facts, Reason.OUT_OF_MEMORY if oom else Reason.CONTAINER_RESTARTED
+            status,
+            starts - status.restarts.container,
+            facts,
+            Reason.OOM_KILLED if oom else Reason.CONTAINER_RESTARTED,
         )
         status.restarts = status.restarts.model_copy(update={"container": starts})
 
 
 def _restarted(status: Status, times: int, facts: Facts, why: Reason) -> None:
     count, container_starts = status.restarts.count + times, status.restarts.container
-    status.restarts = Restarts(count=count, last=seconds(facts.now), reason=why.value, container=container_starts)
+    status.restarts = Restarts(
+        count=count, last=seconds(facts.now), reason=why.value, container=container_starts
+    )
 
 
 def _take_report(before: Status, status: Status, report: Report) -> None:
@@ -174,10 +208,12 @@ def _take_report(before: Status, status: Status, report: Report) -> None:
         status.phone_last_seen = seen
 
 
-# --- conditions -------------------------------------------------------------------------------------------------------
+# --- conditions -----------------------------------------------------------------------------------
 
 
-def _conditions(session: Session, facts: Facts, draft: Draft, status: Status, report: Report | None) -> list[Condition]:
+def _conditions(
+    session: Session, facts: Facts, draft: Draft, status: Status, report: Report | None
+) -> list[Condition]:
     found = Conditions(session.status.conditions, session.generation, seconds(facts.now))
     found.set(ConditionType.READY, draft.phase is Phase.READY, draft.reason, draft.message)
     found.set(ConditionType.POD_READY, *draft.pod)
@@ -186,7 +222,9 @@ def _conditions(session: Session, facts: Facts, draft: Draft, status: Status, re
     else:
         found.set(ConditionType.STORAGE_READY, *draft.storage)
     if report is not None:
-        found.set(ConditionType.AUTHENTICATED, report.is_authenticated, report.reason, report.message)
+        found.set(
+            ConditionType.AUTHENTICATED, report.is_authenticated, report.reason, report.message
+        )
     elif status.session_valid:
         found.set(ConditionType.AUTHENTICATED, "Unknown", draft.reason, draft.message)
     else:
@@ -235,7 +273,10 @@ def _restored(found: Conditions, draft: Draft, status: Status, report: Report | 
 
 
 def _degraded(status: Status) -> Condition | None:
-    return next((c for c in status.conditions if c.type is ConditionType.DEGRADED and c.status == "True"), None)
+    return next(
+        (c for c in status.conditions if c.type is ConditionType.DEGRADED and c.status == "True"),
+        None,
+    )
 
 
 def seconds(moment: datetime) -> datetime:

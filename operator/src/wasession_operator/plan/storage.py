@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from wasession_api import names
+from wasession_api.kube.manifests import Manifest, condition
 from wasession_api.v1alpha1 import Phase, Reason
 
 from wasession_operator import objects
 from wasession_operator.plan.actions import CreatePvc, DeletePvc, GrowPvc, OwnPvc
 from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import Manifest, amount, condition, is_terminating, not_ours
+from wasession_operator.plan.manifests import amount, is_terminating, not_ours
 
-TROUBLES = (Reason.VOLUME_LOST, Reason.VOLUME_REFUSED, Reason.NAME_TAKEN)
+TROUBLES = (Reason.VOLUME_LOST, Reason.VOLUME_REFUSED, Reason.NAME_CONFLICT)
 RESIZE_CONDITIONS = ("FileSystemResizePending", "ControllerResizeError", "NodeResizeError")
 ACCEPT = "To go on with an empty volume: kubectl annotate wasession {name} {annotation}={uid}"
 
@@ -36,7 +37,7 @@ def holds_up(draft: Draft) -> bool:
     well, reason, message = draft.storage
     if well or reason == Reason.VOLUME_PENDING:
         return False
-    if reason in (Reason.VOLUME_LOST, Reason.NAME_TAKEN):
+    if reason in (Reason.VOLUME_LOST, Reason.NAME_CONFLICT):
         draft.phase = Phase.FAILED
     draft.say(reason, message)
     return True
@@ -50,11 +51,16 @@ def keeps_login(session: Session, draft: Draft) -> bool:
 def _given_up(session: Session, facts: Facts) -> bool:
     """Whether a person has accepted the loss of the volume that the session had.
 
-    The word is the UID of the lost claim, so that an annotation that was left there never accepts a later loss.
+    The word is the UID of the lost claim, so that an annotation that was left there never accepts a
+    later loss.
     """
     had = session.status.pvc_uid
     present = facts.pvc["metadata"].get("uid") if facts.pvc else None
-    return had is not None and present != had and session.annotations.get(names.ANNOTATION_ACCEPT_DATA_LOSS) == had
+    return (
+        had is not None
+        and present != had
+        and session.annotations.get(names.ANNOTATION_ACCEPT_DATA_LOSS) == had
+    )
 
 
 def _no_claim(session: Session, facts: Facts, draft: Draft) -> None:
@@ -89,7 +95,10 @@ def _claim(session: Session, facts: Facts, pvc: Manifest, draft: Draft) -> None:
         case _:
             draft.storage = (False, Reason.VOLUME_PENDING, _waiting(facts, pvc))
     desired = objects.make_pvc(session.namespace, session.name, session.uid, session.spec)
-    wanted, present = desired["metadata"].get("ownerReferences"), pvc["metadata"].get("ownerReferences")
+    wanted, present = (
+        desired["metadata"].get("ownerReferences"),
+        pvc["metadata"].get("ownerReferences"),
+    )
     if bool(wanted) != bool(present):
         draft.attempt(OwnPvc(wanted), facts)
     if amount(session.spec.storage.size) > amount(pvc["spec"]["resources"]["requests"]["storage"]):
@@ -100,7 +109,11 @@ def _claim(session: Session, facts: Facts, pvc: Manifest, draft: Draft) -> None:
 
 def _lost(session: Session, facts: Facts, pvc: Manifest, draft: Draft) -> None:
     uid = pvc["metadata"]["uid"]
-    draft.storage = (False, Reason.VOLUME_LOST, f"The volume claim has lost its volume. {_accept(session, uid)}")
+    draft.storage = (
+        False,
+        Reason.VOLUME_LOST,
+        f"The volume claim has lost its volume. {_accept(session, uid)}",
+    )
     if session.annotations.get(names.ANNOTATION_ACCEPT_DATA_LOSS) == uid:
         draft.leave_volume = True
         if facts.pod is None:
@@ -108,7 +121,10 @@ def _lost(session: Session, facts: Facts, pvc: Manifest, draft: Draft) -> None:
 
 
 def _bound(pvc: Manifest) -> tuple[bool, Reason, str]:
-    wanted, present = pvc["spec"]["resources"]["requests"]["storage"], pvc["status"].get("capacity", {}).get("storage")
+    wanted, present = (
+        pvc["spec"]["resources"]["requests"]["storage"],
+        pvc["status"].get("capacity", {}).get("storage"),
+    )
     if present is None or amount(present) >= amount(wanted):
         return True, Reason.VOLUME_BOUND, ""
     words = [f"The volume grows from {present} to {wanted}."]

@@ -1,0 +1,95 @@
+"""Call the HTTP API of one session pod."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+
+from wasession_api.http import sse
+
+PORT = 8080
+CONNECT_TIMEOUT = 5.0  # seconds
+SILENCE = 25.0  # seconds; a session pod sends a heartbeat every ten
+STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
+TokenSource = Callable[[], Awaitable[Iterable[str]]]
+
+
+class Unauthorized(Exception):
+    """The pod accepts none of the session's tokens."""
+
+
+def base_url(address: str) -> str:
+    """Return the URL of the session pod at an IP address (IPv4 or IPv6)."""
+    host = f"[{address}]" if ":" in address else address
+    return f"http://{host}:{PORT}"
+
+
+class SessionPodClient:
+    """One session pod.
+
+    ``tokens`` reads the session's bearer tokens, the present one first. During a rotation the pod
+    knows only the previous token for up to a minute, until kubelet has updated the mounted Secret;
+    the client tries each token once and remembers the one that the pod accepted.
+
+    Requests raise ``Unauthorized`` and what aiohttp raises.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, base: str, tokens: TokenSource) -> None:
+        self.base = base
+        self._http = http
+        self._tokens = tokens
+        self._accepted: str | None = None
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: aiohttp.ClientTimeout,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield the pod's response, whatever its status is other than 401."""
+        async for token in self._candidates():
+            async with self._http.request(
+                method,
+                f"{self.base}{path}",
+                headers={**(headers or {}), "Authorization": f"Bearer {token}"},
+                timeout=timeout,
+                allow_redirects=False,
+                **options,
+            ) as response:
+                if response.status != 401:
+                    self._accepted = token
+                    yield response
+                    return
+        self._accepted = None
+        raise Unauthorized("the session pod accepts none of the session's tokens")
+
+    async def events(
+        self, types: str, last_id: str | None = None
+    ) -> AsyncIterator[sse.ServerSentEvent]:
+        """Yield the pod's events: the current state, then changes; those after ``last_id`` again.
+
+        ``types`` lists event types separated by commas. Ends when the pod ends the stream; raises
+        ``TimeoutError`` after ``SILENCE`` seconds without a heartbeat.
+        """
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        path = f"/v1/events?types={types}"
+        async with self.request("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+            response.raise_for_status()
+            async for event in sse.read(response.content):
+                yield event
+
+    async def _candidates(self) -> AsyncIterator[str]:
+        """Yield the token accepted last, then the others as they are now, each once."""
+        accepted = self._accepted
+        if accepted is not None:
+            yield accepted
+        for token in await self._tokens():
+            if token != accepted:
+                yield token

@@ -1,0 +1,57 @@
+"""What a session pod says of itself over HTTP, and the operator reads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from wasession_api.base import Observed, Time, clip
+from wasession_api.v1alpha1 import (
+    Account,
+    AuthState,
+    LastDisconnect,
+    LastShutdown,
+    PairingStatus,
+    Phase,
+)
+
+ReasonWord = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
+
+
+class Notice(Observed):
+    """Something that will end in trouble if nobody looks after it; the session works meanwhile."""
+
+    reason: ReasonWord = Field(
+        description="One of ``v1alpha1.Reason``, such as PhoneOffline, MemoryLow or VolumeLow."
+    )
+    message: Annotated[str, clip(1024)] = Field("", max_length=1024)
+
+
+class Report(Observed):
+    """The whole state of a session pod. A later one replaces it; ``seq`` grows by one with each change."""
+
+    client_id: str = Field(max_length=64)
+    session_uid: str | None = Field(None, max_length=64)
+    started_at: Time
+    seq: int = Field(ge=0)
+    phase: Phase
+    reason: ReasonWord = Field(
+        description="One of ``v1alpha1.Reason``; a newer pod may say one that is not known here."
+    )
+    message: Annotated[str, clip(1024)] = Field("", max_length=1024)
+    auth_state: AuthState | None = None
+    is_authenticated: bool = False
+    session_valid: bool = False
+    last_connected: Time | None = None
+    last_disconnect: LastDisconnect | None = None
+    restored: bool = False
+    account: Account | None = None
+    whatsapp_web_version: Annotated[str, clip(64)] | None = Field(None, max_length=64)
+    pairing: PairingStatus | None = None
+    last_shutdown: LastShutdown | None = None
+    sandboxed: bool | None = None
+    phone_last_seen: Time | None = Field(
+        None, description="The last sign of life of the account's phone, to the hour."
+    )
+    warnings: list[Notice] = Field([], max_length=16)

@@ -1,0 +1,1 @@
+"""Messages that the session sends, each at most once."""

@@ -1,0 +1,1 @@
+"""What the session is, and what to do next: pure."""

@@ -1,0 +1,1 @@
+"""The session's volume: the browser profile with the login, and snapshots of it."""

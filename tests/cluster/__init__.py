@@ -1,6 +1,0 @@
-"""A real Kubernetes on one machine, without Docker and without an image registry. See README.md."""
-
-from cluster.cluster import Cluster, ClusterRunning
-from cluster.node import Node
-
-__all__ = ["Cluster", "ClusterRunning", "Node"]

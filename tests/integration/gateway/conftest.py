@@ -1,0 +1,49 @@
+"""A gateway as its users have it, in front of a played API server and played session pods."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from integration.gateway.fakes import ApiServer, Pod, pod_token, serving
+from integration.gateway.replica import READY, Replica
+
+Start = Callable[..., Awaitable[Replica]]
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ApiServer]:
+    server = ApiServer()
+    async with serving(server.app, "127.0.0.1") as port:
+        server.port = port
+        yield server
+
+
+@pytest.fixture
+async def start(api: ApiServer) -> AsyncIterator[Start]:
+    """Starts a gateway with these settings."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def begin(**settings: Any) -> Replica:
+            replica = await Replica(api, **settings).start()
+            stack.push_async_callback(replica.stop)
+            return replica
+
+        yield begin
+
+
+@pytest.fixture
+async def gateway(start: Start) -> Replica:
+    return await start()
+
+
+@pytest.fixture
+async def pod(api: ApiServer) -> AsyncIterator[Pod]:
+    """The pod of alice's session ``sales``, which is ready."""
+    body = await api.put("sales", {"owner": "alice", "clientId": "sales"}, READY)
+    found = Pod(body["metadata"]["uid"], pod_token("first"))
+    api.add_pod("sales", "127.0.1.1", found.token)
+    async with serving(found.app, "127.0.1.1", 8080):
+        yield found

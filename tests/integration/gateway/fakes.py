@@ -1,0 +1,408 @@
+"""What the gateway talks to, played on loopback addresses: the API server and session pods."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+from wasession_api import names
+from wasession_api.base import rfc3339
+from wasession_api.session_pod.tokens import KEYS
+from wasession_api.v1alpha1 import API_VERSION, KIND
+
+NAMESPACE = "sessions"
+Body = dict[str, Any]
+
+
+def now(**later: float) -> str:
+    return rfc3339(datetime.now(UTC) + timedelta(**later))
+
+
+def pod_token(which: str) -> str:
+    """A session pod's token, as long as the operator makes them."""
+    return f"{which}-token-of-a-session-pod-for-tests"
+
+
+@asynccontextmanager
+async def serving(app: web.Application, host: str, port: int = 0) -> AsyncIterator[int]:
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+class ApiServer:
+    """As much of a kube-apiserver as the gateway uses, with its rules for versions, patches and watches."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.failing = False
+        self.forbidden = ""  # what the gateway has no right to, such as "secrets"
+        self.port = 0
+        self.made: Callable[[str], Awaitable[None]] | None = (
+            None  # told of each session that a client makes
+        )
+        self._sessions: dict[str, Body] = {}
+        self._others: dict[tuple[str, str], Body] = {}
+        self._version = 100
+        self._oldest = 0  # the oldest version that a watch can go on from
+        self._events: list[tuple[int, str, Body]] = []
+        self._news = asyncio.Condition()
+        sessions = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/whatsappsessions"
+        self.app = web.Application(middlewares=[self._counted])
+        self.app.router.add_get(sessions, self._list)
+        self.app.router.add_post(sessions, self._create)
+        self.app.router.add_patch(f"{sessions}/{{name}}", self._patch)
+        self.app.router.add_delete(f"{sessions}/{{name}}", self._delete)
+        self.app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/{{plural}}/{{name}}", self._get)
+
+    # --- what tests do with it --------------------------------------------------------------------
+
+    def session(self, name: str) -> Body:
+        return self._sessions[name]
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._sessions)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {name: body["metadata"]["resourceVersion"] for name, body in self._sessions.items()}
+
+    async def put(self, name: str, spec: Body, status: Body | None = None) -> Body:
+        """A session as kubectl and the operator leave it."""
+        body = self._sessions.get(name) or self._new(name)
+        return await self._store({**body, "spec": spec, "status": status or body.get("status", {})})
+
+    async def status(self, name: str, **fields: Any) -> None:
+        """What the operator writes; a None takes a field away."""
+        body = self._sessions[name]
+        status = {**body.get("status", {}), **fields}
+        await self._store(
+            {
+                **body,
+                "status": {field: value for field, value in status.items() if value is not None},
+            }
+        )
+
+    async def remove(self, name: str) -> None:
+        body = self._sessions.pop(name)
+        await self._happen("DELETED", body)
+
+    def add_pod(self, session: str, address: str, *tokens: str) -> None:
+        """A session's pod and its Secret, with the present token and, after a rotation, the one before."""
+        name, owner = (
+            names.object_name(session),
+            {"uid": self._sessions[session]["metadata"]["uid"], "controller": True},
+        )
+        metadata = {"name": name, "ownerReferences": [owner], "uid": str(uuid.uuid4())}
+        data = {
+            key: base64.b64encode(token.encode()).decode()
+            for key, token in zip(KEYS, tokens, strict=False)
+        }
+        self._others["pods", name] = {"metadata": metadata, "status": {"podIP": address}}
+        self._others["secrets", name] = {"metadata": metadata, "data": data}
+
+    async def forget_history(self) -> None:
+        """Ends all watches; none can go on from where it was."""
+        self._oldest = self._version = self._version + 1
+        async with self._news:
+            self._news.notify_all()
+
+    # --- what it answers --------------------------------------------------------------------------
+
+    @web.middleware
+    async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.calls[
+            f"{'WATCH' if 'watch' in request.query else request.method} {request.path.rsplit('/', 1)[0]}"
+        ] += 1
+        if self.failing:
+            return _status(500, "InternalError", "etcdserver: request timed out")
+        if self.forbidden and self.forbidden in f"{request.method} {request.path}":
+            return _status(403, "Forbidden", f"the gateway cannot {request.method} {request.path}")
+        return await handler(request)  # type: ignore[no-any-return]
+
+    async def _list(self, request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            return await self._watch(request)
+        items = [self._sessions[name] for name in self.names]
+        start, limit = (
+            int(request.query.get("continue", 0)),
+            int(request.query.get("limit", len(items) or 1)),
+        )
+        metadata: Body = {"resourceVersion": str(self._version)}
+        if start + limit < len(items):
+            metadata["continue"] = str(start + limit)
+        return web.json_response({"metadata": metadata, "items": items[start : start + limit]})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        position = int(request.query["resourceVersion"])
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            if position < self._oldest:
+                gone = {
+                    "kind": "Status",
+                    "code": 410,
+                    "reason": "Expired",
+                    "message": "too old resource version",
+                }
+                await response.write(json.dumps({"type": "ERROR", "object": gone}).encode() + b"\n")
+                return response
+            for version, kind, body in [event for event in self._events if event[0] > position]:
+                await response.write(json.dumps({"type": kind, "object": body}).encode() + b"\n")
+                position = version
+            async with self._news:
+                while self._version <= position and self._oldest <= position:
+                    await self._news.wait()
+
+    async def _create(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        name = body["metadata"]["name"]
+        if name in self._sessions:
+            return _status(409, "AlreadyExists", f'whatsappsessions "{name}" already exists')
+        if body["spec"].get("pairing", {}).get("phoneNumber") == "15550000000":
+            return _status(422, "Invalid", "spec.pairing.phoneNumber: not this one")
+        stored = await self._store({**self._new(name), "spec": body["spec"]})
+        if self.made is not None:
+            await self.made(name)
+        return web.json_response(stored, status=201)
+
+    async def _patch(self, request: web.Request) -> web.Response:
+        assert request.content_type == "application/merge-patch+json"
+        body = self._sessions.get(request.match_info["name"])
+        if body is None:
+            return _status(404, "NotFound", "not found")
+        patch = await request.json()
+        metadata = patch.get("metadata", {})
+        if (
+            metadata.get("resourceVersion", body["metadata"]["resourceVersion"])
+            != body["metadata"]["resourceVersion"]
+        ):
+            return _status(409, "Conflict", "the object has been modified")
+        return web.json_response(await self._store(_merge(body, patch)))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        """As with the operator's finalizer: the object stays until ``remove``."""
+        body, wanted = (
+            self._sessions.get(request.match_info["name"]),
+            (await request.json())["preconditions"],
+        )
+        if body is None:
+            return _status(404, "NotFound", "not found")
+        if any(body["metadata"][field] != value for field, value in wanted.items()):
+            return _status(409, "Conflict", "Precondition failed")
+        return web.json_response(
+            await self._store(_merge(body, {"metadata": {"deletionTimestamp": now()}}))
+        )
+
+    async def _get(self, request: web.Request) -> web.Response:
+        found = self._others.get((request.match_info["plural"], request.match_info["name"]))
+        return web.json_response(found) if found else _status(404, "NotFound", "not found")
+
+    def _new(self, name: str) -> Body:
+        metadata = {
+            "name": name,
+            "namespace": NAMESPACE,
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": now(),
+        }
+        return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
+
+    async def _store(self, body: Body) -> Body:
+        name = body["metadata"]["name"]
+        kind = "MODIFIED" if name in self._sessions else "ADDED"
+        self._sessions[name] = await self._happen(kind, body)
+        return self._sessions[name]
+
+    async def _happen(self, kind: str, body: Body) -> Body:
+        self._version += 1
+        body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
+        self._events.append((self._version, kind, body))
+        async with self._news:
+            self._news.notify_all()
+        return body
+
+
+def _merge(body: Any, patch: Any) -> Any:
+    """RFC 7396."""
+    if not isinstance(patch, dict) or not isinstance(body, dict):
+        return patch
+    merged = {**body, **{key: _merge(body.get(key, {}), value) for key, value in patch.items()}}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _status(code: int, reason: str, message: str) -> web.Response:
+    return web.json_response(
+        {"kind": "Status", "code": code, "reason": reason, "message": message}, status=code
+    )
+
+
+class Pod:
+    """A session pod's HTTP API. ``sent`` is what it was asked to send."""
+
+    def __init__(self, session_uid: str, token: str) -> None:
+        self.token, self.sent, self.logouts = token, list[Body](), 0
+        self.refused: list[str] = []  # what was shown in place of the token
+        self.hold = asyncio.Event()  # what `POST /v1/messages` waits for
+        self.hold.set()
+        self.code: str | None = None
+        self.answer: Body | None = None  # in place of the code
+        self.followers = 0
+        self.torn = False  # whether lists end in the middle
+        self.state: Body = {
+            "clientId": "x", "sessionUid": session_uid, "startedAt": now(), "seq": 1, "phase": "Ready", "reason": "Connected",
+        }  # fmt: skip
+        self._events: list[tuple[int, str, Body]] = []
+        self._news = asyncio.Condition()
+        self.app = web.Application(middlewares=[self._authenticated], client_max_size=2**26)
+        self.app.router.add_get("/v1/state", self._state)
+        self.app.router.add_get("/v1/events", self._stream)
+        self.app.router.add_get("/v1/pairing", self._pairing)
+        self.app.router.add_post("/v1/pairing/refresh", self._refresh)
+        self.app.router.add_post("/v1/messages", self._send)
+        self.app.router.add_get("/v1/messages/{id}", self._message)
+        self.app.router.add_get("/v1/chats", self._chats)
+        self.app.router.add_get("/v1/contacts", self._chats)
+        self.app.router.add_post("/v1/logout", self._logout)
+
+    async def says(self, **fields: Any) -> None:
+        """A new report."""
+        self.state = {**self.state, **fields, "seq": self.state["seq"] + 1}
+        await self._tell("state", self.state)
+
+    async def offers(self, code: str, attempt: int, method: str = "QRCode") -> None:
+        """A phone can be linked with this code."""
+        self.code = code
+        pairing = {
+            "available": True,
+            "method": method,
+            "attempt": attempt,
+            "expiresAt": now(seconds=20),
+        }
+        await self.says(phase="Authenticating", reason="WaitingForScan", pairing=pairing)
+
+    async def receives(self, text: str, **fields: Any) -> None:
+        message = {
+            "id": f"false_15550001111@c.us_{uuid.uuid4().hex[:16].upper()}", "chatId": "15550001111@c.us",
+            "from": "15550001111@c.us", "fromMe": False, "type": "chat", "text": text, "sentAt": now(),
+        }  # fmt: skip
+        await self._tell("message", {**message, **fields})
+
+    async def tells(self, kind: str, data: Body) -> None:
+        await self._tell(kind, data)
+
+    async def _tell(self, kind: str, data: Body) -> None:
+        self._events.append((len(self._events) + 1, kind, data))
+        async with self._news:
+            self._news.notify_all()
+
+    @web.middleware
+    async def _authenticated(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if shown != self.token:
+            self.refused.append(shown)
+            return web.json_response(
+                {"title": "Unauthorized", "status": 401, "detail": "no"}, status=401
+            )
+        return await handler(request)  # type: ignore[no-any-return]
+
+    async def _state(self, _: web.Request) -> web.Response:
+        return web.json_response(self.state)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        assert request.query["types"] == "state,message,ack"
+        last = int(request.headers.get("Last-Event-ID", len(self._events)))
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self.followers += 1
+        try:
+            state = f"id: {last}\nevent: state\ndata: {json.dumps(self.state)}\n\n"
+            await response.write(state.encode())
+            while True:
+                for number, kind, data in self._events[last:]:
+                    await response.write(
+                        f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
+                    )
+                    last = number
+                async with self._news:
+                    while len(self._events) <= last:
+                        await self._news.wait()
+        finally:
+            self.followers -= 1
+
+    async def _pairing(self, request: web.Request) -> web.Response:
+        if self.code is None:
+            problem = {
+                "title": "No code",
+                "status": 404,
+                "detail": "no phone can be linked now",
+                "phase": "Ready",
+            }
+            return web.json_response(problem, status=404, content_type="application/problem+json")
+        if "image/png" in request.headers.get("Accept", ""):
+            return web.Response(body=b"\x89PNG...", content_type="image/png")
+        answer, self.answer = (
+            self.answer or {"code": self.code, "method": "QRCode", "attempt": 1},
+            None,
+        )
+        return web.json_response(answer)
+
+    async def _refresh(self, _: web.Request) -> web.Response:
+        return web.json_response({}, status=202)
+
+    async def _send(self, request: web.Request) -> web.Response:
+        if request.content_type == "application/json":
+            order = await request.json()
+        else:
+            form = await request.post()
+            order = {
+                field: value.file.read() if isinstance(value, web.FileField) else value
+                for field, value in form.items()
+            }
+        self.sent.append({**order, "key": request.headers.get("Idempotency-Key")})
+        await self.hold.wait()
+        sent = {
+            "id": "true_15550001111@c.us_3EB0",
+            "to": "15550001111@c.us",
+            "ack": 1,
+            "sentAt": now(),
+        }
+        return web.json_response(
+            sent, status=201, headers={"Idempotent-Replayed": "true", "X-Internal": "secret"}
+        )
+
+    async def _message(self, request: web.Request) -> web.Response:
+        message = {
+            "id": request.match_info["id"], "chatId": "15550001111@c.us", "from": "15551234567@c.us", "fromMe": True,
+            "type": "chat", "sentAt": now(), "ack": 2,
+        }  # fmt: skip
+        return web.json_response(message)
+
+    async def _chats(self, request: web.Request) -> web.StreamResponse:
+        if self.torn:
+            response = web.StreamResponse(headers={"Content-Type": "application/json"})
+            await response.prepare(request)
+            await response.write(b'{"items":[')
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        return web.json_response(
+            {"items": [{"id": "15550001111@c.us", "query": dict(request.query)}]}
+        )
+
+    async def _logout(self, _: web.Request) -> web.Response:
+        self.logouts += 1
+        return web.json_response({})

@@ -1,0 +1,95 @@
+"""One running gateway, and tokens for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aiohttp
+import jwt
+from aiohttp.test_utils import unused_port
+from integration.gateway.fakes import NAMESPACE, ApiServer
+from kubernetes.aio import client
+from wasession_api.kube.client import KubeClient
+from wasession_gateway.app import Gateway
+from wasession_gateway.settings import Settings
+
+SECRET = "a secret of the tests, long enough"
+READY: dict[str, Any] = {
+    "phase": "Ready", "sessionValid": True, "isAuthenticated": True, "authState": "CONNECTED", "restored": False,
+    "podName": "pod", "podUID": "1", "lastConnected": "2026-10-01T10:00:00Z", "account": {"id": "15551234567@c.us"},
+}  # fmt: skip
+
+
+def token(subject: str, **claims: Any) -> str:
+    return jwt.encode(
+        {"sub": subject, "exp": time.time() + 3600, **claims}, SECRET, algorithm="HS256"
+    )
+
+
+class Replica:
+    """One running gateway."""
+
+    def __init__(self, api: ApiServer, **settings: Any) -> None:
+        port, management = unused_port(), unused_port()
+        self.url, self.management = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{management}"
+        chosen = {
+            "host": "127.0.0.1",
+            "port": port,
+            "management_port": management,
+            "namespace": NAMESPACE,
+        }
+        self.settings = Settings(
+            **{**chosen, "JWT_SECRET": SECRET, "drain_delay": "0s", **settings}
+        )
+        self._api, self._client = (
+            api,
+            client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{api.port}")),
+        )
+        self._stack = contextlib.AsyncExitStack()
+
+    async def start(self) -> Replica:
+        self._stack.push_async_callback(self._client.close)
+        self.gateway = await self._stack.enter_async_context(
+            Gateway(self.settings, KubeClient(self._client))
+        )
+        self.http = await self._stack.enter_async_context(aiohttp.ClientSession(self.url))
+        await self.gateway.sessions.watch.synced()
+        return self
+
+    async def stop(self) -> None:
+        await self._stack.aclose()
+
+    async def caught_up(self) -> None:
+        """Waits until the gateway knows what the API server has."""
+        sessions = self.gateway.sessions
+        await until(
+            lambda: (
+                {session.name: session.version for session in sessions.of(None)}
+                == self._api.versions
+            )
+        )
+
+    async def ask(self, who: str, method: str, path: str, expect: int = 200, **more: Any) -> Any:
+        """JSON from the gateway, asked by this subject; ``at_once`` without waiting until it has caught up."""
+        if not more.pop("at_once", False):
+            await self.caught_up()
+        headers = {
+            "Authorization": f"Bearer {token(who, **more.pop('claims', {}))}",
+            **more.pop("headers", {}),
+        }
+        async with self.http.request(method, path, headers=headers, **more) as answer:
+            text = await answer.text()
+            assert answer.status == expect, text
+            if expect >= 400:
+                assert answer.content_type == "application/problem+json"
+            return await answer.json(content_type=None) if text else None
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for a condition; the test's own timeout ends a wait in vain."""
+    while not condition():  # noqa: ASYNC110 - whatever it is, nobody tells of it
+        await asyncio.sleep(0.01)

@@ -1,0 +1,75 @@
+"""``make screenshots``: the pictures of the console in docs/images, taken in a real Chromium with played sessions."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from integration.gateway.console import OTHERS, READY, PairingPod, Tab, put, waiting
+from integration.gateway.fakes import ApiServer, pod_token, serving
+from integration.gateway.replica import Replica
+from playwright.async_api import Browser, async_playwright
+from support.cluster import host
+
+IMAGES = Path(__file__).parents[3] / "docs" / "images"
+CODE = "2@" + ",".join(["Rm9yIHBpY3R1cmVzIG9ubHk" * 3, "a" * 44, "b" * 44, "c" * 44])
+SIZES = {"desktop": {"width": 1120, "height": 720}, "phone": {"width": 390, "height": 760}}
+PICTURES = [
+    ("sessions", "", "desktop", "light"),
+    ("link", "new-phone", "desktop", "light"),
+    ("ready", "sales-eu", "desktop", "dark"),
+    ("sessions", "", "phone", "dark"),
+    ("link", "new-phone", "phone", "light"),
+]
+
+
+async def main() -> None:
+    host.ensure("browser")
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    async with AsyncExitStack() as stack:
+        api = ApiServer()
+        api.port = await stack.enter_async_context(serving(api.app, "127.0.0.1"))
+        for name, state in {"sales-eu": READY, **OTHERS}.items():
+            await put(api, name, state)
+        pod = PairingPod(await put(api, "new-phone", waiting(seconds=600)), pod_token("any"))
+        api.add_pod("new-phone", "127.0.2.9", pod.token)
+        await stack.enter_async_context(serving(pod.app, "127.0.2.9", 8080))
+        replica = await Replica(api).start()
+        stack.push_async_callback(replica.stop)
+        playwright = await stack.enter_async_context(async_playwright())
+        browser = await playwright.chromium.launch(
+            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
+        )
+        stack.push_async_callback(browser.close)
+        for what, session, size, scheme in PICTURES:
+            await pod.offers(CODE, 1)
+            await take(
+                browser,
+                replica,
+                IMAGES / f"console-{what}-{size}-{scheme}.png",
+                session,
+                size,
+                scheme,
+            )
+
+
+async def take(
+    browser: Browser, replica: Replica, path: Path, session: str, size: str, scheme: str
+) -> None:
+    context = await browser.new_context(
+        viewport=SIZES[size], color_scheme=scheme, reduced_motion="reduce"
+    )  # type: ignore[arg-type]
+    tab = Tab(await context.new_page(), replica)
+    await tab.sign_in()
+    await tab.page.get_by_role("link", name="sales-eu").wait_for()
+    if session:
+        await tab.go(session)
+    if session == "new-phone":
+        await tab.page.get_by_text("A new code comes in").wait_for()
+    await tab.page.screenshot(path=path)
+    await context.close()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

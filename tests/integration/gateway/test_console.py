@@ -1,0 +1,575 @@
+"""The console in a real Chromium, in front of a played API server and played session pods."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import web
+from integration.gateway.console import (
+    OTHERS,
+    READY,
+    PairingPod,
+    Tab,
+    account,
+    past,
+    put,
+    status,
+    waiting,
+)
+from integration.gateway.fakes import ApiServer, pod_token, serving
+from integration.gateway.replica import Replica, token, until
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+AXE = Path(__file__).parents[3] / "gateway" / "client" / "node_modules" / "axe-core" / "axe.min.js"
+FIRST = "2@" + ",".join(["Rm9yIHRlc3RzIG9ubHk" * 3, "a" * 44, "b" * 44, "c" * 44])
+SECOND = FIRST.replace("a", "z")
+DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+PATIENCE = 20_000  # milliseconds
+Open = Callable[..., Awaitable[Tab]]
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+async def browser(chromium: Path) -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def open_tab(browser: Browser, gateway: Replica) -> AsyncIterator[Open]:
+    """Opens tabs; at the end nothing may have gone wrong in any of them."""
+    tabs: list[Tab] = []
+
+    async def begin(replica: Replica = gateway, **options: Any) -> Tab:
+        context = await browser.new_context(**{"viewport": DESKTOP, **options})
+        context.set_default_timeout(PATIENCE)
+        tabs.append(Tab(await context.new_page(), replica))
+        return tabs[-1]
+
+    yield begin
+    for tab in tabs:
+        await tab.page.context.close()
+        assert tab.troubles == []
+
+
+@pytest.fixture
+async def tab(open_tab: Open) -> Tab:
+    return await open_tab()
+
+
+@pytest.fixture
+async def sales(api: ApiServer) -> AsyncIterator[PairingPod]:
+    """The pod of maria's session ``sales``."""
+    pod = PairingPod(await put(api, "sales", READY), pod_token("any"))
+    api.add_pod("sales", "127.0.2.1", pod.token)
+    async with serving(pod.app, "127.0.2.1", 8080):
+        yield pod
+
+
+def pill(page: Page) -> Any:
+    return page.locator(".heading .pill")
+
+
+def button(page: Page, name: str) -> Any:
+    return page.get_by_role("button", name=name, exact=True)
+
+
+# --- signing in -----------------------------------------------------------------------------------
+
+
+async def test_a_token_that_is_refused_says_why(tab: Tab) -> None:
+    await tab.page.goto(tab.replica.url)
+    field = tab.page.get_by_label("Token")
+    await expect(field).to_be_focused()
+    for typed, words in (
+        ("", "Paste your token here."),
+        ("a b", "This is not a token"),
+        ("a.b.c", "does not take this token"),
+    ):
+        await field.fill(typed)
+        await button(tab.page, "Sign in").click()
+        await expect(tab.page.get_by_text(words)).to_be_visible()
+        await expect(field).to_have_attribute("aria-invalid", "true")
+
+
+async def test_a_token_is_kept_for_the_tab_alone(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    assert await tab.page.evaluate("[Object.keys(localStorage), document.cookie]") == [[], ""]
+    await tab.page.reload()
+    await expect(tab.page.get_by_role("link", name="sales")).to_be_visible()
+    await expect(tab.page.get_by_text("maria", exact=True)).to_be_visible()
+    await button(tab.page, "Sign out").click()
+    await expect(tab.page.get_by_label("Token")).to_be_focused()
+    assert await tab.page.evaluate("Object.keys(sessionStorage)") == []
+    await tab.page.reload()
+    await expect(tab.page.get_by_label("Token")).to_be_visible()
+
+
+async def test_an_expired_token_signs_out_with_words(tab: Tab) -> None:
+    await tab.sign_in(exp=time.time() + 1)
+    await expect(
+        tab.page.get_by_role("alert").filter(has_text="the token has expired")
+    ).to_be_visible()
+    await expect(tab.page.get_by_label("Token")).to_be_visible()
+
+
+async def test_the_page_may_load_and_run_its_own_parts_only(gateway: Replica) -> None:
+    async with gateway.http.get("/") as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        page = await answer.text()
+    assert "default-src 'none'" in policy
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    assert "<style" not in page
+    assert page.count("<script") == page.count('<script type="module" src="/')
+    for part in ("/main.js", "/console.css", "/icon.svg", "/socket.io-client.js"):
+        async with gateway.http.get(part) as answer:
+            assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-cache"), part
+
+
+# --- the list -------------------------------------------------------------------------------------
+
+
+async def test_the_list_is_live(tab: Tab, api: ApiServer) -> None:
+    await put(api, "theirs", READY, owner="otto")
+    async with tab.page.expect_websocket():
+        await tab.sign_in()
+    await expect(tab.page.get_by_role("heading", name="No sessions yet")).to_be_visible()
+    await put(api, "sales", status("Starting", "PageLoading"))
+    row = tab.page.get_by_role("link", name="sales")
+    await expect(row).to_contain_text("Starting")
+    await put(api, "sales", READY)
+    await expect(row).to_contain_text("Ready")
+    await expect(row).to_contain_text("Sales Europe, +15551234567")
+    await expect(row).to_contain_text("Connected 5 hours ago")
+    await expect(tab.page.get_by_role("status").filter(has_text="1 of 1 ready")).to_be_visible()
+    await api.remove("sales")
+    await expect(row).to_have_count(0)
+    await expect(tab.page.get_by_text("theirs")).to_have_count(0)
+
+
+async def test_many_sessions_can_be_searched(tab: Tab, api: ApiServer) -> None:
+    for name, state in {"sales": READY, "warehouse": waiting(), "tests": READY, **OTHERS}.items():
+        await put(api, name, state)
+    await tab.sign_in()
+    await expect(tab.page.locator(".row")).to_have_count(8)
+    assert [await row.inner_text() for row in await tab.page.locator(".row .name").all()] == sorted(
+        ["sales", "warehouse", "tests", *OTHERS]
+    )
+    await tab.page.get_by_label("Find a session").fill("0003333")
+    await expect(tab.page.locator(".row")).to_have_count(1)
+    await tab.page.get_by_label("Find a session").fill("nothing like it")
+    await expect(tab.page.get_by_text("No session has that")).to_be_visible()
+
+
+# --- linking a phone ------------------------------------------------------------------------------
+
+
+async def test_a_qr_renews_itself_until_a_phone_is_linked(
+    tab: Tab, api: ApiServer, sales: PairingPod
+) -> None:
+    await sales.offers(FIRST, 1)
+    await api.put("sales", api.session("sales")["spec"], waiting())
+    await tab.sign_in()
+    await tab.go("sales")
+    await expect(pill(tab.page)).to_have_text("Link a phone")
+    await expect(tab.page.get_by_text("Round 1.")).to_be_visible()
+    assert await tab.qr() == FIRST
+    await sales.offers(SECOND, 2)
+    await expect(tab.page.get_by_text("Round 2.")).to_be_visible()
+    assert await tab.qr() == SECOND
+    await put(api, "sales", READY)
+    await expect(pill(tab.page)).to_have_text("Ready")
+    await expect(tab.page.get_by_role("heading", name="Link a phone")).to_be_hidden()
+    await expect(tab.page.get_by_role("heading", name="Send a test message")).to_be_visible()
+    assert "data:image" not in await tab.page.content()
+
+
+async def test_an_expired_qr_is_taken_away(tab: Tab, api: ApiServer, sales: PairingPod) -> None:
+    await sales.offers(FIRST, 1)
+    await sales.says(
+        pairing={"available": True, "method": "QRCode", "attempt": 1, "expiresAt": past(seconds=-3)}
+    )
+    await api.put("sales", api.session("sales")["spec"], waiting(seconds=3))
+    await tab.sign_in()
+    await tab.go("sales")
+    await expect(tab.page.get_by_text("A new code comes in")).to_be_visible()
+    await expect(tab.page.get_by_text("Waiting for a code…")).to_be_visible()
+    await expect(tab.page.get_by_role("img", name="QR to scan")).to_be_hidden()
+
+
+async def test_a_pairing_code_is_spelled(tab: Tab, api: ApiServer, sales: PairingPod) -> None:
+    await sales.offers("ABCD1234", 1, method="PairingCode")
+    await api.put("sales", api.session("sales")["spec"], waiting("PairingCode"))
+    await tab.sign_in()
+    await tab.go("sales")
+    code = tab.page.get_by_text("ABCD-1234")
+    await expect(code).to_be_visible()
+    await expect(code).to_have_attribute("aria-label", "A B C D 1 2 3 4")
+    await expect(tab.page.get_by_text("Link with phone number instead")).to_be_visible()
+
+
+async def test_after_the_last_round_a_new_code_can_be_asked_for(
+    tab: Tab, api: ApiServer, sales: PairingPod
+) -> None:
+    await api.put("sales", api.session("sales")["spec"], OTHERS["press"])
+    await tab.sign_in()
+    await tab.go("sales")
+    await expect(pill(tab.page)).to_have_text("Not linked")
+    await button(tab.page, "New code").click()
+    await until(lambda: sales.refreshed == 1)
+    await sales.offers(SECOND, 1)
+    await api.put("sales", api.session("sales")["spec"], waiting())
+    await expect(tab.page.get_by_text("Round 1.")).to_be_visible()
+    assert await tab.qr() == SECOND
+
+
+# --- a session that is linked ---------------------------------------------------------------------
+
+
+async def test_a_session_in_plain_words(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    await tab.go("sales")
+    for words in (
+        "Connected. Messages can be sent and received.", "Sales Europe, +15551234567", "Valid, stored on its volume",
+        "3 times", "Logged in to WhatsApp", "Came back with its stored login", "The connection to WhatsApp was lost",
+    ):  # fmt: skip
+        await expect(tab.page.get_by_text(words, exact=True)).to_be_visible()
+    state = tab.page.get_by_role("status").filter(has_text="Connected. Messages")
+    await api.status("sales", **OTHERS["support"])
+    await expect(state).to_have_count(0)
+    await expect(
+        tab.page.get_by_role("status").filter(
+            has_text="Opening WhatsApp Web with the stored login."
+        )
+    ).to_be_visible()
+
+
+async def test_a_warning_is_seen_while_the_session_works(tab: Tab, api: ApiServer) -> None:
+    words = "The phone was last seen ten days ago."
+    warning = {
+        "type": "Degraded",
+        "status": "True",
+        "reason": "PhoneOffline",
+        "message": words,
+        "lastTransitionTime": past(),
+    }
+    others = [condition for condition in READY["conditions"] if condition["type"] != "Degraded"]
+    await put(api, "sales", {**READY, "conditions": [*others, warning]})
+    await tab.sign_in()
+    await expect(
+        tab.page.get_by_role("status").filter(has_text="1 of 1 ready, 1 waits for you")
+    ).to_be_visible()
+    await tab.go("sales")
+    await expect(tab.page.get_by_role("status").filter(has_text=words)).to_be_visible()
+    await expect(tab.page.get_by_role("heading", name="Send a test message")).to_be_visible()
+
+
+async def test_a_test_message_is_followed(tab: Tab, sales: PairingPod) -> None:
+    await tab.sign_in()
+    await tab.go("sales")
+    page = tab.page
+    await button(page, "Send").click()
+    await expect(page.get_by_text("Country code and number, such as 15551234567.")).to_be_visible()
+    await page.get_by_label("To", exact=True).fill("+1 (555) 000-1111")
+    await button(page, "Send").click()
+    await expect(
+        page.get_by_role("status").filter(has_text="To +15550001111: sent.")
+    ).to_be_visible()
+    assert [(sent["to"], sent["text"]) for sent in sales.sent] == [
+        ("+15550001111", "A test message from wasession.")
+    ]
+    ack = {"id": "true_15550001111@c.us_3EB0", "chatId": "15550001111@c.us", "ack": 3, "at": past()}
+    await until(lambda: sales.followers > 0)
+    await sales.tells("ack", ack)
+    await expect(
+        page.get_by_role("status").filter(has_text="To +15550001111: read.")
+    ).to_be_visible()
+
+
+async def test_a_message_that_is_tried_again_is_sent_once(tab: Tab, sales: PairingPod) -> None:
+    problem = {
+        "title": "Not ready",
+        "status": 503,
+        "detail": "the session is Reconnecting, not Ready",
+    }
+    sales.refusals = [
+        web.json_response(problem, status=503, content_type="application/problem+json")
+    ]
+    await tab.sign_in()
+    await tab.go("sales")
+    await tab.page.get_by_label("To", exact=True).fill("15550001111")
+    await button(tab.page, "Send").click()
+    await expect(tab.page.get_by_text("The session is Reconnecting, not Ready.")).to_be_visible()
+    await button(tab.page, "Send").click()
+    await expect(tab.page.get_by_text("To +15550001111: sent.")).to_be_visible()
+    await button(tab.page, "Send").click()
+    await until(lambda: len(sales.sent) == 3)
+    first, again, another = (sent["key"] for sent in sales.sent)
+    assert first == again
+    assert another != again
+
+
+async def test_suspend_and_resume(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    await tab.go("sales")
+    await button(tab.page, "Suspend…").click()
+    await button(tab.page, "Suspend").click()
+    await until(lambda: api.session("sales")["spec"]["suspend"] is True)
+    await api.status("sales", **OTHERS["newsletter"])
+    await button(tab.page, "Resume").click()
+    await until(lambda: api.session("sales")["spec"]["suspend"] is False)
+
+
+async def test_restart_and_restore(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    await tab.go("sales")
+    await button(tab.page, "Restart").click()
+    await until(
+        lambda: "wasession.dev/restart" in api.session("sales")["metadata"].get("annotations", {})
+    )
+    await expect(button(tab.page, "Restore")).to_be_hidden()
+    await api.status("sales", **OTHERS["bank"], podUID="1")
+    before = api.session("sales")["metadata"]["annotations"]["wasession.dev/restart"]
+    await button(tab.page, "Restore").click()
+    await until(
+        lambda: api.session("sales")["metadata"]["annotations"]["wasession.dev/restart"] != before
+    )
+    await api.status("sales", **OTHERS["bank"], podUID="2")
+    await expect(
+        tab.page.get_by_text("AccountBlocked: WhatsApp has blocked the account")
+    ).to_be_visible()
+
+
+async def test_a_logout_is_asked_first(tab: Tab, sales: PairingPod) -> None:
+    await tab.sign_in()
+    await tab.go("sales")
+    await button(tab.page, "Log out…").click()
+    dialog = tab.page.get_by_role("dialog", name="Log out of +15551234567?")
+    await dialog.get_by_role("button", name="Cancel").click()
+    await expect(dialog).to_have_count(0)
+    await button(tab.page, "Log out…").click()
+    await dialog.get_by_role("button", name="Log out").click()
+    await expect(tab.page.get_by_text("sales is logged out.")).to_be_visible()
+    assert sales.logouts == 1
+
+
+@pytest.mark.parametrize(
+    ("volume", "logout", "words", "deleted"),
+    [
+        ("Keep it", False, "takes it up with its login: no phone is needed then", "Retain"),
+        ("Keep it", True, "The volume stays in the cluster, without a login.", "Retain"),
+        (
+            "Delete it",
+            False,
+            "The volume is deleted with everything on it. This cannot be undone.",
+            "Delete",
+        ),
+    ],
+)
+async def test_a_deletion_says_what_becomes_of_the_volume(
+    tab: Tab, api: ApiServer, volume: str, logout: bool, words: str, deleted: str
+) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    await tab.go("sales")
+    await button(tab.page, "Delete…").click()
+    dialog = tab.page.get_by_role("dialog", name="Delete sales?")
+    await dialog.get_by_label(volume).check()
+    if logout:
+        await dialog.get_by_label("Log out of WhatsApp first").check()
+    await expect(dialog.get_by_role("status").filter(has_text=words)).to_be_visible()
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(tab.page.get_by_role("heading", name="Sessions", exact=True)).to_be_visible()
+    body = api.session("sales")
+    assert "deletionTimestamp" in body["metadata"]
+    assert (
+        body["spec"].get("storage", {}).get("retention", {}).get("whenDeleted", "Retain") == deleted
+    )
+    assert ("wasession.dev/logout" in body["metadata"].get("annotations", {})) is logout
+
+
+# --- making one -----------------------------------------------------------------------------------
+
+
+async def test_a_session_is_made(tab: Tab, api: ApiServer) -> None:
+    await tab.sign_in()
+    await button(tab.page, "Create your first session").click()
+    dialog = tab.page.get_by_role("dialog", name="New session")
+    await dialog.get_by_label("Name").fill("sales eu")
+    await button(tab.page, "Create").click()
+    await expect(dialog.get_by_text("Letters, digits, - and _ only")).to_be_visible()
+    await dialog.get_by_label("Name").fill("sales-eu")
+    await dialog.get_by_label("Type a code").check()
+    await dialog.get_by_label("The phone's number").fill("+1 555 123 4567")
+    await button(tab.page, "Create").click()
+    await expect(tab.page.get_by_role("heading", name="sales-eu", level=1)).to_be_focused()
+    [name] = api.names
+    assert api.session(name)["spec"]["pairing"] == {
+        "method": "PairingCode",
+        "phoneNumber": "15551234567",
+    }
+    assert api.session(name)["spec"]["owner"] == "maria"
+
+
+async def test_a_refusal_is_shown_where_it_was_asked(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    await button(tab.page, "New session").click()
+    dialog = tab.page.get_by_role("dialog", name="New session")
+    await dialog.get_by_label("Name").fill("sales")
+    await button(tab.page, "Create").click()
+    await expect(dialog.get_by_role("alert")).to_have_text(
+        "There is a session with this clientId already."
+    )
+
+
+# --- admins, and sessions of others ---------------------------------------------------------------
+
+
+async def test_an_admin_says_whose(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await put(
+        api,
+        "theirs",
+        OTHERS["bank"] | {"account": account("15559998888", "Otto")},
+        owner="otto",
+        clientId="sales",
+    )
+    await tab.sign_in("root", role="admin")
+    await tab.page.get_by_role("link", name="otto").click()
+    await expect(tab.page.get_by_text("Otto, +15559998888")).to_be_visible()
+    await button(tab.page, "Suspend…").click()
+    await button(tab.page, "Suspend").click()
+    await until(lambda: api.session("theirs")["spec"]["suspend"] is True)
+    assert api.session("sales")["spec"]["suspend"] is False
+
+
+async def test_a_session_of_somebody_else_is_not_there(tab: Tab, api: ApiServer) -> None:
+    await put(api, "theirs", READY, owner="otto")
+    await tab.sign_in()
+    await tab.go("theirs")
+    await expect(tab.page.get_by_text("There is no session of that name")).to_be_visible()
+
+
+# --- without a connection -------------------------------------------------------------------------
+
+
+async def test_a_lost_gateway_is_told_and_found_again(open_tab: Open, api: ApiServer) -> None:
+    await put(api, "sales", status("Starting", "PageLoading"))
+    async with contextlib.AsyncExitStack() as stack:
+        first = await Replica(api).start()
+        tab = await open_tab(first)
+        await tab.sign_in()
+        await expect(tab.page.get_by_role("status").filter(has_text="Live")).to_be_visible()
+        await first.stop()
+        await expect(tab.page.get_by_role("alert")).to_contain_text("No connection to the gateway.")
+        await button(tab.page, "New session").click()
+        await tab.page.get_by_label("Name").fill("another")
+        await button(tab.page, "Create").click()
+        await expect(tab.page.get_by_role("dialog")).to_contain_text(
+            "The gateway cannot be reached."
+        )
+        await button(tab.page, "Cancel").click()
+        await put(api, "sales", READY)
+        again = await Replica(api, port=urlsplit(first.url).port).start()
+        stack.push_async_callback(again.stop)
+        await expect(tab.page.get_by_role("link", name="sales")).to_contain_text("Ready")
+        await expect(tab.page.get_by_role("alert")).to_be_hidden()
+
+
+# --- for everybody --------------------------------------------------------------------------------
+
+
+async def test_with_the_keyboard_alone(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    page, press = tab.page, tab.page.keyboard.press
+    await page.reload()
+    await page.get_by_role("link", name="sales").wait_for()
+    order = []
+    for _ in range(5):
+        await press("Tab")
+        order.append(await page.evaluate("document.activeElement.textContent.trim()"))
+        assert (
+            await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+        )
+    assert order[:4] == ["Skip to the content", "wasession", "Sign out", "New session"]
+    assert order[4].startswith("sales")
+    await press("Enter")
+    await expect(page.get_by_role("heading", name="sales", level=1)).to_be_focused()
+    opener = button(page, "Delete…")
+    await opener.focus()
+    await press("Enter")
+    dialog = page.get_by_role("dialog", name="Delete sales?")
+    await expect(dialog.get_by_label("Keep it")).to_be_focused()
+    await press("Escape")
+    await expect(dialog).to_have_count(0)
+    await expect(opener).to_be_focused()
+
+
+async def walk(tab: Tab, api: ApiServer, sales: PairingPod) -> AsyncIterator[str]:
+    """Every page and dialog, one after another."""
+    await sales.offers(FIRST, 1)
+    for name, state in {"warehouse": READY, **OTHERS}.items():
+        await put(api, name, state)
+    await api.put("sales", api.session("sales")["spec"], waiting(seconds=60))
+    await tab.page.goto(tab.replica.url)
+    await tab.page.get_by_label("Token").wait_for()
+    yield "sign-in"
+    await tab.sign_in()
+    await tab.page.get_by_role("link", name="warehouse").wait_for()
+    yield "list"
+    for name in ("sales", "warehouse", *OTHERS):
+        await tab.go(name)
+        await pill(tab.page).wait_for()
+        yield name
+    await tab.go("warehouse")
+    for opener in ("Suspend…", "Log out…", "Delete…"):
+        await button(tab.page, opener).click()
+        yield opener
+        await tab.page.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_axe_finds_nothing(
+    open_tab: Open, api: ApiServer, sales: PairingPod, scheme: str
+) -> None:
+    tab = await open_tab(color_scheme=scheme, reduced_motion="reduce")
+    async for where in walk(tab, api, sales):
+        await tab.page.evaluate(AXE.read_text())
+        found = await tab.page.evaluate("axe.run()")
+        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == [], where
+
+
+async def test_on_a_phone_everything_fits_and_is_large_enough(
+    open_tab: Open, api: ApiServer, sales: PairingPod
+) -> None:
+    tab = await open_tab(viewport=PHONE, has_touch=True, is_mobile=True)
+    async for where in walk(tab, api, sales):
+        assert await tab.page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], (
+            where
+        )
+        for element in await tab.page.locator(
+            "button:visible, input:visible:not([type=radio]):not([type=checkbox])"
+        ).all():
+            box = await element.bounding_box()
+            assert box is not None
+            assert box["height"] >= 44, (where, await element.inner_text())
+
+
+def test_tokens_of_the_tests_look_like_tokens() -> None:
+    """``Tab`` looks for them in addresses by their beginning."""
+    assert token("maria").startswith("eyJ")

@@ -1,0 +1,80 @@
+"""The real operator, a real API server, fast fakes for the rest."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import yaml
+from support.cluster import binaries
+from support.fakes.api import Api, Manifest
+from support.fakes.api_server import ApiServer
+from support.fakes.history import History
+from support.fakes.kubelet import Kubelet
+from support.fakes.network import Network
+from support.fakes.operators import Operators
+from support.fakes.session_pods import SessionPods
+from support.fakes.world import Environment, World
+
+CHART = Path(__file__).parents[3] / "charts" / "wasession-operator"
+
+
+@pytest.fixture(scope="session")
+async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Environment]:
+    directory = tmp_path_factory.mktemp("operator")
+    network = Network()
+    server = ApiServer(directory, network)
+    operators = Operators(network, directory)
+    try:
+        await server.start()
+        async with server.client() as api:
+            history, pods = History(api), SessionPods(network)
+            kubelet = Kubelet(api, history, pods)
+            await history.start()
+            await pods.start()
+            await kubelet.start()
+            environment = Environment(api, network, history, kubelet, operators)
+            environment.user = await grant(api, render_roles())
+            yield environment
+            await kubelet.stop()
+            await pods.stop()
+            await history.stop()
+    finally:
+        operators.stop()
+        server.stop()
+        network.close()
+
+
+def render_roles() -> list[Manifest]:
+    """The chart's own roles: the operators here may do what they may do where they are installed."""
+    helm = shutil.which("helm") or str(binaries.path("helm"))
+    command = [
+        helm,
+        "template",
+        "wasession",
+        str(CHART),
+        "--kube-version",
+        binaries.kubernetes_version(),
+    ]
+    command += ["--namespace", "wasession-system", "--show-only", "templates/rbac.yaml"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return list(yaml.safe_load_all(done.stdout))
+
+
+async def grant(api: Api, roles: list[Manifest]) -> str:
+    """Returns whose rights they are."""
+    for manifest in roles:
+        await api.create(f"{manifest['kind'].lower()}s", manifest)
+    [subject] = next(m["subjects"] for m in roles if m["kind"] == "ClusterRoleBinding")
+    return f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
+
+
+@pytest.fixture
+async def world(environment: Environment) -> AsyncIterator[World]:
+    world = World(environment)
+    await world.open()
+    yield world
+    assert await world.close() == []

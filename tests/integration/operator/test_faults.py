@@ -1,0 +1,82 @@
+"""What the API server and the network do to single calls: the session gets there all the same, and nothing is made twice."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+from support.fakes import proxy
+from support.fakes.world import PVCS, Environment, World
+
+WRITES = [
+    ("POST", "secrets"),
+    ("POST", PVCS),
+    ("POST", "pods"),
+    ("PATCH", "whatsappsessions"),
+    ("PATCH", "whatsappsessions/status"),
+    ("DELETE", "pods"),
+]
+FAULTS = {
+    "409": proxy.answers(409),
+    "429 with Retry-After": proxy.answers(429, retry_after=1),
+    "500": proxy.answers(500),
+    "503": proxy.answers(503),
+    "lost before it is done": proxy.drop_before,
+    "lost after it is done": proxy.drop_after,
+    "slow": proxy.slow(1.0),
+    "no answer": proxy.hang,
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_a_call_that_goes_wrong(environment: Environment, name: str) -> None:
+    """Each kind of write in a world of its own, side by side: a call without an answer is given up after half a minute."""
+    async with asyncio.TaskGroup() as group:
+        for verb, resource in WRITES:
+            group.create_task(gets_there(environment, FAULTS[name], verb, resource))
+
+
+async def gets_there(
+    environment: Environment, action: proxy.Action, verb: str, resource: str
+) -> None:
+    world = World(environment)
+    await world.open()
+    fault = world.proxy.fail(action, verb, resource)
+    await world.start_operator()
+    await world.create("sales")
+    await world.until_phase("sales")
+    world.script.scans = False
+    pod = world.pod("sales")
+    await world.annotate("sales", restart="1")
+    await world.until_replaced("sales", pod)
+    assert fault.done == 1, f"{verb} {resource} was never called"
+    assert world.status("sales")["restored"] is True
+    assert [world.created(plural) for plural in ("pods", PVCS, "secrets")] == [2, 1, 1]
+    assert await world.close() == []
+
+
+async def test_an_api_server_that_refuses_half_of_all(world: World) -> None:
+    """Every other call of ten sessions fails somehow; all of them get there."""
+    names = [f"session-{number}" for number in range(10)]
+    kinds = [
+        proxy.answers(500),
+        proxy.answers(429, retry_after=1),
+        proxy.drop_after,
+        proxy.drop_before,
+    ]
+    turn = 0
+
+    async def sometimes(request: web.Request, forward: proxy.Forward) -> web.StreamResponse:
+        nonlocal turn
+        turn += 1
+        if turn % 2:
+            return await forward()
+        return await kinds[turn // 2 % len(kinds)](request, forward)
+
+    world.proxy.faults.append(proxy.Fault(sometimes, lambda call: call.write, times=60))
+    await world.start_operator()
+    for name in names:
+        await world.create(name)
+    await world.until_phase(*names)
+    assert world.created("pods") == len(names)

@@ -1,0 +1,107 @@
+"""When nothing happens, nothing is written; and many sessions start in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from functools import partial
+
+from support.fakes.history import Change
+from support.fakes.proxy import Call
+from support.fakes.world import PVCS, World
+
+# ``make idle-audit`` has two hundred sessions for ten minutes.
+SESSIONS = int(os.environ.get("IDLE_SESSIONS", "60"))
+SECONDS = float(os.environ.get("IDLE_SECONDS", "0"))
+KINDS = {"pods", PVCS, "secrets", "whatsappsessions"}
+
+
+async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
+    """All watches break twice meanwhile, and the operator is restarted; that is no reason to write either."""
+    names = [f"session-{number}" for number in range(SESSIONS)]
+    await world.start_operator(max_concurrent_starts=str(SESSIONS))
+    await asyncio.gather(*(world.create(name) for name in names))
+    await world.until_phase(*names)
+    while await writes_in_two_rounds(world):
+        pass
+    quiet = len(world.proxy.writes)
+    await asyncio.sleep(SECONDS)
+    await writes_in_two_rounds(world)
+    assert world.proxy.writes[quiet:] == []
+    heard = {name: len(world.program(name).requests) for name in names}
+    before = len(world.proxy.writes)
+    await world.restart_operator()
+    await world.proxy.until(
+        lambda: all(len(world.program(name).requests) > heard[name] for name in names)
+    )
+    await writes_in_two_rounds(world)
+    assert world.proxy.writes[before:] == []
+
+
+async def writes_in_two_rounds(world: World) -> list[Call]:
+    """What is written from now on until all watches have been cut off and opened again twice."""
+    before = len(world.proxy.writes)
+    for _ in range(2):
+        seen = len(world.proxy.calls)
+        world.proxy.cut()
+        await world.proxy.until(partial(watched, world, seen))
+    return world.proxy.writes[before:]
+
+
+def watched(world: World, since: int) -> bool:
+    """Whether all watches have been opened since the call of this number."""
+    return {call.resource for call in world.proxy.calls[since:] if call.watch} >= KINDS
+
+
+async def test_many_sessions_start_in_order(world: World) -> None:
+    """After a power cut: few pods at a time, the valid logins before the new sessions."""
+    valid = [f"valid-{number:02}" for number in range(40)]
+    new = [f"new-{number:02}" for number in range(20)]
+    limit = 5
+    await world.start_operator(max_concurrent_starts="40")
+    await asyncio.gather(*(world.create(name) for name in valid))
+    await world.until_phase(*valid)
+    await world.kill_operator()
+    pods = {name: world.pod(name)["metadata"]["uid"] for name in valid}
+    for name in valid:
+        await world.take_away("pods", name)
+    await asyncio.gather(*(world.create(name) for name in new))
+    await world.until(
+        lambda: not world.history.objects("pods", world.namespace), "the pods to be gone"
+    )
+    start = world.changes[-1].version
+    await world.start_operator(max_concurrent_starts=str(limit))
+    await world.until_phase(*valid, *new)
+    assert all(world.pod(name)["metadata"]["uid"] != pods[name] for name in valid)
+    changes = [change for change in world.changes if change.version > start]
+    order = [
+        change.key[2].removeprefix("wasession-")
+        for change in changes
+        if (change.plural, change.type) == ("pods", "ADDED")
+    ]
+    assert sorted(order) == [*new, *valid]
+    # Of those that have a turn at a time, a later one may be the sooner to use it.
+    assert set(order[: len(valid) - limit + 1]) <= set(valid)
+    assert most_at_once(changes) <= limit
+
+
+def most_at_once(changes: list[Change]) -> int:
+    """The most pods that were there at one time without their session being Ready."""
+    starting: set[str] = set()
+    most = 0
+    for change in changes:
+        name = change.key[2].removeprefix("wasession-")
+        if made(change):
+            starting.add(name)
+        elif (
+            change.plural == "whatsappsessions"
+            and change.object.get("status", {}).get("phase") == "Ready"
+        ):
+            starting.discard(name)
+        most = max(most, len(starting))
+    return most
+
+
+def made(change: Change) -> bool:
+    """Whether a pod was created."""
+    return (change.plural, change.type) == ("pods", "ADDED")

@@ -1,0 +1,331 @@
+"""What people ask of sessions: done once for each request, a few at a time, also when the operator changes in between."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+from support.fakes.world import PVCS, World
+from wasession_api.names import object_name
+from wasession_api.v1alpha1 import Phase, Reason
+from wasession_operator.reconcile import WORKERS
+
+
+def names(number: int) -> list[str]:
+    return [f"s{index}" for index in range(number)]
+
+
+async def begin(
+    world: World, *sessions: str, spec: dict[str, Any] | None = None, **settings: str
+) -> None:
+    await world.start_operator(**settings)
+    for name in sessions:
+        await world.create(name, **(spec or {}))
+    await world.until_phase(*sessions)
+
+
+async def restart_operator(world: World, **settings: str) -> None:
+    await world.kill_operator()
+    await world.start_operator(**settings)
+
+
+# --- logout ---------------------------------------------------------------------------------------
+
+
+async def test_logged_out_once_for_each_value(world: World) -> None:
+    await begin(world, "sales")
+    program = world.program("sales")
+    await world.annotate("sales", logout="1")
+    await world.until(
+        lambda: world.status("sales").get("logout", {}).get("done"), "the logout to be done"
+    )
+    assert world.status("sales")["sessionValid"] is False
+    program.scan()
+    await world.until_phase("sales")
+    await restart_operator(world)
+    await world.change("sales", owner="somebody")
+    await world.until(
+        lambda: (
+            world.status("sales")["observedGeneration"]
+            == (world.session("sales") or {})["metadata"]["generation"]
+        ),
+        "the new operator to have looked",
+    )
+    assert program.requests.count("POST /v1/logout") == 1, (
+        "what was done is not done again to the new login"
+    )
+    await world.annotate("sales", logout="2")
+    await world.until(lambda: world.status("sales")["sessionValid"] is False, "the second logout")
+    assert program.requests.count("POST /v1/logout") == 2
+
+
+async def test_pods_that_do_not_answer_a_logout_keep_no_other_session_waiting(world: World) -> None:
+    silent = names(WORKERS)
+    await begin(world, *silent)
+    for name in silent:
+        world.program(name).deaf = True
+        await world.annotate(name, logout="1")
+    await world.until(
+        lambda: all("POST /v1/logout" in world.program(name).requests for name in silent),
+        "all to be asked",
+    )
+    await world.create("sales")
+    await world.until_phase("sales")
+    assert all(world.status(name)["logout"]["done"] is False for name in silent)
+    assert all(world.program(name).requests.count("POST /v1/logout") == 1 for name in silent)
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def data(world: World, name: str) -> dict[str, str]:
+    found: dict[str, str] = (world.object("secrets", name) or {}).get("data") or {}
+    return found
+
+
+async def test_a_rotated_token_cuts_nobody_off(world: World) -> None:
+    """The fake pod never reads the new token, as a real one does not for some seconds."""
+    await begin(world, "sales")
+    before = data(world, "sales")["token"]
+    await world.annotate("sales", rotate_token="1")
+    await world.until(
+        lambda: data(world, "sales").get("previousToken") == before, "the token to be rotated"
+    )
+    token_id = (world.object("secrets", "sales") or {})["metadata"]["annotations"][
+        "wasession.dev/token-id"
+    ]
+    await world.until(
+        lambda: world.pod("sales")["metadata"]["annotations"]["wasession.dev/token-id"] == token_id,
+        "the pod to be told",
+    )
+    await restart_operator(world)
+    world.program("sales").say(Phase.RECONNECTING, Reason.CONNECTION_LOST)
+    await world.until_phase("sales", phase="Reconnecting")
+    assert base64.b64decode(data(world, "sales")["token"]) != base64.b64decode(before)
+
+
+async def test_a_secret_that_is_lost_or_damaged_is_healed(world: World) -> None:
+    await begin(world, "sales")
+    lost = await world.take_away("secrets", "sales")
+    await world.until(
+        lambda: data(world, "sales").get("token", lost["data"]["token"]) != lost["data"]["token"],
+        "a Secret with another token",
+    )
+    await world.api.patch(
+        "secrets", world.namespace, object_name("sales"), {"data": {"token": "eA=="}}
+    )
+    await world.until(lambda: len(data(world, "sales").get("token", "")) > 40, "another token")
+    assert world.created("pods") == 1
+
+
+async def test_orphaned_secrets_are_deleted(world: World) -> None:
+    await begin(world, "sales", cleanup_interval="1s")
+    orphan = json.loads(json.dumps(world.object("secrets", "sales")))
+    orphan["metadata"] = {
+        "name": object_name("gone"),
+        "namespace": world.namespace,
+        "labels": orphan["metadata"]["labels"] | {"wasession.dev/session": "gone"},
+        "annotations": orphan["metadata"]["annotations"],
+    }
+    await world.api.create("secrets", orphan)
+    world.deleted.add(("secrets", world.namespace, object_name("gone")))
+    await world.until(lambda: world.object("secrets", "gone") is not None, "the orphan to be there")
+    await world.until(lambda: world.object("secrets", "gone") is None, "the orphan to be gone")
+    assert world.object("secrets", "sales") is not None
+
+
+# --- storage --------------------------------------------------------------------------------------
+
+
+async def test_a_class_that_cannot_grow_says_so(world: World) -> None:
+    """The session goes on; the wish is tried again when the class can."""
+    name = f"fake-rigid-{world.namespace}"
+    rigid = {
+        "metadata": {"name": name},
+        "provisioner": "fake.wasession.dev",
+        "allowVolumeExpansion": False,
+    }
+    await world.api.create("storageclasses", rigid)
+    await begin(world, "sales", spec={"storage": {"storageClassName": name}})
+    await world.change("sales", storage={"size": "2Gi"})
+    condition = await world.until_reason("sales", "Degraded", "VolumeResizeRefused")
+    assert "resize" in condition["message"]
+    assert world.phase("sales") == "Ready"
+    await world.api.patch("storageclasses", None, name, {"allowVolumeExpansion": True})
+    await world.until_reason("sales", "Degraded", "AsExpected")
+    assert world.created("pods") == 1
+
+
+# --- a few at a time ------------------------------------------------------------------------------
+
+
+def phases(world: World) -> list[tuple[str, str]]:
+    """Each phase that a session has come to, in order."""
+    found: list[tuple[str, str]] = []
+    last: dict[str, str] = {}
+    for change in world.changes:
+        if change.plural == "whatsappsessions":
+            name, phase = change.key[2], change.object.get("status", {}).get("phase")
+            if phase and last.get(name) != phase:
+                last[name] = phase
+                found.append((name, phase))
+    return found
+
+
+async def test_so_many_updates_at_a_time(world: World) -> None:
+    sessions = names(5)
+    await begin(
+        world, *sessions, spec={"updateStrategy": "RollingUpdate"}, max_concurrent_updates="2"
+    )
+    before = {name: world.pod(name) for name in sessions}
+    seen = len(phases(world))
+    for name in sessions:
+        await world.change(name, browser={"locale": "de-DE"})
+    for name in sessions:
+        await world.until_replaced(name, before[name])
+    away: set[str] = set()
+    for name, phase in phases(world)[seen:]:
+        away = away - {name} if phase == "Ready" else away | {name}
+        assert len(away) <= 2
+
+
+async def test_an_update_that_goes_wrong_stops_the_others(world: World) -> None:
+    sessions = names(3)
+    await begin(
+        world, *sessions, spec={"updateStrategy": "RollingUpdate"}, max_concurrent_updates="1"
+    )
+    world.script.images = False
+    for name in sessions:
+        await world.change(name, browser={"image": "later:1"})
+
+    def broken() -> list[str]:
+        return [
+            name
+            for name in sessions
+            if world.condition(name, "Degraded").get("reason") == "ImagePullBackOff"
+        ]
+
+    await world.until(broken, "an update to go wrong")
+    await restart_operator(world, max_concurrent_updates="1")
+    waiting = [name for name in sessions if name not in broken()]
+    for name in waiting:
+        await world.until_reason(name, "Progressing", "UpdatePending")
+        assert world.phase(name) == "Ready"
+    assert len(waiting) == 2
+    world.script.images = True
+    for name in sessions:
+        await world.change(name, browser={"image": "mended:1"})
+    for name in sessions:
+        await world.until_reason(name, "Progressing", "Connected")
+        assert world.status(name)["restarts"]["reason"] == "TemplateChanged"
+
+
+async def test_valid_logins_start_first(world: World) -> None:
+    await begin(world, "old")
+    await world.change("old", suspend=True)
+    await world.until(
+        lambda: world.phase("old") == "Suspended" and world.object("pods", "old") is None,
+        "old to be stopped",
+    )
+    await world.stop_operator()
+    await world.change("old", suspend=False)
+    for name in names(3):
+        await world.create(name)
+    mark = len(world.changes)
+    await world.start_operator(max_concurrent_starts="1", restoration_delay="1s")
+    await world.until_phase("old", *names(3))
+    started = [
+        change.key[2]
+        for change in world.changes[mark:]
+        if change.plural == "pods" and change.type == "ADDED"
+    ]
+    assert started[0] == object_name("old")
+    assert len(started) == 4
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+async def test_one_client_id_for_two_sessions_is_told(world: World) -> None:
+    """The younger one is told. Kubernetes keeps whole seconds: of two that come at once it may be either."""
+    await begin(world, "first", spec={"clientId": "shared"})
+    await world.create("second", clientId="shared")
+
+    def sharing() -> list[str]:
+        reasons = {
+            name: world.condition(name, "Degraded").get("reason") for name in ("first", "second")
+        }
+        return [name for name, reason in reasons.items() if reason == "ClientIdShared"]
+
+    [told] = await world.until(sharing, "one of them to be told")
+    other = "first" if told == "second" else "second"
+    assert other in world.condition(told, "Degraded")["message"]
+    await world.until_phase("first", "second")
+    assert sharing() == [told]
+    await world.delete(other)
+    await world.until_gone(other)
+    await world.until_reason(told, "Degraded", "AsExpected")
+
+
+@pytest.mark.parametrize("plural", ["secrets", PVCS])
+async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
+    """It is reported and left alone; the session goes on when the name is free."""
+    metadata = {"name": object_name("sales"), "namespace": world.namespace}
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "",
+    }
+    spec = {"spec": claim} if plural == PVCS else {}
+    await world.api.create(plural, {"metadata": metadata, **spec})
+    await world.until(lambda: world.object(plural, "sales"), "the name to be taken")
+    foreign = world.object(plural, "sales")
+    await world.start_operator()
+    await world.create("sales")
+    condition = await world.until_reason("sales", "Degraded", "NameConflict")
+    assert "was not made by this operator" in condition["message"]
+    assert world.object(plural, "sales") == foreign
+    await world.take_away(plural, "sales")
+    await world.until_phase("sales")
+
+
+async def test_a_session_that_is_deleted_without_what_it_owns(world: World) -> None:
+    """``kubectl delete --cascade=orphan``: its pod ends all the same, for two would be on the login."""
+    await begin(world, "sales")
+    await world.api.delete("whatsappsessions", world.namespace, "sales", propagationPolicy="Orphan")
+    await world.until_gone("sales")
+    assert world.object("pods", "sales") is None
+    secret, claim = world.object("secrets", "sales"), world.object(PVCS, "sales")
+    assert secret is not None
+    await world.create("sales")
+    await world.until_phase("sales")
+    assert world.object(PVCS, "sales") == claim
+    assert world.status("sales")["restored"] is True
+    taken = world.object("secrets", "sales")
+    assert taken is not None
+    assert (
+        taken["metadata"]["ownerReferences"][0]["uid"]
+        == (world.session("sales") or {})["metadata"]["uid"]
+    )
+    assert taken["data"]["token"] != secret["data"]["token"]
+
+
+async def test_the_longest_name(world: World) -> None:
+    name = "a" * 251 + ".b"
+    await begin(world, name, spec={"clientId": "long", "owner": "x" * 253})
+    assert len(world.pod(name)["metadata"]["name"]) <= 63
+    await world.delete(name)
+    await world.until_gone(name)
+
+
+async def test_a_name_that_is_used_again_at_once(world: World) -> None:
+    await begin(world, "sales")
+    for count in range(1, 6):
+        await world.delete("sales")
+        await world.until_gone("sales")
+        await world.create("sales", owner=f"user-{count}")
+        await world.until_phase("sales")
+        assert world.status("sales")["restored"] is True
+    assert world.created("pods") == 6

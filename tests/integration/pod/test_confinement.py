@@ -1,0 +1,157 @@
+"""A page that wants to be elsewhere, and pages that want to be heard: Browser with real Chromium, without WhatsApp."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import REGISTRY
+from wasession_pod.browser.browser import Browser
+from wasession_pod.settings import Settings
+from wasession_pod.state.observation import PageEvent
+
+NEW_WINDOW = "Object.assign(document.createElement('a'), {href: '%s', target: '_blank', rel: '%s'})"
+ATTEMPTS = {
+    "location": ("location.href = '{there}/location'", "navigation"),
+    "redirect": ("location.href = '/redirect'", "navigation"),
+    "form": ("const f = document.createElement('form'); f.action = '{there}/form'; f.method = 'post';"
+             "document.body.append(f); f.submit()", "navigation"),
+    "meta": ("document.head.innerHTML += '<meta http-equiv=refresh content=\"0;url={there}/meta\">'", "navigation"),
+    "open": ("window.open('{there}/open')", "page"),
+    "link": (f"document.body.appendChild({NEW_WINDOW % ('{there}/link', 'noopener')}).click()", "page"),
+    "download": ("location.href = '/download'", None),
+    "file": ("location.href = 'file:///etc/passwd'", None),
+    "data": ("location.href = 'data:text/html,elsewhere'", None),
+    "chrome": ("location.href = 'chrome://version'", None),
+    "program": ("location.href = 'whatsapp://send?phone=1'", None),
+}  # fmt: skip
+IFRAME = """const frame = document.createElement('iframe'); frame.src = '{there}/frame'; document.body.append(frame)"""
+EMITTING = """<script>
+  window.__wasessionEmit?.(JSON.stringify({type: 'conn.logout_reason', reason: 'user_initiated'}));
+  fetch('/said-it');
+</script>"""
+
+
+class Site:
+    """A server of pages that do as they are told, and what was asked of it."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.script = ""
+        self.there = ""
+        application = web.Application()
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        self.server = TestServer(application)
+
+    @property
+    def origin(self) -> str:
+        return f"http://localhost:{self.server.port}"
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.asked.append(request.path)
+        match request.path:
+            case "/redirect":
+                raise web.HTTPFound(f"{self.there}/redirected")
+            case "/download":
+                return web.Response(
+                    body=b"x", headers={"Content-Disposition": "attachment; filename=x"}
+                )
+            case "/frame":
+                return web.Response(text=EMITTING, content_type="text/html")
+        # It reports that it lives after whatever it has tried, and goes on doing so.
+        alive = "setInterval(() => fetch('/alive'), 50)"
+        page = f"<body><script>{alive}; onload = () => setTimeout(() => {{ {self.script} }}, 50)</script>"
+        return web.Response(text=page, content_type="text/html")
+
+
+@pytest.fixture
+async def sites() -> AsyncIterator[tuple[Site, Site]]:
+    here, there = Site(), Site()
+    for site in (here, there):
+        await site.server.start_server()
+    here.there = there.origin
+    yield here, there
+    for site in (here, there):
+        await site.server.close()
+
+
+@pytest.fixture
+async def events() -> list[PageEvent]:
+    return []
+
+
+@pytest.fixture
+async def browser(
+    sites: tuple[Site, Site], events: list[PageEvent], tmp_path: Path, chromium: Path
+) -> AsyncIterator[Browser]:
+    settings = Settings(
+        client_id="sales",
+        token="t",
+        data_dir=tmp_path,
+        whatsapp_url=sites[0].origin,
+        chromium=chromium,
+    )
+    browser = Browser(settings, events.append)
+    await browser.launch(tmp_path / "profile")
+    yield browser
+    await browser.close(10)
+    await browser.quit()
+
+
+async def until(condition: Callable[[], object], seconds: float = 20) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+def refused(kind: str) -> float:
+    return REGISTRY.get_sample_value("wasession_pod_refused_total", {"kind": kind}) or 0
+
+
+async def test_the_page_stays_where_it_is(
+    browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
+) -> None:
+    here, there = sites
+    for name, (script, kind) in ATTEMPTS.items():
+        before = refused(kind) if kind else 0
+        here.script = script.replace("{there}", there.origin)
+        await browser.goto()
+        if kind is not None:
+            await until(lambda: refused(kind) > before)  # noqa: B023
+        elif name == "download":
+            await until(lambda: "/download" in here.asked)
+        here.asked.clear()
+        await until(lambda: here.asked.count("/alive") > 5)  # it is still there, and alive
+        assert [event for event in events if event.type != "page.elsewhere"] == [], name
+        if kind == "navigation":
+            assert there.asked == [], name
+        # A new window may have asked for its page before it was closed, but shows none.
+        await until(lambda: len(browser._browser.pages) == 1)
+        there.asked.clear()
+
+
+async def test_a_page_that_has_left_by_itself_is_reported(
+    browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
+) -> None:
+    sites[
+        0
+    ].script = "location.href = URL.createObjectURL(new Blob(['elsewhere'], {type: 'text/html'}))"
+    await browser.goto()
+    await until(lambda: any(event.type == "page.elsewhere" for event in events))
+
+
+async def test_frames_of_others_are_not_heard(
+    browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
+) -> None:
+    here, there = sites
+    here.script = IFRAME.replace("{there}", there.origin)
+    await browser.goto()
+    await until(lambda: "/said-it" in there.asked)
+    here.script = "window.__wasessionEmit(JSON.stringify({type: 'page.post_logout'}))"  # and the page itself is
+    await browser.goto()
+    await until(lambda: events)
+    assert [event.type for event in events] == ["page.post_logout"]

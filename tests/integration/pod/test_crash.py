@@ -1,0 +1,80 @@
+"""Whatever is killed, and whenever: a login that was called valid is there at the next start, without a QR."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from integration.pod.conftest import Pod
+from integration.pod.crashes import crashes
+from support.standin import Phone
+from support.standin.server import Running
+from wasession_api.v1alpha1 import Phase
+
+Start = Callable[..., Awaitable[Pod]]
+
+
+@pytest.mark.parametrize("run", [1, 2])
+async def test_sigkill_of_everything_at_random_moments(
+    world: Running, phone: Phone, tmp_path: Path, chromium: Path, run: int
+) -> None:
+    """Ten in all. ``bench.session_pod_kills`` does a hundred."""
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    (tmp_path / "data").mkdir()
+
+    def make() -> Pod:
+        return Pod(world.url, tmp_path / "data")
+
+    chance = random.Random(seed)  # noqa: S311
+    found = [
+        crash
+        async for crash in crashes(
+            make, phone, "15551234567", chance, kills=5, longest=6, scan_after=3
+        )
+    ]
+    assert [crash.outcome for crash in found] == [Phase.READY] * 5, (seed, found)
+    assert len(await phone.devices()) == 1
+
+
+@pytest.mark.parametrize("kind", ["browser", "driver", "renderer"])
+async def test_everything_is_killed_while_a_part_that_was_killed_comes_back(
+    start: Start, phone: Phone, kind: str
+) -> None:
+    pod = await start()
+    await phone.scan(await pod.qr())
+    before = await pod.ready()
+    pod.process_of(kind).kill()
+    await pod.until(lambda report: report.last_disconnect != before.last_disconnect)
+    await pod.kill()
+    again = await start()
+    report = await again.ready()
+    assert report.restored
+    assert report.account == before.account
+
+
+async def test_a_new_process_waits_for_the_chromium_of_one_that_was_killed(
+    start: Start, phone: Phone
+) -> None:
+    """The program alone is killed: its lock is free at once, but its Chromium still has the profile open."""
+    pod = await start()
+    await phone.scan(await pod.qr())
+    await pod.ready()
+    browser, driver = pod.process_of("browser"), pod.process_of("driver")
+    driver.suspend()  # else it would close the browser when it sees that the program has gone
+    assert pod.process is not None
+    pod.process.kill()
+    await pod.process.wait()
+    again = await start(reconnect_max_delay="0.5")
+    report = await again.until(lambda report: report.phase is Phase.FAILED)
+    assert report.reason == "VolumeInUse"
+    assert browser.is_running()
+    for process in [driver, *browser.children(recursive=True), browser]:
+        process.kill()
+    await asyncio.to_thread(psutil.wait_procs, [browser], timeout=10)
+    report = await again.ready()
+    assert report.restored

@@ -1,0 +1,95 @@
+"""What WhatsApp may do that the session can do nothing about: it is told as it is and waited for, and the login is kept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from aiohttp.test_utils import unused_port
+from integration.pod.conftest import Linked, Pod
+from support.standin import Phone
+from support.standin.world import LastingFault
+from wasession_api.session_pod.report import Report
+from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
+
+Start = Callable[..., Awaitable[Pod]]
+ACCOUNT = "15551234567"
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        ("banned", Reason.ACCOUNT_BANNED),
+        ("proxy", Reason.PROXY_BLOCKED),
+        ("tos", Reason.ACCOUNT_BLOCKED),
+        ("outdated", Reason.VERSION_REFUSED),
+    ],
+)
+async def test_a_refusal_is_waited_for(linked: Linked, fault: LastingFault, reason: Reason) -> None:
+    pod, phone = linked.pod, linked.phone
+    await pod.ready()
+    await phone.fault(fault, ACCOUNT, seconds=3600)
+    report = await pod.until(lambda report: report.phase is Phase.FAILED)
+    assert (report.reason, report.session_valid) == (reason, True)
+    if fault == "outdated":  # a reload brings a newer version, where there is one
+        assert (
+            await pod.metric('wasession_pod_recoveries_total{cause="VersionRefused",step="reload"}')
+            == 1
+        )
+    await phone.heal()
+    if (
+        fault != "banned"
+    ):  # those pages stay stopped until they are opened anew, at the latest after an hour
+        await pod.call("POST", "/v1/restart", 202)
+    report = await pod.until(lambda r: r.seq > report.seq and r.phase is Phase.READY)
+    assert report.restored is False, "it was never away"
+
+
+async def test_a_locked_account_is_a_logout(linked: Linked) -> None:
+    await linked.pod.ready()
+    await linked.phone.fault("locked", ACCOUNT)
+    report = await linked.pod.until(lambda report: not report.session_valid)
+    assert (report.phase, report.reason) == (Phase.LOGGED_OUT, Reason.ACCOUNT_LOCKED)
+    assert report.last_disconnect is not None
+    assert (report.last_disconnect.kind, report.last_disconnect.reason) == (
+        DisconnectKind.LOGOUT,
+        "account_locked",
+    )
+    assert await linked.pod.qr(), "for the next login"
+    assert len(list(linked.pod.directory.glob("session-sales.logged-out-*"))) == 1
+
+
+async def test_a_proxy_that_cannot_be_reached_is_named(start: Start) -> None:
+    pod = await start(url="http://web.example", proxy_server=f"http://127.0.0.1:{unused_port()}")
+    report = await pod.until(lambda report: report.reason == Reason.PROXY_FAILED)
+    assert "ERR_PROXY_CONNECTION_FAILED" in report.message
+
+
+async def test_a_login_that_the_page_drops_for_its_storage_is_brought_back(
+    start: Start, phone: Phone
+) -> None:
+    """WhatsApp Web logs itself out when it cannot open its storage; the server still knows the device."""
+    pod = await start()
+    await phone.scan(await pod.qr(), ACCOUNT)
+    await pod.ready()
+    assert await pod.terminate() == 0, "a good end leaves a snapshot"
+    pod = await start()
+    await pod.ready()
+    seen = []
+
+    def back(report: Report) -> bool:
+        seen.append(report)
+        return report.phase is Phase.READY and report.last_disconnect is not None
+
+    watching = asyncio.create_task(pod.until(back, timeout=90))
+    await phone.fault("storage", ACCOUNT)
+    report = await watching
+    assert all(report.session_valid for report in seen)
+    assert Phase.AUTHENTICATING not in {report.phase for report in seen}
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.kind is DisconnectKind.CRASH
+    assert report.last_disconnect.reason == "web_fail_storage_initialization"
+    assert Reason.PROFILE_DAMAGED in {warning.reason for warning in report.warnings}
+    assert len(list(pod.directory.glob("session-sales.damaged-*"))) == 1
+    assert len(await phone.devices(ACCOUNT)) == 1

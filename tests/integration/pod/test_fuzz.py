@@ -1,0 +1,74 @@
+"""schemathesis asks a running pod whatever its own document allows, and what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from integration.pod.conftest import TOKEN, Linked, Pod
+
+CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
+VISIBLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
+
+
+async def ask(pod: Pod, directory: Path, *arguments: str) -> None:
+    """Runs schemathesis against the pod; its report is the failure's text."""
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        f"{pod.base}/openapi.json",
+        "--checks=all",
+        *arguments,
+        cwd=directory,
+        env=os.environ | {"POD_TOKEN": TOKEN, "POD_URL": pod.base},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    report, _ = await process.communicate()
+    assert process.returncode == 0, report.decode()
+
+
+async def test_a_ready_pod(linked: Linked, tmp_path: Path) -> None:
+    """No answer but the documented ones, and none of them is a server's error."""
+    await ask(linked.pod, tmp_path, "--exclude-operation-id-regex=getEvents|logout|restart")
+    assert "Traceback" not in linked.pod.log
+    await linked.pod.call(
+        "POST", "/v1/messages", 201, json={"to": "15550001111", "text": "still there"}
+    )
+
+
+@given(
+    types=VISIBLE
+    | st.lists(st.sampled_from(["state", "message", "ack", ""]), max_size=4).map(",".join),
+    last=VISIBLE,
+)
+@example(types="state", last="")
+@settings(max_examples=60)
+async def test_event_streams(linked: Linked, types: str, last: str) -> None:
+    """They have no end, so only their beginning is looked at."""
+    http = linked.pod.http
+    async with http.get(
+        f"{linked.pod.base}/v1/events", params={"types": types}, headers={"Last-Event-ID": last}
+    ) as answer:
+        assert answer.status == (
+            200 if types and set(types.split(",")) <= {"state", "message", "ack"} else 422
+        )
+        if answer.status == 200:
+            assert (await answer.content.readline()).startswith(b"id: ") or "state" not in types
+
+
+async def test_a_pod_that_is_not_ready(cut_off: Pod, tmp_path: Path) -> None:
+    """Here 502 and 503 are right answers, and nothing can be broken by a restart or logout."""
+    await ask(
+        cut_off,
+        tmp_path,
+        "--exclude-checks=not_a_server_error",
+        "--exclude-operation-id=getEvents",
+        "-n",
+        "10",
+    )
+    assert "Traceback" not in cut_off.log

@@ -1,0 +1,85 @@
+"""The account's phone: when it was seen last, and what happens when it stays away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from integration.pod.conftest import Pod
+from support.standin import Phone
+from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
+
+Start = Callable[..., Awaitable[Pod]]
+ACCOUNT, FRIEND = "15551234567", "15550001111"
+
+
+async def unseen_for(days: float, start: Start, phone: Phone) -> Pod:
+    """A session whose phone was linked that long ago and not seen since."""
+    pod = await start()
+    await phone.scan(await pod.qr(), ACCOUNT)
+    report = await pod.until(lambda report: report.phase is Phase.READY)
+    assert report.phone_last_seen is not None
+    assert report.warnings == []
+    assert await pod.terminate() == 0
+    note = pod.directory / "login.json"
+    login = json.loads(note.read_text()) | {
+        "phone_last_seen": str(datetime.now(UTC) - timedelta(days=days))
+    }
+    note.write_text(json.dumps(login))
+    return await start()
+
+
+@pytest.mark.parametrize("sign", ["receipt", "message"])
+async def test_a_phone_that_was_away_is_warned_of_until_it_gives_a_sign_of_life(
+    start: Start, phone: Phone, sign: str
+) -> None:
+    pod = await unseen_for(12, start, phone)
+    report = await pod.ready()
+    assert [warning.reason for warning in report.warnings] == [Reason.PHONE_OFFLINE]
+    assert await pod.metric('wasession_pod_warning{reason="PhoneOffline"}') == 1
+    await phone.send(FRIEND, ACCOUNT, "not a sign")
+    if sign == "receipt":
+        await pod.call(
+            "POST", "/v1/messages", 201, json={"to": FRIEND, "text": "the phone gets a copy"}
+        )
+    else:
+        await phone.send(ACCOUNT, FRIEND, "written on the phone")
+    report = await pod.until(lambda report: report.warnings == [])
+    assert report.phone_last_seen is not None
+    age = datetime.now(UTC) - report.phone_last_seen
+    assert age < timedelta(minutes=10)
+    seen = await pod.metric("wasession_pod_phone_last_seen_timestamp_seconds")
+    await pod.kill()
+    again = await start()
+    report = await again.ready()
+    assert report.phone_last_seen is not None
+    assert abs(report.phone_last_seen.timestamp() - seen) < 1, "kept on the volume"
+
+
+async def test_nobody_else_is_taken_for_the_phone(start: Start, phone: Phone) -> None:
+    await phone.behave(phone_online=False)
+    pod = await unseen_for(12, start, phone)
+    await pod.ready()
+    sent = await pod.call(
+        "POST", "/v1/messages", 201, json={"to": FRIEND, "text": "the phone is off"}
+    )
+    async with pod.stream("ack") as acks:
+        await phone.send(FRIEND, ACCOUNT, "an answer")
+        await phone.read((await phone.messages())[0].id)
+        async for event in acks:
+            if event.kind == "ack" and (event.json["id"], event.json["ack"]) == (sent["id"], 3):
+                break
+    assert [warning.reason for warning in (await pod.ready()).warnings] == [Reason.PHONE_OFFLINE]
+
+
+async def test_a_logout_after_14_days_without_the_phone_says_so(start: Start, phone: Phone) -> None:
+    pod = await unseen_for(14.5, start, phone)
+    await pod.ready()
+    await phone.absent(ACCOUNT, 15)
+    report = await pod.until(lambda report: not report.session_valid)
+    assert (report.phase, report.reason) == (Phase.LOGGED_OUT, Reason.PHONE_OFFLINE)
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.kind is DisconnectKind.LOGOUT
+    assert report.phone_last_seen is None

@@ -1,0 +1,150 @@
+"""The session pod confined as the operator's pod confines it, with Chromium's sandbox on where the kernel lets it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import getpass
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+from integration.pod import container
+from integration.pod.conftest import TOKEN, Pod
+from support.standin import Phone
+from support.standin.server import Running
+
+PROFILE: dict[str, Any] = json.loads(container.SECCOMP.read_text())
+Contained = Callable[[dict[str, Any]], Awaitable[Pod]]
+
+
+class ContainedPod(Pod):
+    """A pod in a container without any privilege."""
+
+    def __init__(self, url: str, directory: Path, seccomp: dict[str, Any]) -> None:
+        super().__init__(url, directory)
+        self._seccomp = seccomp
+        self.arguments: list[str] = []
+
+    async def start(self) -> None:
+        names = ("CLIENT_ID", "TOKEN", "DATA_DIR", "WHATSAPP_URL", "PORT", "HOST")
+        environment = {
+            f"WASESSION_{name}": self._environment[f"WASESSION_{name}"] for name in names
+        }
+        environment |= {
+            "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "HOME": "/tmp",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        self.arguments = container.command(self.directory, environment, self._seccomp)
+        log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
+        self.process = await asyncio.create_subprocess_exec(
+            *self.arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+        self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A volume that another user can get to; pytest's directories are its own user's."""
+    for directory in (tmp_path, *tmp_path.parents):
+        if directory.owner() == getpass.getuser() and directory != Path.home():
+            directory.chmod(directory.stat().st_mode | 0o111)
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
+async def contained(world: Running, data: Path, chromium: Path) -> AsyncIterator[Contained]:
+    pods: list[ContainedPod] = []
+
+    async def begin(seccomp: dict[str, Any]) -> Pod:
+        pod = ContainedPod(world.url, data, seccomp)
+        pods.append(pod)
+        await pod.start()
+        return pod
+
+    yield begin
+    for pod in pods:
+        await pod.kill()
+        container.end(pod.arguments)
+
+
+def processes(pod: Pod) -> list[psutil.Process]:
+    assert pod.process is not None
+    return [
+        process
+        for process in psutil.Process(pod.process.pid).children(recursive=True)
+        if process.name() != "runc"
+    ]
+
+
+def status(process: psutil.Process) -> dict[str, str]:
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def namespace(process: psutil.Process, kind: str) -> str:
+    return str(Path(f"/proc/{process.pid}/ns/{kind}").readlink())
+
+
+def renderer(pod: Pod) -> psutil.Process:
+    return next(process for process in processes(pod) if "--type=renderer" in process.cmdline())
+
+
+async def test_ready_without_any_privilege_and_with_chromiums_sandbox(
+    contained: Contained, phone: Phone
+) -> None:
+    pod = await contained(PROFILE)
+    await phone.scan(await pod.qr())
+    report = await pod.ready()
+    assert report.sandboxed
+    assert "wasession_pod_sandboxed 1.0" in await metrics(pod)
+    main = next(process for process in processes(pod) if "wasession_pod" in process.cmdline())
+    for process in processes(pod):
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            found = status(process)
+            assert found["Uid"].split() == ["10001"] * 4
+            assert found["NoNewPrivs"] == "1"
+            assert found["Seccomp"] == "2"
+    assert {status(main)[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {
+        "0000000000000000"
+    }
+    # Chromium's own: another user namespace, and more filters than the container's.
+    page = renderer(pod)
+    for kind in ("user", "pid", "net"):
+        assert namespace(page, kind) != namespace(main, kind)
+    assert int(status(page)["Seccomp_filters"]) > int(status(main)["Seccomp_filters"])
+    await pod.terminate()
+
+
+async def test_without_user_namespaces_it_says_that_there_is_no_sandbox(
+    contained: Contained, phone: Phone
+) -> None:
+    """As under the default profile of containerd and Docker, which lets only CAP_SYS_ADMIN make namespaces."""
+    new_namespaces = 0x7E020000
+    rules = [rule for rule in PROFILE["syscalls"] if rule["names"] not in (["clone"], ["unshare"])]
+    clone = {"index": 0, "value": new_namespaces, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}
+    rules.append({"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [clone]})
+    pod = await contained({**PROFILE, "syscalls": rules})
+    await phone.scan(await pod.qr())
+    report = await pod.ready()
+    assert report.sandboxed is False
+    assert "wasession_pod_sandboxed 0.0" in await metrics(pod)
+    main = next(process for process in processes(pod) if "wasession_pod" in process.cmdline())
+    assert namespace(renderer(pod), "user") == namespace(main, "user")
+    log = (pod.directory.parent / "data.log").read_text()
+    assert "without its sandbox" in log
+
+
+async def metrics(pod: Pod) -> str:
+    async with aiohttp.ClientSession() as http, http.get(pod.base + "/metrics") as answer:
+        return await answer.text()

@@ -1,7 +1,0 @@
-"""A local stand-in for web.whatsapp.com, its server and the phones. See README.md."""
-
-from standin.client import PasskeyRequired, Phone, PhoneError
-from standin.server import Running, running
-from standin.world import Media, World
-
-__all__ = ["Media", "PasskeyRequired", "Phone", "PhoneError", "Running", "World", "running"]

@@ -1,0 +1,90 @@
+"""The cluster's programs, built from the Go module beside this file and kept by what they were built from."""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+MODULE = Path(__file__).with_name("go")
+PACKAGES = {
+    "pause": "./pause",
+    "kubectl": "./kubectl",
+    "coredns": "./coredns",
+    "helm": "helm.sh/helm/v3/cmd/helm",
+    "kube": "./kube",
+}
+ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+
+
+def path(program: str) -> Path:
+    """One of the built programs; builds them all when they aren't there yet."""
+    return directory() / program
+
+
+@functools.cache
+def directory() -> Path:
+    """The folder of the built programs. The first build takes minutes; processes that come meanwhile wait for it."""
+    target = _cache() / _version()
+    target.mkdir(parents=True, exist_ok=True)
+    with (target / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for name, package in PACKAGES.items():
+            if not (target / name).exists():
+                _build(package, target / name)
+    return target
+
+
+def put_on_path() -> None:
+    """Has this process and what it starts find kubectl and helm, where the machine has none of its own."""
+    if shutil.which("kubectl") is None or shutil.which("helm") is None:
+        os.environ["PATH"] = f"{os.environ['PATH']}:{directory()}"
+
+
+def kubernetes_version() -> str:
+    """The version of Kubernetes in go.mod, such as ``v1.34.4``."""
+    lines = (MODULE / "go.mod").read_text().splitlines()
+    return next(words[1] for words in map(str.split, lines) if words[:1] == ["k8s.io/kubernetes"])
+
+
+def _build(package: str, target: Path) -> None:
+    partial = target.with_name(f"{target.name}.partial")
+    version = kubernetes_version()
+    major, minor = version.lstrip("v").split(".")[:2]
+    stamp = "".join(
+        f" -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
+        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+    )
+    command = ["go", "build", "-trimpath", "-ldflags", f"-s -w{stamp}", "-o", str(partial), package]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=MODULE,
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise SystemExit(
+            "Go is needed to build the embedded cluster (go.mod names the version)"
+        ) from None
+    if done.returncode != 0:
+        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")
+    partial.rename(target)
+
+
+def _version() -> str:
+    digest = hashlib.sha256(repr((sorted(PACKAGES.items()), sorted(ENVIRONMENT.items()))).encode())
+    for file in sorted(MODULE.rglob("*")):
+        if file.is_file():
+            digest.update(f"{file.relative_to(MODULE)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "wasession" / "cluster"

@@ -1,0 +1,146 @@
+"""The cluster as its users see it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from support.cluster import binaries, cgroups, host, images, machine
+from support.cluster.control_plane import SERVER, ControlPlane
+from support.cluster.machine import Machine
+from support.cluster.node import Node
+from support.cluster.pki import Pki
+from support.cluster.waiting import wait_for
+
+
+class ClusterRunning(RuntimeError):
+    """A cluster runs on this machine already."""
+
+
+class Cluster:
+    """A Kubernetes cluster with its state in one directory; it speaks pytest-kind's ``KindCluster`` interface.
+
+    ``directory`` keeps etcd, the certificates, the nodes' disks and the volumes; starting again on
+    it is what a reboot of the whole cluster is.
+    """
+
+    def __init__(self, directory: Path | None = None, nodes: int = 2) -> None:
+        self.directory = (directory or default_directory()).resolve()
+        self._machine = Machine(self.directory)
+        self._pki = Pki(self.directory / "pki", SERVER)
+        self._control_plane = ControlPlane(self._machine, self._pki)
+        self.nodes = [Node(self._machine, self._pki, index, nodes) for index in range(1, nodes + 1)]
+
+    @property
+    def kubeconfig_path(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self._pki.kubeconfig("admin")
+
+    def start(self, *, detached: bool = False) -> None:
+        """Boots everything and returns when all nodes are Ready.
+
+        Unless ``detached``, the cluster ends with the calling thread, even when that is killed.
+        Raises ``ClusterRunning`` when a cluster runs already.
+        """
+        host.ensure("cluster")
+        binaries.directory()
+        running = machine.running_directory()
+        if running is not None:
+            raise ClusterRunning(
+                f"a cluster runs on this machine already, in {running}; stop it first"
+            )
+        machine.remove_cable()
+        cgroups.remove()
+        (self.directory / "logs").mkdir(exist_ok=True)
+        self._control_plane.certificates()
+        self._machine.start(detached=detached)
+        try:
+            self._control_plane.start()
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(Node.power_on, self.nodes))
+            for node in self.nodes:
+                self.wait_ready(node)
+        except BaseException:
+            self._machine.stop()
+            raise
+
+    def stop(self, *, keep_disk: bool = False) -> None:
+        """Ends everything at once, as a power cut does; without ``keep_disk`` the directory goes too."""
+        self._machine.stop()
+        wait_for("empty control groups", _control_groups_gone, 30)
+        if not keep_disk:
+            shutil.rmtree(self.directory)
+
+    def wait_ready(self, node: Node, timeout: float = 60) -> None:
+        """Waits until kubelet has said of itself, since its last boot, that the node is Ready."""
+        wait_for(f"{node.name} to be Ready", lambda: self._is_ready(node), timeout)
+
+    def kubectl(self, *args: str) -> str:
+        """Runs kubectl as the administrator; raises ``CalledProcessError`` with its stderr."""
+        return self._control_plane.kubectl(*args)
+
+    def load_docker_image(self, docker_image: str) -> None:
+        """Loads an image of docker or buildah into every node, under its name."""
+        archive = images.archive(docker_image)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: node.load(archive, docker_image), self.nodes))
+
+    @contextlib.contextmanager
+    def port_forward(self, service_or_pod_name: str, remote_port: int, *args: str) -> Iterator[int]:
+        """A port of this machine that leads to a pod's or Service's port while the block runs."""
+        kubectl = str(binaries.path("kubectl"))
+        with forwarded_port(
+            kubectl, self.kubeconfig_path, service_or_pod_name, remote_port, *args
+        ) as port:
+            yield port
+
+    def _is_ready(self, node: Node) -> bool:
+        status = json.loads(self.kubectl("get", "node", node.name, "-o", "json"))["status"]
+        condition = next(
+            condition for condition in status["conditions"] if condition["type"] == "Ready"
+        )
+        return bool(condition["status"] == "True")
+
+
+@contextlib.contextmanager
+def forwarded_port(
+    kubectl: str, kubeconfig: Path, target: str, remote_port: int, *args: str
+) -> Iterator[int]:
+    """Runs ``kubectl port-forward`` while the block runs; raises ``RuntimeError`` with its words when it fails."""
+    command = [
+        kubectl,
+        f"--kubeconfig={kubeconfig}",
+        "port-forward",
+        target,
+        f":{remote_port}",
+        *args,
+    ]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            said = process.stdout.readline()
+            match = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", said)
+            if match is None:
+                raise RuntimeError(f"port-forward to {target} failed: {said.strip()}")
+            yield int(match.group(1))
+        finally:
+            process.terminate()
+
+
+def default_directory() -> Path:
+    state = os.environ.get("XDG_STATE_HOME", Path.home() / ".local" / "state")
+    return Path(state) / "wasession" / "cluster"
+
+
+def _control_groups_gone() -> bool:
+    cgroups.remove()
+    return not any(cgroups.left())

@@ -1,0 +1,97 @@
+"""pytest fixtures: a cluster with pytest-kind's interface, whichever cluster that is.
+
+``--cluster=embedded`` (the default) boots the one of this package, ``kind`` has pytest-kind make
+one with Docker, and ``existing`` takes the current context of ``KUBECONFIG`` as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_kind import KindCluster
+from support.cluster import binaries, host
+from support.cluster.cluster import Cluster, forwarded_port
+
+NODES = 2
+
+
+class ExistingCluster:
+    """The cluster that kubectl talks to anyway."""
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self.kubeconfig_path = kubeconfig
+
+    def kubectl(self, *args: str) -> str:
+        command = ["kubectl", f"--kubeconfig={self.kubeconfig_path}", *args]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def load_docker_image(self, docker_image: str) -> None:
+        """Nothing: the nodes of a cluster that is not ours pull their images."""
+        warnings.warn(f"the cluster's nodes must be able to pull {docker_image}", stacklevel=2)
+
+    @contextlib.contextmanager
+    def port_forward(self, service_or_pod_name: str, remote_port: int, *args: str) -> Iterator[int]:
+        with forwarded_port(
+            "kubectl", self.kubeconfig_path, service_or_pod_name, remote_port, *args
+        ) as port:
+            yield port
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--cluster",
+        choices=["embedded", "kind", "existing"],
+        default="embedded",
+        help="the cluster that tests run on",
+    )
+
+
+@pytest.fixture(scope="session")
+def kind_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """The cluster; ``kubectl`` and ``helm`` are on PATH while it is there."""
+    match request.config.getoption("--cluster"):
+        case "kind":
+            cluster = KindCluster(request.config.getoption("cluster_name"))
+            cluster.create()
+            yield cluster
+            if not request.config.getoption("keep_cluster"):
+                cluster.delete()
+        case "existing":
+            binaries.put_on_path()
+            yield ExistingCluster(
+                Path(os.environ.get("KUBECONFIG", Path.home() / ".kube" / "config"))
+            )
+        case _:
+            binaries.put_on_path()
+            with tempfile.TemporaryDirectory(
+                prefix="wasession-", ignore_cleanup_errors=True
+            ) as directory:
+                embedded = Cluster(Path(directory) / "cluster", NODES)
+                embedded.start()
+                yield embedded
+                embedded.stop()
+
+
+@pytest.fixture(scope="session")
+def embedded_cluster(request: pytest.FixtureRequest, kind_cluster: Any) -> Cluster:
+    """The same cluster, for tests that cut its power; skips where it isn't the embedded one."""
+    if not isinstance(kind_cluster, Cluster):
+        pytest.skip(
+            f"needs --cluster=embedded: a {request.config.getoption('--cluster')} cluster's power can't be cut"
+        )
+    return kind_cluster
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Debian's Chromium, installed when it is missing."""
+    host.ensure("browser")
+    return Path("/usr/bin/chromium")

@@ -1,0 +1,143 @@
+"""A bare client of the API server for tests: plain dicts, exact watches."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+Manifest = dict[str, Any]
+MERGE_PATCH = "application/merge-patch+json"
+AGAIN = 0.1  # seconds until a connection that was lost is tried again
+GROUPS = {
+    "whatsappsessions": "/apis/wasession.dev/v1alpha1",
+    "statefulsets": "/apis/apps/v1",
+    "leases": "/apis/coordination.k8s.io/v1",
+    "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
+    "clusterroles": "/apis/rbac.authorization.k8s.io/v1",
+    "clusterrolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "storageclasses": "/apis/storage.k8s.io/v1",
+}
+
+
+class ApiError(Exception):
+    """The API server's refusal."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+def path(
+    plural: str,
+    namespace: str | None = None,
+    name: str | None = None,
+    subresource: str | None = None,
+) -> str:
+    """Where a collection, an object or a part of it is."""
+    parts = [
+        GROUPS.get(plural, "/api/v1"),
+        *(["namespaces", namespace] if namespace else []),
+        plural,
+    ]
+    return "/".join([*parts, *([name] if name else []), *([subresource] if subresource else [])])
+
+
+def context(directory: Path) -> ssl.SSLContext:
+    """The administrator's certificate, and trust in the cluster's own authority."""
+    made = ssl.create_default_context(cafile=str(directory / "ca.crt"))
+    made.load_cert_chain(directory / "admin.crt", directory / "admin.key")
+    return made
+
+
+class Api:
+    """Speaks to the API server at ``base``; close it at the end."""
+
+    def __init__(self, base: str, connector: aiohttp.TCPConnector) -> None:
+        self.http = aiohttp.ClientSession(
+            base, connector=connector, timeout=aiohttp.ClientTimeout(total=None)
+        )
+
+    async def close(self) -> None:
+        await self.http.close()
+
+    async def call(
+        self, verb: str, where: str, body: Any = None, kind: str = "application/json"
+    ) -> Manifest:
+        """One request; raises ``ApiError``."""
+        data = None if body is None else json.dumps(body)
+        timeout = aiohttp.ClientTimeout(total=60)
+        async with self.http.request(
+            verb, where, data=data, headers={"Content-Type": kind}, timeout=timeout
+        ) as answer:
+            text = await answer.text()
+            if answer.status >= 400:
+                raise ApiError(answer.status, text)
+            found: Manifest = json.loads(text) if text.startswith("{") else {"text": text}
+            return found
+
+    async def get(self, plural: str, namespace: str | None, name: str) -> Manifest:
+        return await self.call("GET", path(plural, namespace, name))
+
+    async def list(self, plural: str, namespace: str | None = None) -> Manifest:
+        return await self.call("GET", path(plural, namespace))
+
+    async def create(
+        self, plural: str, manifest: Manifest, subresource: str | None = None
+    ) -> Manifest:
+        metadata = manifest["metadata"]
+        name = metadata["name"] if subresource else None
+        return await self.call(
+            "POST", path(plural, metadata.get("namespace"), name, subresource), manifest
+        )
+
+    async def patch(
+        self,
+        plural: str,
+        namespace: str | None,
+        name: str,
+        patch: Manifest,
+        subresource: str | None = None,
+    ) -> Manifest:
+        """A merge patch."""
+        return await self.call(
+            "PATCH", path(plural, namespace, name, subresource), patch, MERGE_PATCH
+        )
+
+    async def delete(self, plural: str, namespace: str | None, name: str, **options: Any) -> None:
+        await self.call("DELETE", path(plural, namespace, name), options)
+
+    async def watch(
+        self, plural: str, resource_version: str, namespace: str | None = None
+    ) -> AsyncIterator[Manifest]:
+        """Every change after this version, in order, without end.
+
+        The API server ends the stream of a reader that is slow: it is opened again behind what was
+        read last. Raises ``ApiError`` when the API server has forgotten what came then: nothing is
+        ever missed silently.
+        """
+        while True:
+            query = f"?watch=true&timeoutSeconds=7200&allowWatchBookmarks=true&resourceVersion={resource_version}"
+            try:
+                async with self.http.get(
+                    path(plural, namespace) + query, read_bufsize=2**22
+                ) as stream:
+                    if stream.status >= 400:
+                        raise ApiError(stream.status, await stream.text())
+                    async for line in stream.content:
+                        if not line.endswith(b"\n"):
+                            break  # cut off in the middle of an event
+                        event: Manifest = json.loads(line)
+                        if event["type"] == "ERROR":
+                            raise ApiError(
+                                event["object"].get("code", 0), event["object"].get("message", "")
+                            )
+                        resource_version = event["object"]["metadata"]["resourceVersion"]
+                        yield event
+            except aiohttp.ClientError:
+                await asyncio.sleep(AGAIN)

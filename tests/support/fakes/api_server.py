@@ -1,0 +1,151 @@
+"""etcd, kube-apiserver and kube-controller-manager, with no nodes: the real thing that the operator is tested against."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import yaml
+from support.cluster import binaries, control_plane
+from support.cluster.pki import Pki
+from support.fakes.api import Api, ApiError, Manifest, context
+from support.fakes.network import Network
+from wasession_api.crd import FILES
+
+BASE = "https://127.0.0.1:6443"
+CONTROLLERS = (
+    "garbage-collector-controller", "namespace-controller", "serviceaccount-controller", "node-lifecycle-controller",
+    "taint-eviction-controller", "pod-garbage-collector-controller", "persistentvolume-binder-controller",
+    "persistentvolumeclaim-protection-controller", "statefulset-controller",
+)  # fmt: skip
+# A node that has been silent for so long is marked, and its pods are evicted soon after.
+NODE_SILENCE = 10  # seconds
+EVICTION = 2  # seconds
+
+
+class ApiServer:
+    """The control plane with its state in ``directory``, inside ``network``. Its programs end with the network's thread."""
+
+    def __init__(self, directory: Path, network: Network, node_silence: int = NODE_SILENCE) -> None:
+        self.directory = directory
+        self.network = network
+        self.pki = Pki(directory / "pki", BASE)
+        self._node_silence = node_silence
+        self._programs: list[subprocess.Popen[bytes]] = []
+
+    async def start(self, *more: str, scheduler: bool = False) -> None:
+        """Returns when the API server, with ``more`` arguments, is ready and knows ``WhatsAppSession``."""
+        self.pki.issue("apiserver", "kube-apiserver", None, "localhost", "127.0.0.1")
+        self.pki.issue("admin", "admin", "system:masters")
+        for program in ("controller-manager", "scheduler"):
+            self.pki.issue(program, f"system:kube-{program}")
+        self.pki.signing_key("service-account")
+        self._spawn("etcd", *control_plane.etcd(self.directory / "etcd"))
+        self._spawn(
+            "kube-apiserver",
+            *control_plane.api_server(self.pki),
+            "--authorization-mode=RBAC",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            f"--default-not-ready-toleration-seconds={EVICTION}",
+            f"--default-unreachable-toleration-seconds={EVICTION}",
+            # Fakes and operators are many clients of one server: nobody is to be held back on
+            # another's account.
+            "--enable-priority-and-fairness=false",
+            "--max-requests-inflight=2000",
+            "--max-mutating-requests-inflight=2000",
+            *more,
+        )
+        async with self.client() as api:
+            await self._until_answers(api, "/readyz")
+            # Before the garbage collector, which looks for new kinds of owners twice a minute only.
+            await api.create("customresourcedefinitions", _definition())
+            await self._until_answers(api, "/apis/wasession.dev/v1alpha1/whatsappsessions")
+            self._spawn(
+                "kube-controller-manager",
+                *control_plane.controller_manager(self.pki),
+                f"--controllers={','.join(CONTROLLERS)}",
+                "--secure-port=0",
+                "--kube-api-qps=1000",
+                "--kube-api-burst=2000",
+                "--node-monitor-period=1s",
+                f"--node-monitor-grace-period={self._node_silence}s",
+            )
+            if scheduler:
+                kubeconfig = self.pki.kubeconfig("scheduler")
+                limits = ("--kube-api-qps=1000", "--kube-api-burst=2000")
+                self._spawn(
+                    "kube-scheduler",
+                    f"--kubeconfig={kubeconfig}",
+                    "--leader-elect=false",
+                    "--secure-port=0",
+                    *limits,
+                )
+            await self._until_answers(api, "/api/v1/namespaces/default/serviceaccounts/default")
+
+    @contextlib.asynccontextmanager
+    async def client(self) -> AsyncIterator[Api]:
+        """The administrator's client."""
+        api = Api(BASE, self.network.connector(ssl=context(self.pki.directory), limit=0))
+        try:
+            yield api
+        finally:
+            await api.close()
+
+    async def calm(self) -> None:
+        """Returns when the programs have done what they do after a start: that costs more than hundreds of sessions."""
+        processes = [psutil.Process(program.pid) for program in self._programs]
+
+        def spent() -> float:
+            return sum(
+                times.user + times.system
+                for times in (process.cpu_times() for process in processes)
+            )
+
+        before, now = 0.0, spent()
+        while now - before > 0.1:  # of one second
+            await asyncio.sleep(1)
+            before, now = now, spent()
+
+    def stop(self) -> None:
+        for program in reversed(self._programs):
+            program.kill()
+            program.wait()
+
+    async def _until_answers(self, api: Api, where: str) -> None:
+        async with asyncio.timeout(120):
+            while True:
+                try:
+                    await api.call("GET", where)
+                    return
+                except (ApiError, OSError):
+                    for program in self._programs:
+                        if program.poll() is not None:
+                            raise RuntimeError(
+                                f"{program.args!r} has ended; its log is in {self.directory}"
+                            ) from None
+                    await asyncio.sleep(0.05)
+
+    def _spawn(self, component: str, *arguments: str) -> None:
+        command = [
+            "setpriv",
+            "--pdeathsig",
+            "KILL",
+            str(binaries.path("kube")),
+            component,
+            *arguments,
+        ]
+        with (self.directory / f"{component}.log").open("wb") as log:
+            started = self.network.run(
+                subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        self._programs.append(started)
+
+
+def _definition() -> Manifest:
+    found: Manifest = yaml.safe_load(FILES[0].read_text())
+    return found

@@ -1,0 +1,188 @@
+"""Fake session pods: they answer the operator as the real ones do, over HTTP, and do at once what the test tells them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from aiohttp import web
+from support.fakes.network import Network
+from wasession_api.session_pod.report import Report
+from wasession_api.v1alpha1 import Account, AuthState, Phase, Reason
+
+PORT = 8080
+HEARTBEAT = 10.0  # seconds
+ACCOUNT = Account(id="15551234567@c.us", push_name="Sales", platform="android")
+
+
+@dataclass
+class Volume:
+    """What is on a disk: a login, or none."""
+
+    login: bool = False
+    clock: datetime = field(default_factory=lambda: datetime.now(UTC))  # of the program that has it
+    writers: set[str] = field(default_factory=set)  # UIDs of the pods that have it mounted
+
+
+class SessionPod:
+    """One run of a session pod's program on a volume."""
+
+    def __init__(
+        self,
+        address: str,
+        client_id: str,
+        session_uid: str,
+        token: str,
+        volume: Volume,
+        *,
+        scanned: bool,
+    ) -> None:
+        self.address = address
+        self.token = token
+        self.volume = volume
+        self.requests: list[str] = []  # such as "POST /v1/logout"
+        self.deaf = False  # whether requests are not answered
+        self.ended = asyncio.Event()
+        self._changed = asyncio.Event()
+        # What takes real pods seconds takes none here; Kubernetes' times have whole seconds and
+        # must differ all the same.
+        volume.clock = max(datetime.now(UTC), volume.clock + timedelta(seconds=2)).replace(
+            microsecond=0
+        )
+        self.report = Report(
+            client_id=client_id,
+            session_uid=session_uid,
+            started_at=volume.clock,
+            seq=0,
+            phase=Phase.STARTING,
+            reason=Reason.BROWSER_STARTING,
+            session_valid=volume.login,
+        )
+        if volume.login:
+            self.say(Phase.READY, Reason.CONNECTED, restored=True, **self._connected())
+        else:
+            self.say(Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN)
+            if scanned:
+                self.scan()
+
+    def say(self, phase: Phase, reason: Reason, message: str = "", **more: Any) -> None:
+        """The next report."""
+        changes = {
+            "seq": self.report.seq + 1,
+            "phase": phase,
+            "reason": reason,
+            "message": message,
+            **more,
+        }
+        self.report = self.report.model_copy(update=changes)
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    def scan(self) -> None:
+        """A phone scans the QR: the login is on the volume, then the pod says so."""
+        self.volume.login = True
+        self.say(
+            Phase.READY, Reason.CONNECTED, restored=False, session_valid=True, **self._connected()
+        )
+
+    def _connected(self) -> dict[str, Any]:
+        self.volume.clock += timedelta(seconds=1)
+        connected = {"is_authenticated": True, "last_connected": self.volume.clock}
+        return {**connected, "account": ACCOUNT, "auth_state": AuthState.CONNECTED}
+
+    def log_out(self) -> None:
+        self.volume.login = False
+        self.say(
+            Phase.LOGGED_OUT,
+            Reason.LOGGED_OUT_ON_REQUEST,
+            session_valid=False,
+            is_authenticated=False,
+        )
+
+    async def tell(self, stream: web.StreamResponse) -> None:
+        """Each report as a server-sent event, until the program ends."""
+        said = -1
+        while not self.ended.is_set():
+            changed = self._changed
+            if self.report.seq != said:
+                said = self.report.seq
+                await stream.write(
+                    f"id: {said}\nevent: state\ndata: {self.report.model_dump_json(by_alias=True)}\n\n".encode()
+                )
+            else:
+                await stream.write(b": alive\n\n")
+            ended = asyncio.ensure_future(self.ended.wait())
+            waiting = asyncio.ensure_future(changed.wait())
+            await asyncio.wait(
+                {ended, waiting}, timeout=HEARTBEAT, return_when=asyncio.FIRST_COMPLETED
+            )
+            ended.cancel()
+            waiting.cancel()
+
+
+class SessionPods:
+    """The HTTP server of all fake session pods: which one is asked is told by the address."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._pods: dict[str, SessionPod] = {}
+        self._servers: dict[str, asyncio.Server] = {}
+        app = web.Application()
+        app.router.add_get("/v1/events", self._events)
+        app.router.add_get("/v1/state", self._state)
+        app.router.add_post("/v1/logout", self._logout)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+
+    async def start(self) -> None:
+        await self._runner.setup()
+
+    async def stop(self) -> None:
+        for pod in list(self._pods.values()):
+            self.remove(pod)
+        await self._runner.cleanup()
+
+    async def add(self, pod: SessionPod) -> None:
+        """From now on the pod's address answers; before and after, connections to it are refused."""
+        assert self._runner.server is not None
+        self._pods[pod.address] = pod
+        listening = self._network.listen(pod.address, PORT)
+        self._servers[pod.address] = await asyncio.get_running_loop().create_server(
+            self._runner.server, sock=listening
+        )
+
+    def remove(self, pod: SessionPod) -> None:
+        pod.ended.set()
+        del self._pods[pod.address]
+        self._servers.pop(pod.address).close()
+
+    def _asked(self, request: web.Request) -> SessionPod:
+        assert request.transport is not None
+        pod = self._pods.get(request.transport.get_extra_info("sockname")[0])
+        if pod is None:
+            raise web.HTTPServiceUnavailable
+        if request.headers.get("Authorization") != f"Bearer {pod.token}":
+            raise web.HTTPUnauthorized
+        pod.requests.append(f"{request.method} {request.path}")
+        return pod
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        pod = self._asked(request)
+        stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await stream.prepare(request)
+        with contextlib.suppress(ConnectionResetError):
+            await pod.tell(stream)
+        return stream
+
+    async def _state(self, request: web.Request) -> web.Response:
+        return web.json_response(text=self._asked(request).report.model_dump_json(by_alias=True))
+
+    async def _logout(self, request: web.Request) -> web.Response:
+        pod = self._asked(request)
+        if pod.deaf:
+            await pod.ended.wait()
+            raise web.HTTPServiceUnavailable
+        pod.log_out()
+        return web.json_response({})

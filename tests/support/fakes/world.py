@@ -1,0 +1,260 @@
+"""One namespace with nodes, sessions and an operator, as a test sees it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from support.fakes.api import Api, ApiError, Manifest
+from support.fakes.history import Change, History, Key, violations
+from support.fakes.kubelet import Kubelet, Node
+from support.fakes.network import Network
+from support.fakes.operators import OperatorProcess, Operators
+from support.fakes.proxy import Proxy
+from support.fakes.session_pods import SessionPod
+from wasession_api.names import object_name
+from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
+
+PVCS = "persistentvolumeclaims"
+SETTINGS = {"session_image": "session-pod:1", "restoration_delay": "0s", "log_format": "text"}
+
+
+class Environment:
+    """What all worlds of a test session share."""
+
+    def __init__(
+        self, api: Api, network: Network, history: History, kubelet: Kubelet, operators: Operators
+    ) -> None:
+        self.api, self.network, self.history, self.kubelet, self.operators = (
+            api,
+            network,
+            history,
+            kubelet,
+            operators,
+        )
+        self.numbers = itertools.count(1)
+        self.user: str | None = (
+            None  # whose rights the operators have; the administrator's when None
+        )
+
+
+class World:
+    """A namespace of its own. ``close`` says what has happened in it that must never happen."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._number = next(environment.numbers)
+        self.namespace = f"world-{self._number}"
+        self.history, self.kubelet, self.api = (
+            environment.history,
+            environment.kubelet,
+            environment.api,
+        )
+        self.script = self.kubelet.scripts[self.namespace]
+        self.proxy = Proxy(environment.api, environment.network, environment.user)
+        self.nodes: list[Node] = []
+        self.operator: OperatorProcess | None = None
+        self.settings = {**SETTINGS, "namespaces": self.namespace}
+        self.imported = (
+            True  # whether operators are forks of a process that has imported everything
+        )
+        self.deleted: set[Key] = set()  # objects that the test has taken away
+        self._operators = environment.operators
+        self._http_port = 10000 + self._number
+
+    async def open(self) -> None:
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
+        await self.api.create("namespaces", manifest)
+        account = {
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": {"name": "default", "namespace": self.namespace},
+        }
+        try:
+            await self.api.create("serviceaccounts", account)
+        except ApiError as error:
+            if error.status != 409:  # its controller was quicker
+                raise
+        await self.add_node()
+        await self.proxy.start()
+
+    async def close(self) -> list[str]:
+        await self.stop_operator()
+        await self.proxy.stop()
+        await self.history.catch_up(self.namespace)
+        found = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
+        for node in self.nodes:
+            await self.kubelet.remove_node(node)
+        return found
+
+    async def add_node(self) -> Node:
+        node = await self.kubelet.add_node(
+            f"{self.namespace}-node{len(self.nodes) + 1}", self.namespace
+        )
+        self.nodes.append(node)
+        self.kubelet.look_again(self.namespace)
+        return node
+
+    # --- the operator -----------------------------------------------------------------------------
+
+    async def start_operator(self, **settings: str) -> OperatorProcess:
+        chosen = {**self.settings, "http_port": str(self._http_port), **settings}
+        self.operator = self._operators.start(self.proxy.url, imported=self.imported, **chosen)
+        return self.operator
+
+    async def kill_operator(self) -> None:
+        assert self.operator is not None
+        self.operator.kill()
+        await self.operator.ended()
+
+    async def restart_operator(self) -> None:
+        """As when its pod was killed: returns when the new one watches sessions."""
+        await self.kill_operator()
+        before = len(self.proxy.calls)
+        await self.start_operator()
+        await self.proxy.until(
+            lambda: any(c.watch and c.resource == PLURAL for c in self.proxy.calls[before:])
+        )
+
+    async def stop_operator(self) -> None:
+        """Ends it as a Deployment does: SIGTERM, and SIGKILL when that does not help."""
+        if self.operator is not None and self.operator.running:
+            self.operator.terminate()
+            try:
+                await self.operator.ended(30)
+            except TimeoutError:
+                await self.kill_operator()
+                raise
+
+    # --- what a person does -----------------------------------------------------------------------
+
+    async def create(self, name: str, **spec: Any) -> Manifest:
+        metadata = {"name": name, "namespace": self.namespace}
+        return await self.api.create(
+            PLURAL, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+        )
+
+    async def change(self, name: str, **spec: Any) -> None:
+        await self.api.patch(PLURAL, self.namespace, name, {"spec": spec})
+
+    async def annotate(self, name: str, **annotations: str) -> None:
+        """Annotations of the project's group."""
+        found = {
+            f"wasession.dev/{key.replace('_', '-')}": value for key, value in annotations.items()
+        }
+        await self.api.patch(PLURAL, self.namespace, name, {"metadata": {"annotations": found}})
+
+    async def delete(self, name: str) -> None:
+        await self.api.delete(PLURAL, self.namespace, name)
+
+    async def take_away(self, plural: str, name: str, **options: Any) -> Manifest:
+        """Deletes an object of a session, and returns it as it was; a person may."""
+        found = self.object(plural, name)
+        assert found is not None
+        self.deleted.add((plural, self.namespace, object_name(name)))
+        await self.api.delete(plural, self.namespace, object_name(name), **options)
+        return found
+
+    # --- what there is ----------------------------------------------------------------------------
+
+    @property
+    def changes(self) -> list[Change]:
+        return self.history.of(self.namespace)
+
+    def session(self, name: str) -> Manifest | None:
+        return self.history.current.get((PLURAL, self.namespace, name))
+
+    def object(self, plural: str, name: str) -> Manifest | None:
+        """The pod, claim or Secret of a session."""
+        return self.history.current.get((plural, self.namespace, object_name(name)))
+
+    def pod(self, name: str) -> Manifest:
+        found = self.object("pods", name)
+        assert found is not None, f"session {name} has no pod"
+        return found
+
+    def program(self, name: str) -> SessionPod:
+        return self.kubelet.program(self.pod(name))
+
+    def status(self, name: str) -> Manifest:
+        found: Manifest = (self.session(name) or {}).get("status", {})
+        return found
+
+    def phase(self, name: str) -> str | None:
+        return self.status(name).get("phase")
+
+    def condition(self, name: str, kind: str) -> Manifest:
+        return next((c for c in self.status(name).get("conditions", []) if c["type"] == kind), {})
+
+    def created(self, plural: str) -> int:
+        """How many of this kind were ever made."""
+        return sum(change.plural == plural and change.type == "ADDED" for change in self.changes)
+
+    async def until(self, condition: Callable[[], Any], what: str, timeout: float = 120) -> Any:
+        try:
+            return await self.history.until(condition, what, timeout)
+        except TimeoutError as error:
+            raise AssertionError(f"{error}\n{self._story()}") from None
+
+    async def until_phase(self, *names: str, phase: str = "Ready") -> None:
+        def reached() -> bool:
+            return all(self.phase(name) == phase for name in names)
+
+        await self.until(reached, f"{', '.join(names[:5])} {phase}")
+
+    async def until_replaced(self, name: str, pod: Manifest, phase: str = "Ready") -> Manifest:
+        """Waits until another pod than this one is there and the session has the phase; returns the pod."""
+        uid = pod["metadata"]["uid"]
+
+        def replaced() -> Manifest | None:
+            found = self.object("pods", name)
+            status = self.status(name)
+            fresh = (
+                found is not None
+                and found["metadata"]["uid"] != uid
+                and status.get("podUID") == found["metadata"]["uid"]
+            )
+            return found if fresh and status.get("phase") == phase else None
+
+        found: Manifest = await self.until(replaced, f"another pod of {name}, {phase}")
+        return found
+
+    async def until_gone(self, name: str) -> None:
+        await self.until(lambda: self.session(name) is None, f"session {name} to be gone")
+
+    async def until_none(self, plural: str, name: str) -> None:
+        """Waits until a session's pod, claim or Secret is gone."""
+        await self.until(lambda: self.object(plural, name) is None, f"no more {plural} of {name}")
+
+    async def until_reason(self, name: str, kind: str, reason: str) -> Manifest:
+        """Waits for a condition's reason; returns the condition."""
+
+        def found() -> Manifest | None:
+            condition = self.condition(name, kind)
+            return condition if condition.get("reason") == reason else None
+
+        condition: Manifest = await self.until(found, f"condition {kind} of {name} for {reason}")
+        return condition
+
+    async def until_calls(self, number: int) -> None:
+        """Waits until the operator has made so many calls in all."""
+        await self.proxy.until(lambda: len(self.proxy.calls) >= number)
+
+    def _story(self) -> str:
+        """What is to be read when a test fails."""
+        sessions = [
+            found
+            for key, found in self.history.current.items()
+            if key[:2] == (PLURAL, self.namespace)
+        ]
+        lines = [
+            f"{s['metadata']['name']}: {s.get('status', {}).get('phase')}" for s in sessions[:10]
+        ]
+        for found in sessions[:2]:
+            lines += [str(c) for c in found.get("status", {}).get("conditions", [])]
+        lines += [f"{c.version} {c.plural} {c.type} {c.key[2]}" for c in self.changes[-30:]]
+        lines += [str(call) for call in self.proxy.calls[-15:]]
+        lines += self.kubelet.violations[self.namespace]
+        if self.operator is not None:
+            lines += self.operator.log.read_text(errors="replace").splitlines()[-40:]
+        return "\n".join(lines)

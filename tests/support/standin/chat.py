@@ -1,0 +1,498 @@
+"""The WebSocket between the page and the stand-in's server: JSON where the real page speaks Noise and protobuf."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import time
+from collections.abc import Coroutine
+from typing import Annotated, Any, Literal
+
+from aiohttp import WSCloseCode, WSMsgType, web
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from support.standin.offers import Offer, Offers, Refused
+from support.standin.world import (
+    ACK_DELIVERED,
+    ACK_READ,
+    LASTING,
+    Device,
+    Fault,
+    LastingFault,
+    Media,
+    Message,
+    World,
+)
+
+CONFIRM_SECONDS = 10.0  # for the page to store its login after a scan
+SYNC_STEPS = 10
+BLOCKS: tuple[LastingFault, ...] = (
+    "banned",
+    "outdated",
+    "proxy",
+    "tos",
+    "smb_tos",
+)  # answers to a login
+# What the real server calls these (WAWebHandleFailure's reasons; 515 and 401 as every client of the
+# protocol knows them).
+RESTART, UNLINKED, TEMPORARY_BAN, LOCKED = 515, 401, 402, 403
+
+
+class Me(BaseModel):
+    device: str
+
+
+class Hello(BaseModel):
+    """First of all: who the page is; ``me`` is None when it isn't linked."""
+
+    t: Literal["hello"]
+    noise: str
+    me: Me | None = None
+
+
+class WantRefs(BaseModel):
+    t: Literal["want-refs"]
+
+
+class PairConfirm(BaseModel):
+    """The page has stored its login."""
+
+    t: Literal["pair-confirm"]
+
+
+class Got(BaseModel):
+    """The page has processed a stanza."""
+
+    t: Literal["got"]
+    number: int
+
+
+class Seen(BaseModel):
+    """The user has read a chat."""
+
+    t: Literal["seen"]
+    chat: str
+
+
+class Assertion(BaseModel):
+    """The page's authenticator has answered the passkey challenge. The stand-in believes it."""
+
+    t: Literal["passkey-assertion"]
+
+
+class Query(BaseModel):
+    op: Literal["query-exists"]
+    wid: str
+
+
+class LinkCode(BaseModel):
+    op: Literal["link-code"]
+    phone: str
+    noise: str
+
+
+class SentMedia(BaseModel):
+    """A file that was uploaded before."""
+
+    upload: str
+    kind: Literal["image", "video", "audio", "ptt", "document", "sticker"]
+    mime_type: str
+    file_name: str | None = None
+    caption: str | None = None
+
+
+class Send(BaseModel):
+    op: Literal["send"]
+    id: str
+    to: str
+    body: str = ""
+    media: SentMedia | None = None
+    quoted: str | None = None
+
+
+class RemoveMe(BaseModel):
+    op: Literal["remove-companion-device"]
+
+
+class Call(BaseModel):
+    """A question that the page awaits the answer of."""
+
+    t: Literal["call"]
+    id: int
+    args: Annotated[Query | LinkCode | Send | RemoveMe, Field(discriminator="op")]
+
+
+Incoming = Annotated[
+    Hello | WantRefs | PairConfirm | Got | Seen | Assertion | Call, Field(discriminator="t")
+]
+INCOMING: TypeAdapter[Hello | WantRefs | PairConfirm | Got | Seen | Assertion | Call] = TypeAdapter(
+    Incoming
+)
+
+
+class Page:
+    """One page's connection."""
+
+    def __init__(self, ws: web.WebSocketResponse) -> None:
+        self.ws = ws
+        self.noise = ""
+        self.device: Device | None = None
+        self.synced = False
+        self.confirmed = asyncio.Event()
+
+    @property
+    def phone(self) -> str | None:
+        return self.device.phone if self.device else None
+
+    async def send(self, kind: str, **fields: JsonValue) -> None:
+        """Sends, or does nothing when the page is gone."""
+        if not self.ws.closed:
+            try:
+                await self.ws.send_str(json.dumps({"t": kind, **fields}))
+            except ConnectionError:
+                return
+
+
+class Switchboard:
+    """All pages that are connected."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.offers: Offers[Page] = Offers()
+        self.online: dict[str, Page] = {}
+        self.arrival = asyncio.Condition()
+        self._pages: set[Page] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # --- the page's side --------------------------------------------------------------------------
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        if self.world.faults.left("refuse", None):
+            raise web.HTTPServiceUnavailable
+        ws = web.WebSocketResponse(heartbeat=30)
+        await ws.prepare(request)
+        page = Page(ws)
+        self._pages.add(page)
+        try:
+            async for message in ws:
+                if message.type == WSMsgType.TEXT:
+                    self._background(self._receive(page, message.data))
+        finally:
+            self._pages.discard(page)
+            self.offers.forget(page)
+            if page.device and self.online.get(page.device.id) is page:
+                del self.online[page.device.id]
+        return ws
+
+    async def close(self) -> None:
+        """Hangs up on everybody, so that the server can end at once."""
+        for page in list(self._pages):
+            await page.ws.close(code=WSCloseCode.GOING_AWAY)
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _receive(self, page: Page, data: str) -> None:
+        try:
+            message = INCOMING.validate_json(data)
+        except ValidationError:
+            await page.ws.close(code=WSCloseCode.POLICY_VIOLATION, message=b"not understood")
+            return
+        if self.world.faults.left("silent", page.phone):
+            return
+        match message:
+            case Hello(noise=noise, me=me):
+                page.noise = noise
+                await (self._login(page, me) if me else self._give_refs(page))
+            case WantRefs():
+                await self._give_refs(page)
+            case PairConfirm():
+                page.confirmed.set()
+            case Got(number=number) if page.device:
+                await self._got(page.device, number)
+            case Seen(chat=chat) if page.device:
+                await self._seen(page.device, chat)
+            case Assertion():
+                if phone := self.offers.passkey_phone(page):
+                    await self.confirm_passkey(phone)
+            case Call():
+                await self._answer(page, message)
+
+    async def _login(self, page: Page, me: Me) -> None:
+        device = self.world.state.devices.get(me.device)
+        if device is None or device.noise != page.noise:
+            await page.send("failure", reason=UNLINKED)
+            return
+        if self.world.faults.left("refuse", device.phone):
+            await page.ws.close()
+            return
+        page.device = device
+        for kind in BLOCKS:
+            if self.world.faults.left(kind, device.phone):
+                await self._show(page, kind)
+                return
+        before = self.online.get(device.id)
+        if before and before is not page:
+            await before.send("replaced")
+            await before.ws.close()
+        self.online[device.id] = page
+        phone = device.phone
+        await page.send(
+            "success", pn=f"{phone}@c.us", pushname=f"Phone {phone}", platform="android"
+        )
+        await self._sync(page, device)
+
+    async def _sync(self, page: Page, device: Device) -> None:
+        """The first sync with its progress, then everything that the device has missed."""
+        for step in range(SYNC_STEPS):
+            await page.send("sync-progress", percent=100 * step // SYNC_STEPS)
+            await asyncio.sleep(self.world.behaviour.sync_seconds / SYNC_STEPS)
+        now = int(time.time())
+        state = self.world.state
+        contacts: list[JsonValue] = [
+            {"id": wid, "name": name} for wid, name in state.contacts.items()
+        ]
+        chats: list[JsonValue] = [
+            {"id": wid, "name": name, "t": now}
+            for wid, name in (state.contacts | state.groups).items()
+        ]
+        await page.send("synced", chats=chats, contacts=contacts)
+        page.synced = True
+        for stanza in self.world.owed(device.id):
+            await page.send("stanza", number=stanza.number, body=stanza.body)
+        await page.send("offline-end")
+
+    async def _give_refs(self, page: Page) -> None:
+        behaviour = self.world.behaviour
+        refs: list[JsonValue] = [*self.offers.new_refs(page, page.noise, behaviour)]
+        await page.send(
+            "refs", refs=refs, first_ms=behaviour.first_ref_ms, next_ms=behaviour.next_ref_ms
+        )
+
+    async def _answer(self, page: Page, call: Call) -> None:
+        try:
+            result = await self._call(page, call.args)
+        except Refused as error:
+            await page.send("error", id=call.id, detail=str(error))
+        else:
+            await page.send("result", id=call.id, value=result)
+
+    async def _call(
+        self, page: Page, args: Query | LinkCode | Send | RemoveMe
+    ) -> dict[str, JsonValue]:
+        match args:
+            case Query(wid=wid):
+                return {"exists": self.world.exists(wid)}
+            case LinkCode(phone=phone, noise=noise):
+                return {"code": self.offers.new_code(page, noise, phone, self.world.behaviour)}
+            case Send():
+                return await self._send(page, args)
+            case RemoveMe():
+                if page.device:
+                    self.world.unlink(page.device.id)
+                return {}
+
+    async def _send(self, page: Page, send: Send) -> dict[str, JsonValue]:
+        device = page.device
+        if device is None or device.id not in self.world.state.devices:
+            raise Refused(403, "not logged in")
+        await asyncio.sleep(self.world.behaviour.ack_seconds)
+        if self.world.faults.left("send_fails", device.phone):
+            raise Refused(500, "refused by the server")
+        account = f"{device.phone}@c.us"
+        message = Message(
+            id=send.id,
+            sender=account,
+            to=send.to,
+            text=send.body,
+            media=self._media(send.media) if send.media else None,
+            at=int(time.time()),
+            quoted=send.quoted,
+            device=device.id,
+        )
+        if self.world.deliver(message):
+            for other in self.world.devices_of(device.phone):
+                if other.id != device.id:
+                    await self._push(other, message, chat=message.to, from_me=True)
+            if self.world.behaviour.phone_online:
+                told: dict[str, JsonValue] = {
+                    "t": "receipt",
+                    "type": "sender",
+                    "id": message.id,
+                    "ack": ACK_DELIVERED,
+                }
+                await self._owe(
+                    device,
+                    told | {"from": account, "recipient": message.to, "at": int(time.time())},
+                )
+            if message.to.endswith("@c.us"):
+                await self._hand_over(message)
+            async with self.arrival:
+                self.arrival.notify_all()
+        return {"at": self.world.state.messages[message.id].at}
+
+    def _media(self, sent: SentMedia) -> Media:
+        upload = self.world.state.uploads.get(sent.upload)
+        if upload is None:
+            raise Refused(404, "the file was not uploaded")
+        return Media(**sent.model_dump(exclude={"upload"}), size=upload.size, sha256=upload.sha256)
+
+    async def _hand_over(self, message: Message) -> None:
+        """Gives a message between two people to the recipient: linked devices here, or a phone that nobody sees."""
+        for device in self.world.devices_of(message.to.partition("@")[0]):
+            await self._push(device, message, chat=message.sender)
+        if self.world.behaviour.auto_delivery:
+            await self.acknowledge(message.id, ACK_DELIVERED)
+
+    # --- the phone's side -------------------------------------------------------------------------
+
+    async def scan(self, qr: str, phone: str) -> Device | None:
+        """Links the page that shows the QR; None when the account's passkey is wanted first. Raises ``Refused``."""
+        return await self._offer_taken(self.offers.by_qr(qr), phone)
+
+    async def type_code(self, code: str, phone: str) -> Device | None:
+        """Like ``scan``, with a pairing code."""
+        offer = self.offers.by_code(phone, code)
+        await offer.page.send("primary-hello")
+        return await self._offer_taken(offer, phone)
+
+    async def confirm_passkey(self, phone: str) -> Device:
+        """Links the page that waits for the account's passkey; raises ``Refused``."""
+        return await self._link(self.offers.by_passkey(phone), phone)
+
+    async def _offer_taken(self, offer: Offer[Page], phone: str) -> Device | None:
+        if len(self.world.devices_of(phone)) >= self.world.behaviour.max_devices:
+            raise Refused(409, "the account has as many linked devices as it may have")
+        if phone in self.world.behaviour.passkey_accounts:
+            self.offers.await_passkey(phone, offer)
+            await offer.page.send("passkey", challenge=secrets.token_urlsafe(32))
+            return None
+        return await self._link(offer, phone)
+
+    async def _link(self, offer: Offer[Page], phone: str) -> Device:
+        """Lets the page store its login, links it, and has it log in anew."""
+        page, device = offer.page, self.world.new_device(phone, offer.noise)
+        page.confirmed.clear()
+        await page.send(
+            "pair-success",
+            pn=f"{phone}@c.us",
+            lid=f"9{phone}@lid",
+            device=device.id,
+            platform="android",
+        )
+        try:
+            await asyncio.wait_for(page.confirmed.wait(), CONFIRM_SECONDS)
+        except TimeoutError:
+            raise Refused(504, "the page did not confirm") from None
+        self.world.link(device)
+        await page.send("stream-error", code=RESTART)
+        await page.ws.close()
+        return device
+
+    async def unlink(self, device: Device) -> None:
+        self.world.unlink(device.id)
+        if page := self.online.get(device.id):
+            await page.send("failure", reason=UNLINKED)
+
+    async def send_to(self, phone: str, message: Message, chat: str) -> int:
+        """A message from somebody's phone to an account's devices; returns how many are online.
+
+        The sender's own devices get a copy.
+        """
+        self.world.deliver(message)
+        devices = self.world.devices_of(phone)
+        for device in devices:
+            await self._push(device, message, chat=chat)
+        to = chat if chat.endswith("@g.us") else message.to
+        for device in self.world.devices_of(message.sender.partition("@")[0]):
+            await self._push(device, message, chat=to, from_me=True)
+        return sum(device.id in self.online for device in devices)
+
+    async def acknowledge(self, message_id: str, ack: int) -> bool:
+        """A receipt for a message that a linked device sent; False when that changes nothing."""
+        message = self.world.acknowledge(message_id, ack)
+        if message is None:
+            return False
+        if message.device in self.world.state.devices:
+            device = self.world.state.devices[message.device]
+            await self._owe(
+                device,
+                {
+                    "t": "receipt",
+                    "id": message.id,
+                    "ack": ack,
+                    "from": message.to,
+                    "at": int(time.time()),
+                },
+            )
+        return True
+
+    async def _push(
+        self, device: Device, message: Message, chat: str, from_me: bool = False
+    ) -> None:
+        body: dict[str, JsonValue] = {"t": "message", "chat": chat, "from_me": from_me}
+        body |= message.model_dump(include={"id", "text", "media", "at", "author"})
+        body["notify"] = f"Phone {(message.author or message.sender).partition('@')[0]}"
+        if message.quoted:
+            quoted = self.world.state.messages.get(message.quoted)
+            body["quoted"] = {
+                "id": message.quoted,
+                "participant": quoted.sender if quoted else message.to,
+            }
+        await self._owe(device, body)
+
+    async def _owe(self, device: Device, body: dict[str, JsonValue]) -> None:
+        stanza = self.world.owe(device.id, body)
+        page = self.online.get(device.id)
+        if page and page.synced and not self.world.faults.left("silent", device.phone):
+            await page.send("stanza", number=stanza.number, body=stanza.body)
+
+    async def _got(self, device: Device, number: int) -> None:
+        """A device has what it was owed; a message to it is then delivered."""
+        stanza = next(
+            (stanza for stanza in self.world.owed(device.id) if stanza.number == number), None
+        )
+        if stanza is None:
+            return
+        self.world.settle(device.id, number)
+        if stanza.body["t"] == "message" and not stanza.body["from_me"]:
+            await self.acknowledge(str(stanza.body["id"]), ACK_DELIVERED)
+
+    async def _seen(self, device: Device, chat: str) -> None:
+        unread = [
+            message.id
+            for message in self.world.state.messages.values()
+            if message.to == f"{device.phone}@c.us"
+            and message.sender == chat
+            and message.ack < ACK_READ
+        ]
+        for message_id in unread:
+            await self.acknowledge(message_id, ACK_READ)
+
+    # --- faults -----------------------------------------------------------------------------------
+
+    async def fault(self, kind: Fault, phone: str | None, seconds: float) -> int:
+        """Starts a fault for one account's pages or for all pages; returns how many open pages it met."""
+        pages = [page for page in self._pages if phone is None or page.phone == phone]
+        if kind in LASTING:
+            self.world.faults.start(kind, phone, seconds)  # type: ignore[arg-type]  # mypy can't narrow by a set
+        for page in pages:
+            await self._show(page, kind)
+        return len(pages)
+
+    async def _show(self, page: Page, kind: Fault) -> None:
+        match kind:
+            case "drop" | "refuse":
+                await page.ws.close()
+            case "replaced" | "storage" | "outdated" | "proxy" | "tos" | "smb_tos":
+                await page.send(kind)
+            case "locked":
+                await page.send("failure", reason=LOCKED)
+            case "banned":
+                left = self.world.faults.left("banned", page.phone)
+                await page.send("failure", reason=TEMPORARY_BAN, code=101, expire=int(left))
+                await page.ws.close()
+            case "silent" | "send_fails":
+                return

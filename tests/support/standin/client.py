@@ -1,0 +1,174 @@
+"""The phone: a typed client of the stand-in's control API."""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+
+import aiohttp
+from pydantic import BaseModel, TypeAdapter
+from support.standin.world import ACK_DELIVERED, ACK_READ, Behaviour, Fault, Media, Message
+
+MESSAGES = TypeAdapter(list[Message])
+
+
+class PhoneError(RuntimeError):
+    """The stand-in refused, and says why; ``status`` is the answer's HTTP status."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+class PasskeyRequired(PhoneError):
+    """The phone says "continue on your other device": linking waits for the account's passkey."""
+
+
+class LinkedDevice(BaseModel):
+    """A linked device as the server sees it."""
+
+    id: str
+    phone: str
+    online: bool
+
+
+DEVICES = TypeAdapter(list[LinkedDevice])
+
+
+class Phone:
+    """All phones at once; each account is named by its phone number, digits only. Everything raises ``PhoneError``.
+
+    ``tls`` verifies a stand-in that is served over TLS.
+    """
+
+    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+        self._url = url.rstrip("/")
+        self._tls = tls
+
+    # --- linking ----------------------------------------------------------------------------------
+
+    async def scan(self, qr: str, phone: str = "15551234567") -> str:
+        """Scans a QR; returns the linked device's id. ``PasskeyRequired`` when the account needs its passkey first."""
+        return self._linked(await self._call("POST", "/phone/scan", {"qr": qr, "phone": phone}))
+
+    async def type_code(self, code: str, phone: str = "15551234567") -> str:
+        """Types a pairing code on the phone; like ``scan``."""
+        return self._linked(await self._call("POST", "/phone/code", {"code": code, "phone": phone}))
+
+    async def confirm_passkey(self, phone: str) -> str:
+        """The account's passkey was confirmed; returns the linked device's id."""
+        return self._linked(await self._call("POST", "/phone/passkey", {"phone": phone}))
+
+    async def logout(self, phone: str, device: str | None = None) -> int:
+        """Logs one linked device of the account out, or all; returns how many there were."""
+        return int(
+            (await self._call("POST", "/phone/logout", {"phone": phone, "device": device}))[
+                "removed"
+            ]
+        )
+
+    async def absent(self, phone: str, days: float) -> int:
+        """The phone wasn't used for ``days``; returns how many devices that logged out (none up to 14 days)."""
+        return int(
+            (await self._call("POST", "/phone/absent", {"phone": phone, "days": days}))["removed"]
+        )
+
+    async def devices(self, phone: str | None = None) -> list[LinkedDevice]:
+        """The linked devices, of one account or of all."""
+        found = DEVICES.validate_python(await self._call("GET", "/phone/devices"))
+        return [device for device in found if phone in (None, device.phone)]
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        sender: str,
+        to: str,
+        text: str | None = None,
+        *,
+        media: Media | None = None,
+        quoted: str | None = None,
+        group: str | None = None,
+    ) -> str:
+        """Sends a text or file to an account's devices, in a group when one is named; returns its id."""
+        file = media.model_dump() if media else None
+        order = {
+            "from": sender,
+            "to": to,
+            "text": text,
+            "media": file,
+            "quoted": quoted,
+            "group": group,
+        }
+        return str((await self._call("POST", "/phone/send", order))["id"])
+
+    async def messages(self) -> list[Message]:
+        """What linked devices have sent, oldest first."""
+        return MESSAGES.validate_python(await self._call("GET", "/phone/messages"))
+
+    async def wait_messages(self, count: int, timeout: float = 30) -> list[Message]:
+        """Waits until linked devices have sent ``count`` messages in all; ``TimeoutError`` after 60 s at the latest."""
+        answer = await self._call(
+            "GET", f"/phone/messages?after={count - 1}&wait={min(timeout, 60)}"
+        )
+        if not answer:
+            raise TimeoutError(f"not {count} messages within {timeout} s")
+        return await self.messages()
+
+    async def message(self, message_id: str) -> Message:
+        """One message, sent by a linked device or by a phone, with its ack."""
+        return Message.model_validate(await self._call("GET", f"/phone/messages/{message_id}"))
+
+    async def deliver(self, message_id: str) -> bool:
+        """The recipient's phone got a linked device's message (ack 2); False when that was known."""
+        return await self._receipt(message_id, ACK_DELIVERED)
+
+    async def read(self, message_id: str) -> bool:
+        """The recipient has read a linked device's message (ack 3); False when that was known."""
+        return await self._receipt(message_id, ACK_READ)
+
+    async def add_contact(self, phone: str, name: str) -> None:
+        """Puts somebody into everybody's address book and chats; devices see it at their next login."""
+        await self._call("POST", "/phone/contact", {"phone": phone, "name": name})
+
+    async def create_group(self, name: str) -> str:
+        """A group that everybody is in; returns its id. Devices see it at their next login or message."""
+        return str((await self._call("POST", "/phone/group", {"name": name}))["id"])
+
+    # --- the server -------------------------------------------------------------------------------
+
+    async def fault(self, kind: Fault, phone: str | None = None, seconds: float = 5) -> int:
+        """Starts a fault for one account or for all; ``seconds`` counts for lasting ones. Returns the pages it met."""
+        order = {"kind": kind, "phone": phone, "seconds": seconds}
+        return int((await self._call("POST", "/server/fault", order))["pages"])
+
+    async def heal(self) -> None:
+        """Ends all lasting faults. Pages that were told to stop (outdated, proxy, tos) stay stopped, as the real ones."""
+        await self._call("DELETE", "/server/fault")
+
+    async def behave(self, **changes: object) -> Behaviour:
+        """Changes how the server behaves; the names are those of ``standin.world.Behaviour``."""
+        return Behaviour.model_validate(await self._call("PATCH", "/server/behaviour", changes))
+
+    async def _receipt(self, message_id: str, ack: int) -> bool:
+        return bool(
+            (await self._call("POST", "/phone/receipt", {"id": message_id, "ack": ack}))["changed"]
+        )
+
+    def _linked(self, answer: dict[str, Any]) -> str:
+        if answer["device"] is None:
+            raise PasskeyRequired(202, "the account's passkey is wanted on the other device")
+        return str(answer["device"])
+
+    async def _call(self, method: str, path: str, body: object = None) -> Any:
+        trust: ssl.SSLContext | bool = self._tls or True
+        async with (
+            aiohttp.ClientSession() as http,
+            http.request(method, self._url + path, json=body, ssl=trust) as answer,
+        ):
+            if "json" not in answer.content_type:
+                raise PhoneError(answer.status, f"{method} {path}: {answer.status} {answer.reason}")
+            said = await answer.json()
+            if answer.status >= 400:
+                raise PhoneError(answer.status, said["detail"])
+            return said

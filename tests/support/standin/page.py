@@ -1,0 +1,80 @@
+"""The page's HTML: the same order of things as the real one's, and a content security policy as strict."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+from pydantic.alias_generators import to_camel
+from support.standin.world import Behaviour
+
+WWW = Path(__file__).with_name("www")
+EARLY = ("loader", "models", "ids", "utilities", "credentials", "events", "connection", "linking")
+# wa-js waits until the number of modules has settled.
+LATE = ("collections", "getters", "messages", "media", "screen", "backend")
+
+
+class Settings(BaseModel):
+    """What the page's scripts must know of the server's behaviour."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    legacy_cmd: bool
+    legacy_msg_key: bool
+    debug_global: bool
+
+
+def response(behaviour: Behaviour) -> web.Response:
+    nonce = secrets.token_urlsafe(6)
+    settings = Settings.model_validate(
+        behaviour.model_dump(include=set(Settings.model_fields)), by_name=True
+    )
+    headers = {"Content-Security-Policy": policy(nonce), "Cache-Control": "no-store"}
+    return web.Response(
+        text=html(nonce, settings, behaviour.late_bundle_ms),
+        content_type="text/html",
+        headers=headers,
+    )
+
+
+def policy(nonce: str) -> str:
+    return (
+        f"default-src 'self'; script-src 'self' 'nonce-{nonce}' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        "connect-src 'self' ws: wss: https:; img-src * data: blob:; worker-src 'self' blob:"
+    )
+
+
+def html(nonce: str, settings: Settings, late_ms: int) -> str:
+    """An inline script queues early ``__d`` and ``requireLazy`` calls, then come the bundles, the last ones late."""
+    early = "\n".join(
+        f'<script src="/static/{name}.js" defer nonce="{nonce}"></script>' for name in EARLY
+    )
+    return f"""<!DOCTYPE html>
+<html id="whatsapp-web" lang="en" dir="ltr">
+<head>
+<meta charset="utf-8">
+<title>WhatsApp</title>
+<script nonce="{nonce}">
+  __d_stub = [];
+  __d = function (id, dependencies, factory, special) {{ __d_stub.push([id, dependencies, factory, special]); }};
+  __rl_stub = [];
+  requireLazy = function () {{ __rl_stub.push(arguments); }};
+  self.__standin = {settings.model_dump_json(by_alias=True)};
+</script>
+{early}
+<script nonce="{nonce}">
+  function late() {{
+    for (const name of {list(LATE)}) {{
+      const script = document.createElement('script');
+      Object.assign(script, {{ src: '/static/' + name + '.js', nonce: '{nonce}', async: false }});
+      document.head.appendChild(script);
+    }}
+  }}
+  addEventListener('DOMContentLoaded', () => setTimeout(late, {late_ms})); // that is after the deferred scripts
+</script>
+</head>
+<body><div id="app"></div></body>
+</html>
+"""

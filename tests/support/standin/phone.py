@@ -1,0 +1,284 @@
+"""The control API: what people do with their phones, and the faults that tests order. See README.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Self
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from support.standin.chat import Switchboard
+from support.standin.offers import Refused
+from support.standin.world import (
+    ACK_DELIVERED,
+    ACK_READ,
+    PHONE_ABSENCE_DAYS,
+    Behaviour,
+    Device,
+    Fault,
+    Media,
+    Message,
+    Number,
+)
+
+SWITCHBOARD = web.AppKey("switchboard", Switchboard)
+LONGEST_WAIT = 60.0  # seconds
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+routes = web.RouteTableDef()
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Scan(Body):
+    """What a phone does with the QR's text."""
+
+    qr: str
+    phone: Number = "15551234567"
+
+
+class Code(Body):
+    """What a person types on the phone."""
+
+    phone: Number
+    code: str
+
+
+class Account(Body):
+    phone: Number
+
+
+class Logout(Body):
+    """Linked devices → Log out, for one device or all."""
+
+    phone: Number
+    device: str | None = None
+
+
+class Absence(Body):
+    """The phone has not been used for some days."""
+
+    phone: Number
+    days: Annotated[float, Field(ge=0)]
+
+
+class Send(Body):
+    """A text or file from somebody to an account, in a group when one is named."""
+
+    sender: Number = Field(alias="from")
+    to: Number
+    text: str | None = None
+    media: Media | None = None
+    quoted: str | None = None
+    group: str | None = None
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if (self.text is None) == (self.media is None):
+            raise ValueError("one of text and media is needed")
+        return self
+
+
+class Receipt(Body):
+    """A recipient's phone has got (2) or shown (3) a message that a linked device sent."""
+
+    id: str
+    ack: Annotated[int, Field(ge=ACK_DELIVERED, le=ACK_READ)]
+
+
+class Group(Body):
+    name: str
+
+
+class NewContact(Body):
+    phone: Number
+    name: str
+
+
+class FaultOrder(Body):
+    """A fault, for the pages of one account or for all."""
+
+    kind: Fault
+    phone: Number | None = None
+    seconds: Annotated[float, Field(gt=0)] = 5
+
+
+class Since(Body):
+    """Which messages are asked for: those after the first ``after``, waiting up to ``wait`` seconds for one."""
+
+    after: Annotated[int, Field(ge=0)] = 0
+    wait: Annotated[float, Field(ge=0, le=LONGEST_WAIT)] = 0
+
+
+def problem(status: int, detail: str) -> web.Response:
+    said = {
+        "type": "about:blank",
+        "title": "The phone can't do that",
+        "status": status,
+        "detail": detail,
+    }
+    return web.json_response(said, status=status, content_type="application/problem+json")
+
+
+@web.middleware
+async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refusals and unusable requests as problems with a sentence."""
+    try:
+        return await handler(request)
+    except Refused as error:
+        return problem(error.status, str(error))
+    except (ValidationError, json.JSONDecodeError) as error:
+        return problem(400, str(error))
+
+
+def linked(device: Device | None) -> web.Response:
+    """202 when the phone says "continue on your other device": the account's passkey is wanted there."""
+    if device is None:
+        return web.json_response({"device": None, "passkey": True}, status=202)
+    return web.json_response({"device": device.id})
+
+
+@routes.post("/phone/scan")
+async def scan(request: web.Request) -> web.Response:
+    order = Scan.model_validate_json(await request.read())
+    return linked(await request.app[SWITCHBOARD].scan(order.qr, order.phone))
+
+
+@routes.post("/phone/code")
+async def code(request: web.Request) -> web.Response:
+    order = Code.model_validate_json(await request.read())
+    return linked(await request.app[SWITCHBOARD].type_code(order.code, order.phone))
+
+
+@routes.post("/phone/passkey")
+async def passkey(request: web.Request) -> web.Response:
+    order = Account.model_validate_json(await request.read())
+    return linked(await request.app[SWITCHBOARD].confirm_passkey(order.phone))
+
+
+@routes.post("/phone/logout")
+async def logout(request: web.Request) -> web.Response:
+    order = Logout.model_validate_json(await request.read())
+    return await unlink(request, order.phone, order.device)
+
+
+@routes.post("/phone/absent")
+async def absent(request: web.Request) -> web.Response:
+    order = Absence.model_validate_json(await request.read())
+    if order.days <= PHONE_ABSENCE_DAYS:
+        return web.json_response({"removed": 0})
+    return await unlink(request, order.phone, None)
+
+
+async def unlink(request: web.Request, phone: str, device_id: str | None) -> web.Response:
+    board = request.app[SWITCHBOARD]
+    devices = [device for device in board.world.devices_of(phone) if device_id in (None, device.id)]
+    for device in devices:
+        await board.unlink(device)
+    return web.json_response({"removed": len(devices)})
+
+
+@routes.post("/phone/send")
+async def send(request: web.Request) -> web.Response:
+    board, order = request.app[SWITCHBOARD], Send.model_validate_json(await request.read())
+    if order.group is not None and not board.world.exists(order.group):
+        raise Refused(404, "there is no such group")
+    sender = f"{order.sender}@c.us"
+    message = Message(
+        id="3A" + secrets.token_hex(9).upper(),
+        sender=sender,
+        to=f"{order.to}@c.us",
+        text=order.text or "",
+        media=order.media,
+        at=int(time.time()),
+        author=sender if order.group else None,
+        quoted=order.quoted,
+    )
+    online = await board.send_to(order.to, message, chat=order.group or sender)
+    return web.json_response({"id": message.id, "delivered": online})
+
+
+@routes.post("/phone/receipt")
+async def receipt(request: web.Request) -> web.Response:
+    order = Receipt.model_validate_json(await request.read())
+    return web.json_response(
+        {"changed": await request.app[SWITCHBOARD].acknowledge(order.id, order.ack)}
+    )
+
+
+@routes.post("/phone/group")
+async def group(request: web.Request) -> web.Response:
+    order = Group.model_validate_json(await request.read())
+    return web.json_response({"id": request.app[SWITCHBOARD].world.add_group(order.name)})
+
+
+@routes.post("/phone/contact")
+async def contact(request: web.Request) -> web.Response:
+    order = NewContact.model_validate_json(await request.read())
+    request.app[SWITCHBOARD].world.add_contact(order.phone, order.name)
+    return web.json_response({})
+
+
+@routes.get("/phone/messages")
+async def messages(request: web.Request) -> web.Response:
+    board, since = request.app[SWITCHBOARD], Since.model_validate(dict(request.query))
+    found: list[Message] = []
+
+    def arrived() -> bool:
+        found[:] = board.world.sent_by_devices()[since.after :]
+        return bool(found)
+
+    if not arrived() and since.wait:
+        async with board.arrival:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(board.arrival.wait_for(arrived), since.wait)
+    return web.json_response([message.model_dump(by_alias=True) for message in found])
+
+
+@routes.get("/phone/messages/{id}")
+async def message_by_id(request: web.Request) -> web.Response:
+    message = request.app[SWITCHBOARD].world.state.messages.get(request.match_info["id"])
+    if message is None:
+        raise Refused(404, "there is no such message")
+    return web.json_response(message.model_dump(by_alias=True))
+
+
+@routes.get("/phone/devices")
+async def devices(request: web.Request) -> web.Response:
+    board = request.app[SWITCHBOARD]
+    found = board.world.state.devices.values()
+    return web.json_response(
+        [{"id": d.id, "phone": d.phone, "online": d.id in board.online} for d in found]
+    )
+
+
+@routes.post("/server/fault")
+async def fault(request: web.Request) -> web.Response:
+    order = FaultOrder.model_validate_json(await request.read())
+    met = await request.app[SWITCHBOARD].fault(order.kind, order.phone, order.seconds)
+    return web.json_response({"pages": met})
+
+
+@routes.delete("/server/fault")
+async def heal(request: web.Request) -> web.Response:
+    request.app[SWITCHBOARD].world.faults.clear()
+    return web.json_response({})
+
+
+@routes.get("/server/behaviour")
+async def behaviour(request: web.Request) -> web.Response:
+    return web.json_response(request.app[SWITCHBOARD].world.behaviour.model_dump())
+
+
+@routes.patch("/server/behaviour")
+async def behave(request: web.Request) -> web.Response:
+    world = request.app[SWITCHBOARD].world
+    changes = TypeAdapter(dict[str, object]).validate_json(await request.read())
+    world.behaviour = Behaviour.model_validate(world.behaviour.model_dump() | changes)
+    return web.json_response(world.behaviour.model_dump())

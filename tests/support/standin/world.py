@@ -1,0 +1,263 @@
+"""What the stand-in's server knows: linked devices, messages, groups, and what it owes to devices that are away."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+
+Number = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{6,14}$")]
+MomentFault = Literal["drop", "replaced", "locked", "storage"]
+LastingFault = Literal[
+    "refuse", "silent", "send_fails", "banned", "outdated", "proxy", "tos", "smb_tos"
+]
+Fault = MomentFault | LastingFault
+LASTING: frozenset[str] = frozenset(get_args(LastingFault))
+ACK_SENT, ACK_DELIVERED, ACK_READ = 1, 2, 3
+FIRST_GROUP = "120363000000000001@g.us"
+PHONE_ABSENCE_DAYS = (
+    14  # WhatsApp's help: linked devices are logged out when the phone wasn't used for over 14 days
+)
+
+
+class Device(BaseModel):
+    """A linked device: its id and the noise key that it must prove."""
+
+    id: str
+    phone: Number
+    noise: str
+
+
+class Media(BaseModel):
+    """A message's file. The stand-in keeps its size and hash (hex) and forgets the bytes; ``duration`` is in seconds."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["image", "video", "audio", "ptt", "document", "sticker"]
+    mime_type: str
+    size: int = Field(ge=0)
+    sha256: str | None = None
+    file_name: str | None = None
+    caption: str | None = None
+    duration: float | None = None
+
+
+class Upload(BaseModel):
+    """A file that a page has uploaded, before a message names it."""
+
+    size: int
+    sha256: str
+
+
+class Message(BaseModel):
+    """A text or file, sent by a linked device (``device`` is set) or by somebody's phone.
+
+    ``author`` is who wrote it in a group, ``quoted`` the id of the message that it answers, ``ack``
+    1 (server has it), 2 (delivered) or 3 (read), ``at`` in seconds since 1970.
+    """
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    id: str
+    sender: str = Field(alias="from")
+    to: str
+    text: str
+    at: int
+    media: Media | None = None
+    author: str | None = None
+    quoted: str | None = None
+    device: str | None = None
+    ack: int = ACK_SENT
+
+
+class Stanza(BaseModel):
+    """Something that a device must get, whenever it is online; kept until it has confirmed ``number``."""
+
+    number: int
+    body: dict[str, JsonValue]
+
+
+class Behaviour(BaseModel):
+    """How the server behaves; may be changed at any time."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    first_ref_ms: int = Field(60_000, description="How long the first QR lives.", ge=100)
+    next_ref_ms: int = Field(20_000, description="How long each later QR lives.", ge=100)
+    refs: int = Field(
+        6, description="How many QRs there are before the page goes idle.", ge=1, le=20
+    )
+    code_seconds: float = Field(195, description="How long a pairing code lives.", gt=0)
+    sync_seconds: float = Field(0.15, description="From login to the end of the first sync.", ge=0)
+    ack_seconds: float = Field(0, description="Before a sent message is answered.", ge=0)
+    auto_delivery: bool = Field(
+        True, description="Recipients' phones confirm delivery (ack 2) at once."
+    )
+    phone_online: bool = Field(
+        True, description="The account's own phone gets what its devices send, and confirms it."
+    )
+    max_devices: int = Field(
+        4, description="Linked devices per account; the phone refuses a further one.", ge=1
+    )
+    late_bundle_ms: int = Field(400, description="From the first bundle to the second.", ge=0)
+    legacy_cmd: bool = Field(
+        False, description="The older generation of the page's Cmd and BackendEventBus."
+    )
+    legacy_msg_key: bool = Field(
+        False, description="Message keys as before 2.3000.1042401057, with `_serialized`."
+    )
+    debug_global: bool = Field(
+        True, description="Whether the page sets window.Debug.VERSION itself."
+    )
+    passkey_accounts: list[Number] = Field(
+        [], description="Phone numbers whose linking needs a passkey."
+    )
+    unknown_numbers: list[Number] = Field(
+        ["19999999999"], description="Numbers that are not on WhatsApp."
+    )
+
+
+class State(BaseModel):
+    """What is kept on disk."""
+
+    devices: dict[str, Device] = {}
+    messages: dict[str, Message] = {}
+    groups: dict[str, str] = {FIRST_GROUP: "Group"}
+    contacts: dict[str, str] = {"15550001111@c.us": "Ada"}
+    uploads: dict[str, Upload] = {}
+    owed: dict[str, list[Stanza]] = {}
+    next_device: int = 1
+    next_stanza: int = 1
+
+
+class Faults:
+    """Faults that last for a while, for one account or (``phone`` is None) for all."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._until: dict[tuple[str, str | None], float] = {}
+
+    def start(self, kind: LastingFault, phone: str | None, seconds: float) -> None:
+        self._until[kind, phone] = self._clock() + seconds
+
+    def left(self, kind: LastingFault, phone: str | None) -> float:
+        """Seconds until the fault ends for this account; 0 when it isn't there."""
+        ends = (self._until.get((kind, None), 0.0), self._until.get((kind, phone), 0.0))
+        return max(0.0, max(ends) - self._clock())
+
+    def clear(self) -> None:
+        self._until.clear()
+
+
+class World:
+    """The state, with its file when it has one."""
+
+    def __init__(self, file: Path | None = None) -> None:
+        self._file = file
+        self.behaviour = Behaviour()
+        self.faults = Faults()
+        self.state = State()
+        if file is not None and file.exists():
+            self.state = State.model_validate_json(file.read_text())
+
+    # --- linked devices ---------------------------------------------------------------------------
+
+    def new_device(self, phone: str, noise: str) -> Device:
+        """A device that is not linked yet: ``link`` does that when the page has stored its login."""
+        device = Device(id=f"{phone}:{self.state.next_device}@c.us", phone=phone, noise=noise)
+        self.state.next_device += 1
+        return device
+
+    def link(self, device: Device) -> None:
+        self.state.devices[device.id] = device
+        self._save()
+
+    def unlink(self, device_id: str) -> None:
+        self.state.owed.pop(device_id, None)
+        if self.state.devices.pop(device_id, None):
+            self._save()
+
+    def devices_of(self, phone: str) -> list[Device]:
+        return [device for device in self.state.devices.values() if device.phone == phone]
+
+    # --- messages ---------------------------------------------------------------------------------
+
+    def deliver(self, message: Message) -> bool:
+        """False when a message of this id is known: a repeated send reaches nobody twice."""
+        if message.id in self.state.messages:
+            return False
+        self.state.messages[message.id] = message
+        self._save()
+        return True
+
+    def sent_by_devices(self) -> list[Message]:
+        """What linked devices have sent, oldest first."""
+        return [message for message in self.state.messages.values() if message.device is not None]
+
+    def acknowledge(self, message_id: str, ack: int) -> Message | None:
+        """Raises a message's ack, never lowers it; None when nothing changes."""
+        message = self.state.messages.get(message_id)
+        if message is None or message.ack >= ack:
+            return None
+        message.ack = ack
+        self._save()
+        return message
+
+    def upload(self, size: int, sha256: str) -> str:
+        """Notes an uploaded file; returns its id."""
+        upload_id = secrets.token_hex(8)
+        self.state.uploads[upload_id] = Upload(size=size, sha256=sha256)
+        self._save()
+        return upload_id
+
+    def add_contact(self, phone: str, name: str) -> None:
+        self.state.contacts[f"{phone}@c.us"] = name
+        self._save()
+
+    def add_group(self, name: str) -> str:
+        group = f"120363{secrets.randbelow(10**12):012}@g.us"
+        self.state.groups[group] = name
+        self._save()
+        return group
+
+    def exists(self, wid: str) -> bool:
+        """Whether a user or group of this id is on WhatsApp."""
+        if wid.endswith("@g.us"):
+            return wid in self.state.groups
+        return wid.partition("@")[0] not in self.behaviour.unknown_numbers
+
+    # --- what devices must still get --------------------------------------------------------------
+
+    def owe(self, device_id: str, body: dict[str, JsonValue]) -> Stanza:
+        stanza = Stanza(number=self.state.next_stanza, body=body)
+        self.state.next_stanza += 1
+        self.state.owed.setdefault(device_id, []).append(stanza)
+        self._save()
+        return stanza
+
+    def owed(self, device_id: str) -> list[Stanza]:
+        return list(self.state.owed.get(device_id, []))
+
+    def settle(self, device_id: str, number: int) -> None:
+        left = [stanza for stanza in self.owed(device_id) if stanza.number != number]
+        if left:
+            self.state.owed[device_id] = left
+        else:
+            self.state.owed.pop(device_id, None)
+        self._save()
+
+    def _save(self) -> None:
+        """Writes the whole state beside the file and then over it, so that a crash leaves the old or the new one."""
+        if self._file is None:
+            return
+        partial = self._file.with_name(self._file.name + ".partial")
+        with partial.open("w") as stream:
+            stream.write(self.state.model_dump_json(by_alias=True))
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(self._file)

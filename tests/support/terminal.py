@@ -1,0 +1,131 @@
+"""A program in a terminal of its own, seen as a person sees it: its screen, and the QR that a phone's camera would read."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import termios
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import pyte
+import zxingcpp
+
+T = TypeVar("T")
+PATIENCE = 60.0  # seconds
+PIXELS = 3  # a module's width in the picture
+UPPER, LOWER = "▀█", "▄█"
+BLACK = "000000"
+
+
+class Terminal:
+    """Runs ``command`` in a pseudo-terminal of ``columns`` by ``lines``; a context manager that kills what still runs."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        columns: int = 100,
+        lines: int = 50,
+    ) -> None:
+        self._screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self._screen)
+        self._drawn = threading.Condition()
+        self._ended = False
+        self.output = b""  # everything that was written, with its control sequences
+        self._terminal, inner = pty.openpty()
+        self.resize(columns, lines)
+        self.process = subprocess.Popen(
+            command, env={**os.environ, "TERM": "xterm-256color", **environment}, stdin=inner, stdout=inner, stderr=inner,
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(inner)
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._terminal)
+
+    def resize(self, columns: int, lines: int) -> None:
+        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        with self._drawn:
+            self._screen.resize(lines, columns)
+
+    def type(self, characters: str) -> None:
+        """As on the keyboard: ``\\x03`` is Ctrl-C."""
+        os.write(self._terminal, characters.encode())
+
+    def text(self) -> str:
+        with self._drawn:
+            return "\n".join(line.rstrip() for line in self._screen.display)
+
+    def qr(self) -> str | None:
+        """What a camera reads from the screen."""
+        with self._drawn:
+            rows = [
+                [self._screen.buffer[y][x] for x in range(self._screen.columns)]
+                for y in range(self._screen.lines)
+            ]
+        picture = []
+        for row in rows:
+            for half in (UPPER, LOWER):
+                # The terminal's own ground counts as white, so that it does not matter where the QR
+                # stands.
+                dark = [(cell.fg if cell.data in half else cell.bg) == BLACK for cell in row]
+                picture += [
+                    bytes(0 if module else 255 for module in dark for _ in range(PIXELS))
+                ] * PIXELS
+        pixels = memoryview(b"".join(picture)).cast("B", shape=[len(picture), len(picture[0])])
+        found = zxingcpp.read_barcodes(pixels)
+        return found[0].text if found else None
+
+    def wait_for(
+        self, look: Callable[[Terminal], T | None], what: str, patience: float = PATIENCE
+    ) -> T:
+        """What ``look`` finds once it finds something; raises ``AssertionError`` with the screen when that never comes."""
+        end = time.monotonic() + patience
+        with self._drawn:
+            while True:
+                found = look(self)
+                if found:
+                    return found
+                more = not self._ended and self._drawn.wait(end - time.monotonic())
+                assert more, f"{what} was not shown; the screen:\n{self.text()}"
+
+    def wait_text(self, words: str) -> None:
+        self.wait_for(lambda terminal: words in terminal.text(), repr(words))
+
+    def wait_qr(self, code: str) -> None:
+        self.wait_for(lambda terminal: terminal.qr() == code, "the QR")
+
+    def wait(self, patience: float = PATIENCE) -> int:
+        """The exit code, when the program has ended and everything it wrote was read."""
+        code = self.process.wait(patience)
+        with self._drawn:
+            assert self._drawn.wait_for(lambda: self._ended, PATIENCE)
+        return code
+
+    def _read(self) -> None:
+        while True:
+            try:
+                chunk = os.read(self._terminal, 65536)
+            except OSError:  # the program's end of the terminal is closed
+                chunk = b""
+            with self._drawn:
+                self.output += chunk
+                self._ended = not chunk
+                if chunk:
+                    self._stream.feed(chunk)
+                self._drawn.notify_all()
+            if not chunk:
+                return
