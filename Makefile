@@ -62,12 +62,12 @@ screenshots: setup  ## docs/images, taken of the console in a real Chromium
 	$(RUN) -m integration.gateway.screenshots
 
 lock:  ## requirements.lock of the workspace and of each image, from one resolution
-	uv lock
-	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --all-packages --all-groups -o requirements.lock
-	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-cli -o cli/requirements.lock
-	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-operator -o operator/requirements.lock
-	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-gateway -o gateway/requirements.lock
-	uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
+	$(VENV)/bin/uv lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --all-packages --all-groups -o requirements.lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-cli -o cli/requirements.lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-operator -o operator/requirements.lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-gateway -o gateway/requirements.lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
 
 clean:
 	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .hypothesis
