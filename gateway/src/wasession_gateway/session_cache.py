@@ -199,10 +199,10 @@ class Sessions:
             SESSIONS, self._namespace, session.name, session.uid, version=version
         )
         if body is not None:
-            self.watch.remember(body)
+            self.watch.upsert(body)
 
     def _remember(self, body: Manifest) -> Session:
-        self.watch.remember(body)
+        self.watch.upsert(body)
         known = self.get(body["metadata"]["name"])
         return known if known is not None and known.uid == body["metadata"]["uid"] else read(body)
 

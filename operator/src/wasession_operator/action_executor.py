@@ -106,7 +106,7 @@ class Effects:
     async def _create(self, watch: Informer, manifest: Manifest, session: Session) -> None:
         """Creates an object. One of ours that has its name already was made before the watch told of it."""
         try:
-            watch.remember(await self._kube.create(watch.resource, manifest))
+            watch.upsert(await self._kube.create(watch.resource, manifest))
         except Conflict as conflict:
             metadata = manifest["metadata"]
             found = await self._kube.get(watch.resource, metadata["namespace"], metadata["name"])
@@ -115,14 +115,14 @@ class Effects:
             if found["metadata"].get("labels", {}).get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
                 problem = not_ours(session, {**found, "kind": watch.resource.kind})
                 raise Conflict(problem[1] if problem else str(conflict)) from None
-            watch.remember(found)
+            watch.upsert(found)
 
     async def _patch(self, watch: Informer, session: Session, patch: Manifest) -> None:
         found = await self._kube.patch(
             watch.resource, session.namespace, names.object_name(session.name), patch
         )
         if found is not None:
-            watch.remember(found)
+            watch.upsert(found)
 
     async def _patch_finalizers(self, session: Session, patch: list[Manifest]) -> None:
         try:

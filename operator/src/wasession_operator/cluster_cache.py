@@ -69,7 +69,7 @@ class Cluster:
 
     async def synced(self) -> None:
         """Returns when all objects have been listed once; before that nobody knows what is missing."""
-        await asyncio.gather(*(watch.synced() for watch in self.watches))
+        await asyncio.gather(*(watch.wait_for_sync() for watch in self.watches))
 
     @property
     def is_synced(self) -> bool:

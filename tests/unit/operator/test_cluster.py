@@ -155,9 +155,9 @@ def test_the_sessions_on_a_node_hear_of_it() -> None:
     known.session_seen(session(5))
     known.session_seen(session(6, "uid-2", "other"))
     known.pods._versions[None] = "1"
-    known.pods.remember(pod(7, None))
-    known.pods.remember(pod(8, "node-1"))
-    known.pods.remember(pod(9, "node-2", "other"))
+    known.pods.upsert(pod(7, None))
+    known.pods.upsert(pod(8, "node-1"))
+    known.pods.upsert(pod(9, "node-2", "other"))
     changed.clear()
     known._node_changed(node(), node("Unknown"))
     assert changed == [KEY]
@@ -171,7 +171,7 @@ def test_the_heartbeats_of_a_node_are_no_news() -> None:
     known, changed = cluster()
     known.session_seen(session(5))
     known.pods._versions[None] = "1"
-    known.pods.remember(pod(7, "node-1"))
+    known.pods.upsert(pod(7, "node-1"))
     changed.clear()
     beaten = node()
     beaten["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-01-02T03:05:05Z"

@@ -1,8 +1,7 @@
-"""Keeps one kind of object as the API server has it: listed once, watched ever after.
+"""An informer: a cache of one resource, listed once and then watched.
 
-kopf does this for WhatsAppSessions. For what sessions are made of it does not do: it tells nobody
-of objects that went away while its watch was cut off, and it spends some milliseconds on each
-event.
+kopf watches WhatsAppSessions. It does not suit the objects that sessions consist of: it reports no
+objects that were deleted while its watch was down, and spends milliseconds on each event.
 """
 
 from __future__ import annotations
@@ -19,26 +18,23 @@ from wasession_api.kube.client import KubeClient, Rejected, Resource, ResourceEx
 from wasession_api.kube.manifests import Key, Manifest, key_of
 
 log = logging.getLogger(__name__)
-Changed = Callable[[Manifest | None, Manifest | None], None]  # as it was, as it is
-Transform = Callable[[Manifest], Manifest]  # what is kept of an object
+OnChange = Callable[[Manifest | None, Manifest | None], None]  # the object before and after
+Transform = Callable[[Manifest], Manifest]
 RETRY_FIRST, RETRY_LAST = 0.5, 15.0  # seconds
 
 
-def without_managed_fields(found: Manifest) -> Manifest:
-    """An object without the notes about who has written what of it, which are most of it."""
-    return {
-        **found,
-        "metadata": {
-            name: value for name, value in found["metadata"].items() if name != "managedFields"
-        },
-    }
+def without_managed_fields(obj: Manifest) -> Manifest:
+    """Return the object without ``managedFields``, which are most of its size."""
+    metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
+    return {**obj, "metadata": metadata}
 
 
 class Informer:
-    """``objects`` are the present ones. ``changed`` is called for each difference, also for the ones found at the start.
+    """Keep ``objects`` equal to what the API server has, and call ``on_change`` for each difference.
 
-    ``kept`` says what of each is held in memory: its namespace, name, uid and resourceVersion at
-    least; and ``objects`` may be something else than a dict.
+    The objects of the first list are differences too. ``transform`` reduces an object to what the
+    cache holds of it: at least namespace, name, uid and resourceVersion. ``objects`` may be a
+    mapping that stores them more compactly than a dict.
     """
 
     def __init__(
@@ -47,29 +43,30 @@ class Informer:
         resource: Resource,
         namespaces: Sequence[str],
         selector: str,
-        changed: Changed,
-        kept: Transform = without_managed_fields,
+        on_change: OnChange,
+        transform: Transform = without_managed_fields,
         objects: MutableMapping[Key, Manifest] | None = None,
     ) -> None:
+        """Watch ``namespaces``, or the whole cluster when there are none."""
         self.resource = resource
         self.objects = {} if objects is None else objects
         self._kube = kube
         self._selector = selector
-        self._changed = changed
-        self._kept = kept
+        self._on_change = on_change
+        self._transform = transform
         self._versions: dict[str | None, str | None] = dict.fromkeys(
             namespaces if resource.namespaced else ()
         ) or {None: None}
-        self._heard: dict[str | None, float] = dict.fromkeys(self._versions, time.monotonic())
+        self._last_event: dict[str | None, float] = dict.fromkeys(self._versions, time.monotonic())
         self._listed: set[str | None] = set()
         self._synced = asyncio.Event()
 
     async def run(self) -> None:
-        """Never returns."""
-        await asyncio.gather(*(self._follow(namespace) for namespace in self._versions))
+        """List and watch until cancelled."""
+        await asyncio.gather(*(self._list_and_watch(namespace) for namespace in self._versions))
 
-    async def synced(self) -> None:
-        """Returns when everything has been listed once."""
+    async def wait_for_sync(self) -> None:
+        """Return once everything has been listed."""
         await self._synced.wait()
 
     @property
@@ -78,35 +75,37 @@ class Informer:
 
     @property
     def age(self) -> float:
-        """Seconds since the API server has last been heard, in the namespace where that is the longest ago."""
-        return time.monotonic() - min(self._heard.values())
+        """Seconds since the last event or list; of several namespaces, the oldest counts."""
+        return time.monotonic() - min(self._last_event.values())
 
-    def remember(self, found: Manifest) -> None:
-        """Takes what the API server has answered to a call, which the watch tells only later, and possibly never."""
-        if found.get("kind", self.resource.kind) != self.resource.kind:
+    def upsert(self, obj: Manifest) -> None:
+        """Add the API server's answer to a write, ahead of the watch event, which may never come."""
+        if obj.get("kind", self.resource.kind) != self.resource.kind:
             return
-        key, present = key_of(found), self.objects.get(key_of(found))
-        known = present["metadata"]["resourceVersion"] if present else self._version(key)
-        if known is None or is_newer(found["metadata"]["resourceVersion"], known):
-            self._keep(key, self._kept(found))
+        key = key_of(obj)
+        cached = self.objects.get(key)
+        known = cached["metadata"]["resourceVersion"] if cached else self._version(key)
+        if known is None or is_newer(obj["metadata"]["resourceVersion"], known):
+            self._upsert(key, self._transform(obj))
 
     # --- one namespace, or the cluster ------------------------------------------------------------
 
-    async def _follow(self, namespace: str | None) -> None:
+    async def _list_and_watch(self, namespace: str | None) -> None:
         delay = RETRY_FIRST
         while True:
             began = time.monotonic()
             try:
                 if self._versions[namespace] is None:
                     await self._list(namespace)
-                await self._stream(namespace)
+                await self._watch(namespace)
             except ResourceExpired:
-                log.info("watch is too old, listing anew", extra=self._where(namespace))
+                log.info("watch expired; listing again", extra=self._extra(namespace))
                 self._versions[namespace] = None
             except (Unavailable, Rejected) as error:
-                log.warning("watch cut off", extra={**self._where(namespace), "error": str(error)})
-            # A stream that has lasted is opened again at once; whatever ends at once must not do so
-            # in a tight loop.
+                log.warning(
+                    "watch failed; retrying", extra={**self._extra(namespace), "error": str(error)}
+                )
+            # A watch that lasted is reopened at once; one that fails at once must not spin.
             delay = (
                 RETRY_FIRST if time.monotonic() - began > RETRY_LAST else min(delay * 2, RETRY_LAST)
             )
@@ -114,68 +113,67 @@ class Informer:
 
     async def _list(self, namespace: str | None) -> None:
         before = {key for key in self.objects if namespace is None or key[0] == namespace}
-        present: set[Key] = set()
+        listed: set[Key] = set()
         version = ""
         async for page in self._kube.pages(self.resource, namespace, self._selector):
             version = page["metadata"]["resourceVersion"]
-            for item in page["items"]:
-                present.add(key_of(item))
-                self._keep(key_of(item), self._kept(item))
-        for key in before - present:
-            item = self.objects.get(key)
-            if item is not None and not is_newer(item["metadata"]["resourceVersion"], version):
-                self._remove(key, item)
+            for obj in page["items"]:
+                listed.add(key_of(obj))
+                self._upsert(key_of(obj), self._transform(obj))
+        for key in before - listed:
+            cached = self.objects.get(key)
+            if cached is not None and not is_newer(cached["metadata"]["resourceVersion"], version):
+                self._remove(key, cached)
         self._versions[namespace] = version
-        self._heard[namespace] = time.monotonic()
+        self._last_event[namespace] = time.monotonic()
         self._listed.add(namespace)
         if len(self._listed) == len(self._versions):
             self._synced.set()
 
-    async def _stream(self, namespace: str | None) -> None:
+    async def _watch(self, namespace: str | None) -> None:
         version = self._versions[namespace]
         assert version is not None
         async with contextlib.aclosing(
             self._kube.watch(self.resource, namespace, self._selector, version)
         ) as events:
             async for event in events:
-                self._heard[namespace] = time.monotonic()
-                found = event["object"]
+                self._last_event[namespace] = time.monotonic()
+                obj = event["object"]
                 if event["type"] in ("ADDED", "MODIFIED"):
-                    self._keep(key_of(found), self._kept(found))
+                    self._upsert(key_of(obj), self._transform(obj))
                 elif event["type"] == "DELETED":
-                    self._remove(key_of(found), found)
-                self._versions[namespace] = found["metadata"]["resourceVersion"]
+                    self._remove(key_of(obj), obj)
+                self._versions[namespace] = obj["metadata"]["resourceVersion"]
 
-    def _keep(self, key: Key, found: Manifest) -> None:
+    def _upsert(self, key: Key, obj: Manifest) -> None:
         before = self.objects.get(key)
-        if before is not None and is_newer(
-            before["metadata"]["resourceVersion"], found["metadata"]["resourceVersion"]
-        ):
-            return  # a call's answer was ahead of the watch
-        if (
-            before is not None
-            and before["metadata"]["resourceVersion"] == found["metadata"]["resourceVersion"]
-        ):
-            return
-        self.objects[key] = after = {**found, "kind": self.resource.kind}
-        self._changed(before, after)
+        if before is not None:
+            cached, version = (
+                before["metadata"]["resourceVersion"],
+                obj["metadata"]["resourceVersion"],
+            )
+            if cached == version or is_newer(cached, version):
+                return  # a write's answer was ahead of the watch
+        self.objects[key] = after = {**obj, "kind": self.resource.kind}
+        self._on_change(before, after)
 
-    def _remove(self, key: Key, found: Manifest) -> None:
+    def _remove(self, key: Key, obj: Manifest) -> None:
         before = self.objects.get(key)
-        if before is not None and before["metadata"]["uid"] == found["metadata"]["uid"]:
+        if before is not None and before["metadata"]["uid"] == obj["metadata"]["uid"]:
             del self.objects[key]
-            self._changed(before, None)
+            self._on_change(before, None)
 
     def _version(self, key: Key) -> str | None:
         return self._versions.get(key[0], self._versions.get(None))
 
-    def _where(self, namespace: str | None) -> dict[str, Any]:
+    def _extra(self, namespace: str | None) -> dict[str, Any]:
         return {"resource": self.resource.plural, "namespace": namespace}
 
 
-def is_newer(one: str, other: str) -> bool:
-    """Whether a resource version is later than another: they are numbers that grow, since Kubernetes 1.35 by contract.
+def is_newer(version: str, other: str) -> bool:
+    """Return whether a resource version is later than another.
 
-    See https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+    They are growing numbers, by contract since Kubernetes 1.35:
+    https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
     """
-    return one.isdecimal() and other.isdecimal() and int(one) > int(other)
+    return version.isdecimal() and other.isdecimal() and int(version) > int(other)

@@ -1,0 +1,182 @@
+"""An informer's cache equals what the API server has, whatever happens to the watch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, cast
+
+import pytest
+from wasession_api.kube import informer
+from wasession_api.kube.client import PODS, KubeClient, ResourceExpired, Unavailable
+from wasession_api.kube.informer import Informer, Transform
+from wasession_api.kube.manifests import Manifest
+
+
+def pod(name: str, version: int, uid: str | None = None, namespace: str = "ns") -> Manifest:
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "uid": uid or name,
+        "resourceVersion": str(version),
+    }
+    return {
+        "metadata": {**metadata, "managedFields": [1]},
+        "spec": {"nodeName": "n", "containers": []},
+        "status": {},
+    }
+
+
+def event(kind: str, obj: Manifest) -> Manifest:
+    return {"type": kind, "object": obj}
+
+
+class FakeKube:
+    """Lists and streams by script; the last stream stays open."""
+
+    def __init__(
+        self,
+        lists: list[tuple[int, list[Manifest]] | Exception],
+        streams: list[list[Manifest | Exception]],
+    ) -> None:
+        self.lists, self.streams = lists, streams
+        self.watched_from: list[str] = []
+        self.quiet = asyncio.Event()
+
+    async def pages(self, *_: Any) -> AsyncGenerator[Manifest]:
+        result = self.lists.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        version, objects = result
+        for items in ([obj] for obj in objects) if objects else [[]]:
+            yield {"metadata": {"resourceVersion": str(version)}, "items": items}
+
+    async def watch(
+        self, _resource: Any, _namespace: Any, _selector: Any, version: str
+    ) -> AsyncGenerator[Manifest]:
+        self.watched_from.append(version)
+        for item in self.streams.pop(0) if self.streams else []:
+            if isinstance(item, Exception):
+                raise item
+            yield item
+        if not self.streams:
+            self.quiet.set()
+            await asyncio.Event().wait()
+
+
+Changes = list[tuple[str | None, str | None]]
+
+
+async def run(
+    kube: FakeKube,
+    then: Callable[[Informer], None] = lambda _: None,
+    transform: Transform = informer.without_managed_fields,
+) -> tuple[Informer, Changes]:
+    """Run an informer to the end of the script; return it and its changes by resource version."""
+    changes: Changes = []
+
+    def version(obj: Manifest | None) -> str | None:
+        return None if obj is None else obj["metadata"]["resourceVersion"]
+
+    def on_change(before: Manifest | None, after: Manifest | None) -> None:
+        changes.append((version(before), version(after)))
+
+    pods = Informer(cast(KubeClient, kube), PODS, [], "", on_change, transform)
+    task = asyncio.create_task(pods.run())
+    await kube.quiet.wait()
+    then(pods)
+    task.cancel()
+    return pods, changes
+
+
+@pytest.fixture(autouse=True)
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(informer, "RETRY_FIRST", 0.0)
+
+
+async def test_objects_are_added_modified_and_deleted() -> None:
+    stream = [
+        event("ADDED", pod("b", 6)),
+        event("MODIFIED", pod("a", 7)),
+        event("DELETED", pod("b", 8)),
+    ]
+    pods, changes = await run(FakeKube([(5, [pod("a", 4)])], [list(stream)]))
+    assert set(pods.objects) == {("ns", "a")}
+    assert changes == [(None, "4"), (None, "6"), ("4", "7"), ("6", None)]
+    assert pods.is_synced
+
+
+async def test_objects_deleted_while_the_watch_was_down_are_reported() -> None:
+    """kopf's own watch does not do this."""
+    kube = FakeKube(
+        [(5, [pod("a", 4), pod("b", 3)]), (20, [pod("b", 3), pod("c", 15)])],
+        [[ResourceExpired()], []],
+    )
+    pods, changes = await run(kube)
+    assert set(pods.objects) == {("ns", "b"), ("ns", "c")}
+    assert ("4", None) in changes
+    assert kube.watched_from == ["5", "20"]
+
+
+async def test_a_broken_stream_resumes_at_its_last_version() -> None:
+    kube = FakeKube(
+        [Unavailable("down"), (5, [])],
+        [[event("ADDED", pod("a", 6)), Unavailable("cut")], [event("MODIFIED", pod("a", 9))]],
+    )
+    _, changes = await run(kube)
+    assert kube.watched_from == ["5", "6"]
+    assert changes == [(None, "6"), ("6", "9")]
+
+
+async def test_a_stream_resumes_at_the_last_bookmark() -> None:
+    kube = FakeKube(
+        [(5, [])],
+        [[event("BOOKMARK", {"metadata": {"resourceVersion": "40"}}), Unavailable("cut")], []],
+    )
+    await run(kube)
+    assert kube.watched_from == ["5", "40"]
+
+
+async def test_the_answer_to_a_write_may_be_ahead_of_the_watch() -> None:
+    def then(pods: Informer) -> None:
+        pods.upsert(pod("a", 12))
+        pods.upsert({"kind": "Status", "metadata": {}})
+
+    pods, changes = await run(FakeKube([(5, [])], [[]]), then)
+    assert changes == [(None, "12")]
+    pods._upsert(("ns", "a"), pod("a", 11))  # an older watch event
+    assert pods.objects["ns", "a"]["metadata"]["resourceVersion"] == "12"
+
+
+async def test_an_answer_behind_the_watch_does_not_bring_a_deleted_object_back() -> None:
+    kube = FakeKube([(5, [])], [[event("ADDED", pod("a", 6)), event("DELETED", pod("a", 7))]])
+    pods, changes = await run(kube, lambda pods: pods.upsert(pod("a", 6)))
+    assert pods.objects == {}
+    assert changes == [(None, "6"), ("6", None)]
+
+
+async def test_the_deletion_of_a_predecessor_does_not_remove_its_successor() -> None:
+    kube = FakeKube(
+        [(5, [])],
+        [[event("ADDED", pod("a", 8, uid="new")), event("DELETED", pod("a", 7, uid="old"))]],
+    )
+    pods, _ = await run(kube)
+    assert pods.objects["ns", "a"]["metadata"]["uid"] == "new"
+
+
+async def test_the_cache_holds_what_the_transform_returns() -> None:
+    def only_metadata(obj: Manifest) -> Manifest:
+        return {"metadata": obj["metadata"]}
+
+    kube = FakeKube([(5, [pod("a", 4)])], [[event("ADDED", pod("b", 6))]])
+    pods, _ = await run(kube, transform=only_metadata)
+    for obj in pods.objects.values():
+        assert obj.keys() == {"metadata", "kind"}
+        assert obj["kind"] == "Pod"
+
+
+async def test_without_a_transform_only_managed_fields_are_dropped() -> None:
+    pods, _ = await run(FakeKube([(5, [pod("a", 4)])], [[]]))
+    [obj] = pods.objects.values()
+    assert obj["spec"] == pod("a", 4)["spec"]
+    assert "managedFields" not in obj["metadata"]
