@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, typedefs, web
 from pydantic import ValidationError
-from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, bad_request
+from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, to_problem
 from wasession_api.http.routes import Handler
 from wasession_api.kube.client import Unavailable
 
@@ -90,7 +90,7 @@ class Middleware:
         except HTTPProblem as error:
             refused = error
         except ValidationError as error:
-            refused = bad_request(error)
+            refused = to_problem(error)
         except Unreachable as error:
             refused = HTTPProblem(503, "Not available", str(error), RETRY_LATER)
         except Interrupted as error:

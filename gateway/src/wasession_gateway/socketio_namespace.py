@@ -15,7 +15,7 @@ import socketio
 import socketio.exceptions
 from pydantic import Field, ValidationError
 from wasession_api.base import Model, Observed
-from wasession_api.http.problem import HTTPProblem, Problem, bad_request
+from wasession_api.http.problem import HTTPProblem, Problem, to_problem
 from wasession_api.http.sse import ServerSentEvent
 from wasession_api.session_pod import messages
 from wasession_api.session_pod.messages import IncomingMessage
@@ -164,7 +164,7 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
                 "sessions": [session.view.dump() for session in await self._init(sid, init)],
             }
         except ValidationError as error:
-            refused = bad_request(error)
+            refused = to_problem(error)
         except Unauthorized as error:
             refused = HTTPProblem(401, "Unauthorized", str(error))
         except KeysUnavailable as error:

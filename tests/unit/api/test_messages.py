@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
-from wasession_api.http.problem import HTTPProblem, what_is_wrong
+from wasession_api.http.problem import HTTPProblem, describe_error
 from wasession_api.session_pod.messages import IncomingMessage, SendText
 from wasession_api.v1alpha1 import Phase
 
@@ -65,10 +65,10 @@ def test_what_is_answered_must_be_a_message_id(message_id: str, good: bool) -> N
 def test_what_is_wrong_is_said_without_the_value() -> None:
     with pytest.raises(ValidationError) as caught:
         SendText.model_validate({"to": "nobody-secret", "text": "secret"})
-    assert what_is_wrong(caught.value).startswith("to: String should match pattern")
+    assert describe_error(caught.value).startswith("to: String should match pattern")
     with pytest.raises(ValidationError) as caught:
         SendText.model_validate({"to": "15551234567", "text": 7777})
-    assert what_is_wrong(caught.value) == "text: Input should be a valid string"
+    assert describe_error(caught.value) == "text: Input should be a valid string"
 
 
 def test_a_long_name_from_outside_loses_no_message() -> None:

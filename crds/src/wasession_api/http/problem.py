@@ -1,4 +1,4 @@
-"""Errors over HTTP: problem+json (RFC 9457), of the session pod and of the gateway."""
+"""Problem details (RFC 9457): the error responses of the session pod and the gateway."""
 
 from __future__ import annotations
 
@@ -13,55 +13,54 @@ MEDIA_TYPE = "application/problem+json"
 
 
 class Problem(Observed):
-    """What is wrong with a request, or why it cannot be answered now."""
+    """Why a request failed."""
 
     type: str = Field(
         "about:blank",
-        description="A URI that names the kind of problem; `about:blank`: the status says it all.",
+        description="URI of the problem type; `about:blank` when the status says it all.",
     )
-    title: str = Field(
-        description="The kind of problem in a few words; the same for each of its kind."
-    )
-    status: int = Field(ge=400, le=599, description="The answer's HTTP status.")
-    detail: str = Field(description="What is wrong this time, in a sentence.")
+    title: str = Field(description="Summary of the problem type; the same for each occurrence.")
+    status: int = Field(ge=400, le=599, description="HTTP status of the response.")
+    detail: str = Field(description="Explanation of this occurrence, in a sentence.")
     phase: Phase | None = Field(
-        None, description="Where the session is in its life, when the request was about one."
+        None, description="Phase of the session, if the request was about one."
     )
 
 
 class HTTPProblem(Exception):
-    """Ends a request with a problem.
+    """End a request with a problem.
 
-    ``headers`` go with the answer, such as ``Retry-After``. Whoever words the answer adds the
-    phase.
+    ``headers`` are added to the response, such as ``Retry-After``. The error handler adds the
+    session's phase.
     """
 
     def __init__(
         self, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail)
-        self.status, self.title, self.detail, self.headers = (
-            status,
-            title,
-            detail,
-            dict(headers or {}),
-        )
+        self.status = status
+        self.title = title
+        self.detail = detail
+        self.headers = dict(headers or {})
 
     def problem(self, phase: Phase | None = None) -> Problem:
         return Problem(title=self.title, status=self.status, detail=self.detail, phase=phase)
 
 
-def bad_request(error: ValidationError) -> HTTPProblem:
-    """The problem with what a model refused."""
+def to_problem(error: ValidationError) -> HTTPProblem:
+    """Return the problem that answers a request which a model rejected."""
     malformed = error.errors(include_url=False, include_input=False)[0]["type"] == "json_invalid"
     if malformed:
         return HTTPProblem(400, "Malformed JSON", "the body is not JSON")
-    return HTTPProblem(422, "Bad request", what_is_wrong(error))
+    return HTTPProblem(422, "Bad request", describe_error(error))
 
 
-def what_is_wrong(error: ValidationError) -> str:
-    """The first thing that a model refused, as ``field: sentence``, without the value: that may be somebody's message."""
+def describe_error(error: ValidationError) -> str:
+    """Return the first validation error as ``field: message``.
+
+    The rejected value is left out: it may be somebody's message.
+    """
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    words = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {words}" if where else words
+    field = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{field}: {message}" if field else message

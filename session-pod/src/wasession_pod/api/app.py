@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 from aiohttp.log import server_logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, JsonValue, TypeAdapter, ValidationError
-from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, bad_request
+from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, to_problem
 from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler, WithoutContent, checked
 from wasession_api.session_pod.messages import Chat, Contact, MessageStatus, Page, SendText
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
@@ -122,7 +122,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except BrowserError as error:
         refused = HTTPProblem(502, "The page failed", str(error))
     except ValidationError as error:
-        refused = bad_request(error)
+        refused = to_problem(error)
     except web.HTTPException as error:
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         refused = HTTPProblem(error.status, error.reason, error.text or error.reason, headers)

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from aiohttp import BodyPartReader, hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError
 from pydantic import ValidationError
-from wasession_api.http.problem import HTTPProblem, what_is_wrong
+from wasession_api.http.problem import HTTPProblem, describe_error
 from wasession_api.session_pod.messages import SendMedia
 
 from wasession_pod.messages.sending import File, Order
@@ -150,7 +150,7 @@ def _worded(error: Exception) -> Exception:
     """What the caller is told when a form cannot be read."""
     match error:
         case ValidationError():
-            return HTTPProblem(422, "Bad request", what_is_wrong(error))
+            return HTTPProblem(422, "Bad request", describe_error(error))
         case TimeoutError():
             return HTTPProblem(408, "Too slow", f"nothing came for {SILENCE:.0f} s")
         case (
