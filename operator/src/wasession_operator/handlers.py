@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 import kopf
 from wasession_api import names
-from wasession_api.kube.client import CHUNK, KubeClient
+from wasession_api.kube.client import PAGE_SIZE, KubeClient
 from wasession_api.v1alpha1 import GROUP, PLURAL, VERSION
 
 from wasession_operator import health
@@ -91,7 +91,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
 
 def _configure(settings: kopf.OperatorSettings) -> None:
     settings.persistence.diffbase_storage = _NoDiffBase()
-    settings.watching.chunk_size = CHUNK
+    settings.watching.chunk_size = PAGE_SIZE
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5

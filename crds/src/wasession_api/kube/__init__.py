@@ -1,1 +1,1 @@
-"""The Kubernetes API: a client for plain manifests (``client``) and a list+watch cache (``informer``)."""
+"""The Kubernetes API: a client for plain manifests and an informer."""

@@ -1,4 +1,4 @@
-"""The calls to the API server that operator and gateway make, with plain dicts."""
+"""A small client of the Kubernetes API, for plain manifests."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
 REST_CLIENT_REQUESTS = Counter(
     "wasession_rest_client_requests_total",
-    "Calls to the API server, by verb and HTTP status.",
+    "API requests, by verb and HTTP status.",
     ["verb", "result"],
 )
 Body = Manifest | list[Manifest]
@@ -28,15 +28,15 @@ JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-TIMEOUT = 30.0  # seconds for one call
-WATCH_ENDS = 300  # seconds after which the API server ends a watch
-WATCH_SILENCE = 90.0  # seconds; the API server sends a bookmark about every minute
-CHUNK = 100  # objects in one answer to a list
-MAXIMUM_CONCURRENT = 50
+TIMEOUT = 30.0  # seconds for one request
+WATCH_TIMEOUT = 300  # seconds after which the API server ends a watch
+WATCH_SILENCE = 90.0  # seconds; the API server sends a bookmark about once a minute
+PAGE_SIZE = 100  # objects
+MAX_CONCURRENT_REQUESTS = 50
 
 
 class Unavailable(Exception):
-    """The API server could not answer now; ``retry_after`` is in seconds, where it said so."""
+    """The API server did not answer; ``retry_after`` is in seconds, 0 when it did not say."""
 
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
@@ -44,20 +44,20 @@ class Unavailable(Exception):
 
 
 class Conflict(Exception):
-    """The name is taken, or the object has changed."""
+    """The object exists already, or has changed since it was read (409)."""
 
 
 class Rejected(Exception):
-    """The API server does not accept the object, and says why."""
+    """The API server does not accept the request; the message is its explanation."""
 
 
 class ResourceExpired(Exception):
-    """The version to watch from is too old: everything has to be listed again."""
+    """The resource version is too old to watch from or list with: list again (410)."""
 
 
 @dataclass(frozen=True)
 class Resource:
-    """A kind of object, by its place in the API."""
+    """A resource of the API, such as pods."""
 
     kind: str
     plural: str
@@ -65,9 +65,9 @@ class Resource:
     namespaced: bool = True
 
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
-        """Of one object, or of all: in one namespace, or in the cluster."""
-        place = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
-        return f"{self.prefix}{place}/{self.plural}" + (f"/{name}" if name else "")
+        """Return the path of one object, or of all in a namespace or in the cluster."""
+        scope = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
+        return f"{self.prefix}{scope}/{self.plural}" + (f"/{name}" if name else "")
 
 
 PODS = Resource("Pod", "pods")
@@ -79,21 +79,23 @@ SESSIONS = Resource("WhatsAppSession", PLURAL, f"/apis/{API_VERSION}")
 
 
 class KubeClient:
-    """One client for the whole process; close it at the end."""
+    """A client of the API server: one per process, closed at the end.
+
+    All requests raise ``Unavailable`` when there is no answer; writes raise ``Rejected`` too.
+    """
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
-        self._turn = asyncio.Semaphore(MAXIMUM_CONCURRENT)
-        self.answered_at = time.monotonic()  # when the API server answered last
+        self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+        self.answered_at = time.monotonic()  # time of the last answer
 
     @classmethod
     async def connect(cls) -> KubeClient:
-        """With the pod's service account in a cluster, else with the current kubeconfig."""
+        """Connect with the pod's service account, or outside a cluster with the kubeconfig."""
         configuration = client.Configuration()
-        configuration.connection_pool_maxsize = (
-            0  # no limit: watches hold connections, and calls have a limit of their own
-        )
-        # aiohttp asks two threads for proxies before each call: only where there are any.
+        # No limit: each watch holds a connection, and requests have a semaphore.
+        configuration.connection_pool_maxsize = 0
+        # aiohttp looks proxies up in threads before each request: only where there are any.
         configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
         if "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -104,10 +106,8 @@ class KubeClient:
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
 
-    # All calls raise ``Unavailable``; the ones that write raise ``Rejected`` too.
-
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
-        """The object, or None when there is none."""
+        """Return the object, or None when it does not exist."""
         try:
             return await self._call("get", resource.path(namespace, name))
         except _NotFound:
@@ -121,35 +121,35 @@ class KubeClient:
         *,
         metadata: bool = False,
     ) -> AsyncGenerator[Manifest]:
-        """All objects with these labels, or only their metadata, as list objects whose version a watch can go on from.
+        """Yield list objects with all objects that match, or with only their metadata.
 
-        They come in parts, so that they need not all be in memory at once; all parts are of one
-        version. Raises ``ResourceExpired`` when that is too old already, and the list has to be
-        begun anew.
+        All pages have one resource version, from which a watch can go on. Raises
+        ``ResourceExpired`` when it expires between two pages: list again from the start.
         """
-        query = {"labelSelector": selector, "limit": str(CHUNK), "continue": ""}
+        query = {"labelSelector": selector, "limit": str(PAGE_SIZE), "continue": ""}
         accept = ONLY_METADATA if metadata else JSON
         while True:
-            found = await self._call("list", resource.path(namespace), query=query, accept=accept)
-            query["continue"] = found["metadata"].get("continue", "")
-            yield {**found, "items": found["items"] or []}
+            page = await self._call("list", resource.path(namespace), query=query, accept=accept)
+            query["continue"] = page["metadata"].get("continue", "")
+            yield {**page, "items": page["items"] or []}
             if not query["continue"]:
                 return
 
     async def watch(
         self, resource: Resource, namespace: str | None, selector: str, version: str
     ) -> AsyncGenerator[Manifest]:
-        """Watch events after a version, until the stream ends or falls silent; the first is a bookmark that says it is open.
+        """Yield watch events after a resource version, until the stream ends or falls silent.
 
-        Raises ``ResourceExpired`` when the version is too old.
+        The first event is a bookmark: the watch is open. Raises ``ResourceExpired`` when the
+        version is too old.
         """
         query = {
             "labelSelector": selector,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": version,
+            "timeoutSeconds": str(WATCH_TIMEOUT),
         }
-        query["timeoutSeconds"] = str(WATCH_ENDS)
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT, sock_read=WATCH_SILENCE)
         async with self._request(
             "watch", resource.path(namespace), query=query, timeout=timeout
@@ -167,7 +167,7 @@ class KubeClient:
                     yield event
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
-        """The created object. Raises ``Conflict`` when the name is taken."""
+        """Return the created object; raise ``Conflict`` when the name is taken."""
         return await self._call(
             "create", resource.path(manifest["metadata"]["namespace"]), manifest
         )
@@ -175,9 +175,10 @@ class KubeClient:
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: Body, sub: str = ""
     ) -> Manifest | None:
-        """A merge patch, where a None takes a field away, or a list of JSON patch operations.
+        """Patch an object; return it as it is then, or None when it does not exist.
 
-        Returns the object after it, or None when it is gone.
+        A dict is a merge patch (a None removes the field), a list is a JSON patch. ``sub`` is a
+        subresource, such as ``/status``.
         """
         try:
             return await self._call("patch", resource.path(namespace, name) + sub, patch)
@@ -193,11 +194,11 @@ class KubeClient:
         grace_seconds: int | None = None,
         version: str | None = None,
     ) -> Manifest | None:
-        """Deletes this very object; what the API server says of it, or None when it is gone or another has its name.
+        """Delete the object with this UID; return it, or None when it does not exist (any more).
 
-        A conflict may also come of a race with another writer: it is believed only when the object
-        is really another one. With a version, raises ``Conflict`` when the object is no longer at
-        it.
+        With a resource version, raises ``Conflict`` when the object has another one. A conflict
+        may also come from a race with another writer: without a version, the object counts as
+        deleted only if a read confirms it.
         """
         body: Manifest = {
             "preconditions": {"uid": uid}
@@ -212,8 +213,8 @@ class KubeClient:
         except Conflict as conflict:
             if version is not None:
                 raise
-            found = await self.get(resource, namespace, name)
-            if found is not None and found["metadata"]["uid"] == uid:
+            current = await self.get(resource, namespace, name)
+            if current is not None and current["metadata"]["uid"] == uid:
                 raise Unavailable(str(conflict)) from None
             return None
 
@@ -225,9 +226,9 @@ class KubeClient:
         query: dict[str, str] | None = None,
         accept: str = JSON,
     ) -> Manifest:
-        async with self._turn, self._request(verb, path, body, query, accept) as response:
-            answer: Manifest = from_json(await response.read())
-            return answer
+        async with self._semaphore, self._request(verb, path, body, query, accept) as response:
+            result: Manifest = from_json(await response.read())
+            return result
 
     @contextlib.asynccontextmanager
     async def _request(
@@ -239,7 +240,7 @@ class KubeClient:
         accept: str = JSON,
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A successful answer; raises what any other one means."""
+        """Yield a successful response; raise the exception that any other one stands for."""
         result = "unanswered"
         try:
             request = await self._api.param_serialize(
@@ -249,7 +250,7 @@ class KubeClient:
                 header_params={"Accept": accept, "Content-Type": _content_type(verb, body)},
                 auth_settings=["BearerToken"],
             )
-            # The body is plain JSON already, and goes past the client's search for what is not.
+            # The body is plain JSON: skip the client's sanitizing, which walks all of it.
             timeout = timeout or aiohttp.ClientTimeout(total=TIMEOUT)
             sent = await self._api.call_api(*request[:3], body, _request_timeout=timeout)
             response: aiohttp.ClientResponse = sent.response
@@ -281,11 +282,11 @@ def _content_type(verb: str, body: Body | None) -> str:
 
 
 class _NotFound(Exception):
-    """There is no such object."""
+    """The object does not exist (404)."""
 
 
 def _error(response: aiohttp.ClientResponse, body: str) -> Exception:
-    """What an answer means that is no success, with the API server's own sentence."""
+    """Return the exception that an error response stands for, with the API server's message."""
     try:
         message = str(from_json(body)["message"])
     except (ValueError, KeyError, TypeError):

@@ -30,9 +30,9 @@ def without_managed_fields(obj: Manifest) -> Manifest:
 
 
 class Informer:
-    """Keep ``objects`` equal to what the API server has, and call ``on_change`` for each difference.
+    """Keep ``objects`` equal to what the API server has; call ``on_change`` for each change.
 
-    The objects of the first list are differences too. ``transform`` reduces an object to what the
+    The objects of the first list are changes too. ``transform`` reduces an object to what the
     cache holds of it: at least namespace, name, uid and resourceVersion. ``objects`` may be a
     mapping that stores them more compactly than a dict.
     """
@@ -79,7 +79,7 @@ class Informer:
         return time.monotonic() - min(self._last_event.values())
 
     def upsert(self, obj: Manifest) -> None:
-        """Add the API server's answer to a write, ahead of the watch event, which may never come."""
+        """Add the API server's answer to a write, ahead of its watch event, which may never come."""
         if obj.get("kind", self.resource.kind) != self.resource.kind:
             return
         key = key_of(obj)

@@ -1,4 +1,4 @@
-"""Read plain Kubernetes objects."""
+"""Plain Kubernetes objects, and how to read them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ Key = tuple[str, str]
 
 
 def key_of(obj: Manifest) -> Key:
+    """Return the object's namespace and name."""
     return obj["metadata"].get("namespace", ""), obj["metadata"]["name"]
 
 
