@@ -18,9 +18,9 @@ from wasession_api.session_pod.messages import IncomingMessage, MessageAck
 from wasession_pod import metrics
 from wasession_pod.state.observation import PageEvent
 
-KEPT_EVENTS = 2000
-KEPT_BYTES = 4 * 2**20
-KEPT_SENT = 500
+MAXIMUM_EVENTS = 2000
+MAXIMUM_BYTES = 4 * 2**20
+MAXIMUM_AWAITED = 500
 READ = 3  # the last ack that is awaited
 GAP = "gap"
 KINDS: dict[str, tuple[str, type[BaseModel]]] = {
@@ -39,30 +39,33 @@ class Event:
     data: str
 
 
-class Feed:
+class EventBuffer:
     """The latest events of this process. An event's id is the process's start and its number: ``1a2b3c-17``."""
 
     def __init__(
-        self, started_at: datetime, kept_events: int = KEPT_EVENTS, kept_bytes: int = KEPT_BYTES
+        self,
+        started_at: datetime,
+        maximum_events: int = MAXIMUM_EVENTS,
+        maximum_bytes: int = MAXIMUM_BYTES,
     ) -> None:
         self._start = f"{int(started_at.timestamp() * 1000):x}"
-        self._kept_events, self._kept_bytes = kept_events, kept_bytes
+        self._maximum_events, self._maximum_bytes = maximum_events, maximum_bytes
         self._events: deque[Event] = deque()
         self._bytes = 0
-        self._woken = asyncio.Event()
+        self._changed = asyncio.Event()
         self.last = 0
-        self.awaited: dict[
+        self.awaited_acks: dict[
             str, int
         ] = {}  # the last ack that was told, by the ids of messages that have not been read
 
-    def take(self, said: PageEvent) -> bool:
+    def record(self, said: PageEvent) -> bool:
         """Keeps a message or ack; False when it is something else.
 
         A message that the old page has taken in the moment of a change may have been told by
         nobody, so another page is a gap.
         """
         if said.type == "loader.injected" and self.last:
-            self.add(GAP, "{}")
+            self.append(GAP, "{}")
         if said.type not in KINDS:
             return False
         kind, model = KINDS[said.type]
@@ -81,32 +84,32 @@ class Feed:
             metrics.RECEIVED.inc()
         if isinstance(told, MessageAck) and told.participant is None and not self._is_news(told):
             return True
-        self.add(kind, told.model_dump_json(by_alias=True, exclude_none=True))
+        self.append(kind, told.model_dump_json(by_alias=True, exclude_none=True))
         return True
 
-    def expect(self, message_id: str) -> None:
+    def expect_acks(self, message_id: str) -> None:
         """Awaits the acks of a message that is about to be sent; the oldest of too many are forgotten."""
-        self.awaited.setdefault(message_id, 0)
-        if len(self.awaited) > KEPT_SENT:
-            del self.awaited[next(iter(self.awaited))]
+        self.awaited_acks.setdefault(message_id, 0)
+        if len(self.awaited_acks) > MAXIMUM_AWAITED:
+            del self.awaited_acks[next(iter(self.awaited_acks))]
 
     def _is_news(self, told: MessageAck) -> bool:
-        before = self.awaited.get(told.id)
+        before = self.awaited_acks.get(told.id)
         if before is None:
             return True
         if told.ack >= READ:
-            del self.awaited[told.id]
+            del self.awaited_acks[told.id]
         else:
-            self.awaited[told.id] = max(told.ack, before)
+            self.awaited_acks[told.id] = max(told.ack, before)
         return told.ack > before
 
-    def add(self, kind: str, data: str) -> None:
+    def append(self, kind: str, data: str) -> None:
         self.last += 1
         self._events.append(Event(self.last, kind, data))
         self._bytes += len(data)
-        while len(self._events) > self._kept_events or self._bytes > self._kept_bytes:
+        while len(self._events) > self._maximum_events or self._bytes > self._maximum_bytes:
             self._bytes -= len(self._events.popleft().data)
-        self.wake()
+        self.notify()
 
     @property
     def oldest(self) -> int:
@@ -117,7 +120,7 @@ class Feed:
         """The event that follows; None when there is none yet. ``position`` must not be before ``oldest``."""
         return self._events[position - self.oldest] if position < self.last else None
 
-    def id(self, position: int) -> str:
+    def event_id(self, position: int) -> str:
         """What a reader that has read up to ``position`` comes back with."""
         return f"{self._start}-{position}"
 
@@ -128,12 +131,12 @@ class Feed:
             return None
         return int(number) if self.oldest <= int(number[:18]) <= self.last else None
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Something has changed that readers look at."""
-        self._woken.set()
-        self._woken = asyncio.Event()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     @property
-    def woken(self) -> asyncio.Event:
+    def changed(self) -> asyncio.Event:
         """Set at the next change. Take it before you look, so that no change is missed."""
-        return self._woken
+        return self._changed

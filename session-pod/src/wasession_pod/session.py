@@ -16,17 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, LastShutdown, PairingMethod, Phase, Reason
 
 from wasession_pod import metrics
 from wasession_pod.browser import processes
 from wasession_pod.browser.browser import Browser, BrowserError, Unreachable
-from wasession_pod.events import Feed
+from wasession_pod.events import EventBuffer
 from wasession_pod.settings import Settings
 from wasession_pod.state import memory_pressure as memory
 from wasession_pod.state import transitions as states
-from wasession_pod.state.observation import PageEvent, PairingOffer, SignOfLife, Silence
+from wasession_pod.state.observation import PageEvent, PageLinkCode, PageUnavailable, PhoneActivity
 from wasession_pod.state.recovery import Backoff, Step
 from wasession_pod.state.transitions import Action, Policy, State
 from wasession_pod.volume.snapshots import Part, SnapshotError
@@ -102,19 +103,28 @@ class Session:
         self._phase_since = time.monotonic()
         self._oom_kills = memory.kills()
         self._calls = 0  # of the HTTP API, that the page has not answered yet
-        self._offer: PairingOffer | None = None
-        self.feed = Feed(self._started_at)
+        self._link_code: str | None = None
+        self.events = EventBuffer(self._started_at)
         self.report = self._report()
 
     # --- for the HTTP API -------------------------------------------------------------------------
 
     @property
-    def offer(self) -> PairingOffer | None:
-        """The code that a phone can use now."""
-        usable = (
-            self._state.phase is Phase.AUTHENTICATING and self._state.code_expires_at is not None
+    def link_code(self) -> LinkCode | None:
+        """The code that a phone can use now; None when there is none."""
+        state = self._state
+        if (
+            self._link_code is None
+            or state.phase is not Phase.AUTHENTICATING
+            or state.code_expires_at is None
+        ):
+            return None
+        return LinkCode(
+            code=self._link_code,
+            method=self._settings.pairing_method,
+            attempt=state.round,
+            expires_at=state.code_expires_at,
         )
-        return self._offer if usable else None
 
     async def reports(self, heartbeat: float) -> AsyncIterator[Report | None]:
         """The report now and at every change; None after ``heartbeat`` seconds without one."""
@@ -238,7 +248,7 @@ class Session:
         await self._watch_volume()
         await self._watch_memory()
         seen = (
-            Silence.GONE
+            PageUnavailable.CLOSED
             if states.browser_due(self._state, _now())
             else await self._browser.snapshot()
         )
@@ -276,7 +286,7 @@ class Session:
                     await self._browser.goto()
                     self._change(states.page_opening(self._state, _now()))
                 case Step.RELOAD:
-                    self._offer = None
+                    self._link_code = None
                     await self._browser.reload()
                     self._change(states.page_opening(self._state, _now()))
                 case Step.EXIT:
@@ -330,7 +340,7 @@ class Session:
 
     async def _start_browser(self) -> None:
         """Another browser, with WhatsApp Web in it; takes the volume first when that has not worked before."""
-        self._offer = None
+        self._link_code = None
         hangs = self._state.reason == Reason.BROWSER_HUNG
         await self._browser.close(
             self._settings.answer_timeout if hangs else self._settings.shutdown_timeout
@@ -487,7 +497,7 @@ class Session:
     async def _fetch_code(self) -> None:
         if self._settings.pairing_method is PairingMethod.PAIRING_CODE:
             if (
-                self._offer is not None
+                self._link_code is not None
                 and not self._state.renewing
                 and self._state.phase is Phase.AUTHENTICATING
             ):
@@ -498,31 +508,27 @@ class Session:
         if answer is None:
             return
         try:
-            offer = PairingOffer.model_validate(answer)
+            issued = PageLinkCode.model_validate(answer)
         except ValidationError:
             raise BrowserError("the page's code could not be understood") from None
-        if (
-            self._offer is not None
-            and offer.code == self._offer.code
-            and self._state.phase is Phase.AUTHENTICATING
-        ):
+        if issued.code == self._link_code and self._state.phase is Phase.AUTHENTICATING:
             return
-        self._offer = offer
+        self._link_code = issued.code
         self._change(
             states.code_offered(
-                self._state, _now() + timedelta(milliseconds=offer.ttl_ms), self._policy
+                self._state, _now() + timedelta(milliseconds=issued.ttl_ms), self._policy
             )
         )
 
     async def _renew_code(self) -> None:
-        self._offer = None
+        self._link_code = None
         by_phone = self._settings.pairing_method is PairingMethod.PAIRING_CODE
         if not by_phone or self._state.auth_state is AuthState.UNPAIRED_IDLE:
             await self._browser.call("refreshQR")
         self._look.set()
 
     def _on_event(self, event: PageEvent) -> None:
-        if self.feed.take(event):
+        if self.events.record(event):
             return
         match event.type:
             case "conn.logout_reason" | "page.post_logout":
@@ -547,7 +553,7 @@ class Session:
                 )
             case "phone.seen" if self._state.session_valid:
                 with contextlib.suppress(ValidationError):
-                    at = SignOfLife.model_validate(event.data).at
+                    at = PhoneActivity.model_validate(event.data).at
                     before = self._state.phone_last_seen
                     self._change(states.phone_seen(self._state, min(_now(), at)))
                     if self._state.phone_last_seen != before:
@@ -593,7 +599,7 @@ class Session:
             self.report = self._report()
             self._changed.set()
             self._changed = asyncio.Event()
-            self.feed.wake()
+            self.events.notify()
 
     def _report(self) -> Report:
         return states.report(

@@ -14,7 +14,7 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase
 from wasession_pod.api import app
 from wasession_pod.api.operations import EventKind
-from wasession_pod.events import KEPT_SENT, Feed
+from wasession_pod.events import MAXIMUM_AWAITED, EventBuffer
 from wasession_pod.session import Session
 from wasession_pod.state.observation import PageEvent
 
@@ -37,14 +37,14 @@ ACK = {
 }
 
 
-def feed(**limits: int) -> Feed:
-    return Feed(START, **limits)
+def feed(**limits: int) -> EventBuffer:
+    return EventBuffer(START, **limits)
 
 
-def fill(buffer: Feed, count: int) -> None:
+def fill(buffer: EventBuffer, count: int) -> None:
     for _ in range(count):
         number = buffer.last + 1
-        buffer.add("message", json.dumps({"number": number}))
+        buffer.append("message", json.dumps({"number": number}))
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def fill(buffer: Feed, count: int) -> None:
 )
 def test_what_the_page_says_is_checked(event: PageEvent, taken: bool, kept: list[str]) -> None:
     buffer = feed()
-    assert buffer.take(event) is taken
+    assert buffer.record(event) is taken
     assert [
         found.kind for position in range(buffer.last) if (found := buffer.after(position))
     ] == kept
@@ -73,37 +73,42 @@ def test_what_the_page_says_is_checked(event: PageEvent, taken: bool, kept: list
 
 def test_the_acks_of_a_message_are_told_once_and_upwards() -> None:
     buffer = feed()
-    buffer.expect("true_1@c.us_3E")
+    buffer.expect_acks("true_1@c.us_3E")
     for ack in (1, 1, 2, 1, 3):
-        buffer.take(PageEvent(type="chat.ack", data=ACK | {"ack": ack}))
+        buffer.record(PageEvent(type="chat.ack", data=ACK | {"ack": ack}))
     events = [buffer.after(position) for position in range(buffer.last)]
     assert [json.loads(event.data)["ack"] for event in events if event] == [1, 2, 3]
-    assert buffer.awaited == {}, "nothing follows what was read"
+    assert buffer.awaited_acks == {}, "nothing follows what was read"
 
 
 def test_it_awaits_the_acks_of_the_latest_messages() -> None:
     buffer = feed()
     for number in range(10_000):
-        buffer.expect(str(number))
-    assert (len(buffer.awaited), next(iter(buffer.awaited))) == (KEPT_SENT, str(10_000 - KEPT_SENT))
+        buffer.expect_acks(str(number))
+    assert (len(buffer.awaited_acks), next(iter(buffer.awaited_acks))) == (
+        MAXIMUM_AWAITED,
+        str(10_000 - MAXIMUM_AWAITED),
+    )
 
 
 def test_what_is_not_understood_is_logged_without_its_content(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    feed().take(PageEvent(type="chat.message", data={**MESSAGE, "text": 7777, "sentAt": "secret"}))
+    feed().record(
+        PageEvent(type="chat.message", data={**MESSAGE, "text": 7777, "sentAt": "secret"})
+    )
     assert "secret" not in caplog.text
     assert "7777" not in caplog.text
     assert vars(caplog.records[0])["fields"] == ["sentAt", "text"]
 
 
 def test_it_is_bounded_by_count_and_by_size() -> None:
-    buffer = feed(kept_events=10)
+    buffer = feed(maximum_events=10)
     fill(buffer, 100)
     assert (buffer.oldest, buffer.last) == (90, 100)
-    buffer = feed(kept_bytes=1000)
+    buffer = feed(maximum_bytes=1000)
     for _ in range(100):
-        buffer.add("message", "x" * 300)
+        buffer.append("message", "x" * 300)
     assert buffer.last - buffer.oldest == 3
 
 
@@ -116,15 +121,15 @@ def test_ids_that_are_not_its_own(event_id: str) -> None:
 
 
 def test_its_own_ids() -> None:
-    buffer = feed(kept_events=10)
+    buffer = feed(maximum_events=10)
     fill(buffer, 100)
-    assert [buffer.position(buffer.id(number)) for number in (89, 90, 100, 101)] == [
+    assert [buffer.position(buffer.event_id(number)) for number in (89, 90, 100, 101)] == [
         None,
         90,
         100,
         None,
     ]
-    assert buffer.position(buffer.id(0) + "9" * 5000) is None
+    assert buffer.position(buffer.event_id(0) + "9" * 5000) is None
 
 
 # --- readers --------------------------------------------------------------------------------------
@@ -134,12 +139,15 @@ class Reader:
     """A reader of the events of a session that has nothing but a report and a feed."""
 
     def __init__(
-        self, buffer: Feed, last_event_id: str | None = None, kinds: str = "state,message,ack"
+        self,
+        buffer: EventBuffer,
+        last_event_id: str | None = None,
+        kinds: str = "state,message,ack",
     ) -> None:
         self.report = Report(
             client_id="sales", started_at=START, seq=1, phase=Phase.READY, reason="Connected"
         )
-        self._session = SimpleNamespace(feed=buffer, report=self.report)
+        self._session = SimpleNamespace(events=buffer, report=self.report)
         chosen = frozenset(map(EventKind, kinds.split(",")))
         self._blocks: AsyncIterator[bytes] = app._follow(
             cast(Session, self._session), chosen, last_event_id
@@ -147,7 +155,7 @@ class Reader:
 
     def change(self, seq: int) -> None:
         self._session.report = self.report.model_copy(update={"seq": seq})
-        self._session.feed.wake()
+        self._session.events.notify()
 
     async def next(self) -> tuple[str, Any, str]:
         """An event's type, data and id."""
@@ -187,17 +195,17 @@ async def test_only_what_was_chosen_comes_and_the_place_moves_on() -> None:
     waiting = asyncio.create_task(reader.next())
     await asyncio.sleep(0)  # it has begun to wait
     fill(buffer, 5)
-    buffer.add("ack", "{}")
-    assert await waiting == ("ack", {}, buffer.id(6))
+    buffer.append("ack", "{}")
+    assert await waiting == ("ack", {}, buffer.event_id(6))
 
 
 async def test_a_slow_reader_is_told_of_the_gap_and_costs_nothing() -> None:
-    buffer = feed(kept_events=10)
+    buffer = feed(maximum_events=10)
     slow = Reader(buffer)
     assert await slow.kinds(1) == ["state"]
     fill(buffer, 10_000)
     assert buffer.last - buffer.oldest == 10
-    assert await slow.next() == ("gap", {}, buffer.id(9990))
+    assert await slow.next() == ("gap", {}, buffer.event_id(9990))
     assert [(await slow.next())[1]["number"] for _ in range(10)] == list(range(9991, 10_001))
 
 
@@ -213,9 +221,9 @@ async def test_a_slow_reader_is_told_of_the_gap_and_costs_nothing() -> None:
     ],
 )
 async def test_where_a_reader_goes_on(last: int | None, kinds: list[str]) -> None:
-    buffer = feed(kept_events=10)
+    buffer = feed(maximum_events=10)
     fill(buffer, 100)
-    reader = Reader(buffer, None if last is None else buffer.id(last))
+    reader = Reader(buffer, None if last is None else buffer.event_id(last))
     assert await reader.kinds(len(kinds)) == kinds
     reader.change(2)
     assert await reader.kinds(1) == ["state"], "nothing else was left"
@@ -230,18 +238,18 @@ async def test_another_page_is_a_gap_once_there_was_something() -> None:
         PageEvent(type="chat.message", data=MESSAGE),
         PageEvent(type="loader.injected"),
     ):
-        buffer.take(event)
+        buffer.record(event)
     assert await reader.kinds(2) == ["message", "gap"]
 
 
 async def test_who_follows_the_state_alone_hears_of_no_gap() -> None:
-    buffer = feed(kept_events=10)
+    buffer = feed(maximum_events=10)
     reader = Reader(buffer, "of another process", kinds="state")
     assert await reader.kinds(1) == ["state"]
     fill(buffer, 100)
-    buffer.take(PageEvent(type="loader.injected"))
+    buffer.record(PageEvent(type="loader.injected"))
     reader.change(2)
-    assert await reader.next() == ("state", reader.report.dump() | {"seq": 2}, buffer.id(101))
+    assert await reader.next() == ("state", reader.report.dump() | {"seq": 2}, buffer.event_id(101))
 
 
 async def test_a_comment_comes_when_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from wasession_api.http.problem import HTTPProblem
 from wasession_api.session_pod.messages import SendMedia, SendText
 from wasession_api.v1alpha1 import Phase
 from wasession_pod.browser.browser import BrowserError
-from wasession_pod.events import Feed
+from wasession_pod.events import EventBuffer
 from wasession_pod.messages.idempotency_store import Journal, JournalError
 from wasession_pod.messages.sending import File, Messages, Order
 from wasession_pod.session import NotReady, Session
@@ -32,7 +32,7 @@ class Page:
         self.calls: list[str] = []
         self.holds_volume = True
         self.ready = True
-        self.feed = Feed(datetime(2026, 1, 1, tzinfo=UTC))
+        self.events = EventBuffer(datetime(2026, 1, 1, tzinfo=UTC))
         self.report = SimpleNamespace(phase=Phase.RESTORING)
 
     async def call(self, function: str, *_: object, **__: object) -> Any:

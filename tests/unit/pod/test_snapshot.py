@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
-from wasession_pod.state.observation import PageEvent, Snapshot
+from wasession_pod.state.observation import PageEvent, PageObservation
 
 
 def test_what_is_no_text_is_not_known() -> None:
-    seen = Snapshot.model_validate(
+    seen = PageObservation.model_validate(
         {"injected": True, "registered": True, "mode": {"a": 1}, "pushName": 7, "me": "x" * 999}
     )
     assert (seen.mode, seen.push_name, len(seen.me or "")) == (None, None, 256)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AuthState, DisconnectKind, PairingMethod, Phase, Reason, Takeover
 from wasession_pod.state import transitions as states
-from wasession_pod.state.observation import Silence, Snapshot
+from wasession_pod.state.observation import PageObservation, PageUnavailable
 from wasession_pod.state.recovery import LIMITS, Backoff, Step
 from wasession_pod.state.transitions import ENDED_BY_WHATSAPP, Action, Policy, State, step
 
@@ -35,7 +35,7 @@ POLICY = Policy(
 BY_CODE = replace(POLICY, method=PairingMethod.PAIRING_CODE)
 
 
-def seen(**fields: Any) -> Snapshot:
+def seen(**fields: Any) -> PageObservation:
     good: dict[str, Any] = {
         "injected": True,
         "registered": True,
@@ -45,7 +45,7 @@ def seen(**fields: Any) -> Snapshot:
         "info": "NORMAL",
         "me": "15551234567@c.us",
     }
-    return Snapshot(**good | fields)
+    return PageObservation(**good | fields)
 
 
 GOOD = seen()
@@ -61,7 +61,7 @@ def offered(state: State, expires_at: datetime, policy: Policy = POLICY) -> Stat
 
 
 def settle(
-    state: State, snapshot: Snapshot, now: datetime = NOW, policy: Policy = POLICY
+    state: State, snapshot: PageObservation, now: datetime = NOW, policy: Policy = POLICY
 ) -> tuple[State, list[Action | Step]]:
     """The same look twice, far enough apart to count as stable."""
     state, first = step(state, snapshot, now, policy)
@@ -81,9 +81,9 @@ HALF_DROPPED = states.logout_signal(READY, "web_fail_storage_initialization")
 
 # --- one look -------------------------------------------------------------------------------------
 
-ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | Step]]] = [
+ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Action | Step]]] = [
     # A session without a login.
-    (FRESH, Silence.LOADING, Phase.STARTING, Reason.BROWSER_STARTING, []),
+    (FRESH, PageUnavailable.LOADING, Phase.STARTING, Reason.BROWSER_STARTING, []),
     (FRESH, {"injected": False}, Phase.STARTING, Reason.BROWSER_STARTING, []),
     (FRESH, {"registered": None}, Phase.STARTING, Reason.BROWSER_STARTING, []),
     (FRESH, QR.model_dump(), Phase.STARTING, Reason.BROWSER_STARTING, [Action.FETCH_CODE]),
@@ -165,10 +165,10 @@ ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | S
         [],
     ),
     (READY, {"socket_state": "A_NEW_WORD"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
-    (READY, Silence.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
+    (READY, PageUnavailable.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (READY, {"injected": False}, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
-    (READY, Silence.HUNG, Phase.RESTORING, Reason.PAGE_HUNG, []),
-    (READY, Silence.GONE, Phase.RESTORING, Reason.BROWSER_CRASHED, []),
+    (READY, PageUnavailable.HUNG, Phase.RESTORING, Reason.PAGE_HUNG, []),
+    (READY, PageUnavailable.CLOSED, Phase.RESTORING, Reason.BROWSER_CRASHED, []),
     (READY, CONFLICT.model_dump(), Phase.CONFLICT, Reason.OPENED_ELSEWHERE, []),
     (
         READY,
@@ -227,7 +227,7 @@ ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | S
     (STORED, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, [Action.FETCH_CODE]),
     (WITH_SNAPSHOT, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, []),
     (HALF_LOGGED_OUT, OPENING.model_dump(), Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
-    (HALF_LOGGED_OUT, Silence.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
+    (HALF_LOGGED_OUT, PageUnavailable.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (
         HALF_LOGGED_OUT,
         QR.model_dump(),
@@ -242,12 +242,14 @@ ROWS: list[tuple[State, dict[str, Any] | Silence, Phase, Reason, list[Action | S
 @pytest.mark.parametrize(("before", "look", "phase", "reason", "actions"), ROWS)
 def test_one_look(
     before: State,
-    look: dict[str, Any] | Silence,
+    look: dict[str, Any] | PageUnavailable,
     phase: Phase,
     reason: Reason,
     actions: list[Action | Step],
 ) -> None:
-    state, found = step(before, look if isinstance(look, Silence) else seen(**look), NOW, POLICY)
+    state, found = step(
+        before, look if isinstance(look, PageUnavailable) else seen(**look), NOW, POLICY
+    )
     assert (state.phase, state.reason, found) == (phase, reason, actions)
 
 
@@ -258,12 +260,12 @@ SOCKETS = [None, *AuthState, "A_NEW_WORD"]
 FLAGS = [False, True]
 
 
-def looks() -> Iterator[Snapshot]:
+def looks() -> Iterator[PageObservation]:
     """Everything that a page can say of itself."""
     for registered, mode, info, socket_state, passkey, banned, outdated in itertools.product(
         REGISTERED, MODES, INFOS, SOCKETS, FLAGS, FLAGS, FLAGS
     ):
-        yield Snapshot.model_construct(
+        yield PageObservation.model_construct(
             injected=True,
             registered=registered,
             authenticated=registered,
@@ -334,10 +336,10 @@ def test_every_look_from(before: State) -> None:
 
 WORDS = st.sampled_from([None, *AuthState, "A_NEW_WORD"])
 SNAPSHOTS = st.one_of(
-    st.sampled_from(Silence),
+    st.sampled_from(PageUnavailable),
     st.sampled_from([GOOD, OPENING, QR, IDLE, CONFLICT]),
     st.builds(
-        Snapshot,
+        PageObservation,
         injected=st.booleans(),
         registered=st.sampled_from(REGISTERED),
         authenticated=st.sampled_from(REGISTERED),
@@ -360,7 +362,9 @@ SIGNALS = st.sampled_from(
     st.booleans(),
 )
 def test_the_rules(
-    looks: list[tuple[Snapshot | Silence, str | None, int]], stored: bool, by_code: bool
+    looks: list[tuple[PageObservation | PageUnavailable, str | None, int]],
+    stored: bool,
+    by_code: bool,
 ) -> None:
     state, policy, now = STORED if stored else FRESH, BY_CODE if by_code else POLICY, NOW
     for look, signal, seconds in looks:
@@ -370,11 +374,11 @@ def test_the_rules(
         before, (state, actions) = state, step(state, look, now, policy)
         if before.session_valid and not state.session_valid:
             assert before.logout_reason in ENDED_BY_WHATSAPP, "a login ends by two signals only"
-            assert isinstance(look, Snapshot)
+            assert isinstance(look, PageObservation)
             assert look.registered is False
             assert actions == [Action.SET_ASIDE]
         if state.phase is Phase.READY and before.phase is not Phase.READY:
-            assert isinstance(look, Snapshot)
+            assert isinstance(look, PageObservation)
             assert look.good
             assert state.durable
         if state.outage is not None and state.outage.due is not None and not actions:
@@ -749,29 +753,29 @@ def test_whatsapp_that_cannot_be_reached_never_ends_the_process() -> None:
         assert state.outage is not None
         assert state.outage.due is not None
         now = state.outage.due
-        state, actions = step(state, Silence.LOADING, now, POLICY)
+        state, actions = step(state, PageUnavailable.LOADING, now, POLICY)
         steps.update(actions)
     assert steps == {Step.OPEN}
 
 
-@pytest.mark.parametrize("silence", [Silence.HUNG, Silence.GONE])
-def test_silence_of_a_ready_page_is_answered_soon(silence: Silence) -> None:
+@pytest.mark.parametrize("silence", [PageUnavailable.HUNG, PageUnavailable.CLOSED])
+def test_silence_of_a_ready_page_is_answered_soon(silence: PageUnavailable) -> None:
     state, actions = step(READY, silence, NOW, POLICY)
     assert actions == []
     assert state.session_valid
     _, actions = step(state, silence, NOW + 2 * SECOND, POLICY)
-    assert actions == [Step.RELOAD if silence is Silence.HUNG else Step.RESTART]
+    assert actions == [Step.RELOAD if silence is PageUnavailable.HUNG else Step.RESTART]
 
 
 def test_a_page_that_answers_again_is_left_alone() -> None:
-    state, _ = step(READY, Silence.HUNG, NOW, POLICY)
+    state, _ = step(READY, PageUnavailable.HUNG, NOW, POLICY)
     state, actions = settle(state, GOOD, NOW + 2 * SECOND)
     assert (state.phase, actions) == (Phase.READY, [])
 
 
 def test_a_page_that_is_loading_has_its_time() -> None:
-    assert step(STORED, Silence.HUNG, NOW + 119 * SECOND, POLICY) == (STORED, [])
-    state, actions = step(STORED, Silence.HUNG, NOW + 120 * SECOND, POLICY)
+    assert step(STORED, PageUnavailable.HUNG, NOW + 119 * SECOND, POLICY) == (STORED, [])
+    state, actions = step(STORED, PageUnavailable.HUNG, NOW + 120 * SECOND, POLICY)
     assert (state.reason, actions) == (Reason.INITIALIZATION_TIMEOUT, [])
     assert state.session_valid
     assert state.outage is not None
@@ -838,7 +842,7 @@ def test_messages_may_take_long_to_load_but_not_for_ever() -> None:
 
 
 def test_an_outage_is_forgotten_after_ten_minutes_of_ready() -> None:
-    state, _ = step(READY, Silence.GONE, NOW, POLICY)
+    state, _ = step(READY, PageUnavailable.CLOSED, NOW, POLICY)
     state, _ = settle(states.page_opening(state, NOW), GOOD, NOW)
     state, _ = step(state, GOOD, NOW + 10 * MINUTE, POLICY)
     assert state.outage is not None
@@ -853,7 +857,7 @@ def test_a_full_volume_is_tried_again_for_ever() -> None:
         assert state.outage is not None
         assert state.outage.due is not None
         now = state.outage.due
-        state, actions = step(state, Silence.GONE, now, POLICY)
+        state, actions = step(state, PageUnavailable.CLOSED, now, POLICY)
         assert (state.phase, state.reason, actions) == (
             Phase.FAILED,
             Reason.VOLUME_FULL,

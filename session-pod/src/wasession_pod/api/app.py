@@ -39,12 +39,11 @@ from wasession_pod.api.operations import (
     EventsQuery,
     MessagePath,
     PageQuery,
-    PairingCode,
     SendHeaders,
 )
 from wasession_pod.api.uploads import SILENCE, Uploads
 from wasession_pod.browser.browser import BrowserError
-from wasession_pod.events import GAP, Feed
+from wasession_pod.events import GAP, EventBuffer
 from wasession_pod.messages.idempotency_store import Journal
 from wasession_pod.messages.sending import Messages, Order, understood
 from wasession_pod.session import NotReady, Session
@@ -225,39 +224,39 @@ async def events(request: web.Request) -> web.StreamResponse:
 async def _follow(
     session: Session, kinds: frozenset[EventKind], last_event_id: str | None
 ) -> AsyncIterator[bytes]:
-    """The blocks of an event stream: the state now and at each change, and the feed from where the reader was."""
-    feed = session.feed
-    position = feed.last if last_event_id is None else feed.position(last_event_id)
+    """The blocks of an event stream: the state now and at each change, and the buffer from where the reader was."""
+    buffer = session.events
+    position = buffer.last if last_event_id is None else buffer.position(last_event_id)
     missed = position is None
-    place = feed.oldest if position is None else position
+    place = buffer.oldest if position is None else position
     told = -1
     while True:
-        woken = feed.woken
+        changed = buffer.changed
         report = session.report
         if EventKind.STATE in kinds and report.seq != told:
             told = report.seq
             yield _block(
-                feed, place, "state", report.model_dump_json(by_alias=True, exclude_none=True)
+                buffer, place, "state", report.model_dump_json(by_alias=True, exclude_none=True)
             )
         if kinds == {EventKind.STATE}:
-            missed, place = False, feed.last
-        if missed or place < feed.oldest:
-            missed, place = False, feed.oldest
-            yield _block(feed, place, GAP, "{}")
-        elif event := feed.after(place):
+            missed, place = False, buffer.last
+        if missed or place < buffer.oldest:
+            missed, place = False, buffer.oldest
+            yield _block(buffer, place, GAP, "{}")
+        elif event := buffer.after(place):
             place = event.number
             if event.kind == GAP or event.kind in kinds:
-                yield _block(feed, place, event.kind, event.data)
-        elif not woken.is_set():
+                yield _block(buffer, place, event.kind, event.data)
+        elif not changed.is_set():
             try:
                 async with asyncio.timeout(HEARTBEAT):
-                    await woken.wait()
+                    await changed.wait()
             except TimeoutError:
                 yield b": still here\n\n"
 
 
-def _block(feed: Feed, place: int, kind: str, data: str) -> bytes:
-    return f"id: {feed.id(place)}\nevent: {kind}\ndata: {data}\n\n".encode()
+def _block(buffer: EventBuffer, place: int, kind: str, data: str) -> bytes:
+    return f"id: {buffer.event_id(place)}\nevent: {kind}\ndata: {data}\n\n".encode()
 
 
 async def logout(request: web.Request) -> web.Response:
@@ -287,23 +286,23 @@ async def screenshot(request: web.Request) -> web.Response:
 async def pairing(request: web.Request) -> web.Response:
     """The code that a phone can use now: as JSON or text, and a QR also as a picture."""
     session = request.app[SESSION]
-    offer, status = session.offer, session.report.pairing
-    if offer is None or status is None:
+    link_code = session.link_code
+    if link_code is None:
         raise HTTPProblem(
             404, "No code", f"no phone can be linked now: the session is {session.report.phase}"
         )
     kind = _preferred(request.headers.get(hdrs.ACCEPT, ""), ("application/json", PNG, SVG, TEXT))
     if kind == TEXT:
-        return web.Response(text=offer.code, headers=NO_STORE)
+        return web.Response(text=link_code.code, headers=NO_STORE)
     if kind in (PNG, SVG):
-        if status.method is not PairingMethod.QR_CODE:
+        if link_code.method is not PairingMethod.QR_CODE:
             raise HTTPProblem(406, "No picture", "a pairing code is typed, not scanned")
         picture = io.BytesIO()
-        segno.make(offer.code).save(
+        segno.make(link_code.code).save(
             picture, kind="png" if kind == PNG else "svg", scale=8, border=4
         )
         return web.Response(body=picture.getvalue(), content_type=kind, headers=NO_STORE)
-    return _json(PairingCode(**status.model_dump(), code=offer.code), headers=NO_STORE)
+    return _json(link_code, headers=NO_STORE)
 
 
 def _preferred(accept: str, offers: tuple[str, ...]) -> str:

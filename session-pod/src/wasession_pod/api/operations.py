@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StringConstraints
 from wasession_api.base import Model
 from wasession_api.http.openapi import Answer, Content, Nothing, Operation, document
+from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
     Chat,
     Contact,
@@ -22,7 +23,7 @@ from wasession_api.session_pod.messages import (
     SentMessage,
 )
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import PairingMethod, PairingStatus, Phase
+from wasession_api.v1alpha1 import PairingMethod, Phase
 
 MAXIMUM_JSON = 2**20  # bytes
 PNG, SVG, TEXT, SSE = "image/png", "image/svg+xml", "text/plain", "text/event-stream"
@@ -78,12 +79,6 @@ class PageQuery(Model):
     continue_: (
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=512)] | None
     ) = Field(None, alias="continue", description="`continue` of the part before.")
-
-
-class PairingCode(PairingStatus):
-    """A code that a phone can use now. It is as good as a password until it expires."""
-
-    code: str = Field(description="The QR's text, or the letters to type on the phone.")
 
 
 class Alive(Model):
@@ -207,9 +202,8 @@ OPERATIONS = (
                 "The code; a QR also as a picture, by `Accept`.",
                 (
                     Content(
-                        PairingCode,
-                        example=PairingCode(
-                            available=True,
+                        LinkCode,
+                        example=LinkCode(
                             method=PairingMethod.QR_CODE,
                             attempt=1,
                             code="2@x,y,z,w",

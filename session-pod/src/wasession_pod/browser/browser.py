@@ -26,7 +26,7 @@ from wasession_pod import metrics
 from wasession_pod.browser import processes
 from wasession_pod.browser.confinement import Confinement, confine, origin_of
 from wasession_pod.settings import Settings
-from wasession_pod.state.observation import PageEvent, Silence, Snapshot
+from wasession_pod.state.observation import PageEvent, PageObservation, PageUnavailable
 
 log = logging.getLogger(__name__)
 BRIDGE = Path(__file__).with_name("bridge.js")
@@ -239,23 +239,23 @@ class Browser:
         await self._change_page()
         await self.goto()
 
-    async def snapshot(self) -> Snapshot | Silence:
+    async def snapshot(self) -> PageObservation | PageUnavailable:
         """What the page says now, or why it says nothing."""
         if self._crashed:
-            return Silence.LOADING
+            return PageUnavailable.LOADING
         try:
             async with asyncio.timeout(self._settings.answer_timeout):
-                return Snapshot.model_validate(
+                return PageObservation.model_validate(
                     await self._open_page.evaluate("() => window.__wasession.snapshot()")
                 )
         except TimeoutError:
-            return Silence.HUNG
+            return PageUnavailable.HUNG
         except BrowserError:
-            return Silence.GONE
+            return PageUnavailable.CLOSED
         except ValidationError:
-            return Silence.LOADING
+            return PageUnavailable.LOADING
         except PlaywrightError as error:
-            return Silence.GONE if is_closed(error) else Silence.LOADING
+            return PageUnavailable.CLOSED if is_closed(error) else PageUnavailable.LOADING
 
     async def call(
         self, function: str, *arguments: object, timeout: float | None = CALL_TIMEOUT

@@ -136,9 +136,9 @@ class Messages:
             connected = report.last_connected
             with contextlib.suppress(NotReady, BrowserError):
                 for ack in understood(
-                    Acks, await self._session.call("acks", [*self._session.feed.awaited])
+                    Acks, await self._session.call("acks", [*self._session.events.awaited_acks])
                 ).acks:
-                    self._session.feed.take(PageEvent(type="chat.ack", data=ack))
+                    self._session.events.record(PageEvent(type="chat.ack", data=ack))
 
     async def _recorded(self, order: Order, key: str) -> Entry | None:
         """What the journal has of this key."""
@@ -170,7 +170,7 @@ class Messages:
 
     async def _send(self, order: Order, entry: Entry, key: str | None) -> SentMessage:
         """Sends, waits for the outcome, and writes the answer down."""
-        self._session.feed.expect(entry.message_id)
+        self._session.events.expect_acks(entry.message_id)
         try:
             with metrics.sending() as outcome:
                 try:

@@ -24,15 +24,15 @@ class PageModel(BaseModel):
     )
 
 
-class Silence(Enum):
+class PageUnavailable(Enum):
     """Why a page says nothing; none of these means that it is logged out."""
 
     LOADING = auto()  # between two documents, or not yet WhatsApp Web
     HUNG = auto()  # no answer in time
-    GONE = auto()  # page, browser or Playwright's driver has ended
+    CLOSED = auto()  # page, browser or Playwright's driver has ended
 
 
-class Snapshot(PageModel):
+class PageObservation(PageModel):
     """One look at the page; None where the page could not say."""
 
     injected: bool = False
@@ -73,13 +73,13 @@ class PageEvent(PageModel):
     data: dict[str, JsonValue] | None = Field(None, repr=False)
 
 
-class SignOfLife(PageModel):
+class PhoneActivity(PageModel):
     """When the account's phone did something."""
 
     at: datetime
 
 
-class PairingOffer(PageModel):
+class PageLinkCode(PageModel):
     """A code that a phone can use now. Never logged."""
 
     code: str = Field(max_length=1024)

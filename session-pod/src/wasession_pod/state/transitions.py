@@ -27,7 +27,7 @@ from wasession_api.v1alpha1 import (
 )
 
 from wasession_pod.state.memory_pressure import Memory, Relief, low, relief
-from wasession_pod.state.observation import Silence, Snapshot
+from wasession_pod.state.observation import PageObservation, PageUnavailable
 from wasession_pod.state.recovery import RESET_AFTER, Backoff, Outage, Step, taken, trouble
 
 STABLE = timedelta(seconds=0.3)  # a session must be good for this long before it is called Ready
@@ -425,9 +425,11 @@ def mended_itself(before: State, after: State) -> bool:
     return after.good_since is not None and planned.tries == left.tries
 
 
-def step(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy) -> Decision:
+def step(
+    state: State, seen: PageObservation | PageUnavailable, now: datetime, policy: Policy
+) -> Decision:
     """The next state after a look at the page, and what to do."""
-    if not (isinstance(seen, Snapshot) and seen.mode == "QR"):
+    if not (isinstance(seen, PageObservation) and seen.mode == "QR"):
         state = replace(state, missing_since=None)
     state, actions = _judge(state, seen, now, policy)
     outage = state.outage
@@ -457,8 +459,10 @@ def relieve(state: State, now: datetime, *, busy: bool) -> Decision:
 # --- the parts of step ----------------------------------------------------------------------------
 
 
-def _judge(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy) -> Decision:
-    if isinstance(seen, Silence):
+def _judge(
+    state: State, seen: PageObservation | PageUnavailable, now: datetime, policy: Policy
+) -> Decision:
+    if isinstance(seen, PageUnavailable):
         return _silent(state, seen, now, policy), []
     if not seen.injected or seen.registered is None:
         return _not_understood(state, now, policy)
@@ -488,7 +492,7 @@ def _judge(state: State, seen: Snapshot | Silence, now: datetime, policy: Policy
     return _not_linked(state, seen, now, policy)
 
 
-def _facts(state: State, seen: Snapshot) -> State:
+def _facts(state: State, seen: PageObservation) -> State:
     known = seen.socket_state in AuthState.__members__
     return replace(
         state,
@@ -500,12 +504,12 @@ def _facts(state: State, seen: Snapshot) -> State:
     )
 
 
-def _silent(state: State, silence: Silence, now: datetime, policy: Policy) -> State:
+def _silent(state: State, silence: PageUnavailable, now: datetime, policy: Policy) -> State:
     """The page says nothing: unknown, never "logged out"."""
     coming = (
         state.outage.step if state.outage is not None and state.outage.due is not None else None
     )
-    if silence is Silence.GONE:
+    if silence is PageUnavailable.CLOSED:
         if coming in NEEDS_BROWSER:
             return state
         return failed(
@@ -516,7 +520,7 @@ def _silent(state: State, silence: Silence, now: datetime, policy: Policy) -> St
             now,
             policy,
         )
-    if silence is Silence.HUNG and state.waiting_since is None:
+    if silence is PageUnavailable.HUNG and state.waiting_since is None:
         words = "The page does not answer. It is opened anew."
         return failed(state, Reason.PAGE_HUNG, words, Step.RELOAD, now, policy)
     return state if coming is not None else _in_time(_loading(state, now), now, policy)
@@ -580,7 +584,7 @@ def _blocked(state: State, reason: str, message: str, now: datetime) -> State:
     )
 
 
-def _not_linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> Decision:
+def _not_linked(state: State, seen: PageObservation, now: datetime, policy: Policy) -> Decision:
     if state.logout_reason is not None:  # second signal: a live page that has no login any more
         return _logged_out(state, state.logout_reason, now)
     if state.phase is Phase.READY:
@@ -652,7 +656,7 @@ def _code_wanted(state: State, now: datetime, policy: Policy) -> Decision:
     return waited, [Action.FETCH_CODE] if waited is state else []
 
 
-def _used_up(state: State, seen: Snapshot, now: datetime, policy: Policy) -> bool:
+def _used_up(state: State, seen: PageObservation, now: datetime, policy: Policy) -> bool:
     """Whether a new code must be asked for: the page changes its QR by itself until it has no more, a pairing code expires."""
     idle = seen.socket_state == "UNPAIRED_IDLE"
     if policy.method is PairingMethod.QR_CODE or state.renewing:
@@ -715,7 +719,7 @@ def _logged_out(state: State, word: str, now: datetime) -> Decision:
     return ended, [Action.SET_ASIDE]
 
 
-def _linked(state: State, seen: Snapshot, now: datetime, policy: Policy) -> Decision:
+def _linked(state: State, seen: PageObservation, now: datetime, policy: Policy) -> Decision:
     state = replace(state, code_expires_at=None, rounds_over=False)
     match seen.socket_state:
         case "CONFLICT":
@@ -791,7 +795,7 @@ def _connection_lost(
     )
 
 
-def _good(state: State, seen: Snapshot, now: datetime) -> Decision:
+def _good(state: State, seen: PageObservation, now: datetime) -> Decision:
     account = Account(
         id=(seen.me or "")[:128],
         push_name=seen.push_name,
