@@ -21,7 +21,7 @@ from support.cluster import images
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "wasession-operator"
-STANDIN = ROOT / "tests" / "standin" / "manifest.yaml"
+STANDIN = ROOT / "tests" / "support" / "standin" / "manifest.yaml"
 SYSTEM = "wasession-system"
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 from aiohttp import web
-from aiohttp.test_utils import unused_port
+from support.loopback import unused_port
 from integration.gateway.fakes import ApiServer, Body, now, pod_token, serving
 from integration.gateway.process import Process
 from integration.gateway.replica import token, until

@@ -26,7 +26,7 @@ from typing import IO, Any, Literal
 import aiohttp
 import playwright
 import psutil
-from aiohttp.test_utils import unused_port
+from support.loopback import unused_port
 from support.standin import Phone, running
 from support.standin.tls import self_signed
 from support.standin.world import Behaviour, World

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from integration.gateway.fakes import ApiServer, Pod, pod_token, serving
 from integration.gateway.replica import READY, Replica
+from support.loopback import pod_address
 
 Start = Callable[..., Awaitable[Replica]]
 
@@ -44,6 +45,6 @@ async def pod(api: ApiServer) -> AsyncIterator[Pod]:
     """The pod of alice's session ``sales``, which is ready."""
     body = await api.put("sales", {"owner": "alice", "clientId": "sales"}, READY)
     found = Pod(body["metadata"]["uid"], pod_token("first"))
-    api.add_pod("sales", "127.0.1.1", found.token)
-    async with serving(found.app, "127.0.1.1", 8080):
+    api.add_pod("sales", pod_address(1), found.token)
+    async with serving(found.app, pod_address(1), 8080):
         yield found

@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
-from aiohttp.test_utils import unused_port
 from integration.gateway.fakes import NAMESPACE, ApiServer
 from integration.gateway.replica import SECRET
+from support.loopback import unused_port
 
 
 class Process:

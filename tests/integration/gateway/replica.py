@@ -10,9 +10,9 @@ from typing import Any
 
 import aiohttp
 import jwt
-from aiohttp.test_utils import unused_port
 from integration.gateway.fakes import NAMESPACE, ApiServer
 from kubernetes.aio import client
+from support.loopback import unused_port
 from wasession_api.kube.client import KubeClient
 from wasession_gateway.app import Gateway
 from wasession_gateway.settings import Settings

@@ -11,6 +11,7 @@ from integration.gateway.fakes import ApiServer, pod_token, serving
 from integration.gateway.replica import Replica
 from playwright.async_api import Browser, async_playwright
 from support.cluster import host
+from support.loopback import pod_address
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 CODE = "2@" + ",".join(["Rm9yIHBpY3R1cmVzIG9ubHk" * 3, "a" * 44, "b" * 44, "c" * 44])
@@ -33,8 +34,8 @@ async def main() -> None:
         for name, state in {"sales-eu": READY, **OTHERS}.items():
             await put(api, name, state)
         pod = PairingPod(await put(api, "new-phone", waiting(seconds=600)), pod_token("any"))
-        api.add_pod("new-phone", "127.0.2.9", pod.token)
-        await stack.enter_async_context(serving(pod.app, "127.0.2.9", 8080))
+        api.add_pod("new-phone", pod_address(9), pod.token)
+        await stack.enter_async_context(serving(pod.app, pod_address(9), 8080))
         replica = await Replica(api).start()
         stack.push_async_callback(replica.stop)
         playwright = await stack.enter_async_context(async_playwright())

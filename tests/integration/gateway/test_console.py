@@ -25,6 +25,7 @@ from integration.gateway.console import (
 from integration.gateway.fakes import ApiServer, pod_token, serving
 from integration.gateway.replica import Replica, token, until
 from playwright.async_api import Browser, Page, async_playwright, expect
+from support.loopback import pod_address
 
 AXE = Path(__file__).parents[3] / "gateway" / "client" / "node_modules" / "axe-core" / "axe.min.js"
 FIRST = "2@" + ",".join(["Rm9yIHRlc3RzIG9ubHk" * 3, "a" * 44, "b" * 44, "c" * 44])
@@ -69,8 +70,8 @@ async def tab(open_tab: Open) -> Tab:
 async def sales(api: ApiServer) -> AsyncIterator[PairingPod]:
     """The pod of maria's session ``sales``."""
     pod = PairingPod(await put(api, "sales", READY), pod_token("any"))
-    api.add_pod("sales", "127.0.2.1", pod.token)
-    async with serving(pod.app, "127.0.2.1", 8080):
+    api.add_pod("sales", pod_address(1), pod.token)
+    async with serving(pod.app, pod_address(1), 8080):
         yield pod
 
 

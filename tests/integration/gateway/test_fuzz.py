@@ -11,6 +11,7 @@ import pytest
 from integration.gateway.conftest import Start
 from integration.gateway.fakes import ApiServer, Pod
 from integration.gateway.replica import READY, token
+from support.loopback import pod_address
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -29,7 +30,7 @@ async def test_any_request(api: ApiServer, start: Start, pod: Pod, tmp_path: Pat
     pod.code = "2@code"
 
     async def operated(session: str) -> None:
-        api.add_pod(session, "127.0.1.1", pod.token)
+        api.add_pod(session, pod_address(1), pod.token)
         await api.status(session, **READY)
 
     api.made = operated

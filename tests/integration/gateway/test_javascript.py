@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp.test_utils import unused_port
 from integration.gateway.conftest import Start
 from integration.gateway.fakes import ApiServer, Pod
 from integration.gateway.replica import READY, Replica, token, until
+from support.loopback import unused_port
 from wasession_gateway import socketio_namespace as socket
 
 SCRIPT = Path(__file__).with_name("application.mjs")

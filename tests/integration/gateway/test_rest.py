@@ -11,6 +11,7 @@ import pytest
 from integration.gateway.conftest import Start
 from integration.gateway.fakes import ApiServer, Pod, pod_token
 from integration.gateway.replica import READY, Replica, token, until
+from support.loopback import pod_address
 
 WATCHED = "/apis/wasession.dev/v1alpha1/namespaces/sessions"
 
@@ -454,7 +455,7 @@ async def test_a_pod_that_moves_is_found_again(api: ApiServer, gateway: Replica,
     asked = api.calls["GET /api/v1/namespaces/sessions/pods"]
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
     assert api.calls["GET /api/v1/namespaces/sessions/pods"] == asked, "where the pod is, is known"
-    api.add_pod("sales", "127.0.1.9", pod.token)
+    api.add_pod("sales", pod_address(9), pod.token)
     pod.token = pod_token("another session has this address now")
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", 503)
 
@@ -474,12 +475,12 @@ async def test_a_token_is_rotated(
     secrets, read = "GET /api/v1/namespaces/sessions/secrets", list[int]()
     first, second, third = (pod_token(which) for which in ("first", "second", "third"))
     await ask()
-    api.add_pod("sales", "127.0.1.1", second, first)
+    api.add_pod("sales", pod_address(1), second, first)
     await ask()  # the pod does not know it yet
     pod.token = second
     await ask()
     assert (read, pod.refused) == ([1, 0, 1], [first])
-    api.add_pod("sales", "127.0.1.1", third, second)
+    api.add_pod("sales", pod_address(1), third, second)
     another = Replica(api)
     await another.start()
     try:  # knows nothing of before

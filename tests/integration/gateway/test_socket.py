@@ -14,6 +14,7 @@ import socketio.exceptions
 from integration.gateway.conftest import Start
 from integration.gateway.fakes import ApiServer, Pod, now, pod_token
 from integration.gateway.replica import READY, Replica, token, until
+from support.loopback import pod_address
 from wasession_gateway import socketio_namespace as socket
 
 NAMESPACE = "/whatsapp"
@@ -327,7 +328,7 @@ async def test_the_pods_stream_goes_on_when_its_token_is_rotated(
     await client.init(clientId="sales")
     await until(lambda: pod.followers == 1)
     first, second = pod.token, pod_token("second")
-    api.add_pod("sales", "127.0.1.1", second, first)
+    api.add_pod("sales", pod_address(1), second, first)
     await pod.tells(
         "message", {"id": "nonsense"}
     )  # ends the stream, while the pod has the token from before

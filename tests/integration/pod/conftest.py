@@ -18,7 +18,7 @@ import aiohttp
 import jsonschema_rs
 import psutil
 import pytest
-from aiohttp.test_utils import unused_port
+from support.loopback import unused_port
 from support.standin import Phone, running
 from support.standin.server import Running
 from wasession_api.session_pod.report import Report

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from aiohttp.test_utils import unused_port
 from integration.pod.conftest import Linked, Pod
+from support.loopback import unused_port
 from support.standin import Phone
 from support.standin.world import LastingFault
 from wasession_api.session_pod.report import Report

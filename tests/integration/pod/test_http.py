@@ -239,7 +239,7 @@ async def test_the_document_is_served_as_it_is(cut_off: Pod) -> None:
 async def test_whatsapp_that_cannot_be_reached_is_told_and_waited_for(
     start: Start, world: Running
 ) -> None:
-    from aiohttp.test_utils import unused_port
+    from support.loopback import unused_port
     from support.standin import running
 
     port = unused_port()

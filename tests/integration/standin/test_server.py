@@ -13,9 +13,9 @@ from pathlib import Path
 import aiohttp
 import psutil
 import pytest
-from aiohttp.test_utils import unused_port
 from hypothesis import given
 from hypothesis import strategies as st
+from support.loopback import unused_port
 from support.standin import Phone, PhoneError, Running, World
 from support.standin.offers import Offers, Refused
 from support.standin.world import Behaviour, Faults, LastingFault, Message

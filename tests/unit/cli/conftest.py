@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import pytest
 import yaml
 from aiohttp import BodyPartReader, web
-from aiohttp.test_utils import unused_port
+from support.loopback import unused_port
 from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
 from wasession_cli.main import run
 
