@@ -1,4 +1,4 @@
-"""What all models of the API share."""
+"""Base classes and types of the API's models."""
 
 from __future__ import annotations
 
@@ -18,34 +18,35 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic.fields import FieldInfo
 
+PATTERN_MESSAGE = "x-pattern-message"
 DURATION = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
 _DURATION_PARTS = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,6})s)?")
 
 
 class Model(BaseModel):
-    """camelCase outside, snake_case inside; unknown fields are refused."""
+    """A model with camelCase aliases that rejects unknown fields."""
 
     model_config = ConfigDict(
         alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=False
     )
 
     def dump(self) -> dict[str, Any]:
-        """Plain JSON values under their camelCase names, without the fields that are None."""
+        """Return JSON values by camelCase name, without fields that are None."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
     def encoded(self) -> bytes:
-        """The same as JSON."""
+        """Return the same as encoded JSON."""
         return self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
 
 class Observed(Model):
-    """Something that another program wrote: fields of a newer version are passed over."""
+    """A model of what another program wrote, perhaps a newer one: unknown fields are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 def parse_duration(text: str) -> timedelta:
-    """``"1h2m30s"`` as a ``timedelta``; raises ``ValueError`` for anything else."""
+    """Return ``"1h2m30s"`` as a ``timedelta``; raise ``ValueError`` for anything else."""
     match = _DURATION_PARTS.fullmatch(text)
     if not text or match is None:
         raise ValueError(f"{text!r} is not a duration such as 30s, 2m or 1h30m")
@@ -54,7 +55,7 @@ def parse_duration(text: str) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """The inverse of ``parse_duration``, in whole seconds."""
+    """Return the inverse of ``parse_duration``, in whole seconds."""
     minutes, seconds = divmod(int(value.total_seconds()), 60)
     hours, minutes = divmod(minutes, 60)
     parts = [
@@ -69,23 +70,26 @@ def _read_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-def sentence(words: str) -> FieldInfo:
-    """What the API server answers when the field's pattern does not match, in place of the pattern itself."""
-    described: FieldInfo = Field(json_schema_extra={"x-sentence": words})
-    return described
+def pattern_message(message: str) -> FieldInfo:
+    """Return metadata with the API server's answer when the field's pattern does not match."""
+    metadata: FieldInfo = Field(json_schema_extra={PATTERN_MESSAGE: message})
+    return metadata
 
 
 def clip(limit: int) -> BeforeValidator:
-    """Cuts a text that somebody else words to ``limit`` characters, where a refusal would lose the whole object."""
+    """Return a validator that truncates others' text to ``limit`` characters.
 
-    def cut(value: object) -> object:
+    Rejecting it would lose the whole object.
+    """
+
+    def truncate(value: object) -> object:
         return f"{value[: limit - 1]}…" if isinstance(value, str) and len(value) > limit else value
 
-    return BeforeValidator(cut)
+    return BeforeValidator(truncate)
 
 
 def rfc3339(moment: datetime) -> str:
-    """A moment as Kubernetes writes it: UTC, whole seconds."""
+    """Return a time as Kubernetes writes it: UTC, whole seconds."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -100,7 +104,7 @@ Duration = Annotated[
             "minLength": 2,
             "maxLength": 24,
             "x-duration": True,
-            "x-sentence": "a duration is written like 30s, 2m or 1h30m",
+            PATTERN_MESSAGE: "must be a duration such as 30s, 2m or 1h30m",
         }
     ),
 ]

@@ -266,8 +266,11 @@ def _structural(path: str, schema: dict[str, Any], definitions: dict[str, Any]) 
     if "const" in schema:
         result["enum"] = [schema["const"]]
     rules = VALIDATIONS.get(path, [])
-    if "x-sentence" in schema:  # the pattern goes into a rule, which can answer in words
-        rules = [rule(f"self.matches(r'{result.pop('pattern')}')", schema["x-sentence"]), *rules]
+    if "x-pattern-message" in schema:  # the pattern goes into a rule, which can answer in words
+        rules = [
+            rule(f"self.matches(r'{result.pop('pattern')}')", schema["x-pattern-message"]),
+            *rules,
+        ]
     if rules:
         result["x-kubernetes-validations"] = rules
     if "properties" in schema:

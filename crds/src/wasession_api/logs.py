@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object per line on standard output."""
+"""Structured logging: one JSON object per line on standard output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STANDARD = set(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"messag
 
 
 class JsonFormatter(logging.Formatter):
-    """Time, level, logger, message, and what was passed as ``extra``."""
+    """Format time, level, logger, message and the fields of ``extra``."""
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -27,6 +27,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str = "INFO") -> None:
+    """Log to standard output."""
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""Names and labels that are made from a session, and always valid."""
+"""Names, labels and annotations of the objects that belong to a session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MAXIMUM = 63
 
 
 def object_name(session: str) -> str:
-    """The name of the session's pod, volume claim and Secret: a DNS label, different for different sessions."""
+    """Return the name of the session's pod, PVC and Secret: a DNS label, unique per session."""
     name = f"wasession-{session}"
     if len(name) <= _MAXIMUM and _DNS_LABEL.fullmatch(name):
         return name
@@ -38,7 +38,7 @@ def object_name(session: str) -> str:
 
 
 def label_value(text: str) -> str:
-    """The text itself where it is a valid label value, else a hash of it."""
+    """Return the text if it is a valid label value, else a hash of it."""
     return text if _LABEL_VALUE.fullmatch(text) else f"sha256-{_digest(text)}"
 
 

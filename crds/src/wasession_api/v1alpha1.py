@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from wasession_api.base import Duration, Model, Observed, Time, clip, sentence
+from wasession_api.base import Duration, Model, Observed, Time, clip, pattern_message
 
 GROUP = "wasession.dev"
 VERSION = "v1alpha1"
@@ -35,7 +35,7 @@ LABEL_KEY = (
     r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 )
 Quantity = Annotated[
-    str, StringConstraints(pattern=QUANTITY, max_length=32), sentence(QUANTITY_SENTENCE)
+    str, StringConstraints(pattern=QUANTITY, max_length=32), pattern_message(QUANTITY_SENTENCE)
 ]
 # Users write `cpu: 1` as well as `cpu: "1"`.
 ResourceQuantity = Annotated[
@@ -47,28 +47,28 @@ ResourceQuantity = Annotated[
 Name = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253),
-    sentence(
+    pattern_message(
         "a name has small letters, digits, - and . only, and begins and ends with a letter or digit"
     ),
 ]
 LabelValue = Annotated[
     str,
     StringConstraints(pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$", max_length=63),
-    sentence(
+    pattern_message(
         "a label's value has letters, digits, -, _ and . only, and begins and ends with a letter or digit"
     ),
 ]
 PhoneNumber = Annotated[
     str,
     StringConstraints(pattern=r"^[1-9][0-9]{6,14}$", max_length=32),
-    sentence(
+    pattern_message(
         "phoneNumber is country code and number in digits only, such as 15551234567, without + or spaces"
     ),
 ]
 ClientId = Annotated[
     str,
     StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$", max_length=64),
-    sentence("clientId has letters, digits, _ and - only, from 1 to 64 of them"),
+    pattern_message("clientId has letters, digits, _ and - only, from 1 to 64 of them"),
 ]
 
 
@@ -344,7 +344,7 @@ class Browser(Model):
         Annotated[
             str,
             StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$", max_length=512),
-            sentence(
+            pattern_message(
                 "image is the name of a container image, such as registry.example/wasession/session-pod:1.0"
             ),
         ]
@@ -366,7 +366,7 @@ class Browser(Model):
             StringConstraints(
                 pattern=r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$", max_length=16
             ),
-            sentence(
+            pattern_message(
                 "locale is a language and where needed a script and region, such as de, en-US or zh-Hans-CN"
             ),
         ]
@@ -378,7 +378,9 @@ class Browser(Model):
             StringConstraints(
                 pattern=r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$", max_length=64
             ),
-            sentence("timezone is a name of the IANA time zone database, such as Europe/Berlin"),
+            pattern_message(
+                "timezone is a name of the IANA time zone database, such as Europe/Berlin"
+            ),
         ]
         | None
     ) = Field(None, description="Browser's time zone, such as Europe/Berlin.")
@@ -390,7 +392,7 @@ class Browser(Model):
         Annotated[
             str,
             StringConstraints(pattern=r"^--[a-z0-9][a-z0-9-]*(=.*)?$", max_length=1024),
-            sentence(
+            pattern_message(
                 "each of extraArgs is one Chromium flag that starts with --, such as --mute-audio"
             ),
         ]
@@ -407,7 +409,7 @@ class WhatsApp(Model):
     url: Annotated[
         str,
         StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$", max_length=253),
-        sentence(
+        pattern_message(
             "url is an origin: http or https, host and where needed port, such as https://web.whatsapp.com, no path"
         ),
     ] = Field(

@@ -18,7 +18,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
-from wasession_api.base import sentence
+from wasession_api.base import pattern_message
 from wasession_api.v1alpha1 import PairingMethod, Takeover
 
 DEVELOPMENT_WA_JS = (
@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     client_id: Annotated[
         str,
         StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"),
-        sentence("1 to 64 letters, digits, _ and -"),
+        pattern_message("1 to 64 letters, digits, _ and -"),
     ]
     session_uid: str | None = None
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     whatsapp_url: Annotated[
         str,
         StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"),
-        sentence("an origin such as https://web.whatsapp.com, without a path"),
+        pattern_message("an origin such as https://web.whatsapp.com, without a path"),
         AfterValidator(as_browsers_write),
     ] = "https://web.whatsapp.com"
     device_name: str | None = None
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         Annotated[
             str,
             StringConstraints(pattern=r"^[1-9][0-9]{6,14}$"),
-            sentence("country code and number in digits only, such as 15551234567"),
+            pattern_message("country code and number in digits only, such as 15551234567"),
         ]
         | None
     ) = None
@@ -184,7 +184,7 @@ def _words(error: ErrorDetails) -> str:
     if error["type"] == "string_pattern_mismatch":
         schema = Settings.model_json_schema()["properties"][name]
         described = next(
-            part for part in (schema, *schema.get("anyOf", [])) if "x-sentence" in part
+            part for part in (schema, *schema.get("anyOf", [])) if "x-pattern-message" in part
         )
-        words = f"Must be {described['x-sentence']}"
+        words = f"Must be {described['x-pattern-message']}"
     return f"WASESSION_{name.upper()}: {words}"

@@ -1,1 +1,1 @@
-"""HTTP as all servers here speak it: operations (``openapi``, ``routes``), errors (``problem``) and event streams (``sse``)."""
+"""What the HTTP servers share: operations (``openapi``, ``routes``), errors, event streams."""

@@ -1,7 +1,6 @@
-"""An OpenAPI 3.1 document from a table of operations whose bodies, parameters and answers are pydantic models.
+"""Build an OpenAPI 3.1 document from a table of operations on pydantic models.
 
-Pure: the session pod and the gateway build their ``/openapi.json`` with it from the table that
-their routes are made of.
+Pure. The session pod and the gateway build ``/openapi.json`` from the same table as their routes.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ JSON = "application/json"
 SECURITY = "bearer"
 BINARY = {"type": "string", "format": "binary"}
 Schema = dict[str, Any]
+References = Mapping[type[BaseModel], Schema]
 
 
 class Nothing(Model):
@@ -29,10 +29,10 @@ class Nothing(Model):
 
 @dataclass(frozen=True)
 class Content:
-    """A body of a request or answer.
+    """A body of a request or response.
 
-    ``schema`` is a pydantic model or a plain schema. ``files`` names the parts of a form that are
-    files. The example is an object of the model, so that it can't be a wrong one.
+    ``schema`` is a pydantic model or a plain schema. ``files`` are the names of a form's file
+    fields. The example is an instance of the model, and so always valid.
     """
 
     schema: type[BaseModel] | Schema
@@ -43,7 +43,7 @@ class Content:
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered when all is well. ``headers`` are names with their description."""
+    """A successful response. ``headers`` are descriptions by name."""
 
     description: str
     contents: tuple[Content, ...] = ()
@@ -54,9 +54,9 @@ class Answer:
 class Operation:
     """One method of one path.
 
-    ``query``, ``headers`` and ``path_parameters`` are models with one field per parameter: the
-    handler validates with the model that the document shows. ``problems`` says when which error
-    status comes. ``secured`` operations need the token.
+    ``query``, ``headers`` and ``path_parameters`` are models with one field per parameter: requests
+    are validated with the models that the document shows. ``problems`` are descriptions of error
+    responses by status. ``secured`` operations require the bearer token.
     """
 
     method: str
@@ -82,7 +82,10 @@ def document(
     security: str,
     also: Iterable[type[BaseModel]] = (),
 ) -> Schema:
-    """The whole document as plain values. ``security`` describes the bearer token, ``also`` are models to have in it."""
+    """Return the document.
+
+    ``security`` describes the bearer token; ``also`` are further models to include.
+    """
     operations = list(operations)
     models: set[type[BaseModel]] = {Problem, *also}
     for operation in operations:
@@ -92,9 +95,7 @@ def document(
         by_alias=True,
         ref_template="#/components/schemas/{model}",
     )
-    references: dict[type[BaseModel], Schema] = {
-        model: schema for (model, _), schema in schemas.items()
-    }  # type: ignore[misc]
+    references: References = {model: schema for (model, _), schema in schemas.items()}  # type: ignore[misc]
     paths: dict[str, Schema] = {}
     for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(
@@ -120,7 +121,7 @@ def _models(operation: Operation) -> Iterable[type[BaseModel]]:
             yield content.schema
 
 
-def _operation(operation: Operation, references: Mapping[type[BaseModel], Schema]) -> Schema:
+def _operation(operation: Operation, references: References) -> Schema:
     result: Schema = {
         "operationId": operation.name,
         "summary": operation.summary,
@@ -130,22 +131,20 @@ def _operation(operation: Operation, references: Mapping[type[BaseModel], Schema
             for status, answer in sorted(operation.answers.items())
         }
         | {
-            str(status): _problem(status, when, references)
-            for status, when in sorted(_problems(operation).items())
+            str(status): _problem(status, description, references)
+            for status, description in sorted(_problems(operation).items())
         },
     }
     if operation.description:
         result["description"] = operation.description
     if operation.tag:
         result["tags"] = [operation.tag]
-    places = (
-        ("path", operation.path_parameters),
-        ("query", operation.query),
-        ("header", operation.headers),
-    )
-    if parameters := [
-        parameter for place, model in places for parameter in _parameters(place, model)
-    ]:
+    parameters = [
+        *_parameters("path", operation.path_parameters),
+        *_parameters("query", operation.query),
+        *_parameters("header", operation.headers),
+    ]
+    if parameters:
         result["parameters"] = parameters
     if operation.bodies:
         result["requestBody"] = {
@@ -155,25 +154,25 @@ def _operation(operation: Operation, references: Mapping[type[BaseModel], Schema
     return result
 
 
-def _parameters(place: str, model: type[BaseModel]) -> Iterable[Schema]:
+def _parameters(location: str, model: type[BaseModel]) -> Iterable[Schema]:
     schema = model.model_json_schema(by_alias=True)
-    for name, described in schema.get("properties", {}).items():
-        described = _inlined(described, schema.get("$defs", {}))
-        described.pop("title", None)
+    for name, field_schema in schema.get("properties", {}).items():
+        field_schema = _inlined(field_schema, schema.get("$defs", {}))
+        field_schema.pop("title", None)
         parameter = {
             "name": name,
-            "in": place,
-            "required": place == "path" or name in schema.get("required", []),
+            "in": location,
+            "required": location == "path" or name in schema.get("required", []),
         }
-        if words := described.pop("description", None):
-            parameter["description"] = words
-        if described.get("type") == "array":
+        if description := field_schema.pop("description", None):
+            parameter["description"] = description
+        if field_schema.get("type") == "array":
             parameter |= {"style": "form", "explode": False}
-        yield parameter | {"schema": described}
+        yield parameter | {"schema": field_schema}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
-    """Puts references in place, and takes out null: a parameter that isn't there is left out."""
+    """Resolve references and remove null: an absent parameter is left out, not null."""
     if isinstance(schema, list):
         return [_inlined(part, definitions) for part in schema]
     if not isinstance(schema, dict):
@@ -193,14 +192,14 @@ def _inlined(schema: Any, definitions: Mapping[str, Any]) -> Any:
     )
 
 
-def _answer(answer: Answer, references: Mapping[type[BaseModel], Schema]) -> Schema:
+def _answer(answer: Answer, references: References) -> Schema:
     result: Schema = {"description": answer.description}
     if answer.contents:
         result["content"] = _contents(answer.contents, references)
     if answer.headers:
         result["headers"] = {
-            name: {"description": words, "schema": {"type": "string"}}
-            for name, words in answer.headers.items()
+            name: {"description": description, "schema": {"type": "string"}}
+            for name, description in answer.headers.items()
         }
     return result
 
@@ -211,31 +210,37 @@ def _problems(operation: Operation) -> Mapping[int, str]:
     )
 
 
-def _problem(status: int, when: str, references: Mapping[type[BaseModel], Schema]) -> Schema:
-    example = Problem(title=HTTPStatus(status).phrase, status=status, detail=when)
-    return _answer(Answer(when, (Content(Problem, MEDIA_TYPE, example=example),)), references)
+def _problem(status: int, description: str, references: References) -> Schema:
+    example = Problem(title=HTTPStatus(status).phrase, status=status, detail=description)
+    content = Content(Problem, MEDIA_TYPE, example=example)
+    return _answer(Answer(description, (content,)), references)
 
 
-def _contents(contents: Iterable[Content], references: Mapping[type[BaseModel], Schema]) -> Schema:
+def _contents(contents: Iterable[Content], references: References) -> Schema:
     return {content.media_type: _content(content, references) for content in contents}
 
 
-def _content(content: Content, references: Mapping[type[BaseModel], Schema]) -> Schema:
+def _content(content: Content, references: References) -> Schema:
     schema = content.schema if isinstance(content.schema, dict) else references[content.schema]
     if content.files:
-        form = (
-            content.schema.model_json_schema(by_alias=True)
-            if not isinstance(content.schema, dict)
-            else content.schema
-        )
-        form = _inlined(form, form.get("$defs", {}))
-        form.pop("$defs", None)
-        form["properties"] |= dict.fromkeys(content.files, BINARY)
-        form["required"] = [*form.get("required", []), *content.files]
-        schema = form
+        schema = _form(content)
     result: Schema = {"schema": schema}
     if content.example is not None:
         result["example"] = content.example.model_dump(
             mode="json", by_alias=True, exclude_none=True
         )
     return result
+
+
+def _form(content: Content) -> Schema:
+    """Return the schema of a form with its file fields."""
+    schema = (
+        content.schema
+        if isinstance(content.schema, dict)
+        else content.schema.model_json_schema(by_alias=True)
+    )
+    form: Schema = _inlined(schema, schema.get("$defs", {}))
+    form.pop("$defs", None)
+    form["properties"] |= dict.fromkeys(content.files, BINARY)
+    form["required"] = [*form.get("required", []), *content.files]
+    return form

@@ -1,4 +1,4 @@
-"""aiohttp for a table of operations: what the table says of parameters is checked before a handler runs."""
+"""aiohttp handlers for a table of operations, with validated parameters."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from wasession_api.http.problem import HTTPProblem
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-# What the operation's models have made of the request.
+# The validated parameters of a request.
 PATH: web.RequestKey[Any] = web.RequestKey("path", BaseModel)
 QUERY: web.RequestKey[Any] = web.RequestKey("query", BaseModel)
 HEADERS: web.RequestKey[Any] = web.RequestKey("headers", BaseModel)
 
 
 def checked(operation: Operation, handler: Handler) -> Handler:
-    """The handler with the operation's parameters read into the request, under ``PATH``, ``QUERY`` and ``HEADERS``.
+    """Return a handler that first validates the operation's parameters.
 
-    Raises ``ValidationError`` for a wrong or unknown parameter and ``HTTPProblem`` for one that is
-    given twice.
+    They are stored in the request under ``PATH``, ``QUERY`` and ``HEADERS``. Raises
+    ``ValidationError`` for an invalid or unknown parameter, ``HTTPProblem`` for a repeated one.
     """
 
     async def check(request: web.Request) -> web.StreamResponse:
@@ -41,7 +41,7 @@ def checked(operation: Operation, handler: Handler) -> Handler:
 
 
 class WithoutContent(logging.Filter):
-    """Keeps what came over the wire out of the log: aiohttp logs requests that it cannot parse with their headers."""
+    """Keep requests' content out of the log: aiohttp logs malformed requests with their headers."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
@@ -52,13 +52,11 @@ class WithoutContent(logging.Filter):
 
 
 def _single(values: MultiMapping[str], names: list[str] | None = None) -> dict[str, str]:
-    """Parameters by name."""
-    found = {
-        name: values.getall(name)
-        for name in (names if names is not None else values.keys())
-        if name in values
-    }
-    for name, given in found.items():
-        if len(given) > 1:
-            raise HTTPProblem(422, "Bad request", f"{name}: it is given more than once")
-    return {name: given[0] for name, given in found.items()}
+    """Return the values by name, only of ``names`` if given; none may be repeated."""
+    result: dict[str, str] = {}
+    for name in names if names is not None else values.keys():
+        if name in values:
+            result[name], *repeated = values.getall(name)
+            if repeated:
+                raise HTTPProblem(422, "Bad request", f"{name}: given more than once")
+    return result

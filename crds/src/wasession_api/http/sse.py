@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ServerSentEvent:
-    """One event. ``id`` is the last one that the stream has named, good as ``Last-Event-ID``."""
+    """One event. ``id`` is the stream's last event ID so far, to be sent as ``Last-Event-ID``."""
 
     type: str
     data: str
@@ -16,7 +16,7 @@ class ServerSentEvent:
 
 
 async def read(lines: AsyncIterable[bytes]) -> AsyncIterator[ServerSentEvent]:
-    """The events of a stream of lines; comments are passed over, and so is an event that the stream's end cuts off."""
+    """Yield the events of a stream of lines, without comments and an incomplete last event."""
     kind, data, last = "message", list[str](), None
     async for line in lines:
         text = line.decode(errors="replace").rstrip("\r\n")

@@ -79,7 +79,7 @@ class Informer:
         return time.monotonic() - min(self._last_event.values())
 
     def upsert(self, obj: Manifest) -> None:
-        """Add the API server's answer to a write, ahead of its watch event, which may never come."""
+        """Add the answer to a write, ahead of its watch event, which may never come."""
         if obj.get("kind", self.resource.kind) != self.resource.kind:
             return
         key = key_of(obj)

@@ -1,1 +1,1 @@
-"""The HTTP API of a session pod: what it reports, takes and sends, and how to call it."""
+"""The HTTP API of a session pod: its models, and a client."""

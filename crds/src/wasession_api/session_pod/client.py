@@ -22,7 +22,7 @@ class Unauthorized(Exception):
 
 
 def base_url(address: str) -> str:
-    """Return the URL of the session pod at an IP address (IPv4 or IPv6)."""
+    """Return the URL of the session pod at an IPv4 or IPv6 address, or a host name."""
     host = f"[{address}]" if ":" in address else address
     return f"http://{host}:{PORT}"
 

@@ -1,4 +1,4 @@
-"""The code that links a phone: a QR's content, or a pairing code to type."""
+"""The code that links a phone: the content of a QR code, or a pairing code to type."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from wasession_api.v1alpha1 import PairingMethod
 
 
 class LinkCode(Observed):
-    """A code that a phone can use now. Whoever reads it can take the account: never log it."""
+    """A code that links a phone now. Whoever reads it can take over the account: never log it."""
 
     code: str = Field(
         max_length=4096,
         repr=False,
-        description="The QR's content, or the eight characters to type on the phone.",
+        description="Content of the QR code, or the eight characters to type on the phone.",
     )
-    method: PairingMethod = Field(description="Which kind of code.")
-    attempt: int = Field(ge=0, description="Which round of codes, from 1.")
-    expires_at: Time | None = Field(None, description="Until when the code can be used.")
+    method: PairingMethod = Field(description="QRCode or PairingCode.")
+    attempt: int = Field(ge=0, description="Number of the round of codes, from 1.")
+    expires_at: Time | None = Field(None, description="When the code expires.")

@@ -1,4 +1,4 @@
-"""What a session pod says of itself over HTTP, and the operator reads."""
+"""The state that a session pod reports, and the operator reads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ReasonWord = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", ma
 
 
 class Notice(Observed):
-    """Something that will end in trouble if nobody looks after it; the session works meanwhile."""
+    """A problem that needs attention while the session still works."""
 
     reason: ReasonWord = Field(
         description="One of ``v1alpha1.Reason``, such as PhoneOffline, MemoryLow or VolumeLow."
@@ -29,7 +29,7 @@ class Notice(Observed):
 
 
 class Report(Observed):
-    """The whole state of a session pod. A later one replaces it; ``seq`` grows by one with each change."""
+    """The whole state of a session pod; ``seq`` grows by one with each change."""
 
     client_id: str = Field(max_length=64)
     session_uid: str | None = Field(None, max_length=64)
@@ -37,7 +37,7 @@ class Report(Observed):
     seq: int = Field(ge=0)
     phase: Phase
     reason: ReasonWord = Field(
-        description="One of ``v1alpha1.Reason``; a newer pod may say one that is not known here."
+        description="One of ``v1alpha1.Reason``; a newer pod may report others."
     )
     message: Annotated[str, clip(1024)] = Field("", max_length=1024)
     auth_state: AuthState | None = None
@@ -52,6 +52,6 @@ class Report(Observed):
     last_shutdown: LastShutdown | None = None
     sandboxed: bool | None = None
     phone_last_seen: Time | None = Field(
-        None, description="The last sign of life of the account's phone, to the hour."
+        None, description="When the account's phone was online last, to the hour."
     )
     warnings: list[Notice] = Field([], max_length=16)

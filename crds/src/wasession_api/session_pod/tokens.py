@@ -1,4 +1,4 @@
-"""The bearer tokens in a session's Secret, as its readers find them: pure."""
+"""Read the bearer tokens in a session's Secret. Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import base64
 from collections.abc import Mapping
 from typing import Any
 
-SHORTEST = 32  # characters; the operator makes longer ones
+MIN_LENGTH = 32  # characters; the operator generates longer ones
 KEYS = ("token", "previousToken")
 
 
 def tokens(secret: Mapping[str, Any]) -> list[str]:
-    """The tokens that the session's pod may accept, the present one first; empty while the present one cannot be used.
+    """Return the tokens that the session's pod may accept, the present one first.
 
-    After a rotation the pod knows only the one before for up to a minute, until kubelet has brought
-    it the changed Secret.
+    Empty without a valid present token. After a rotation the pod knows only the previous token for
+    up to a minute, until kubelet has updated the mounted Secret.
     """
-    found = [_decoded((secret.get("data") or {}).get(key)) for key in KEYS]
-    return [token for token in dict.fromkeys(found) if token] if found[0] else []
+    data = secret.get("data") or {}
+    present, previous = (_decode(data.get(key)) for key in KEYS)
+    if not present:
+        return []
+    return [present] if previous in ("", present) else [present, previous]
 
 
-def _decoded(value: object) -> str:
-    """Empty for what cannot be a token: an HTTP header would not carry it."""
+def _decode(value: object) -> str:
+    """Return the token; empty if it is none that an HTTP header can carry."""
     try:
         token = (
             base64.b64decode(value, validate=True).decode("ascii").strip()
@@ -30,4 +33,4 @@ def _decoded(value: object) -> str:
         )
     except ValueError:
         return ""
-    return token if len(token) >= SHORTEST and token.isprintable() and " " not in token else ""
+    return token if len(token) >= MIN_LENGTH and token.isprintable() and " " not in token else ""
