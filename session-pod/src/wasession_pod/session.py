@@ -294,7 +294,7 @@ class Session:
                 case Action.RECYCLE:
                     await self._recycle()
                 case Action.END_TRIAL:
-                    self._volume.repaired()
+                    self._volume.clear_repair()
                 case Action.SET_ASIDE | Action.FALL_BACK:
                     await self._replace_profile(action)
                     await self._start_browser()
@@ -364,7 +364,7 @@ class Session:
         self._change(states.volume_watched(self._state, self._volume.check_space()))
         await self._settle_snapshot()
         damage, _ = await asyncio.gather(
-            asyncio.to_thread(self._volume.damage), self._browser.prepare()
+            asyncio.to_thread(self._volume.find_damage), self._browser.prepare()
         )
         if damage:
             await self._fall_back("; ".join(damage.values()), damage)
@@ -386,7 +386,7 @@ class Session:
         assert state.account is not None
         try:
             await asyncio.to_thread(
-                self._volume.keep_login, state.account.id, state.phone_last_seen
+                self._volume.record_login, state.account.id, state.phone_last_seen
             )
         except StorageError as error:
             self._change(
@@ -404,7 +404,7 @@ class Session:
             except BrowserError:
                 return
             await self._browser.close(self._settings.shutdown_timeout)
-        whole = self._volume.login is not None and not await asyncio.to_thread(self._volume.damage)
+        whole = self._volume.login is not None and not await asyncio.to_thread(self._volume.find_damage)
         await self._fall_back(f"Chromium does not start on it: {error}", () if whole else set(Part))
 
     async def _replace_profile(self, action: Action) -> None:
@@ -414,7 +414,7 @@ class Session:
             await self._settle_snapshot()
             if action is Action.SET_ASIDE:
                 log.info(
-                    "login ended, profile moved aside", extra={"to": self._volume.set_aside().name}
+                    "login ended, profile moved aside", extra={"to": self._volume.quarantine().name}
                 )
                 return
         await self._fall_back(self._state.message, set(Part))
@@ -426,12 +426,12 @@ class Session:
         if repair is not None:
             log.warning(
                 "profile replaced",
-                extra={"because": because, "source": repair.source, "aside": repair.aside},
+                extra={"because": because, "source": repair.source, "quarantined_as": repair.quarantined_as},
             )
         self._know_profile(repair)
 
     def _know_profile(self, repair: Repair | None) -> None:
-        words = repair.words if repair else None
+        words = repair.message if repair else None
         self._change(
             states.profile_known(self._state, words, can_fall_back=self._volume.can_fall_back)
         )
@@ -466,7 +466,7 @@ class Session:
             manifest = await asyncio.to_thread(self._volume.take_snapshot)
             metrics.SNAPSHOT.set(manifest.taken_at.timestamp())
             keep = timedelta(seconds=self._settings.aside_keep)
-            for name in await asyncio.to_thread(self._volume.remove_aside, keep):
+            for name in await asyncio.to_thread(self._volume.purge_quarantine, keep):
                 log.info("removed what was moved aside long ago", extra={"profile": name})
         except (SnapshotError, StorageError) as error:
             log.warning("no snapshot", extra={"error": str(error)})
@@ -572,7 +572,7 @@ class Session:
     def _keep_phone_seen(self) -> None:
         try:
             if self._state.phone_last_seen is not None:
-                self._volume.phone_seen(self._state.phone_last_seen)
+                self._volume.record_phone_seen(self._state.phone_last_seen)
         except StorageError as error:  # the next sign of life comes within the hour
             log.warning("sign of life not kept", extra={"error": str(error)})
 

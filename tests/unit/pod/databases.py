@@ -1,4 +1,4 @@
-"""Profiles without a browser: what Chromium keeps a login in, written by LevelDB itself."""
+"""Profiles without a browser: a login's databases, written by LevelDB itself."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ INDEXED_DB = Path("Default/IndexedDB/https_web.whatsapp.com_0.indexeddb.leveldb"
 
 
 def write(directory: Path, numbers: range, *, compact: bool = False) -> None:
-    """Writes an entry of half a kilobyte for each number; with ``compact`` into tables."""
+    """Write an entry of half a kilobyte for each number; with ``compact`` into tables."""
     directory.mkdir(parents=True, exist_ok=True)
     with plyvel.DB(str(directory), create_if_missing=True, write_buffer_size=65536) as database:
         for number in numbers:
@@ -22,13 +22,13 @@ def write(directory: Path, numbers: range, *, compact: bool = False) -> None:
 
 
 def read(directory: Path) -> dict[bytes, bytes]:
-    """Everything in it; raises ``plyvel.Error`` as LevelDB does at its strictest."""
+    """Return all entries; raise ``plyvel.Error`` with LevelDB's strictest checks."""
     with plyvel.DB(str(directory), paranoid_checks=True) as database:
         return dict(database.iterator(verify_checksums=True))
 
 
 def login(profile: Path, entries: int = 400, *, compact: bool = True) -> Path:
-    """A profile with a login's two databases, each with tables and a log."""
+    """Create a profile with a login's two databases, each with tables and a log."""
     for database in (LOCAL_STORAGE, INDEXED_DB):
         write(profile / database, range(entries), compact=compact)
         write(profile / database, range(entries, entries + 20))

@@ -1,4 +1,4 @@
-"""What is said of a LevelDB directory, compared with what LevelDB itself makes of it."""
+"""Our verdict on a LevelDB directory, compared with LevelDB's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import plyvel
 import pytest
 from hypothesis import strategies as st
 from unit.pod import databases
-from wasession_pod.volume.leveldb import BLOCK, HEADER, Damaged, check, cut_half_records
+from wasession_pod.volume.leveldb import BLOCK, HEADER, Damaged, check, truncate_partial_records
 
 Change = Callable[[Path], None]
 
@@ -121,7 +121,10 @@ def test_what_leveldb_only_says_of_itself_does_not_matter(database: Path, name: 
 def test_a_changed_byte_is_found_or_changes_nothing(
     whole: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    """LevelDB reads the same as before from a database that is said to be whole, up to the log's last record."""
+    """LevelDB reads the same content as before from a database that passes the check.
+
+    Only the last records of the log may be missing.
+    """
     database = Path(shutil.copytree(whole, tmp_path_factory.mktemp("changed") / "copy"))
     path = data.draw(
         st.sampled_from(
@@ -137,9 +140,9 @@ def test_a_changed_byte_is_found_or_changes_nothing(
     except Damaged:
         return
     expected = databases.read(whole)
-    found = databases.read(database)
-    assert path.suffix == ".log" or path.name.startswith("MANIFEST") or found == expected
-    assert found.items() <= expected.items()
+    content_after = databases.read(database)
+    assert path.suffix == ".log" or path.name.startswith("MANIFEST") or content_after == expected
+    assert content_after.items() <= expected.items()
 
 
 @hypothesis.given(content=st.binary(max_size=200))
@@ -183,7 +186,7 @@ def test_what_follows_half_a_record_can_be_read_once_the_half_is_gone(tmp_path: 
     before = log_of(one).read_bytes()
     with log_of(one).open("ab") as log:
         log.write(half)
-    cut_half_records(one)
+    truncate_partial_records(one)
     assert log_of(one).read_bytes() == before
     with log_of(one).open("ab") as log:
         log.write(following)
@@ -202,14 +205,14 @@ def test_what_follows_half_a_record_can_be_read_once_the_half_is_gone(tmp_path: 
 def test_nothing_is_taken_away_that_leveldb_reads(
     database: Path, tmp_path: Path, missing: int, zeros: int
 ) -> None:
-    """Also where a loss of power has left the space that was set aside for what was not written."""
+    """Also where a loss of power has left preallocated space that was never written."""
     log = log_of(database)
     log.write_bytes(log.read_bytes()[: log.stat().st_size - missing] + bytes(zeros))
     cut = shutil.copytree(database, tmp_path / "cut")
-    cut_half_records(cut)
+    truncate_partial_records(cut)
     assert log_of(cut).stat().st_size <= log.stat().st_size
     before = log_of(cut).read_bytes()
-    cut_half_records(cut)
+    truncate_partial_records(cut)
     assert log_of(cut).read_bytes() == before
     assert databases.read(cut) == databases.read(database)
 
@@ -219,5 +222,5 @@ def test_a_damaged_log_is_left_as_it_is(database: Path) -> None:
     content = bytearray(log.read_bytes() + HEADER.pack(0, 100, 1) + b"half")
     content[100] ^= 1
     log.write_bytes(content)
-    cut_half_records(database)
+    truncate_partial_records(database)
     assert log.read_bytes() == content

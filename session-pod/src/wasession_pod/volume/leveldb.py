@@ -1,8 +1,8 @@
-"""Whether a LevelDB directory is whole: reads it as LevelDB would, and writes nothing but what LevelDB leaves out anyway.
+"""Verify LevelDB databases, and truncate partial records that LevelDB itself would skip.
 
-Chromium keeps localStorage and IndexedDB in LevelDB, and empties a database that it finds corrupt.
-So a database is read here before Chromium opens it. The formats are those of LevelDB's
-``doc/impl.md``, ``log_format.md`` and ``table_format.md``.
+Chromium stores localStorage and IndexedDB in LevelDB, and empties a database that it considers
+corrupt. So every database is read here before Chromium opens it. The formats are described in
+LevelDB's ``doc/impl.md``, ``doc/log_format.md`` and ``doc/table_format.md``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 import cramjam
 from crc32c import crc32c
 
-BLOCK = 32768  # bytes; a log's records don't span the end of one
-HEADER = struct.Struct("<IHB")  # of a piece of a record: checksum, length, type
-FOOTER = 48  # bytes at a table's end
+BLOCK = 32768  # bytes; a fragment of a log record never crosses a block boundary
+HEADER = struct.Struct("<IHB")  # of a log record's fragment: checksum, length, type
+FOOTER = 48  # bytes at the end of a table
 MAGIC = 0xDB4775248B80FB57
-WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4  # pieces of records
+WHOLE, FIRST, MIDDLE, LAST = 1, 2, 3, 4  # types of fragments
 SNAPPY = 1
-NEEDED_TAGS = {2, 3, 4}  # a manifest's first log, next file and last sequence
+REQUIRED_TAGS = {2, 3, 4}  # of a manifest: log number, next file number, last sequence
 LOG, TABLE, MANIFEST = (
     re.compile(r"(\d+)\.log"),
     re.compile(r"(\d+)\.(?:ldb|sst)"),
@@ -32,12 +32,12 @@ LOG, TABLE, MANIFEST = (
 
 
 class Damaged(Exception):
-    """The database can't be read whole; the message says which file and why."""
+    """The database is corrupt or incomplete; the message names the file and the cause."""
 
 
 @dataclass
 class Manifest:
-    """What the database consists of: its tables' sizes by number, and the first log that is not in them yet."""
+    """The live files: table sizes in bytes by number, and the first log not yet in a table."""
 
     tables: dict[int, int] = field(default_factory=dict)
     first_log: int = 0
@@ -45,10 +45,11 @@ class Manifest:
 
 
 def check(directory: Path) -> None:
-    """Reads the whole database; raises ``Damaged``. A log may end in the middle of a record: a killed process leaves that.
+    """Read the whole database; raise ``Damaged`` if it is not intact.
 
-    A directory without files is a database that has not been made yet. A file that goes away
-    meanwhile is ``FileNotFoundError``: somebody writes to the database.
+    A partial record at the end of a log is fine: a killed process leaves one behind. An empty
+    directory is fine too: the database has not been created yet. Raises ``FileNotFoundError`` if a
+    file disappears during the check, which means that another process is writing to the database.
     """
     names = {path.name for path in directory.iterdir()}
     if not names - {"LOCK", "LOG", "LOG.old"}:
@@ -69,21 +70,21 @@ def check(directory: Path) -> None:
                 pass
 
 
-def cut_half_records(directory: Path) -> None:
-    """Takes away what a log, or the manifest, ends with after its last whole record. Only while nobody has it open.
+def truncate_partial_records(directory: Path) -> None:
+    """Truncate logs and manifests after their last complete record; no process may have them open.
 
-    LevelDB leaves that out when it reads. But Chromium has it go on in the files that it finds (its
-    option ``reuse_logs``), right behind the half, and what is written then can't be read the next
-    time. A damaged file is left as it is.
+    LevelDB skips a partial record when it reads. But Chromium enables ``reuse_logs``, so LevelDB
+    appends to the existing file right after the partial record, and cannot read those writes the
+    next time. Damaged files are left unchanged.
     """
     for path in directory.iterdir():
         if LOG.fullmatch(path.name) or MANIFEST.fullmatch(path.name):
             try:
-                whole = max((end for _, end in _records(path)), default=0)
+                complete = max((end for _, end in _records(path)), default=0)
             except Damaged:
                 continue
-            if whole < path.stat().st_size:
-                os.truncate(path, whole)
+            if complete < path.stat().st_size:
+                os.truncate(path, complete)
 
 
 def _manifest(directory: Path, names: set[str]) -> Manifest:
@@ -92,7 +93,7 @@ def _manifest(directory: Path, names: set[str]) -> Manifest:
     current = (directory / "CURRENT").read_bytes()
     name = current.decode(errors="replace").removesuffix("\n")
     if not current.endswith(b"\n") or MANIFEST.fullmatch(name) is None:
-        raise Damaged("CURRENT can't be read")
+        raise Damaged("CURRENT is not readable")
     if name not in names:
         raise Damaged(f"{name} is missing")
     manifest = Manifest()
@@ -100,14 +101,14 @@ def _manifest(directory: Path, names: set[str]) -> Manifest:
         try:
             _apply(manifest, record)
         except IndexError:
-            raise Damaged(f"{name} can't be read") from None
-    if not manifest.tags >= NEEDED_TAGS:
-        raise Damaged(f"{name} is not complete")
+            raise Damaged(f"{name} is not readable") from None
+    if not manifest.tags >= REQUIRED_TAGS:
+        raise Damaged(f"{name} is incomplete")
     return manifest
 
 
 def _apply(manifest: Manifest, edit: bytes) -> None:
-    """One VersionEdit; raises ``IndexError`` when it is not one."""
+    """Apply one VersionEdit; raise ``IndexError`` if it is malformed."""
     at = 0
 
     def number() -> int:
@@ -149,7 +150,10 @@ def _apply(manifest: Manifest, edit: bytes) -> None:
 
 
 def _records(path: Path) -> Iterator[tuple[bytes, int]]:
-    """The log's records and where each ends; what is cut off at the file's end is left out. Raises ``Damaged``."""
+    """Yield each complete record of a log and the offset of its end; raise ``Damaged``.
+
+    A partial record at the end of the file is skipped.
+    """
     content = path.read_bytes()
     record = b""
     at = 0
@@ -159,7 +163,7 @@ def _records(path: Path) -> Iterator[tuple[bytes, int]]:
             at += left
             continue
         checksum, length, kind = HEADER.unpack_from(content, at)
-        if kind == length == checksum == 0:  # space that was set aside and not written to
+        if kind == length == checksum == 0:  # preallocated space that was never written
             at += left
             record = b""
             continue
@@ -167,11 +171,11 @@ def _records(path: Path) -> Iterator[tuple[bytes, int]]:
         if end > len(content):
             return
         if length > left - HEADER.size or kind not in (WHOLE, FIRST, MIDDLE, LAST):
-            raise Damaged(f"{path.name} can't be read at byte {at}")
+            raise Damaged(f"{path.name} is not readable at byte {at}")
         if not _intact(checksum, content[at + 6 : end]):
             raise Damaged(f"{path.name} has a wrong checksum at byte {at}")
         if (kind in (WHOLE, FIRST)) == bool(record):
-            raise Damaged(f"{path.name} has half a record before byte {at}")
+            raise Damaged(f"{path.name} has an incomplete record before byte {at}")
         record += content[at + HEADER.size : end]
         if kind in (WHOLE, LAST):
             yield record, end
@@ -196,11 +200,11 @@ def _check_table(path: Path, size: int) -> None:
 
 
 def _block(content: bytes, handle: tuple[int, int]) -> bytes:
-    """A table's block, which ends with its compression and checksum; raises ``ValueError``."""
+    """Return a table's block, decompressed; raise ``ValueError`` if its checksum is wrong."""
     offset, size = handle
     end = offset + size
     if end + 5 > len(content):
-        raise ValueError("a block lies outside")
+        raise ValueError("a block extends past the end of the file")
     (checksum,) = struct.unpack_from("<I", content, end + 1)
     if not _intact(checksum, content[offset : end + 1]):
         raise ValueError(f"wrong checksum at byte {offset}")
@@ -209,7 +213,7 @@ def _block(content: bytes, handle: tuple[int, int]) -> bytes:
 
 
 def _values(block: bytes) -> Iterator[bytes]:
-    """The values of a block; its keys are left out."""
+    """Yield the values of a block, without their keys."""
     (restarts,) = struct.unpack_from("<I", block, len(block) - 4)
     end = len(block) - 4 - 4 * restarts
     at = 0
@@ -239,6 +243,6 @@ def _varint(content: bytes, at: int) -> tuple[int, int]:
 
 
 def _intact(masked: int, content: bytes) -> bool:
-    """LevelDB stores its checksums rotated, so that a checksum of checksums is worth something."""
+    """Compare content with its masked checksum; LevelDB masks (rotates) the CRCs that it stores."""
     rotated = masked - 0xA282EAD8 & 0xFFFFFFFF
     return crc32c(content) == (rotated >> 17 | rotated << 15) & 0xFFFFFFFF

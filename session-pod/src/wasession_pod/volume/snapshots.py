@@ -1,14 +1,15 @@
-"""Snapshots of a login: copies of the part of Chromium's profile that holds it, taken while Chromium runs.
+"""Snapshots of a login: copies of the parts of Chromium's profile that hold it.
 
-The part is localStorage and IndexedDB; a new profile with these two in it opens without a QR. Both
-are LevelDB, whose tables are never changed once written, whose log only grows, and which comes back
-from a SIGKILL at any moment. So a copy is what a SIGKILL would have left when no file but the logs
-has changed from before the first was taken until after the last. Tables are linked for that moment,
-which takes no time, and copied afterwards.
+These parts are localStorage and IndexedDB: a new profile with just these two opens WhatsApp Web
+without a QR. Both are LevelDB databases. LevelDB never changes a table once written, only appends
+to its logs, and recovers from a SIGKILL at any moment. So a copy is as good as what a SIGKILL would
+have left, provided that nothing but the logs has changed between the first and the last file. The
+tables are hard-linked during that moment, which takes almost no time, and copied afterwards.
+Chromium may run and write meanwhile.
 
-A snapshot is a directory named by its time. It gets that name when it is complete, read through and
-on disk; whatever has another name is not a snapshot. Files that have not changed since the snapshot
-before are links to its copies.
+A snapshot is a directory named after its time. It gets this name once it is complete, verified and
+synced to disk; a directory with any other name is not a snapshot. Files that have not changed since
+the previous snapshot are hard links to its copies.
 """
 
 from __future__ import annotations
@@ -27,75 +28,79 @@ from pydantic import BaseModel, ValidationError
 
 from wasession_pod.volume import leveldb
 
-STAMP = "%Y%m%dT%H%M%S.%fZ"
+TIME_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 MANIFEST = "manifest.json"
 PARTIAL = "partial"
-TRIES = 50  # to find the databases quiet for as long as linking their tables takes
-UNUSED = {"LOCK", "LOG", "LOG.old"}  # LevelDB makes them anew
+ATTEMPTS = 50  # to catch the databases unchanged while their tables are linked
+UNUSED = {"LOCK", "LOG", "LOG.old"}  # LevelDB creates them itself
 
 
 class Part(StrEnum):
-    """What a login consists of, as directories of the profile. localStorage comes first: what it says is in IndexedDB, is."""
+    """The parts of a login, as directories of the profile.
+
+    localStorage comes first: everything that it refers to is in IndexedDB already.
+    """
 
     LOCAL_STORAGE = "Default/Local Storage"
     INDEXED_DB = "Default/IndexedDB"
 
     @property
-    def words(self) -> str:
+    def label(self) -> str:
         return self.rpartition("/")[2]
 
 
 class SnapshotError(Exception):
-    """No snapshot was taken, or the one that there is can't be used; the message is a sentence."""
+    """A snapshot could not be taken or is not usable; the message is a sentence."""
 
 
-class File(BaseModel):
-    """A file of a snapshot, and which file of the profile it was: size and times in bytes and nanoseconds."""
+class SnapshotFile(BaseModel):
+    """One file of a snapshot, and the identity of the profile's file that it was copied from."""
 
     sha256: str
-    size: int
+    size: int  # bytes
     inode: int
-    mtime: int
+    mtime: int  # nanoseconds
 
-    def was(self, live: os.stat_result) -> bool:
+    def copied_from(self, live: os.stat_result) -> bool:
         return (self.inode, self.size, self.mtime) == (live.st_ino, live.st_size, live.st_mtime_ns)
 
 
 class Manifest(BaseModel):
-    """What a snapshot says of itself; ``login`` is since when the login is on the volume, which tells logins apart."""
+    """A snapshot's description; ``login`` is the time of the login, which tells logins apart."""
 
     taken_at: datetime
     login: datetime
-    files: dict[str, File]
+    files: dict[str, SnapshotFile]
 
 
-def taken(store: Path) -> list[Path]:
-    """The snapshots there are, the newest first."""
+def list_snapshots(store: Path) -> list[Path]:
+    """Return the complete snapshots, newest first."""
     return sorted((path for path in store.glob("*Z") if (path / MANIFEST).exists()), reverse=True)
 
 
-def read(snapshot: Path) -> Manifest:
+def read_manifest(snapshot: Path) -> Manifest:
+    """Return the snapshot's manifest; raise ``SnapshotError`` if it is not readable."""
     try:
         return Manifest.model_validate_json((snapshot / MANIFEST).read_bytes())
     except (OSError, ValidationError):
-        raise SnapshotError("the snapshot's manifest can't be read") from None
+        raise SnapshotError("the snapshot's manifest is not readable") from None
 
 
 def take(profile: Path, store: Path, login: datetime, now: datetime, room: int) -> Manifest:
-    """Takes a snapshot with at most ``room`` bytes and lets go of those before; raises ``SnapshotError``.
+    """Take a snapshot that copies at most ``room`` bytes, then delete the previous ones.
 
-    Chromium may run and write meanwhile. Whatever goes wrong, the snapshot before stays.
+    Raises ``SnapshotError``; the previous snapshot survives any failure.
     """
     partial = store / PARTIAL
-    before = taken(store)
+    previous = list_snapshots(store)
     try:
-        files = _copied(profile, partial, before[0] if before else None, room)
+        files = _copy_login(profile, partial, previous[0] if previous else None, room)
         manifest = Manifest(taken_at=now, login=login, files=files)
         (partial / MANIFEST).write_text(manifest.model_dump_json())
         sync_tree(partial)
-        partial.rename(store / now.strftime(STAMP))
+        partial.rename(store / now.strftime(TIME_FORMAT))
         sync(store)
-        for old in before:
+        for old in previous:
             shutil.rmtree(old, ignore_errors=True)
     except leveldb.Damaged as error:
         raise SnapshotError(f"the login's files are damaged: {error}") from None
@@ -106,13 +111,13 @@ def take(profile: Path, store: Path, login: datetime, now: datetime, room: int) 
     return manifest
 
 
-def damage(profile: Path, snapshot: Manifest | None) -> dict[Part, str]:
-    """What of a login's files is missing or damaged, in words. Only for a profile that Chromium does not run on.
+def find_damage(profile: Path, snapshot: Manifest | None) -> dict[Part, str]:
+    """Describe what is missing or damaged in a login's files; Chromium must not be running on them.
 
-    A log that has fewer bytes than when the snapshot was taken has lost some, also where LevelDB
-    finds nothing wrong with it.
+    A log with fewer bytes than at the time of the snapshot has lost some, even where LevelDB
+    notices nothing.
     """
-    found = {}
+    damage = {}
     for part in Part:
         try:
             for database in _databases(profile / part):
@@ -120,30 +125,30 @@ def damage(profile: Path, snapshot: Manifest | None) -> dict[Part, str]:
             for name, file in snapshot.files.items() if snapshot else ():
                 _check_length(profile, part, name, file)
         except (leveldb.Damaged, FileNotFoundError) as error:
-            found[part] = f"{part.words}: {error}"
-    return found
+            damage[part] = f"{part.label}: {error}"
+    return damage
 
 
-def cut_half_records(profile: Path) -> None:
-    """Has Chromium go on behind whole records only. For a profile that it does not run on, with or without a login."""
+def truncate_partial_records(profile: Path) -> None:
+    """Let Chromium append to complete records only; it must not be running on the profile."""
     for part in Part:
         for database in (profile / part).glob("*leveldb"):
-            leveldb.cut_half_records(database)
+            leveldb.truncate_partial_records(database)
 
 
 def restore(sources: Mapping[Part, Path], target: Path) -> None:
-    """Makes a profile of parts of snapshots or of other profiles, on disk when it returns.
+    """Build a profile from parts of snapshots or of other profiles, synced to disk on return.
 
-    Files of a snapshot are compared with its manifest, and all are read through. Raises
-    ``SnapshotError`` when the sources are no good, ``OSError`` when the target can't be written.
-    There must be no target yet.
+    Files of a snapshot are compared with its manifest, and every database is verified. Raises
+    ``SnapshotError`` if a source is not usable, ``OSError`` if the target can't be written. The
+    target must not exist.
     """
     for part, source in sources.items():
         expected = None
         if (source / MANIFEST).exists():
             expected = {
                 name: file.sha256
-                for name, file in read(source).files.items()
+                for name, file in read_manifest(source).files.items()
                 if name.startswith(part)
             }
         copied = {}
@@ -151,14 +156,14 @@ def restore(sources: Mapping[Part, Path], target: Path) -> None:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             copied[name] = _copy(source / name, target / name)
         if expected is not None and copied != expected:
-            raise SnapshotError(f"the snapshot's {part.words} is not what was written")
-    if broken := damage(target, None):
-        raise SnapshotError("; ".join(broken.values()))
+            raise SnapshotError(f"the snapshot's {part.label} does not match its manifest")
+    if damage := find_damage(target, None):
+        raise SnapshotError("; ".join(damage.values()))
     sync_tree(target)
 
 
 def sync_tree(top: Path) -> None:
-    """Has the kernel write all files below, and their names; those that go away meanwhile need none."""
+    """Sync all files and directories below ``top`` to disk; skip those that disappear meanwhile."""
     for directory, _, files in os.walk(top):
         for path in (Path(directory), *(Path(directory) / name for name in files)):
             with contextlib.suppress(FileNotFoundError):
@@ -166,7 +171,7 @@ def sync_tree(top: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Has the kernel write a file, or a directory's names."""
+    """Sync a file's content, or a directory's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -174,31 +179,33 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-# --- the parts of take ----------------------------------------------------------------------------
+# --- steps of take --------------------------------------------------------------------------------
 
 
-def _copied(profile: Path, partial: Path, previous: Path | None, room: int) -> dict[str, File]:
-    """Copies the login's files as they are at one moment, and reads the copies through; raises ``Damaged``."""
-    live = _caught(profile, partial)
-    cut_half_records(partial)
-    known = {}
+def _copy_login(
+    profile: Path, partial: Path, previous: Path | None, room: int
+) -> dict[str, SnapshotFile]:
+    """Copy the login's files as of one moment and verify the copies; raise ``Damaged``."""
+    captured = _capture(profile, partial)
+    truncate_partial_records(partial)
+    previous_files = {}
     with contextlib.suppress(SnapshotError):
-        known = read(previous).files if previous else {}
+        previous_files = read_manifest(previous).files if previous else {}
     files = {}
-    for name, was in live.items():
-        before = known.get(name)
+    for name, live in captured.items():
+        earlier = previous_files.get(name)
         if (
             previous
-            and before is not None
-            and before.was(was)
-            and _linked(previous / name, partial / name)
+            and earlier is not None
+            and earlier.copied_from(live)
+            and _replace_with_link(partial / name, previous / name)
         ):
-            files[name] = before
+            files[name] = earlier
             continue
-        room -= was.st_size
+        room -= live.st_size
         if room < 0:
-            raise SnapshotError("there is no room for a snapshot")
-        files[name] = _own(partial / name, was)
+            raise SnapshotError("the volume has too little space for a snapshot")
+        files[name] = _replace_with_copy(partial / name, live)
     try:
         for part in Part:
             for database in _databases(partial / part):
@@ -206,32 +213,30 @@ def _copied(profile: Path, partial: Path, previous: Path | None, room: int) -> d
     except leveldb.Damaged:
         if previous is None:
             raise
-        return _copied(
-            profile, partial, None, room
-        )  # it may be the copy of the snapshot before that is damaged
+        # The damage may be in the previous snapshot's copies; copy everything from the profile.
+        return _copy_login(profile, partial, None, room)
     return files
 
 
-def _caught(profile: Path, partial: Path) -> dict[str, os.stat_result]:
-    """Gets hold of all files as they are at one moment; what they were in the profile, by name."""
-    for _ in range(TRIES):
+def _capture(profile: Path, partial: Path) -> dict[str, os.stat_result]:
+    """Link or copy all files as of one moment; return their state in the profile by name."""
+    for _ in range(ATTEMPTS):
         shutil.rmtree(partial, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):  # a compaction has replaced it
-            before = _look(profile)
+        with contextlib.suppress(FileNotFoundError):  # replaced by a compaction
+            before = _stat_files(profile)
             for name in before:
                 (partial / name).parent.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(profile / name, partial / name)
-            if _same(before, _look(profile)):
+            if _only_logs_grew(before, _stat_files(profile)):
                 return before
-    raise SnapshotError("the login was written to all the time")
+    raise SnapshotError("the login's files changed during every attempt to copy them")
 
 
-def _look(profile: Path) -> dict[str, os.stat_result]:
+def _stat_files(profile: Path) -> dict[str, os.stat_result]:
     return {name: (profile / name).stat() for part in Part for name in _names(profile, part)}
 
 
-def _same(before: dict[str, os.stat_result], after: dict[str, os.stat_result]) -> bool:
-    """Whether nothing has happened but that logs have grown."""
+def _only_logs_grew(before: dict[str, os.stat_result], after: dict[str, os.stat_result]) -> bool:
     if before.keys() != after.keys():
         return False
     for name, was in before.items():
@@ -247,7 +252,7 @@ def _same(before: dict[str, os.stat_result], after: dict[str, os.stat_result]) -
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Links what is never changed; not every file system can, and then it is copied."""
+    """Hard-link files that never change, where the file system supports it; copy the others."""
     if leveldb.TABLE.fullmatch(source.name) or ".indexeddb.blob/" in str(source):
         with contextlib.suppress(OSError):
             os.link(source, target)
@@ -255,8 +260,8 @@ def _link_or_copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _linked(earlier: Path, path: Path) -> bool:
-    """Puts a link to an earlier copy in a file's place, where the file system can."""
+def _replace_with_link(path: Path, earlier: Path) -> bool:
+    """Replace a file with a hard link to an earlier copy; return whether that worked."""
     new = path.with_name(f"{path.name}.new")
     try:
         os.link(earlier, new)
@@ -266,31 +271,33 @@ def _linked(earlier: Path, path: Path) -> bool:
     return True
 
 
-def _own(path: Path, live: os.stat_result) -> File:
-    """Puts a copy of its own in a file's place."""
+def _replace_with_copy(path: Path, live: os.stat_result) -> SnapshotFile:
+    """Replace a file, which may be a hard link into the profile, with a copy of its own."""
     new = path.with_name(f"{path.name}.new")
     sha256 = _copy(path, new)
     new.rename(path)
-    return File(sha256=sha256, size=path.stat().st_size, inode=live.st_ino, mtime=live.st_mtime_ns)
+    return SnapshotFile(
+        sha256=sha256, size=path.stat().st_size, inode=live.st_ino, mtime=live.st_mtime_ns
+    )
 
 
-# --- small things ---------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def _databases(part: Path) -> list[Path]:
-    """The part's LevelDB directories; raises ``Damaged`` when there is none."""
-    found = [
+    """Return the part's LevelDB directories; raise ``Damaged`` if there are none."""
+    databases = [
         path
         for path in part.glob("*leveldb")
         if any(file.name not in UNUSED for file in path.iterdir())
     ]
-    if not found:
-        raise leveldb.Damaged("there is none")
-    return sorted(found)
+    if not databases:
+        raise leveldb.Damaged("there is no database")
+    return sorted(databases)
 
 
 def _names(profile: Path, part: Part) -> list[str]:
-    """The part's files as paths in the profile."""
+    """Return the part's files as paths relative to the profile."""
     files = (
         path
         for path in (profile / part).rglob("*")
@@ -299,24 +306,24 @@ def _names(profile: Path, part: Part) -> list[str]:
     return sorted(path.relative_to(profile).as_posix() for path in files)
 
 
-def _check_length(profile: Path, part: Part, name: str, file: File) -> None:
+def _check_length(profile: Path, part: Part, name: str, file: SnapshotFile) -> None:
     with contextlib.suppress(FileNotFoundError):
-        now = (profile / name).stat()
-        if name.startswith(part) and now.st_size < file.size:
-            raise leveldb.Damaged(f"{Path(name).name} has lost {file.size - now.st_size} bytes")
+        size = (profile / name).stat().st_size
+        if name.startswith(part) and size < file.size:
+            raise leveldb.Damaged(f"{Path(name).name} has lost {file.size - size} bytes")
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Copies a file and returns the copy's checksum; raises ``SnapshotError`` when the source can't be read."""
+    """Copy a file and return its checksum; raise ``SnapshotError`` if the source can't be read."""
     sha256 = hashlib.sha256()
     with source.open("rb") as old, target.open("xb") as new:
-        while chunk := _chunk(old):
+        while chunk := _read_chunk(old):
             sha256.update(chunk)
             new.write(chunk)
     return sha256.hexdigest()
 
 
-def _chunk(file: BinaryIO) -> bytes:
+def _read_chunk(file: BinaryIO) -> bytes:
     try:
         return file.read(2**20)
     except OSError as error:

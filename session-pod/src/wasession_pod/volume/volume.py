@@ -1,8 +1,9 @@
-"""The volume: who owns it, whether it can be used, and what becomes of the profile on it.
+"""The session's volume: its owner, whether it is usable, and the browser profile on it.
 
-Nothing here deletes a login. A profile whose login WhatsApp has ended, or that is damaged, is moved
-aside; one that belongs to somebody else is left alone and reported. What was moved aside is removed
-only after a long time, and never while it may hold the only copy of a login that is valid.
+Nothing here deletes a login. A profile that is damaged, or whose login WhatsApp has ended, is
+quarantined: renamed on the same volume. A volume of another session is left alone and reported.
+Quarantined profiles are removed after their retention, but never while one may hold the only copy
+of a valid login.
 """
 
 from __future__ import annotations
@@ -24,19 +25,19 @@ from pydantic import BaseModel, ValidationError
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import LastShutdown, Reason
 
-from wasession_pod.volume import snapshots as login_snapshot
+from wasession_pod.volume import snapshots
 from wasession_pod.volume.snapshots import Manifest, Part, SnapshotError
 
 SINGLETONS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
-STAMP = "%Y%m%dT%H%M%SZ"
-ASIDE = re.compile(r"\.(logged-out|damaged)-(\d{8}T\d{6}Z)(-\d+)?")
+TIME_FORMAT = "%Y%m%dT%H%M%SZ"
+QUARANTINED = re.compile(r"\.(logged-out|damaged)-(\d{8}T\d{6}Z)(-\d+)?")
 MIB = 2**20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 M = TypeVar("M", bound=BaseModel)
 
 
 class StorageError(Exception):
-    """The volume can't be used now; ``reason`` is one CamelCase word, the message a sentence."""
+    """The volume can't be used at present; the message is a sentence."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -44,59 +45,63 @@ class StorageError(Exception):
 
 
 class Owner(BaseModel):
-    """Whose volume it is. The client id never changes; the session object may be another one after an adoption."""
+    """The volume's owner. The client id never changes; adoption brings a new session UID."""
 
     client_id: str
     session_uid: str | None
 
 
 class Login(BaseModel):
-    """Written when a login is safe on disk, taken away when WhatsApp has ended it."""
+    """The valid login: written once it is safe on disk, deleted once WhatsApp has ended it."""
 
     account: str
     since: datetime
-    phone_last_seen: datetime | None = None  # the last sign of life of the account's phone
+    phone_last_seen: datetime | None = None  # the last activity of the account's phone
 
 
 class Run(BaseModel):
-    """Since when the profile is in use; ``stopped_at`` is set when it was closed gracefully."""
+    """The profile's latest use; ``stopped_at`` is set only by a graceful stop."""
 
     started_at: datetime
     stopped_at: datetime | None = None
 
 
 class Source(StrEnum):
-    """What a profile that replaces a damaged one is made of."""
+    """Where the login of a replacement profile comes from."""
 
-    PROFILE = "Profile"  # the damaged one's login, which is whole
-    SNAPSHOT = "Snapshot"  # what is damaged comes from the last snapshot
-    NOTHING = "Nothing"  # a new profile, for a phone to be linked to
+    PROFILE = "Profile"  # the damaged profile, whose login is intact
+    SNAPSHOT = "Snapshot"  # the last snapshot, for the damaged parts
+    NOTHING = "Nothing"  # nowhere: the profile is empty, and a phone must be linked
 
 
 class Repair(BaseModel):
-    """What was done about a damaged profile. It stays until a login is good again, so that nothing is tried twice."""
+    """How a damaged profile was replaced; on disk until a login is good, to try nothing twice."""
 
     source: Source
     because: str
     snapshot: datetime | None = None
-    aside: str
+    quarantined_as: str
 
     @property
-    def words(self) -> str:
-        done = {
+    def message(self) -> str:
+        outcome = {
             Source.PROFILE: "Its login was moved to a new profile.",
-            Source.SNAPSHOT: f"The login comes from the snapshot of {self.snapshot:%Y-%m-%d %H:%M} UTC."
+            Source.SNAPSHOT: "The login was restored from the snapshot of "
+            f"{self.snapshot:%Y-%m-%d %H:%M} UTC."
             if self.snapshot
             else "",
-            Source.NOTHING: "No usable snapshot is left, so a phone has to be linked.",
+            Source.NOTHING: "No usable snapshot is left, so a phone must be linked.",
         }
-        return f"The profile was damaged ({self.because}) and is kept as {self.aside}. {done[self.source]}"
+        return (
+            f"The profile was damaged ({self.because}) and is quarantined as "
+            f"{self.quarantined_as}. {outcome[self.source]}"
+        )
 
 
 def next_source(
     earlier: Repair | None, damaged: Collection[Part], has_snapshot: bool
 ) -> Source | None:
-    """What to make the next profile of; None when there is nothing left to try, or no use in it."""
+    """Return the source for the next profile; None if nothing is left to try or would help."""
     if earlier is not None and earlier.source is Source.NOTHING:
         return None
     if not damaged:
@@ -107,7 +112,7 @@ def next_source(
 
 
 class Volume:
-    """The directory that a session lives in. Open it before anything else of it is used."""
+    """The volume of one session; call ``open()`` before anything else."""
 
     def __init__(
         self, directory: Path, client_id: str, session_uid: str | None, minimum_free_bytes: int = 0
@@ -120,33 +125,33 @@ class Volume:
         self._lock: IO[str] | None = None
 
     def open(self) -> LastShutdown | None:
-        """Takes the volume and says how it was left; raises ``StorageError``. May be called again after one."""
+        """Lock the volume and return how its last use ended; retry after a ``StorageError``."""
         with _os_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._take_lock()
             self.check_space()
             self._check_owner()
             self._check_unused()
-            left = self._how_it_was_left()
+            last_shutdown = self._last_shutdown()
             self._finish_repair()
             for leftover in (
                 *self._snapshots.glob("instead-of-*"),
-                self._snapshots / login_snapshot.PARTIAL,
+                self._snapshots / snapshots.PARTIAL,
             ):
                 shutil.rmtree(leftover, ignore_errors=True)
             self.profile.mkdir(exist_ok=True)
-            # Safe under our lock: whoever made them is gone, also when it ran on another host.
+            # We hold the lock, so the Chromium that created them has gone, on whatever host it ran.
             for name in SINGLETONS:
                 (self.profile / name).unlink(missing_ok=True)
             self._write("run.json", Run(started_at=datetime.now(UTC)))
-        return left
+        return last_shutdown
 
     @property
     def opened(self) -> bool:
         return self._lock is not None
 
     def closed_gracefully(self) -> None:
-        """The browser has closed the profile by itself; the kernel is to write it all."""
+        """Record that the browser has closed the profile gracefully, and sync it to disk."""
         with contextlib.suppress(OSError, StorageError):
             run = self._read("run.json", Run)
             if run is not None:
@@ -165,10 +170,10 @@ class Volume:
         return shutil.disk_usage(self._directory).free
 
     def check_space(self, *, running: bool = False) -> Notice | None:
-        """Raises ``StorageError`` when no browser may run on the volume: WhatsApp Web ends its login when it can't store.
+        """Return a warning if space is low; raise ``StorageError`` if no browser may run.
 
-        A browser that runs already may use up half of what is needed for a start. Returns a warning
-        before that.
+        WhatsApp Web ends its login when it can't store data. A running browser may use half of the
+        space that a start requires.
         """
         with _os_errors():
             stat = os.statvfs(self._directory)
@@ -187,39 +192,42 @@ class Volume:
             )
         if free < 2 * self._minimum_free:
             limit = self._minimum_free // 2 // MIB
-            words = f"The volume has {free // MIB} MiB free. Below {limit} MiB the browser is closed, to keep the login."
-            return Notice(reason=Reason.VOLUME_LOW, message=words)
+            message = (
+                f"The volume has {free // MIB} MiB free. "
+                f"Below {limit} MiB the browser is closed to protect the login."
+            )
+            return Notice(reason=Reason.VOLUME_LOW, message=message)
         return None
 
     # --- the login --------------------------------------------------------------------------------
 
     @property
     def login(self) -> Login | None:
-        """The login that was safe on this volume the last time anybody knew; raises ``StorageError``."""
+        """The login last recorded as valid on this volume; raises ``StorageError``."""
         return self._read("login.json", Login)
 
-    def keep_login(self, account: str, phone_last_seen: datetime | None = None) -> None:
-        """The login is good: from now on it counts as valid, also after a loss of power. Raises ``StorageError``."""
+    def record_login(self, account: str, phone_last_seen: datetime | None = None) -> None:
+        """Sync the login to disk and record it as valid; raise ``StorageError``."""
         with _os_errors():
             self._sync_login()
             self._write(
                 "login.json",
                 Login(account=account, since=datetime.now(UTC), phone_last_seen=phone_last_seen),
             )
-            self.repaired()
+            self.clear_repair()
 
-    def phone_seen(self, at: datetime) -> None:
-        """The account's phone was alive then. Raises ``StorageError``."""
+    def record_phone_seen(self, at: datetime) -> None:
+        """Record the phone's last activity with the login; raise ``StorageError``."""
         with _os_errors():
             if login := self.login:
                 self._write("login.json", login.model_copy(update={"phone_last_seen": at}))
 
-    def set_aside(self) -> Path:
-        """Moves the profile away after a proven logout and returns where to; the next start begins a new one.
+    def quarantine(self) -> Path:
+        """Quarantine the profile after a proven logout; return its new path.
 
-        The snapshots go with it: one of them would bring back the login that has ended.
+        The snapshots go with it: restoring one would bring back the login that has ended.
         """
-        target = self._aside("logged-out")
+        target = self._quarantine_path("logged-out")
         with _os_errors():
             self._remove("login.json")
             self._remove("repair.json")
@@ -233,19 +241,20 @@ class Volume:
 
     @property
     def snapshot(self) -> Manifest | None:
-        """The last good snapshot of the login that is on the volume."""
-        found = self._usable_snapshot()
-        return found[1] if found else None
+        """The latest readable snapshot of the volume's login."""
+        usable = self._usable_snapshot()
+        return usable[1] if usable else None
 
     def take_snapshot(self) -> Manifest:
-        """A snapshot of a login that is good, with the browser open or closed; raises ``SnapshotError``, ``StorageError``."""
+        """Take a snapshot of the login, whether or not the browser is running.
+
+        Raises ``SnapshotError`` and ``StorageError``.
+        """
         login = self.login
         if login is None:
-            raise SnapshotError("there is no login")
+            raise SnapshotError("the volume holds no login")
         room = self.free_bytes - self._minimum_free
-        return login_snapshot.take(
-            self.profile, self._snapshots, login.since, datetime.now(UTC), room
-        )
+        return snapshots.take(self.profile, self._snapshots, login.since, datetime.now(UTC), room)
 
     # --- damage -----------------------------------------------------------------------------------
 
@@ -255,32 +264,39 @@ class Volume:
 
     @property
     def can_fall_back(self) -> bool:
-        """Whether something is left to try when the profile has lost its login; raises ``StorageError``."""
+        """Whether ``replace_profile`` has a source left; raises ``StorageError``."""
         return next_source(self.repair, set(Part), self.snapshot is not None) is not None
 
-    def damage(self) -> dict[Part, str]:
-        """What is damaged of the login that should be in the profile. Only while no browser runs; raises ``StorageError``."""
+    def find_damage(self) -> dict[Part, str]:
+        """Describe the damage to the profile's login; no browser may run on it.
+
+        Raises ``StorageError``.
+        """
         if self.login is None:
             return {}
         with _os_errors():
-            return login_snapshot.damage(self.profile, self.snapshot)
+            return snapshots.find_damage(self.profile, self.snapshot)
 
     def prepare_profile(self) -> None:
-        """Makes the profile ready for a browser. Only while none runs; raises ``StorageError``."""
+        """Prepare the profile for a browser; none may run on it. Raises ``StorageError``."""
         with _os_errors():
-            login_snapshot.cut_half_records(self.profile)
+            snapshots.truncate_partial_records(self.profile)
 
     def replace_profile(self, because: str, damaged: Collection[Part]) -> Repair | None:
-        """Moves the profile aside and puts another in its place; None when there is nothing left to try, and nothing was done.
+        """Quarantine the profile and put another in its place; return None if no source is left.
 
         ``damaged`` parts of the login come from the last snapshot, the others from the profile
-        itself. Of an older IndexedDB the ratchets of WhatsApp's encryption have moved on since, so
-        a whole one is always kept. Raises ``StorageError``; killed at any point, the next ``open``
-        goes on with it.
+        itself: the ratchets of WhatsApp's encryption have moved on since the snapshot, so an intact
+        IndexedDB is never replaced. Raises ``StorageError``. If the process is killed meanwhile,
+        the next ``open()`` completes the replacement.
         """
         usable, earlier = self._usable_snapshot(), self.repair
         while (source := next_source(earlier, damaged, usable is not None)) is not None:
-            repair = Repair(source=source, because=because[:512], aside=self._aside("damaged").name)
+            repair = Repair(
+                source=source,
+                because=because[:512],
+                quarantined_as=self._quarantine_path("damaged").name,
+            )
             sources = {}
             if source is not Source.NOTHING:
                 sources = {
@@ -289,7 +305,7 @@ class Volume:
             if source is Source.SNAPSHOT and usable:
                 repair.snapshot = usable[1].taken_at
             try:
-                self._prepare(repair, sources)
+                self._stage(repair, sources)
             except SnapshotError as error:
                 earlier, because = repair, f"{because}; {error}"
                 continue
@@ -299,51 +315,55 @@ class Volume:
             return repair
         return None
 
-    def repaired(self) -> None:
-        """The login is good again."""
+    def clear_repair(self) -> None:
+        """Forget the last repair, because the login is good again; raise ``StorageError``."""
         with _os_errors():
             self._remove("repair.json")
 
-    def remove_aside(self, keep: timedelta) -> list[str]:
-        """Removes what was moved aside longer ago than ``keep``, and returns its names; 0 keeps it for ever.
+    def purge_quarantine(self, retention: timedelta) -> list[str]:
+        """Remove profiles quarantined longer than ``retention`` (0: never); return their names.
 
-        A damaged profile stays as long as its login isn't known to be good or ended.
+        A damaged profile stays until a login is known to be good, or its own to have ended.
         """
-        if not keep:
+        if not retention:
             return []
         removed = []
         for path in self._directory.glob(f"{self.profile.name}.*"):
-            match = ASIDE.fullmatch(path.name.removeprefix(self.profile.name))
+            match = QUARANTINED.fullmatch(path.name.removeprefix(self.profile.name))
             if match is None or (match[1] == "damaged" and self.repair is not None):
                 continue
-            if datetime.now(UTC) - datetime.strptime(match[2], STAMP).replace(tzinfo=UTC) > keep:
+            quarantined_at = datetime.strptime(match[2], TIME_FORMAT).replace(tzinfo=UTC)
+            if datetime.now(UTC) - quarantined_at > retention:
                 with contextlib.suppress(OSError):
                     shutil.rmtree(path)
                     removed.append(path.name)
         return removed
 
-    # --- the parts of open and replace_profile ----------------------------------------------------
+    # --- steps of open and replace_profile --------------------------------------------------------
 
     def _take_lock(self) -> None:
         if self._lock is not None:
             return
-        lock = (self._directory / "lock").open("a")  # never removed: its inode is the lock
+        lock = (self._directory / "lock").open("a")  # never deleted: the lock is on its inode
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise StorageError(Reason.VOLUME_IN_USE, "another process uses the volume") from None
+            raise StorageError(
+                Reason.VOLUME_IN_USE, "another process is using the volume"
+            ) from None
         except OSError:
             lock.close()
             raise
         self._lock = lock
 
     def _check_unused(self) -> None:
-        """A Chromium may outlive the process that started it, and so our lock: then its socket answers."""
+        """Raise ``StorageError`` if an orphaned Chromium still answers on its socket."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as chromium:
             chromium.connect(str((self.profile / "SingletonSocket").readlink()))
             raise StorageError(
-                Reason.VOLUME_IN_USE, "a Chromium that another process has started uses the profile"
+                Reason.VOLUME_IN_USE,
+                "a Chromium started by another process is still using the profile",
             )
 
     def _check_owner(self) -> None:
@@ -356,24 +376,24 @@ class Volume:
             if others:
                 raise StorageError(
                     Reason.VOLUME_OF_ANOTHER_SESSION,
-                    f"the volume holds {others[0]} and does not say whose it is; it was left alone",
+                    f"the volume holds {others[0]} but has no owner.json; it was left unchanged",
                 ) from None
             self._write("owner.json", self._owner)
             return
         except ValidationError:
             raise StorageError(
                 Reason.VOLUME_OF_ANOTHER_SESSION,
-                "the volume's owner.json can't be read; it was left alone",
+                "the volume's owner.json is not readable; the volume was left unchanged",
             ) from None
         if owner.client_id != self._owner.client_id:
             raise StorageError(
                 Reason.VOLUME_OF_ANOTHER_SESSION,
-                f"the volume belongs to clientId {owner.client_id}; it was left alone",
+                f"the volume belongs to clientId {owner.client_id}; it was left unchanged",
             )
         if owner != self._owner:
             self._write("owner.json", self._owner)
 
-    def _how_it_was_left(self) -> LastShutdown | None:
+    def _last_shutdown(self) -> LastShutdown | None:
         run = self._read("run.json", Run)
         if run is None:
             return None
@@ -382,61 +402,64 @@ class Volume:
         )
 
     def _usable_snapshot(self) -> tuple[Path, Manifest] | None:
-        """The newest one of this login. One of an earlier login would bring back what WhatsApp has ended."""
+        """Return the newest snapshot of this login; an earlier login has been ended by WhatsApp."""
         login = self.login
-        for path in login_snapshot.taken(self._snapshots):
+        for path in snapshots.list_snapshots(self._snapshots):
             with contextlib.suppress(SnapshotError):
-                manifest = login_snapshot.read(path)
+                manifest = snapshots.read_manifest(path)
                 if login is not None and manifest.login == login.since:
                     return path, manifest
         return None
 
-    def _prepare(self, repair: Repair, sources: dict[Part, Path]) -> None:
-        """Makes the next profile, beside the present one; raises ``SnapshotError`` and ``StorageError``."""
-        target = self._prepared(repair)
+    def _stage(self, repair: Repair, sources: dict[Part, Path]) -> None:
+        """Build the next profile beside the current one.
+
+        Raises ``SnapshotError`` and ``StorageError``.
+        """
+        target = self._staging_path(repair)
         try:
             with _os_errors():
                 target.mkdir(parents=True)
                 if sources:
-                    login_snapshot.restore(sources, target)
+                    snapshots.restore(sources, target)
         except (SnapshotError, StorageError):
             shutil.rmtree(target, ignore_errors=True)
             raise
 
     def _finish_repair(self) -> None:
-        """Swaps the profiles when that is still to be done."""
+        """Swap the profiles, if a staged one is waiting for that."""
         repair = self.repair
-        if repair is None or not self._prepared(repair).exists():
+        if repair is None or not self._staging_path(repair).exists():
             return
-        aside = self._directory / repair.aside
-        if self.profile.exists() and not aside.exists():
-            self.profile.rename(aside)
-        self._prepared(repair).rename(self.profile)
-        login_snapshot.sync(self._directory)
+        quarantine = self._directory / repair.quarantined_as
+        if self.profile.exists() and not quarantine.exists():
+            self.profile.rename(quarantine)
+        self._staging_path(repair).rename(self.profile)
+        snapshots.sync(self._directory)
 
     def _sync_login(self) -> None:
         for part in Part:
-            login_snapshot.sync_tree(self.profile / part)
+            snapshots.sync_tree(self.profile / part)
 
-    def _prepared(self, repair: Repair) -> Path:
-        return self._snapshots / f"instead-of-{repair.aside}"
+    def _staging_path(self, repair: Repair) -> Path:
+        return self._snapshots / f"instead-of-{repair.quarantined_as}"
 
-    def _aside(self, why: str) -> Path:
-        """A name that nothing has yet, for the profile to be moved to."""
-        stamp = f"{self.profile.name}.{why}-{datetime.now(UTC).strftime(STAMP)}"
-        names = [stamp, *(f"{stamp}-{number}" for number in range(2, 100))]
+    def _quarantine_path(self, why: str) -> Path:
+        """Return an unused path for the profile to be renamed to."""
+        name = f"{self.profile.name}.{why}-{datetime.now(UTC).strftime(TIME_FORMAT)}"
+        names = [name, *(f"{name}-{number}" for number in range(2, 100))]
         return next(path for name in names if not (path := self._directory / name).exists())
 
     # --- files ------------------------------------------------------------------------------------
 
     def _read(self, name: str, model: type[M]) -> M | None:
-        """None when there is no such file, or nothing that can be understood; raises ``StorageError``."""
+        """Return a file's content, or None if it is missing or invalid; raise ``StorageError``."""
         with _os_errors(), contextlib.suppress(FileNotFoundError, ValidationError):
             return model.model_validate_json((self._directory / name).read_bytes())
         return None
 
     def _write(self, name: str, content: BaseModel) -> None:
-        """Atomically, and on disk before it returns."""
+        """Replace the file atomically and sync it to disk."""
         path = self._directory / name
         partial = path.with_suffix(".partial")
         with partial.open("w") as file:
@@ -444,20 +467,18 @@ class Volume:
             file.flush()
             os.fsync(file.fileno())
         partial.rename(path)
-        login_snapshot.sync(self._directory)
+        snapshots.sync(self._directory)
 
     def _remove(self, name: str) -> None:
         (self._directory / name).unlink(missing_ok=True)
-        login_snapshot.sync(self._directory)
+        snapshots.sync(self._directory)
 
 
 @contextlib.contextmanager
 def _os_errors() -> Iterator[None]:
-    """Turns what the kernel says into ``StorageError``."""
+    """Turn ``OSError`` into ``StorageError``."""
     try:
         yield
     except OSError as error:
-        words = f"the volume can't be used: {error.strerror}"
-        raise StorageError(
-            Reason.VOLUME_FULL if error.errno in FULL else Reason.VOLUME_READ_ONLY, words
-        ) from error
+        reason = Reason.VOLUME_FULL if error.errno in FULL else Reason.VOLUME_READ_ONLY
+        raise StorageError(reason, f"the volume can't be used: {error.strerror}") from error

@@ -1,4 +1,4 @@
-"""Snapshots of a login: complete or not there, and what can be made of them."""
+"""Snapshots of a login: complete or absent, and restored as they were."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from pathlib import Path
 import plyvel
 import pytest
 from unit.pod import databases
-from wasession_pod.volume import leveldb
-from wasession_pod.volume import snapshots as login_snapshot
+from wasession_pod.volume import leveldb, snapshots
 from wasession_pod.volume.snapshots import Part, SnapshotError
 
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -30,8 +29,8 @@ def store(tmp_path: Path) -> Path:
 
 
 def take(profile: Path, store: Path, minutes: int = 0, room: int = ROOM) -> Path:
-    login_snapshot.take(profile, store, SINCE, SINCE + timedelta(minutes=minutes), room)
-    [snapshot] = login_snapshot.taken(store)
+    snapshots.take(profile, store, SINCE, SINCE + timedelta(minutes=minutes), room)
+    [snapshot] = snapshots.list_snapshots(store)
     return snapshot
 
 
@@ -44,7 +43,7 @@ def contents(profile: Path) -> list[dict[bytes, bytes]]:
 
 def test_a_profile_made_of_one_holds_the_same(profile: Path, store: Path, tmp_path: Path) -> None:
     snapshot = take(profile, store)
-    login_snapshot.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")
+    snapshots.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")
     assert contents(tmp_path / "restored") == contents(profile)
 
 
@@ -56,21 +55,21 @@ def test_it_outlives_the_files_that_it_was_made_of(
     for path in profile.rglob("*"):
         if path.is_file():
             path.write_bytes(b"garbage")
-    login_snapshot.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")
+    snapshots.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")
     assert contents(tmp_path / "restored") == before
 
 
 def test_half_a_record_is_not_part_of_it(profile: Path, store: Path) -> None:
-    """So the profile has not lost anything when the half is taken away from it too."""
+    """So truncating it in the profile too does not count as a loss."""
     log = max((profile / databases.INDEXED_DB).glob("*.log"))
     before = log.read_bytes()
     with log.open("ab") as file:
         file.write(leveldb.HEADER.pack(0, 100, 1) + b"half")
     snapshot = take(profile, store)
     assert (snapshot / log.relative_to(profile)).read_bytes() == before
-    login_snapshot.cut_half_records(profile)
+    snapshots.truncate_partial_records(profile)
     assert log.read_bytes() == before
-    assert login_snapshot.damage(profile, login_snapshot.read(snapshot)) == {}
+    assert snapshots.find_damage(profile, snapshots.read_manifest(snapshot)) == {}
 
 
 def test_the_next_one_copies_only_what_is_new(profile: Path, store: Path) -> None:
@@ -86,8 +85,8 @@ def test_the_next_one_copies_only_what_is_new(profile: Path, store: Path) -> Non
 def test_without_room_the_one_before_stays(profile: Path, store: Path, room: int) -> None:
     before = take(profile, store)
     databases.write(profile / databases.INDEXED_DB, range(1000, 1400), compact=True)
-    with pytest.raises(SnapshotError, match="no room"):
-        login_snapshot.take(profile, store, SINCE, SINCE + timedelta(hours=1), room)
+    with pytest.raises(SnapshotError, match="too little space"):
+        snapshots.take(profile, store, SINCE, SINCE + timedelta(hours=1), room)
     assert [path.name for path in store.iterdir()] == [before.name]
 
 
@@ -96,7 +95,7 @@ def test_a_damaged_login_is_no_snapshot(profile: Path, store: Path) -> None:
     table = next((profile / databases.INDEXED_DB).glob("*.ldb"))
     table.write_bytes(table.read_bytes()[:-100])
     with pytest.raises(SnapshotError, match=table.name):
-        login_snapshot.take(profile, store, SINCE, SINCE + timedelta(hours=1), ROOM)
+        snapshots.take(profile, store, SINCE, SINCE + timedelta(hours=1), ROOM)
     assert [path.name for path in store.iterdir()] == [before.name]
 
 
@@ -108,19 +107,19 @@ def test_a_copy_that_was_damaged_is_not_used_again(
         table.write_bytes(b"x" + table.read_bytes()[1:])
         assert table.stat().st_ino == inode
     snapshot = take(profile, store, 1)
-    login_snapshot.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")
+    snapshots.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")
     assert contents(tmp_path / "restored") == contents(profile)
 
 
 def test_no_login_no_snapshot(store: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(SnapshotError):
-        login_snapshot.take(tmp_path / "empty", store, SINCE, SINCE, ROOM)
-    assert login_snapshot.taken(store) == []
+        snapshots.take(tmp_path / "empty", store, SINCE, SINCE, ROOM)
+    assert snapshots.list_snapshots(store) == []
 
 
 def test_taken_while_both_databases_are_written_to(store: Path, tmp_path: Path) -> None:
-    """Each database as it was at one moment: every number up to the last, in both values that are written at once."""
+    """Each snapshot is of one moment: it has every number up to the last, in both entries."""
     profile = tmp_path / "profile"
     written = threading.Barrier(3)
     stop = threading.Event()
@@ -149,7 +148,7 @@ def test_taken_while_both_databases_are_written_to(store: Path, tmp_path: Path) 
         for number in range(5):
             snapshot = take(profile, store, number)
             restored = tmp_path / f"restored-{number}"
-            login_snapshot.restore(dict.fromkeys(ALL, snapshot), restored)
+            snapshots.restore(dict.fromkeys(ALL, snapshot), restored)
             for content in contents(restored):
                 count = len(content) // 2
                 assert count >= 3000
@@ -171,8 +170,8 @@ def test_taken_while_both_databases_are_written_to(store: Path, tmp_path: Path) 
 def test_a_login_without_damage(profile: Path, store: Path) -> None:
     snapshot = take(profile, store)
     databases.write(profile / databases.LOCAL_STORAGE, range(5000, 5100))
-    assert login_snapshot.damage(profile, login_snapshot.read(snapshot)) == {}
-    assert login_snapshot.damage(profile, None) == {}
+    assert snapshots.find_damage(profile, snapshots.read_manifest(snapshot)) == {}
+    assert snapshots.find_damage(profile, None) == {}
 
 
 @pytest.mark.parametrize(
@@ -181,21 +180,21 @@ def test_a_login_without_damage(profile: Path, store: Path) -> None:
 )
 def test_the_damaged_part_is_named(profile: Path, database: Path, part: Part) -> None:
     (profile / database / "CURRENT").unlink()
-    assert login_snapshot.damage(profile, None) == {part: f"{part.words}: CURRENT is missing"}
+    assert snapshots.find_damage(profile, None) == {part: f"{part.label}: CURRENT is missing"}
 
 
 def test_an_empty_profile_has_lost_both_parts(tmp_path: Path) -> None:
-    assert set(login_snapshot.damage(tmp_path, None)) == set(Part)
+    assert set(snapshots.find_damage(tmp_path, None)) == set(Part)
 
 
 def test_a_log_that_is_shorter_than_in_the_snapshot_has_lost_something(
     profile: Path, store: Path
 ) -> None:
-    manifest = login_snapshot.read(take(profile, store))
+    manifest = snapshots.read_manifest(take(profile, store))
     log = next((profile / databases.INDEXED_DB).glob("*.log"))
     os.truncate(log, 100)
     leveldb.check(log.parent)  # LevelDB would not notice
-    assert set(login_snapshot.damage(profile, manifest)) == {Part.INDEXED_DB}
+    assert set(snapshots.find_damage(profile, manifest)) == {Part.INDEXED_DB}
 
 
 # --- restore --------------------------------------------------------------------------------------
@@ -207,7 +206,7 @@ def test_parts_come_from_where_they_are_wanted_from(
     snapshot = take(profile, store)
     databases.write(profile / databases.LOCAL_STORAGE, range(7000, 7010))
     databases.write(profile / databases.INDEXED_DB, range(7000, 7010))
-    login_snapshot.restore(
+    snapshots.restore(
         {Part.LOCAL_STORAGE: snapshot, Part.INDEXED_DB: profile}, tmp_path / "restored"
     )
     local_storage, indexed_db = contents(tmp_path / "restored")
@@ -229,6 +228,6 @@ def test_a_snapshot_that_is_not_what_was_written_is_refused(
         case "more":
             log.with_name("000099.log").write_bytes(b"")
         case "manifest":
-            (snapshot / login_snapshot.MANIFEST).write_text("{")
+            (snapshot / snapshots.MANIFEST).write_text("{")
     with pytest.raises(SnapshotError):
-        login_snapshot.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")
+        snapshots.restore(dict.fromkeys(ALL, snapshot), tmp_path / "restored")

@@ -1,4 +1,4 @@
-"""The volume: taken by one, refused when it is another's, never emptied, and whole whatever fails."""
+"""The volume has one user, belongs to one session, is never emptied, and survives any failure."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from typing import Any
 import pytest
 from unit.pod import databases
 from wasession_api.v1alpha1 import Reason
-from wasession_pod.volume import snapshots as login_snapshot
-from wasession_pod.volume import volume as storage
+from wasession_pod.volume import snapshots
 from wasession_pod.volume.snapshots import Part, SnapshotError
-from wasession_pod.volume.volume import MIB, Repair, Source, StorageError, Volume, next_source
+from wasession_pod.volume.volume import (
+    MIB,
+    TIME_FORMAT,
+    Repair,
+    Source,
+    StorageError,
+    Volume,
+    next_source,
+)
 
 LOCAL_STORAGE, INDEXED_DB = Part.LOCAL_STORAGE, Part.INDEXED_DB
 BOTH = frozenset(Part)
@@ -32,10 +39,10 @@ def opened(directory: Path, client_id: str = "sales", uid: str | None = "uid-1")
 
 
 def logged_in(directory: Path, *, snapshot: bool = True) -> Volume:
-    """A volume with a login that is valid, and by default a snapshot of it."""
+    """Return a volume with a valid login and, by default, a snapshot of it."""
     volume = opened(directory)
     databases.login(volume.profile, 100)
-    volume.keep_login(ACCOUNT)
+    volume.record_login(ACCOUNT)
     if snapshot:
         volume.take_snapshot()
     return volume
@@ -50,18 +57,18 @@ def refused(volume: Volume) -> Reason:
 def contents(profile: Path) -> list[dict[bytes, bytes]]:
     copy = profile.with_name("read")
     shutil.copytree(profile, copy)
-    found = [
+    databases_read = [
         databases.read(copy / database)
         for database in (databases.LOCAL_STORAGE, databases.INDEXED_DB)
     ]
     shutil.rmtree(copy)
-    return found
+    return databases_read
 
 
 # --- open -----------------------------------------------------------------------------------------
 
 
-def test_it_says_how_it_was_left(tmp_path: Path) -> None:
+def test_open_returns_how_the_last_use_ended(tmp_path: Path) -> None:
     volume = Volume(tmp_path, "sales", None)
     assert volume.open() is None
     volume.closed_gracefully()
@@ -145,7 +152,7 @@ def test_a_lock_of_another_host_is_removed_under_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "running", "said"),
+    ("free", "running", "reason"),
     [
         (500, False, None),
         (199, False, Reason.VOLUME_LOW),
@@ -157,18 +164,18 @@ def test_a_lock_of_another_host_is_removed_under_ours(tmp_path: Path) -> None:
     ],
 )
 def test_a_volume_that_fills_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, running: bool, said: Reason | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, running: bool, reason: Reason | None
 ) -> None:
     volume = Volume(tmp_path, "sales", None, minimum_free_bytes=100 * MIB)
     stat = os.statvfs_result((4096, 4096, 10**6, free * 256, free * 256, 1000, 500, 500, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda path: stat)
-    if said == Reason.VOLUME_FULL:
+    if reason == Reason.VOLUME_FULL:
         with pytest.raises(StorageError, match=f"{free} MiB free") as error:
             volume.check_space(running=running)
-        assert error.value.reason == said
+        assert error.value.reason == reason
     else:
         notice = volume.check_space(running=running)
-        assert (notice.reason if notice else None) == said
+        assert (notice.reason if notice else None) == reason
 
 
 @pytest.mark.parametrize(
@@ -186,23 +193,23 @@ def test_a_volume_that_cannot_be_written(
 # --- the login ------------------------------------------------------------------------------------
 
 
-def test_an_ended_login_is_moved_aside_whole_with_its_snapshots(tmp_path: Path) -> None:
+def test_an_ended_login_is_quarantined_with_its_snapshots(tmp_path: Path) -> None:
     volume = logged_in(tmp_path)
     before = contents(volume.profile)
-    kept = [volume.set_aside()]
+    quarantined_paths = [volume.quarantine()]
     assert volume.login is None
     assert volume.snapshot is None
-    assert contents(kept[0]) == before
-    assert list((kept[0] / "snapshots").iterdir())
+    assert contents(quarantined_paths[0]) == before
+    assert list((quarantined_paths[0] / "snapshots").iterdir())
     assert list(volume.profile.iterdir()) == []
-    kept.append(volume.set_aside())
-    assert len(set(kept)) == 2
+    quarantined_paths.append(volume.quarantine())
+    assert len(set(quarantined_paths)) == 2
 
 
 def test_a_login_is_known_after_a_restart(tmp_path: Path) -> None:
     volume = opened(tmp_path)
     assert volume.login is None
-    volume.keep_login(ACCOUNT)
+    volume.record_login(ACCOUNT)
     volume.close()
     again = opened(tmp_path)
     assert again.login is not None
@@ -212,7 +219,7 @@ def test_a_login_is_known_after_a_restart(tmp_path: Path) -> None:
 def test_a_snapshot_is_of_one_login_only(tmp_path: Path) -> None:
     volume = logged_in(tmp_path)
     assert volume.snapshot is not None
-    volume.keep_login("15557654321@c.us")
+    volume.record_login("15557654321@c.us")
     assert volume.snapshot is None
     volume.take_snapshot()
     assert volume.snapshot is not None
@@ -248,17 +255,17 @@ def test_without_a_login_there_is_no_snapshot(tmp_path: Path) -> None:
 def test_what_is_tried_next(
     earlier: Source | None, damaged: Collection[Part], has_snapshot: bool, source: Source | None
 ) -> None:
-    before = Repair(source=earlier, because="", aside="") if earlier else None
+    before = Repair(source=earlier, because="", quarantined_as="") if earlier else None
     assert next_source(before, damaged, has_snapshot) == source
 
 
 def test_an_undamaged_login_needs_nothing(tmp_path: Path) -> None:
     volume = logged_in(tmp_path)
-    assert volume.damage() == {}
+    assert volume.find_damage() == {}
 
 
 def test_before_the_first_login_nothing_is_missing(tmp_path: Path) -> None:
-    assert opened(tmp_path).damage() == {}
+    assert opened(tmp_path).find_damage() == {}
 
 
 def test_damaged_local_storage_comes_from_the_snapshot_and_indexed_db_stays(tmp_path: Path) -> None:
@@ -266,14 +273,14 @@ def test_damaged_local_storage_comes_from_the_snapshot_and_indexed_db_stays(tmp_
     databases.write(volume.profile / databases.INDEXED_DB, range(900, 950))
     local_storage, indexed_db = contents(volume.profile)
     next((volume.profile / databases.LOCAL_STORAGE).glob("*.log")).write_bytes(b"")
-    damage = volume.damage()
+    damage = volume.find_damage()
     assert set(damage) == {LOCAL_STORAGE}
     repair = volume.replace_profile(damage[LOCAL_STORAGE], damage)
     assert repair is not None
     assert repair.source is Source.SNAPSHOT
     assert repair.snapshot is not None
     assert contents(volume.profile) == [local_storage, indexed_db]
-    assert (tmp_path / repair.aside / databases.LOCAL_STORAGE).is_dir()
+    assert (tmp_path / repair.quarantined_as / databases.LOCAL_STORAGE).is_dir()
     assert volume.login is not None
 
 
@@ -287,7 +294,7 @@ def test_the_snapshot_is_tried_once_and_then_a_new_profile_once(tmp_path: Path) 
     assert volume.replace_profile("a QR", BOTH) is None
     assert len(list(tmp_path.glob("session-sales.damaged-*"))) == 2
     assert volume.login is not None  # nothing has proven that it has ended
-    volume.keep_login(ACCOUNT)
+    volume.record_login(ACCOUNT)
     assert volume.repair is None
 
 
@@ -304,8 +311,8 @@ def test_a_snapshot_that_is_damaged_as_well_is_passed_over(tmp_path: Path) -> No
     repair = volume.replace_profile("a QR", BOTH)
     assert repair is not None
     assert repair.source is Source.NOTHING
-    assert "is not what was written" in repair.because
-    assert list((tmp_path / repair.aside).iterdir())
+    assert "does not match its manifest" in repair.because
+    assert list((tmp_path / repair.quarantined_as).iterdir())
 
 
 def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_another(
@@ -322,13 +329,13 @@ def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_another(
     assert volume.replace_profile("Chromium does not start", set()) is None
 
 
-# --- what was moved aside -------------------------------------------------------------------------
+# --- quarantine -----------------------------------------------------------------------------------
 
 OLD, NEW = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)
 
 
-def aside(directory: Path, why: str, at: datetime) -> Path:
-    path = directory / f"session-sales.{why}-{at.strftime(storage.STAMP)}"
+def quarantined(directory: Path, why: str, at: datetime) -> Path:
+    path = directory / f"session-sales.{why}-{at.strftime(TIME_FORMAT)}"
     (path / "Default").mkdir(parents=True)
     return path
 
@@ -336,36 +343,36 @@ def aside(directory: Path, why: str, at: datetime) -> Path:
 def test_what_is_old_is_removed_and_nothing_else(tmp_path: Path) -> None:
     volume = logged_in(tmp_path)
     old = [
-        aside(tmp_path, "logged-out", OLD),
-        aside(tmp_path, "damaged", OLD),
-        aside(tmp_path, "logged-out-", OLD),
+        quarantined(tmp_path, "logged-out", OLD),
+        quarantined(tmp_path, "damaged", OLD),
+        quarantined(tmp_path, "logged-out-", OLD),
     ]
-    kept = [
-        aside(tmp_path, "logged-out", NEW),
-        aside(tmp_path, "damaged", NEW),
+    remaining = [
+        quarantined(tmp_path, "logged-out", NEW),
+        quarantined(tmp_path, "damaged", NEW),
         old.pop(),
         tmp_path / "session-sales",
         tmp_path / "session-sales.mine",
         tmp_path / "session-other.damaged-20200101T000000Z",
         tmp_path / "snapshots",
     ]
-    for path in kept:
+    for path in remaining:
         path.mkdir(exist_ok=True)
-    assert volume.remove_aside(timedelta(0)) == []
-    assert sorted(volume.remove_aside(timedelta(days=30))) == sorted(path.name for path in old)
+    assert volume.purge_quarantine(timedelta(0)) == []
+    assert sorted(volume.purge_quarantine(timedelta(days=30))) == sorted(path.name for path in old)
     assert not any(path.exists() for path in old)
-    assert all(path.exists() for path in kept)
+    assert all(path.exists() for path in remaining)
 
 
 def test_the_only_copy_of_a_valid_login_is_never_removed(tmp_path: Path) -> None:
     volume = logged_in(tmp_path, snapshot=False)
     repair = volume.replace_profile("a QR", BOTH)
     assert repair is not None
-    old = aside(tmp_path, "damaged", OLD)
-    (tmp_path / repair.aside).rename(old.with_name(f"{old.name}-2"))
-    assert volume.remove_aside(timedelta(days=30)) == []
-    volume.repaired()
-    assert len(volume.remove_aside(timedelta(days=30))) == 2
+    old = quarantined(tmp_path, "damaged", OLD)
+    (tmp_path / repair.quarantined_as).rename(old.with_name(f"{old.name}-2"))
+    assert volume.purge_quarantine(timedelta(days=30)) == []
+    volume.clear_repair()
+    assert len(volume.purge_quarantine(timedelta(days=30))) == 2
 
 
 # --- whatever fails -------------------------------------------------------------------------------
@@ -376,14 +383,15 @@ class Killed(BaseException):
 
 
 CALLS = [
-    (os, "fsync"), (os, "rename"), (os, "replace"), (os, "link"), (os, "mkdir"), (os, "unlink"), (os, "open"),
+    (os, "fsync"), (os, "rename"), (os, "replace"), (os, "link"),
+    (os, "mkdir"), (os, "unlink"), (os, "open"),
     (Path, "open"), (Path, "rename"), (Path, "mkdir"), (Path, "unlink"), (Path, "write_text"),
 ]  # fmt: skip
 
 
 @contextlib.contextmanager
 def failing(at: int, error: BaseException) -> Iterator[list[int]]:
-    """Lets the volume's call number ``at`` to the file system fail, and a killed one's all that come after."""
+    """Fail the volume's file system call number ``at``; after ``Killed`` all later ones too."""
     calls = [0]
 
     def wrap(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -402,19 +410,19 @@ def failing(at: int, error: BaseException) -> Iterator[list[int]]:
 
 
 def story(volume: Volume) -> Iterator[str]:
-    """Everything that writes to the volume, in an order in which it can happen."""
+    """Make every call that writes to the volume, in a realistic order."""
     volume.open()
     yield "opened"
-    volume.keep_login(ACCOUNT)
-    yield "kept"
+    volume.record_login(ACCOUNT)
+    yield "recorded"
     volume.take_snapshot()
     yield "snapshot"
     volume.take_snapshot()
     yield "snapshot again"
     os.truncate(volume.profile / databases.LOCAL_STORAGE / "CURRENT", 0)
-    assert volume.replace_profile("damaged", volume.damage()) is not None
+    assert volume.replace_profile("damaged", volume.find_damage()) is not None
     yield "replaced"
-    volume.repaired()
+    volume.clear_repair()
     volume.closed_gracefully()
     yield "closed"
 
@@ -430,10 +438,8 @@ FAILURES: dict[str, Callable[[], BaseException]] = {
 def test_a_login_survives_a_failure_at_any_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
-    """A process that is killed, a disk that is full or broken, at every single call that writes."""
-    monkeypatch.setattr(
-        os, "fsync", lambda file: None
-    )  # the disk's own work makes no difference here
+    """Kill the process, fill the disk or break it at every single call that writes."""
+    monkeypatch.setattr(os, "fsync", lambda file: None)  # slow, and irrelevant here
     template = databases.login(tmp_path / "template", 20)
     at = 0
     failed = True
@@ -459,11 +465,11 @@ def test_a_login_survives_a_failure_at_any_call(
             continue
         assert again.login is not None, (at, reached)
         assert again.login.account == ACCOUNT
-        if damage := again.damage():
+        if damage := again.find_damage():
             repair = again.replace_profile("damaged", damage)
             assert repair is not None, (at, reached)
             assert repair.source is Source.SNAPSHOT, (at, reached)
-        assert login_snapshot.damage(again.profile, None) == {}, (at, reached)
+        assert snapshots.find_damage(again.profile, None) == {}, (at, reached)
         assert not list((directory / "snapshots").glob("instead-of-*"))
         again.close()
     assert [len(content) for content in contents(again.profile)] == [40, 40]
