@@ -1,9 +1,13 @@
-"""What all tests may ask for: a cluster, a browser."""
+"""What all tests may ask for: a cluster, a browser; and what is prepared before the first test."""
 
 import os
 
 import hypothesis
+import pytest
 from support.cluster.fixture import chromium, embedded_cluster, kind_cluster, pytest_addoption
+from support.distribution import distribute
+from support.loopback import WORKER
+from support.preparation import prepare
 
 __all__ = ["chromium", "embedded_cluster", "kind_cluster", "pytest_addoption"]
 
@@ -11,3 +15,13 @@ __all__ = ["chromium", "embedded_cluster", "kind_cluster", "pytest_addoption"]
 # developers' machines.
 hypothesis.settings.register_profile("wasession", deadline=None, derandomize="CI" in os.environ)
 hypothesis.settings.load_profile("wasession")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    distribute(items)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Prepare in one process: no process gets a test before all have reported their collection."""
+    if WORKER == 0 and not session.config.option.collectonly:
+        prepare(session.items, session.config.getoption("--cluster"))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
+LOCK = Path("/run/lock/wasession-packages")
 # Group -> package -> a program or file by which its presence is seen.
 PACKAGES: dict[str, dict[str, str]] = {
     "cluster": {
@@ -24,17 +27,16 @@ PACKAGES: dict[str, dict[str, str]] = {
 
 
 def ensure(*groups: str) -> None:
-    """Installs what is missing of the named groups; raises ``SystemExit`` with a sentence when that can't be done."""
-    missing = [
-        package
-        for group in groups
-        for package, evidence in PACKAGES[group].items()
-        if not (os.path.exists(evidence) if evidence.startswith("/") else shutil.which(evidence))  # noqa: PTH110
-    ]
+    """Install the missing packages of these groups; raise ``SystemExit`` where that can't be done.
+
+    Processes that come meanwhile wait for the installation.
+    """
     if "cluster" in groups and os.geteuid() != 0:
         raise SystemExit(
-            "the embedded cluster makes namespaces and mounts: run this as root, or use --cluster=kind or existing"
+            "the embedded cluster makes namespaces and mounts: "
+            "run this as root, or use --cluster=kind or --cluster=existing"
         )
+    missing = _missing(groups)
     if not missing:
         return
     if shutil.which("apt-get") is None:
@@ -43,10 +45,27 @@ def ensure(*groups: str) -> None:
         )
     if os.geteuid() != 0:
         raise SystemExit(f"run this as root, or install: {' '.join(missing)}")
+    with LOCK.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _install(_missing(groups))
+
+
+def _missing(groups: tuple[str, ...]) -> list[str]:
+    return [
+        package
+        for group in groups
+        for package, evidence in PACKAGES[group].items()
+        if not (Path(evidence).exists() if evidence.startswith("/") else shutil.which(evidence))
+    ]
+
+
+def _install(packages: list[str]) -> None:
+    if not packages:
+        return
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "update", "-qq"],
-        ["apt-get", "install", "-qq", "--no-install-recommends", *missing],
+        ["apt-get", "install", "-qq", "--no-install-recommends", *packages],
     ):
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode != 0:

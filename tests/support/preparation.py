@@ -1,0 +1,44 @@
+"""What is installed and built before the first test: it may take longer than a test may."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from support.cluster import binaries, host, images
+
+Step = Callable[[], object]
+
+
+def prepare(items: Iterable[pytest.Item], cluster: str) -> None:
+    """Install and build what the fixtures of these tests need, side by side."""
+    fixtures = {name for item in items for name in getattr(item, "fixturenames", ())}
+    with ThreadPoolExecutor() as pool:
+        for step in _steps(fixtures, cluster):
+            pool.submit(_run, step)
+
+
+def _steps(fixtures: set[str], cluster: str) -> Iterable[Step]:
+    embedded = "kind_cluster" in fixtures and cluster == "embedded"
+    if embedded:
+        yield functools.partial(host.ensure, "cluster")
+    if embedded or "environment" in fixtures:
+        yield binaries.directory
+    if "chromium" in fixtures:
+        yield functools.partial(host.ensure, "browser")
+    if "bed" in fixtures:
+        yield _build_images
+
+
+def _build_images() -> None:
+    for target in images.TARGETS:
+        images.build(target)
+
+
+def _run(step: Step) -> None:
+    # The fixture tries the same and fails its tests with what is missing.
+    with contextlib.suppress(SystemExit):
+        step()
