@@ -1,1 +1,1 @@
-"""The API: the resource (``v1alpha1``), its CRD (``crd``), and what goes over HTTP (``report``, ``messages``, ``problem``)."""
+"""The API: the resource (``v1alpha1``), its CRD (``crd``), and what its programs share."""

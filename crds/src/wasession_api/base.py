@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
@@ -11,12 +12,13 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
-    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     WithJsonSchema,
 )
 from pydantic.alias_generators import to_camel
-from pydantic.fields import FieldInfo
+from pydantic_core import core_schema
 
 PATTERN_MESSAGE = "x-pattern-message"
 DURATION = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
@@ -70,10 +72,30 @@ def _read_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-def pattern_message(message: str) -> FieldInfo:
-    """Return metadata with the API server's answer when the field's pattern does not match."""
-    metadata: FieldInfo = Field(json_schema_extra={PATTERN_MESSAGE: message})
-    return metadata
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression for a whole string; errors have ``message``, not the expression.
+
+    ``message`` reads after the field's name: "must be …". The CRD has both as a validation rule.
+    """
+
+    regex: str
+    message: str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._match, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "pattern": self.regex, PATTERN_MESSAGE: self.message}
+
+    def _match(self, text: str) -> str:
+        if re.fullmatch(self.regex, text) is None:
+            raise ValueError(self.message)
+        return text
 
 
 def clip(limit: int) -> BeforeValidator:

@@ -1,4 +1,4 @@
-"""The wire models of messages: what is taken, what is refused, and that a refusal never shows the value."""
+"""Validation of messages; errors never repeat the value."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_recipient_is_a_phone_number_or_a_chat(to: str, chat: str) -> None:
         "15551234567@c.us.evil",
     ],
 )
-def test_anything_else_is_no_recipient(to: str) -> None:
+def test_anything_else_is_rejected_as_recipient(to: str) -> None:
     with pytest.raises(ValidationError):
         SendText(to=to, text="x")
 
@@ -53,7 +53,7 @@ def test_anything_else_is_no_recipient(to: str) -> None:
         ("maybe_15551234567@c.us_3EB0F1A2B3C4", False),
     ],
 )
-def test_what_is_answered_must_be_a_message_id(message_id: str, good: bool) -> None:
+def test_reply_to_is_a_message_id(message_id: str, good: bool) -> None:
     body = {"to": "15551234567", "text": "x", "replyTo": message_id}
     if good:
         assert SendText.model_validate(body).reply_to == message_id
@@ -62,17 +62,17 @@ def test_what_is_answered_must_be_a_message_id(message_id: str, good: bool) -> N
             SendText.model_validate(body)
 
 
-def test_what_is_wrong_is_said_without_the_value() -> None:
+def test_errors_do_not_repeat_the_value() -> None:
     with pytest.raises(ValidationError) as caught:
         SendText.model_validate({"to": "nobody-secret", "text": "secret"})
-    assert describe_error(caught.value).startswith("to: String should match pattern")
+    assert describe_error(caught.value).startswith("to: must be a phone number")
     with pytest.raises(ValidationError) as caught:
         SendText.model_validate({"to": "15551234567", "text": 7777})
     assert describe_error(caught.value) == "text: Input should be a valid string"
 
 
-def test_a_long_name_from_outside_loses_no_message() -> None:
-    said = {
+def test_a_long_sender_name_is_truncated() -> None:
+    payload = {
         "id": "i",
         "chatId": "c",
         "from": "f",
@@ -80,15 +80,15 @@ def test_a_long_name_from_outside_loses_no_message() -> None:
         "type": "chat",
         "sentAt": "2026-01-01T00:00:00Z",
     }
-    message = IncomingMessage.model_validate(said | {"senderName": "n" * 10_000, "newer": 1})
+    message = IncomingMessage.model_validate(payload | {"senderName": "n" * 10_000, "newer": 1})
     assert message.sender_name is not None
     assert len(message.sender_name) == 512
     assert message.dump()["from"] == "f"
 
 
-def test_a_refusal_as_a_problem() -> None:
-    refused = HTTPProblem(503, "Not ready", "the session is Starting", {"Retry-After": "5"})
-    assert refused.problem(Phase.STARTING).dump() == {
+def test_an_http_problem_has_the_phase() -> None:
+    problem = HTTPProblem(503, "Not ready", "the session is Starting", {"Retry-After": "5"})
+    assert problem.problem(Phase.STARTING).dump() == {
         "type": "about:blank",
         "title": "Not ready",
         "status": 503,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -72,7 +72,7 @@ class SessionPodClient:
 
     async def events(
         self, types: str, last_id: str | None = None
-    ) -> AsyncIterator[sse.ServerSentEvent]:
+    ) -> AsyncGenerator[sse.ServerSentEvent]:
         """Yield the pod's events: the current state, then changes; those after ``last_id`` again.
 
         ``types`` lists event types separated by commas. Ends when the pod ends the stream; raises
@@ -87,9 +87,12 @@ class SessionPodClient:
 
     async def _candidates(self) -> AsyncIterator[str]:
         """Yield the token accepted last, then the others as they are now, each once."""
-        accepted = self._accepted
-        if accepted is not None:
+        rejected: set[str] = set()
+        # Another request may learn of a new token while this one waits for the pod.
+        while (accepted := self._accepted) is not None and accepted not in rejected:
+            rejected.add(accepted)
             yield accepted
         for token in await self._tokens():
-            if token != accepted:
+            if token not in rejected:
+                rejected.add(token)
                 yield token

@@ -12,11 +12,12 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from wasession_api.base import Model, Observed, Time, clip
+from wasession_api.base import Model, Observed, Pattern, Time, clip
 
 PHONE_NUMBER = r"\+?[1-9][0-9]{6,14}"
 CHAT_ID = r"[0-9]{5,20}@(?:c\.us|lid)|[0-9]{5,25}(?:-[0-9]{5,15})?@g\.us"
-_MESSAGE_ID = rf"^(?:true|false)_(?:{CHAT_ID})_[A-Za-z0-9.-]{{4,64}}(?:_[0-9]{{5,20}}(?::[0-9]{{1,5}})?@(?:c\.us|lid))?$"
+_AUTHOR = r"[0-9]{5,20}(?::[0-9]{1,5})?@(?:c\.us|lid)"
+_MESSAGE_ID = rf"^(?:true|false)_(?:{CHAT_ID})_[A-Za-z0-9.-]{{4,64}}(?:_{_AUTHOR})?$"
 LONGEST_TEXT = 65536  # characters; WhatsApp's own limit
 LONGEST_CAPTION = 1024
 T = TypeVar("T")
@@ -33,7 +34,11 @@ def chat_id(recipient: str) -> str:
 
 Recipient = Annotated[
     str,
-    StringConstraints(pattern=rf"^(?:{PHONE_NUMBER}|{CHAT_ID})$", max_length=64),
+    StringConstraints(max_length=64),
+    Pattern(
+        rf"^(?:{PHONE_NUMBER}|{CHAT_ID})$",
+        "must be a phone number with country code, such as 15551234567, or a chat ID",
+    ),
     AfterValidator(chat_id),
     Field(
         description="A phone number with country code, or a chat ID.",
@@ -42,7 +47,10 @@ Recipient = Annotated[
 ]
 MessageId = Annotated[
     str,
-    StringConstraints(pattern=_MESSAGE_ID, max_length=192),
+    StringConstraints(max_length=192),
+    Pattern(
+        _MESSAGE_ID, "must be a message ID, such as true_15551234567@c.us_3EB0F1A2B3C4D5E6F708"
+    ),
     Field(
         description="WhatsApp's ID of a message.",
         examples=["true_15551234567@c.us_3EB0F1A2B3C4D5E6F708"],
@@ -55,7 +63,7 @@ Ack = Annotated[
     Field(
         ge=-7,
         le=5,
-        description="Delivery state: 0 pending, 1 sent, 2 delivered, 3 read, 4 played; negative: failed.",
+        description="State: 0 pending, 1 sent, 2 delivered, 3 read, 4 played; negative: failed.",
     ),
 ]
 
@@ -112,7 +120,7 @@ class IncomingMessage(Observed):
     sender_name: ShortText | None = Field(None, description="Name that the sender chose.")
     type: Annotated[str, clip(64)] = Field(
         max_length=64,
-        description="WhatsApp Web's message type: `chat` (text), `image`, `video`, `audio`, `ptt`, `document`, …",
+        description="Type: `chat` (text), `image`, `video`, `audio`, `ptt`, `document`, …",
     )
     text: Annotated[str, clip(LONGEST_TEXT)] | None = Field(
         None, max_length=LONGEST_TEXT, description="Text, or caption of a file."

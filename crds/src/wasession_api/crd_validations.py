@@ -1,0 +1,158 @@
+"""The CRD's validation rules (CEL) beyond types and patterns, by the path of their schema."""
+
+from __future__ import annotations
+
+from wasession_api.base import DURATION
+from wasession_api.v1alpha1.spec import LABEL_KEY, QUANTITY, RESERVED_FLAGS
+
+Rule = dict[str, str]
+LABELS = "spec.podTemplate.metadata.labels"
+ANNOTATIONS = "spec.podTemplate.metadata.annotations"
+NODE_SELECTOR = "spec.podTemplate.spec.nodeSelector"
+RESERVED_KEY = "k.startsWith('wasession.dev/') || k.startsWith('app.kubernetes.io/')"
+
+
+def rule(expression: str, message: str) -> Rule:
+    return {"rule": expression, "message": message}
+
+
+def _immutable(field: str) -> Rule:
+    """Reject changes of an optional field, also adding and removing it."""
+    return rule(
+        f"has(self.{field}) == has(oldSelf.{field}) "
+        f"&& (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} is immutable; delete the session and create another",
+    )
+
+
+def _duration(least: str, most: str) -> list[Rule]:
+    """Bound a duration; its pattern rejects a malformed one."""
+    bounds = f"duration(self) >= duration('{least}') && duration(self) <= duration('{most}')"
+    return [
+        rule(f"!self.matches(r'{DURATION}') || ({bounds})", f"must be from {least} to {most}"),
+    ]
+
+
+def _at_least(least: str) -> Rule:
+    """Bound a quantity; this catches a forgotten unit, ``1`` for ``1Gi``."""
+    return rule(
+        f"!isQuantity(self) || quantity(self).compareTo(quantity('{least}')) >= 0",
+        f"must be at least {least}; is the unit missing?",
+    )
+
+
+def _valid_keys(example: str) -> Rule:
+    return rule(
+        f"self.all(k, k.matches(r'{LABEL_KEY}'))", f"must have valid keys, such as {example}"
+    )
+
+
+SESSION = [
+    rule(
+        "has(self.spec.clientId) || self.metadata.name.matches(r'^[a-zA-Z0-9_-]{1,64}$')",
+        "spec.clientId is required when metadata.name has dots or more than 64 characters",
+    ),
+    rule(
+        "(has(self.spec.clientId) ? self.spec.clientId : self.metadata.name) == "
+        "(has(oldSelf.spec.clientId) ? oldSelf.spec.clientId : oldSelf.metadata.name)",
+        "spec.clientId is immutable: it identifies the login on the volume",
+    ),
+]
+PAIRING = [
+    rule(
+        "self.method != 'PairingCode' || has(self.phoneNumber)",
+        "phoneNumber is required for method PairingCode",
+    ),
+    rule(
+        "self.method != 'QRCode' || !has(self.phoneNumber)",
+        "phoneNumber requires method PairingCode",
+    ),
+]
+SIZE = [
+    _at_least("64Mi"),
+    rule(
+        "!isQuantity(self) || !isQuantity(oldSelf) "
+        "|| quantity(self).compareTo(quantity(oldSelf)) >= 0",
+        "size can grow, but not shrink",
+    ),
+]
+BROWSER = [
+    rule(
+        "!('memory' in self.resources.limits) || !isQuantity(self.shmSize) || "
+        "!isQuantity(string(self.resources.limits['memory'])) || "
+        "quantity(self.shmSize)"
+        ".compareTo(quantity(string(self.resources.limits['memory']))) <= 0",
+        "shmSize counts towards the memory limit and must not exceed it",
+    )
+]
+EXTRA_ARGS = [
+    rule(
+        f"self.all(a, !(a.split('=')[0] in {[*RESERVED_FLAGS]}))",
+        f"must not contain flags that the session pod sets itself: {', '.join(RESERVED_FLAGS)}",
+    )
+]
+RESOURCES = [
+    rule(
+        "['cpu', 'memory'].all(r, !(r in self.limits) || !(r in self.requests) || "
+        "!isQuantity(string(self.limits[r])) || !isQuantity(string(self.requests[r])) || "
+        "quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
+        "requests of cpu and memory must not exceed their limits; the default memory limit is 1Gi",
+    ),
+    rule(
+        "!('memory' in self.limits) || !isQuantity(string(self.limits['memory'])) || "
+        "quantity(string(self.limits['memory'])).compareTo(quantity('256Mi')) >= 0",
+        "the memory limit must be at least 256Mi; is the unit missing?",
+    ),
+]
+AMOUNTS = [
+    rule(
+        f"self.all(r, string(self[r]).matches(r'{QUANTITY.regex}'))",
+        "must have quantities such as 512Mi or 1Gi",
+    )
+]
+RECONNECT = [
+    rule(
+        f"!self.initialDelay.matches(r'{DURATION}') || !self.maxDelay.matches(r'{DURATION}') || "
+        "duration(self.initialDelay) <= duration(self.maxDelay)",
+        "initialDelay must not exceed maxDelay",
+    )
+]
+
+VALIDATIONS: dict[str, list[Rule]] = {
+    "": SESSION,
+    "spec.pairing": PAIRING,
+    "spec.storage": [_immutable("storageClassName")],
+    "spec.storage.accessMode": [
+        rule("self == oldSelf", "accessMode is immutable; delete the session and create another")
+    ],
+    "spec.storage.size": SIZE,
+    "spec.browser": BROWSER,
+    "spec.browser.shmSize": [_at_least("1Mi")],
+    "spec.browser.extraArgs": EXTRA_ARGS,
+    "spec.browser.resources": RESOURCES,
+    "spec.browser.resources.requests": AMOUNTS,
+    "spec.browser.resources.limits": AMOUNTS,
+    "spec.reconnect": RECONNECT,
+    "spec.reconnect.initialDelay": _duration("1s", "1h"),
+    "spec.reconnect.maxDelay": _duration("1s", "1h"),
+    "spec.timeouts.initialization": _duration("10s", "1h"),
+    "spec.timeouts.shutdown": _duration("5s", "10m"),
+    "spec.timeouts.logout": _duration("5s", "10m"),
+    LABELS: [
+        _valid_keys("team or example.com/team"),
+        rule(
+            f"self.all(k, !({RESERVED_KEY}))",
+            "must not contain labels of wasession.dev/ and app.kubernetes.io/: "
+            "they are the operator's",
+        ),
+    ],
+    ANNOTATIONS: [
+        _valid_keys("note or example.com/note"),
+        rule(
+            f"self.all(k, !({RESERVED_KEY}))",
+            "must not contain annotations of wasession.dev/ and app.kubernetes.io/: "
+            "they are the operator's",
+        ),
+    ],
+    NODE_SELECTOR: [_valid_keys("kubernetes.io/arch")],
+}

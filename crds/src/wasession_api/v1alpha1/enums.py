@@ -1,0 +1,219 @@
+"""The values of a session's fields. Stable: scripts and alerts may compare with them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """The phases of a session's life cycle."""
+
+    PENDING = "Pending"
+    STARTING = "Starting"
+    AUTHENTICATING = "Authenticating"
+    SYNCING = "Syncing"
+    READY = "Ready"
+    RECONNECTING = "Reconnecting"
+    RESTORING = "Restoring"
+    SUSPENDED = "Suspended"
+    LOGGED_OUT = "LoggedOut"
+    PASSKEY_REQUIRED = "PasskeyRequired"
+    CONFLICT = "Conflict"
+    FAILED = "Failed"
+    TERMINATING = "Terminating"
+
+
+class AccountStatus(StrEnum):
+    """The summary of a phase for applications."""
+
+    ACTIVE = "active"
+    DISCONNECTED = "disconnected"
+    AUTHENTICATING = "authenticating"
+    READY = "ready"
+
+
+def account_status(phase: Phase) -> AccountStatus:
+    """Return the summary of a phase."""
+    match phase:
+        case Phase.READY:
+            return AccountStatus.READY
+        case Phase.AUTHENTICATING:
+            return AccountStatus.AUTHENTICATING
+        case Phase.STARTING | Phase.RESTORING | Phase.SYNCING:
+            return AccountStatus.ACTIVE
+        case _:
+            return AccountStatus.DISCONNECTED
+
+
+class AuthState(StrEnum):
+    """The states of WhatsApp Web's socket (``WAWebSocketModel``)."""
+
+    UNLAUNCHED = "UNLAUNCHED"
+    OPENING = "OPENING"
+    PAIRING = "PAIRING"
+    UNPAIRED = "UNPAIRED"
+    UNPAIRED_IDLE = "UNPAIRED_IDLE"
+    CONNECTED = "CONNECTED"
+    TIMEOUT = "TIMEOUT"
+    CONFLICT = "CONFLICT"
+    PROXYBLOCK = "PROXYBLOCK"
+    TOS_BLOCK = "TOS_BLOCK"
+    SMB_TOS_BLOCK = "SMB_TOS_BLOCK"
+    DEPRECATED_VERSION = "DEPRECATED_VERSION"
+
+
+class DisconnectKind(StrEnum):
+    """The causes of a disconnect; only ``Logout`` is permanent."""
+
+    LOGOUT = "Logout"
+    CONNECTION = "Connection"
+    CONFLICT = "Conflict"
+    CRASH = "Crash"
+    PHONE_OFFLINE = "PhoneOffline"
+
+
+class ConditionType(StrEnum):
+    """The types of conditions in the status."""
+
+    READY = "Ready"
+    POD_READY = "PodReady"
+    STORAGE_READY = "StorageReady"
+    AUTHENTICATED = "Authenticated"
+    RESTORED = "Restored"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+
+
+class Reason(StrEnum):
+    """The reasons of a session's phase and conditions."""
+
+    # Reported by the session pod, roughly in the order of its life cycle.
+    BROWSER_STARTING = "BrowserStarting"
+    PAGE_LOADING = "PageLoading"
+    LOGIN_RESTORING = "LoginRestoring"
+    WAITING_FOR_SCAN = "WaitingForScan"
+    WAITING_FOR_PAIRING_CODE = "WaitingForPairingCode"
+    RESTORATION_FAILED = "RestorationFailed"
+    MESSAGES_SYNCING = "MessagesSyncing"
+    CONNECTED = "Connected"
+    WHATSAPP_UNREACHABLE = "WhatsAppUnreachable"
+    LOGIN_WRITING = "LoginWriting"
+    CONNECTION_LOST = "ConnectionLost"
+    PHONE_OFFLINE = "PhoneOffline"
+    PAGE_CRASHED = "PageCrashed"
+    PAGE_HUNG = "PageHung"
+    BROWSER_CRASHED = "BrowserCrashed"
+    BROWSER_HUNG = "BrowserHung"
+    MEMORY_LOW = "MemoryLow"
+    VOLUME_LOW = "VolumeLow"
+    LOGGED_OUT_BY_PHONE = "LoggedOutByPhone"
+    LOGGED_OUT_ON_REQUEST = "LoggedOutOnRequest"
+    PASSKEY_REQUIRED = "PasskeyRequired"
+    OPENED_ELSEWHERE = "OpenedElsewhere"
+    PAIRING_EXPIRED = "PairingExpired"
+    INITIALIZATION_TIMEOUT = "InitializationTimeout"
+    BROWSER_FAILED = "BrowserFailed"
+    PAGE_INCOMPATIBLE = "PageIncompatible"
+    VERSION_REFUSED = "VersionRefused"
+    ACCOUNT_BLOCKED = "AccountBlocked"
+    ACCOUNT_BANNED = "AccountBanned"
+    ACCOUNT_LOCKED = "AccountLocked"
+    PROXY_FAILED = "ProxyFailed"
+    PROXY_BLOCKED = "ProxyBlocked"
+    LOGIN_MISSING = "LoginMissing"
+    PROFILE_DAMAGED = "ProfileDamaged"
+    VOLUME_OF_ANOTHER_SESSION = "VolumeOfAnotherSession"
+    VOLUME_IN_USE = "VolumeInUse"
+    VOLUME_FULL = "VolumeFull"
+    VOLUME_READ_ONLY = "VolumeReadOnly"
+
+    # Set by the operator.
+    START_QUEUED = "StartQueued"
+    BACK_OFF = "BackOff"
+    POD_CREATED = "PodCreated"
+    POD_PENDING = "PodPending"
+    POD_RUNNING = "PodRunning"
+    POD_NOT_READY = "PodNotReady"
+    POD_UNREACHABLE = "PodUnreachable"
+    POD_TERMINATING = "PodTerminating"
+    POD_MISSING = "PodMissing"
+    POD_DELETED = "PodDeleted"
+    POD_FAILED = "PodFailed"
+    POD_SUCCEEDED = "PodSucceeded"
+    POD_ORPHANED = "PodOrphaned"
+    POD_CREATE_FAILED = "PodCreateFailed"
+    POD_UPDATE_FAILED = "PodUpdateFailed"
+    POD_DELETE_FAILED = "PodDeleteFailed"
+    CONTAINER_RESTARTED = "ContainerRestarted"
+    UNSCHEDULABLE = "Unschedulable"
+    IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
+    CREATE_CONTAINER_CONFIG_ERROR = "CreateContainerConfigError"
+    CREATE_CONTAINER_ERROR = "CreateContainerError"
+    RUN_CONTAINER_ERROR = "RunContainerError"
+    OOM_KILLED = "OOMKilled"
+    CRASH_LOOP_BACK_OFF = "CrashLoopBackOff"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    NODE_GONE = "NodeGone"
+    VOLUME_BOUND = "VolumeBound"
+    VOLUME_PENDING = "VolumePending"
+    VOLUME_RESIZING = "VolumeResizing"
+    VOLUME_LOST = "VolumeLost"
+    VOLUME_TERMINATING = "VolumeTerminating"
+    DATA_LOSS_ACCEPTED = "DataLossAccepted"
+    PVC_CREATE_FAILED = "PVCCreateFailed"
+    PVC_UPDATE_FAILED = "PVCUpdateFailed"
+    PVC_EXPAND_FAILED = "PVCExpandFailed"
+    PVC_DELETE_FAILED = "PVCDeleteFailed"
+    SECRET_CREATE_FAILED = "SecretCreateFailed"  # noqa: S105 - not a secret
+    SECRET_UPDATE_FAILED = "SecretUpdateFailed"  # noqa: S105 - not a secret
+    NAME_CONFLICT = "NameConflict"
+    PREDECESSOR_TERMINATING = "PredecessorTerminating"
+    CLIENT_ID_SHARED = "ClientIdShared"
+    INVALID_SPEC = "InvalidSpec"
+    TEMPLATE_CHANGED = "TemplateChanged"
+    UPDATE_PENDING = "UpdatePending"
+    RESTART_REQUESTED = "RestartRequested"
+    LOGOUT_FAILED = "LogoutFailed"
+    RESTORED = "Restored"
+    NEW_LOGIN = "NewLogin"
+    NO_LOGIN = "NoLogin"
+    SUSPENDED = "Suspended"
+    TERMINATING = "Terminating"
+    AS_EXPECTED = "AsExpected"
+
+
+class PairingMethod(StrEnum):
+    """The ways to link a phone."""
+
+    QR_CODE = "QRCode"
+    PAIRING_CODE = "PairingCode"
+
+
+class AccessMode(StrEnum):
+    """The access modes of the volume, as in a core/v1 PersistentVolumeClaim."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    READ_WRITE_ONCE_POD = "ReadWriteOncePod"
+
+
+class WhenDeleted(StrEnum):
+    """What happens to the volume when the session is deleted."""
+
+    RETAIN = "Retain"
+    DELETE = "Delete"
+
+
+class Takeover(StrEnum):
+    """When to take back a login that was opened elsewhere."""
+
+    NEVER = "Never"
+    ONCE = "Once"
+    ALWAYS = "Always"
+
+
+class UpdateStrategy(StrEnum):
+    """When a changed pod template takes effect, as in an apps/v1 StatefulSet."""
+
+    ON_DELETE = "OnDelete"
+    ROLLING_UPDATE = "RollingUpdate"

@@ -1,0 +1,337 @@
+"""``spec``: the desired state of a session."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+from wasession_api.base import Duration, Model, Pattern
+from wasession_api.v1alpha1.enums import (
+    AccessMode,
+    PairingMethod,
+    Takeover,
+    UpdateStrategy,
+    WhenDeleted,
+)
+
+# Chromium flags that the session pod sets itself, or that would expose the login.
+RESERVED_FLAGS = (
+    "--user-data-dir", "--profile-directory", "--remote-debugging-port", "--remote-debugging-pipe",
+    "--remote-debugging-address", "--remote-allow-origins", "--headless", "--no-sandbox",
+    "--disable-web-security", "--ignore-certificate-errors", "--load-extension", "--proxy-server",
+    "--user-agent", "--lang", "--disable-features",
+)  # fmt: skip
+QUANTITY = Pattern(
+    r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", "must be a quantity such as 512Mi or 1Gi"
+)
+LABEL_KEY = (
+    r"^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+)
+Quantity = Annotated[str, StringConstraints(max_length=32), QUANTITY]
+# Users write `cpu: 1` as well as `cpu: "1"`.
+ResourceQuantity = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    QUANTITY,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 32}),
+]
+Name = Annotated[
+    str,
+    StringConstraints(max_length=253),
+    Pattern(
+        r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+        "must be a name of lower-case letters, digits, - and .",
+    ),
+]
+LabelValue = Annotated[
+    str,
+    StringConstraints(max_length=63),
+    Pattern(
+        r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
+        "must be a label value: letters, digits, -, _ and . that begins and ends with a letter or digit",
+    ),
+]
+PhoneNumber = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    Pattern(
+        r"^[1-9][0-9]{6,14}$",
+        "must be country code and number in digits only, such as 15551234567",
+    ),
+]
+ClientId = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    Pattern(r"^[a-zA-Z0-9_-]{1,64}$", "must be 1 to 64 letters, digits, _ and -"),
+]
+
+
+class Pairing(Model):
+    """How to link a phone while there is no login."""
+
+    method: PairingMethod = Field(
+        PairingMethod.QR_CODE,
+        description="QRCode to scan, or PairingCode: eight characters to type on the phone.",
+    )
+    phone_number: PhoneNumber | None = Field(
+        None,
+        description="The account's phone number for a PairingCode: country code and number, digits only.",
+    )
+    max_rounds: int = Field(
+        5,
+        ge=1,
+        le=100,
+        description="How often to renew an expired code before the session waits for a restart.",
+    )
+
+
+class Retention(Model):
+    """What happens to the volume when the session is deleted."""
+
+    when_deleted: WhenDeleted = Field(
+        WhenDeleted.RETAIN,
+        description="Retain keeps the volume and its login for a session of the same name and clientId; Delete deletes it.",
+    )
+
+
+class Storage(Model):
+    """The volume that stores the login."""
+
+    size: Quantity = Field("1Gi", description="Requested size of the volume. It can only grow.")
+    storage_class_name: Name | None = Field(
+        None,
+        description="StorageClass of the volume; the cluster's default if unset. Immutable.",
+    )
+    access_mode: AccessMode = Field(
+        AccessMode.READ_WRITE_ONCE,
+        description="ReadWriteOncePod lets the storage refuse a second pod, and needs a CSI driver. Immutable.",
+    )
+    retention: Retention = Field(
+        default_factory=Retention,
+        description="What happens to the volume when the session is deleted.",
+    )
+
+
+class Resources(Model):
+    """Resource requests and limits of the session's container."""
+
+    requests: dict[str, ResourceQuantity] = Field(
+        {"cpu": "100m", "memory": "512Mi"},
+        description="Requests by resource name.",
+        max_length=8,
+    )
+    limits: dict[str, ResourceQuantity] = Field(
+        {"memory": "1Gi"}, description="Limits by resource name.", max_length=8
+    )
+
+
+class SecretReference(Model):
+    """A Secret in the session's namespace."""
+
+    name: Name = Field(description="Name of the Secret.")
+
+
+class Browser(Model):
+    """The session's Chromium."""
+
+    image: (
+        Annotated[
+            str,
+            StringConstraints(max_length=512),
+            Pattern(
+                r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$",
+                "must be a container image such as registry.example/wasession/session-pod:1.0",
+            ),
+        ]
+        | None
+    ) = Field(None, description="Image of the session pod; the operator's default if unset.")
+    resources: Resources = Field(
+        default_factory=Resources,
+        description="Resource requests and limits of the session's container.",
+    )
+    shm_size: Quantity = Field(
+        "256Mi", description="Size of /dev/shm; counts towards the memory limit."
+    )
+    user_agent: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
+        None,
+        description="User agent for WhatsApp Web; derived from Chromium's version if unset.",
+    )
+    locale: (
+        Annotated[
+            str,
+            StringConstraints(max_length=16),
+            Pattern(
+                r"^[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?$",
+                "must be a locale such as de, en-US or zh-Hans-CN",
+            ),
+        ]
+        | None
+    ) = Field(None, description="Locale of the browser, such as en-US.")
+    timezone: (
+        Annotated[
+            str,
+            StringConstraints(max_length=64),
+            Pattern(
+                r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$",
+                "must be a name of the IANA time zone database, such as Europe/Berlin",
+            ),
+        ]
+        | None
+    ) = Field(None, description="Time zone of the browser, such as Europe/Berlin.")
+    proxy_secret_ref: SecretReference | None = Field(
+        None,
+        description="Secret of the proxy to WhatsApp: key server, and optionally username and password.",
+    )
+    extra_args: list[
+        Annotated[
+            str,
+            StringConstraints(max_length=1024),
+            Pattern(
+                r"^--[a-z0-9][a-z0-9-]*(=.*)?$",
+                "must be one Chromium flag that begins with --, such as --mute-audio",
+            ),
+        ]
+    ] = Field([], description="Further command-line flags for Chromium.", max_length=32)
+
+
+class WhatsApp(Model):
+    """The WhatsApp Web that the session opens."""
+
+    url: Annotated[
+        str,
+        StringConstraints(max_length=253),
+        Pattern(
+            r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+            "must be an http or https origin such as https://web.whatsapp.com, without a path",
+        ),
+    ] = Field(
+        "https://web.whatsapp.com",
+        description="Origin of WhatsApp Web: scheme, host and port, without a path.",
+    )
+    device_name: Annotated[str, StringConstraints(min_length=1, max_length=50)] | None = Field(
+        None, description="Name of this device in the phone's list of linked devices."
+    )
+    takeover: Takeover = Field(
+        Takeover.NEVER,
+        description="Whether to take the login back when it is opened elsewhere: Never, Once an hour at most, or Always.",
+    )
+
+
+class Timeouts(Model):
+    """Time limits."""
+
+    initialization: Duration = Field(
+        timedelta(minutes=2), description="From the browser's start to a code or to Ready."
+    )
+    shutdown: Duration = Field(
+        timedelta(seconds=30), description="For the browser to close and write its profile."
+    )
+    logout: Duration = Field(
+        timedelta(seconds=30), description="For WhatsApp to confirm a requested logout."
+    )
+
+
+class Reconnect(Model):
+    """Backoff between attempts to reconnect: it doubles from initialDelay to maxDelay, with jitter."""
+
+    initial_delay: Duration = Field(timedelta(seconds=2), description="Before the first attempt.")
+    max_delay: Duration = Field(timedelta(minutes=5), description="Between later attempts.")
+
+
+class PodMetadata(Model):
+    """Additional labels and annotations of the pod; the operator's own cannot be overridden."""
+
+    labels: dict[str, LabelValue] = Field({}, description="Labels of the pod.", max_length=32)
+    annotations: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = Field(
+        {}, description="Annotations of the pod.", max_length=32
+    )
+
+
+# As in the core API: the API server validates it when the pod is created.
+CoreObject = Annotated[
+    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
+]
+
+
+class PodSpec(Model):
+    """Scheduling and security of the pod. The fields are those of a core/v1 PodSpec."""
+
+    node_selector: dict[str, LabelValue] = Field(
+        {}, description="Labels that a node must have to run the pod.", max_length=32
+    )
+    tolerations: list[CoreObject] = Field(
+        [], description="Tolerations of the pod, as in a core/v1 PodSpec.", max_length=32
+    )
+    affinity: CoreObject | None = Field(
+        None, description="Affinity of the pod, as in a core/v1 PodSpec."
+    )
+    topology_spread_constraints: list[CoreObject] = Field(
+        [],
+        description="Topology spread constraints of the pod, as in a core/v1 PodSpec.",
+        max_length=16,
+    )
+    priority_class_name: Name | None = Field(None, description="PriorityClass of the pod.")
+    runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pod.")
+    service_account_name: Name | None = Field(
+        None, description="ServiceAccount of the pod; its token is never mounted."
+    )
+    image_pull_secrets: list[SecretReference] = Field(
+        [], description="Secrets to pull the image with.", max_length=16
+    )
+    security_context: CoreObject | None = Field(
+        None,
+        description="Fields to merge into the pod's security context, such as a seccompProfile.",
+    )
+
+
+class PodTemplate(Model):
+    """Additions to the pod that the operator creates."""
+
+    metadata: PodMetadata = Field(
+        default_factory=PodMetadata,
+        description="Additional labels and annotations of the pod.",
+    )
+    spec: PodSpec = Field(
+        default_factory=PodSpec, description="Scheduling and security of the pod."
+    )
+
+
+class Spec(Model):
+    """The desired state of the session."""
+
+    client_id: ClientId | None = Field(
+        None,
+        description="Identifies the login on the volume; metadata.name if unset. Immutable.",
+    )
+    owner: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
+        None, description="Owner of the session: the subject of a user's token."
+    )
+    suspend: bool = Field(False, description="Stop the pod and keep the volume.")
+    logout_on_delete: bool = Field(
+        False, description="Log the device out of WhatsApp when the session is deleted."
+    )
+    pairing: Pairing = Field(
+        default_factory=Pairing, description="How to link a phone while there is no login."
+    )
+    storage: Storage = Field(
+        default_factory=Storage, description="The volume that stores the login."
+    )
+    browser: Browser = Field(default_factory=Browser, description="The session's Chromium.")
+    whatsapp: WhatsApp = Field(
+        default_factory=WhatsApp, description="The WhatsApp Web that the session opens."
+    )
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Time limits.")
+    reconnect: Reconnect = Field(
+        default_factory=Reconnect, description="Backoff between attempts to reconnect."
+    )
+    update_strategy: UpdateStrategy = Field(
+        UpdateStrategy.ON_DELETE,
+        description="When a changed pod template takes effect: at the pod's next start (OnDelete), or at once (RollingUpdate).",
+    )
+    pod_template: PodTemplate = Field(
+        default_factory=PodTemplate,
+        description="Additions to the pod that the operator creates.",
+    )

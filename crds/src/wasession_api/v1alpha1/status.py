@@ -1,0 +1,157 @@
+"""``status``: the observed state of a session, written by the operator alone."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from wasession_api.base import Observed, Time, clip
+from wasession_api.v1alpha1.enums import (
+    AccountStatus,
+    AuthState,
+    ConditionType,
+    DisconnectKind,
+    PairingMethod,
+    Phase,
+)
+
+
+class Condition(Observed):
+    """A condition, as in metav1.Condition."""
+
+    type: ConditionType = Field(description="Type of the condition.")
+    status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
+    reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)] = (
+        Field(description="Reason for the status in CamelCase.")
+    )
+    message: Annotated[str, clip(1024)] = Field(
+        "", description="Explanation of the status.", max_length=1024
+    )
+    last_transition_time: Time = Field(description="When the status changed last.")
+    observed_generation: int | None = Field(
+        None, description="Generation of the session that the condition refers to."
+    )
+
+
+class LastDisconnect(Observed):
+    """The last loss of the connection to WhatsApp."""
+
+    at: Time = Field(description="When the connection was lost.")
+    kind: DisconnectKind = Field(
+        description="Cause. Only a Logout is permanent; after the others the session reconnects."
+    )
+    reason: Annotated[str, clip(256)] = Field(
+        description="Cause as WhatsApp or the browser names it.", max_length=256
+    )
+
+
+class Account(Observed):
+    """The linked WhatsApp account."""
+
+    id: str = Field(description="WhatsApp ID, such as 15551234567@c.us.", max_length=128)
+    push_name: Annotated[str, clip(256)] | None = Field(
+        None, description="Display name of the account.", max_length=256
+    )
+    platform: Annotated[str, clip(64)] | None = Field(
+        None, description="Platform of the phone, such as android.", max_length=64
+    )
+
+
+class PairingStatus(Observed):
+    """Whether a phone can be linked now. Never the code: whoever reads it can take the account."""
+
+    available: bool = Field(description="Whether the session pod has a code to show.")
+    method: PairingMethod = Field(description="Kind of code.")
+    attempt: int = Field(ge=0, description="Number of the round of codes, from 1.")
+    expires_at: Time | None = Field(None, description="When the current code expires.")
+
+
+class LastShutdown(Observed):
+    """The last shutdown of the session pod."""
+
+    at: Time = Field(description="When the session pod shut down.")
+    graceful: bool = Field(description="Whether the browser closed and wrote its profile.")
+
+
+class Restarts(Observed):
+    """Restarts of the session's pod and container."""
+
+    count: int = Field(0, ge=0, description="Number of restarts in the session's lifetime.")
+    last: Time | None = Field(None, description="Time of the last restart.")
+    reason: str | None = Field(None, description="Reason of the last restart.", max_length=64)
+    container: int = Field(
+        0,
+        ge=0,
+        description="Restarts of the current pod's container; included in count.",
+    )
+
+
+class LogoutStatus(Observed):
+    """The last logout requested with the annotation wasession.dev/logout."""
+
+    request: str = Field(
+        description="Value of the annotation, or a hash of a long one.", max_length=256
+    )
+    at: Time = Field(description="When the operator accepted the request.")
+    done: bool = Field(False, description="Whether the login has ended, or there was none.")
+
+
+class Status(Observed):
+    """The observed state of the session. Written by the operator alone."""
+
+    observed_generation: int | None = Field(
+        None, description="Generation of the session that this status refers to."
+    )
+    phase: Phase | None = Field(None, description="Phase of the session's life cycle.")
+    account_status: AccountStatus | None = Field(
+        None, description="Summary of the phase for applications."
+    )
+    conditions: list[Condition] = Field([], description="Conditions, one per type.", max_length=16)
+    session_valid: bool | None = Field(
+        None, description="Whether the volume holds a login that WhatsApp has not ended."
+    )
+    is_authenticated: bool | None = Field(None, description="Whether WhatsApp Web is logged in.")
+    auth_state: AuthState | None = Field(
+        None, description="State of the connection as WhatsApp Web names it."
+    )
+    last_connected: Time | None = Field(None, description="When the session became Ready last.")
+    last_disconnect: LastDisconnect | None = Field(
+        None, description="The last loss of the connection to WhatsApp."
+    )
+    restored: bool | None = Field(
+        None, description="Whether the session is Ready from its stored login, without a new code."
+    )
+    restorations: int = Field(
+        0, ge=0, description="How often the session was restored from its stored login."
+    )
+    account: Account | None = Field(None, description="The linked WhatsApp account.")
+    whatsapp_web_version: Annotated[str, clip(64)] | None = Field(
+        None, description="Version of WhatsApp Web.", max_length=64
+    )
+    pod_name: str | None = Field(None, description="Name of the session's pod.")
+    pod_uid: str | None = Field(None, alias="podUID", description="UID of the session's pod.")
+    node_name: str | None = Field(None, description="Node that runs the pod.")
+    pvc_name: str | None = Field(None, description="Name of the session's PersistentVolumeClaim.")
+    pvc_uid: str | None = Field(
+        None, alias="pvcUID", description="UID of the session's PersistentVolumeClaim."
+    )
+    pairing: PairingStatus | None = Field(None, description="Whether a phone can be linked now.")
+    last_shutdown: LastShutdown | None = Field(
+        None, description="The last shutdown of the session pod."
+    )
+    phone_last_seen: Time | None = Field(
+        None,
+        description="When the phone was online last, to the hour. After 14 days WhatsApp logs the session out.",
+    )
+    logout: LogoutStatus | None = Field(
+        None, description="The last logout requested with the annotation wasession.dev/logout."
+    )
+    restarts: Restarts = Field(
+        default_factory=Restarts,
+        description="Restarts of the session's pod and container.",
+    )
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """Return the condition of type ``kind``, if the status has it."""
+        return next((candidate for candidate in self.conditions if candidate.type is kind), None)
