@@ -1,4 +1,4 @@
-"""The objects that a session should have, as plain values: pure."""
+"""Build a session's Secret, volume claim and pod, and the patches of them: pure."""
 
 from __future__ import annotations
 
@@ -21,10 +21,8 @@ USER = 10001
 DATA = "/var/lib/wasession"
 TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
 TOKEN_BYTES = 32
-# Beyond the browser's own time to close: for the process around it.
-GRACE_SECONDS = 15
-# Part of the template's hash: raise it when all sessions should be restarted for a change of this
-# file.
+GRACE_SECONDS = 15  # for the process, beyond the browser's own shutdown timeout
+# Part of the template's hash: raise it when all pods should be replaced for a change in this file.
 TEMPLATE_VERSION = 1
 
 
@@ -40,14 +38,14 @@ def owner_reference(name: str, uid: str) -> Manifest:
 
 
 def labels(name: str, spec: Spec) -> dict[str, str]:
-    found = {
+    result = {
         names.LABEL_NAME: names.APP_NAME,
         names.LABEL_MANAGED_BY: names.MANAGED_BY,
         names.LABEL_SESSION: names.label_value(name),
     }
     if spec.owner is not None:
-        found[names.LABEL_OWNER] = names.label_value(spec.owner)
-    return found
+        result[names.LABEL_OWNER] = names.label_value(spec.owner)
+    return result
 
 
 def client_id(name: str, spec: Spec) -> str:
@@ -65,7 +63,7 @@ def _metadata(namespace: str, name: str, spec: Spec) -> Manifest:
 
 @dataclass(frozen=True)
 class Token:
-    """The bearer token of a session pod's API. ``id`` names it without telling it."""
+    """The bearer token of a session pod's API; ``id`` identifies it without disclosing it."""
 
     value: str
     id: str
@@ -78,7 +76,7 @@ def new_token() -> Token:
 def make_secret(
     namespace: str, name: str, uid: str, spec: Spec, token: Token, request: str | None = None
 ) -> Manifest:
-    """The session's Secret; ``request`` is the rotation that its token fulfils."""
+    """Return the session's Secret; ``request`` is the rotation that its token fulfils."""
     metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
     metadata["annotations"] |= _token_annotations(token, request)
     data = {"token": _encoded(token.value)}
@@ -92,7 +90,10 @@ def make_secret(
 
 
 def finalizer_patch(uid: str, present: tuple[str, ...], *, add: bool) -> list[Manifest]:
-    """A JSON patch that adds or removes the operator's finalizer of this very session, and touches no other's."""
+    """Return a JSON patch that adds or removes the operator's finalizer.
+
+    It fails if the name belongs to another session by now, and leaves other finalizers alone.
+    """
     path = "/metadata/finalizers"
     tests: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": uid}]
     if not add:
@@ -101,17 +102,17 @@ def finalizer_patch(uid: str, present: tuple[str, ...], *, add: bool) -> list[Ma
         return [*tests, {"op": "remove", "path": f"{path}/{index}"}]
     if present:
         return [*tests, {"op": "add", "path": f"{path}/-", "value": names.FINALIZER}]
-    tests.append({"op": "test", "path": path, "value": None})  # there still are none
+    tests.append({"op": "test", "path": path, "value": None})  # there are still none
     return [*tests, {"op": "add", "path": path, "value": [names.FINALIZER]}]
 
 
 def secret_patch(
     secret: Manifest, name: str, uid: str, token: Token, request: str | None
 ) -> Manifest:
-    """A merge patch that puts a new token into a Secret. The one before stays readable as ``previousToken``.
+    """Return a merge patch that puts a new token into a Secret.
 
-    Pods read their token anew for each request, but kubelet brings a changed Secret to them only
-    after up to a minute.
+    The previous one stays readable as ``previousToken``: pods read their token for each request,
+    but kubelet updates a mounted Secret only within about a minute.
     """
     previous = next(iter(tokens(secret)), None)
     data = {
@@ -135,21 +136,21 @@ def _encoded(text: str) -> str:
 
 
 def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
-    """The volume claim. With retention ``Retain`` nobody owns it, so that it outlives the session."""
+    """Return the volume claim; it outlives the session unless the retention is ``Delete``."""
     metadata = _metadata(namespace, name, spec)
     if spec.storage.retention.when_deleted is WhenDeleted.DELETE:
         metadata["ownerReferences"] = [owner_reference(name, uid)]
-    claim: Manifest = {
+    claim_spec: Manifest = {
         "accessModes": [spec.storage.access_mode.value],
         "resources": {"requests": {"storage": spec.storage.size}},
     }
     if spec.storage.storage_class_name is not None:
-        claim["storageClassName"] = spec.storage.storage_class_name
+        claim_spec["storageClassName"] = spec.storage.storage_class_name
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": metadata,
-        "spec": claim,
+        "spec": claim_spec,
     }
 
 
@@ -157,17 +158,20 @@ def make_pod(
     namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
 ) -> Manifest:  # fmt: skip
-    """The session's pod.
+    """Return the session's pod.
 
-    ``restoring`` says that the volume should hold a valid login, ``restart`` which request for a
-    restart the pod fulfils, ``token_id`` which token it starts with; none of them is part of the
-    template's hash.
+    ``restoring``: the volume should hold a valid login. ``restart``: the restart request that the
+    pod fulfils. ``token_id``: the token that it starts with. None of them is part of the template's
+    hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
-    notes = {names.ANNOTATION_TEMPLATE_HASH: template_hash(pod), names.ANNOTATION_RESTART: restart}
-    notes[names.ANNOTATION_TOKEN_ID] = token_id
+    annotations = {
+        names.ANNOTATION_TEMPLATE_HASH: template_hash(pod),
+        names.ANNOTATION_RESTART: restart,
+        names.ANNOTATION_TOKEN_ID: token_id,
+    }
     pod["metadata"]["annotations"] |= {
-        key: value for key, value in notes.items() if value is not None
+        key: value for key, value in annotations.items() if value is not None
     }
     pod["spec"]["containers"][0]["env"].append(
         {"name": "WASESSION_RESTORING", "value": str(restoring).lower()}
@@ -176,11 +180,12 @@ def make_pod(
 
 
 def desired_hash(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> str:
+    """Return the template hash that the session's pod should have."""
     return template_hash(_pod(namespace, name, uid, spec, settings))
 
 
 def template_hash(pod: Manifest) -> str:
-    """A hash of what the pod was made from; the API server's defaults are no part of it."""
+    """Return a hash of the pod as built here, without the API server's defaults."""
     content = json.dumps([TEMPLATE_VERSION, pod["spec"], pod["metadata"]["labels"]], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -216,9 +221,9 @@ def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) ->
         "containers": [_container(name, uid, spec, settings)],
         "volumes": volumes,
     }
-    chosen = template.spec.dump()
-    chosen.pop("securityContext", None)
-    pod |= {field: value for field, value in chosen.items() if value}
+    overrides = template.spec.dump()
+    overrides.pop("securityContext", None)  # is merged above
+    pod |= {field: value for field, value in overrides.items() if value}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
 
 
@@ -284,7 +289,7 @@ def _environment(name: str, uid: str, spec: Spec, settings: Settings) -> list[Ma
         "LOCALE": spec.browser.locale,
         "TIMEZONE": spec.browser.timezone,
         "EXTRA_ARGS": json.dumps(spec.browser.extra_args),
-        "ASIDE_KEEP": str(settings.aside_keep.total_seconds()),
+        "QUARANTINE_RETENTION": str(settings.quarantine_retention.total_seconds()),
     }
     environment: list[Manifest] = [
         {"name": f"WASESSION_{key}", "value": value}

@@ -150,7 +150,7 @@ async def test_a_class_that_cannot_grow_says_so(world: World) -> None:
     await world.api.create("storageclasses", rigid)
     await begin(world, "sales", spec={"storage": {"storageClassName": name}})
     await world.change("sales", storage={"size": "2Gi"})
-    condition = await world.until_reason("sales", "Degraded", "VolumeResizeRefused")
+    condition = await world.until_reason("sales", "Degraded", "PVCExpandFailed")
     assert "resize" in condition["message"]
     assert world.phase("sales") == "Ready"
     await world.api.patch("storageclasses", None, name, {"allowVolumeExpansion": True})

@@ -74,7 +74,7 @@ def secret(**changes: Any) -> dict[str, Any]:
     return found
 
 
-def ending(found: dict[str, Any] | None = None) -> dict[str, Any]:
+def terminating(found: dict[str, Any] | None = None) -> dict[str, Any]:
     """The pod, or claim, with a deletion under way."""
     found = found or pod()
     return {**found, "metadata": {**found["metadata"], "deletionTimestamp": "2026-01-02T03:04:00Z"}}
@@ -134,7 +134,7 @@ def of(kind: type[Any], result: Plan) -> list[Any]:
     return [action for action in result.actions if isinstance(action, kind)]
 
 
-def told(result: Plan) -> list[str]:
+def event_reasons(result: Plan) -> list[str]:
     """The reasons of the Events."""
     return [event.reason for event in result.events]
 

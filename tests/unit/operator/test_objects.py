@@ -73,7 +73,7 @@ def test_the_pod_of_a_plain_session() -> None:
         "RECONNECT_INITIAL_DELAY": "2.0",
         "RECONNECT_MAX_DELAY": "300.0",
         "EXTRA_ARGS": "[]",
-        "ASIDE_KEEP": "2592000.0",
+        "QUARANTINE_RETENTION": "2592000.0",
         "RESTORING": "false",
     }
 

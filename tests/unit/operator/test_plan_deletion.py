@@ -12,14 +12,14 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
-    ending,
+    terminating,
     facts,
     of,
     owned_by,
     pod,
     report,
     session,
-    told,
+    event_reasons,
 )
 from wasession_api.names import FINALIZER
 from wasession_api.session_pod.report import Report
@@ -52,7 +52,7 @@ def test_deletion_takes_the_pod_first_and_keeps_the_claim() -> None:
     assert first.actions == ENDS
     assert not first.done
     assert first.status.phase is Phase.TERMINATING
-    assert plan(session(VALID, deleting=True), facts(pod=ending()), SETTINGS).actions == []
+    assert plan(session(VALID, deleting=True), facts(pod=terminating()), SETTINGS).actions == []
     last = plan(replace(session(VALID, deleting=True), finalizers=HELD), facts(pod=None), SETTINGS)
     assert last.actions == [RELEASE]
     assert last.done
@@ -111,9 +111,9 @@ def test_a_login_is_ended_before_its_pod(asked: Session) -> None:
     over = plan(asked, facts(report=report(Phase.LOGGED_OUT, reason="LoggedOutByPhone")), SETTINGS)
     assert over.actions == ENDS
     assert over.status.session_valid is False
-    for left in (ending(), None):
+    for left in (terminating(), None):
         over = plan(replace(asked, status=over.status), facts(pod=left), SETTINGS)
-        assert Reason.LOGOUT_FAILED not in told(over)
+        assert Reason.LOGOUT_FAILED not in event_reasons(over)
     assert over.done
 
 
@@ -122,11 +122,11 @@ def test_a_logout_takes_no_longer_than_its_time(asked: Session) -> None:
     late = facts(report=report(session_valid=True), now=NOW + timedelta(seconds=32))
     result = plan(asked, late, SETTINGS)
     assert result.actions == ENDS
-    assert Reason.LOGOUT_FAILED in told(result), "the device is still on the phone's list"
+    assert Reason.LOGOUT_FAILED in event_reasons(result), "the device is still on the phone's list"
 
 
 @pytest.mark.parametrize("asked", [BY_SPEC, BY_ANNOTATION], ids=["spec", "annotation"])
-@pytest.mark.parametrize("left", [None, ending()], ids=["suspended", "ending"])
+@pytest.mark.parametrize("left", [None, terminating()], ids=["suspended", "ending"])
 def test_a_device_that_nobody_can_log_out_any_more_is_told_of_once(
     asked: Session, left: dict[str, Any] | None
 ) -> None:

@@ -12,7 +12,7 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
-    ending,
+    terminating,
     facts,
     message,
     owned_by,
@@ -21,7 +21,7 @@ from unit.operator.situations import (
     report,
     session,
     silent,
-    told,
+    event_reasons,
     unschedulable,
     waiting,
 )
@@ -100,29 +100,31 @@ def test_a_pod_that_has_ended_is_deleted_and_counts_as_a_failure(
     assert result.actions == [DeletePod("pod-uid", reason, failed=True)]
     assert condition(result, DEGRADED) == ("True", reason)
     # The reason stays until the next pod is there, and is what the restart is counted with.
-    going = plan(session(result.status), facts(pod=ending(pod(ready=False, **status))), SETTINGS)
+    going = plan(
+        session(result.status), facts(pod=terminating(pod(ready=False, **status))), SETTINGS
+    )
     assert condition(going, POD_READY) == ("False", reason)
     gone = plan(session(going.status), facts(pod=None), SETTINGS)
     assert (gone.status.restarts.count, gone.status.restarts.reason) == (1, reason)
-    assert reason in told(gone)
+    assert reason in event_reasons(gone)
 
 
 def test_the_next_pod_waits_until_the_old_one_is_gone() -> None:
-    result = plan(session(VALID), facts(pod=ending()), SETTINGS)
+    result = plan(session(VALID), facts(pod=terminating()), SETTINGS)
     assert result.actions == []
     assert condition(result, READY) == ("False", Reason.POD_TERMINATING)
 
 
 def test_an_eviction_is_told_apart_from_a_deletion() -> None:
     target = {"type": "DisruptionTarget", "status": "True", "message": "Eviction API: evicting"}
-    evicted = plan(session(VALID), facts(pod=ending(pod(conditions=[target]))), SETTINGS)
+    evicted = plan(session(VALID), facts(pod=terminating(pod(conditions=[target]))), SETTINGS)
     assert condition(evicted, POD_READY) == ("False", Reason.EVICTED)
     assert "Eviction API" in message(evicted, POD_READY)
     assert (
         plan(session(evicted.status), facts(pod=None), SETTINGS).status.restarts.reason
         == Reason.EVICTED
     )
-    deleted = plan(session(VALID), facts(pod=ending()), SETTINGS)
+    deleted = plan(session(VALID), facts(pod=terminating()), SETTINGS)
     assert (
         plan(session(deleted.status), facts(pod=None), SETTINGS).status.restarts.reason
         == Reason.POD_DELETED
@@ -147,7 +149,7 @@ def test_starts_of_the_container_are_counted_too() -> None:
         session(VALID), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS
     )
     assert (first.status.restarts.count, first.status.restarts.reason) == (2, Reason.OOM_KILLED)
-    assert Reason.OOM_KILLED in told(first)
+    assert Reason.OOM_KILLED in event_reasons(first)
     same = plan(
         session(first.status), facts(pod=pod(containerStatuses=started(2, "OOMKilled"))), SETTINGS
     )
@@ -187,10 +189,12 @@ def test_waits_grow_and_are_forgotten() -> None:
 
 
 def test_what_the_api_server_refuses_is_said_in_its_words() -> None:
-    refusal = Refusal(Reason.POD_REFUSED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2)))
+    refusal = Refusal(
+        Reason.POD_CREATE_FAILED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2))
+    )
     result = plan(session(), facts(pod=None, refusals={CreatePod: refusal}), SETTINGS)
-    assert condition(result, READY) == ("False", Reason.POD_REFUSED)
-    assert condition(result, DEGRADED) == ("True", Reason.POD_REFUSED)
+    assert condition(result, READY) == ("False", Reason.POD_CREATE_FAILED)
+    assert condition(result, DEGRADED) == ("True", Reason.POD_CREATE_FAILED)
     assert message(result, READY) == "exceeded quota"
     assert result.requeue_after == timedelta(seconds=2)
 
@@ -225,7 +229,7 @@ def test_a_pod_on_a_node_without_power_is_left_where_it_is() -> None:
 def test_an_ending_pod_is_taken_by_force_only_where_it_cannot_run(
     node: Node, settings: Any, taken: Reason | None, deleting: bool
 ) -> None:
-    result = plan(session(VALID, deleting=deleting), facts(pod=ending(), node=node), settings)
+    result = plan(session(VALID, deleting=deleting), facts(pod=terminating(), node=node), settings)
     assert result.actions == ([DeletePod("pod-uid", taken, grace_seconds=0)] if taken else [])
     if node.silent_since and not taken:
         assert condition(result, DEGRADED) == ("True", Reason.NODE_LOST)
@@ -233,7 +237,7 @@ def test_an_ending_pod_is_taken_by_force_only_where_it_cannot_run(
 
 
 def test_a_node_is_given_up_when_its_time_has_come() -> None:
-    result = plan(session(VALID), facts(pod=ending(), node=silent(4)), FORCE)
+    result = plan(session(VALID), facts(pod=terminating(), node=silent(4)), FORCE)
     assert result.requeue_after == timedelta(minutes=1)
 
 
@@ -263,7 +267,7 @@ def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
         ),
         (
             {"containerStatuses": waiting("CreateContainerConfigError", "no secret")},
-            Reason.POD_REFUSED,
+            Reason.POD_CREATE_FAILED,
             "no secret",
         ),
         (
@@ -293,7 +297,7 @@ def test_what_holds_a_pod_up_is_said(status: dict[str, Any], reason: Reason, wor
     assert condition(result, POD_READY) == ("False", reason)
     assert condition(result, DEGRADED) == ("True", reason)
     assert any(words in c.message for c in result.status.conditions)
-    assert told(result) == [reason]
+    assert event_reasons(result) == [reason]
 
 
 def test_a_pod_that_waits_for_its_volume_a_moment_is_no_trouble() -> None:
@@ -440,7 +444,7 @@ def test_a_warning_degrades_a_session_that_works() -> None:
     assert result.status.phase is Phase.READY
     assert condition(result, READY)[0] == "True"
     assert condition(result, DEGRADED) == ("True", Reason.PHONE_OFFLINE)
-    assert Reason.PHONE_OFFLINE in told(result)
+    assert Reason.PHONE_OFFLINE in event_reasons(result)
 
 
 # --- spec changes ---------------------------------------------------------------------------------
@@ -482,7 +486,7 @@ def test_a_pod_that_never_ran_is_replaced_by_the_changed_one() -> None:
 def test_suspend_stops_the_pod_and_keeps_the_claim() -> None:
     result = plan(session(VALID, suspend=True), facts(report=report()), SETTINGS)
     assert result.actions == [DeletePod("pod-uid", Reason.SUSPENDED)]
-    going = plan(session(result.status, suspend=True), facts(pod=ending()), SETTINGS)
+    going = plan(session(result.status, suspend=True), facts(pod=terminating()), SETTINGS)
     assert going.actions == []
     assert going.status.phase is Phase.SUSPENDED
     stopped = plan(session(going.status, suspend=True), facts(pod=None), SETTINGS)
@@ -542,7 +546,7 @@ def test_a_pod_that_nobody_owns_is_replaced() -> None:
 
 
 def test_a_shared_client_id_is_told_and_works() -> None:
-    result = plan(session(VALID), facts(report=report(), client_id_of="older"), SETTINGS)
+    result = plan(session(VALID), facts(report=report(), conflicting_session="older"), SETTINGS)
     assert result.status.phase is Phase.READY
     assert condition(result, DEGRADED) == ("True", Reason.CLIENT_ID_SHARED)
     assert "older" in message(result, DEGRADED)

@@ -12,7 +12,7 @@ from unit.operator.situations import (
     NOW,
     SETTINGS,
     VALID,
-    ending,
+    terminating,
     of,
     owned_by,
     pod,
@@ -31,7 +31,7 @@ from wasession_operator.plan.actions import (
     CreateSecret,
     DeletePod,
     DeletePvc,
-    GrowPvc,
+    ExpandPvc,
     Logout,
     RotateToken,
 )
@@ -45,7 +45,7 @@ POD_STATES = st.sampled_from(
         pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff")),
         pod(ready=False, phase="Failed"),
         pod(ready=False, phase="Succeeded"),
-        ending(),
+        terminating(),
         {**pod(), "metadata": {**pod()["metadata"], "labels": {}}},
         owned_by(pod(), "ReplicaSet", "web"),
     ]
@@ -56,7 +56,7 @@ PVC_STATES = st.sampled_from(
         pvc(),
         pvc("Pending"),
         pvc("Lost"),
-        ending(pvc()),
+        terminating(pvc()),
         owned_by(pvc(), "StatefulSet", "db"),
         pvc(uid="pvc-uid-2"),
     ]
@@ -86,7 +86,7 @@ SPECS: Any = st.fixed_dictionaries(
         ),
     },
 )
-REFUSAL = Refusal(Reason.POD_REFUSED, "no", Backoff(1, NOW + timedelta(seconds=1)))
+REFUSAL = Refusal(Reason.POD_CREATE_FAILED, "no", Backoff(1, NOW + timedelta(seconds=1)))
 FACTS = st.builds(
     Facts,
     now=st.just(NOW),
@@ -112,9 +112,9 @@ FACTS = st.builds(
         [Backoff(), Backoff(1, NOW + timedelta(seconds=1)), Backoff(3, NOW - timedelta(hours=1))]
     ),
     refusals=st.dictionaries(
-        st.sampled_from([CreatePod, CreatePvc, CreateSecret, GrowPvc, Logout]), st.just(REFUSAL)
+        st.sampled_from([CreatePod, CreatePvc, CreateSecret, ExpandPvc, Logout]), st.just(REFUSAL)
     ),
-    client_id_of=st.sampled_from([None, "older"]),
+    conflicting_session=st.sampled_from([None, "older"]),
 )
 
 

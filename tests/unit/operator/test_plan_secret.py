@@ -11,7 +11,7 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
-    ending,
+    terminating,
     facts,
     of,
     owned_by,
@@ -111,7 +111,10 @@ def test_no_pod_starts_with_another_sessions_token() -> None:
         assert result.actions == []
         assert result.status.phase is phase
         assert condition(result, ConditionType.READY) == ("False", reason)
-    assert of(CreatePod, plan(session(), facts(pod=None, secret=ending(secret())), SETTINGS)) == []
+    assert (
+        of(CreatePod, plan(session(), facts(pod=None, secret=terminating(secret())), SETTINGS))
+        == []
+    )
 
 
 def test_a_secret_that_nobody_owns_is_taken_with_a_new_token() -> None:
@@ -121,9 +124,9 @@ def test_a_secret_that_nobody_owns_is_taken_with_a_new_token() -> None:
 
 
 def test_a_refused_secret_is_told() -> None:
-    refusal = Refusal(Reason.SECRET_REFUSED, "exceeded quota", Backoff(1, NOW))
+    refusal = Refusal(Reason.SECRET_CREATE_FAILED, "exceeded quota", Backoff(1, NOW))
     result = plan(
         session(), facts(pod=None, secret=None, refusals={CreateSecret: refusal}), SETTINGS
     )
     assert result.actions == [CreateSecret()]
-    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.SECRET_REFUSED)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.SECRET_CREATE_FAILED)

@@ -16,7 +16,7 @@ from unit.operator.situations import (
     pod,
     report,
     session,
-    told,
+    event_reasons,
 )
 from wasession_api.v1alpha1 import (
     AccountStatus,
@@ -29,7 +29,7 @@ from wasession_api.v1alpha1 import (
     Restarts,
     Status,
 )
-from wasession_operator.plan import is_updating, make_events, plan, refused_spec
+from wasession_operator.plan import is_updating, make_events, plan, invalid_spec_status
 
 
 def test_a_restoration_is_counted_once() -> None:
@@ -46,7 +46,7 @@ def test_a_restoration_is_counted_once() -> None:
     assert first.status.restorations == 5
     assert first.status.restored
     assert condition(first, ConditionType.RESTORED) == ("True", Reason.RESTORED)
-    assert told(first) == [Reason.RESTORED]
+    assert event_reasons(first) == [Reason.RESTORED]
     again = plan(session(first.status), seen, SETTINGS)
     assert again.status == first.status
 
@@ -63,7 +63,7 @@ def test_a_reconnection_is_no_restoration() -> None:
     )
     result = plan(session(before), seen, SETTINGS)
     assert result.status.restorations == 4
-    assert told(result) == [Reason.CONNECTED]
+    assert event_reasons(result) == [Reason.CONNECTED]
 
 
 def test_a_proven_logout_ends_the_login() -> None:
@@ -83,7 +83,7 @@ def test_a_restoration_that_is_held_up_is_told() -> None:
     result = plan(session(VALID), facts(report=failing), SETTINGS)
     assert condition(result, ConditionType.RESTORED) == ("False", Reason.WHATSAPP_UNREACHABLE)
     assert message(result, ConditionType.RESTORED) == "No route."
-    assert told(result) == [Reason.WHATSAPP_UNREACHABLE]
+    assert event_reasons(result) == [Reason.WHATSAPP_UNREACHABLE]
     assert result.status.account_status is AccountStatus.DISCONNECTED
     assert result.status.session_valid, "a doubt is no logout"
 
@@ -106,15 +106,15 @@ def test_a_disconnection_is_told_once_with_its_kind(kind: DisconnectKind, reason
         )
     )
     first = plan(session(VALID), seen, SETTINGS)
-    assert told(first) == [reason]
+    assert event_reasons(first) == [reason]
     assert first.status.last_disconnect == gone
-    assert told(plan(session(first.status), seen, SETTINGS)) == []
+    assert event_reasons(plan(session(first.status), seen, SETTINGS)) == []
 
 
 def test_a_new_login_is_told() -> None:
     seen = facts(report=report(session_valid=True, is_authenticated=True, last_connected=NOW))
     result = plan(session(Status(session_valid=False, pod_uid="pod-uid")), seen, SETTINGS)
-    assert told(result) == [Reason.NEW_LOGIN]
+    assert event_reasons(result) == [Reason.NEW_LOGIN]
     assert condition(result, ConditionType.AUTHENTICATED) == ("True", Reason.CONNECTED)
 
 
@@ -122,7 +122,9 @@ def test_a_code_to_scan_is_told() -> None:
     waiting = report(
         Phase.AUTHENTICATING, reason="WaitingForScan", message="Waiting for a phone to be linked."
     )
-    assert told(plan(session(), facts(report=waiting), SETTINGS)) == [Reason.WAITING_FOR_SCAN]
+    assert event_reasons(plan(session(), facts(report=waiting), SETTINGS)) == [
+        Reason.WAITING_FOR_SCAN
+    ]
 
 
 def test_the_whole_report_is_shown() -> None:
@@ -191,14 +193,15 @@ def test_a_time_changes_only_when_a_condition_does() -> None:
 
 def test_a_spec_that_cannot_be_read_is_told_and_loses_nothing() -> None:
     known = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
-    status = refused_spec(session(known), NOW, "browser.locale: wrong")
+    status = invalid_spec_status(session(known), NOW, "browser.locale: wrong")
     assert status.phase is Phase.FAILED
     assert status.account_status is AccountStatus.DISCONNECTED
     assert status.session_valid
     assert status.pod_uid == known.pod_uid
     assert [event.reason for event in make_events(known, status)] == [Reason.INVALID_SPEC]
     assert (
-        refused_spec(session(status), NOW + timedelta(hours=1), "browser.locale: wrong") == status
+        invalid_spec_status(session(status), NOW + timedelta(hours=1), "browser.locale: wrong")
+        == status
     )
 
 

@@ -12,7 +12,7 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
-    ending,
+    terminating,
     facts,
     message,
     of,
@@ -21,7 +21,7 @@ from unit.operator.situations import (
     pvc,
     report,
     session,
-    told,
+    event_reasons,
     unschedulable,
 )
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
@@ -33,8 +33,8 @@ from wasession_operator.plan.actions import (
     CreateSecret,
     DeletePod,
     DeletePvc,
-    GrowPvc,
-    OwnPvc,
+    ExpandPvc,
+    SetPvcOwner,
 )
 from wasession_operator.plan.manifests import amount
 
@@ -56,7 +56,7 @@ def test_a_lost_claim_of_a_valid_login_is_never_replaced() -> None:
         assert condition(result, STORAGE) == ("False", Reason.VOLUME_LOST)
         assert result.status.phase is Phase.FAILED
         assert result.status.session_valid
-        assert Reason.VOLUME_LOST in told(result)
+        assert Reason.VOLUME_LOST in event_reasons(result)
         assert "wasession.dev/accept-data-loss=pvc-uid" in message(result, STORAGE)
 
 
@@ -65,7 +65,7 @@ def test_a_person_may_accept_the_loss_of_a_missing_claim() -> None:
     result = plan(asked, facts(pod=None, pvc=None), SETTINGS)
     assert result.actions == [CreatePvc(), CreatePod(restoring=False)]
     assert result.status.session_valid is False
-    assert Reason.DATA_LOSS_ACCEPTED in told(result)
+    assert Reason.DATA_LOSS_ACCEPTED in event_reasons(result)
 
 
 def test_a_person_may_accept_the_loss_of_a_claim_without_volume() -> None:
@@ -104,7 +104,7 @@ def test_a_missing_claim_without_a_login_is_made_anew() -> None:
 
 
 def test_a_claim_that_is_being_deleted_is_waited_for() -> None:
-    result = plan(session(), facts(pod=None, pvc=ending(pvc())), SETTINGS)
+    result = plan(session(), facts(pod=None, pvc=terminating(pvc())), SETTINGS)
     assert result.actions == []
     assert condition(result, STORAGE) == ("False", Reason.VOLUME_TERMINATING)
 
@@ -121,7 +121,7 @@ def test_a_pod_is_not_ended_while_its_login_would_go_with_it(spec: dict[str, Any
     """A claim that is being deleted lives only as long as its pod."""
     result = plan(
         session(VALID, **spec),
-        facts(pvc=ending(pvc()), report=report(session_valid=True)),
+        facts(pvc=terminating(pvc()), report=report(session_valid=True)),
         SETTINGS,
     )
     assert result.actions == []
@@ -142,13 +142,13 @@ def test_a_claim_without_a_volume_names_its_class() -> None:
 
 def test_a_claim_that_is_refused_is_told_and_tried_again() -> None:
     refusal = Refusal(
-        Reason.VOLUME_REFUSED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2))
+        Reason.PVC_CREATE_FAILED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2))
     )
     early = facts(pod=None, pvc=None, refusals={CreatePvc: refusal})
     result = plan(session(), early, SETTINGS)
     assert result.actions == []
-    assert condition(result, STORAGE) == ("False", Reason.VOLUME_REFUSED)
-    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_REFUSED)
+    assert condition(result, STORAGE) == ("False", Reason.PVC_CREATE_FAILED)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.PVC_CREATE_FAILED)
     assert result.requeue_after == timedelta(seconds=2)
     late = replace(early, now=NOW + timedelta(seconds=2))
     assert plan(session(), late, SETTINGS).actions == [CreatePvc()]
@@ -158,22 +158,22 @@ def test_a_claim_that_is_refused_is_told_and_tried_again() -> None:
 
 
 def test_a_claim_grows_and_changes_hands_by_the_spec() -> None:
-    assert plan(session(storage={"size": "2Gi"}), facts(), SETTINGS).actions == [GrowPvc("2Gi")]
+    assert plan(session(storage={"size": "2Gi"}), facts(), SETTINGS).actions == [ExpandPvc("2Gi")]
     owned = plan(session(storage={"retention": {"whenDeleted": "Delete"}}), facts(), SETTINGS)
-    assert owned.actions == [OwnPvc([objects.owner_reference("sales", "uid-1")])]
+    assert owned.actions == [SetPvcOwner([objects.owner_reference("sales", "uid-1")])]
     kept = pvc(spec={"storage": {"retention": {"whenDeleted": "Delete"}}})
-    assert plan(session(), facts(pvc=kept), SETTINGS).actions == [OwnPvc(None)]
+    assert plan(session(), facts(pvc=kept), SETTINGS).actions == [SetPvcOwner(None)]
 
 
 def test_a_class_that_cannot_grow_is_told_and_the_session_goes_on() -> None:
     words = "storageclass that provisions the pvc must support resize"
-    refusal = Refusal(Reason.VOLUME_RESIZE_REFUSED, words, Backoff(3, NOW + timedelta(minutes=1)))
-    wanted = facts(report=report(), refusals={GrowPvc: refusal})
+    refusal = Refusal(Reason.PVC_EXPAND_FAILED, words, Backoff(3, NOW + timedelta(minutes=1)))
+    wanted = facts(report=report(), refusals={ExpandPvc: refusal})
     result = plan(session(storage={"size": "2Gi"}), wanted, SETTINGS)
     assert result.actions == []
     assert result.status.phase is Phase.READY
     assert condition(result, STORAGE) == ("True", Reason.VOLUME_BOUND)
-    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_RESIZE_REFUSED)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.PVC_EXPAND_FAILED)
     assert message(result, ConditionType.DEGRADED) == words
 
 
@@ -231,4 +231,4 @@ def test_what_an_earlier_session_has_left_is_waited_for() -> None:
     assert result.actions == []
     assert condition(result, STORAGE) == ("False", Reason.PREDECESSOR_TERMINATING)
     assert result.status.phase is Phase.PENDING
-    assert told(result) == []
+    assert event_reasons(result) == []

@@ -1,4 +1,4 @@
-"""docs/status.md has every word that a status can say, and no other."""
+"""docs/status.md explains every phase, condition and reason, and no other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from wasession_api import names
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, account_status
-from wasession_operator.plan.pod import UNUSUAL
+from wasession_operator.plan.pod import UNEXPECTED_REASONS
 
 ROOT = Path(__file__).parents[3]
 DOCUMENT = (ROOT / "docs" / "status.md").read_text()
@@ -20,7 +20,7 @@ def section(title: str) -> str:
 
 
 def rows(title: str) -> dict[str, list[str]]:
-    """The cells of a section's tables, by the word in their first column."""
+    """Return the cells of a section's tables, by the name in their first column."""
     lines = [
         line.strip("|").split(" | ")
         for line in section(title).splitlines()
@@ -30,10 +30,10 @@ def rows(title: str) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("title", "words"), [("Phases", Phase), ("Conditions", ConditionType), ("Reasons", Reason)]
+    ("title", "values"), [("Phases", Phase), ("Conditions", ConditionType), ("Reasons", Reason)]
 )
-def test_every_word_is_explained(title: str, words: type[StrEnum]) -> None:
-    assert set(rows(title)) == set(words)
+def test_every_name_is_explained(title: str, values: type[StrEnum]) -> None:
+    assert set(rows(title)) == set(values)
 
 
 @pytest.mark.parametrize("phase", list(Phase))
@@ -47,18 +47,18 @@ def test_a_reason_says_what_to_do(reason: Reason) -> None:
     assert len(rows("Reasons")[reason]) == 3
 
 
-def test_what_needs_somebody_is_marked() -> None:
-    by_pod = section("Reasons").partition("### Said by the operator")[0]
+def test_reasons_that_need_attention_are_marked() -> None:
+    by_pod = section("Reasons").partition("### Set by the operator")[0]
     marked = set(re.findall(r"^\| `(\w+)` \*", by_pod, re.MULTILINE))
-    said = set(re.findall(r"^\| `(\w+)`", by_pod, re.MULTILINE))
-    assert marked == said & UNUSUAL
+    reported = set(re.findall(r"^\| `(\w+)`", by_pod, re.MULTILINE))
+    assert marked == reported & UNEXPECTED_REASONS
 
 
 def test_every_annotation_that_a_person_may_set_is_explained() -> None:
-    asked = {
+    settable = {
         names.ANNOTATION_RESTART,
         names.ANNOTATION_LOGOUT,
         names.ANNOTATION_ROTATE_TOKEN,
         names.ANNOTATION_ACCEPT_DATA_LOSS,
     }
-    assert {word.partition(":")[0] for word in rows("What a person can say by annotation")} == asked
+    assert {row.partition(":")[0] for row in rows("Annotations")} == settable

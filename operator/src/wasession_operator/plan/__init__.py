@@ -1,8 +1,8 @@
-"""What should be done for a session, and what its status should say: pure.
+"""Decide what to do for a session, and what its status should be: pure.
 
-``plan`` looks at everything that is known (``facts``) and answers with actions, a status and Events
-(``actions``). It does not remember: called again with the same facts it gives the same answer, and
-after its actions have worked it gives none.
+``plan`` looks at everything known about a session (``facts``) and returns actions, a status and
+Events (``actions``). It has no memory: the same facts give the same plan, and once its actions have
+succeeded there are none left.
 """
 
 from __future__ import annotations
@@ -10,57 +10,76 @@ from __future__ import annotations
 from dataclasses import replace
 
 from wasession_api import names
-from wasession_api.v1alpha1 import Reason, Status
+from wasession_api.v1alpha1 import Reason
 
 from wasession_operator.plan.actions import Action, AddFinalizer, Event, Plan
 from wasession_operator.plan.deletion import plan_deletion
-from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Backoff, Facts, Node, Refusal, Session
 from wasession_operator.plan.logout import plan_logout
+from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.pod import plan_pod
+from wasession_operator.plan.results import LogoutResult, Outcome, Step, report_problem
 from wasession_operator.plan.secret import plan_secret
-from wasession_operator.plan.status import is_updating, make_events, make_status, refused_spec
+from wasession_operator.plan.status import (
+    invalid_spec_status,
+    is_updating,
+    make_events,
+    make_status,
+)
 from wasession_operator.plan.storage import plan_storage
 from wasession_operator.settings import Settings
 
 __all__ = [
-    "Action", "Backoff", "Event", "Facts", "Node", "Plan", "Refusal", "Session", "is_updating", "make_events", "plan",
-    "refused_spec",
+    "Action", "Backoff", "Event", "Facts", "Node", "Plan", "Refusal", "Session",
+    "invalid_spec_status", "is_updating", "make_events", "parse_session", "plan",
 ]  # fmt: skip
 
 
 def plan(session: Session, facts: Facts, settings: Settings) -> Plan:
-    """The next step for a session."""
-    draft, status = _plan(session, facts, settings)
+    """Return the next step for a session."""
+    outcome = _outcome(session, facts, settings)
+    status = make_status(session, facts, outcome)
     if status.session_valid != session.status.session_valid:
-        # What the pod has just said of its login counts at once, not only when it has been written.
+        # What the pod reports about its login counts at once, not only after it has been written.
         known = session.status.model_copy(update={"session_valid": status.session_valid})
-        draft, status = _plan(replace(session, status=known), facts, settings)
+        updated = replace(session, status=known)
+        outcome = _outcome(updated, facts, settings)
+        status = make_status(updated, facts, outcome)
     events = make_events(session.status, status)
-    if draft.given_up and session.status.session_valid:
-        words = "A new, empty volume takes the lost one's place, as the annotation says."
-        events.append(Event("Warning", Reason.DATA_LOSS_ACCEPTED, words))
-    return Plan(draft.actions, status, events, draft.requeue, draft.done)
+    if outcome.data_loss_accepted and session.status.session_valid:
+        message = "The loss of the volume was accepted by annotation; an empty one replaces it."
+        events.append(Event("Warning", Reason.DATA_LOSS_ACCEPTED, message))
+    step = outcome.step
+    return Plan(list(step.actions), status, events, step.requeue_after, outcome.done)
 
 
-def _plan(session: Session, facts: Facts, settings: Settings) -> tuple[Draft, Status]:
-    draft = Draft()
-    noted = session.status.logout
+def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
     if session.deleted_at is not None:
-        plan_deletion(session, facts, settings, draft)
-    else:
-        if names.FINALIZER not in session.finalizers and (
-            facts.pod is not None or session.status.session_valid
-        ):
-            draft.actions.append(AddFinalizer(session.finalizers))
-        plan_storage(session, facts, draft)
-        plan_secret(session, facts, draft)
-        plan_pod(session, facts, settings, draft)
-        if draft.pod[0]:
-            noted = plan_logout(session, facts, draft)
-        if facts.client_id_of is not None:
-            words = f"WhatsAppSession {facts.client_id_of} has the same owner and clientId; each has a login of its own."
-            draft.trouble(Reason.CLIENT_ID_SHARED, words)
-    status = make_status(session, facts, draft)
-    status.logout = noted
-    return draft, status
+        return plan_deletion(session, facts, settings)
+    storage = plan_storage(session, facts)
+    secret = plan_secret(session, facts)
+    pod = plan_pod(session, facts, settings, storage, secret)
+    logout = LogoutResult(session.status.logout)
+    if pod.finding.ok:
+        logout = plan_logout(session, facts)
+    parts = (_hold(session, facts), storage.step, secret.step, pod.step, logout.step)
+    step = sum((*parts, _report_duplicate(facts)), Step())
+    return Outcome(pod, storage, logout.status, step)
+
+
+def _hold(session: Session, facts: Facts) -> Step:
+    """Add the finalizer before there is anything that garbage collection must not just remove."""
+    held = names.FINALIZER in session.finalizers
+    if held or (facts.pod is None and not session.status.session_valid):
+        return Step()
+    return Step((AddFinalizer(session.finalizers),))
+
+
+def _report_duplicate(facts: Facts) -> Step:
+    if facts.conflicting_session is None:
+        return Step()
+    message = (
+        f"WhatsAppSession {facts.conflicting_session} has the same owner and clientId; "
+        "each of the two has its own login."
+    )
+    return report_problem(Reason.CLIENT_ID_SHARED, message)

@@ -1,4 +1,4 @@
-"""What comes out: actions, a status, Events."""
+"""What the plan returns: actions, a status, Events."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from wasession_api.v1alpha1 import Reason, Status
 
 @dataclass(frozen=True)
 class AddFinalizer:
-    """A session that is deleted from now on stays until its pod has been ended, and logged out where that is asked for."""
+    """Hold a deleted session back until its pod has ended, and has logged out if requested."""
 
     present: tuple[str, ...]  # finalizers
 
 
 @dataclass(frozen=True)
 class RemoveFinalizer:
-    """A deleted session goes, as far as the operator is concerned."""
+    """Let a deleted session go."""
 
-    present: tuple[str, ...]  # finalizers, with the operator's
+    present: tuple[str, ...]  # finalizers, the operator's among them
 
 
 @dataclass(frozen=True)
 class CreateSecret:
-    request: str | None = None  # the rotation annotation that its token fulfils
+    request: str | None = None  # value of the rotate-token annotation that the token fulfils
 
 
 @dataclass(frozen=True)
 class RotateToken:
-    """A new token in the session's Secret, which keeps the one before until pods have read the new one."""
+    """Put a new token into the Secret; the previous one stays until pods have read the new one."""
 
     request: str | None = None
 
@@ -42,14 +42,14 @@ class CreatePvc:
 
 
 @dataclass(frozen=True)
-class OwnPvc:
-    """Makes the session the claim's owner, or nobody."""
+class SetPvcOwner:
+    """Make the session the owner of the claim, or leave the claim without an owner."""
 
     references: list[Manifest] | None
 
 
 @dataclass(frozen=True)
-class GrowPvc:
+class ExpandPvc:
     size: str
 
 
@@ -61,12 +61,12 @@ class DeletePvc:
 @dataclass(frozen=True)
 class CreatePod:
     restoring: bool
-    restart: str | None = None  # the restart annotation that this pod fulfils
+    restart: str | None = None  # value of the restart annotation that the pod fulfils
 
 
 @dataclass(frozen=True)
 class RefreshToken:
-    """Makes kubelet write the Secret's token into the pod now; by itself it does so within about a minute."""
+    """Make kubelet update the mounted Secret now; on its own it takes up to about a minute."""
 
     token_id: str
 
@@ -76,23 +76,24 @@ class DeletePod:
     uid: str
     reason: Reason
     grace_seconds: int | None = None
-    failed: bool = False  # counts as a failure, so that the next one waits
+    failed: bool = False  # count it as a failure: the next pod waits for the backoff
 
 
 @dataclass(frozen=True)
 class Logout:
-    """Asks the pod to end its login."""
+    """Ask the pod to log its device out of WhatsApp."""
 
 
 Action = (
-    AddFinalizer | RemoveFinalizer | CreateSecret | RotateToken | CreatePvc | OwnPvc | GrowPvc | DeletePvc
+    AddFinalizer | RemoveFinalizer | CreateSecret | RotateToken
+    | CreatePvc | SetPvcOwner | ExpandPvc | DeletePvc
     | CreatePod | RefreshToken | DeletePod | Logout
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Event:
-    """A Kubernetes Event, posted once per transition."""
+    """A Kubernetes Event, emitted once per transition."""
 
     type: Literal["Normal", "Warning"]
     reason: str

@@ -1,4 +1,4 @@
-"""The status's conditions, made so that a time changes only when a status does: pure."""
+"""Conditions whose transition time changes only when their status does: pure."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 from wasession_api.v1alpha1 import Condition, ConditionType
 
 Truth = Literal["True", "False", "Unknown"]
+MESSAGE_MAX = 1024  # characters; the CRD's limit
 
 
 class Conditions:
@@ -17,31 +18,28 @@ class Conditions:
         self._before = {condition.type: condition for condition in before}
         self._generation = generation
         self._now = now
-        self._found: dict[ConditionType, Condition] = {}
+        self._after: dict[ConditionType, Condition] = {}
 
     def set(
         self, kind: ConditionType, status: Truth | bool, reason: str, message: str = ""
     ) -> None:
         truth: Truth = status if isinstance(status, str) else "True" if status else "False"
         before = self._before.get(kind)
-        since = (
-            before.last_transition_time
-            if before is not None and before.status == truth
-            else self._now
-        )
-        self._found[kind] = Condition(
+        unchanged = before is not None and before.status == truth
+        self._after[kind] = Condition(
             type=kind,
             status=truth,
             reason=reason,
-            message=message[:1024],
-            last_transition_time=since,
+            message=message[:MESSAGE_MAX],
+            last_transition_time=before.last_transition_time if before and unchanged else self._now,
             observed_generation=self._generation,
         )
 
-    def keep(self, kind: ConditionType) -> None:
-        """Leaves a condition as it was."""
+    def retain(self, kind: ConditionType) -> None:
+        """Leave a condition as it was."""
         if kind in self._before:
-            self._found[kind] = self._before[kind]
+            self._after[kind] = self._before[kind]
 
-    def listed(self) -> list[Condition]:
-        return [self._found[kind] for kind in ConditionType if kind in self._found]
+    def as_list(self) -> list[Condition]:
+        """Return the conditions in the order of ``ConditionType``."""
+        return [self._after[kind] for kind in ConditionType if kind in self._after]

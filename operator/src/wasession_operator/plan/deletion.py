@@ -1,73 +1,104 @@
-"""The end of a session: the pod first; then the claim where the retention says so; then nothing is left to do."""
+"""Deletion of a session: first its pod, then the claim if the retention says so."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest, condition
 from wasession_api.v1alpha1 import Phase, Reason, WhenDeleted
 
-from wasession_operator.plan import logout
 from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout, RemoveFinalizer
-from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import is_terminating, not_ours
-from wasession_operator.plan.pod import ANSWER_TAKES, take_from_node
+from wasession_operator.plan.logout import pending_request
+from wasession_operator.plan.manifests import is_terminating, ownership_conflict
+from wasession_operator.plan.pod import ANSWER_PATIENCE, force_delete_if_node_lost
+from wasession_operator.plan.results import (
+    Finding,
+    Outcome,
+    PodResult,
+    Step,
+    attempt,
+    report_problem,
+)
 from wasession_operator.settings import Settings
 
-LOGOUT_AGAIN = timedelta(seconds=2)
+LOGOUT_RETRY = timedelta(seconds=2)
+STOPPING = "The pod is being stopped."
+LOGGING_OUT = "The device is being logged out of WhatsApp."
+AWAITING_POD = "The device is logged out of WhatsApp as soon as its pod answers."
+NOT_LOGGED_OUT = (
+    "The device was not logged out, because its session was not Ready. Unlink it on the phone."
+)
 
 
-def plan_deletion(session: Session, facts: Facts, settings: Settings, draft: Draft) -> None:
-    draft.phase = Phase.TERMINATING
-    draft.say(Reason.TERMINATING, "The session is being deleted.")
-    pod = facts.pod if facts.pod is not None and not_ours(session, facts.pod) is None else None
-    pvc = facts.pvc if facts.pvc is not None and not_ours(session, facts.pvc) is None else None
+class _Shutdown(NamedTuple):
+    """How far the deletion has come."""
+
+    message: str
+    step: Step
+    reason: Reason = Reason.TERMINATING
+    can_log_out: bool = False  # the pod is still there to log the device out
+
+
+def plan_deletion(session: Session, facts: Facts, settings: Settings) -> Outcome:
+    pod = _own(session, facts.pod)
     if pod is None:
-        delete = session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
-        if delete and pvc is not None and not is_terminating(pvc):
-            draft.actions.append(DeletePvc(pvc["metadata"]["uid"]))
-        if names.FINALIZER in session.finalizers:
-            draft.actions.append(RemoveFinalizer(session.finalizers))
-        draft.done = True
-        logging_out = False
+        shutdown = _Shutdown("The session is being deleted.", _finish(session, facts))
     else:
-        logging_out = _end_pod(session, facts, pod, settings, draft)
-    if _wants_logout(session) and session.status.session_valid and not logging_out:
-        words = "The device was not logged out: its session was not Ready. Unlink it on the phone."
-        draft.trouble(Reason.LOGOUT_FAILED, words)
-    draft.pod = (False, Reason.TERMINATING, draft.message)
+        shutdown = _stop_pod(session, facts, pod, settings)
+    step = shutdown.step
+    if _wants_logout(session) and session.status.session_valid and not shutdown.can_log_out:
+        step += report_problem(Reason.LOGOUT_FAILED, NOT_LOGGED_OUT)
+    finding = Finding(False, Reason.TERMINATING, shutdown.message)
+    result = PodResult(Phase.TERMINATING, shutdown.reason, shutdown.message, finding, step)
+    return Outcome(result, None, session.status.logout, step, done=pod is None)
 
 
-def _end_pod(
-    session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft
-) -> bool:
-    """Returns whether the pod is still there to log the device out."""
-    draft.message = "The pod is being stopped."
+def _own(session: Session, obj: Manifest | None) -> Manifest | None:
+    """Return the object if it is the session's."""
+    return None if obj is None or ownership_conflict(session, obj) else obj
+
+
+def _finish(session: Session, facts: Facts) -> Step:
+    step, pvc = Step(), _own(session, facts.pvc)
+    delete = session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
+    if delete and pvc is not None and not is_terminating(pvc):
+        step += attempt(DeletePvc(pvc["metadata"]["uid"]), facts)
+    if names.FINALIZER in session.finalizers:
+        step += Step((RemoveFinalizer(session.finalizers),))
+    return step
+
+
+def _stop_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings) -> _Shutdown:
     if is_terminating(pod):
-        take_from_node(facts, pod, settings, draft)
-    elif _can_log_out(session, facts):
-        draft.message = "The device is being logged out of WhatsApp."
-        draft.attempt(Logout(), facts)
-        draft.look_again(LOGOUT_AGAIN)
-        return True
-    elif _may_answer(session, facts, pod):
-        draft.message = "The device is logged out of WhatsApp as soon as its pod answers."
-        draft.look_again(LOGOUT_AGAIN)
-        return True
-    else:
-        draft.actions.append(DeletePod(pod["metadata"]["uid"], Reason.TERMINATING))
-    return False
+        lost = force_delete_if_node_lost(facts, pod, settings)
+        return (
+            _Shutdown(STOPPING, Step())
+            if lost is None
+            else _Shutdown(lost.message, lost.step, lost.reason)
+        )
+    again = Step(requeue_after=LOGOUT_RETRY)
+    if _can_log_out(session, facts):
+        # A failed attempt is retried until the time is up; only then is it reported.
+        logout = replace(attempt(Logout(), facts), problems=())
+        return _Shutdown(LOGGING_OUT, logout + again, can_log_out=True)
+    if _may_answer(session, facts, pod):
+        return _Shutdown(AWAITING_POD, again, can_log_out=True)
+    return _Shutdown(
+        STOPPING, attempt(DeletePod(pod["metadata"]["uid"], Reason.TERMINATING), facts)
+    )
 
 
 def _wants_logout(session: Session) -> bool:
-    return session.spec.logout_on_delete or logout.request(session) is not None
+    return session.spec.logout_on_delete or pending_request(session) is not None
 
 
 def _in_time(session: Session, facts: Facts) -> bool:
     assert session.deleted_at is not None
-    return facts.now < session.deleted_at + session.spec.timeouts.logout + LOGOUT_AGAIN
+    return facts.now < session.deleted_at + session.spec.timeouts.logout + LOGOUT_RETRY
 
 
 def _can_log_out(session: Session, facts: Facts) -> bool:
@@ -76,13 +107,13 @@ def _can_log_out(session: Session, facts: Facts) -> bool:
 
 
 def _may_answer(session: Session, facts: Facts, pod: Manifest) -> bool:
-    """Whether the pod may yet be heard: a new operator has only just called it."""
-    runs = condition(pod, "Ready").get("status") == "True"
-    called_for = facts.now - (facts.silent_since or facts.now)
+    """Return whether the pod may still answer: a new operator has only just connected to it."""
+    running = condition(pod, "Ready").get("status") == "True"
+    silence = facts.now - (facts.silent_since or facts.now)
     return (
-        runs
+        running
         and facts.report is None
-        and called_for < ANSWER_TAKES
+        and silence < ANSWER_PATIENCE
         and _wants_logout(session)
         and _in_time(session, facts)
     )

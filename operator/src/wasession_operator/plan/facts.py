@@ -1,4 +1,4 @@
-"""What goes in: everything that is known about a session."""
+"""What the plan decides on: everything known about a session."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from wasession_api.v1alpha1 import Reason, Spec, Status
 
 from wasession_operator.plan.actions import Action
 
-BACKOFF_FIRST = timedelta(seconds=2)
-BACKOFF_LAST = timedelta(minutes=5)
-FORGOTTEN_AFTER = timedelta(minutes=10)  # without a failure, failures are counted anew
+BACKOFF_INITIAL = timedelta(seconds=2)
+BACKOFF_MAX = timedelta(minutes=5)
+BACKOFF_RESET = timedelta(minutes=10)  # without a failure the count starts again
 
 
 @dataclass(frozen=True)
@@ -34,26 +34,29 @@ class Session:
 
 @dataclass(frozen=True)
 class Backoff:
-    """What failed in a row, and when it may be tried again. In memory only: a new operator tries at once."""
+    """Consecutive failures, and when to retry. In memory only: a new operator retries at once."""
 
     count: int = 0
     until: datetime | None = None
 
     def after(self, now: datetime, jitter: float) -> Backoff:
-        """One failure more; ``jitter`` is a factor of about 1, so that what fails together is not tried together."""
-        forgotten = self.until is None or now - self.until > FORGOTTEN_AFTER
-        count = 1 if forgotten else self.count + 1
-        delay = min(BACKOFF_FIRST * 2 ** min(count - 1, 16), BACKOFF_LAST)
+        """Return the backoff after one more failure.
+
+        ``jitter`` is a factor of about 1; it spreads the retries of what has failed together.
+        """
+        reset = self.until is None or now - self.until > BACKOFF_RESET
+        count = 1 if reset else self.count + 1
+        delay = min(BACKOFF_INITIAL * 2 ** min(count - 1, 16), BACKOFF_MAX)
         return Backoff(count, now + delay * jitter)
 
     def wait(self, now: datetime) -> timedelta:
-        """How long still; nothing or less when the next try may be made."""
+        """Return the time until the next retry; zero or negative when it is due."""
         return timedelta(0) if self.until is None else self.until - now
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """What came of an action that was not accepted, in the words of who refused it."""
+    """A failed action: its reason, the message of whoever refused it, and when to retry."""
 
     reason: Reason
     message: str
@@ -65,28 +68,24 @@ class Node:
     """The node that the session's pod is bound to."""
 
     name: str
-    gone: bool = False  # its Node object does not exist, asked for at the API server
+    gone: bool = False  # the API server has confirmed that its Node object does not exist
     silent_since: datetime | None = None  # since when it has not been Ready
-    out_of_service: bool = False  # somebody says that the machine is off
+    out_of_service: bool = False  # tainted so by a person: the machine is off
 
 
 @dataclass(frozen=True)
 class Facts:
-    """A session's objects and circumstances, at one moment."""
+    """A session's objects and circumstances at one moment."""
 
     now: datetime
     pod: Manifest | None = None
     pvc: Manifest | None = None
     secret: Manifest | None = None
     node: Node | None = None
-    report: Report | None = None  # of this very pod, and only while it can be heard
-    silent_since: datetime | None = None  # since when the pod has been called without an answer
-    may_start: bool | None = (
-        True  # whether it is this session's turn to start a pod; None before turns are given
-    )
-    may_update: bool = (
-        True  # whether it is its turn to have its pod replaced for a changed template
-    )
+    report: Report | None = None  # from this very pod, while the operator is connected to it
+    silent_since: datetime | None = None  # since when the pod has not answered the operator
+    may_start: bool | None = True  # has a start slot; None before slots are granted
+    may_update: bool = True  # has a slot to replace the pod for a changed template
     failures: Backoff = Backoff()  # of its pods
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
-    client_id_of: str | None = None  # an older session of the same namespace, owner and clientId
+    conflicting_session: str | None = None  # older, of the same namespace, owner and clientId

@@ -1,7 +1,8 @@
-"""The pod: when there should be one, when it has to go, and how it is."""
+"""The pod: when there should be one, when it has to go, and what its state says of the session."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from wasession_api import names
@@ -10,366 +11,415 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
 from wasession_operator import objects
-from wasession_operator.plan import storage
 from wasession_operator.plan.actions import CreatePod, DeletePod, RefreshToken
-from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import annotations_of, is_terminating, not_ours, since, state
+from wasession_operator.plan.manifests import (
+    annotations_of,
+    is_terminating,
+    ownership_conflict,
+    report_conflict,
+    since,
+    state,
+)
+from wasession_operator.plan.results import (
+    Finding,
+    PodResult,
+    Problem,
+    SecretResult,
+    Step,
+    StorageResult,
+    attempt,
+    report_problem,
+)
+from wasession_operator.plan.storage import login_ends_with_pod
 from wasession_operator.settings import NodeLost, Settings
 
-SCHEDULING_TAKES = timedelta(seconds=30)  # with a volume that has to be made first
-STARTING_TAKES = timedelta(
-    minutes=3
-)  # from the pod's creation to its readiness; it includes the pull of its image
-ANSWER_TAKES = timedelta(seconds=10)  # until a pod that can't be heard is said to be so
-FIRST_ANSWER_TAKES = timedelta(seconds=2)  # the same for one that has only just become ready
-ON_THE_WAY = {
-    Phase.PENDING,
-    Phase.STARTING,
-    Phase.RESTORING,
-}  # what is said before the pod is heard
-SILENCE_IS_TROUBLE = timedelta(minutes=1)
+SCHEDULING_PATIENCE = timedelta(seconds=30)  # includes the provisioning of a volume
+STARTING_PATIENCE = timedelta(minutes=3)  # from creation to readiness; includes the image pull
+ANSWER_PATIENCE = timedelta(seconds=10)  # until a pod that has answered before is unreachable
+FIRST_ANSWER_PATIENCE = timedelta(seconds=2)  # the same for one that has just become ready
+UNREACHABLE_PATIENCE = timedelta(minutes=1)  # until an unreachable pod is a problem
+BEFORE_REPORT = {Phase.PENDING, Phase.STARTING, Phase.RESTORING}  # before the pod's first report
+RUNNING = Finding(True, Reason.POD_RUNNING)
+STOPPING = "The pod is being stopped."
 NO_NODE_YET = "The pod waits for a node."
-IMAGE_REASONS = {
+NEXT_POD = "The pod is terminating; the next one is created when it is gone."
+UPDATE_ON_DELETE = (
+    "The pod's template has changed; the change takes effect when the pod is started the next time."
+)
+UPDATE_QUEUED = "The pod's template has changed; other sessions are updated first."
+NODE_SILENT = (
+    "Node {name} does not answer; the pod on it may still run. Bring the node back. If the machine "
+    "is permanently down, delete the node or taint it node.kubernetes.io/out-of-service."
+)
+# The reasons for which kubelet lets a container wait.
+IMAGE_PULL_ERRORS = {
     "ErrImagePull",
     "ImagePullBackOff",
     "InvalidImageName",
     "ErrImageNeverPull",
     "RegistryUnavailable",
 }
-CONTAINER_REFUSED = {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
-# The reasons of a session's usual life. Any other that is known is something to look after.
-USUAL = {
-    Reason.BROWSER_STARTING, Reason.PAGE_LOADING, Reason.LOGIN_RESTORING, Reason.LOGIN_WRITING, Reason.MESSAGES_SYNCING,
-    Reason.CONNECTED, Reason.CONNECTION_LOST, Reason.WAITING_FOR_SCAN, Reason.WAITING_FOR_PAIRING_CODE,
-    Reason.PASSKEY_REQUIRED, Reason.OPENED_ELSEWHERE, Reason.LOGGED_OUT_BY_PHONE, Reason.LOGGED_OUT_ON_REQUEST,
+CONTAINER_ERRORS = {
+    Reason.CREATE_CONTAINER_CONFIG_ERROR,
+    Reason.CREATE_CONTAINER_ERROR,
+    Reason.RUN_CONTAINER_ERROR,
+}
+# Reports with these reasons are business as usual; any other known one needs attention.
+EXPECTED_REASONS = {
+    Reason.BROWSER_STARTING, Reason.PAGE_LOADING, Reason.LOGIN_RESTORING, Reason.LOGIN_WRITING,
+    Reason.MESSAGES_SYNCING, Reason.CONNECTED, Reason.CONNECTION_LOST, Reason.WAITING_FOR_SCAN,
+    Reason.WAITING_FOR_PAIRING_CODE, Reason.PASSKEY_REQUIRED, Reason.OPENED_ELSEWHERE,
+    Reason.LOGGED_OUT_BY_PHONE, Reason.LOGGED_OUT_ON_REQUEST,
 }  # fmt: skip
-UNUSUAL = set(Reason) - USUAL
-# What ends a pod: that stays the reason until the next one is there.
-ENDINGS = {
-    Reason.SUSPENDED, Reason.POD_FAILED, Reason.POD_SUCCEEDED, Reason.POD_ORPHANED, Reason.EVICTED, Reason.OOM_KILLED,
-    Reason.NODE_GONE, Reason.NODE_LOST, Reason.VOLUME_LOST, Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED,
+UNEXPECTED_REASONS = set(Reason) - EXPECTED_REASONS
+# Why a pod terminates. The condition PodReady has the reason until the next pod is there.
+TERMINATION_REASONS = {
+    Reason.SUSPENDED, Reason.POD_FAILED, Reason.POD_SUCCEEDED, Reason.POD_ORPHANED, Reason.EVICTED,
+    Reason.OOM_KILLED, Reason.NODE_GONE, Reason.NODE_LOST, Reason.VOLUME_LOST,
+    Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED,
 }  # fmt: skip
+# No pod can be created before a person has acted.
+FATAL_REASONS = {Reason.VOLUME_LOST, Reason.NAME_CONFLICT}
 
 
-def plan_pod(session: Session, facts: Facts, settings: Settings, draft: Draft) -> None:
-    if facts.pod is None:
-        _no_pod(session, facts, draft)
-        return
-    problem = not_ours(session, facts.pod)
-    if problem:
-        draft.phase = Phase.FAILED if problem[0] is Reason.NAME_CONFLICT else Phase.PENDING
-        draft.say(*problem)
-        draft.pod = (False, *problem)
-        if problem[0] is Reason.NAME_CONFLICT:
-            draft.trouble(*problem)
-        return
-    draft.phase = _until_reported(session)
-    if is_terminating(facts.pod):
-        _terminating_pod(session, facts, facts.pod, settings, draft)
-    elif facts.pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
-        _ended_pod(facts.pod, draft)
-    elif why := _should_end(session, facts, facts.pod, settings, draft):
-        _end(facts.pod, why, draft)
-    else:
-        _live_pod(session, facts, facts.pod, draft)
+def plan_pod(
+    session: Session,
+    facts: Facts,
+    settings: Settings,
+    storage: StorageResult,
+    secret: SecretResult,
+) -> PodResult:
+    pod = facts.pod
+    if pod is None:
+        return _without_pod(session, facts, storage, secret)
+    if conflict := ownership_conflict(session, pod):
+        phase = Phase.FAILED if conflict.reason in FATAL_REASONS else Phase.PENDING
+        return _not_ready(phase, conflict.reason, conflict.message, report_conflict(conflict))
+    if is_terminating(pod):
+        return _terminating_pod(session, facts, pod, settings)
+    if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
+        return _ended_pod(session, facts, pod)
+    reason, update_pending = _replacement(session, facts, pod, settings, storage)
+    if reason is not None:
+        return _delete(session, facts, pod, reason)
+    live = _running_pod if _is_ready(pod) else _starting_pod
+    result = live(session, facts, pod, storage)
+    step = result.step + _refresh_token(facts, pod)
+    return replace(result, step=step, update_pending=update_pending)
 
 
-def ending(status: Status) -> Reason | None:
-    """Why the pod that the status speaks of has to end; None when nothing is known that ends it."""
-    reason = next((c.reason for c in status.conditions if c.type is ConditionType.POD_READY), "")
-    return Reason(reason) if reason in ENDINGS else None
+def termination_reason(status: Status) -> Reason | None:
+    """Return why the pod that the status describes terminates; None when it is to stay."""
+    pod_ready = status.condition(ConditionType.POD_READY)
+    if pod_ready is None or pod_ready.reason not in TERMINATION_REASONS:
+        return None
+    return Reason(pod_ready.reason)
+
+
+def _not_ready(phase: Phase, reason: str, message: str, step: Step | None = None) -> PodResult:
+    """Return the result for a pod that is not ready, which explains the session's phase."""
+    return PodResult(phase, reason, message, Finding(False, reason, message), step or Step())
+
+
+def _stalled(phase: Phase, reason: str, message: str, step: Step | None = None) -> PodResult:
+    """Return the same, as a problem: the session stays there until somebody acts."""
+    problem = report_problem(reason, message)
+    return _not_ready(phase, reason, message, problem + (step or Step()))
+
+
+def _phase_without_report(session: Session, *, pending: bool = False) -> Phase:
+    if session.status.session_valid:
+        return Phase.RESTORING
+    return Phase.PENDING if pending else Phase.STARTING
+
+
+def _is_ready(pod: Manifest) -> bool:
+    return condition(pod, "Ready").get("status") == "True"
 
 
 # --- no pod ---------------------------------------------------------------------------------------
 
 
-def _no_pod(session: Session, facts: Facts, draft: Draft) -> None:
-    draft.phase = _until_reported(session, pending=True)
+def _without_pod(
+    session: Session, facts: Facts, storage: StorageResult, secret: SecretResult
+) -> PodResult:
+    phase = _phase_without_report(session, pending=True)
     if session.spec.suspend:
-        draft.phase = Phase.SUSPENDED
-        draft.say(Reason.SUSPENDED, "The session is suspended; its volume is kept.")
-    elif storage.holds_up(draft):
-        pass
-    elif not draft.secret:  # its part has said why
-        draft.phase = Phase.FAILED if draft.reason == Reason.NAME_CONFLICT else draft.phase
-    elif (wait := facts.failures.wait(facts.now)) > timedelta(0):
-        draft.say(Reason.BACK_OFF, "The pod has failed and is started again after a pause.")
-        draft.look_again(wait)
-    elif facts.may_start is None:
-        draft.keep = True
-    elif not facts.may_start:
-        draft.say(Reason.START_QUEUED, "Other sessions start first.")
-    else:
-        draft.say(Reason.POD_CREATED, "The pod is being created.")
-        restoring = bool(session.status.session_valid) and not draft.given_up
-        restart = session.annotations.get(names.ANNOTATION_RESTART)
-        if refusal := draft.attempt(CreatePod(restoring, restart), facts):
-            draft.blocked(refusal.reason, refusal.message)
-    draft.pod = (False, draft.reason, draft.message)
+        message = "The session is suspended; its volume is retained."
+        return _not_ready(Phase.SUSPENDED, Reason.SUSPENDED, message)
+    for finding in (storage.finding, secret.finding):
+        if not finding.ok and finding.reason != Reason.VOLUME_PENDING:
+            phase = Phase.FAILED if finding.reason in FATAL_REASONS else phase
+            return _not_ready(phase, finding.reason, finding.message)
+    wait = facts.failures.wait(facts.now)
+    if wait > timedelta(0):
+        message = "The pod has failed; the next one is created after a backoff."
+        return _not_ready(phase, Reason.BACK_OFF, message, Step(requeue_after=wait))
+    if facts.may_start is None:
+        return replace(_not_ready(phase, Reason.POD_MISSING, ""), undecided=True)
+    if not facts.may_start:
+        return _not_ready(phase, Reason.START_QUEUED, "Other sessions start first.")
+    restoring = bool(session.status.session_valid) and not storage.data_loss_accepted
+    restart = session.annotations.get(names.ANNOTATION_RESTART)
+    step = attempt(CreatePod(restoring, restart), facts)
+    if step.problems:
+        return _not_ready(phase, *step.problems[0], step)
+    return _not_ready(phase, Reason.POD_CREATED, "The pod is being created.", step)
 
 
 # --- pods that end --------------------------------------------------------------------------------
 
 
 def _terminating_pod(
-    session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft
-) -> None:
-    reason, words = (
-        ending(session.status),
-        "The pod is ending; the next one starts when it is gone.",
-    )
-    disrupted, why = _disruption(pod)
-    if disrupted is not None and reason in (None, disrupted):
-        reason, words = disrupted, f"{why} {words}"
-    reason = reason or Reason.POD_TERMINATING
-    draft.say(reason, words)
+    session: Session, facts: Facts, pod: Manifest, settings: Settings
+) -> PodResult:
+    reason, message = _why_terminating(session, pod)
+    result = _not_ready(_phase_without_report(session), reason, message)
     if session.spec.suspend:
-        draft.phase = Phase.SUSPENDED
-        draft.say(Reason.POD_TERMINATING, "The pod is being stopped.")
-    draft.pod = (False, reason, draft.message)
-    take_from_node(facts, pod, settings, draft)
+        finding = Finding(False, reason, STOPPING)
+        result = PodResult(Phase.SUSPENDED, Reason.POD_TERMINATING, STOPPING, finding)
+    lost = force_delete_if_node_lost(facts, pod, settings)
+    if lost is None:
+        return result
+    finding = Finding(False, lost.reason, lost.message) if lost.deletes else result.finding
+    return replace(
+        result, reason=lost.reason, message=lost.message, finding=finding, step=lost.step
+    )
 
 
-def _disruption(pod: Manifest) -> tuple[Reason | None, str]:
-    """Why Kubernetes itself ends a pod: https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions"""
-    found = condition(pod, "DisruptionTarget")
-    if found.get("status") != "True":
-        return None, ""
-    reason = Reason.NODE_GONE if found.get("reason") == "DeletionByPodGC" else Reason.EVICTED
-    return reason, found.get("message") or "The pod has to leave its node."
+def _why_terminating(session: Session, pod: Manifest) -> tuple[Reason, str]:
+    recorded = termination_reason(session.status)
+    disruption = _disruption(pod)
+    if disruption is not None and recorded in (None, disruption[0]):
+        reason, message = disruption
+        return reason, f"{message} {NEXT_POD}"
+    return recorded or Reason.POD_TERMINATING, NEXT_POD
 
 
-def take_from_node(facts: Facts, pod: Manifest, settings: Settings, draft: Draft) -> None:
-    """An ending pod whose node can't confirm its end: it is only taken away where it surely does not run any more."""
+def _disruption(pod: Manifest) -> tuple[Reason, str] | None:
+    """Return why Kubernetes itself terminates the pod, if it does.
+
+    See https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions
+    """
+    target = condition(pod, "DisruptionTarget")
+    if target.get("status") != "True":
+        return None
+    reason = Reason.NODE_GONE if target.get("reason") == "DeletionByPodGC" else Reason.EVICTED
+    return reason, target.get("message") or "The pod has to leave its node."
+
+
+@dataclass(frozen=True)
+class LostNode:
+    """A terminating pod on a node that cannot confirm its end."""
+
+    reason: Reason
+    message: str
+    step: Step
+    deletes: bool = True  # whether the pod is deleted without the node's confirmation
+
+
+def force_delete_if_node_lost(facts: Facts, pod: Manifest, settings: Settings) -> LostNode | None:
+    """Delete a terminating pod without waiting for its node, but only where it cannot run any more.
+
+    None while the node answers, or is not known.
+    """
     node, uid = facts.node, pod["metadata"]["uid"]
     if node is None:
-        return
-    silent = facts.now - node.silent_since if node.silent_since is not None else None
-    if node.gone:
-        draft.actions.append(DeletePod(uid, Reason.NODE_GONE, grace_seconds=0))
-        draft.say(Reason.NODE_GONE, f"Node {node.name} is gone, and the pod with it.")
-        draft.pod = (False, draft.reason, draft.message)
-    elif silent is None:
-        return
-    elif node.out_of_service or (
-        settings.node_lost is NodeLost.FORCE_DELETE and silent >= settings.node_lost_after
-    ):
-        draft.actions.append(DeletePod(uid, Reason.NODE_LOST, grace_seconds=0))
-        draft.say(Reason.NODE_LOST, f"Node {node.name} is given up, and the pod with it.")
-        draft.pod = (False, draft.reason, draft.message)
-    else:
-        draft.blocked(
-            Reason.NODE_LOST,
-            f"Node {node.name} does not answer; the pod on it may still run. Bring the node back; or, when its machine is "
-            f"switched off for good, delete it or taint it node.kubernetes.io/out-of-service.",
-        )
-        if settings.node_lost is NodeLost.FORCE_DELETE:
-            draft.look_again(settings.node_lost_after - silent)
-
-
-def _ended_pod(pod: Manifest, draft: Draft) -> None:
-    """A pod that has ended stays so, and is never started again by anybody but us, whatever its exit code was."""
-    status = pod["status"]
-    disrupted, words = _disruption(pod)
-    why = disrupted or (Reason.EVICTED if status.get("reason") == "Evicted" else Reason.POD_FAILED)
-    if status["phase"] == "Succeeded":
-        why = Reason.POD_SUCCEEDED
-    if state(pod, "terminated").get("reason") == "OOMKilled":
-        why = Reason.OOM_KILLED
-    words = (
-        status.get("message")
-        or words
-        or f"The pod has ended: {status.get('reason') or status['phase']}."
-    )
-    draft.actions.append(DeletePod(pod["metadata"]["uid"], why, failed=True))
-    draft.blocked(why, words)
-    draft.pod = (False, why, words)
-
-
-def _should_end(
-    session: Session, facts: Facts, pod: Manifest, settings: Settings, draft: Draft
-) -> Reason | None:
-    """Why a pod that nothing is wrong with should go; None when it should stay."""
-    if storage.keeps_login(session, draft):
         return None
-    if draft.leave_volume:
-        return Reason.VOLUME_LOST
+    if node.gone:
+        delete = attempt(DeletePod(uid, Reason.NODE_GONE, grace_seconds=0), facts)
+        message = f"Node {node.name} was deleted, and the pod with it."
+        return LostNode(Reason.NODE_GONE, message, delete)
+    if node.silent_since is None:
+        return None
+    force = settings.node_lost is NodeLost.FORCE_DELETE
+    remaining = settings.node_lost_after - (facts.now - node.silent_since)
+    if node.out_of_service or (force and remaining <= timedelta(0)):
+        delete = attempt(DeletePod(uid, Reason.NODE_LOST, grace_seconds=0), facts)
+        message = f"Node {node.name} is considered down; the pod on it is deleted."
+        return LostNode(Reason.NODE_LOST, message, delete)
+    message = NODE_SILENT.format(name=node.name)
+    step = report_problem(Reason.NODE_LOST, message)
+    if force:
+        step += Step(requeue_after=remaining)
+    return LostNode(Reason.NODE_LOST, message, step, deletes=False)
+
+
+def _ended_pod(session: Session, facts: Facts, pod: Manifest) -> PodResult:
+    """Delete a pod that has failed or succeeded: it never runs again, whatever its exit code."""
+    status, disruption = pod["status"], _disruption(pod)
+    if state(pod, "terminated").get("reason") == "OOMKilled":
+        reason = Reason.OOM_KILLED
+    elif status["phase"] == "Succeeded":
+        reason = Reason.POD_SUCCEEDED
+    elif disruption is not None:
+        reason = disruption[0]
+    else:
+        reason = Reason.EVICTED if status.get("reason") == "Evicted" else Reason.POD_FAILED
+    message = status.get("message") or (
+        disruption[1]
+        if disruption is not None
+        else f"The pod has ended: {status.get('reason') or status['phase']}."
+    )
+    delete = attempt(DeletePod(pod["metadata"]["uid"], reason, failed=True), facts)
+    return _stalled(_phase_without_report(session), reason, message, delete)
+
+
+def _replacement(
+    session: Session, facts: Facts, pod: Manifest, settings: Settings, storage: StorageResult
+) -> tuple[Reason | None, str]:
+    """Return why a pod with nothing wrong has to go, or else why a changed template must wait."""
+    if login_ends_with_pod(session, storage):
+        return None, ""
+    if storage.release_volume:
+        return Reason.VOLUME_LOST, ""
     if (
         controller(pod) is None
-    ):  # what an earlier session has left: its token and its UID are not ours
-        return Reason.POD_ORPHANED
+    ):  # left behind by an earlier session: it has that one's token and UID
+        return Reason.POD_ORPHANED, ""
     if session.spec.suspend:
-        return Reason.SUSPENDED
-    asked = session.annotations.get(names.ANNOTATION_RESTART)
-    if asked is not None and asked != annotations_of(pod).get(names.ANNOTATION_RESTART):
-        return Reason.RESTART_REQUESTED
-    wanted = objects.desired_hash(
+        return Reason.SUSPENDED, ""
+    requested = session.annotations.get(names.ANNOTATION_RESTART)
+    if requested is not None and requested != annotations_of(pod).get(names.ANNOTATION_RESTART):
+        return Reason.RESTART_REQUESTED, ""
+    desired = objects.desired_hash(
         session.namespace, session.name, session.uid, session.spec, settings
     )
-    if annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) == wanted:
-        return None
-    if pod.get("status", {}).get("phase") == "Pending":
-        return (
-            Reason.TEMPLATE_CHANGED
-        )  # it has never run and has nothing to lose: the change may be what mends it
-    if session.spec.update_strategy is UpdateStrategy.ON_DELETE:
-        draft.update_pending = "The pod's template has changed; that takes effect when the pod is started the next time."
-    elif not facts.may_update and ending(session.status) is not Reason.TEMPLATE_CHANGED:
-        draft.update_pending = (
-            "The pod's template has changed; the pod is replaced when it is its turn."
-        )
-    else:
-        return Reason.TEMPLATE_CHANGED
-    return None
+    if annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) == desired:
+        return None, ""
+    # A pod that has never run has nothing to lose, and the change may be what repairs it.
+    if pod.get("status", {}).get("phase") != "Pending":
+        if session.spec.update_strategy is UpdateStrategy.ON_DELETE:
+            return None, UPDATE_ON_DELETE
+        begun = termination_reason(session.status) is Reason.TEMPLATE_CHANGED
+        if not facts.may_update and not begun:
+            return None, UPDATE_QUEUED
+    return Reason.TEMPLATE_CHANGED, ""
 
 
-def _end(pod: Manifest, why: Reason, draft: Draft) -> None:
-    draft.actions.append(DeletePod(pod["metadata"]["uid"], why))
-    words = "The pod is replaced by a new one."
-    if why is Reason.SUSPENDED:
-        draft.phase, words = Phase.SUSPENDED, "The pod is being stopped."
-    draft.say(Reason.POD_TERMINATING if why is Reason.SUSPENDED else why, words)
-    draft.pod = (False, why, words)
+def _delete(session: Session, facts: Facts, pod: Manifest, reason: Reason) -> PodResult:
+    delete = attempt(DeletePod(pod["metadata"]["uid"], reason), facts)
+    if reason is Reason.SUSPENDED:
+        finding = Finding(False, reason, STOPPING)
+        return PodResult(Phase.SUSPENDED, Reason.POD_TERMINATING, STOPPING, finding, delete)
+    message = "The pod is replaced by a new one."
+    return _not_ready(_phase_without_report(session), reason, message, delete)
 
 
 # --- pods that run, or are about to ---------------------------------------------------------------
 
 
-def _live_pod(session: Session, facts: Facts, pod: Manifest, draft: Draft) -> None:
-    _refresh_token(facts, pod, draft)
-    ready = condition(pod, "Ready").get("status") == "True"
-    if ready:
-        draft.pod = (True, Reason.POD_RUNNING, "")
-        _heard(facts, session, draft)
-        return
-    scheduling = condition(pod, "PodScheduled")
-    if pod.get("status", {}).get("phase", "Pending") == "Pending":
-        draft.phase = _until_reported(session, pending=True)
-    if facts.node is not None and facts.node.gone:
-        draft.blocked(
-            Reason.NODE_GONE, f"Node {facts.node.name} is gone; Kubernetes takes the pod away."
-        )
-    elif facts.node is not None and facts.node.silent_since is not None:
-        draft.blocked(
-            Reason.NODE_LOST, f"Node {facts.node.name} does not answer. The session waits for it."
-        )
-    elif problem := _container_problem(pod):
-        draft.blocked(*problem)
-    elif scheduling.get("status") == "False":
-        _unschedulable(scheduling, facts, pod, draft)
-    else:
-        _starting(facts, pod, draft)
-    draft.pod = (False, draft.reason, draft.message)
-
-
-def _heard(facts: Facts, session: Session, draft: Draft) -> None:
-    report = facts.report
-    if report is not None:
-        draft.phase = report.phase
-        draft.say(report.reason, report.message)
-        for trouble in _troubles(report):
-            draft.trouble(*trouble)
-        return
-    assert facts.pod is not None
-    silence = facts.now - max(facts.silent_since or facts.now, since(facts.pod, "Ready"))
-    patience = timedelta(0)
-    if _was_heard(session, facts.pod):
-        patience = ANSWER_TAKES
-    elif session.status.phase in ON_THE_WAY:
-        patience = FIRST_ANSWER_TAKES
+def _running_pod(
+    session: Session, facts: Facts, pod: Manifest, _storage: StorageResult
+) -> PodResult:
+    if facts.report is not None:
+        phase, reason, message = facts.report.phase, facts.report.reason, facts.report.message
+        return PodResult(phase, reason, message, RUNNING, _reported_problems(facts.report))
+    phase, reason = _phase_without_report(session), Reason.POD_UNREACHABLE
+    message = "The operator has no connection to the session pod yet."
+    silence = facts.now - max(facts.silent_since or facts.now, since(pod, "Ready"))
+    patience = _answer_patience(session, pod)
     if silence < patience:
-        draft.keep = True
-        draft.look_again(patience - silence)
-    elif silence < SILENCE_IS_TROUBLE:
-        draft.say(Reason.POD_UNREACHABLE, "The session pod has not been heard yet.")
-        draft.look_again(SILENCE_IS_TROUBLE - silence)
-    else:
-        words = "The session pod does not answer the operator on port 8080. A NetworkPolicy may be in the way."
-        draft.blocked(Reason.POD_UNREACHABLE, words)
-
-
-def _was_heard(session: Session, pod: Manifest) -> bool:
-    """Whether the status tells what this very pod has said."""
-    found = {c.type: c for c in session.status.conditions}
-    if session.status.pod_uid != pod["metadata"]["uid"] or not {
-        ConditionType.READY,
-        ConditionType.POD_READY,
-    } <= set(found):
-        return False
-    return (
-        found[ConditionType.POD_READY].status == "True"
-        and found[ConditionType.READY].reason != Reason.POD_UNREACHABLE
+        step = Step(requeue_after=patience - silence)
+        return PodResult(phase, reason, message, RUNNING, step, undecided=True)
+    if silence < UNREACHABLE_PATIENCE:
+        step = Step(requeue_after=UNREACHABLE_PATIENCE - silence)
+        return PodResult(phase, reason, message, RUNNING, step)
+    message = (
+        f"The session pod does not answer the operator on port {objects.PORT}. "
+        "A NetworkPolicy may block the connection."
     )
+    return PodResult(phase, reason, message, RUNNING, report_problem(reason, message))
 
 
-def _troubles(report: Report) -> list[tuple[str, str]]:
-    unusual = report.reason in UNUSUAL or report.phase is Phase.FAILED
-    found = [(str(report.reason), report.message)] if unusual else []
-    return found + [(str(warning.reason), warning.message) for warning in report.warnings]
+def _answer_patience(session: Session, pod: Manifest) -> timedelta:
+    """Return how long the present status stands while the pod does not answer."""
+    if _is_reported(session, pod):
+        return ANSWER_PATIENCE
+    return FIRST_ANSWER_PATIENCE if session.status.phase in BEFORE_REPORT else timedelta(0)
 
 
-def _refresh_token(facts: Facts, pod: Manifest, draft: Draft) -> None:
+def _is_reported(session: Session, pod: Manifest) -> bool:
+    """Return whether the status shows a report of this very pod."""
+    ready = session.status.condition(ConditionType.READY)
+    pod_ready = session.status.condition(ConditionType.POD_READY)
+    if ready is None or pod_ready is None or session.status.pod_uid != pod["metadata"]["uid"]:
+        return False
+    return pod_ready.status == "True" and ready.reason != Reason.POD_UNREACHABLE
+
+
+def _reported_problems(report: Report) -> Step:
+    unexpected = report.reason in UNEXPECTED_REASONS or report.phase is Phase.FAILED
+    problems = [Problem(report.reason, report.message)] if unexpected else []
+    problems += [Problem(warning.reason, warning.message) for warning in report.warnings]
+    return Step(problems=tuple(problems))
+
+
+def _refresh_token(facts: Facts, pod: Manifest) -> Step:
     if facts.secret is None:
-        return
+        return Step()
     token_id = annotations_of(facts.secret).get(names.ANNOTATION_TOKEN_ID)
-    if token_id is not None and annotations_of(pod).get(names.ANNOTATION_TOKEN_ID) != token_id:
-        draft.attempt(RefreshToken(token_id), facts)
+    if token_id is None or annotations_of(pod).get(names.ANNOTATION_TOKEN_ID) == token_id:
+        return Step()
+    return attempt(RefreshToken(token_id), facts)
 
 
-def _starting(facts: Facts, pod: Manifest, draft: Draft) -> None:
-    patience = since(pod, "Ready") + STARTING_TAKES - facts.now
-    if patience > timedelta(0):
-        bound = "nodeName" in pod["spec"]
-        reason, words = (
-            (Reason.POD_NOT_READY, "The pod is starting.")
-            if bound
-            else (Reason.POD_PENDING, NO_NODE_YET)
-        )
-        draft.say(reason, words)
-        draft.look_again(patience)
+def _starting_pod(
+    session: Session, facts: Facts, pod: Manifest, storage: StorageResult
+) -> PodResult:
+    pending = pod.get("status", {}).get("phase", "Pending") == "Pending"
+    phase, node = _phase_without_report(session, pending=pending), facts.node
+    if node is not None and node.gone:
+        message = f"Node {node.name} was deleted; Kubernetes is about to remove the pod."
+        return _stalled(phase, Reason.NODE_GONE, message)
+    if node is not None and node.silent_since is not None:
+        message = f"Node {node.name} does not answer; the session waits for it."
+        return _stalled(phase, Reason.NODE_LOST, message)
+    if problem := _container_problem(pod):
+        return _stalled(phase, problem.reason, problem.message)
+    scheduled = condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return _unschedulable(phase, scheduled, facts, pod, storage)
+    remaining = since(pod, "Ready") + STARTING_PATIENCE - facts.now
+    if remaining <= timedelta(0):
+        minutes = int(STARTING_PATIENCE.total_seconds() / 60)
+        message = f"The pod has not become ready within {minutes} minutes; see its Events."
+        return _stalled(phase, Reason.POD_NOT_READY, message)
+    if "nodeName" in pod["spec"]:
+        reason, message = Reason.POD_NOT_READY, "The pod is starting."
     else:
-        minutes = int(STARTING_TAKES.total_seconds() / 60)
-        draft.blocked(
-            Reason.POD_NOT_READY,
-            f"The pod has not become ready in {minutes} minutes; its Events say more.",
-        )
+        reason, message = Reason.POD_PENDING, NO_NODE_YET
+    return _not_ready(phase, reason, message, Step(requeue_after=remaining))
 
 
-def _unschedulable(scheduling: Manifest, facts: Facts, pod: Manifest, draft: Draft) -> None:
-    """No node takes the pod. A moment of that is usual, while the volume is made: only what lasts is a trouble."""
-    patience = since(pod, "PodScheduled") + SCHEDULING_TAKES - facts.now
-    if patience > timedelta(0):
-        draft.say(Reason.POD_PENDING, NO_NODE_YET)
-        draft.look_again(patience)
-    elif not draft.storage[0]:
-        draft.blocked(draft.storage[1], draft.storage[2])
-    else:
-        draft.blocked(Reason.UNSCHEDULABLE, scheduling.get("message") or "No node takes the pod.")
+def _unschedulable(
+    phase: Phase, scheduled: Manifest, facts: Facts, pod: Manifest, storage: StorageResult
+) -> PodResult:
+    """Report a pod that no node takes, but not at once: its volume may have to be provisioned."""
+    remaining = since(pod, "PodScheduled") + SCHEDULING_PATIENCE - facts.now
+    if remaining > timedelta(0):
+        return _not_ready(phase, Reason.POD_PENDING, NO_NODE_YET, Step(requeue_after=remaining))
+    if not storage.finding.ok:
+        return _stalled(phase, storage.finding.reason, storage.finding.message)
+    message = scheduled.get("message") or "The scheduler finds no node for the pod."
+    return _stalled(phase, Reason.UNSCHEDULABLE, message)
 
 
-def _container_problem(pod: Manifest) -> tuple[Reason, str] | None:
+def _container_problem(pod: Manifest) -> Problem | None:
+    """Return why kubelet cannot start the session's container, if it cannot."""
     waiting = state(pod, "waiting")
     reason, message = waiting.get("reason", ""), waiting.get("message", "")
-    if reason in IMAGE_REASONS:
-        return Reason.IMAGE_PULL_BACK_OFF, message or f"The image cannot be pulled: {reason}."
-    if reason in CONTAINER_REFUSED:
-        return Reason.POD_REFUSED, message or f"The container cannot be made: {reason}."
+    if reason in IMAGE_PULL_ERRORS:
+        message = message or f"The image cannot be pulled: {reason}."
+        return Problem(Reason.IMAGE_PULL_BACK_OFF, message)
+    if reason in CONTAINER_ERRORS:
+        return Problem(reason, message or "The container cannot be started.")
+    if reason != "CrashLoopBackOff":
+        return None
     last = state(pod, "terminated", "lastState")
-    if reason == "CrashLoopBackOff":
-        if last.get("reason") == "OOMKilled":
-            return (
-                Reason.OOM_KILLED,
-                "The session needs more memory than its limit; it is started again.",
-            )
-        return Reason.CRASH_LOOP_BACK_OFF, last.get(
-            "message"
-        ) or f"The session's process ends again and again: {last.get('reason')}."
-    return None
-
-
-def _until_reported(session: Session, *, pending: bool = False) -> Phase:
-    """The phase of a session whose pod can't be asked."""
-    if session.status.session_valid:
-        return Phase.RESTORING
-    return Phase.PENDING if pending else Phase.STARTING
+    if last.get("reason") == "OOMKilled":
+        message = "The session needs more memory than its limit; its container is restarted."
+        return Problem(Reason.OOM_KILLED, message)
+    message = f"The session's process keeps exiting: {last.get('reason')}."
+    return Problem(Reason.CRASH_LOOP_BACK_OFF, last.get("message") or message)

@@ -7,31 +7,35 @@ from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import Reason
 
 from wasession_operator.plan.actions import CreateSecret, RotateToken
-from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import annotations_of, is_terminating, not_ours
+from wasession_operator.plan.manifests import (
+    annotations_of,
+    is_terminating,
+    ownership_conflict,
+    report_conflict,
+)
+from wasession_operator.plan.results import Finding, SecretResult, Step, attempt
+
+USABLE = Finding(True, Reason.AS_EXPECTED)
 
 
-def plan_secret(session: Session, facts: Facts, draft: Draft) -> None:
+def plan_secret(session: Session, facts: Facts) -> SecretResult:
+    """Create the Secret, repair it, and rotate its token once for each request."""
     request = session.annotations.get(names.ANNOTATION_ROTATE_TOKEN)
-    if facts.secret is None:
-        if refusal := draft.attempt(CreateSecret(request), facts):
-            draft.blocked(refusal.reason, refusal.message)
-        else:
-            draft.secret = True
-        return
-    problem = not_ours(session, facts.secret)
-    if problem:
-        draft.say(*problem)
-        if problem[0] is Reason.NAME_CONFLICT:
-            draft.trouble(*problem)
-        return
-    draft.secret = not is_terminating(facts.secret)
-    fulfilled = annotations_of(facts.secret).get(names.ANNOTATION_ROTATE_TOKEN)
-    damaged = not tokens(facts.secret)
-    owned = bool(facts.secret["metadata"].get("ownerReferences"))
-    asked = request is not None and request != fulfilled
-    if damaged or asked or not owned:
-        refusal = draft.attempt(RotateToken(request if request is not None else fulfilled), facts)
-        if refusal is not None:
-            draft.trouble(refusal.reason, refusal.message)
+    secret = facts.secret
+    if secret is None:
+        step = attempt(CreateSecret(request), facts)
+        failure = next((Finding(False, *problem) for problem in step.problems), None)
+        return SecretResult(failure or USABLE, step)
+    if conflict := ownership_conflict(session, secret):
+        return SecretResult(conflict, report_conflict(conflict))
+    fulfilled = annotations_of(secret).get(names.ANNOTATION_ROTATE_TOKEN)
+    requested = request is not None and request != fulfilled
+    owned = bool(secret["metadata"].get("ownerReferences"))
+    step = Step()
+    if requested or not owned or not tokens(secret):
+        step = attempt(RotateToken(request if request is not None else fulfilled), facts)
+    if is_terminating(secret):
+        message = "The session's Secret is being deleted; it is created again when it is gone."
+        return SecretResult(Finding(False, Reason.POD_PENDING, message), step)
+    return SecretResult(USABLE, step)

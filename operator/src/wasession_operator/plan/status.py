@@ -1,4 +1,4 @@
-"""The status that goes with what was found out, and what is told when it changes."""
+"""The status that follows from an outcome, and the Events for what has changed in it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from wasession_api.v1alpha1 import (
 
 from wasession_operator.plan.actions import Event
 from wasession_operator.plan.conditions import Conditions
-from wasession_operator.plan.draft import Draft
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import container, state
-from wasession_operator.plan.pod import ending
+from wasession_operator.plan.pod import termination_reason
+from wasession_operator.plan.results import Outcome, Problem
 
 PROGRESSING = {
     Phase.PENDING,
@@ -33,9 +33,16 @@ PROGRESSING = {
     Phase.RECONNECTING,
     Phase.AUTHENTICATING,
 }
-SEEN_EVERY = timedelta(
-    hours=12
-)  # how much later a phone must have been seen before that alone is written
+# Phases in which an updated session is as well as it was, or waits for a person.
+SETTLED = {
+    Phase.READY,
+    Phase.AUTHENTICATING,
+    Phase.LOGGED_OUT,
+    Phase.PASSKEY_REQUIRED,
+    Phase.CONFLICT,
+    Phase.SUSPENDED,
+}
+PHONE_LAST_SEEN_STEP = timedelta(hours=12)  # a smaller advance alone is not written
 REQUESTED = {Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED}
 DISCONNECTS = {
     DisconnectKind.LOGOUT: Reason.LOGGED_OUT_BY_PHONE,
@@ -46,58 +53,78 @@ DISCONNECTS = {
 }
 
 
-def make_status(session: Session, facts: Facts, draft: Draft) -> Status:
-    before, report = session.status, facts.report if draft.pod[0] else None
+def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
+    """Return the whole status of a session."""
+    before, pod = session.status, outcome.pod
+    report = facts.report if pod.finding.ok else None
     status = before.model_copy()  # its parts are replaced, never changed
-    status.observed_generation = session.generation
+    status.observed_generation, status.logout = session.generation, outcome.logout
     if facts.pvc is not None:
-        status.pvc_name, status.pvc_uid = (
-            facts.pvc["metadata"]["name"],
-            facts.pvc["metadata"].get("uid"),
-        )
+        metadata = facts.pvc["metadata"]
+        status.pvc_name, status.pvc_uid = metadata["name"], metadata.get("uid")
     _count_restarts(session, status, facts)
-    if draft.given_up:
+    if outcome.data_loss_accepted:
         status.session_valid = False
-    if draft.keep:
-        status.conditions = _kept_conditions(session, facts, draft)
+    if pod.undecided:
+        status.conditions = _retained_conditions(session, facts, outcome)
         return status
-    status.phase = draft.phase
-    status.account_status = account_status(draft.phase)
-    if draft.troubles and status.account_status is AccountStatus.ACTIVE:
-        status.account_status = AccountStatus.DISCONNECTED  # it is on its way nowhere
+    status.phase = pod.phase
+    status.account_status = account_status(pod.phase)
+    if outcome.step.problems and status.account_status is AccountStatus.ACTIVE:
+        status.account_status = AccountStatus.DISCONNECTED  # it makes no progress
     if report is not None:
-        _take_report(before, status, report)
+        _apply_report(before, status, report)
     else:
         status.is_authenticated = False
         status.pairing = None
         status.restored = False
     if session.deleted_at is not None and facts.report is not None:
-        status.session_valid = (
-            facts.report.session_valid
-        )  # whether the logout at the end has been done
+        # Whether the device was logged out before the end.
+        status.session_valid = facts.report.session_valid
     if status.session_valid is None:
         status.session_valid = False
-    status.conditions = _conditions(session, facts, draft, status, report)
+    status.conditions = _conditions(session, facts, outcome, status, report)
     return status
 
 
-def refused_spec(session: Session, now: datetime, message: str) -> Status:
-    """The status of a session whose spec can't be read, which the CRD's own validation should have said before."""
+def invalid_spec_status(session: Session, now: datetime, message: str) -> Status:
+    """Return the status of a session whose spec cannot be parsed.
+
+    The CRD's validation should have rejected it: the CRD is older, or validation was bypassed.
+    """
     status = session.status.model_copy()
     status.observed_generation, status.phase = session.generation, Phase.FAILED
     status.account_status = account_status(Phase.FAILED)
-    found = Conditions(session.status.conditions, session.generation, seconds(now))
+    conditions = Conditions(session.status.conditions, session.generation, whole_seconds(now))
     for kind in ConditionType:
-        found.keep(kind)
-    found.set(ConditionType.READY, False, Reason.INVALID_SPEC, message)
-    found.set(ConditionType.PROGRESSING, False, Reason.INVALID_SPEC, message)
-    found.set(ConditionType.DEGRADED, True, Reason.INVALID_SPEC, message)
-    status.conditions = found.listed()
+        conditions.retain(kind)
+    conditions.set(ConditionType.READY, False, Reason.INVALID_SPEC, message)
+    conditions.set(ConditionType.PROGRESSING, False, Reason.INVALID_SPEC, message)
+    conditions.set(ConditionType.DEGRADED, True, Reason.INVALID_SPEC, message)
+    status.conditions = conditions.as_list()
     return status
 
 
+def is_updating(status: Status) -> bool:
+    """Return whether the pod was replaced for a changed template and has not settled since."""
+    if termination_reason(status) is Reason.TEMPLATE_CHANGED:
+        return True
+    ready, restarts = status.condition(ConditionType.READY), status.restarts
+    if restarts.reason != Reason.TEMPLATE_CHANGED or restarts.last is None or ready is None:
+        return False
+    return status.phase not in SETTLED and ready.last_transition_time <= restarts.last
+
+
+def whole_seconds(moment: datetime) -> datetime:
+    """Return the time as Kubernetes stores it: a finer one would look like a change."""
+    return moment.astimezone(UTC).replace(microsecond=0)
+
+
+# --- Events ---------------------------------------------------------------------------------------
+
+
 def make_events(before: Status, after: Status) -> list[Event]:
-    """One Event for each thing that has changed and that a person would want to read."""
+    """Return one Event for each change that a person would want to read about."""
     events: list[Event] = []
     degraded, was = _degraded(after), _degraded(before)
     if degraded is not None and (was is None or was.reason != degraded.reason):
@@ -105,95 +132,76 @@ def make_events(before: Status, after: Status) -> list[Event]:
     restarts = after.restarts
     if restarts.count > before.restarts.count and restarts.reason is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if restarts.reason in REQUESTED else "Warning"
-        events.append(Event(kind, restarts.reason, "The pod, or its container, is started again."))
-    gone = after.last_disconnect
-    if gone is not None and gone != before.last_disconnect:
-        events.append(
-            Event("Warning", DISCONNECTS[gone.kind], f"WhatsApp was lost: {gone.reason}.")
-        )
-    if after.phase is before.phase:
-        return events
-    ready = next((c for c in after.conditions if c.type is ConditionType.READY), None)
-    match after.phase:
-        case Phase.READY if after.restorations > before.restorations:
-            events.append(
-                Event("Normal", Reason.RESTORED, "The session is restored from its stored login.")
-            )
-        case Phase.READY if not before.session_valid:
-            events.append(
-                Event("Normal", Reason.NEW_LOGIN, "A phone was linked, and its login is stored.")
-            )
-        case Phase.READY:
-            events.append(Event("Normal", Reason.CONNECTED, "The session is ready."))
-        case Phase.AUTHENTICATING if ready is not None and degraded is None:
-            events.append(Event("Normal", ready.reason, ready.message))
-        case Phase.SUSPENDED:
-            events.append(
-                Event("Normal", Reason.SUSPENDED, "The session is suspended; its volume is kept.")
-            )
+        events.append(Event(kind, restarts.reason, "The pod or its container is started again."))
+    last = after.last_disconnect
+    if last is not None and last != before.last_disconnect:
+        message = f"The connection to WhatsApp ended: {last.reason}."
+        events.append(Event("Warning", DISCONNECTS[last.kind], message))
+    if after.phase is not before.phase:
+        events += _phase_events(before, after)
     return events
 
 
-def is_updating(status: Status) -> bool:
-    """Whether a session's pod has been replaced for a changed template, and it has not been well since."""
-    if ending(status) is Reason.TEMPLATE_CHANGED:
-        return True
-    ready = next((c for c in status.conditions if c.type is ConditionType.READY), None)
-    restarts = status.restarts
-    if restarts.reason != Reason.TEMPLATE_CHANGED or restarts.last is None or ready is None:
-        return False
-    settled = {
-        Phase.READY,
-        Phase.AUTHENTICATING,
-        Phase.LOGGED_OUT,
-        Phase.PASSKEY_REQUIRED,
-        Phase.CONFLICT,
-        Phase.SUSPENDED,
-    }
-    return status.phase not in settled and ready.last_transition_time <= restarts.last
+def _phase_events(before: Status, after: Status) -> list[Event]:
+    ready = after.condition(ConditionType.READY)
+    match after.phase:
+        case Phase.READY if after.restorations > before.restorations:
+            reason, message = Reason.RESTORED, "The session was restored from its stored login."
+        case Phase.READY if not before.session_valid:
+            reason, message = Reason.NEW_LOGIN, "A phone was linked, and its login is stored."
+        case Phase.READY:
+            reason, message = Reason.CONNECTED, "The session is ready."
+        case Phase.AUTHENTICATING if ready is not None and _degraded(after) is None:
+            return [Event("Normal", ready.reason, ready.message)]
+        case Phase.SUSPENDED:
+            reason, message = Reason.SUSPENDED, "The session is suspended; its volume is retained."
+        case _:
+            return []
+    return [Event("Normal", reason, message)]
 
 
-# --- what the report and the pod say --------------------------------------------------------------
+def _degraded(status: Status) -> Condition | None:
+    degraded = status.condition(ConditionType.DEGRADED)
+    return degraded if degraded is not None and degraded.status == "True" else None
+
+
+# --- report and pod -------------------------------------------------------------------------------
 
 
 def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
-    """Counts pods that are gone, and the starts of the present one's container beyond the first."""
+    """Count replaced pods, and the starts of the present container beyond its first."""
     before, pod = session.status, facts.pod
     uid = pod["metadata"]["uid"] if pod else None
     status.pod_name = pod["metadata"]["name"] if pod else None
     status.node_name = pod["spec"].get("nodeName") if pod else None
     status.pod_uid = uid
     if before.pod_uid not in (None, uid):
-        why = ending(before) or Reason.POD_DELETED
+        reason = termination_reason(before) or Reason.POD_DELETED
         status.restarts = status.restarts.model_copy(update={"container": 0})
-        if why is not Reason.SUSPENDED and session.deleted_at is None:
-            _restarted(status, 1, facts, why)
+        if reason is not Reason.SUSPENDED and session.deleted_at is None:
+            _add_restarts(status, 1, facts, reason)
     starts = container(pod).get("restartCount", 0) if pod else 0
-    if starts > status.restarts.container:
-        assert pod is not None
+    if pod is not None and starts > status.restarts.container:
         oom = state(pod, "terminated", "lastState").get("reason") == "OOMKilled"
-        _restarted(
-            status,
-            starts - status.restarts.container,
-            facts,
-            Reason.OOM_KILLED if oom else Reason.CONTAINER_RESTARTED,
-        )
+        reason = Reason.OOM_KILLED if oom else Reason.CONTAINER_RESTARTED
+        _add_restarts(status, starts - status.restarts.container, facts, reason)
         status.restarts = status.restarts.model_copy(update={"container": starts})
 
 
-def _restarted(status: Status, times: int, facts: Facts, why: Reason) -> None:
-    count, container_starts = status.restarts.count + times, status.restarts.container
+def _add_restarts(status: Status, times: int, facts: Facts, reason: Reason) -> None:
     status.restarts = Restarts(
-        count=count, last=seconds(facts.now), reason=why.value, container=container_starts
+        count=status.restarts.count + times,
+        last=whole_seconds(facts.now),
+        reason=reason.value,
+        container=status.restarts.container,
     )
 
 
-def _take_report(before: Status, status: Status, report: Report) -> None:
-    restored_now = report.phase is Phase.READY and report.restored
+def _apply_report(before: Status, status: Status, report: Report) -> None:
+    status.restored = report.phase is Phase.READY and report.restored
     counted = before.last_connected is not None and before.last_connected >= report.started_at
-    if restored_now and not counted:
+    if status.restored and not counted:
         status.restorations = before.restorations + 1
-    status.restored = restored_now
     status.session_valid = report.session_valid
     status.is_authenticated = report.is_authenticated
     status.auth_state = report.auth_state
@@ -204,7 +212,9 @@ def _take_report(before: Status, status: Status, report: Report) -> None:
     status.whatsapp_web_version = report.whatsapp_web_version or before.whatsapp_web_version
     status.last_shutdown = report.last_shutdown or before.last_shutdown
     seen, known = report.phone_last_seen, before.phone_last_seen
-    if seen is not None and (known is None or seen < known or seen - known >= SEEN_EVERY):
+    if seen is None:
+        return
+    if known is None or seen < known or seen - known >= PHONE_LAST_SEEN_STEP:
         status.phone_last_seen = seen
 
 
@@ -212,73 +222,74 @@ def _take_report(before: Status, status: Status, report: Report) -> None:
 
 
 def _conditions(
-    session: Session, facts: Facts, draft: Draft, status: Status, report: Report | None
+    session: Session, facts: Facts, outcome: Outcome, status: Status, report: Report | None
 ) -> list[Condition]:
-    found = Conditions(session.status.conditions, session.generation, seconds(facts.now))
-    found.set(ConditionType.READY, draft.phase is Phase.READY, draft.reason, draft.message)
-    found.set(ConditionType.POD_READY, *draft.pod)
-    if session.deleted_at is not None:
-        found.keep(ConditionType.STORAGE_READY)
+    pod, problems = outcome.pod, outcome.step.problems
+    conditions = Conditions(session.status.conditions, session.generation, whole_seconds(facts.now))
+    conditions.set(ConditionType.READY, pod.phase is Phase.READY, pod.reason, pod.message)
+    conditions.set(ConditionType.POD_READY, *pod.finding)
+    if outcome.storage is None:
+        conditions.retain(ConditionType.STORAGE_READY)
     else:
-        found.set(ConditionType.STORAGE_READY, *draft.storage)
-    if report is not None:
-        found.set(
-            ConditionType.AUTHENTICATED, report.is_authenticated, report.reason, report.message
-        )
-    elif status.session_valid:
-        found.set(ConditionType.AUTHENTICATED, "Unknown", draft.reason, draft.message)
+        conditions.set(ConditionType.STORAGE_READY, *outcome.storage.finding)
+    _set_authenticated(conditions, outcome, status, report)
+    _set_restored(conditions, outcome, status, report)
+    progressing = pod.phase in PROGRESSING and not problems
+    if pod.update_pending and not progressing:
+        reason, message = Reason.UPDATE_PENDING, pod.update_pending
+        conditions.set(ConditionType.PROGRESSING, False, reason, message)
     else:
-        found.set(ConditionType.AUTHENTICATED, False, Reason.NO_LOGIN, "No phone has been linked.")
-    _restored(found, draft, status, report)
-    going_on = draft.phase in PROGRESSING and not draft.troubles
-    if draft.update_pending and not going_on:
-        found.set(ConditionType.PROGRESSING, False, Reason.UPDATE_PENDING, draft.update_pending)
-    else:
-        found.set(ConditionType.PROGRESSING, going_on, draft.reason, draft.message)
-    found.set(ConditionType.DEGRADED, bool(draft.troubles), *_gravest(draft))
-    return found.listed()
+        conditions.set(ConditionType.PROGRESSING, progressing, pod.reason, pod.message)
+    conditions.set(ConditionType.DEGRADED, bool(problems), *_main_problem(outcome))
+    return conditions.as_list()
 
 
-def _kept_conditions(session: Session, facts: Facts, draft: Draft) -> list[Condition]:
-    """What was known still counts; only what the API server says of pod and claim is new."""
-    found = Conditions(session.status.conditions, session.generation, seconds(facts.now))
+def _retained_conditions(session: Session, facts: Facts, outcome: Outcome) -> list[Condition]:
+    """Return the present conditions with only the news from the API server on pod and claim."""
+    conditions = Conditions(session.status.conditions, session.generation, whole_seconds(facts.now))
     for kind in ConditionType:
-        found.keep(kind)
+        conditions.retain(kind)
     if facts.pod is not None:
-        found.set(ConditionType.POD_READY, *draft.pod)
-    found.set(ConditionType.STORAGE_READY, *draft.storage)
-    return found.listed()
+        conditions.set(ConditionType.POD_READY, *outcome.pod.finding)
+    if outcome.storage is not None:
+        conditions.set(ConditionType.STORAGE_READY, *outcome.storage.finding)
+    return conditions.as_list()
 
 
-def _gravest(draft: Draft) -> tuple[str, str]:
-    """The trouble to show: the one that explains why the session is not Ready, if any does."""
-    explaining = [trouble for trouble in draft.troubles if trouble[0] == draft.reason]
-    return (explaining or draft.troubles or [(Reason.AS_EXPECTED, "")])[0]
+def _main_problem(outcome: Outcome) -> Problem:
+    """Return the problem to show: the one that explains why the session is not Ready, if any."""
+    problems = outcome.step.problems
+    explaining = [problem for problem in problems if problem.reason == outcome.pod.reason]
+    return next(iter((*explaining, *problems)), Problem(Reason.AS_EXPECTED, ""))
 
 
-def _restored(found: Conditions, draft: Draft, status: Status, report: Report | None) -> None:
-    kind = ConditionType.RESTORED
-    if status.restored:
-        found.set(kind, True, Reason.RESTORED, "The session came back from its stored login.")
-    elif report is not None and report.reason in (Reason.RESTORATION_FAILED, Reason.LOGIN_MISSING):
-        found.set(kind, False, report.reason, report.message)
-    elif draft.phase is Phase.READY:
-        found.set(kind, False, Reason.NEW_LOGIN, "The phone was linked since the pod's start.")
-    elif draft.troubles and status.session_valid:
-        found.set(kind, False, *_gravest(draft))
+def _set_authenticated(
+    conditions: Conditions, outcome: Outcome, status: Status, report: Report | None
+) -> None:
+    kind, pod = ConditionType.AUTHENTICATED, outcome.pod
+    if report is not None:
+        conditions.set(kind, report.is_authenticated, report.reason, report.message)
     elif status.session_valid:
-        found.set(kind, "Unknown", draft.reason, draft.message)
+        conditions.set(kind, "Unknown", pod.reason, pod.message)
     else:
-        found.set(kind, False, Reason.NO_LOGIN, "There is no login to restore.")
+        conditions.set(kind, False, Reason.NO_LOGIN, "No phone has been linked.")
 
 
-def _degraded(status: Status) -> Condition | None:
-    return next(
-        (c for c in status.conditions if c.type is ConditionType.DEGRADED and c.status == "True"),
-        None,
-    )
-
-
-def seconds(moment: datetime) -> datetime:
-    """Kubernetes keeps whole seconds: a finer time would look like a change."""
-    return moment.astimezone(UTC).replace(microsecond=0)
+def _set_restored(
+    conditions: Conditions, outcome: Outcome, status: Status, report: Report | None
+) -> None:
+    """Set the condition ``Restored``; ``wasession_api.restoration`` reads it."""
+    kind, pod = ConditionType.RESTORED, outcome.pod
+    if status.restored:
+        message = "The session came back from its stored login."
+        conditions.set(kind, True, Reason.RESTORED, message)
+    elif report is not None and report.reason in (Reason.RESTORATION_FAILED, Reason.LOGIN_MISSING):
+        conditions.set(kind, False, report.reason, report.message)
+    elif pod.phase is Phase.READY:
+        conditions.set(kind, False, Reason.NEW_LOGIN, "The phone was linked since the pod started.")
+    elif outcome.step.problems and status.session_valid:
+        conditions.set(kind, False, *_main_problem(outcome))
+    elif status.session_valid:
+        conditions.set(kind, "Unknown", pod.reason, pod.message)
+    else:
+        conditions.set(kind, False, Reason.NO_LOGIN, "There is no login to restore.")

@@ -1,0 +1,116 @@
+"""What the parts of the plan return: frozen values that ``plan()`` combines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import NamedTuple
+
+from wasession_api.v1alpha1 import LogoutStatus, Phase
+
+from wasession_operator.plan.actions import Action
+from wasession_operator.plan.facts import Facts
+
+
+class Finding(NamedTuple):
+    """Whether one of the session's objects is as it should be, and why."""
+
+    ok: bool
+    reason: str
+    message: str = ""
+
+
+class Problem(NamedTuple):
+    """Something that needs attention, whatever the session does meanwhile: it is Degraded then."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """Actions to take now, problems to report, and when to plan again if no event comes first."""
+
+    actions: tuple[Action, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    requeue_after: timedelta | None = None
+
+    def __add__(self, other: Step) -> Step:
+        times = [t for t in (self.requeue_after, other.requeue_after) if t is not None]
+        return Step(
+            self.actions + other.actions,
+            self.problems + other.problems,
+            min(times, default=None),
+        )
+
+
+def report_problem(reason: str, message: str) -> Step:
+    """Return a step that only reports a problem."""
+    return Step(problems=(Problem(reason, message),))
+
+
+def attempt(action: Action, facts: Facts) -> Step:
+    """Return a step that takes the action, as soon as the backoff of a failed attempt is over.
+
+    Until an attempt succeeds, the last failure is reported as a problem.
+    """
+    failure = facts.refusals.get(type(action))
+    if failure is None:
+        return Step((action,))
+    step = report_problem(failure.reason, failure.message)
+    wait = failure.retry.wait(facts.now)
+    return step + (Step(requeue_after=wait) if wait > timedelta(0) else Step((action,)))
+
+
+@dataclass(frozen=True)
+class StorageResult:
+    """The volume claim."""
+
+    finding: Finding  # the condition StorageReady
+    step: Step = field(default_factory=Step)
+    data_loss_accepted: bool = False  # by annotation: the login is lost together with its volume
+    release_volume: bool = False  # delete the pod, so that the lost claim can be replaced
+
+
+@dataclass(frozen=True)
+class SecretResult:
+    """The Secret with the token; ``finding`` is ok while it exists or is being created."""
+
+    finding: Finding
+    step: Step = field(default_factory=Step)
+
+
+@dataclass(frozen=True)
+class PodResult:
+    """The pod, and with it the session's phase."""
+
+    phase: Phase
+    reason: str  # why the session is in its phase: the condition Ready
+    message: str
+    finding: Finding  # the condition PodReady
+    step: Step = field(default_factory=Step)
+    undecided: bool = False  # an answer is still awaited: until then the present status stands
+    update_pending: str = ""  # why a changed template has not been applied yet
+
+
+@dataclass(frozen=True)
+class LogoutResult:
+    """A requested logout."""
+
+    status: LogoutStatus | None
+    step: Step = field(default_factory=Step)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All results of one pass."""
+
+    pod: PodResult
+    storage: StorageResult | None  # None while the session is being deleted
+    logout: LogoutStatus | None
+    step: Step  # of all parts
+    done: bool = False  # a deleted session has nothing left
+
+    @property
+    def data_loss_accepted(self) -> bool:
+        return self.storage is not None and self.storage.data_loss_accepted
