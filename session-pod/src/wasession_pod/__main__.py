@@ -1,4 +1,4 @@
-"""``python -m wasession_pod``: holds one session until SIGTERM."""
+"""``python -m wasession_pod``: hold one session until SIGTERM."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from typing import NoReturn
 
 from wasession_api import logs
 
-from wasession_pod.browser.browser import sandbox_possible
-from wasession_pod.session import GaveUp, Session
-from wasession_pod.settings import Settings, read, unknown
+from wasession_pod.browser.launch import sandbox_available
+from wasession_pod.session import RecoveryExhausted, Session
+from wasession_pod.settings import Settings, read, unknown_variables
 
-TERMINATION_LOG = Path("/dev/termination-log")
+TERMINATION_LOG = Path("/dev/termination-log")  # kubelet publishes it as the termination message
 SECRETS = (
     "WASESSION_TOKEN",
     "WASESSION_PROXY_SERVER",
@@ -29,50 +29,55 @@ log = logging.getLogger("wasession_pod")
 
 
 async def serve(settings: Settings) -> None:
-    """The session at once, and HTTP beside it: its modules take as long to import as Playwright's driver takes to start."""
+    """Run the session and its HTTP API until SIGTERM. Raises ``RecoveryExhausted``.
+
+    The session starts first: importing the API takes as long as starting Playwright's driver.
+    """
     session = Session(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, session.stop)
-    holding = asyncio.create_task(session.run())
+    running = asyncio.create_task(session.run())
     try:
-        serving = await asyncio.to_thread(import_serving)
+        serving = await asyncio.to_thread(import_api)
         async with serving(session, settings):
-            if not sandbox_possible():
-                log.warning("no user namespaces here: Chromium runs without its sandbox")
-            await holding
+            if not sandbox_available():
+                log.warning("User namespaces are not available; Chromium runs without its sandbox")
+            await running
     finally:
         session.stop()
-        await holding
+        await running
 
 
-def import_serving() -> Callable[[Session, Settings], AbstractAsyncContextManager[None]]:
+def import_api() -> Callable[[Session, Settings], AbstractAsyncContextManager[None]]:
+    """Import the HTTP API."""
     from wasession_pod.api.app import serving
 
     return serving
 
 
 def main() -> None:
+    """Read the settings and run; exit with 1 and a reason when that fails."""
     logs.configure()
-    for name in unknown(os.environ):
-        log.warning("no such setting", extra={"variable": name})
+    for name in unknown_variables(os.environ):
+        log.warning("Unknown setting; ignoring it", extra={"variable": name})
     try:
         settings = read()
     except ValueError as error:
-        end_with(f"bad settings: {error}")
-    for name in SECRETS:  # Chromium and Playwright's driver get this environment
+        fail(f"Invalid settings: {error}")
+    for name in SECRETS:  # Chromium and Playwright's driver inherit the environment
         os.environ.pop(name, None)
     try:
         asyncio.run(serve(settings))
-    except GaveUp as error:
-        end_with(str(error))
+    except RecoveryExhausted as error:
+        fail(str(error))
     except Exception as error:
-        log.exception("ended by an error")
-        end_with(f"{type(error).__name__}: {error}")
+        log.exception("Unexpected error; exiting")
+        fail(f"{type(error).__name__}: {error}")
 
 
-def end_with(reason: str) -> NoReturn:
-    """Ends the process with a reason, in the log and where Kubernetes takes the container's last words from."""
-    log.critical("ended", extra={"reason": reason})
+def fail(reason: str) -> NoReturn:
+    """Exit with 1, with the reason in the log and in the container's termination message."""
+    log.critical("Exiting", extra={"reason": reason})
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text(reason[:4096])

@@ -1,7 +1,7 @@
-"""Messages and acks as the page tells them, kept for a while for everybody who follows.
+"""Buffer recent messages and acks for the readers of the event stream.
 
-There is one buffer for all readers; a reader is only a position in it. So a slow one costs nothing:
-what it has not read when the buffer's end passes it is told as a gap.
+All readers share one buffer, and each is only a position in it, so a slow reader costs nothing.
+Events that leave the buffer before a reader gets them reach it as a gap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from wasession_pod.state.observation import PageEvent
 
 MAXIMUM_EVENTS = 2000
 MAXIMUM_BYTES = 4 * 2**20
-MAXIMUM_AWAITED = 500
+MAXIMUM_AWAITED = 500  # sent messages whose acks are awaited
 READ = 3  # the last ack that is awaited
 GAP = "gap"
 KINDS: dict[str, tuple[str, type[BaseModel]]] = {
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Event:
-    """A message, an ack or a gap; ``data`` is its JSON. Numbers grow by one from event to event."""
+    """A message, an ack or a gap as JSON; ``number`` grows by one with each event."""
 
     number: int
     kind: str
@@ -40,7 +40,10 @@ class Event:
 
 
 class EventBuffer:
-    """The latest events of this process. An event's id is the process's start and its number: ``1a2b3c-17``."""
+    """The latest events of this process.
+
+    An event's id consists of the process's start time and the event's number: ``1a2b3c-17``.
+    """
 
     def __init__(
         self,
@@ -54,56 +57,59 @@ class EventBuffer:
         self._bytes = 0
         self._changed = asyncio.Event()
         self.last = 0
-        self.awaited_acks: dict[
-            str, int
-        ] = {}  # the last ack that was told, by the ids of messages that have not been read
+        # The latest ack of each message that is not read yet, by message id.
+        self.awaited_acks: dict[str, int] = {}
 
-    def record(self, said: PageEvent) -> bool:
-        """Keeps a message or ack; False when it is something else.
+    def record(self, event: PageEvent) -> bool:
+        """Buffer a message or an ack; return False for any other event.
 
-        A message that the old page has taken in the moment of a change may have been told by
-        nobody, so another page is a gap.
+        A new page is a gap: what the previous page received while it closed may be lost.
         """
-        if said.type == "loader.injected" and self.last:
+        if event.type == "loader.injected" and self.last:
             self.append(GAP, "{}")
-        if said.type not in KINDS:
+        if event.type not in KINDS:
             return False
-        kind, model = KINDS[said.type]
+        kind, model = KINDS[event.type]
         try:
-            told = model.model_validate(said.data)
+            payload = model.model_validate(event.data)
         except ValidationError as error:
-            fields = sorted(
-                {
-                    ".".join(map(str, problem["loc"]))
-                    for problem in error.errors(include_input=False)
-                }
+            problems = error.errors(include_input=False)
+            fields = sorted({".".join(map(str, problem["loc"])) for problem in problems})
+            log.warning(
+                "Event of the page is malformed; dropping it",
+                extra={"kind": kind, "fields": fields},
             )
-            log.warning("event not understood", extra={"kind": kind, "fields": fields})
             return True
-        if isinstance(told, IncomingMessage) and not told.from_me:
+        if isinstance(payload, IncomingMessage) and not payload.from_me:
             metrics.RECEIVED.inc()
-        if isinstance(told, MessageAck) and told.participant is None and not self._is_news(told):
+        if (
+            isinstance(payload, MessageAck)
+            and payload.participant is None
+            and not self._advances(payload)
+        ):
             return True
-        self.append(kind, told.model_dump_json(by_alias=True, exclude_none=True))
+        self.append(kind, payload.model_dump_json(by_alias=True, exclude_none=True))
         return True
 
     def expect_acks(self, message_id: str) -> None:
-        """Awaits the acks of a message that is about to be sent; the oldest of too many are forgotten."""
+        """Await the acks of a message about to be sent, of ``MAXIMUM_AWAITED`` messages at most."""
         self.awaited_acks.setdefault(message_id, 0)
         if len(self.awaited_acks) > MAXIMUM_AWAITED:
             del self.awaited_acks[next(iter(self.awaited_acks))]
 
-    def _is_news(self, told: MessageAck) -> bool:
-        before = self.awaited_acks.get(told.id)
+    def _advances(self, ack: MessageAck) -> bool:
+        """Return whether the ack is higher than the previous one of its message."""
+        before = self.awaited_acks.get(ack.id)
         if before is None:
             return True
-        if told.ack >= READ:
-            del self.awaited_acks[told.id]
+        if ack.ack >= READ:
+            del self.awaited_acks[ack.id]
         else:
-            self.awaited_acks[told.id] = max(told.ack, before)
-        return told.ack > before
+            self.awaited_acks[ack.id] = max(ack.ack, before)
+        return ack.ack > before
 
     def append(self, kind: str, data: str) -> None:
+        """Append an event, drop the oldest beyond the limits, and notify the readers."""
         self.last += 1
         self._events.append(Event(self.last, kind, data))
         self._bytes += len(data)
@@ -113,30 +119,30 @@ class EventBuffer:
 
     @property
     def oldest(self) -> int:
-        """The position before the oldest event that is still there."""
+        """The position before the oldest buffered event."""
         return self.last - len(self._events)
 
     def after(self, position: int) -> Event | None:
-        """The event that follows; None when there is none yet. ``position`` must not be before ``oldest``."""
+        """Return the event after ``position``, or None; ``position`` is at least ``oldest``."""
         return self._events[position - self.oldest] if position < self.last else None
 
     def event_id(self, position: int) -> str:
-        """What a reader that has read up to ``position`` comes back with."""
+        """Return the ``Last-Event-ID`` with which a reader resumes after ``position``."""
         return f"{self._start}-{position}"
 
     def position(self, event_id: str) -> int | None:
-        """Where a reader was; None when its id is another process's, or what followed is no longer there."""
+        """Return a reader's position; None for another process's id or an event no longer there."""
         start, _, number = event_id.partition("-")
         if start != self._start or not number.isdecimal() or not number.isascii():
             return None
         return int(number) if self.oldest <= int(number[:18]) <= self.last else None
 
     def notify(self) -> None:
-        """Something has changed that readers look at."""
+        """Wake the readers: an event or the session's report has changed."""
         self._changed.set()
         self._changed = asyncio.Event()
 
     @property
     def changed(self) -> asyncio.Event:
-        """Set at the next change. Take it before you look, so that no change is missed."""
+        """Set at the next change. Get it before looking at the buffer, to miss none."""
         return self._changed

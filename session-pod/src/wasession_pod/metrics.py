@@ -1,4 +1,4 @@
-"""Prometheus metrics of one session. The README has them as a table."""
+"""Prometheus metrics of one session; the README has them as a table."""
 
 from __future__ import annotations
 
@@ -13,58 +13,50 @@ from wasession_api.v1alpha1 import Phase
 
 from wasession_pod.state.memory_pressure import Memory
 
-PHASE = Gauge("wasession_pod_phase", "1 for the phase that the session is in.", ["phase"])
+PHASE = Gauge("wasession_pod_phase", "1 for the session's current phase.", ["phase"])
 PHASE_SECONDS = Counter(
-    "wasession_pod_phase_seconds_total", "Time that the session has spent in each phase.", ["phase"]
+    "wasession_pod_phase_seconds_total", "Seconds spent in each phase.", ["phase"]
 )
 VALID = Gauge(
     "wasession_pod_session_valid", "1 when the volume holds a login that WhatsApp has not ended."
 )
-WARNING = Gauge("wasession_pod_warning", "1 for each warning of the session's report.", ["reason"])
+WARNING = Gauge("wasession_pod_warning", "1 for each warning in the session's report.", ["reason"])
 SANDBOXED = Gauge("wasession_pod_sandboxed", "1 when Chromium runs in its sandbox.")
 PHONE_SEEN = Gauge(
-    "wasession_pod_phone_last_seen_timestamp_seconds", "Last sign of life of the account's phone."
+    "wasession_pod_phone_last_seen_timestamp_seconds", "Last activity of the account's phone."
 )
 
 DISCONNECTS = Counter(
-    "wasession_pod_disconnects_total", "Times that a Ready session lost WhatsApp.", ["cause"]
+    "wasession_pod_disconnects_total", "Disconnects of a Ready session from WhatsApp.", ["cause"]
 )
 RECOVERIES = Counter(
-    "wasession_pod_recoveries_total", "Steps taken to get WhatsApp back.", ["step", "cause"]
+    "wasession_pod_recoveries_total", "Recovery steps taken to reconnect.", ["step", "cause"]
 )
-RECYCLES = Counter(
-    "wasession_pod_page_recycles_total",
-    "Times that the page was changed for a fresh one.",
-    ["cause"],
-)
+RECYCLES = Counter("wasession_pod_page_recycles_total", "Pages replaced by fresh ones.", ["cause"])
 
 REFUSED = Counter(
-    "wasession_pod_refused_total", "What the page wanted and did not get, by kind.", ["kind"]
+    "wasession_pod_refused_total", "Requests of the page that were denied, by kind.", ["kind"]
 )
 
-SENT = Counter("wasession_pod_messages_sent_total", "Messages that were to be sent.", ["result"])
-RECEIVED = Counter(
-    "wasession_pod_messages_received_total", "Messages that others have sent to the account."
-)
+SENT = Counter("wasession_pod_messages_sent_total", "Sends by result.", ["result"])
+RECEIVED = Counter("wasession_pod_messages_received_total", "Messages received from others.")
 SEND_SECONDS = Histogram(
     "wasession_pod_send_seconds",
-    "From a send's arrival to WhatsApp's answer.",
+    "Time from receiving a send request to WhatsApp's response.",
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
 )
 
 MEMORY = Gauge(
     "wasession_pod_memory_bytes", "Proportional set size of the session's processes.", ["process"]
 )
-MEMORY_USED = Gauge("wasession_pod_memory_used_bytes", "Memory that counts against the limit.")
+MEMORY_USED = Gauge("wasession_pod_memory_used_bytes", "The container's working set.")
 MEMORY_LIMIT = Gauge("wasession_pod_memory_limit_bytes", "The container's memory limit.")
-VOLUME_FREE = Gauge("wasession_pod_volume_free_bytes", "Free space of the volume.")
-SNAPSHOT = Gauge(
-    "wasession_pod_snapshot_timestamp_seconds", "When the last good copy of the login was made."
-)
+VOLUME_FREE = Gauge("wasession_pod_volume_free_bytes", "Free space on the volume.")
+SNAPSHOT = Gauge("wasession_pod_snapshot_timestamp_seconds", "Last good snapshot of the login.")
 
-# What is not known is no number: 0 would be a date in 1970, or no memory at all.
-for unknown in (PHONE_SEEN, SNAPSHOT, MEMORY_USED, MEMORY_LIMIT, VOLUME_FREE):
-    unknown.set(float("nan"))
+# Report unknown values as NaN: 0 would be a date in 1970, or no memory at all.
+for gauge in (PHONE_SEEN, SNAPSHOT, MEMORY_USED, MEMORY_LIMIT, VOLUME_FREE):
+    gauge.set(float("nan"))
 
 
 @dataclass
@@ -74,8 +66,8 @@ class Outcome:
     result: str = "failed"
 
 
-def observe(report: Report) -> None:
-    """Sets the gauges that repeat the report."""
+def set_report(report: Report) -> None:
+    """Set the gauges that repeat the report."""
     for phase in Phase:
         PHASE.labels(phase).set(phase is report.phase)
     VALID.set(report.session_valid)
@@ -87,10 +79,10 @@ def observe(report: Report) -> None:
         WARNING.labels(warning.reason).set(1)
 
 
-def show_memory(used: Counts[str], memory: Memory | None) -> None:
-    """``used`` in bytes, by kind of process; a kind that is gone is not shown any more."""
+def set_memory(process_memory: Counts[str], memory: Memory | None) -> None:
+    """Set the memory gauges; ``process_memory`` maps each kind of process to its bytes."""
     MEMORY.clear()
-    for process, size in used.items():
+    for process, size in process_memory.items():
         MEMORY.labels(process).set(size)
     if memory is not None:
         MEMORY_USED.set(memory.used)
@@ -99,6 +91,7 @@ def show_memory(used: Counts[str], memory: Memory | None) -> None:
 
 @contextlib.contextmanager
 def sending() -> Iterator[Outcome]:
+    """Count and time a send; the caller sets the outcome's ``result``."""
     outcome = Outcome()
     with SEND_SECONDS.time():
         try:

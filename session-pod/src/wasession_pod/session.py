@@ -1,4 +1,4 @@
-"""The session loop: looks at the page, asks ``state`` what that means, does what follows, and tells who listens."""
+"""The session loop: observe the page, decide what follows, act on it, and publish the report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Coroutine
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,61 +20,61 @@ from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, LastShutdown, PairingMethod, Phase, Reason
 
-from wasession_pod import metrics
+from wasession_pod import cgroup, metrics
 from wasession_pod.browser import processes
-from wasession_pod.browser.browser import Browser, BrowserError, Unreachable
+from wasession_pod.browser.bridge import Bridge, IssuedCode
+from wasession_pod.browser.browser import Browser
+from wasession_pod.browser.errors import BrowserError, Unreachable
 from wasession_pod.events import EventBuffer
 from wasession_pod.settings import Settings
-from wasession_pod.state import memory_pressure as memory
-from wasession_pod.state import transitions as states
-from wasession_pod.state.observation import PageEvent, PageLinkCode, PageUnavailable, PhoneActivity
+from wasession_pod.state import transitions
+from wasession_pod.state.memory_pressure import Memory
+from wasession_pod.state.model import Action, Policy, State, initial
+from wasession_pod.state.observation import PageEvent, PageUnavailable, PhoneActivity
 from wasession_pod.state.recovery import Backoff, Step
-from wasession_pod.state.transitions import Action, Policy, State
+from wasession_pod.state.report import build_report
 from wasession_pod.volume.snapshots import Part, SnapshotError
 from wasession_pod.volume.volume import Repair, StorageError, Volume
 
 log = logging.getLogger(__name__)
-LOOK_EVERY = 5.0  # seconds between looks at the page when no event calls for one
-LOOK_SOON = 0.3  # while something is expected to change without an event
-# BackendEventBus's events that come with the end of a login, and the reason that each of them
-# gives.
+POLL_INTERVAL = 5.0  # seconds between observations of the page when no event calls for one
+FAST_POLL_INTERVAL = 0.3  # seconds, while a healthy page becomes Ready without an event
+MEASURE_INTERVAL = 30.0  # seconds between measuring each process's memory, which takes about 50 ms
+LIVENESS_MARGIN = 60.0  # seconds that a tick may take beyond the timeouts of what it does
+SUSPECT_AFTER = 2  # failed launches in a row, until the profile is suspect
+# BackendEventBus's events at the end of a login, and the logout reason that each implies.
 LOGOUT_EVENTS = {
-    "starting_logout": states.LOGOUT,
-    "logout": states.LOGOUT,
+    "starting_logout": transitions.LOGOUT,
+    "logout": transitions.LOGOUT,
     "storage_initialization_error": "web_fail_storage_initialization",
 }
-MEASURE_EVERY = 30.0  # seconds between looks at the memory of each process, which take some 50 ms
-NO_TROUBLE = {
-    Reason.BROWSER_STARTING,
-    Reason.LOGIN_RESTORING,
-}  # a start, or a restart that somebody asked for
-LAUNCHES = 2  # so many failed ones in a row make the profile suspect
-LIVE_MARGIN = 60.0  # seconds that a turn of the loop may take beyond the limits of what it does
+# Reasons of a start, or of a requested restart, whose steps do not count as a recovery.
+EXPECTED_START = {Reason.BROWSER_STARTING, Reason.LOGIN_RESTORING}
 
 
 class NotReady(Exception):
-    """The session is not Ready; ``phase`` says where it is."""
+    """The session is not Ready; ``phase`` tells what it is instead."""
 
     def __init__(self, phase: Phase) -> None:
         super().__init__(f"the session is {phase}, not Ready")
         self.phase = phase
 
 
-class GaveUp(Exception):
-    """Nothing that can be done inside this process brings the session back; the message says what was wrong."""
+class RecoveryExhausted(Exception):
+    """No step inside this process brought the session back; the message has the last problem."""
 
 
 class Session:
-    """One login. ``run`` holds it until ``stop`` is called; the other methods serve the HTTP API."""
+    """One login. ``run`` holds it until ``stop``; the other methods serve the HTTP API."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._volume = Volume(
             settings.data_dir, settings.client_id, settings.session_uid, settings.minimum_free_bytes
         )
-        self._browser = Browser(settings, self._on_event)
+        self._browser = Browser(settings, self._handle_event)
         self._policy = Policy(
-            initialization=timedelta(seconds=settings.initialization_timeout),
+            initialization_timeout=timedelta(seconds=settings.initialization_timeout),
             max_rounds=settings.max_rounds,
             method=settings.pairing_method,
             takeover=settings.takeover,
@@ -84,34 +84,34 @@ class Session:
                 random.uniform(0.8, 1.2),  # noqa: S311
             ),
         )
-        self._state = states.initial(has_login=False, restoring=settings.restoring, now=_now())
+        self._state = initial(has_login=False, restoring=settings.restoring, now=_now())
         self._last_shutdown: LastShutdown | None = None
-        self._snapshot_at: datetime | None = None  # the last one, or the last try
-        self._snapshotting: asyncio.Task[None] | None = None
+        self._volume_opened = False  # and its login read
+        self._profile_lock = asyncio.Lock()  # held while a profile moves, which must finish
+        self._snapshot_at: datetime | None = None  # of the last snapshot or attempt
+        self._snapshot_task: asyncio.Task[None] | None = None
         self._failed_launches = 0  # in a row
-        self._started_at = _now()
-        self._seq = 0
-        self._changed = asyncio.Event()  # another one after each change
-        self._look = asyncio.Event()
-        self._stopping = asyncio.Event()
-        self._restart_wanted = False
-        self._undisturbed = asyncio.Lock()  # held while a profile is moved
-        self._opened = False  # the volume
-        self._turned_at = time.monotonic()
-        self._measured_at = -math.inf
-        self._used: Counter[str] = Counter()  # bytes, by kind of process
-        self._phase_since = time.monotonic()
-        self._oom_kills = memory.kills()
-        self._calls = 0  # of the HTTP API, that the page has not answered yet
+        self._restart_requested = False
+        self._pending_calls = 0  # calls of the HTTP API that the page has not answered yet
         self._link_code: str | None = None
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._ticked_at = time.monotonic()
+        self._measured_at = -math.inf
+        self._process_memory: Counter[str] = Counter()  # bytes by kind of process
+        self._oom_kills = cgroup.oom_kills()
+        self._started_at = _now()
+        self._phase_since = time.monotonic()
+        self._seq = 0
+        self._changed = asyncio.Event()  # set, and then replaced, at each change of the report
         self.events = EventBuffer(self._started_at)
-        self.report = self._report()
+        self.report = self._build_report()
 
     # --- for the HTTP API -------------------------------------------------------------------------
 
     @property
     def link_code(self) -> LinkCode | None:
-        """The code that a phone can use now; None when there is none."""
+        """The code that links a phone now; None when there is none."""
         state = self._state
         if (
             self._link_code is None
@@ -127,12 +127,12 @@ class Session:
         )
 
     async def reports(self, heartbeat: float) -> AsyncIterator[Report | None]:
-        """The report now and at every change; None after ``heartbeat`` seconds without one."""
-        told = -1
+        """Yield the report now and at each change; None after ``heartbeat`` seconds without one."""
+        seq = -1
         while True:
             changed = self._changed
-            if self.report.seq != told:
-                told = self.report.seq
+            if self.report.seq != seq:
+                seq = self.report.seq
                 yield self.report
                 continue  # it may have changed while the reader was busy
             try:
@@ -141,228 +141,240 @@ class Session:
             except TimeoutError:
                 yield None
 
-    async def call(
-        self,
-        function: str,
-        *arguments: object,
-        file: Path | None = None,
-        timeout: float | None = 30,
-    ) -> Any:
-        """Calls one of the bridge's functions on a Ready session; raises ``NotReady`` or ``BrowserError``.
+    @contextlib.contextmanager
+    def ready_page(self) -> Iterator[Bridge]:
+        """Yield the bridge to the page of a Ready session. Raises ``NotReady``.
 
-        With a ``file`` there is no timeout (see ``Browser.call_with_file``).
+        The page is not replaced for lack of memory meanwhile.
         """
         self._require_ready()
-        self._calls += 1
+        self._pending_calls += 1
         try:
-            if file is not None:
-                return await self._browser.call_with_file(function, file, *arguments)
-            return await self._browser.call(function, *arguments, timeout=timeout)
+            yield self._browser.page.bridge
         finally:
-            self._calls -= 1
+            self._pending_calls -= 1
 
     @property
     def holds_volume(self) -> bool:
-        """Whether the volume is this session's now; before that nothing may be opened on it."""
+        """Whether this process holds the volume; until then nothing on it may be opened."""
         return self._volume.opened
 
     async def renew_code(self) -> None:
-        """A new QR or pairing code, also after the last round."""
-        self._change(states.first_round(self._state))
+        """Request a new link code, also after the last round. Raises ``BrowserError``."""
+        self._set_state(transitions.code_requested(self._state))
         await self._renew_code()
 
     async def logout(self) -> None:
-        """Asks WhatsApp to end the login and waits for the proof; ``TimeoutError`` when that doesn't come."""
+        """Ask WhatsApp to end the login and wait until it has.
+
+        Raises ``NotReady``, ``BrowserError``, and ``TimeoutError`` without a confirmation.
+        """
         self._require_ready()
-        self._change(states.logout_requested(self._state, True))
+        self._set_state(transitions.logout_requested(self._state, True))
         try:
-            await self._browser.call("logout")
+            await self._browser.page.bridge.logout()
             async with asyncio.timeout(self._settings.logout_timeout):
                 async for report in self.reports(self._settings.logout_timeout):
                     if report is not None and not report.session_valid:
                         return
         finally:
-            self._change(states.logout_requested(self._state, False))
+            self._set_state(transitions.logout_requested(self._state, False))
 
     def restart(self) -> None:
-        """Restarts the browser."""
-        self._change(states.restarting(self._state))
-        self._restart_wanted = True
-        self._look.set()
+        """Restart the browser at the next tick."""
+        self._set_state(transitions.restart_requested(self._state))
+        self._restart_requested = True
+        self._wake.set()
 
     async def screenshot(self) -> bytes:
-        return await self._browser.screenshot()
+        """Return the page as PNG. Raises ``BrowserError``."""
+        return await self._browser.page.screenshot()
 
     def stop(self) -> None:
+        """Let ``run`` shut the session down."""
         self._stopping.set()
-        self._look.set()
+        self._wake.set()
 
     @property
     def alive(self) -> bool:
-        """Whether the loop still turns. False is a fault of this program, which only a new process can mend."""
+        """Whether the loop still ticks. False is a bug that only a new process recovers from."""
         settings = self._settings
-        longest = max(2 * settings.initialization_timeout, settings.shutdown_timeout) + LIVE_MARGIN
-        return time.monotonic() - self._turned_at < longest
+        longest_tick = max(2 * settings.initialization_timeout, settings.shutdown_timeout)
+        return time.monotonic() - self._ticked_at < longest_tick + LIVENESS_MARGIN
 
     # --- the loop ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Holds the session until ``stop``; then closes the browser gracefully. Raises ``GaveUp``."""
+        """Hold the session until ``stop``, then shut down. Raises ``RecoveryExhausted``."""
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await self._until(stopping, self._do(Step.START))
+            await self._unless_stopped(stopping, self._execute(Step.START))
             while not stopping.done():
-                await self._until(stopping, self._turn())
+                await self._unless_stopped(stopping, self._tick())
         finally:
             stopping.cancel()
-            good = self._state.phase is Phase.READY
-            closed = await self._browser.close(self._settings.shutdown_timeout)
-            await self._browser.quit()
-            await self._settle_snapshot()
-            if closed and self._volume.opened:
-                self._volume.closed_gracefully()
-                if good:
-                    await self._take_snapshot()
-                self._volume.close()
-            log.info("stopped", extra={"graceful": closed})
+            await self._shut_down()
 
-    async def _until(self, stopping: asyncio.Future[Any], work: Coroutine[Any, Any, None]) -> None:
-        """Does some work, which ends early when the session is to stop."""
+    async def _unless_stopped(
+        self, stopping: asyncio.Future[Any], work: Coroutine[Any, Any, None]
+    ) -> None:
+        """Await ``work``, or cancel it when the session stops; never while a profile moves."""
         task = asyncio.ensure_future(work)
         try:
             await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            async with self._undisturbed:
+            async with self._profile_lock:
                 task.cancel()
         finally:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
-    async def _turn(self) -> None:
-        """Looks at the page, does what follows, and waits until there is something to look at again."""
-        self._turned_at = time.monotonic()
-        self._look.clear()
-        if self._restart_wanted:
-            self._restart_wanted = False
-            await self._do(Step.RESTART)
-        await self._watch_volume()
-        await self._watch_memory()
-        seen = (
+    async def _shut_down(self) -> None:
+        """Close the browser, snapshot a login that was Ready, and release the volume."""
+        ready = self._state.phase is Phase.READY
+        graceful = await self._browser.close(self._settings.shutdown_timeout)
+        await self._browser.quit()
+        await self._await_snapshot()
+        if graceful and self._volume.opened:
+            self._volume.closed_gracefully()
+            if ready:
+                await self._take_snapshot()
+            self._volume.close()
+        log.info("Session stopped", extra={"graceful": graceful})
+
+    async def _tick(self) -> None:
+        """Observe the page, act on what follows, and wait until the next observation is due."""
+        self._ticked_at = time.monotonic()
+        self._wake.clear()
+        if self._restart_requested:
+            self._restart_requested = False
+            await self._execute(Step.RESTART)
+        await self._check_volume()
+        await self._measure_memory()
+        observed = (
             PageUnavailable.CLOSED
-            if states.browser_due(self._state, _now())
-            else await self._browser.snapshot()
+            if transitions.browser_due(self._state, _now())
+            else await self._browser.page.observe()
         )
-        state, actions = states.step(self._state, seen, _now(), self._policy)
+        state, actions = transitions.decide(self._state, observed, _now(), self._policy)
         if not actions:
-            state, actions = states.relieve(state, _now(), busy=self._calls > 0)
-        if Action.KEEP_LOGIN in actions and not await self._keep_login(state):
+            state, actions = transitions.relieve_memory(state, _now(), busy=self._pending_calls > 0)
+        if Action.RECORD_LOGIN in actions and not await self._record_login(state):
             return
-        self._change(state)
+        self._set_state(state)
         for action in actions:
-            await self._do(action)
+            await self._execute(action)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._pause()):
-                await self._look.wait()
+            async with asyncio.timeout(self._poll_delay()):
+                await self._wake.wait()
 
-    def _pause(self) -> float:
-        """Seconds until the next look, when no event calls for one."""
+    def _poll_delay(self) -> float:
+        """Return the seconds until the next observation when no event calls for one."""
         state = self._state
-        if state.good_since is not None and state.phase is not Phase.READY:
-            return LOOK_SOON
+        if state.healthy_since is not None and state.phase is not Phase.READY:
+            return FAST_POLL_INTERVAL
         if state.outage is None or state.outage.due is None:
-            return LOOK_EVERY
-        return min(max((state.outage.due - _now()).total_seconds(), 0), LOOK_EVERY)
+            return POLL_INTERVAL
+        return min(max((state.outage.due - _now()).total_seconds(), 0), POLL_INTERVAL)
 
-    async def _do(self, action: Action | Step) -> None:
-        self._turned_at = time.monotonic()
-        if isinstance(action, Step) and self._state.reason not in NO_TROUBLE:
-            log.info("recovery", extra={"step": action.name, "cause": self._state.reason})
+    async def _execute(self, action: Action | Step) -> None:
+        """Execute an action and turn its failure into a new state.
+
+        Raises ``RecoveryExhausted`` for ``Step.EXIT``.
+        """
+        self._ticked_at = time.monotonic()
+        if isinstance(action, Step) and self._state.reason not in EXPECTED_START:
+            log.info(
+                "Recovery step started", extra={"step": action.name, "cause": self._state.reason}
+            )
             metrics.RECOVERIES.labels(action.name.lower(), self._state.reason).inc()
         try:
             match action:
-                case Step.START | Step.RESTART:
-                    await self._start_browser()
-                case Step.OPEN:
-                    await self._browser.goto()
-                    self._change(states.page_opening(self._state, _now()))
-                case Step.RELOAD:
-                    self._link_code = None
-                    await self._browser.reload()
-                    self._change(states.page_opening(self._state, _now()))
-                case Step.EXIT:
-                    raise GaveUp(f"{self._state.reason}: {self._state.message}")
-                case Action.RECYCLE:
-                    await self._recycle()
-                case Action.END_TRIAL:
+                case Step():
+                    await self._take_step(action)
+                case Action.RECYCLE_PAGE:
+                    await self._recycle_page()
+                case Action.CONFIRM_REPAIR:
                     self._volume.clear_repair()
-                case Action.SET_ASIDE | Action.FALL_BACK:
-                    await self._replace_profile(action)
+                case Action.QUARANTINE_PROFILE:
+                    await self._quarantine_profile()
+                    await self._start_browser()
+                case Action.FALL_BACK:
+                    async with self._profile_lock:
+                        await self._close_browser()
+                    await self._fall_back(self._state.message, set(Part))
                     await self._start_browser()
                 case Action.FETCH_CODE:
                     await self._fetch_code()
                 case Action.RENEW_CODE:
                     await self._renew_code()
                 case Action.TAKE_OVER:
-                    await self._browser.call("takeover")
+                    await self._browser.page.bridge.take_over()
         except StorageError as error:
-            self._change(
-                states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
-            )
+            self._volume_failed(error)
         except Unreachable as error:
-            self._change(
-                states.unreachable(self._state, error.reason, str(error), _now(), self._policy)
+            reason, message = error.reason, str(error)
+            self._set_state(
+                transitions.unreachable(self._state, reason, message, _now(), self._policy)
             )
         except BrowserError as error:
-            log.warning("not done", extra={"action": action.name, "error": str(error)})
-            self._not_done(action, str(error))
+            log.warning(
+                "Action failed; the next tick decides what follows",
+                extra={"action": action.name, "error": str(error)},
+            )
+            self._action_failed(action, str(error))
 
-    def _not_done(self, action: Action | Step, error: str) -> None:
-        """What a failed action means."""
+    async def _take_step(self, step: Step) -> None:
+        match step:
+            case Step.START | Step.RESTART:
+                await self._start_browser()
+            case Step.OPEN:
+                await self._browser.page.goto()
+                self._set_state(transitions.page_opening(self._state, _now()))
+            case Step.RELOAD:
+                self._link_code = None
+                await self._browser.page.reload()
+                self._set_state(transitions.page_opening(self._state, _now()))
+            case Step.EXIT:
+                raise RecoveryExhausted(f"{self._state.reason}: {self._state.message}")
+
+    def _action_failed(self, action: Action | Step, error: str) -> None:
+        """Update the state after the browser failed to execute an action."""
         match action:
-            case Step.START | Step.RESTART | Step.OPEN | Action.SET_ASIDE | Action.FALL_BACK:
-                reason, message, needed = (
-                    Reason.BROWSER_FAILED,
-                    f"Chromium did not start: {error}",
-                    Step.RESTART,
-                )
-            case Step.RELOAD | Action.RECYCLE:
-                reason, message, needed = (
-                    Reason.BROWSER_HUNG,
-                    f"Chromium did not open a page: {error}",
-                    Step.RESTART,
-                )
             case Action.FETCH_CODE:
-                self._change(states.code_refused(self._state, error, _now(), self._policy))
+                self._set_state(transitions.code_failed(self._state, error, _now(), self._policy))
                 return
+            case Step.RELOAD | Action.RECYCLE_PAGE:
+                reason, message = Reason.BROWSER_HUNG, f"Chromium did not open a page: {error}"
+            case Step() | Action.QUARANTINE_PROFILE | Action.FALL_BACK:
+                reason, message = Reason.BROWSER_FAILED, f"Chromium did not start: {error}"
             case _:
                 return
-        self._change(states.failed(self._state, reason, message, needed, _now(), self._policy))
+        self._set_state(
+            transitions.failed(self._state, reason, message, Step.RESTART, _now(), self._policy)
+        )
+
+    def _volume_failed(self, error: StorageError) -> None:
+        self._set_state(
+            transitions.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
+        )
+
+    # --- the browser and its profile --------------------------------------------------------------
 
     async def _start_browser(self) -> None:
-        """Another browser, with WhatsApp Web in it; takes the volume first when that has not worked before."""
+        """Start another browser and open WhatsApp Web; first open the volume if it is not yet.
+
+        Raises ``StorageError`` and ``BrowserError``.
+        """
         self._link_code = None
-        hangs = self._state.reason == Reason.BROWSER_HUNG
+        hung = self._state.reason == Reason.BROWSER_HUNG
         await self._browser.close(
-            self._settings.answer_timeout if hangs else self._settings.shutdown_timeout
+            self._settings.answer_timeout if hung else self._settings.shutdown_timeout
         )
-        if not self._opened:
-            self._last_shutdown = self._volume.open()
-            login, snapshot = self._volume.login, self._volume.snapshot
-            if snapshot is not None:
-                self._snapshot_at = snapshot.taken_at
-                metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
-            self._opened = True
-            self._change(
-                states.initial(
-                    has_login=login is not None,
-                    restoring=self._settings.restoring,
-                    now=_now(),
-                    phone_last_seen=None if login is None else login.phone_last_seen or login.since,
-                )
-            )
-            self._know_profile(self._volume.repair)
-        self._change(states.volume_watched(self._state, self._volume.check_space()))
-        await self._settle_snapshot()
+        if not self._volume_opened:
+            self._open_volume()
+        self._set_state(transitions.volume_checked(self._state, self._volume.check_space()))
+        await self._await_snapshot()
         damage, _ = await asyncio.gather(
             asyncio.to_thread(self._volume.find_damage), self._browser.prepare()
         )
@@ -373,236 +385,265 @@ class Session:
             await self._browser.launch(self._settings.profile)
         except BrowserError as error:
             self._failed_launches += 1
-            if self._failed_launches == LAUNCHES:
-                await self._blame_profile(str(error))
+            if self._failed_launches == SUSPECT_AFTER:
+                await self._replace_profile_if_at_fault(str(error))
             raise
         self._failed_launches = 0
-        self._turned_at = time.monotonic()
-        await self._browser.goto()
-        self._change(states.page_opening(self._state, _now()))
+        self._ticked_at = time.monotonic()
+        await self._browser.page.goto()
+        self._set_state(transitions.page_opening(self._state, _now()))
 
-    async def _keep_login(self, state: State) -> bool:
-        """Notes a new login on the volume, before anybody is told that it is valid; False when that was not possible."""
+    def _open_volume(self) -> None:
+        """Open the volume and start from the login that it holds. Raises ``StorageError``."""
+        self._last_shutdown = self._volume.open()
+        login, snapshot = self._volume.login, self._volume.snapshot
+        if snapshot is not None:
+            self._snapshot_at = snapshot.taken_at
+            metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
+        self._volume_opened = True
+        self._set_state(
+            initial(
+                has_login=login is not None,
+                restoring=self._settings.restoring,
+                now=_now(),
+                phone_last_seen=None if login is None else login.phone_last_seen or login.since,
+            )
+        )
+        self._profile_selected(self._volume.repair)
+
+    async def _record_login(self, state: State) -> bool:
+        """Record a new login on the volume before publishing it as valid; return whether it was."""
         assert state.account is not None
         try:
             await asyncio.to_thread(
                 self._volume.record_login, state.account.id, state.phone_last_seen
             )
         except StorageError as error:
-            self._change(
-                states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
-            )
+            self._volume_failed(error)
             return False
         self._snapshot_at = None
         return True
 
-    async def _blame_profile(self, error: str) -> None:
-        """Chromium does not start: when it does on an empty profile, ours is to blame, and its login moves to a new one."""
+    async def _replace_profile_if_at_fault(self, error: str) -> None:
+        """Replace the profile if Chromium starts on an empty one; keep its login if undamaged."""
         with tempfile.TemporaryDirectory(prefix="profile-") as empty:
             try:
                 await self._browser.launch(Path(empty))
             except BrowserError:
                 return
             await self._browser.close(self._settings.shutdown_timeout)
-        whole = self._volume.login is not None and not await asyncio.to_thread(self._volume.find_damage)
-        await self._fall_back(f"Chromium does not start on it: {error}", () if whole else set(Part))
+        volume = self._volume
+        intact = volume.login is not None and not await asyncio.to_thread(volume.find_damage)
+        await self._fall_back(
+            f"Chromium does not start on it: {error}", () if intact else set(Part)
+        )
 
-    async def _replace_profile(self, action: Action) -> None:
-        """Moves the profile aside: of an ended login with all that belongs to it, else for the last good one."""
-        async with self._undisturbed:
-            await self._browser.close(self._settings.shutdown_timeout)
-            await self._settle_snapshot()
-            if action is Action.SET_ASIDE:
-                log.info(
-                    "login ended, profile moved aside", extra={"to": self._volume.quarantine().name}
-                )
-                return
-        await self._fall_back(self._state.message, set(Part))
+    async def _close_browser(self) -> None:
+        """Close the browser and wait for a snapshot in progress, so that the profile can move."""
+        await self._browser.close(self._settings.shutdown_timeout)
+        await self._await_snapshot()
+
+    async def _quarantine_profile(self) -> None:
+        """Quarantine the profile of an ended login, together with its snapshots."""
+        async with self._profile_lock:
+            await self._close_browser()
+            path = self._volume.quarantine()
+        log.info("The login has ended; profile quarantined", extra={"quarantined_as": path.name})
 
     async def _fall_back(self, because: str, damaged: Collection[Part]) -> None:
-        """Puts another profile in the damaged one's place, where there is one that was not tried yet."""
-        async with self._undisturbed:
+        """Quarantine a damaged profile and replace it, unless every replacement has been tried."""
+        async with self._profile_lock:
             repair = await asyncio.to_thread(self._volume.replace_profile, because, damaged)
         if repair is not None:
             log.warning(
-                "profile replaced",
-                extra={"because": because, "source": repair.source, "quarantined_as": repair.quarantined_as},
+                "Profile damaged; quarantined and replaced",
+                extra={
+                    "because": because,
+                    "source": repair.source,
+                    "quarantined_as": repair.quarantined_as,
+                },
             )
-        self._know_profile(repair)
+        self._profile_selected(repair)
 
-    def _know_profile(self, repair: Repair | None) -> None:
-        words = repair.message if repair else None
-        self._change(
-            states.profile_known(self._state, words, can_fall_back=self._volume.can_fall_back)
+    def _profile_selected(self, repair: Repair | None) -> None:
+        self._set_state(
+            transitions.profile_selected(
+                self._state,
+                repair.message if repair else None,
+                can_fall_back=self._volume.can_fall_back,
+            )
         )
 
-    async def _watch_volume(self) -> None:
-        """Closes a browser that will soon be unable to store: WhatsApp Web ends its login then. Takes snapshots when due."""
+    async def _recycle_page(self) -> None:
+        """Replace the page, which makes Chromium write the login to disk."""
+        metrics.RECYCLES.labels(self._state.reason).inc()
+        if not await self._browser.page.recycle():
+            log.warning("Chromium did not write the login to disk; recycling the page again")
+            self._set_state(transitions.login_not_written(self._state))
+
+    # --- the volume and the memory ----------------------------------------------------------------
+
+    async def _check_volume(self) -> None:
+        """Close the browser before the volume is full, and take a snapshot when one is due.
+
+        WhatsApp Web ends its login when it cannot store data.
+        """
         if not self._browser.running:
             return
         try:
-            notice = await asyncio.to_thread(self._volume.check_space, running=True)
+            warning = await asyncio.to_thread(self._volume.check_space, running=True)
         except StorageError as error:
-            async with self._undisturbed:
+            async with self._profile_lock:
                 await self._browser.close(self._settings.shutdown_timeout)
-            self._change(
-                states.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
-            )
+            self._volume_failed(error)
             return
-        self._change(states.volume_watched(self._state, notice))
+        self._set_state(transitions.volume_checked(self._state, warning))
         metrics.VOLUME_FREE.set(self._volume.free_bytes)
         interval = timedelta(seconds=self._settings.snapshot_interval)
         due = self._snapshot_at is None or _now() - self._snapshot_at >= interval
-        if (
-            due
-            and self._state.phase is Phase.READY
-            and (self._snapshotting is None or self._snapshotting.done())
-        ):
+        busy = self._snapshot_task is not None and not self._snapshot_task.done()
+        if due and not busy and self._state.phase is Phase.READY:
             self._snapshot_at = _now()
-            self._snapshotting = asyncio.create_task(self._take_snapshot())
+            self._snapshot_task = asyncio.create_task(self._take_snapshot())
 
     async def _take_snapshot(self) -> None:
+        """Take a snapshot of the login and delete quarantined profiles past their retention."""
         try:
             manifest = await asyncio.to_thread(self._volume.take_snapshot)
             metrics.SNAPSHOT.set(manifest.taken_at.timestamp())
-            keep = timedelta(seconds=self._settings.aside_keep)
-            for name in await asyncio.to_thread(self._volume.purge_quarantine, keep):
-                log.info("removed what was moved aside long ago", extra={"profile": name})
+            retention = timedelta(seconds=self._settings.quarantine_retention)
+            for name in await asyncio.to_thread(self._volume.purge_quarantine, retention):
+                log.info("Quarantined profile deleted after its retention", extra={"profile": name})
         except (SnapshotError, StorageError) as error:
-            log.warning("no snapshot", extra={"error": str(error)})
+            log.warning(
+                "Snapshot of the login failed; the previous one stays in place",
+                extra={"error": str(error)},
+            )
 
-    async def _settle_snapshot(self) -> None:
-        """Waits for the end of a snapshot that is under way."""
-        if self._snapshotting is not None:
-            await self._snapshotting
+    async def _await_snapshot(self) -> None:
+        """Wait for a snapshot in progress."""
+        if self._snapshot_task is not None:
+            await self._snapshot_task
 
-    async def _watch_memory(self) -> None:
-        """Notes what is used of the memory that may be, and now and then what each process uses."""
-        if time.monotonic() - self._measured_at >= MEASURE_EVERY:
+    async def _measure_memory(self) -> None:
+        """Measure the memory usage, and that of each process at intervals."""
+        if time.monotonic() - self._measured_at >= MEASURE_INTERVAL:
             self._measured_at = time.monotonic()
-            self._used = await asyncio.to_thread(processes.memory)
-        allowed = self._settings.memory_limit_bytes
-        found = (
-            memory.of_container() if allowed is None else memory.Memory(self._used.total(), allowed)
+            self._process_memory = await asyncio.to_thread(processes.memory)
+        limit = self._settings.memory_limit_bytes
+        memory = (
+            cgroup.read_memory() if limit is None else Memory(self._process_memory.total(), limit)
         )
-        metrics.show_memory(self._used, found)
-        self._change(states.memory_seen(self._state, found))
+        metrics.set_memory(self._process_memory, memory)
+        self._set_state(transitions.memory_measured(self._state, memory))
 
-    async def _recycle(self) -> None:
-        metrics.RECYCLES.labels(self._state.reason).inc()
-        if not await self._browser.recycle():
-            log.warning("Chromium has not written the login; the page is changed again")
-            self._change(states.not_durable(self._state))
+    # --- link codes -------------------------------------------------------------------------------
 
     async def _fetch_code(self) -> None:
+        """Fetch the page's link code. Raises ``BrowserError``."""
+        pairing = self._state.phase is Phase.AUTHENTICATING
+        bridge, phone_number = self._browser.page.bridge, self._settings.phone_number
         if self._settings.pairing_method is PairingMethod.PAIRING_CODE:
-            if (
-                self._link_code is not None
-                and not self._state.renewing
-                and self._state.phase is Phase.AUTHENTICATING
-            ):
-                return
-            answer = await self._browser.call("pairingCode", self._settings.phone_number)
+            if self._link_code is not None and pairing and not self._state.renewing_code:
+                return  # each request issues another pairing code
+            assert phone_number is not None  # the settings require it with this method
+            issued: IssuedCode | None = await bridge.pairing_code(phone_number)
         else:
-            answer = await self._browser.call("qr")
-        if answer is None:
+            issued = await bridge.qr()
+        if issued is None:
             return
-        try:
-            issued = PageLinkCode.model_validate(answer)
-        except ValidationError:
-            raise BrowserError("the page's code could not be understood") from None
         if issued.code == self._link_code and self._state.phase is Phase.AUTHENTICATING:
             return
         self._link_code = issued.code
-        self._change(
-            states.code_offered(
-                self._state, _now() + timedelta(milliseconds=issued.ttl_ms), self._policy
-            )
-        )
+        expires_at = _now() + timedelta(milliseconds=issued.ttl_ms)
+        self._set_state(transitions.code_issued(self._state, expires_at, self._policy))
 
     async def _renew_code(self) -> None:
+        """Make the page issue a new link code. Raises ``BrowserError``."""
         self._link_code = None
         by_phone = self._settings.pairing_method is PairingMethod.PAIRING_CODE
         if not by_phone or self._state.auth_state is AuthState.UNPAIRED_IDLE:
-            await self._browser.call("refreshQR")
-        self._look.set()
+            await self._browser.page.bridge.refresh_qr()
+        self._wake.set()
 
-    def _on_event(self, event: PageEvent) -> None:
+    # --- events of the page and the browser -------------------------------------------------------
+
+    def _handle_event(self, event: PageEvent) -> None:
         if self.events.record(event):
             return
         match event.type:
             case "conn.logout_reason" | "page.post_logout":
-                self._change(states.logout_signal(self._state, event.reason))
+                self._set_state(transitions.logout_signal(self._state, event.reason))
             case "conn.backend_event" if event.reason in LOGOUT_EVENTS:
-                self._change(states.logout_signal(self._state, LOGOUT_EVENTS[event.reason]))
+                reason = LOGOUT_EVENTS[event.reason]
+                self._set_state(transitions.logout_signal(self._state, reason))
             case "page.crash":
-                self._crashed(
-                    Reason.PAGE_CRASHED, "The page has crashed. It is opened anew.", Step.RELOAD
-                )
+                message = "The page has crashed. Opening a fresh one."
+                self._handle_crash(Reason.PAGE_CRASHED, message, Step.RELOAD)
             case "page.elsewhere":
-                self._crashed(
-                    Reason.PAGE_CRASHED,
-                    "The page has left WhatsApp Web. It is opened anew.",
-                    Step.RELOAD,
-                )
+                message = "The page has navigated away from WhatsApp Web. Opening a fresh one."
+                self._handle_crash(Reason.PAGE_CRASHED, message, Step.RELOAD)
             case "browser.close" if not self._stopping.is_set():
-                self._crashed(
-                    Reason.BROWSER_CRASHED,
-                    "The browser has crashed. It is started again.",
-                    Step.RESTART,
-                )
+                message = "The browser has crashed. Restarting it."
+                self._handle_crash(Reason.BROWSER_CRASHED, message, Step.RESTART)
             case "phone.seen" if self._state.session_valid:
-                with contextlib.suppress(ValidationError):
-                    at = PhoneActivity.model_validate(event.data).at
-                    before = self._state.phone_last_seen
-                    self._change(states.phone_seen(self._state, min(_now(), at)))
-                    if self._state.phone_last_seen != before:
-                        self._keep_phone_seen()
-        self._look.set()
+                self._record_phone_seen(event)
+        self._wake.set()
 
-    def _crashed(self, reason: Reason, message: str, step: Step) -> None:
-        before, self._oom_kills = self._oom_kills, memory.kills()
+    def _handle_crash(self, reason: Reason, message: str, step: Step) -> None:
+        before, self._oom_kills = self._oom_kills, cgroup.oom_kills()
         if self._oom_kills > before:
             reason = Reason.OOM_KILLED
-            message = (
-                f"For lack of memory the kernel has killed a process of the browser. {message}"
-            )
-        self._change(states.failed(self._state, reason, message, step, _now(), self._policy))
+            message = f"The kernel's OOM killer has killed a process of the browser. {message}"
+        self._set_state(
+            transitions.failed(self._state, reason, message, step, _now(), self._policy)
+        )
 
-    def _keep_phone_seen(self) -> None:
+    def _record_phone_seen(self, event: PageEvent) -> None:
         try:
-            if self._state.phone_last_seen is not None:
-                self._volume.record_phone_seen(self._state.phone_last_seen)
-        except StorageError as error:  # the next sign of life comes within the hour
-            log.warning("sign of life not kept", extra={"error": str(error)})
+            at = PhoneActivity.model_validate(event.data).at
+        except ValidationError:
+            return
+        before = self._state.phone_last_seen
+        self._set_state(transitions.phone_seen(self._state, min(_now(), at)))
+        after = self._state.phone_last_seen
+        if after is None or after == before:
+            return
+        try:
+            self._volume.record_phone_seen(after)
+        except StorageError as error:
+            log.warning(
+                "Cannot record the phone's activity on the volume; the next activity replaces it",
+                extra={"error": str(error)},
+            )
 
-    # --- small things -----------------------------------------------------------------------------
+    # --- the state and its report -----------------------------------------------------------------
 
     def _require_ready(self) -> None:
         if self._state.phase is not Phase.READY:
             raise NotReady(self._state.phase)
 
-    def _change(self, state: State) -> None:
-        """Takes the new state, and tells who listens when others can see a difference."""
+    def _set_state(self, state: State) -> None:
+        """Adopt a state, and publish the report if it changes."""
         now = time.monotonic()
         metrics.PHASE_SECONDS.labels(self._state.phase).inc(now - self._phase_since)
         self._phase_since = now
         before, self._state = self._state, state
         if state.phase is not before.phase or state.reason != before.reason:
-            log.info("phase", extra={"phase": state.phase, "reason": state.reason})
+            log.info("Phase changed", extra={"phase": state.phase, "reason": state.reason})
         if before.phase is Phase.READY and state.phase is not Phase.READY:
             metrics.DISCONNECTS.labels(state.reason).inc()
-        if states.mended_itself(before, state):
+        if transitions.page_recovered(before, state):
             metrics.RECOVERIES.labels("page", before.reason).inc()
-        if self._report() != self.report:
+        if self._build_report() != self.report:
             self._seq += 1
-            self.report = self._report()
+            self.report = self._build_report()
             self._changed.set()
             self._changed = asyncio.Event()
             self.events.notify()
 
-    def _report(self) -> Report:
-        return states.report(
+    def _build_report(self) -> Report:
+        return build_report(
             self._state,
             client_id=self._settings.client_id,
             session_uid=self._settings.session_uid,

@@ -1,4 +1,4 @@
-"""What the process is told by its environment (prefix ``WASESSION_``). Durations are in seconds."""
+"""Settings from environment variables with the prefix ``WASESSION_``; durations in seconds."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from pydantic import (
     AfterValidator,
     Field,
     SecretStr,
-    StringConstraints,
     ValidationError,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
-from wasession_api.base import pattern_message
+from wasession_api.base import Pattern
 from wasession_api.v1alpha1 import PairingMethod, Takeover
 
 DEVELOPMENT_WA_JS = (
@@ -26,25 +25,26 @@ DEVELOPMENT_WA_JS = (
 )
 
 
-def as_browsers_write(origin: str) -> str:
-    """An origin as ``location.origin`` has it: in small letters, without the scheme's own port."""
+def normalize_origin(origin: str) -> str:
+    """Return an origin as ``location.origin`` has it: lowercase, without the default port."""
     return re.sub(r"^(https(?=.*:443$)|http(?=.*:80$))(.*):[0-9]+$", r"\1\2", origin.lower())
 
 
 class Credentials(NamedTuple):
+    """Username and password of a proxy."""
+
     username: str
     password: str
 
 
 class Settings(BaseSettings):
-    """Read once at start; a wrong value ends the process with a sentence."""
+    """Read once at start; an invalid value ends the process with a message."""
 
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
 
     client_id: Annotated[
         str,
-        StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$"),
-        pattern_message("1 to 64 letters, digits, _ and -"),
+        Pattern(r"^[a-zA-Z0-9_-]{1,64}$", "must be 1 to 64 letters, digits, _ and -"),
     ]
     session_uid: str | None = None
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
@@ -54,9 +54,11 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=1, le=65535)
     whatsapp_url: Annotated[
         str,
-        StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$"),
-        pattern_message("an origin such as https://web.whatsapp.com, without a path"),
-        AfterValidator(as_browsers_write),
+        Pattern(
+            r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
+            "must be an origin such as https://web.whatsapp.com, without a path",
+        ),
+        AfterValidator(normalize_origin),
     ] = "https://web.whatsapp.com"
     device_name: str | None = None
     takeover: Takeover = Takeover.NEVER
@@ -64,8 +66,10 @@ class Settings(BaseSettings):
     phone_number: (
         Annotated[
             str,
-            StringConstraints(pattern=r"^[1-9][0-9]{6,14}$"),
-            pattern_message("country code and number in digits only, such as 15551234567"),
+            Pattern(
+                r"^[1-9][0-9]{6,14}$",
+                "must be country code and number in digits only, such as 15551234567",
+            ),
         ]
         | None
     ) = None
@@ -75,7 +79,7 @@ class Settings(BaseSettings):
     shutdown_timeout: float = Field(30, gt=0)
     logout_timeout: float = Field(30, gt=0)
     answer_timeout: float = Field(
-        10, gt=0, description="A page that says nothing for so long is taken for hung."
+        10, gt=0, description="After how long without an answer a page counts as hung."
     )
     reconnect_initial_delay: float = Field(2, gt=0)
     reconnect_max_delay: float = Field(300, gt=0)
@@ -89,39 +93,41 @@ class Settings(BaseSettings):
     chromium: Path = Path("/usr/bin/chromium")
     wa_js: Path = DEVELOPMENT_WA_JS
     memory_limit_bytes: int | None = Field(
-        None, ge=1, description="Instead of the container's own limit."
+        None, ge=1, description="Replaces the container's limit."
     )
     minimum_free_bytes: int = Field(100 * 2**20, ge=0)
     snapshot_interval: float = Field(3600, gt=0)
-    aside_keep: float = Field(
+    quarantine_retention: float = Field(
         30 * 86400,
         ge=0,
-        description="How long a profile that was moved aside is kept; 0 is for ever.",
+        description="How long to retain quarantined profiles; 0 retains them forever.",
     )
     send_timeout: float = Field(60, gt=0)
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if (self.token is None) == (self.token_file is None):
-            raise ValueError("exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed")
+            raise ValueError("set exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE")
         if self.pairing_method is PairingMethod.PAIRING_CODE and self.phone_number is None:
-            raise ValueError(
-                "WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode"
-            )
+            raise ValueError("WASESSION_PAIRING_METHOD=PairingCode requires WASESSION_PHONE_NUMBER")
         if self.reconnect_initial_delay > self.reconnect_max_delay:
             raise ValueError(
-                "WASESSION_RECONNECT_INITIAL_DELAY must not be more than WASESSION_RECONNECT_MAX_DELAY"
+                "WASESSION_RECONNECT_INITIAL_DELAY must not exceed WASESSION_RECONNECT_MAX_DELAY"
             )
         if self.proxy_credentials is not None and self.proxy_address.startswith("socks"):
             raise ValueError(
-                "Chromium gives a SOCKS proxy no username and password: WASESSION_PROXY_SERVER must be an HTTP proxy"
+                "Chromium does not support credentials for SOCKS proxies: "
+                "WASESSION_PROXY_SERVER must be an HTTP proxy"
             )
         return self
 
     @property
     def bearer(self) -> str:
-        """The token that callers must show; read anew each time, so that a changed Secret counts. Raises ``OSError``."""
+        """The bearer token that clients must present, read from the file each time.
+
+        So a rotated Secret takes effect at once. Raises ``OSError``.
+        """
         if self.token is not None:
             return self.token.get_secret_value()
         assert self.token_file is not None
@@ -132,35 +138,35 @@ class Settings(BaseSettings):
 
     @property
     def proxy_address(self) -> str:
-        """The proxy without what only it may know; empty when there is none."""
+        """The proxy without its credentials; empty without a proxy."""
         scheme, separator, rest = (self.proxy_server or "").rpartition("://")
         return scheme + separator + rest.rpartition("@")[2]
 
     @property
     def proxy_credentials(self) -> Credentials | None:
-        """Username and password, also when they are part of the proxy's URL."""
+        """The proxy's credentials, from their own settings or from its URL."""
         if self.proxy_username is not None:
             return Credentials(
                 self.proxy_username,
                 self.proxy_password.get_secret_value() if self.proxy_password else "",
             )
-        inside, at, _ = (self.proxy_server or "").rpartition("://")[2].rpartition("@")
-        username, _, password = inside.partition(":")
+        userinfo, at, _ = (self.proxy_server or "").rpartition("://")[2].rpartition("@")
+        username, _, password = userinfo.partition(":")
         return Credentials(unquote(username), unquote(password)) if at else None
 
     @property
     def profile(self) -> Path:
-        """Chromium's profile, which is the login."""
+        """Chromium's profile, which contains the login."""
         return self.data_dir / f"session-{self.client_id}"
 
 
 def read() -> Settings:
-    """The settings, from the environment; raises ``ValueError`` with a sentence that names each wrong one."""
+    """Return the settings; raise ``ValueError`` with a message that names each invalid one."""
     try:
         settings = Settings()
-        settings.bearer  # noqa: B018 - a token that can't be read would be noticed by the first caller only
+        settings.bearer  # noqa: B018 - fail at start, not at the first request
     except ValidationError as error:
-        raise ValueError("; ".join(_words(details) for details in error.errors())) from None
+        raise ValueError("; ".join(map(_describe_error, error.errors()))) from None
     except SettingsError as error:
         raise ValueError(str(error)) from None
     except OSError as error:
@@ -168,23 +174,15 @@ def read() -> Settings:
     return settings
 
 
-def unknown(environment: Iterable[str]) -> list[str]:
-    """Variables that look like settings and are none."""
+def unknown_variables(environment: Iterable[str]) -> list[str]:
+    """Return the variables with the prefix that are not settings."""
     known = {f"WASESSION_{name.upper()}" for name in Settings.model_fields}
     return sorted(
         name for name in environment if name.startswith("WASESSION_") and name not in known
     )
 
 
-def _words(error: ErrorDetails) -> str:
-    """What is wrong with one setting. Its value is not repeated: it may be a secret."""
-    if not error["loc"]:
-        return error["msg"].removeprefix("Value error, ")
-    name, words = str(error["loc"][0]), error["msg"]
-    if error["type"] == "string_pattern_mismatch":
-        schema = Settings.model_json_schema()["properties"][name]
-        described = next(
-            part for part in (schema, *schema.get("anyOf", [])) if "x-pattern-message" in part
-        )
-        words = f"Must be {described['x-pattern-message']}"
-    return f"WASESSION_{name.upper()}: {words}"
+def _describe_error(error: ErrorDetails) -> str:
+    """Return what is wrong with a setting, without its value, which may be a secret."""
+    message = error["msg"].removeprefix("Value error, ")
+    return f"WASESSION_{str(error['loc'][0]).upper()}: {message}" if error["loc"] else message

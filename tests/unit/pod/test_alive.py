@@ -18,8 +18,8 @@ async def test_only_a_loop_that_does_not_turn_is_dead(tmp_path: Path) -> None:
     messages = Messages(session, Journal(tmp_path / "messages.sqlite"), settings.send_timeout)
     async with TestClient(TestServer(application(session, messages, settings))) as client:
         assert (await client.get("/livez")).status == 200, "without browser and login"
-        session._turned_at -= 2 * settings.initialization_timeout
+        session._ticked_at -= 2 * settings.initialization_timeout
         assert (await client.get("/livez")).status == 200, "what takes long within its limits"
-        session._turned_at -= 60
+        session._ticked_at -= 60
         assert (await client.get("/livez")).status == 503
         assert (await client.get("/readyz")).status == 200

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from unit.pod.test_state import READY, RECONNECTING
 from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
-from wasession_pod.state import transitions as states
-from wasession_pod.state.memory_pressure import Memory, Relief, kills, low, of_container, relief
+from wasession_pod.cgroup import oom_kills, read_memory
+from wasession_pod.state import transitions
+from wasession_pod.state.memory_pressure import Memory, Relief, limit_too_low, needed_relief
+from wasession_pod.state.model import Action
 from wasession_pod.state.recovery import Step
-from wasession_pod.state.transitions import Action
+from wasession_pod.state.report import warnings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -31,8 +33,8 @@ def test_a_group_of_version_2(tmp_path: Path) -> None:
         tmp_path, memory__max=f"{1024 * MIB}\n", memory__current=f"{500 * MIB}\n", memory__stat=stat
     )
     write(tmp_path, memory__events="low 0\nhigh 0\nmax 3\noom 1\noom_kill 2\noom_group_kill 0\n")
-    assert of_container(tmp_path) == Memory(400 * MIB, 1024 * MIB)
-    assert kills(tmp_path) == 2
+    assert read_memory(tmp_path) == Memory(400 * MIB, 1024 * MIB)
+    assert oom_kills(tmp_path) == 2
 
 
 def test_a_group_of_version_1(tmp_path: Path) -> None:
@@ -47,8 +49,8 @@ def test_a_group_of_version_1(tmp_path: Path) -> None:
         **usage,
         memory__oom_control="oom_kill_disable 0\nunder_oom 0\noom_kill 4\n",
     )
-    assert of_container(tmp_path) == Memory(400 * MIB, 1024 * MIB)
-    assert kills(tmp_path) == 4
+    assert read_memory(tmp_path) == Memory(400 * MIB, 1024 * MIB)
+    assert oom_kills(tmp_path) == 4
 
 
 @pytest.mark.parametrize(
@@ -64,23 +66,23 @@ def test_no_limit(tmp_path: Path, directory: str, name: str, content: str) -> No
         tmp_path / directory,
         **{name: content, "memory__current": "1\n", "memory__usage_in_bytes": "1\n"},
     )
-    assert of_container(tmp_path) is None
-    assert kills(tmp_path) == 0
+    assert read_memory(tmp_path) is None
+    assert oom_kills(tmp_path) == 0
 
 
 @pytest.mark.parametrize(
     ("percent", "recycled", "restarted", "expected", "warned"),
     [
         (79, None, None, None, False),
-        (80, None, None, Relief.RECYCLE, False),
-        (95, None, None, Relief.RECYCLE, True),
+        (80, None, None, Relief.RECYCLE_PAGE, False),
+        (95, None, None, Relief.RECYCLE_PAGE, True),
         (85, 0.5, None, None, False),
-        (85, 1, None, Relief.RESTART, True),
-        (85, 9, None, Relief.RESTART, True),
+        (85, 1, None, Relief.RESTART_BROWSER, True),
+        (85, 9, None, Relief.RESTART_BROWSER, True),
         (85, 9, 9, None, True),
         (79, 9, 9, None, False),
-        (85, 10, 9, Relief.RECYCLE, False),
-        (85, 5, 60, Relief.RESTART, True),
+        (85, 10, 9, Relief.RECYCLE_PAGE, False),
+        (85, 5, 60, Relief.RESTART_BROWSER, True),
         (95, 5, 59, None, True),
     ],
 )
@@ -96,28 +98,26 @@ def test_relief(
     recycled_at, restarted_at = (
         None if ago is None else NOW - ago * MINUTE for ago in (recycled, restarted)
     )
-    assert relief(memory, recycled_at, restarted_at, NOW) is expected
-    assert low(memory, recycled_at, NOW) == warned
+    assert needed_relief(memory, recycled_at, restarted_at, NOW) is expected
+    assert limit_too_low(memory, recycled_at, NOW) == warned
 
 
 def test_a_session_is_relieved_when_it_can_wait() -> None:
-    full = states.memory_seen(READY, Memory(90 * MIB, 100 * MIB))
-    assert states.relieve(full, NOW, busy=True) == (full, []), "a message is under way"
-    waiting = states.memory_seen(RECONNECTING, full.memory)
-    assert states.relieve(waiting, NOW, busy=False) == (waiting, [])
-    state, actions = states.relieve(full, NOW, busy=False)
+    full = transitions.memory_measured(READY, Memory(90 * MIB, 100 * MIB))
+    assert transitions.relieve_memory(full, NOW, busy=True) == (full, []), "a message is under way"
+    waiting = transitions.memory_measured(RECONNECTING, full.memory)
+    assert transitions.relieve_memory(waiting, NOW, busy=False) == (waiting, [])
+    state, actions = transitions.relieve_memory(full, NOW, busy=False)
     assert (state.phase, state.reason, actions) == (
         Phase.RECONNECTING,
         Reason.MEMORY_LOW,
-        [Action.RECYCLE],
+        [Action.RECYCLE_PAGE],
     )
     assert state.last_disconnect is not None
     assert state.last_disconnect.kind is DisconnectKind.CONNECTION
     again = replace(state, phase=Phase.READY)
-    assert states.relieve(again, NOW, busy=False)[1] == []
-    state, actions = states.relieve(again, NOW + MINUTE, busy=False)
+    assert transitions.relieve_memory(again, NOW, busy=False)[1] == []
+    state, actions = transitions.relieve_memory(again, NOW + MINUTE, busy=False)
     assert actions == [Step.RESTART]
-    assert [warning.reason for warning in states.warnings(state, NOW + MINUTE)] == [
-        Reason.MEMORY_LOW
-    ]
-    assert states.warnings(states.memory_seen(state, None), NOW) == []
+    assert [warning.reason for warning in warnings(state, NOW + MINUTE)] == [Reason.MEMORY_LOW]
+    assert warnings(transitions.memory_measured(state, None), NOW) == []

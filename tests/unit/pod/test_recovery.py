@@ -7,19 +7,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wasession_pod.state.recovery import LIMITS, Backoff, Outage, Step, taken, trouble
+from wasession_pod.state.recovery import LIMITS, Backoff, Outage, Step, begin_step, escalate
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
-BACKOFF = Backoff(initial=2 * SECOND, longest=300 * SECOND)
+BACKOFF = Backoff(initial=2 * SECOND, maximum=300 * SECOND)
 CAUSE = "PageCrashed"
 
 
 def again(outage: Outage | None, step: Step, now: datetime = NOW) -> Outage:
     """The next trouble, whose step is then done."""
-    outage = trouble(outage, CAUSE, step, now, BACKOFF)
+    outage = escalate(outage, CAUSE, step, now, BACKOFF)
     assert outage.due is not None
-    return taken(outage)
+    return begin_step(outage)
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_delays_double_up_to_the_longest(tries: int, seconds: int) -> None:
 
 
 def test_jitter_moves_every_delay() -> None:
-    slower = Backoff(BACKOFF.initial, BACKOFF.longest, jitter=1.2)
+    slower = Backoff(BACKOFF.initial, BACKOFF.maximum, jitter=1.2)
     assert slower.delay(0) == timedelta(seconds=2.4)
     assert slower.delay(99) == timedelta(seconds=360)
 
@@ -54,27 +54,27 @@ def test_what_is_wrong_outside_never_ends_the_process(step: Step) -> None:
 
 
 def test_a_page_is_left_to_itself_first() -> None:
-    outage = trouble(None, "ConnectionLost", Step.RELOAD, NOW, BACKOFF, page_first=True)
+    outage = escalate(None, "ConnectionLost", Step.RELOAD, NOW, BACKOFF, page_first=True)
     assert outage.due == NOW + timedelta(seconds=2 + 4 + 8 + 16 + 32)
     assert (
-        trouble(outage, "ConnectionLost", Step.RELOAD, NOW + SECOND, BACKOFF, page_first=True)
+        escalate(outage, "ConnectionLost", Step.RELOAD, NOW + SECOND, BACKOFF, page_first=True)
         == outage
     )
 
 
 def test_a_worse_trouble_is_not_kept_waiting() -> None:
-    waiting = trouble(None, "ConnectionLost", Step.RELOAD, NOW, BACKOFF, page_first=True)
-    hung = trouble(waiting, "PageHung", Step.RELOAD, NOW, BACKOFF)
+    waiting = escalate(None, "ConnectionLost", Step.RELOAD, NOW, BACKOFF, page_first=True)
+    hung = escalate(waiting, "PageHung", Step.RELOAD, NOW, BACKOFF)
     assert (hung.cause, hung.step, hung.due) == ("PageHung", Step.RELOAD, NOW + 2 * SECOND)
-    gone = trouble(hung, "BrowserCrashed", Step.RESTART, NOW + SECOND, BACKOFF)
+    gone = escalate(hung, "BrowserCrashed", Step.RESTART, NOW + SECOND, BACKOFF)
     assert (gone.cause, gone.step, gone.due) == ("BrowserCrashed", Step.RESTART, NOW + 2 * SECOND)
 
 
 def test_the_outside_starts_the_ladder_anew() -> None:
     outage = again(again(None, Step.RESTART), Step.OPEN)
-    assert (outage.step, outage.done, outage.tries) == (Step.OPEN, 1, 2)
+    assert (outage.step, outage.attempts, outage.total_attempts) == (Step.OPEN, 1, 2)
     outage = again(outage, Step.RELOAD)
-    assert (outage.step, outage.done, outage.tries) == (Step.RELOAD, 1, 3)
+    assert (outage.step, outage.attempts, outage.total_attempts) == (Step.RELOAD, 1, 3)
 
 
 @given(
@@ -88,13 +88,13 @@ def test_the_rules(signs: list[tuple[Step, bool, bool]]) -> None:
     outage, now = None, NOW
     for asked, page_first, do in signs:
         before = outage
-        outage = trouble(before, CAUSE, asked, now, BACKOFF, page_first=page_first)
+        outage = escalate(before, CAUSE, asked, now, BACKOFF, page_first=page_first)
         assert outage.due is not None, "every trouble is followed by a step"
-        assert outage.due <= now + max(BACKOFF.longest, BACKOFF.patience)
+        assert outage.due <= now + max(BACKOFF.maximum, BACKOFF.page_patience)
         if outage.step not in (Step.START, Step.OPEN):
             assert outage.step >= asked or asked is Step.START or asked is Step.OPEN
         if before is not None and before.due is not None:
             assert outage.due <= before.due, "a further sign never makes it later"
         if do:
             now = outage.due
-            outage = taken(outage)
+            outage = begin_step(outage)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 from wasession_pod import metrics
-from wasession_pod.settings import Settings, read, unknown
+from wasession_pod.settings import Settings, read, unknown_variables
 
 README = Path(__file__).parents[3] / "session-pod" / "README.md"
 GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
@@ -18,34 +18,34 @@ GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"client_id": "a b"}, "WASESSION_CLIENT_ID: Must be 1 to 64 letters, digits, _ and -"),
+        ({"client_id": "a b"}, "WASESSION_CLIENT_ID: must be 1 to 64 letters, digits, _ and -"),
         ({"token": ""}, "WASESSION_TOKEN: "),
         (
             {"token_file": "/nowhere"},
-            "exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE is needed",
+            "set exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE",
         ),
         ({"port": "0"}, "WASESSION_PORT: Input should be greater than or equal to 1"),
         (
             {"whatsapp_url": "web.whatsapp.com/x"},
-            "WASESSION_WHATSAPP_URL: Must be an origin such as",
+            "WASESSION_WHATSAPP_URL: must be an origin such as",
         ),
         (
             {"phone_number": "+1 555"},
-            "WASESSION_PHONE_NUMBER: Must be country code and number in digits only",
+            "WASESSION_PHONE_NUMBER: must be country code and number in digits only",
         ),
         (
             {"pairing_method": "PairingCode"},
-            "WASESSION_PHONE_NUMBER is needed with WASESSION_PAIRING_METHOD=PairingCode",
+            "WASESSION_PAIRING_METHOD=PairingCode requires WASESSION_PHONE_NUMBER",
         ),
         (
             {"pairing_method": "Telepathy"},
             "WASESSION_PAIRING_METHOD: Input should be 'QRCode' or 'PairingCode'",
         ),
         ({"extra_args": "--mute-audio"}, 'error parsing value for field "extra_args"'),
-        ({"reconnect_initial_delay": "9", "reconnect_max_delay": "3"}, "must not be more than"),
+        ({"reconnect_initial_delay": "9", "reconnect_max_delay": "3"}, "must not exceed"),
         (
             {"proxy_server": "socks5://a:b@proxy:1080"},
-            "Chromium gives a SOCKS proxy no username and password",
+            "Chromium does not support credentials for SOCKS proxies",
         ),
         ({"port": "x", "max_rounds": "0"}, "; WASESSION_MAX_ROUNDS: "),
     ],
@@ -124,7 +124,9 @@ def test_a_token_file_must_have_a_token(
 
 
 def test_variables_that_are_no_settings() -> None:
-    assert unknown(["WASESSION_TAKOVER", "WASESSION_TAKEOVER", "HOME"]) == ["WASESSION_TAKOVER"]
+    assert unknown_variables(["WASESSION_TAKOVER", "WASESSION_TAKEOVER", "HOME"]) == [
+        "WASESSION_TAKOVER"
+    ]
 
 
 def first_column(chapter: str, word: str) -> set[str]:

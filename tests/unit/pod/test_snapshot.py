@@ -12,7 +12,7 @@ def test_what_is_no_text_is_not_known() -> None:
         {"injected": True, "registered": True, "mode": {"a": 1}, "pushName": 7, "me": "x" * 999}
     )
     assert (seen.mode, seen.push_name, len(seen.me or "")) == (None, None, 256)
-    assert not seen.good
+    assert not seen.healthy
 
 
 @pytest.mark.parametrize("event", [{}, {"type": None}, {"type": 7}, {"type": "a", "data": []}, []])

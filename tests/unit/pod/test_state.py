@@ -13,10 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AuthState, DisconnectKind, PairingMethod, Phase, Reason, Takeover
-from wasession_pod.state import transitions as states
+from wasession_pod.state import transitions
+from wasession_pod.state.model import Action, Policy, State, initial
 from wasession_pod.state.observation import PageObservation, PageUnavailable
 from wasession_pod.state.recovery import LIMITS, Backoff, Step
-from wasession_pod.state.transitions import ENDED_BY_WHATSAPP, Action, Policy, State, step
+from wasession_pod.state.report import warnings
+from wasession_pod.state.transitions import ENDED_BY_WHATSAPP, decide
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SECOND, MINUTE, HOUR, DAY = (
@@ -26,11 +28,11 @@ SECOND, MINUTE, HOUR, DAY = (
     timedelta(days=1),
 )
 POLICY = Policy(
-    initialization=2 * MINUTE,
+    initialization_timeout=2 * MINUTE,
     max_rounds=2,
     method=PairingMethod.QR_CODE,
     takeover=Takeover.NEVER,
-    backoff=Backoff(initial=2 * SECOND, longest=5 * MINUTE),
+    backoff=Backoff(initial=2 * SECOND, maximum=5 * MINUTE),
 )
 BY_CODE = replace(POLICY, method=PairingMethod.PAIRING_CODE)
 
@@ -57,26 +59,26 @@ PASSKEY = QR.model_copy(update={"passkey_required": True})
 
 
 def offered(state: State, expires_at: datetime, policy: Policy = POLICY) -> State:
-    return states.code_offered(state, expires_at, policy)
+    return transitions.code_issued(state, expires_at, policy)
 
 
 def settle(
     state: State, snapshot: PageObservation, now: datetime = NOW, policy: Policy = POLICY
 ) -> tuple[State, list[Action | Step]]:
     """The same look twice, far enough apart to count as stable."""
-    state, first = step(state, snapshot, now, policy)
-    state, second = step(state, snapshot, now + SECOND, policy)
+    state, first = decide(state, snapshot, now, policy)
+    state, second = decide(state, snapshot, now + SECOND, policy)
     return state, first + second
 
 
-FRESH = states.page_opening(states.initial(has_login=False, restoring=False, now=NOW), NOW)
-STORED = states.page_opening(states.initial(has_login=True, restoring=True, now=NOW), NOW)
-WITH_SNAPSHOT = states.profile_known(STORED, None, can_fall_back=True)
+FRESH = transitions.page_opening(initial(has_login=False, restoring=False, now=NOW), NOW)
+STORED = transitions.page_opening(initial(has_login=True, restoring=True, now=NOW), NOW)
+WITH_SNAPSHOT = transitions.profile_selected(STORED, None, can_fall_back=True)
 OFFERED = offered(FRESH, NOW + MINUTE)
 READY = settle(STORED, GOOD)[0]
-RECONNECTING = step(READY, OPENING, NOW, POLICY)[0]
-HALF_LOGGED_OUT = states.logout_signal(READY, None)
-HALF_DROPPED = states.logout_signal(READY, "web_fail_storage_initialization")
+RECONNECTING = decide(READY, OPENING, NOW, POLICY)[0]
+HALF_LOGGED_OUT = transitions.logout_signal(READY, None)
+HALF_DROPPED = transitions.logout_signal(READY, "web_fail_storage_initialization")
 
 
 # --- one look -------------------------------------------------------------------------------------
@@ -233,7 +235,7 @@ ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Ac
         QR.model_dump(),
         Phase.LOGGED_OUT,
         Reason.LOGGED_OUT_BY_PHONE,
-        [Action.SET_ASIDE],
+        [Action.QUARANTINE_PROFILE],
     ),
     (HALF_DROPPED, QR.model_dump(), Phase.RESTORING, Reason.PROFILE_DAMAGED, [Action.FALL_BACK]),
 ]
@@ -247,7 +249,7 @@ def test_one_look(
     reason: Reason,
     actions: list[Action | Step],
 ) -> None:
-    state, found = step(
+    state, found = decide(
         before, look if isinstance(look, PageUnavailable) else seen(**look), NOW, POLICY
     )
     assert (state.phase, state.reason, found) == (phase, reason, actions)
@@ -285,7 +287,7 @@ def looks() -> Iterator[PageObservation]:
         pytest.param(FRESH, id="fresh"),
         pytest.param(OFFERED, id="offered"),
         pytest.param(STORED, id="stored"),
-        pytest.param(replace(STORED, good_since=NOW - SECOND), id="good for a second"),
+        pytest.param(replace(STORED, healthy_since=NOW - SECOND), id="good for a second"),
         pytest.param(READY, id="ready"),
         pytest.param(RECONNECTING, id="reconnecting"),
         pytest.param(HALF_LOGGED_OUT, id="half logged out"),
@@ -294,7 +296,7 @@ def looks() -> Iterator[PageObservation]:
 )
 def test_every_look_from(before: State) -> None:
     for look in looks():
-        after, actions = step(before, look, NOW, POLICY)
+        after, actions = decide(before, look, NOW, POLICY)
         good = (look.registered, look.mode, look.info, look.socket_state) == (
             True,
             "MAIN",
@@ -304,24 +306,26 @@ def test_every_look_from(before: State) -> None:
         assert len(actions) <= 1
         if after.phase is Phase.READY and before.phase is not Phase.READY:
             assert good, look
-            assert before.good_since is not None
-            assert before.durable
+            assert before.healthy_since is not None
+            assert before.login_written
         assert (after.phase is Phase.READY) <= good, look
-        assert (Action.SET_ASIDE in actions) == (
+        assert (Action.QUARANTINE_PROFILE in actions) == (
             before.session_valid and not after.session_valid
         ), look
-        assert (after.phase is Phase.LOGGED_OUT) == (Action.SET_ASIDE in actions), look
-        if actions in ([Action.SET_ASIDE], [Action.FALL_BACK]):
+        assert (after.phase is Phase.LOGGED_OUT) == (Action.QUARANTINE_PROFILE in actions), look
+        if actions in ([Action.QUARANTINE_PROFILE], [Action.FALL_BACK]):
             assert before.logout_reason is not None, "the first signal"
             assert look.registered is False, "the second"
-            assert (before.logout_reason in ENDED_BY_WHATSAPP) == (actions == [Action.SET_ASIDE])
-        assert (Action.KEEP_LOGIN in actions) == (
+            assert (before.logout_reason in ENDED_BY_WHATSAPP) == (
+                actions == [Action.QUARANTINE_PROFILE]
+            )
+        assert (Action.RECORD_LOGIN in actions) == (
             after.session_valid and not before.session_valid
         ), look
         if look.registered is not None and look.socket_state in AuthState.__members__:
             assert after.auth_state == look.socket_state
         if after.phase is Phase.FAILED:
-            blocked = look.socket_state in {*states.STOPPED, "DEPRECATED_VERSION"}
+            blocked = look.socket_state in {*transitions.BLOCKED, "DEPRECATED_VERSION"}
             assert blocked or look.needs_update or look.banned_until, look
         if isinstance(actions[:1] and actions[0], Step):
             assert after.reason == Reason.VERSION_REFUSED, (
@@ -329,7 +333,7 @@ def test_every_look_from(before: State) -> None:
             )
         assert (after.last_disconnect != before.last_disconnect) <= (
             before.phase is Phase.READY
-            or Action.SET_ASIDE in actions
+            or Action.QUARANTINE_PROFILE in actions
             or Action.FALL_BACK in actions
         )
 
@@ -370,17 +374,17 @@ def test_the_rules(
     for look, signal, seconds in looks:
         now += timedelta(seconds=seconds)
         if signal:
-            state = states.logout_signal(state, signal)
-        before, (state, actions) = state, step(state, look, now, policy)
+            state = transitions.logout_signal(state, signal)
+        before, (state, actions) = state, decide(state, look, now, policy)
         if before.session_valid and not state.session_valid:
             assert before.logout_reason in ENDED_BY_WHATSAPP, "a login ends by two signals only"
             assert isinstance(look, PageObservation)
             assert look.registered is False
-            assert actions == [Action.SET_ASIDE]
+            assert actions == [Action.QUARANTINE_PROFILE]
         if state.phase is Phase.READY and before.phase is not Phase.READY:
             assert isinstance(look, PageObservation)
-            assert look.good
-            assert state.durable
+            assert look.healthy
+            assert state.login_written
         if state.outage is not None and state.outage.due is not None and not actions:
             assert state.outage.due > now, "what is due is done"
         for action in actions:
@@ -388,7 +392,7 @@ def test_the_rules(
                 case Action.FETCH_CODE:
                     state = offered(state, now + MINUTE, policy)
                 case Step():
-                    state = states.page_opening(state, now)
+                    state = transitions.page_opening(state, now)
 
 
 # --- the login ------------------------------------------------------------------------------------
@@ -402,34 +406,34 @@ def test_a_stored_login_is_restored() -> None:
 
 
 def test_a_moment_of_good_is_not_ready() -> None:
-    state, actions = step(STORED, GOOD, NOW, POLICY)
+    state, actions = decide(STORED, GOOD, NOW, POLICY)
     assert state.phase is Phase.RESTORING
     assert actions == []
 
 
 def test_a_new_login_is_written_before_it_is_valid() -> None:
     state, actions = settle(OFFERED, GOOD)
-    assert actions == [Action.RECYCLE]
+    assert actions == [Action.RECYCLE_PAGE]
     assert (state.phase, state.reason, state.session_valid) == (
         Phase.SYNCING,
         Reason.LOGIN_WRITING,
         False,
     )
     state, actions = settle(state, GOOD, NOW + 5 * SECOND)
-    assert actions == [Action.KEEP_LOGIN]
+    assert actions == [Action.RECORD_LOGIN]
     assert (state.phase, state.session_valid, state.restored) == (Phase.READY, True, False)
 
 
 def test_a_login_that_was_not_written_is_written_again() -> None:
     state, _ = settle(OFFERED, GOOD)
-    _, actions = settle(states.not_durable(state), GOOD, NOW + 5 * SECOND)
-    assert actions == [Action.RECYCLE]
+    _, actions = settle(transitions.login_not_written(state), GOOD, NOW + 5 * SECOND)
+    assert actions == [Action.RECYCLE_PAGE]
 
 
 def test_a_page_that_is_opened_anew_before_that_has_still_to_write() -> None:
     state, _ = settle(OFFERED, GOOD)
-    _, actions = settle(states.page_opening(state, NOW), GOOD, NOW + 5 * SECOND)
-    assert actions == [Action.RECYCLE]
+    _, actions = settle(transitions.page_opening(state, NOW), GOOD, NOW + 5 * SECOND)
+    assert actions == [Action.RECYCLE_PAGE]
 
 
 def test_a_login_that_is_gone_without_a_logout_is_reported() -> None:
@@ -440,19 +444,19 @@ def test_a_login_that_is_gone_without_a_logout_is_reported() -> None:
 
 
 def test_a_profile_that_has_lost_its_login_is_replaced_once() -> None:
-    state, actions = step(WITH_SNAPSHOT, QR, NOW, POLICY)
+    state, actions = decide(WITH_SNAPSHOT, QR, NOW, POLICY)
     assert actions == []
-    state, actions = step(state, QR, NOW + 4 * SECOND, POLICY)
+    state, actions = decide(state, QR, NOW + 4 * SECOND, POLICY)
     assert actions == []
-    state, actions = step(state, QR, NOW + 5 * SECOND, POLICY)
+    state, actions = decide(state, QR, NOW + 5 * SECOND, POLICY)
     assert actions == [Action.FALL_BACK]
     assert (state.phase, state.reason, state.session_valid) == (
         Phase.RESTORING,
         Reason.PROFILE_DAMAGED,
         True,
     )
-    state = states.page_opening(
-        states.profile_known(state, "from the snapshot", can_fall_back=True), NOW
+    state = transitions.page_opening(
+        transitions.profile_selected(state, "from the snapshot", can_fall_back=True), NOW
     )
     assert (state.phase, state.reason, state.message) == (
         Phase.RESTORING,
@@ -460,25 +464,25 @@ def test_a_profile_that_has_lost_its_login_is_replaced_once() -> None:
         "from the snapshot",
     )
     ready, actions = settle(state, GOOD)
-    assert actions == [Action.END_TRIAL]
+    assert actions == [Action.CONFIRM_REPAIR]
     assert ready.restored
-    assert [warning.reason for warning in states.warnings(ready, NOW)] == [Reason.PROFILE_DAMAGED]
-    _, actions = settle(step(ready, OPENING, NOW + MINUTE, POLICY)[0], GOOD, NOW + MINUTE)
+    assert [warning.reason for warning in warnings(ready, NOW)] == [Reason.PROFILE_DAMAGED]
+    _, actions = settle(decide(ready, OPENING, NOW + MINUTE, POLICY)[0], GOOD, NOW + MINUTE)
     assert actions == []
 
 
 def test_a_qr_that_is_there_for_a_moment_only_replaces_nothing() -> None:
-    state, _ = step(WITH_SNAPSHOT, QR, NOW, POLICY)
-    state, _ = step(state, OPENING, NOW + SECOND, POLICY)
-    state, actions = step(state, QR, NOW + 6 * SECOND, POLICY)
+    state, _ = decide(WITH_SNAPSHOT, QR, NOW, POLICY)
+    state, _ = decide(state, OPENING, NOW + SECOND, POLICY)
+    state, actions = decide(state, QR, NOW + 6 * SECOND, POLICY)
     assert actions == []
 
 
 def test_when_nothing_is_left_to_try_a_phone_is_linked_and_the_new_login_kept() -> None:
-    state = states.page_opening(
-        states.profile_known(WITH_SNAPSHOT, "nothing is left", can_fall_back=False), NOW
+    state = transitions.page_opening(
+        transitions.profile_selected(WITH_SNAPSHOT, "nothing is left", can_fall_back=False), NOW
     )
-    state, actions = step(state, QR, NOW, POLICY)
+    state, actions = decide(state, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
     state = offered(state, NOW + MINUTE)
     assert (state.phase, state.reason, state.session_valid) == (
@@ -487,30 +491,30 @@ def test_when_nothing_is_left_to_try_a_phone_is_linked_and_the_new_login_kept() 
         True,
     )
     state, actions = settle(state, GOOD)
-    assert actions == [Action.RECYCLE], "it is another login, which has to be written"
-    state, actions = settle(states.page_opening(state, NOW), GOOD)
-    assert actions == [Action.RECYCLE], "still not"
+    assert actions == [Action.RECYCLE_PAGE], "it is another login, which has to be written"
+    state, actions = settle(transitions.page_opening(state, NOW), GOOD)
+    assert actions == [Action.RECYCLE_PAGE], "still not"
     state, actions = settle(state, GOOD, NOW + MINUTE)
-    assert actions == [Action.KEEP_LOGIN]
+    assert actions == [Action.RECORD_LOGIN]
     assert not state.restored
 
 
 def test_an_ended_login_leaves_nothing_to_fall_back_to() -> None:
-    state = states.logout_signal(
-        states.profile_known(WITH_SNAPSHOT, "from the snapshot", can_fall_back=True), None
+    state = transitions.logout_signal(
+        transitions.profile_selected(WITH_SNAPSHOT, "from the snapshot", can_fall_back=True), None
     )
-    state, actions = step(state, QR, NOW, POLICY)
-    assert actions == [Action.SET_ASIDE]
-    _, actions = step(state, QR, NOW + MINUTE, POLICY)
+    state, actions = decide(state, QR, NOW, POLICY)
+    assert actions == [Action.QUARANTINE_PROFILE]
+    _, actions = decide(state, QR, NOW + MINUTE, POLICY)
     assert actions == [Action.FETCH_CODE]
-    assert states.warnings(state, NOW) == []
+    assert warnings(state, NOW) == []
 
 
 def test_a_volume_that_fills_up_is_warned_of() -> None:
     notice = Notice(reason=Reason.VOLUME_LOW, message="soon")
-    assert states.warnings(states.volume_watched(READY, notice), NOW) == [notice]
+    assert warnings(transitions.volume_checked(READY, notice), NOW) == [notice]
     assert (
-        states.warnings(states.volume_watched(states.volume_watched(READY, notice), None), NOW)
+        warnings(transitions.volume_checked(transitions.volume_checked(READY, notice), None), NOW)
         == []
     )
 
@@ -535,15 +539,17 @@ def test_a_volume_that_fills_up_is_warned_of() -> None:
 def test_two_signals_are_a_logout(
     words: list[str | None], requested: bool, unseen: int, reason: Reason, word: str
 ) -> None:
-    state = states.phone_seen(states.logout_requested(READY, requested), NOW - unseen * DAY)
+    state = transitions.phone_seen(
+        transitions.logout_requested(READY, requested), NOW - unseen * DAY
+    )
     for said in words:
-        state = states.logout_signal(state, said)
-    state, actions = step(state, QR, NOW, POLICY)
+        state = transitions.logout_signal(state, said)
+    state, actions = decide(state, QR, NOW, POLICY)
     assert (state.phase, state.reason, state.session_valid, actions) == (
         Phase.LOGGED_OUT,
         reason,
         False,
-        [Action.SET_ASIDE],
+        [Action.QUARANTINE_PROFILE],
     )
     assert state.last_disconnect is not None
     assert (state.last_disconnect.kind, state.last_disconnect.reason) == (
@@ -557,7 +563,7 @@ def test_two_signals_are_a_logout(
     "word", ["web_fail_storage_initialization", "client_fatal", "syncd_failure", "a_new_word"]
 )
 def test_a_login_that_the_page_has_dropped_may_still_be_good(word: str) -> None:
-    state, actions = step(states.logout_signal(READY, word), QR, NOW, POLICY)
+    state, actions = decide(transitions.logout_signal(READY, word), QR, NOW, POLICY)
     assert (state.phase, state.reason, state.session_valid) == (
         Phase.RESTORING,
         Reason.PROFILE_DAMAGED,
@@ -569,19 +575,19 @@ def test_a_login_that_the_page_has_dropped_may_still_be_good(word: str) -> None:
         DisconnectKind.CRASH,
         word,
     )
-    again, _ = settle(states.page_opening(state, NOW), GOOD, NOW + MINUTE)
+    again, _ = settle(transitions.page_opening(state, NOW), GOOD, NOW + MINUTE)
     assert (again.phase, again.restored) == (Phase.READY, True)
 
 
 def test_a_logout_that_did_not_happen_is_forgotten() -> None:
     state, _ = settle(HALF_LOGGED_OUT, GOOD)
-    _, actions = step(state, QR, NOW + MINUTE, POLICY)
-    assert Action.SET_ASIDE not in actions
+    _, actions = decide(state, QR, NOW + MINUTE, POLICY)
+    assert Action.QUARANTINE_PROFILE not in actions
 
 
 def test_a_login_that_should_be_there_and_is_not_is_reported() -> None:
     """As after the loss of a volume: the operator knows of a login, the volume does not."""
-    state = offered(states.initial(has_login=False, restoring=True, now=NOW), NOW + MINUTE)
+    state = offered(initial(has_login=False, restoring=True, now=NOW), NOW + MINUTE)
     assert (state.phase, state.reason, state.session_valid) == (
         Phase.AUTHENTICATING,
         Reason.LOGIN_MISSING,
@@ -593,46 +599,46 @@ def test_a_login_that_should_be_there_and_is_not_is_reported() -> None:
 
 
 def test_codes_are_renewed_until_the_last_round() -> None:
-    state, actions = step(FRESH, QR, NOW, POLICY)
+    state, actions = decide(FRESH, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
     for number in (1, 2):
         state = offered(state, NOW + MINUTE)
         assert (state.phase, state.round) == (Phase.AUTHENTICATING, number)
-        state, actions = step(state, IDLE, NOW, POLICY)
+        state, actions = decide(state, IDLE, NOW, POLICY)
     assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAIRING_EXPIRED, [])
-    _, actions = step(state, QR, NOW + HOUR, POLICY)
+    _, actions = decide(state, QR, NOW + HOUR, POLICY)
     assert actions == [], "nothing happens until somebody asks for it"
-    crashed = states.failed(state, Reason.PAGE_CRASHED, "", Step.RELOAD, NOW, POLICY)
-    state, actions = step(states.page_opening(crashed, NOW), QR, NOW, POLICY)
+    crashed = transitions.failed(state, Reason.PAGE_CRASHED, "", Step.RELOAD, NOW, POLICY)
+    state, actions = decide(transitions.page_opening(crashed, NOW), QR, NOW, POLICY)
     assert (state.reason, actions) == (Reason.PAIRING_EXPIRED, []), "not even after a crash"
-    state, actions = step(states.first_round(state), QR, NOW, POLICY)
+    state, actions = decide(transitions.code_requested(state), QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
     assert offered(state, NOW + MINUTE).round == 1
 
 
 def test_a_qr_that_changes_is_the_same_round() -> None:
-    state, actions = step(offered(FRESH, NOW + SECOND), QR, NOW + 2 * SECOND, POLICY)
+    state, actions = decide(offered(FRESH, NOW + SECOND), QR, NOW + 2 * SECOND, POLICY)
     assert actions == [Action.FETCH_CODE]
     assert offered(state, NOW + MINUTE).round == 1
 
 
 def test_a_qr_that_does_not_change_any_more_is_taken_away() -> None:
-    state, _ = step(offered(FRESH, NOW), QR, NOW + 29 * SECOND, POLICY)
+    state, _ = decide(offered(FRESH, NOW), QR, NOW + 29 * SECOND, POLICY)
     assert state.code_expires_at is not None
-    state, _ = step(state, QR, NOW + 30 * SECOND, POLICY)
+    state, _ = decide(state, QR, NOW + 30 * SECOND, POLICY)
     assert state.code_expires_at is None
-    state, actions = step(state, QR, NOW + 30 * SECOND + 2 * MINUTE, POLICY)
+    state, actions = decide(state, QR, NOW + 30 * SECOND + 2 * MINUTE, POLICY)
     assert (state.reason, actions) == (Reason.INITIALIZATION_TIMEOUT, [])
     assert state.outage is not None
     assert state.outage.step is Step.RELOAD
 
 
 def test_a_qr_that_is_not_renewed_leads_to_a_fresh_page() -> None:
-    state, actions = step(OFFERED, IDLE, NOW, POLICY)
+    state, actions = decide(OFFERED, IDLE, NOW, POLICY)
     assert actions == [Action.RENEW_CODE]
-    state, actions = step(state, IDLE, NOW + 119 * SECOND, POLICY)
+    state, actions = decide(state, IDLE, NOW + 119 * SECOND, POLICY)
     assert (state.outage, actions) == (None, [])
-    state, _ = step(state, IDLE, NOW + 120 * SECOND, POLICY)
+    state, _ = decide(state, IDLE, NOW + 120 * SECOND, POLICY)
     assert state.outage is not None
     assert state.outage.step is Step.RELOAD
 
@@ -640,33 +646,33 @@ def test_a_qr_that_is_not_renewed_leads_to_a_fresh_page() -> None:
 def test_a_pairing_code_lives_until_it_expires_and_is_then_renewed() -> None:
     state = offered(FRESH, NOW + 195 * SECOND, BY_CODE)
     assert (state.phase, state.reason) == (Phase.AUTHENTICATING, Reason.WAITING_FOR_PAIRING_CODE)
-    _, actions = step(state, IDLE, NOW + 194 * SECOND, BY_CODE)
+    _, actions = decide(state, IDLE, NOW + 194 * SECOND, BY_CODE)
     assert Action.RENEW_CODE not in actions, "the QRs that nobody sees are used up earlier"
-    state, actions = step(state, IDLE, NOW + 195 * SECOND, BY_CODE)
+    state, actions = decide(state, IDLE, NOW + 195 * SECOND, BY_CODE)
     assert actions == [Action.RENEW_CODE]
-    state, actions = step(state, QR, NOW + 196 * SECOND, BY_CODE)
+    state, actions = decide(state, QR, NOW + 196 * SECOND, BY_CODE)
     assert actions == [Action.FETCH_CODE]
     assert offered(state, NOW + 2 * MINUTE, BY_CODE).round == 2
 
 
 def test_pairing_codes_have_rounds_too() -> None:
     state = replace(offered(FRESH, NOW + SECOND, BY_CODE), round=2)
-    state, actions = step(state, QR, NOW + MINUTE, BY_CODE)
+    state, actions = decide(state, QR, NOW + MINUTE, BY_CODE)
     assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAIRING_EXPIRED, [])
 
 
 def test_a_page_that_gives_no_code_is_asked_less_and_less_often() -> None:
-    state = states.code_refused(
-        states.code_refused(FRESH, "too many", NOW, BY_CODE), "too many", NOW, BY_CODE
+    state = transitions.code_failed(
+        transitions.code_failed(FRESH, "too many", NOW, BY_CODE), "too many", NOW, BY_CODE
     )
-    assert step(state, QR, NOW + 3 * SECOND, BY_CODE)[1] == []
-    assert step(state, QR, NOW + 4 * SECOND, BY_CODE)[1] == [Action.FETCH_CODE]
+    assert decide(state, QR, NOW + 3 * SECOND, BY_CODE)[1] == []
+    assert decide(state, QR, NOW + 4 * SECOND, BY_CODE)[1] == [Action.FETCH_CODE]
     assert offered(state, NOW + MINUTE, BY_CODE).next_code_at is None
 
 
 def test_a_passkey_may_be_given_up_for_another_code() -> None:
-    state, _ = step(OFFERED, PASSKEY, NOW, POLICY)
-    _, actions = step(state, QR, NOW, POLICY)
+    state, _ = decide(OFFERED, PASSKEY, NOW, POLICY)
+    _, actions = decide(state, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
 
 
@@ -674,17 +680,17 @@ def test_a_passkey_may_be_given_up_for_another_code() -> None:
 
 
 def test_takeover_never() -> None:
-    state, actions = step(READY, CONFLICT, NOW, POLICY)
+    state, actions = decide(READY, CONFLICT, NOW, POLICY)
     assert (state.phase, actions) == (Phase.CONFLICT, [])
-    assert step(state, CONFLICT, NOW + DAY, POLICY)[1] == []
+    assert decide(state, CONFLICT, NOW + DAY, POLICY)[1] == []
 
 
 def test_takeover_once_an_hour() -> None:
     once = replace(POLICY, takeover=Takeover.ONCE)
-    state, actions = step(READY, CONFLICT, NOW, once)
+    state, actions = decide(READY, CONFLICT, NOW, once)
     assert actions == [Action.TAKE_OVER]
-    assert step(state, CONFLICT, NOW + 59 * MINUTE, once)[1] == []
-    assert step(state, CONFLICT, NOW + 60 * MINUTE, once)[1] == [Action.TAKE_OVER]
+    assert decide(state, CONFLICT, NOW + 59 * MINUTE, once)[1] == []
+    assert decide(state, CONFLICT, NOW + 60 * MINUTE, once)[1] == [Action.TAKE_OVER]
 
 
 def test_takeover_always_but_less_and_less_often() -> None:
@@ -693,15 +699,15 @@ def test_takeover_always_but_less_and_less_often() -> None:
     for _ in range(4):
         start = now
         while True:
-            state, actions = step(state, CONFLICT, now, always)
+            state, actions = decide(state, CONFLICT, now, always)
             if actions:
                 break
             now += SECOND
         pauses.append((now - start).total_seconds())
     assert pauses == [0, 2, 4, 8]
     state, _ = settle(state, GOOD, now)
-    state, _ = step(state, GOOD, now + HOUR, always)
-    state, actions = step(state, CONFLICT, now + HOUR, always)
+    state, _ = decide(state, GOOD, now + HOUR, always)
+    state, actions = decide(state, CONFLICT, now + HOUR, always)
     assert actions == [Action.TAKE_OVER], "a session that was Ready for long starts anew"
 
 
@@ -712,29 +718,31 @@ def test_a_lost_connection_is_left_to_the_page_first() -> None:
     state = RECONNECTING
     assert state.last_disconnect is not None
     assert state.last_disconnect.kind is DisconnectKind.CONNECTION
-    patience = POLICY.backoff.patience
-    state, actions = step(state, OPENING, NOW + patience - SECOND, POLICY)
+    patience = POLICY.backoff.page_patience
+    state, actions = decide(state, OPENING, NOW + patience - SECOND, POLICY)
     assert actions == []
     again, _ = settle(state, GOOD, NOW + patience - SECOND)
     assert again.phase is Phase.READY
     assert again.outage is not None
     assert again.outage.due is None
-    assert states.mended_itself(state, step(state, GOOD, NOW + patience - SECOND, POLICY)[0])
-    state, actions = step(state, OPENING, NOW + patience, POLICY)
+    assert transitions.page_recovered(
+        state, decide(state, GOOD, NOW + patience - SECOND, POLICY)[0]
+    )
+    state, actions = decide(state, OPENING, NOW + patience, POLICY)
     assert actions == [Step.RELOAD]
-    assert not states.mended_itself(
-        state, step(states.page_opening(state, NOW), GOOD, NOW + patience, POLICY)[0]
+    assert not transitions.page_recovered(
+        state, decide(transitions.page_opening(state, NOW), GOOD, NOW + patience, POLICY)[0]
     )
 
 
 def test_a_connection_that_never_comes_back_ends_the_process() -> None:
     state, now, steps = READY, NOW, []
     while Step.EXIT not in steps:
-        state, actions = step(state, OPENING, now, POLICY)
+        state, actions = decide(state, OPENING, now, POLICY)
         for action in actions:
             assert isinstance(action, Step)
             steps.append(action)
-            state = states.page_opening(state, now)
+            state = transitions.page_opening(state, now)
         now += 5 * SECOND
     assert steps == [Step.RELOAD] * LIMITS[Step.RELOAD] + [Step.RESTART] * LIMITS[Step.RESTART] + [
         Step.EXIT
@@ -746,36 +754,36 @@ def test_a_connection_that_never_comes_back_ends_the_process() -> None:
 def test_whatsapp_that_cannot_be_reached_never_ends_the_process() -> None:
     state, now, steps = READY, NOW, set()
     for _ in range(1000):
-        state = states.unreachable(
+        state = transitions.unreachable(
             state, Reason.WHATSAPP_UNREACHABLE, "net::ERR_NAME_NOT_RESOLVED", now, POLICY
         )
         assert (state.phase, state.reason) == (Phase.RESTORING, Reason.WHATSAPP_UNREACHABLE)
         assert state.outage is not None
         assert state.outage.due is not None
         now = state.outage.due
-        state, actions = step(state, PageUnavailable.LOADING, now, POLICY)
+        state, actions = decide(state, PageUnavailable.LOADING, now, POLICY)
         steps.update(actions)
     assert steps == {Step.OPEN}
 
 
 @pytest.mark.parametrize("silence", [PageUnavailable.HUNG, PageUnavailable.CLOSED])
 def test_silence_of_a_ready_page_is_answered_soon(silence: PageUnavailable) -> None:
-    state, actions = step(READY, silence, NOW, POLICY)
+    state, actions = decide(READY, silence, NOW, POLICY)
     assert actions == []
     assert state.session_valid
-    _, actions = step(state, silence, NOW + 2 * SECOND, POLICY)
+    _, actions = decide(state, silence, NOW + 2 * SECOND, POLICY)
     assert actions == [Step.RELOAD if silence is PageUnavailable.HUNG else Step.RESTART]
 
 
 def test_a_page_that_answers_again_is_left_alone() -> None:
-    state, _ = step(READY, PageUnavailable.HUNG, NOW, POLICY)
+    state, _ = decide(READY, PageUnavailable.HUNG, NOW, POLICY)
     state, actions = settle(state, GOOD, NOW + 2 * SECOND)
     assert (state.phase, actions) == (Phase.READY, [])
 
 
 def test_a_page_that_is_loading_has_its_time() -> None:
-    assert step(STORED, PageUnavailable.HUNG, NOW + 119 * SECOND, POLICY) == (STORED, [])
-    state, actions = step(STORED, PageUnavailable.HUNG, NOW + 120 * SECOND, POLICY)
+    assert decide(STORED, PageUnavailable.HUNG, NOW + 119 * SECOND, POLICY) == (STORED, [])
+    state, actions = decide(STORED, PageUnavailable.HUNG, NOW + 120 * SECOND, POLICY)
     assert (state.reason, actions) == (Reason.INITIALIZATION_TIMEOUT, [])
     assert state.session_valid
     assert state.outage is not None
@@ -784,7 +792,7 @@ def test_a_page_that_is_loading_has_its_time() -> None:
 
 def test_a_page_that_is_not_understood_is_told_apart_from_one_that_is_silent() -> None:
     blank = seen(injected=False)
-    state, actions = step(STORED, blank, NOW + 120 * SECOND, POLICY)
+    state, actions = decide(STORED, blank, NOW + 120 * SECOND, POLICY)
     assert (state.phase, state.reason, actions) == (
         Phase.FAILED,
         Reason.PAGE_INCOMPATIBLE,
@@ -792,21 +800,21 @@ def test_a_page_that_is_not_understood_is_told_apart_from_one_that_is_silent() -
     )
     assert state.session_valid
     now = NOW + 120 * SECOND
-    state = states.page_opening(state, now)
+    state = transitions.page_opening(state, now)
     for minutes in range(3, 60):
-        state, actions = step(state, blank, now + minutes * MINUTE, POLICY)
+        state, actions = decide(state, blank, now + minutes * MINUTE, POLICY)
         assert (state.reason, actions) == (Reason.PAGE_INCOMPATIBLE, [])
-    _, actions = step(state, blank, now + HOUR, POLICY)
+    _, actions = decide(state, blank, now + HOUR, POLICY)
     assert actions == [Step.RELOAD]
 
 
 def test_a_refused_version_is_reloaded_once_and_then_each_hour() -> None:
     outdated = seen(socket_state="DEPRECATED_VERSION", mode="DEPRECATED_VERSION", needs_update=True)
-    state, actions = step(READY, outdated, NOW, POLICY)
+    state, actions = decide(READY, outdated, NOW, POLICY)
     assert actions == [Step.RELOAD]
-    state, actions = step(states.page_opening(state, NOW), outdated, NOW + MINUTE, POLICY)
+    state, actions = decide(transitions.page_opening(state, NOW), outdated, NOW + MINUTE, POLICY)
     assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.VERSION_REFUSED, [])
-    _, actions = step(state, outdated, NOW + HOUR, POLICY)
+    _, actions = decide(state, outdated, NOW + HOUR, POLICY)
     assert actions == [Step.RELOAD]
     state, _ = settle(state, GOOD, NOW + HOUR)
     assert state.phase is Phase.READY
@@ -814,50 +822,50 @@ def test_a_refused_version_is_reloaded_once_and_then_each_hour() -> None:
 
 def test_a_block_is_tried_again_after_an_hour() -> None:
     blocked = seen(socket_state="TOS_BLOCK", mode="TOS_BLOCK")
-    state, actions = step(READY, blocked, NOW, POLICY)
+    state, actions = decide(READY, blocked, NOW, POLICY)
     assert actions == []
-    assert step(state, blocked, NOW + 59 * MINUTE, POLICY)[1] == []
-    assert step(state, blocked, NOW + HOUR, POLICY)[1] == [Step.RELOAD]
+    assert decide(state, blocked, NOW + 59 * MINUTE, POLICY)[1] == []
+    assert decide(state, blocked, NOW + HOUR, POLICY)[1] == [Step.RELOAD]
 
 
 def test_a_ban_is_waited_for() -> None:
     banned = OPENING.model_copy(update={"banned_until": (NOW + HOUR).timestamp()})
     state, now = READY, NOW
     while now < NOW + HOUR:
-        state, actions = step(state, banned, now, POLICY)
+        state, actions = decide(state, banned, now, POLICY)
         assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.ACCOUNT_BANNED, [])
         now += MINUTE
-    state, _ = step(state, banned, now, POLICY)
+    state, _ = decide(state, banned, now, POLICY)
     assert state.phase is Phase.RECONNECTING
 
 
 def test_messages_may_take_long_to_load_but_not_for_ever() -> None:
     loading = seen(mode="SYNCING", info="SYNCING")
-    state, _ = step(STORED, loading, NOW, POLICY)
-    state, actions = step(state, loading, NOW + 14 * MINUTE, POLICY)
+    state, _ = decide(STORED, loading, NOW, POLICY)
+    state, actions = decide(state, loading, NOW + 14 * MINUTE, POLICY)
     assert (state.reason, actions) == (Reason.MESSAGES_SYNCING, [])
-    state, _ = step(state, loading, NOW + 15 * MINUTE, POLICY)
+    state, _ = decide(state, loading, NOW + 15 * MINUTE, POLICY)
     assert state.outage is not None
     assert state.outage.step is Step.RELOAD
 
 
 def test_an_outage_is_forgotten_after_ten_minutes_of_ready() -> None:
-    state, _ = step(READY, PageUnavailable.CLOSED, NOW, POLICY)
-    state, _ = settle(states.page_opening(state, NOW), GOOD, NOW)
-    state, _ = step(state, GOOD, NOW + 10 * MINUTE, POLICY)
+    state, _ = decide(READY, PageUnavailable.CLOSED, NOW, POLICY)
+    state, _ = settle(transitions.page_opening(state, NOW), GOOD, NOW)
+    state, _ = decide(state, GOOD, NOW + 10 * MINUTE, POLICY)
     assert state.outage is not None
-    state, _ = step(state, GOOD, NOW + 10 * MINUTE + SECOND, POLICY)
+    state, _ = decide(state, GOOD, NOW + 10 * MINUTE + SECOND, POLICY)
     assert state.outage is None
 
 
 def test_a_full_volume_is_tried_again_for_ever() -> None:
     state, now = STORED, NOW
     for _ in range(100):
-        state = states.volume_unusable(state, Reason.VOLUME_FULL, "", now, POLICY)
+        state = transitions.volume_unusable(state, Reason.VOLUME_FULL, "", now, POLICY)
         assert state.outage is not None
         assert state.outage.due is not None
         now = state.outage.due
-        state, actions = step(state, PageUnavailable.CLOSED, now, POLICY)
+        state, actions = decide(state, PageUnavailable.CLOSED, now, POLICY)
         assert (state.phase, state.reason, actions) == (
             Phase.FAILED,
             Reason.VOLUME_FULL,
@@ -872,22 +880,22 @@ def test_linking_takes_the_phone() -> None:
     state, _ = settle(OFFERED, GOOD)
     state, _ = settle(state, GOOD, NOW + MINUTE)
     assert state.phone_last_seen == NOW + MINUTE + SECOND
-    again, _ = settle(states.page_opening(state, NOW), GOOD, NOW + DAY)
+    again, _ = settle(transitions.page_opening(state, NOW), GOOD, NOW + DAY)
     assert again.phone_last_seen == state.phone_last_seen, "a restored login needs no phone"
 
 
 def test_a_sign_of_life_is_news_after_an_hour() -> None:
-    state = states.phone_seen(READY, NOW)
-    assert states.phone_seen(state, NOW + 59 * MINUTE) is state
-    assert states.phone_seen(state, NOW - DAY) is state
-    assert states.phone_seen(state, NOW + HOUR).phone_last_seen == NOW + HOUR
+    state = transitions.phone_seen(READY, NOW)
+    assert transitions.phone_seen(state, NOW + 59 * MINUTE) is state
+    assert transitions.phone_seen(state, NOW - DAY) is state
+    assert transitions.phone_seen(state, NOW + HOUR).phone_last_seen == NOW + HOUR
 
 
 @pytest.mark.parametrize(("days", "warned"), [(9.9, False), (10, True), (13.5, True)])
 def test_a_phone_that_is_away_for_ten_days_is_warned_of(days: float, warned: bool) -> None:
-    state = states.phone_seen(READY, NOW)
-    found = states.warnings(state, NOW + days * DAY)
+    state = transitions.phone_seen(READY, NOW)
+    found = warnings(state, NOW + days * DAY)
     assert [warning.reason for warning in found] == ([Reason.PHONE_OFFLINE] if warned else [])
     if warned:
         assert f"{int(days)} days ago" in found[0].message
-    assert states.warnings(replace(state, session_valid=False), NOW + days * DAY) == []
+    assert warnings(replace(state, session_valid=False), NOW + days * DAY) == []

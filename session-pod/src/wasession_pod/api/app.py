@@ -193,7 +193,7 @@ async def serves(_: web.Request) -> web.Response:
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    metrics.observe(request.app[SESSION].report)
+    metrics.set_report(request.app[SESSION].report)
     return web.Response(body=generate_latest(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
 

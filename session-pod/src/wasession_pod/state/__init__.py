@@ -1,1 +1,1 @@
-"""What the session is, and what to do next: pure."""
+"""Decide what the session's state is and what to do next. Nothing here does I/O."""

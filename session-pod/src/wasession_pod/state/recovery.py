@@ -1,7 +1,7 @@
-"""How a session that has lost WhatsApp gets it back, step by step: pure.
+"""Decide how to recover a session that has lost WhatsApp, step by step.
 
-The page first, since it connects again by itself; then a fresh page, then another browser, and at
-last the end of the process, which Kubernetes answers with a new container. Waiting between them
+First the page gets time to reconnect by itself; then comes a fresh page, then a new browser, and
+finally the process exits, so that Kubernetes starts a new container. The delay before each step
 doubles, with jitter (``spec.reconnect``).
 """
 
@@ -11,57 +11,55 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
 
-PAGE_TRIES = 5  # so many of the first delays belong to the page alone: about a minute by default
-RESET_AFTER = timedelta(
-    minutes=10
-)  # of Ready, after which the next trouble starts from the first step
+PAGE_DELAYS = 5  # the first delays, about a minute by default, belong to the page alone
+RESET_AFTER = timedelta(minutes=10)  # of Ready, after which an outage is over
 
 
 class Step(IntEnum):
-    """What is done next, in the order of effort."""
+    """A recovery step; a higher one takes more effort."""
 
-    START = 1  # the browser, when the volume can be used again
-    OPEN = 2  # WhatsApp Web, when it can be reached again
-    RELOAD = 3  # a fresh page
-    RESTART = 4  # another browser
-    EXIT = 5
+    START = 1  # start the browser, once the volume is usable again
+    OPEN = 2  # open WhatsApp Web, once it is reachable again
+    RELOAD = 3  # open WhatsApp Web in a fresh page
+    RESTART = 4  # start another browser
+    EXIT = 5  # exit the process
 
 
-# How often a step is done before the next one. What the outside has to mend first is done for ever:
-# a new process would find the same network and the same volume, and nobody could ask it how it is.
+# How often to take a step before the next one. Unlisted steps wait for something outside the pod
+# and repeat forever: a new process would see the same network and volume, and could not report it.
 LIMITS = {Step.RELOAD: 3, Step.RESTART: 4}
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Delays from ``initial`` to ``longest``; ``jitter`` is this process's own factor, near 1."""
+    """Exponential backoff. ``jitter`` is a factor near 1 that each process draws once."""
 
     initial: timedelta
-    longest: timedelta
+    maximum: timedelta
     jitter: float = 1.0
 
-    def delay(self, tries: int) -> timedelta:
-        """Before the next try, after ``tries`` of them."""
-        return min(self.initial * 2.0 ** min(tries, 32), self.longest) * self.jitter
+    def delay(self, attempts: int) -> timedelta:
+        """Return the delay before the next attempt, after ``attempts`` of them."""
+        return min(self.initial * 2.0 ** min(attempts, 32), self.maximum) * self.jitter
 
     @property
-    def patience(self) -> timedelta:
-        """How long a page is left to connect again by itself."""
-        return sum((self.delay(number) for number in range(PAGE_TRIES)), timedelta(0))
+    def page_patience(self) -> timedelta:
+        """How long a page may take to reconnect by itself."""
+        return sum((self.delay(number) for number in range(PAGE_DELAYS)), timedelta(0))
 
 
 @dataclass(frozen=True)
 class Outage:
-    """A trouble, from its first sign until the session has been Ready for ``RESET_AFTER``."""
+    """A problem, from its first sign until the session has been Ready for ``RESET_AFTER``."""
 
     cause: str  # one of ``v1alpha1.Reason``
     step: Step
-    done: int = 0  # how often this step was done
-    tries: int = 0  # steps in all
-    due: datetime | None = None  # when the step is to be done; None while its outcome is awaited
+    attempts: int = 0  # of this step
+    total_attempts: int = 0  # of all steps
+    due: datetime | None = None  # when to take the step; None while its outcome is pending
 
 
-def trouble(
+def escalate(
     before: Outage | None,
     cause: str,
     step: Step,
@@ -70,36 +68,40 @@ def trouble(
     *,
     page_first: bool = False,
 ) -> Outage:
-    """The outage after a sign of trouble that asks for ``step`` at least; ``page_first`` leaves the page time to mend it."""
+    """Return the outage after a problem that needs at least ``step``.
+
+    ``page_first`` gives the page time to reconnect by itself.
+    """
     outage = before or Outage(cause, step)
-    wait = backoff.delay(outage.tries)
+    wait = backoff.delay(outage.total_attempts)
     if page_first:
-        wait = max(wait, backoff.patience)
-    if outage.due is not None:
-        if page_first and step <= outage.step:
-            return outage
-        climbs = step > outage.step
-        return replace(
-            outage,
-            cause=cause,
-            step=step if climbs else outage.step,
-            done=0 if climbs else outage.done,
-            due=min(outage.due, now + wait),
-        )
-    return replace(_after(outage, step), cause=cause, due=now + wait)
+        wait = max(wait, backoff.page_patience)
+    if outage.due is None:
+        return replace(_after_attempt(outage, step), cause=cause, due=now + wait)
+    if page_first and step <= outage.step:
+        return outage
+    due = min(outage.due, now + wait)
+    if step > outage.step:
+        return replace(outage, cause=cause, step=step, attempts=0, due=due)
+    return replace(outage, cause=cause, due=due)
 
 
-def _after(outage: Outage, asked: Step) -> Outage:
-    """The outage with its next step, when ``asked`` is needed and the last one was not enough."""
-    if asked not in LIMITS:
-        return outage if asked is outage.step else replace(outage, step=asked, done=0)
-    if asked > outage.step:
-        return replace(outage, step=asked, done=0)
-    if outage.done >= LIMITS.get(outage.step, outage.done + 1):
-        return replace(outage, step=Step(outage.step + 1), done=0)
+def _after_attempt(outage: Outage, needed: Step) -> Outage:
+    """Return the outage with its next step, after the previous one has not been enough."""
+    if needed not in LIMITS:
+        return outage if needed is outage.step else replace(outage, step=needed, attempts=0)
+    if needed > outage.step:
+        return replace(outage, step=needed, attempts=0)
+    if outage.step in LIMITS and outage.attempts >= LIMITS[outage.step]:
+        return replace(outage, step=Step(outage.step + 1), attempts=0)
     return outage
 
 
-def taken(outage: Outage) -> Outage:
-    """The outage when its step has just been begun."""
-    return replace(outage, done=outage.done + 1, tries=outage.tries + 1, due=None)
+def begin_step(outage: Outage) -> Outage:
+    """Return the outage once its due step has begun."""
+    return replace(
+        outage,
+        attempts=outage.attempts + 1,
+        total_attempts=outage.total_attempts + 1,
+        due=None,
+    )

@@ -1,0 +1,86 @@
+"""Build the report that the pod publishes from the session's state."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from wasession_api.session_pod.report import Notice, Report
+from wasession_api.v1alpha1 import LastShutdown, PairingMethod, PairingStatus, Phase, Reason
+
+from wasession_pod.state.memory_pressure import limit_too_low
+from wasession_pod.state.model import State
+
+# WhatsApp's help: linked devices are logged out when the phone is unused for over 14 days.
+PHONE_WARNING, PHONE_LIMIT = timedelta(days=10), timedelta(days=14)
+
+
+def build_report(
+    state: State,
+    *,
+    client_id: str,
+    session_uid: str | None,
+    started_at: datetime,
+    seq: int,
+    now: datetime,
+    last_shutdown: LastShutdown | None,
+    method: PairingMethod,
+    sandboxed: bool | None,
+) -> Report:
+    """Return the state as the operator and API clients see it."""
+    return Report(
+        client_id=client_id,
+        session_uid=session_uid,
+        started_at=started_at,
+        seq=seq,
+        phase=state.phase,
+        reason=state.reason,
+        message=state.message,
+        auth_state=state.auth_state,
+        is_authenticated=state.is_authenticated,
+        session_valid=state.session_valid,
+        last_connected=state.last_connected,
+        last_disconnect=state.last_disconnect,
+        restored=state.restored,
+        account=state.account,
+        whatsapp_web_version=state.whatsapp_web_version,
+        pairing=_pairing(state, method),
+        last_shutdown=last_shutdown,
+        sandboxed=sandboxed,
+        phone_last_seen=state.phone_last_seen,
+        warnings=warnings(state, now),
+    )
+
+
+def _pairing(state: State, method: PairingMethod) -> PairingStatus | None:
+    if state.phase is not Phase.AUTHENTICATING:
+        return None
+    return PairingStatus(
+        available=state.code_expires_at is not None,
+        method=method,
+        attempt=state.round,
+        expires_at=state.code_expires_at,
+    )
+
+
+def warnings(state: State, now: datetime) -> list[Notice]:
+    """Return the problems that need attention although the session still works."""
+    notices = []
+    phone_last_seen = state.phone_last_seen if state.session_valid else None
+    if phone_last_seen is not None and now - phone_last_seen >= PHONE_WARNING:
+        message = (
+            f"The account's phone was last active {(now - phone_last_seen).days} days ago; "
+            f"WhatsApp logs this device out after {PHONE_LIMIT.days} days. "
+            "Open WhatsApp on the phone."
+        )
+        notices.append(Notice(reason=Reason.PHONE_OFFLINE, message=message))
+    if state.memory is not None and limit_too_low(state.memory, state.recycled_at, now):
+        message = (
+            f"The session uses nearly all of its {state.memory.limit // 2**20} MiB of memory. "
+            "Raise its memory limit."
+        )
+        notices.append(Notice(reason=Reason.MEMORY_LOW, message=message))
+    if state.repair_message is not None:
+        notices.append(Notice(reason=Reason.PROFILE_DAMAGED, message=state.repair_message))
+    if state.volume_warning is not None:
+        notices.append(state.volume_warning)
+    return notices
