@@ -1,4 +1,4 @@
-"""``python -m wasession_operator``: runs until SIGTERM."""
+"""``python -m wasession_operator``: run until SIGTERM."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ def main() -> None:
     try:
         settings = Settings()
     except ValidationError as error:
-        wrong = "; ".join(
+        problems = "; ".join(
             f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
         )
-        raise SystemExit(f"bad settings: {wrong}") from None
+        raise SystemExit(f"invalid settings: {problems}") from None
     log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
     quiet = settings.log_level in ("WARNING", "ERROR")
     kopf.configure(log_format=log_format, debug=settings.log_level == "DEBUG", quiet=quiet)
     if settings.log_level != "DEBUG":
-        logging.getLogger("kopf.objects").setLevel(
-            logging.WARNING
-        )  # it tells of each event that each handler has seen
+        # kopf logs each event that each handler has processed.
+        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     registry = kopf.OperatorRegistry()
     handlers.register(registry, settings)
-    everywhere = not settings.namespaces
     operator = kopf.operator(
-        registry=registry, standalone=True, clusterwide=everywhere, namespaces=settings.namespaces
+        registry=registry,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
     )
     try:
         asyncio.run(operator)
-    except Exception:  # what kopf can do nothing about, such as a watch that is refused
-        logging.getLogger(__name__).critical("the operator has failed", exc_info=True)
+    except Exception:  # what kopf cannot recover from, such as a forbidden watch
+        logging.getLogger(__name__).critical("operator failed; exiting", exc_info=True)
         raise SystemExit(1) from None
 
 

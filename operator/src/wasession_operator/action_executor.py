@@ -1,91 +1,115 @@
-"""Does what a plan says, one action at a time."""
+"""Executes the actions of a plan against the API server and the session pod."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from wasession_api import names
 from wasession_api.kube.client import SESSIONS, Conflict, KubeClient, Rejected, Unavailable
 from wasession_api.kube.informer import Informer
-from wasession_api.kube.manifests import Manifest
+from wasession_api.kube.manifests import Key, Manifest, key_of
 from wasession_api.v1alpha1 import Reason
 
 from wasession_operator import objects
-from wasession_operator.cluster_cache import Cluster
+from wasession_operator.cluster_cache import ClusterCache, object_key
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
-from wasession_operator.plan.manifests import annotations_of, not_ours
-from wasession_operator.reconcile_state import Memory
-from wasession_operator.report_watcher import NotDone
+from wasession_operator.plan.manifests import annotations_of, ownership_conflict
+from wasession_operator.reconcile_state import ReconcileState
+from wasession_operator.report_watcher import LogoutFailed
 from wasession_operator.settings import Settings
 
-REFUSED = {
-    actions.CreateSecret: Reason.SECRET_REFUSED,
-    actions.RotateToken: Reason.SECRET_REFUSED,
-    actions.CreatePvc: Reason.VOLUME_REFUSED,
-    actions.OwnPvc: Reason.VOLUME_REFUSED,
-    actions.GrowPvc: Reason.VOLUME_RESIZE_REFUSED,
-    actions.CreatePod: Reason.POD_REFUSED,
-    actions.RefreshToken: Reason.POD_REFUSED,
+FAILURE_REASONS = {
+    actions.CreateSecret: Reason.SECRET_CREATE_FAILED,
+    actions.RotateToken: Reason.SECRET_UPDATE_FAILED,
+    actions.CreatePvc: Reason.PVC_CREATE_FAILED,
+    actions.SetPvcOwner: Reason.PVC_UPDATE_FAILED,
+    actions.ExpandPvc: Reason.PVC_EXPAND_FAILED,
+    actions.DeletePvc: Reason.PVC_DELETE_FAILED,
+    actions.CreatePod: Reason.POD_CREATE_FAILED,
+    actions.RefreshToken: Reason.POD_UPDATE_FAILED,
+    actions.DeletePod: Reason.POD_DELETE_FAILED,
     actions.Logout: Reason.LOGOUT_FAILED,
 }
 
 
-class Effects:
-    def __init__(self, settings: Settings, kube: KubeClient, cluster: Cluster) -> None:
+class ActionExecutor:
+    """``enqueue`` is called with a session whose action has failed, so that its status says so."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        cache: ClusterCache,
+        enqueue: Callable[[Key], None],
+    ) -> None:
         self._settings = settings
         self._kube = kube
-        self._cluster = cluster
+        self._cache = cache
+        self._enqueue = enqueue
 
-    async def perform(self, session: Session, memory: Memory, action: Action) -> None:
-        """Does one action and remembers whether it was refused. Raises ``Unavailable``.
+    async def execute(self, session: Session, state: ReconcileState, action: Action) -> None:
+        """Execute one action, and record whether it was refused. Raise ``Unavailable``.
 
-        A logout, which a person or a phone may have to wait for, is only begun.
+        A logout is only begun, as it may wait for the phone.
         """
         try:
             if isinstance(action, actions.Logout):
-                _log_out(session, memory, action)
+                self._begin_logout(session, state, action)
             else:
-                await self._perform(session, memory, action)
-                memory.refusals.pop(type(action), None)
-        except (Rejected, Conflict, NotDone) as error:
-            _refused(memory, action, error)
+                await self._execute(session, state, action)
+                state.refusals.pop(type(action), None)
+        except (Rejected, Conflict, LogoutFailed) as error:
+            self._record_refusal(state, action, error)
 
-    async def _perform(self, session: Session, memory: Memory, action: Action) -> None:
-        identity = (session.namespace, session.name, session.uid, session.spec)
-        secret = self._cluster.secrets.objects.get(
-            (session.namespace, names.object_name(session.name))
-        )
+    async def _execute(self, session: Session, state: ReconcileState, action: Action) -> None:
         match action:
             case actions.AddFinalizer(present):
-                await self._patch_finalizers(
-                    session, objects.finalizer_patch(session.uid, present, add=True)
-                )
+                patch = objects.finalizer_patch(session.uid, present, add=True)
+                await self._patch_finalizers(state.key, patch)
             case actions.RemoveFinalizer(present):
-                await self._patch_finalizers(
-                    session, objects.finalizer_patch(session.uid, present, add=False)
-                )
+                patch = objects.finalizer_patch(session.uid, present, add=False)
+                await self._patch_finalizers(state.key, patch)
+            case actions.CreateSecret() | actions.CreatePvc() | actions.CreatePod():
+                await self._create_object(session, state.key, action)
+            case actions.RotateToken(request):
+                secret = self._secret(state.key)
+                assert secret is not None
+                token = objects.new_token()
+                changes = objects.secret_patch(secret, session.name, session.uid, token, request)
+                await self._patch(self._cache.secrets, state.key, changes)
+            case actions.SetPvcOwner(references):
+                changes = {"metadata": {"ownerReferences": references}}
+                await self._patch(self._cache.pvcs, state.key, changes)
+            case actions.ExpandPvc(size):
+                changes = {"spec": {"resources": {"requests": {"storage": size}}}}
+                await self._patch(self._cache.pvcs, state.key, changes)
+            case actions.DeletePvc(uid):
+                await self._delete(self._cache.pvcs, state, uid)
+            case actions.RefreshToken(token_id):
+                changes = {"metadata": {"annotations": {names.ANNOTATION_TOKEN_ID: token_id}}}
+                await self._patch(self._cache.pods, state.key, changes)
+            case actions.DeletePod(uid, _, grace_seconds, failed):
+                await self._delete(self._cache.pods, state, uid, grace_seconds)
+                if failed:
+                    state.pod_failures = next_backoff(state.pod_failures)
+
+    async def _create_object(
+        self,
+        session: Session,
+        key: Key,
+        action: actions.CreateSecret | actions.CreatePvc | actions.CreatePod,
+    ) -> None:
+        identity = (session.namespace, session.name, session.uid, session.spec)
+        match action:
             case actions.CreateSecret(request):
                 manifest = objects.make_secret(*identity, objects.new_token(), request)
-                await self._create(self._cluster.secrets, manifest, session)
-            case actions.RotateToken(request):
-                assert secret is not None
-                patch = objects.secret_patch(
-                    secret, session.name, session.uid, objects.new_token(), request
-                )
-                await self._patch(self._cluster.secrets, session, patch)
+                await self._create(self._cache.secrets, manifest, session)
             case actions.CreatePvc():
-                await self._create(self._cluster.pvcs, objects.make_pvc(*identity), session)
-            case actions.OwnPvc(references):
-                await self._patch(
-                    self._cluster.pvcs, session, {"metadata": {"ownerReferences": references}}
-                )
-            case actions.GrowPvc(size):
-                patch = {"spec": {"resources": {"requests": {"storage": size}}}}
-                await self._patch(self._cluster.pvcs, session, patch)
-            case actions.DeletePvc(uid):
-                await self._delete(self._cluster.pvcs, session, uid, memory)
+                await self._create(self._cache.pvcs, objects.make_pvc(*identity), session)
             case actions.CreatePod(restoring, restart):
+                secret = self._secret(key)
                 token_id = annotations_of(secret).get(names.ANNOTATION_TOKEN_ID) if secret else None
                 manifest = objects.make_pod(
                     *identity,
@@ -94,86 +118,70 @@ class Effects:
                     restart=restart,
                     token_id=token_id,
                 )
-                await self._create(self._cluster.pods, manifest, session)
-            case actions.RefreshToken(token_id):
-                patch = {"metadata": {"annotations": {names.ANNOTATION_TOKEN_ID: token_id}}}
-                await self._patch(self._cluster.pods, session, patch)
-            case actions.DeletePod(uid, _, grace_seconds, failed):
-                await self._delete(self._cluster.pods, session, uid, memory, grace_seconds)
-                if failed:
-                    memory.failures = again(memory.failures)
+                await self._create(self._cache.pods, manifest, session)
 
-    async def _create(self, watch: Informer, manifest: Manifest, session: Session) -> None:
-        """Creates an object. One of ours that has its name already was made before the watch told of it."""
+    def _secret(self, key: Key) -> Manifest | None:
+        return self._cache.secrets.objects.get(object_key(key))
+
+    async def _create(self, informer: Informer, manifest: Manifest, session: Session) -> None:
+        """Create an object. If the session has it already, the informer was behind: take it in."""
         try:
-            watch.upsert(await self._kube.create(watch.resource, manifest))
+            informer.upsert(await self._kube.create(informer.resource, manifest))
         except Conflict as conflict:
-            metadata = manifest["metadata"]
-            found = await self._kube.get(watch.resource, metadata["namespace"], metadata["name"])
-            if found is None:
+            present = await self._kube.get(informer.resource, *key_of(manifest))
+            if present is None:
                 raise Unavailable(str(conflict)) from None
-            if found["metadata"].get("labels", {}).get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
-                problem = not_ours(session, {**found, "kind": watch.resource.kind})
-                raise Conflict(problem[1] if problem else str(conflict)) from None
-            watch.upsert(found)
+            labels = present["metadata"].get("labels", {})
+            if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
+                problem = ownership_conflict(session, {**present, "kind": informer.resource.kind})
+                raise Conflict(problem.message if problem else str(conflict)) from None
+            informer.upsert(present)
 
-    async def _patch(self, watch: Informer, session: Session, patch: Manifest) -> None:
-        found = await self._kube.patch(
-            watch.resource, session.namespace, names.object_name(session.name), patch
-        )
-        if found is not None:
-            watch.upsert(found)
+    async def _patch(self, informer: Informer, key: Key, patch: Manifest) -> None:
+        obj = await self._kube.patch(informer.resource, *object_key(key), patch)
+        if obj is not None:
+            informer.upsert(obj)
 
-    async def _patch_finalizers(self, session: Session, patch: list[Manifest]) -> None:
+    async def _patch_finalizers(self, key: Key, patch: list[Manifest]) -> None:
         try:
-            found = await self._kube.patch(SESSIONS, session.namespace, session.name, patch)
-        except (
-            Rejected
-        ) as error:  # somebody else has changed them: what the watch tells of that comes first
+            session = await self._kube.patch(SESSIONS, *key, patch)
+        except (Rejected, Conflict) as error:
+            # Someone else has changed the finalizers: wait for the watch, then plan again.
             raise Unavailable(str(error)) from None
-        if (
-            found is not None and (session.namespace, session.name) in self._cluster.sessions
-        ):  # it is not gone meanwhile
-            self._cluster.session_seen(found)
+        if session is not None and key in self._cache.sessions:
+            self._cache.upsert_session(session)
 
     async def _delete(
-        self,
-        watch: Informer,
-        session: Session,
-        uid: str,
-        memory: Memory,
-        grace_seconds: int | None = None,
+        self, informer: Informer, state: ReconcileState, uid: str, grace_seconds: int | None = None
     ) -> None:
-        await self._kube.delete(
-            watch.resource, session.namespace, names.object_name(session.name), uid, grace_seconds
-        )
-        memory.deleted.add(uid)
+        await self._kube.delete(informer.resource, *object_key(state.key), uid, grace_seconds)
+        state.deleted.add(uid)
+
+    def _begin_logout(
+        self, session: Session, state: ReconcileState, action: actions.Logout
+    ) -> None:
+        def on_result(error: LogoutFailed | None) -> None:
+            if error is not None:
+                self._record_refusal(state, action, error)
+            else:
+                state.refusals.pop(type(action), None)
+
+        if state.report_watcher is None:
+            raise LogoutFailed("the pod cannot be reached")
+        state.report_watcher.logout(session.spec.timeouts.logout.total_seconds(), on_result)
+
+    def _record_refusal(
+        self, state: ReconcileState, action: Action, error: Rejected | Conflict | LogoutFailed
+    ) -> None:
+        reason = FAILURE_REASONS[type(action)]
+        if isinstance(error, Conflict):
+            reason = Reason.NAME_CONFLICT
+        before = state.refusals.get(type(action))
+        retry = next_backoff(before.retry if before else Backoff())
+        state.refusals[type(action)] = Refusal(reason, str(error), retry)
+        self._enqueue(state.key)
 
 
-def _log_out(session: Session, memory: Memory, action: actions.Logout) -> None:
-    def ended(error: NotDone | None) -> None:
-        if error is not None:
-            _refused(memory, action, error)
-        else:
-            memory.refusals.pop(type(action), None)
-
-    if memory.follower is None:
-        raise NotDone("the pod cannot be reached")
-    memory.follower.logout(session.spec.timeouts.logout.total_seconds(), ended)
-
-
-def _refused(memory: Memory, action: Action, error: Rejected | Conflict | NotDone) -> None:
-    reason = (
-        Reason.NAME_CONFLICT
-        if isinstance(error, Conflict)
-        else REFUSED.get(type(action), Reason.POD_REFUSED)
-    )
-    before = memory.refusals.get(type(action))
-    retry = again(before.retry if before else Backoff())
-    memory.refusals[type(action)] = Refusal(reason, str(error), retry)
-    memory.wake()
-
-
-def again(before: Backoff) -> Backoff:
-    """After one failure more."""
+def next_backoff(before: Backoff) -> Backoff:
+    """Return the backoff after one more failure, with jitter."""
     return before.after(datetime.now(UTC), random.uniform(0.8, 1.2))  # noqa: S311

@@ -1,4 +1,4 @@
-"""What is kept in memory of each object: what the plan looks at, and no more, since there are thousands of each. Pure."""
+"""What the cache holds of each object: only what the plan reads, as there are thousands. Pure."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from wasession_api.v1alpha1 import GROUP
 from wasession_operator import objects
 
 METADATA = (
-    "namespace", "name", "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp", "finalizers",
+    "namespace", "name", "uid", "resourceVersion", "generation",
+    "creationTimestamp", "deletionTimestamp", "finalizers",
 )  # fmt: skip
 
 
-class Packed(MutableMapping[Key, Manifest]):
-    """Objects, each held as JSON: one piece of memory where a dict is a hundred small ones. What is taken out is a copy."""
+class PackedStore(MutableMapping[Key, Manifest]):
+    """Objects stored as JSON: one allocation each instead of a hundred. Reading returns a copy."""
 
     def __init__(self) -> None:
         self._packed: dict[Key, bytes] = {}
 
     def __getitem__(self, key: Key) -> Manifest:
-        found: Manifest = from_json(self._packed[key])
-        return found
+        obj: Manifest = from_json(self._packed[key])
+        return obj
 
-    def __setitem__(self, key: Key, found: Manifest) -> None:
-        self._packed[key] = to_json(found)
+    def __setitem__(self, key: Key, obj: Manifest) -> None:
+        self._packed[key] = to_json(obj)
 
     def __delitem__(self, key: Key) -> None:
         del self._packed[key]
@@ -42,64 +43,64 @@ class Packed(MutableMapping[Key, Manifest]):
         return len(self._packed)
 
 
-def session(found: Manifest) -> Manifest:
-    return _metadata(found) | _some(found, ("spec", "status"))
+def session(obj: Manifest) -> Manifest:
+    return _metadata(obj) | _pick(obj, ("spec", "status"))
 
 
-def pod(found: Manifest) -> Manifest:
-    status = found.get("status") or {}
-    kept = _some(status, ("phase", "reason", "message", "podIP"))
-    kept["conditions"] = _of(
-        status.get("conditions"), "type", ("Ready", "PodScheduled", "DisruptionTarget")
+def pod(obj: Manifest) -> Manifest:
+    full = obj.get("status") or {}
+    status = _pick(full, ("phase", "reason", "message", "podIP"))
+    status["conditions"] = _filter(
+        full.get("conditions"), "type", ("Ready", "PodScheduled", "DisruptionTarget")
     )
-    kept["containerStatuses"] = [
-        _some(container, ("name", "restartCount", "state", "lastState"))
-        for container in _of(status.get("containerStatuses"), "name", (objects.CONTAINER,))
+    status["containerStatuses"] = [
+        _pick(container, ("name", "restartCount", "state", "lastState"))
+        for container in _filter(full.get("containerStatuses"), "name", (objects.CONTAINER,))
     ]
-    return _metadata(found) | {"spec": _some(found["spec"], ("nodeName",)), "status": kept}
+    return _metadata(obj) | {"spec": _pick(obj["spec"], ("nodeName",)), "status": status}
 
 
-def pvc(found: Manifest) -> Manifest:
-    spec = _some(found["spec"], ("storageClassName", "resources"))
-    status = _some(found.get("status") or {}, ("phase", "capacity", "conditions"))
-    return _metadata(found) | {"spec": spec, "status": status}
+def pvc(obj: Manifest) -> Manifest:
+    spec = _pick(obj["spec"], ("storageClassName", "resources"))
+    status = _pick(obj.get("status") or {}, ("phase", "capacity", "conditions"))
+    return _metadata(obj) | {"spec": spec, "status": status}
 
 
-def secret(found: Manifest) -> Manifest:
-    data = _some(found.get("data") or {}, ("token", "previousToken"))
-    return _metadata(found) | {"data": data}
+def secret(obj: Manifest) -> Manifest:
+    data = _pick(obj.get("data") or {}, ("token", "previousToken"))
+    return _metadata(obj) | {"data": data}
 
 
-def node(found: Manifest) -> Manifest:
-    conditions = _of((found.get("status") or {}).get("conditions"), "type", ("Ready",))
-    told = [_some(condition, ("type", "status", "lastTransitionTime")) for condition in conditions]
-    return _metadata(found) | {
-        "spec": _some(found["spec"], ("taints",)),
-        "status": {"conditions": told},
-    }
+def node(obj: Manifest) -> Manifest:
+    conditions = [
+        _pick(condition, ("type", "status", "lastTransitionTime"))
+        for condition in _filter((obj.get("status") or {}).get("conditions"), "type", ("Ready",))
+    ]
+    spec = _pick(obj["spec"], ("taints",))
+    return _metadata(obj) | {"spec": spec, "status": {"conditions": conditions}}
 
 
-def _metadata(found: Manifest) -> Manifest:
-    """Of labels and annotations only the project's own: people may hang whole files on their objects."""
-    metadata = found["metadata"]
-    kept = _some(metadata, METADATA)
-    labels = _some(metadata.get("labels") or {}, (names.LABEL_MANAGED_BY,))
+def _metadata(obj: Manifest) -> Manifest:
+    """Reduce the metadata. Foreign labels and annotations may be large; the plan reads none."""
+    full = obj["metadata"]
+    labels = _pick(full.get("labels") or {}, (names.LABEL_MANAGED_BY,))
     annotations = {
-        key: text
-        for key, text in (metadata.get("annotations") or {}).items()
-        if key.startswith(f"{GROUP}/")
+        name: value
+        for name, value in (full.get("annotations") or {}).items()
+        if name.startswith(f"{GROUP}/")
     }
     owners = [
-        _some(owner, ("kind", "name", "uid", "controller"))
-        for owner in metadata.get("ownerReferences") or []
+        _pick(owner, ("kind", "name", "uid", "controller"))
+        for owner in full.get("ownerReferences") or []
     ]
-    more = {"labels": labels, "annotations": annotations, "ownerReferences": owners}
-    return {"metadata": kept | {field: value for field, value in more.items() if value}}
+    optional = {"labels": labels, "annotations": annotations, "ownerReferences": owners}
+    present = {field: value for field, value in optional.items() if value}
+    return {"metadata": _pick(full, METADATA) | present}
 
 
-def _some(found: Manifest, fields: Iterable[str]) -> Manifest:
-    return {field: found[field] for field in fields if field in found}
+def _pick(obj: Manifest, fields: Iterable[str]) -> Manifest:
+    return {field: obj[field] for field in fields if field in obj}
 
 
-def _of(entries: list[Manifest] | None, field: str, wanted: tuple[str, ...]) -> list[Manifest]:
-    return [entry for entry in entries or [] if entry[field] in wanted]
+def _filter(entries: list[Manifest] | None, field: str, values: tuple[str, ...]) -> list[Manifest]:
+    return [entry for entry in entries or [] if entry[field] in values]

@@ -1,127 +1,162 @@
-"""Everything that the watches have told: sessions, and the objects that they are made of."""
+"""The cache of everything watched: sessions, and the objects they consist of."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Protocol
 
 from wasession_api import names
-from wasession_api.kube.client import NODES, PODS, PVCS, SECRETS, KubeClient
+from wasession_api.kube.client import NODES, PODS, PVCS, SECRETS, SESSIONS, KubeClient
 from wasession_api.kube.informer import Informer, is_newer
-from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.kube.manifests import Key, Manifest, condition, key_of
 
-from wasession_operator import cache_transform as kept
+from wasession_operator import cache_transform
+from wasession_operator.cache_transform import PackedStore
 from wasession_operator.plan import Node
 from wasession_operator.plan.manifests import is_terminating
 
-Client = tuple[str, str | None, str]  # namespace, owner and client id
-Age = tuple[str, str]  # since when a session has been there, and its uid; the oldest comes first
+ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
+Age = tuple[str, str]  # creation time and UID of a session; the oldest sorts first
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
-class Cluster:
-    """``changed`` is called with the key of a session that something else was told about: its objects, node or twins."""
+class EventHandler(Protocol):
+    """What the cache calls on changes (cf. client-go's ResourceEventHandler)."""
+
+    def enqueue(self, key: Key) -> None:
+        """An object, node or duplicate that the session depends on has changed."""
+
+    def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
+        """A watch event has added or updated a session."""
+
+    def on_delete(self, key: Key, uid: str) -> None:
+        """The session with this UID does not exist any more."""
+
+
+class ClusterCache:
+    """Every watch event goes through here: informers and kopf feed it, it calls ``handler``."""
 
     def __init__(
         self,
         kube: KubeClient,
         namespaces: Sequence[str],
-        changed: Callable[[Key], None],
+        handler: EventHandler,
         *,
         watch_nodes: bool,
     ) -> None:
-        self.sessions = kept.Packed()
+        self.sessions = PackedStore()
         self.pods = Informer(
-            kube, PODS, namespaces, names.SELECTOR, self._pod_changed, kept.pod, kept.Packed()
-        )
+            kube, PODS, namespaces, names.SELECTOR,
+            self._pod_changed, cache_transform.pod, PackedStore(),
+        )  # fmt: skip
         self.pvcs = Informer(
-            kube, PVCS, namespaces, names.SELECTOR, self._object_changed, kept.pvc, kept.Packed()
-        )
+            kube, PVCS, namespaces, names.SELECTOR,
+            self._object_changed, cache_transform.pvc, PackedStore(),
+        )  # fmt: skip
         self.secrets = Informer(
-            kube,
-            SECRETS,
-            namespaces,
-            names.SELECTOR,
-            self._object_changed,
-            kept.secret,
-            kept.Packed(),
-        )
+            kube, SECRETS, namespaces, names.SELECTOR,
+            self._object_changed, cache_transform.secret, PackedStore(),
+        )  # fmt: skip
         self.nodes = (
-            Informer(kube, NODES, namespaces, "", self._node_changed, kept.node)
+            Informer(kube, NODES, namespaces, "", self._node_changed, cache_transform.node)
             if watch_nodes
             else None
         )
-        self.watches = [
-            watch for watch in (self.pods, self.pvcs, self.secrets, self.nodes) if watch is not None
-        ]
+        self.informers = [self.pods, self.pvcs, self.secrets]
+        if self.nodes is not None:
+            self.informers.append(self.nodes)
         self._kube = kube
-        self._changed = changed
-        self._session_of: dict[Key, Key] = {}  # the session that an object's name stands for
+        self._namespaces = namespaces
+        self._handler = handler
+        self._session_of: dict[Key, Key] = {}  # by the key of its pod, claim and Secret
         self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
-        self._clients: dict[
-            Client, dict[Key, Age]
-        ] = {}  # the sessions of a namespace that have one owner and client id
+        self._duplicates: dict[ClientId, dict[Key, Age]] = {}  # sessions that share a clientId
 
     async def run(self) -> None:
-        """Never returns."""
-        await asyncio.gather(*(watch.run() for watch in self.watches))
+        """Run the informers until cancelled."""
+        await asyncio.gather(*(informer.run() for informer in self.informers))
 
-    async def synced(self) -> None:
-        """Returns when all objects have been listed once; before that nobody knows what is missing."""
-        await asyncio.gather(*(watch.wait_for_sync() for watch in self.watches))
+    async def wait_for_sync(self) -> None:
+        """Return once all objects have been listed; until then a missing one means nothing."""
+        await asyncio.gather(*(informer.wait_for_sync() for informer in self.informers))
 
     @property
     def is_synced(self) -> bool:
-        return all(watch.is_synced for watch in self.watches)
+        return all(informer.is_synced for informer in self.informers)
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    def session_seen(self, body: Manifest) -> None:
-        """kopf tells of each session in order, but not of two that have had the same name: the later version counts."""
-        key = key_of(body)
-        known = self.sessions.get(key)
-        if known is not None and is_newer(
-            known["metadata"]["resourceVersion"], body["metadata"]["resourceVersion"]
+    def session_event(self, event_type: str | None, obj: Manifest) -> None:
+        """Take in an event of the sessions' watch.
+
+        kopf delivers the events of each session in order, but not those of two sessions that have
+        had the same name: the later version counts.
+        """
+        if event_type == "DELETED":
+            self.delete_session(key_of(obj), obj["metadata"]["uid"])
+            return
+        before = self.sessions.get(key_of(obj))
+        if self.upsert_session(obj):
+            self._handler.on_upsert(before, self.sessions[key_of(obj)])
+
+    def upsert_session(self, obj: Manifest) -> bool:
+        """Store a session, be it the API server's response to a write; False if it is outdated."""
+        key = key_of(obj)
+        before = self.sessions.get(key)
+        if before is not None and is_newer(
+            before["metadata"]["resourceVersion"], obj["metadata"]["resourceVersion"]
         ):
-            return
-        self.sessions[key] = kept.session(body)
+            return False
+        self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
-        client = _client(body)
-        self._clients.setdefault(client, {})[key] = _age(body)
-        if known is None or _client(known) != client:
-            self._leave_client(key, known)
-            self._call_all(client)  # who is the oldest of them may be another one now
+        client_id = _client_id(obj)
+        self._duplicates.setdefault(client_id, {})[key] = _age(obj)
+        if before is None or _client_id(before) != client_id:
+            if before is not None:
+                self._remove_duplicate(key, before)
+            self._enqueue_duplicates(client_id)  # another one may be the oldest now
+        return True
 
-    def session_gone(self, key: Key, uid: str) -> None:
-        body = self.sessions.get(key)
-        if body is None or body["metadata"]["uid"] != uid:
-            return
-        del self.sessions[key]
-        self._session_of.pop(object_key(key), None)
-        self._leave_client(key, body)
+    def delete_session(self, key: Key, uid: str) -> None:
+        """Remove a session; another one that has the same name by now stays."""
+        session = self.sessions.get(key)
+        if session is not None and session["metadata"]["uid"] == uid:
+            del self.sessions[key]
+            self._session_of.pop(object_key(key), None)
+            self._remove_duplicate(key, session)
+        self._handler.on_delete(key, uid)
 
-    def client_id_of(self, key: Key) -> str | None:
-        """The name of the oldest session of the namespace with the same owner and client id, when it is another one."""
-        twins = self._clients[_client(self.sessions[key])]
-        oldest = min(twins, key=twins.__getitem__)
+    async def list_sessions(self) -> dict[Key, Manifest]:
+        """Return the sessions that the API server has now, with their metadata only."""
+        sessions: dict[Key, Manifest] = {}
+        for namespace in self._namespaces or (None,):
+            async for page in self._kube.pages(SESSIONS, namespace, metadata=True):
+                sessions |= {key_of(item): cache_transform.session(item) for item in page["items"]}
+        return sessions
+
+    def conflicting_session(self, key: Key) -> str | None:
+        """Return the oldest session with the same owner and clientId, if it is another one."""
+        duplicates = self._duplicates[_client_id(self.sessions[key])]
+        oldest = min(duplicates, key=duplicates.__getitem__)
         return None if oldest == key else oldest[1]
 
-    def _leave_client(self, key: Key, body: Manifest | None) -> None:
-        if body is not None:
-            self._clients[_client(body)].pop(key, None)
-            self._call_all(_client(body))
-            if not self._clients[_client(body)]:
-                del self._clients[_client(body)]
+    def _remove_duplicate(self, key: Key, session: Manifest) -> None:
+        client_id = _client_id(session)
+        self._duplicates[client_id].pop(key, None)
+        self._enqueue_duplicates(client_id)
+        if not self._duplicates[client_id]:
+            del self._duplicates[client_id]
 
-    def _call_all(self, client: Client) -> None:
-        for key in list(self._clients[client]):
-            self._changed(key)
+    def _enqueue_duplicates(self, client_id: ClientId) -> None:
+        for key in list(self._duplicates[client_id]):
+            self._handler.enqueue(key)
 
-    # --- what a session is made of ----------------------------------------------------------------
+    # --- the objects of sessions ------------------------------------------------------------------
 
     async def node_of(self, pod: Manifest) -> Node | None:
-        """The node of a pod; a node that no watch has told of is asked for, since it may be a new one."""
+        """Return the pod's node; one that the informer does not have is read, as it may be new."""
         name = _node_name(pod)
         if name is None or self.nodes is None:
             return None
@@ -132,88 +167,80 @@ class Cluster:
         return Node(name, silent_since=_silent_since(node), out_of_service=OUT_OF_SERVICE in taints)
 
     def _pod_changed(self, before: Manifest | None, after: Manifest | None) -> None:
-        was, now = _node_name(before), _node_name(after)
-        if was != now:
-            if before is not None and was is not None:
-                self._pods_on[was].discard(key_of(before))
-                if not self._pods_on[was]:
-                    del self._pods_on[was]
-            if after is not None and now is not None:
-                self._pods_on.setdefault(now, set()).add(key_of(after))
+        old_node, new_node = _node_name(before), _node_name(after)
+        if old_node != new_node:
+            if before is not None and old_node is not None:
+                self._pods_on[old_node].discard(key_of(before))
+                if not self._pods_on[old_node]:
+                    del self._pods_on[old_node]
+            if after is not None and new_node is not None:
+                self._pods_on.setdefault(new_node, set()).add(key_of(after))
         self._object_changed(before, after)
 
     def _object_changed(self, before: Manifest | None, after: Manifest | None) -> None:
-        found = after or before
-        assert found is not None
-        if before is not None and after is not None and _says(before) == _says(after):
+        obj = after or before
+        assert obj is not None
+        if before is not None and after is not None and _content(before) == _content(after):
             return
-        session = self._session_of.get(key_of(found))
+        session = self._session_of.get(key_of(obj))
         if session is not None:
-            self._changed(session)
+            self._handler.enqueue(session)
 
     def _node_changed(self, before: Manifest | None, after: Manifest | None) -> None:
-        """Sessions hear of their node when it comes, goes, falls silent or is given up, not of its heartbeats."""
-        found = after or before
-        assert found is not None
-        if before is not None and after is not None and _told(before) == _told(after):
+        """Enqueue the node's sessions when its readiness or taints change, not for heartbeats."""
+        node = after or before
+        assert node is not None
+        if before is not None and after is not None and _health(before) == _health(after):
             return
-        for key in self._pods_on.get(found["metadata"]["name"], ()):
+        for key in self._pods_on.get(node["metadata"]["name"], ()):
             if key in self._session_of:
-                self._changed(self._session_of[key])
+                self._handler.enqueue(self._session_of[key])
 
 
-def key_of(body: Manifest) -> Key:
-    return body["metadata"].get("namespace", ""), body["metadata"]["name"]
-
-
-def wishes(body: Manifest) -> tuple[object, ...]:
-    """What people want of a session: everything but the status."""
+def desired(session: Manifest) -> tuple[object, ...]:
+    """Return what users ask of a session: everything but its status."""
     fields = ("uid", "generation", "annotations", "deletionTimestamp", "finalizers")
-    return tuple(body["metadata"].get(field) for field in fields)
+    return tuple(session["metadata"].get(field) for field in fields)
 
 
-def is_over(session: Manifest) -> bool:
-    """Whether a session is being deleted, and it is somebody else who holds it back."""
-    return is_terminating(session) and names.FINALIZER not in session["metadata"].get(
-        "finalizers", ()
-    )
+def is_released(session: Manifest) -> bool:
+    """Return whether a session is being deleted and no longer has the operator's finalizer."""
+    finalizers = session["metadata"].get("finalizers", ())
+    return is_terminating(session) and names.FINALIZER not in finalizers
 
 
 def object_key(session: Key) -> Key:
-    """Of the pod, volume claim and Secret of a session."""
+    """Return the key of a session's pod, volume claim and Secret."""
     return session[0], names.object_name(session[1])
 
 
-def _client(body: Manifest) -> Client:
-    """What programs know a session by."""
-    spec = body.get("spec") or {}
-    return (
-        body["metadata"]["namespace"],
-        spec.get("owner"),
-        spec.get("clientId") or body["metadata"]["name"],
-    )
+def _client_id(session: Manifest) -> ClientId:
+    """Return what identifies a session to applications."""
+    metadata, spec = session["metadata"], session.get("spec") or {}
+    return metadata["namespace"], spec.get("owner"), spec.get("clientId") or metadata["name"]
 
 
-def _age(body: Manifest) -> Age:
-    return body["metadata"].get("creationTimestamp", ""), body["metadata"]["uid"]
+def _age(session: Manifest) -> Age:
+    metadata = session["metadata"]
+    return metadata.get("creationTimestamp", ""), metadata["uid"]
 
 
-def _says(found: Manifest) -> Manifest:
-    """All that is kept of an object, but for the number of its version."""
-    return {**found, "metadata": {**found["metadata"], "resourceVersion": None}}
+def _content(obj: Manifest) -> Manifest:
+    """Return everything cached of an object except its version."""
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": None}}
 
 
 def _node_name(pod: Manifest | None) -> str | None:
     return None if pod is None else pod["spec"].get("nodeName")
 
 
-def _told(node: Manifest) -> tuple[object, ...]:
+def _health(node: Manifest) -> tuple[object, ...]:
     return _silent_since(node), str(node["spec"].get("taints"))
 
 
 def _silent_since(node: Manifest) -> datetime | None:
-    """Since when a node has not answered; None for one that does."""
-    for condition in node.get("status", {}).get("conditions") or []:
-        if condition["type"] == "Ready" and condition["status"] != "True":
-            return datetime.fromisoformat(condition["lastTransitionTime"])
-    return None
+    """Return since when a node has not been Ready; None for one that is."""
+    ready = condition(node, "Ready")
+    if not ready or ready["status"] == "True":
+        return None
+    return datetime.fromisoformat(ready["lastTransitionTime"])

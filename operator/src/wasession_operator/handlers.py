@@ -1,4 +1,4 @@
-"""The operator's side towards kopf: settings, and handlers that pass on what they are told."""
+"""What kopf calls: startup, cleanup, and the watch events of sessions."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from wasession_api import names
 from wasession_api.kube.client import PAGE_SIZE, KubeClient
 from wasession_api.v1alpha1 import GROUP, PLURAL, VERSION
 
-from wasession_operator import health
-from wasession_operator.cluster_cache import key_of
-from wasession_operator.reconcile import Operator
+from wasession_operator import health, startup
+from wasession_operator.controller import Controller
+from wasession_operator.resync import Resync
 from wasession_operator.settings import Settings
-from wasession_operator.upkeep import Upkeep
 
+log = logging.getLogger(__name__)
 SESSIONS = (GROUP, VERSION, PLURAL)
 
 
 def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
-    """Registers everything that kopf should call."""
-    running: dict[str, Operator] = {}
+    """Register the handlers."""
+    running: dict[str, Controller] = {}
     resources = contextlib.AsyncExitStack()
 
     @kopf.on.login(registry=registry)
@@ -34,50 +34,46 @@ def register(registry: kopf.OperatorRegistry, settings: Settings) -> None:
         )
 
     @kopf.on.startup(registry=registry)
-    async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
+    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
         _configure(settings)
-        running["operator"] = await _start(resources)
+        running["controller"] = await _start(resources)
 
     @kopf.on.cleanup(registry=registry)
-    async def cleanup(**_: Any) -> None:
+    async def stop(**_: Any) -> None:
         await resources.aclose()
 
-    @kopf.on.event(*SESSIONS, id="seen", registry=registry)
-    async def session_event(type: str, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
-        if type == "DELETED":
-            running["operator"].gone(key_of(dict(body)), body["metadata"]["uid"])
-        else:
-            running["operator"].seen(dict(body))
+    @kopf.on.event(*SESSIONS, id="session", registry=registry)
+    async def session_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name
+        running["controller"].cache.session_event(type, dict(body))
 
-    async def _start(resources: contextlib.AsyncExitStack) -> Operator:
+    async def _start(resources: contextlib.AsyncExitStack) -> Controller:
         kube = await KubeClient.connect()
         resources.push_async_callback(kube.close)
-        # One stream per session: aiohttp's own limit of 100 connections would leave all the others
-        # unheard.
+        # No limit: each session pod has a stream of its own, aiohttp's default is 100 in all.
         http = await resources.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
-        operator = Operator(settings, kube, http)
-        resources.push_async_callback(operator.close)
-        upkeep = Upkeep(operator, kube)
-        server = await health.serve(settings.http_port, operator, upkeep, kube)
+        controller = Controller(settings, kube, http)
+        resources.push_async_callback(controller.close)
+        resync = Resync(controller, kube)
+        server = await health.serve(settings.http_port, controller, resync, kube)
         resources.push_async_callback(server.cleanup)
-        for work in (operator.run(), upkeep.run()):
+        for work in (controller.run(), resync.run(), startup.run(controller)):
             task = asyncio.create_task(work)
-            task.add_done_callback(_end_with_it)
+            task.add_done_callback(_exit_on_error)
             resources.callback(task.cancel)
-        return operator
+        return controller
 
 
-def _end_with_it(task: asyncio.Task[None]) -> None:
-    """Work that must never end has done so: a new process is better than one that is half dead."""
-    if not task.cancelled():
-        logging.getLogger(__name__).critical("the operator has failed", exc_info=task.exception())
+def _exit_on_error(task: asyncio.Task[None]) -> None:
+    """Exit when background work fails: kubelet's restart is better than half an operator."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("operator failed; exiting", exc_info=task.exception())
         raise SystemExit(1)
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
-    """kopf would compare each object with the one before. The plan has no need of that."""
+    """Keep kopf from storing and comparing what it has last handled: the plan does not need it."""
 
     def build(self, **_: Any) -> kopf.BodyEssence:
         return kopf.BodyEssence()
@@ -86,7 +82,7 @@ class _NoDiffBase(kopf.DiffBaseStorage):
         return kopf.BodyEssence()
 
     def store(self, **_: Any) -> None:
-        """Nothing."""
+        """Store nothing."""
 
 
 def _configure(settings: kopf.OperatorSettings) -> None:

@@ -1,4 +1,4 @@
-"""Lets a few sessions at a time do something that is hard on the cluster, the most urgent ones first."""
+"""Limits how many sessions at a time do something expensive, the most urgent ones first."""
 
 from __future__ import annotations
 
@@ -6,66 +6,75 @@ import heapq
 from collections.abc import Callable
 from typing import Any
 
-Key = tuple[str, str]
+from wasession_api.kube.manifests import Key
 
 
-class Turns:
-    """``limit`` turns. Nobody gets one before ``open``; who should look again whether it has one is told by ``call``."""
+class PrioritySemaphore:
+    """Holds ``limit`` permits and grants none before ``open()``.
 
-    def __init__(self, limit: int, call: Callable[[Key], None]) -> None:
+    Calls ``enqueue`` with each key that receives a permit other than by its own request.
+    """
+
+    def __init__(self, limit: int, enqueue: Callable[[Key], None]) -> None:
         self._limit = limit
-        self._call = call
+        self._enqueue = enqueue
         self._open = False
         self._holders: set[Key] = set()
-        self._waiting: dict[Key, Any] = {}
-        self._queue: list[tuple[Any, Key]] = []
+        self._waiting: dict[Key, Any] = {}  # the urgency of each
+        self._heap: list[tuple[Any, Key]] = []
 
     def open(self) -> None:
+        """Begin to grant permits, and enqueue every key that holds or awaits one."""
         self._open = True
         self._grant()
         for key in [*self._holders, *self._waiting]:
-            self._call(key)
+            self._enqueue(key)
 
     @property
     def is_open(self) -> bool:
         return self._open
 
-    def has(self, key: Key) -> bool:
+    def is_held(self, key: Key) -> bool:
+        """Return whether a key holds a permit."""
         return key in self._holders
 
-    def waits(self, key: Key) -> bool:
+    def is_waiting(self, key: Key) -> bool:
+        """Return whether a key awaits a permit."""
         return key in self._waiting
 
-    def keeps_waiting(self, key: Key) -> bool:
-        """Whether others wait for its turn to end."""
+    def is_contended(self, key: Key) -> bool:
+        """Return whether a key holds a permit while others await one."""
         return key in self._holders and bool(self._waiting)
 
-    def ask(self, key: Key, urgency: Any = ()) -> bool:
-        """Whether it is this one's turn. If not it waits; the smallest urgency comes first."""
+    def request(self, key: Key, urgency: Any = ()) -> bool:
+        """Return whether a key holds a permit. If not, it waits; the smallest urgency is first."""
         if key not in self._holders and self._waiting.get(key) != urgency:
             self._waiting[key] = urgency
-            heapq.heappush(self._queue, (urgency, key))
-            self._grant(asking=key)
+            heapq.heappush(self._heap, (urgency, key))
+            self._grant(requesting=key)
         return key in self._holders
 
-    def take(self, key: Key) -> None:
-        """A turn for one that is at it already, whether there is room or not."""
+    def adopt(self, key: Key) -> None:
+        """Give a permit to a key that has begun already, even beyond the limit."""
         self._waiting.pop(key, None)
         self._holders.add(key)
 
-    def leave(self, key: Key) -> None:
-        """Gives the turn back, or waits for none any more."""
+    def release(self, key: Key) -> None:
+        """Take back a key's permit or its request for one."""
         self._waiting.pop(key, None)
         if key in self._holders:
             self._holders.discard(key)
             self._grant()
 
-    def _grant(self, asking: Key | None = None) -> None:
-        """Who is asking hears of its turn as the answer: called as well, it would ask again and again."""
-        while self._open and self._queue and len(self._holders) < self._limit:
-            urgency, key = heapq.heappop(self._queue)
+    def _grant(self, requesting: Key | None = None) -> None:
+        """Grant what is free. The requesting caller learns the result from the return value.
+
+        Enqueueing that key as well would have it request again and again.
+        """
+        while self._open and self._heap and len(self._holders) < self._limit:
+            urgency, key = heapq.heappop(self._heap)
             if self._waiting.get(key) == urgency:
                 del self._waiting[key]
                 self._holders.add(key)
-                if key != asking:
-                    self._call(key)
+                if key != requesting:
+                    self._enqueue(key)

@@ -1,417 +1,272 @@
-"""Brings the facts about a session together, asks ``plan``, and has done what it says."""
+"""One reconciliation of a session: gather the facts, plan, act."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import aiohttp
-from pydantic import ValidationError
-from wasession_api.kube.client import Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.client import KubeClient
 from wasession_api.kube.manifests import Key, Manifest, condition
+from wasession_api.session_pod.client import SessionPodClient, base_url
 from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Spec, Status, UpdateStrategy
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
-from wasession_operator import metrics, plan
-from wasession_operator.action_executor import Effects, again
-from wasession_operator.cluster_cache import Cluster, is_over, key_of, object_key, wishes
+from wasession_operator import plan
+from wasession_operator.action_executor import ActionExecutor
+from wasession_operator.cluster_cache import ClusterCache, object_key
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.manifests import is_terminating
-from wasession_operator.priority_semaphore import Turns
-from wasession_operator.reconcile_state import Memory
-from wasession_operator.report_watcher import Follower
+from wasession_operator.plan.parse import parse_session
+from wasession_operator.priority_semaphore import PrioritySemaphore
+from wasession_operator.reconcile_state import ReconcileState
+from wasession_operator.report_watcher import ReportWatcher
 from wasession_operator.settings import Settings
-from wasession_operator.status_writer import Statuses
+from wasession_operator.status_writer import StatusWriter
 
-log = logging.getLogger(__name__)
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
-WORKERS = 10  # sessions that are looked at at the same time
-POD_FIRST = 60.0  # seconds: a session that lacks its pod goes before all others that have waited for less than this
-UNCHANGED_LAST = 120.0  # seconds: the same for all others and those of which nothing new is known
-TOGETHER = (actions.CreateSecret, actions.CreatePvc)  # what a pod needs
-ENDS_WITHIN = 2.0  # seconds from a session's deletion, which Kubernetes notes in whole ones
+POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
+DELETION_DEBOUNCE = 2.0  # seconds from deletionTimestamp, which has whole seconds
 
 
-class Operator:
-    """All sessions. ``run`` it, and tell it of each with ``seen`` and ``gone``.
+@dataclass(frozen=True)
+class Result:
+    """When to reconcile again without an event, and whether a deleted session is done with."""
 
-    Of whichever session something new is known, it is put into a queue, once; a few workers look at
-    one after the other.
-    """
+    requeue_after: timedelta | None = None
+    done: bool = False
 
-    def __init__(self, settings: Settings, kube: KubeClient, http: aiohttp.ClientSession) -> None:
-        self.settings = settings
-        self.memories: dict[Key, Memory] = {}
-        self.cluster = Cluster(
-            kube, settings.namespaces, self.wake, watch_nodes=settings.watch_nodes
-        )
-        self.starts = Turns(settings.max_concurrent_starts, self.wake)
-        self.updates = Turns(settings.max_concurrent_updates, self.wake)
+
+class Reconciler:
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        http: aiohttp.ClientSession,
+        cache: ClusterCache,
+        enqueue: Callable[[Key], None],
+    ) -> None:
+        self.starts = PrioritySemaphore(settings.max_concurrent_starts, enqueue)
+        self.updates = PrioritySemaphore(settings.max_concurrent_updates, enqueue)
+        self._settings = settings
         self._http = http
-        self._effects = Effects(settings, kube, self.cluster)
-        self._statuses = Statuses(kube)
-        self._queue: asyncio.PriorityQueue[tuple[float, int, Key, Memory]] = asyncio.PriorityQueue()
-        self._numbers = (
-            itertools.count()
-        )  # of two in the queue that are due at the same time the earlier one comes first
-
-    async def run(self) -> None:
-        """Never returns. Nothing is looked at before all is known."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.cluster.run())
-            await self.cluster.synced()
-            for _ in range(WORKERS):
-                group.create_task(self._work())
+        self._cache = cache
+        self._enqueue = enqueue
+        self._executor = ActionExecutor(settings, kube, cache, enqueue)
+        self._status_writer = StatusWriter(kube)
 
     async def close(self) -> None:
-        for memory in self.memories.values():
-            memory.unfollow()
-        await self._statuses.close()
+        """Wait until all Events have been emitted."""
+        await self._status_writer.close()
 
-    def wake(self, key: Key) -> None:
-        """Has a session looked at: something about it has changed."""
-        memory = self.memories.get(key)
-        if memory is not None:
-            memory.wake()
-            self._put(key, memory, 0.0 if self._is_urgent(key) else POD_FIRST)
+    def forget(self, key: Key) -> None:
+        """Release the permits of a session that is gone."""
+        self.starts.release(key)
+        self.updates.release(key)
 
-    def wake_all(self) -> None:
-        """Has every session looked at, when nothing else is to be done."""
-        for key, memory in self.memories.items():
-            memory.wake()
-            self._put(key, memory, UNCHANGED_LAST)
-
-    def _is_urgent(self, key: Key) -> bool:
-        """Whether a session lacks its pod, and need not wait for its turn; or has a turn that others wait for."""
-        lacks_pod = object_key(key) not in self.cluster.pods.objects
-        return (lacks_pod and not self.starts.waits(key)) or self.starts.keeps_waiting(key)
-
-    def _put(self, key: Key, memory: Memory, patience: float) -> None:
-        """Into the queue, or further ahead in it. One that is being looked at comes after that."""
-        assert memory.woken_at is not None
-        due = memory.woken_at + patience
-        if memory.working_since is None and (memory.due is None or due < memory.due):
-            memory.due = due
-            self._queue.put_nowait((due, next(self._numbers), key, memory))
-
-    # --- the life of one session ------------------------------------------------------------------
-
-    def seen(self, body: Manifest) -> None:
-        """A session as the API server has it now."""
-        key, before = key_of(body), self.cluster.sessions.get(key_of(body))
-        self.cluster.session_seen(body)
-        after = self.cluster.sessions[key]
-        uid, memory = after["metadata"]["uid"], self.memories.get(key)
-        if memory is not None and memory.uid != uid:
-            self.gone(key, memory.uid)
-        if key not in self.memories and not is_over(after):
-            self.memories[key] = Memory(uid)
-        memory = self.memories.get(key)
-        ours = memory is not None and memory.seen(after["metadata"]["resourceVersion"])
-        if (
-            before is None
-            or wishes(before) != wishes(after)
-            or not (ours or before.get("status") == after.get("status"))
-        ):
-            self.wake(key)
-
-    def gone(self, key: Key, uid: str) -> None:
-        """A session is not there any more."""
-        self.cluster.session_gone(key, uid)
-        if (
-            key in self.memories and self.memories[key].uid == uid
-        ):  # no other session has the name already
-            self._forget(key)
-
-    def _forget(self, key: Key) -> None:
-        """Nothing is left to be done about a session."""
-        self.memories.pop(key).close()
-        self.starts.leave(key)
-        self.updates.leave(key)
-
-    # --- one look at a session --------------------------------------------------------------------
-
-    async def _work(self) -> None:
-        """Looks at one session after the other. Never returns."""
-        while True:
-            _, _, key, memory = await self._queue.get()
-            if (
-                memory.due is not None and self.memories.get(key) is memory
-            ):  # it has not been looked at, and is not gone
-                await self._look_and_arrange(key, memory)
-            self._queue.task_done()
-            await asyncio.sleep(0)  # others have their turn in any case
-
-    async def _look_and_arrange(self, key: Key, memory: Memory) -> None:
-        """Looks at a session, and sees to it that it is looked at again when it has to be."""
-        outcome = await self._look(key, memory)
-        if self.memories.get(key) is not memory:  # it has ended meanwhile
-            memory.unfollow()
-            return
-        if memory.alarm is not None:
-            memory.alarm.cancel()
-            memory.alarm = None
-        if outcome is not None and outcome.done:
-            self._forget(key)
-        elif outcome is not None and outcome.requeue_after is not None:
-            after = max(outcome.requeue_after.total_seconds(), 0.0)
-            memory.alarm = asyncio.get_running_loop().call_later(after, self.wake, key)
-        if memory.woken_at is not None:
-            self.wake(key)
-
-    async def _look(self, key: Key, memory: Memory) -> Plan | None:
-        """One pass; None when the session is not there any more. Never raises: what failed is tried again."""
-        metrics.WORKQUEUE_QUEUE_DURATION.observe(memory.begin())
-        try:
-            with metrics.RECONCILE_DURATION.time():
-                return await self._reconcile(key, memory)
-        except Exception as error:
-            memory.errors = again(memory.errors)
-            wait = max(
-                memory.errors.wait(datetime.now(UTC)).total_seconds(),
-                getattr(error, "retry_after", 0.0),
-            )
-            where = {
-                "namespace": key[0],
-                "session": key[1],
-                "uid": memory.uid,
-                "again_in": round(wait, 1),
-            }
-            if isinstance(error, Unavailable | Rejected | Conflict):
-                log.warning("the API server did not do it", extra={**where, "error": str(error)})
-            else:
-                log.exception("reconciliation failed", extra=where)
-            return Plan([], Status(), [], timedelta(seconds=wait))
-        finally:
-            memory.end()
-
-    async def _reconcile(self, key: Key, memory: Memory) -> Plan | None:
-        body = self.cluster.sessions.get(key)
+    async def reconcile(self, state: ReconcileState) -> Result:
+        """Bring a session one step closer to its spec. Raise what its API requests raise."""
+        body = self._cache.sessions.get(state.key)
         if body is None:
-            return None
-        memory.of(body["metadata"].get("generation", 0))
-        memory.seen(body["metadata"]["resourceVersion"])
-        session, problem = _read(body, memory.written)
+            return Result()
+        state.observe_generation(body["metadata"].get("generation", 0))
+        state.observe_version(body["metadata"]["resourceVersion"])
+        session, problem = parse_session(body, state.written)
         if problem is not None and session.deleted_at is None:
-            return await self._refuse(session, body, memory, problem)
-        facts = await self._facts(key, memory, session)
-        result = plan.plan(session, facts, self.settings)
-        wait = await self._carry_out(session, body, memory, result, facts)
-        memory.errors = plan.Backoff()
-        if wait is None:  # what is not written yet is not so for anybody else
-            self._take_turns(key, session, facts, result)
-        return _sooner(result, wait)
+            return await self._reject_spec(session, body, state, problem)
+        facts = await self._gather_facts(state, session)
+        planned = plan.plan(session, facts, self._settings)
+        wait = await self._apply(session, body, state, planned, facts)
+        if wait is None:  # count only persisted status towards the limits
+            self._update_permits(state.key, session, facts, planned)
+        return _result(planned, wait)
 
-    async def _facts(self, key: Key, memory: Memory, session: Session) -> Facts:
-        pod = _expected(self.cluster.pods.objects.get(object_key(key)), memory)
-        pvc = _expected(self.cluster.pvcs.objects.get(object_key(key)), memory)
-        memory.deleted.intersection_update(
-            o["metadata"]["uid"] for o in (pod, pvc) if o is not None
+    async def _reject_spec(
+        self, session: Session, body: Manifest, state: ReconcileState, problem: str
+    ) -> Result:
+        status = plan.invalid_spec_status(session, datetime.now(UTC), problem)
+        planned = Plan([], status, plan.make_events(session.status, status))
+        wait = await self._status_writer.write(session, body, state, planned, None)
+        return _result(planned, wait)
+
+    # --- facts ------------------------------------------------------------------------------------
+
+    async def _gather_facts(self, state: ReconcileState, session: Session) -> Facts:
+        key, cache = state.key, self._cache
+        pod = _expect_deletion(cache.pods.objects.get(object_key(key)), state)
+        pvc = _expect_deletion(cache.pvcs.objects.get(object_key(key)), state)
+        state.deleted.intersection_update(
+            obj["metadata"]["uid"] for obj in (pod, pvc) if obj is not None
         )
-        secret = self.cluster.secrets.objects.get(object_key(key))
-        self._follow(key, memory, pod)
+        self._watch_report(state, pod)
+        watcher = state.report_watcher
         wants_pod = pod is None and session.deleted_at is None and not session.spec.suspend
-        may_start = wants_pod and self.starts.ask(key, _urgency(session))
+        may_start = wants_pod and self.starts.request(key, _urgency(session))
         return Facts(
             now=datetime.now(UTC),
             pod=pod,
             pvc=pvc,
-            secret=secret,
-            node=await self.cluster.node_of(pod) if pod else None,
-            report=memory.follower.report if memory.follower else None,
-            silent_since=memory.follower.silent_since if memory.follower else None,
+            secret=cache.secrets.objects.get(object_key(key)),
+            node=await cache.node_of(pod) if pod else None,
+            report=watcher.report if watcher else None,
+            silent_since=watcher.silent_since if watcher else None,
             may_start=may_start if self.starts.is_open else None,
-            may_update=self.updates.has(key),
-            failures=memory.failures,
-            refusals=dict(memory.refusals),
-            client_id_of=self.cluster.client_id_of(key),
+            may_update=self.updates.is_held(key),
+            failures=state.pod_failures,
+            refusals=dict(state.refusals),
+            conflicting_session=cache.conflicting_session(key),
         )
 
-    async def _carry_out(
-        self, session: Session, body: Manifest, memory: Memory, result: Plan, facts: Facts
+    def _watch_report(self, state: ReconcileState, pod: Manifest | None) -> None:
+        """Watch the pod at its present address, until it is gone even while it terminates."""
+        address = (pod or {}).get("status", {}).get("podIP")
+        base = base_url(address) if address else None
+        if state.report_watcher is not None and state.report_watcher.pod.base != base:
+            state.stop_watching()
+        if state.report_watcher is None and base is not None:
+            state.report_watcher = ReportWatcher(
+                SessionPodClient(self._http, base, partial(self._tokens, state.key)),
+                state.uid,
+                partial(self._enqueue, state.key),
+                state.log_extra,
+            )
+        if state.report_watcher is not None and condition(pod, "Ready").get("status") == "True":
+            state.report_watcher.pod_is_ready()
+
+    async def _tokens(self, key: Key) -> list[str]:
+        secret = self._cache.secrets.objects.get(object_key(key))
+        return tokens(secret) if secret is not None else []
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    async def _apply(
+        self,
+        session: Session,
+        body: Manifest,
+        state: ReconcileState,
+        planned: Plan,
+        facts: Facts,
     ) -> float | None:
-        """Does what the plan says and writes the status; the seconds after which to do so when that is put off.
+        """Execute the actions and write the status.
 
-        What is new is made first: the next look, at once, tells of it. Of what was there before,
-        the status tells first what is done to it and why, so that a new operator knows.
+        Return None, or the seconds after which to try again when the status is debounced.
+
+        New objects are created first; the next pass, which follows at once, reports them. What
+        happens to existing objects is written to the status first, so that a new operator knows.
         """
-
-        async def tell() -> float | None:
-            return await self._statuses.write(session, body, memory, result, facts.report)
-
-        if any(isinstance(action, actions.CreatePod) for action in result.actions):
+        kinds = tuple(type(action) for action in planned.actions)
+        if actions.CreatePod in kinds:
             try:
-                await self._act(session, memory, result.actions)
+                await self._execute(session, state, planned)
             except Exception:
-                await tell()
+                await self._status_writer.write(session, body, state, planned, facts.report)
                 raise
             return None
-        if session.status.phase is None and any(
-            isinstance(action, TOGETHER) for action in result.actions
-        ):
-            await self._act(session, memory, result.actions)
+        if session.status.phase is None and any(kind in POD_NEEDS for kind in kinds):
+            await self._execute(session, state, planned)
             return None
-        untold = _untold(session, result, facts.now)
-        wait = await tell() if untold is None else untold or None
-        if wait is None or not _relies_on_status(session, result):
-            await self._act(session, memory, result.actions)
-        return wait
+        wait = _deferral(session, planned, facts.now)
+        if wait is None:
+            wait = await self._status_writer.write(session, body, state, planned, facts.report)
+        if not wait or not _relies_on_status(session, planned):
+            await self._execute(session, state, planned)
+        return wait or None
 
-    async def _act(self, session: Session, memory: Memory, todo: list[plan.Action]) -> None:
-        """The objects that a pod needs are made at the same time, and the pod after them."""
-        together = [action for action in todo if isinstance(action, TOGETHER)]
-        failed = await asyncio.gather(
-            *(self._effects.perform(session, memory, a) for a in together), return_exceptions=True
-        )
-        for error in failed:
+    async def _execute(self, session: Session, state: ReconcileState, planned: Plan) -> None:
+        """Create the objects that a pod needs concurrently, then execute the rest in order.
+
+        If one of those is refused, stop there.
+        """
+
+        async def execute(action: plan.Action) -> None:
+            await self._executor.execute(session, state, action)
+
+        needs = [action for action in planned.actions if isinstance(action, POD_NEEDS)]
+        errors = await asyncio.gather(*map(execute, needs), return_exceptions=True)
+        for error in errors:
             if error is not None:
                 raise error
-        if any(type(action) in memory.refusals for action in together):
+        if any(type(action) in state.refusals for action in needs):
             return
-        for action in todo:
-            if action not in together:
-                await self._effects.perform(session, memory, action)
+        for action in planned.actions:
+            if action not in needs:
+                await execute(action)
 
-    async def _refuse(self, session: Session, body: Manifest, memory: Memory, problem: str) -> Plan:
-        status = plan.refused_spec(session, datetime.now(UTC), problem)
-        result = Plan([], status, plan.make_events(session.status, status))
-        return _sooner(result, await self._statuses.write(session, body, memory, result, None))
-
-    def _follow(self, key: Key, memory: Memory, pod: Manifest | None) -> None:
-        """Follows the pod at its present address; a pod that is ending is followed until it is gone."""
-        address = (pod or {}).get("status", {}).get("podIP")
-        follower = memory.follower
-        if follower is not None and (follower.address, follower.session_uid) != (
-            address,
-            memory.uid,
-        ):
-            memory.unfollow()
-        if memory.follower is None and address:
-
-            def accepted() -> list[str]:
-                secret = self.cluster.secrets.objects.get(object_key(key))
-                return tokens(secret) if secret is not None else []
-
-            memory.follower = Follower(
-                self._http, address, memory.uid, accepted, partial(self.wake, key)
-            )
-        if memory.follower is not None and condition(pod, "Ready").get("status") == "True":
-            memory.follower.pod_is_ready()
-
-    def _take_turns(self, key: Key, session: Session, facts: Facts, result: Plan) -> None:
-        """Who starts or is updated counts for the limits, until it is well or held up: that must not hold up the others."""
-        held_up = any(
-            c.type is ConditionType.DEGRADED and c.status == "True"
-            for c in result.status.conditions
-        )
-        begins = any(isinstance(action, actions.CreatePod) for action in result.actions)
-        reasons = {c.type: c.reason for c in result.status.conditions}
-        if begins or (facts.pod is not None and result.status.phase in STARTING and not held_up):
-            self.starts.take(key)
-        elif self.starts.is_open and reasons.get(ConditionType.READY) != Reason.START_QUEUED:
-            self.starts.leave(key)
-        if plan.is_updating(result.status):
-            self.updates.take(key)
+    def _update_permits(self, key: Key, session: Session, facts: Facts, planned: Plan) -> None:
+        """Hold permits while the session starts or updates; release those of a stalled one."""
+        status = planned.status
+        degraded = status.condition(ConditionType.DEGRADED)
+        stalled = degraded is not None and degraded.status == "True"
+        creates_pod = any(isinstance(action, actions.CreatePod) for action in planned.actions)
+        starts = facts.pod is not None and status.phase in STARTING and not stalled
+        if creates_pod or starts:
+            self.starts.adopt(key)
+        elif self.starts.is_open and _reason(status, ConditionType.READY) != Reason.START_QUEUED:
+            self.starts.release(key)
+        if plan.is_updating(status):
+            self.updates.adopt(key)
         elif (
-            reasons.get(ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
+            _reason(status, ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
             and session.spec.update_strategy is UpdateStrategy.ROLLING_UPDATE
         ):
-            if self.updates.ask(key) and not facts.may_update:
-                self.wake(key)
+            if self.updates.request(key) and not facts.may_update:
+                self._enqueue(key)
         else:
-            self.updates.leave(key)
+            self.updates.release(key)
 
 
-def _read(body: Manifest, written: Status | None) -> tuple[Session, str | None]:
-    """What the API server has, and what is wrong with its spec, which is then taken as if it were empty."""
-    metadata, problem, spec = body["metadata"], None, Spec()
-    try:
-        spec = Spec.model_validate(body.get("spec") or {})
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        problem = f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
-    session = Session(
-        namespace=metadata["namespace"],
-        name=metadata["name"],
-        uid=metadata["uid"],
-        generation=metadata.get("generation", 0),
-        spec=spec,
-        status=written or _read_status(body.get("status") or {}),
-        deleted_at=datetime.fromisoformat(metadata["deletionTimestamp"])
-        if is_terminating(body)
-        else None,
-        annotations=dict(metadata.get("annotations") or {}),
-        finalizers=tuple(metadata.get("finalizers") or ()),
-    )
-    return session, problem
+def _reason(status: Status, kind: ConditionType) -> str | None:
+    present = status.condition(kind)
+    return present.reason if present is not None else None
 
 
-def _read_status(stored: Manifest) -> Status:
-    """As much of a status as can be understood: what another version, or a person, has written must not lose the rest."""
-    try:
-        return Status.model_validate(stored)
-    except ValidationError as error:
-        wrong = {str(found["loc"][0]) for found in error.errors()}
-        return Status.model_validate(
-            {name: value for name, value in stored.items() if name not in wrong}
-        )
+def _expect_deletion(obj: Manifest | None, state: ReconcileState) -> Manifest | None:
+    """Return an object that was deleted as terminating, even before its informer knows."""
+    if obj is None or is_terminating(obj) or obj["metadata"]["uid"] not in state.deleted:
+        return obj
+    metadata = {**obj["metadata"], "deletionTimestamp": datetime.now(UTC).isoformat()}
+    return {**obj, "metadata": metadata}
 
 
-def _expected(found: Manifest | None, memory: Memory) -> Manifest | None:
-    """An object as it will be: one that was deleted is on its way out, even while the watch has not said so."""
-    if found is None or is_terminating(found) or found["metadata"]["uid"] not in memory.deleted:
-        return found
-    return {
-        **found,
-        "metadata": {**found["metadata"], "deletionTimestamp": datetime.now(UTC).isoformat()},
-    }
-
-
-def _relies_on_status(session: Session, result: Plan) -> bool:
-    """Whether something is done that a new operator, or whoever deletes a session, could only understand from the status."""
+def _relies_on_status(session: Session, planned: Plan) -> bool:
+    """Return whether only the status tells a new operator, or a user, why something is done."""
     if session.deleted_at is not None:
-        return any(isinstance(action, actions.RemoveFinalizer) for action in result.actions)
-    return any(isinstance(action, actions.DeletePod | actions.Logout) for action in result.actions)
+        return any(isinstance(action, actions.RemoveFinalizer) for action in planned.actions)
+    return any(isinstance(action, actions.DeletePod | actions.Logout) for action in planned.actions)
 
 
-def _untold(session: Session, result: Plan, now: datetime) -> float | None:
-    """How long the end of a session is not written to it, in seconds: it may be over by then, and its deletion says as much.
+def _deferral(session: Session, planned: Plan, now: datetime) -> float | None:
+    """Return the seconds for which not to write the status of a session that is being deleted.
 
-    0 when it is over, and None when it is to be written now.
-
-    What the operator, or a person, has to know of it is written at once.
+    Most deletions are over by then. 0 when this one is; None to write now: what the operator or a
+    user has to know is never deferred.
     """
-    if (
-        session.deleted_at is None
-        or result.events
-        or result.status.session_valid != session.status.session_valid
-    ):
+    valid = planned.status.session_valid
+    if session.deleted_at is None or planned.events or valid != session.status.session_valid:
         return None
-    if result.done:
+    if planned.done:
         return 0.0
-    left = (session.deleted_at - now).total_seconds() + ENDS_WITHIN
+    left = (session.deleted_at - now).total_seconds() + DELETION_DEBOUNCE
     return left if left > 0 else None
 
 
 def _urgency(session: Session) -> tuple[bool, float]:
-    """Valid logins before new ones; among them the ones that were connected last."""
+    """Sort valid logins before new sessions, and the most recently connected first."""
     connected = session.status.last_connected
     return not session.status.session_valid, -connected.timestamp() if connected else 0.0
 
 
-def _sooner(result: Plan, wait: float | None) -> Plan:
-    if wait is None or (
-        result.requeue_after is not None and result.requeue_after.total_seconds() <= wait
-    ):
-        return result
-    # A session is not released before all that is to be told of it has been.
-    return Plan(
-        result.actions,
-        result.status,
-        result.events,
-        timedelta(seconds=wait),
-        result.done and not wait,
-    )
+def _result(planned: Plan, wait: float | None) -> Result:
+    """Requeue for the plan or the debounced status, whichever is sooner.
+
+    A session is not done before its status has been written.
+    """
+    if wait is None:
+        return Result(planned.requeue_after, planned.done)
+    debounced = timedelta(seconds=wait)
+    if planned.requeue_after is None:
+        return Result(debounced)
+    return Result(min(planned.requeue_after, debounced))

@@ -1,82 +1,70 @@
-"""What is known about one session between two reconciliations; all of it can be found out again."""
+"""What the controller remembers of one session between two reconciliations."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 
 from wasession_api.kube.informer import is_newer
+from wasession_api.kube.manifests import Key
 from wasession_api.v1alpha1 import Status
 
 from wasession_operator.plan import Action, Backoff, Refusal
-from wasession_operator.report_watcher import Follower
+from wasession_operator.report_watcher import ReportWatcher
 
 
 @dataclass(slots=True)
-class Memory:
-    uid: str  # of the session that all this is about; another one of its name has another memory
-    generation: int | None = None
-    failures: Backoff = field(default_factory=Backoff)  # of its pods
-    errors: Backoff = field(default_factory=Backoff)  # of calls to the API server
-    refusals: dict[type[Action], Refusal] = field(default_factory=dict)
-    deleted: set[str] = field(
-        default_factory=set
-    )  # UIDs of objects that are on their way out, whatever the watch says
-    follower: Follower | None = None
-    written: Status | None = (
-        None  # the status as it was written last, until the watch has told of it
-    )
-    written_version: str | None = None
-    written_at: float = 0.0  # monotonic
-    differs_since: float | None = (
-        None  # monotonic; since when the status should be another one than the one written
-    )
-    woken_at: float | None = None  # monotonic; since when it has been waiting to be looked at
-    due: float | None = None  # monotonic; its place in the queue
-    working_since: float | None = None  # monotonic
-    looked_at: bool = False  # whether it has been looked at since the operator's start
-    alarm: asyncio.TimerHandle | None = None  # when it is looked at though nothing has changed
+class ReconcileState:
+    """In memory only; a new operator derives all of it again.
 
-    def of(self, generation: int) -> None:
-        """Forgets what is not about the session's present spec."""
+    ``uid`` is the session's: another session of the same name has another state. Times are
+    monotonic.
+    """
+
+    key: Key
+    uid: str
+    generation: int | None = None
+    reconciled: bool = False  # at least once since the operator's start
+    requeue_timer: asyncio.TimerHandle | None = None
+    pod_failures: Backoff = field(default_factory=Backoff)
+    reconcile_failures: Backoff = field(default_factory=Backoff)
+    refusals: dict[type[Action], Refusal] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)  # UIDs of objects, until the informers know
+    report_watcher: ReportWatcher | None = None
+    written: Status | None = None  # the last status written, until a watch event contains it
+    written_version: str | None = None
+    written_at: float = 0.0
+    differs_since: float | None = None  # since when the desired status has not been written
+
+    @property
+    def log_extra(self) -> dict[str, str]:
+        """Return what identifies the session in a log line."""
+        return {"namespace": self.key[0], "session": self.key[1], "uid": self.uid}
+
+    def observe_generation(self, generation: int) -> None:
+        """Forget refusals of an earlier spec."""
         if self.generation != generation:
             self.generation = generation
             self.refusals.clear()
 
-    def wake(self) -> None:
-        if self.woken_at is None:
-            self.woken_at = time.monotonic()
+    def observe_version(self, version: str) -> bool:
+        """Note a version of the session from its watch; return whether the controller wrote it.
 
-    def begin(self) -> float:
-        """Takes the wake-up; returns the seconds that it has waited."""
-        now = time.monotonic()
-        waited = now - (self.woken_at or now)
-        self.woken_at, self.due, self.working_since = None, None, now
-        return waited
-
-    def end(self) -> None:
-        self.working_since, self.looked_at = None, True
-
-    def seen(self, version: str) -> bool:
-        """The watch has told of a version of the session; whether that is what was written last.
-
-        What was written need not be remembered any longer: it is in this version, or in an earlier
-        one.
+        The written status is part of that version or an earlier one from then on.
         """
-        ours = version == self.written_version
-        if ours or (self.written_version is not None and is_newer(version, self.written_version)):
+        own = version == self.written_version
+        if own or (self.written_version is not None and is_newer(version, self.written_version)):
             self.written = self.written_version = None
-        return ours
+        return own
 
-    def close(self) -> None:
-        """The session is gone; a look at it that is under way comes to its end by itself."""
-        if self.alarm is not None:
-            self.alarm.cancel()
-        if self.working_since is None:
-            self.unfollow()
+    def cancel_requeue(self) -> None:
+        """Cancel the timed reconciliation, if any."""
+        if self.requeue_timer is not None:
+            self.requeue_timer.cancel()
+        self.requeue_timer = None
 
-    def unfollow(self) -> None:
-        if self.follower is not None:
-            self.follower.close()
-        self.follower = None
+    def stop_watching(self) -> None:
+        """Stop watching the pod's report."""
+        if self.report_watcher is not None:
+            self.report_watcher.close()
+        self.report_watcher = None

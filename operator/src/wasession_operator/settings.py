@@ -1,4 +1,4 @@
-"""What the operator is told by its environment (prefix ``WASESSION_``)."""
+"""Settings from environment variables (prefix ``WASESSION_``)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wasession_api.base import Duration
 
 
 class NodeLost(StrEnum):
-    """What to do with a pod whose node is gone for long."""
+    """What to do with a terminating pod whose node has not answered for ``node_lost_after``."""
 
     WAIT = "Wait"
     FORCE_DELETE = "ForceDelete"
@@ -27,7 +27,7 @@ def _split(value: object) -> object:
 
 
 class Settings(BaseSettings):
-    """Read once at start. Durations are written as ``30s``, ``5m``, ``1h``."""
+    """Read once at startup. Durations are written as ``30s``, ``5m``, ``1h``."""
 
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
 
@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     max_concurrent_starts: int = Field(20, ge=1)
     max_concurrent_updates: int = Field(1, ge=1)
     cleanup_interval: Duration = timedelta(minutes=10)
-    aside_keep: Duration = timedelta(days=30)
+    quarantine_retention: Duration = timedelta(days=30)
     log_format: Literal["json", "text"] = "json"
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())

@@ -1,4 +1,4 @@
-"""How a status becomes a patch, and when it is written: pure."""
+"""How a status becomes a patch, and how long the patch may wait: pure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import ConditionType, Status
 
-from wasession_operator.plan.pod import ending
+from wasession_operator.plan.pod import termination_reason
 
-EVERY = 0.1  # seconds between two writes of one status: a pod that flickers must not keep the API server busy
-LATER = 1.0  # seconds in which other changes may come that are written together with one that nobody waits for
-PASSING = 30.0  # the same for what is on the way to a phase, and for words
+MIN_INTERVAL = 0.1  # seconds between two patches of one status, however often its pod changes
+DEBOUNCE_DETAILS = 1.0  # seconds to collect changes of details, such as a reason
+DEBOUNCE_PROGRESS = 30.0  # seconds for progress towards a phase, and for messages
 URGENT = (
     "phase",
     "session_valid",
@@ -21,53 +21,53 @@ URGENT = (
     "pvc_uid",
     "observed_generation",
 )
-ON_THE_WAY = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
+PROGRESS = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
 
-def merge_patch(stored: Manifest, after: Manifest) -> Manifest:
-    """What has to be written to make of the stored status the one after it; empty when nothing has."""
-    gone: Manifest = {name: None for name in stored if name not in after}
+def merge_patch(stored: Manifest, desired: Manifest) -> Manifest:
+    """Return the merge patch from the stored status to the desired one; empty if they are equal."""
+    removed: Manifest = {name: None for name in stored if name not in desired}
     changed = {
         name: _merged(stored.get(name), value)
-        for name, value in after.items()
+        for name, value in desired.items()
         if stored.get(name) != value
     }
-    return {**gone, **changed}
+    return {**removed, **changed}
 
 
-def delay(before: Status, after: Status) -> float:
-    """How many seconds a change may wait to be written, from when it was seen first.
+def debounce(before: Status, after: Status) -> float:
+    """Return the seconds for which a change may wait for others to be written with it.
 
-    A phase is written at once: people wait for it. So is what the operator relies on before it
-    acts. That pod and volume are well is on the way to a phase, and is written together with it.
+    A phase is written at once, as people wait for it; so is what the operator relies on before it
+    acts. A pod or volume that becomes ready is progress towards a phase and is written with it.
     """
-    was, now = _conditions(before), _conditions(after)
+    old, new = _conditions(before), _conditions(after)
     turned = {
-        (kind, truth)
-        for kind, (truth, _) in now.items()
-        if kind not in was or was[kind][0] != truth
+        (kind, status)
+        for kind, (status, _) in new.items()
+        if kind not in old or old[kind][0] != status
     }
-    urgent = any(getattr(before, name) != getattr(after, name) for name in URGENT) or ending(
-        before
-    ) is not ending(after)
-    if urgent or turned - ON_THE_WAY:
+    urgent = any(getattr(before, name) != getattr(after, name) for name in URGENT)
+    if urgent or termination_reason(before) is not termination_reason(after) or turned - PROGRESS:
         return 0.0
-    explained = any(was[kind] != now[kind] for kind in now if kind not in dict(turned))
-    return LATER if explained or _other(before) != _other(after) else PASSING
+    explained = any(old[kind] != new[kind] for kind in new if kind not in dict(turned))
+    if explained or _details(before) != _details(after):
+        return DEBOUNCE_DETAILS
+    return DEBOUNCE_PROGRESS
 
 
 def _conditions(status: Status) -> dict[ConditionType, tuple[str, str]]:
-    """Status and reason of each."""
+    """Return status and reason of each condition."""
     return {condition.type: (condition.status, condition.reason) for condition in status.conditions}
 
 
-def _other(status: Status) -> Status:
-    """What is not in the conditions; where the pod is comes with its phase."""
+def _details(status: Status) -> Status:
+    """Return what is not in the conditions; the pod and its node are written with the phase."""
     return status.model_copy(update={"conditions": [], "pod_name": None, "node_name": None})
 
 
 def _merged(before: Any, after: Any) -> Any:
-    """A value for a merge patch: a field that is no longer in an object has to be named as None."""
+    """Return a value for a merge patch: it sets removed fields of an object to None."""
     if not isinstance(before, dict) or not isinstance(after, dict):
         return after
     return {**{name: None for name in before if name not in after}, **after}

@@ -1,4 +1,4 @@
-"""Writes statuses, and tells the Events and numbers that go with what is new in them."""
+"""Writes statuses, with the Events, metrics and log lines that go with a change."""
 
 from __future__ import annotations
 
@@ -7,97 +7,99 @@ import logging
 import time
 from datetime import UTC, datetime
 
-from wasession_api import names
+from wasession_api import names, restoration
 from wasession_api.base import rfc3339
 from wasession_api.kube.client import EVENTS, SESSIONS, Conflict, KubeClient, Rejected, Unavailable
-from wasession_api.kube.manifests import Manifest, condition
+from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import API_VERSION, KIND, ConditionType, Status
 
 from wasession_operator import metrics, status_patch
 from wasession_operator.plan import Event, Plan, Session
-from wasession_operator.reconcile_state import Memory
+from wasession_operator.reconcile_state import ReconcileState
 
 log = logging.getLogger(__name__)
-EVENT_MESSAGE = 1024  # characters that the API server takes
+EVENT_MESSAGE_MAX = 1024  # characters that the API server accepts
 
 
-class Statuses:
+class StatusWriter:
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
-        self._telling: set[asyncio.Task[None]] = set()
+        self._emitting: set[asyncio.Task[None]] = set()
 
     async def write(
-        self, session: Session, body: Manifest, memory: Memory, result: Plan, report: Report | None
+        self,
+        session: Session,
+        body: Manifest,
+        state: ReconcileState,
+        result: Plan,
+        report: Report | None,
     ) -> float | None:
-        """Writes the status where it has changed; nothing where it has not.
+        """Write the planned status if it differs from the one stored.
 
-        Returns the seconds after which to look again, when it is too early for that. Raises
+        Return None, or the seconds after which to try again when the change is debounced. Raise
         ``Unavailable``.
         """
-        stored = (
-            memory.written.dump() if memory.written is not None else dict(body.get("status") or {})
-        )
+        stored = state.written.dump() if state.written is not None else body.get("status") or {}
         patch = status_patch.merge_patch(stored, result.status.dump())
         if not patch:
-            memory.differs_since = None
+            state.differs_since = None
             return None
         now = time.monotonic()
-        memory.differs_since = memory.differs_since or now
-        delay = status_patch.delay(session.status, result.status)
-        due = max(memory.differs_since + delay, memory.written_at + status_patch.EVERY)
+        state.differs_since = state.differs_since or now
+        debounce = status_patch.debounce(session.status, result.status)
+        due = max(state.differs_since + debounce, state.written_at + status_patch.MIN_INTERVAL)
         if due > now:
             return due - now
-        found = await self._kube.patch(
-            SESSIONS, session.namespace, session.name, {"status": patch}, "/status"
-        )
-        memory.written, memory.written_at, memory.differs_since = (
-            result.status,
-            time.monotonic(),
-            None,
-        )
-        memory.written_version = found["metadata"]["resourceVersion"] if found else None
-        if memory.written_version == body["metadata"].get("resourceVersion"):
-            # Nothing has come of it: the CRD in the cluster does not know a field. It is not tried
-            # again for ever.
-            log.warning(
-                "the CRD is older than the operator",
-                extra={**where(session), "fields": sorted(patch)},
-            )
-            memory.written_version = None
-            return None
-        metrics.observe_change(session.status, result.status, report)
-        _log(session, result.status)
-        if result.events:
-            task = asyncio.create_task(self._tell(session, result.events))
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+        if await self._patch(body, state, result.status, patch):
+            metrics.observe_change(session.status, result.status, report)
+            _log_change(session, result.status, state.log_extra)
+            if result.events:
+                task = asyncio.create_task(self._emit_events(session, result.events, state))
+                self._emitting.add(task)
+                task.add_done_callback(self._emitting.discard)
         return None
 
     async def close(self) -> None:
-        """Returns when all that is being told has been."""
-        await asyncio.gather(*self._telling)
+        """Wait until all Events have been emitted."""
+        await asyncio.gather(*self._emitting)
 
-    async def _tell(self, session: Session, events: list[Event]) -> None:
-        """Posts Events, each once: they are for people, and what counts is in the status."""
+    async def _patch(
+        self, body: Manifest, state: ReconcileState, status: Status, patch: Manifest
+    ) -> bool:
+        """Patch the status; False when the API server has pruned the whole change."""
+        obj = await self._kube.patch(SESSIONS, *state.key, {"status": patch}, "/status")
+        state.written, state.written_at, state.differs_since = status, time.monotonic(), None
+        state.written_version = obj["metadata"]["resourceVersion"] if obj else None
+        if state.written_version != body["metadata"].get("resourceVersion"):
+            return True
+        # The same patch would be pruned again, for ever: take the status as written.
+        log.warning(
+            "status fields unknown to the installed CRD were not stored; upgrade the CRD",
+            extra={**state.log_extra, "fields": sorted(patch)},
+        )
+        state.written_version = None
+        return False
+
+    async def _emit_events(
+        self, session: Session, events: list[Event], state: ReconcileState
+    ) -> None:
+        """Create the Events, without retries: they inform people, the status holds what counts."""
         for event in events:
             try:
                 await self._kube.create(EVENTS, make_event(session, event, datetime.now(UTC)))
             except (Unavailable, Rejected, Conflict) as error:
                 log.warning(
-                    "an Event could not be posted", extra={**where(session), "error": str(error)}
+                    "Event not created; it will be missing",
+                    extra={**state.log_extra, "reason": event.reason, "error": str(error)},
                 )
 
 
 def make_event(session: Session, event: Event, now: datetime) -> Manifest:
-    """A core/v1 Event as ``kubectl describe`` shows it: https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/"""
-    about = {
-        "apiVersion": API_VERSION,
-        "kind": KIND,
-        "namespace": session.namespace,
-        "name": session.name,
-        "uid": session.uid,
-    }
+    """Return a core/v1 Event, which ``kubectl describe`` shows.
+
+    See https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
+    """
     return {
         "apiVersion": "v1",
         "kind": "Event",
@@ -105,10 +107,16 @@ def make_event(session: Session, event: Event, now: datetime) -> Manifest:
             "namespace": session.namespace,
             "generateName": f"{names.object_name(session.name)}.",
         },
-        "involvedObject": about,
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": session.namespace,
+            "name": session.name,
+            "uid": session.uid,
+        },
         "type": event.type,
         "reason": event.reason,
-        "message": event.message[:EVENT_MESSAGE],
+        "message": event.message[:EVENT_MESSAGE_MAX],
         "source": {"component": names.MANAGED_BY},
         "firstTimestamp": rfc3339(now),
         "lastTimestamp": rfc3339(now),
@@ -116,23 +124,22 @@ def make_event(session: Session, event: Event, now: datetime) -> Manifest:
     }
 
 
-def _log(session: Session, after: Status) -> None:
+def _log_change(session: Session, after: Status, log_extra: dict[str, str]) -> None:
     before = session.status
     if after.phase is not before.phase:
-        ready = condition({"status": after.dump()}, ConditionType.READY)
-        how = {"phase": after.phase, "reason": ready.get("reason")}
-        log.info("%s is %s", session.name, after.phase, extra={**where(session), **how})
-    if metrics.is_held_up(after) and not metrics.is_held_up(before):
-        held_up = condition({"status": after.dump()}, ConditionType.RESTORED)
-        why = {"reason": held_up["reason"], "detail": held_up.get("message")}
-        log.warning(
-            "restoration of %s is held up: %s",
+        ready = after.condition(ConditionType.READY)
+        reason = ready.reason if ready is not None else None
+        log.info(
+            "session %s is %s",
             session.name,
-            why["reason"],
-            extra={**where(session), **why},
+            after.phase,
+            extra={**log_extra, "phase": after.phase, "reason": reason},
         )
-
-
-def where(session: Session) -> Manifest:
-    """What a log line about a session says of it."""
-    return {"namespace": session.namespace, "session": session.name, "uid": session.uid}
+    failure = restoration.new_failure(before, after)
+    if failure is not None:
+        log.warning(
+            "restoration of session %s has failed: %s",
+            session.name,
+            failure.reason,
+            extra={**log_extra, "reason": failure.reason, "detail": failure.message},
+        )

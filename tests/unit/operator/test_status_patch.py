@@ -1,4 +1,4 @@
-"""What of a status is written, and when."""
+"""What of a status is written, and how long that may wait."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from hypothesis import strategies as st
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, pod, pvc, report, session
 from wasession_api.v1alpha1 import Phase, Restarts, Status
 from wasession_operator.plan import plan
-from wasession_operator.status_patch import LATER, PASSING, delay, merge_patch
+from wasession_operator.status_patch import (
+    DEBOUNCE_DETAILS,
+    DEBOUNCE_PROGRESS,
+    debounce,
+    merge_patch,
+)
 
 JSON = st.recursive(
     st.one_of(st.integers(), st.text(max_size=3), st.lists(st.integers(), max_size=2)),
@@ -19,7 +24,7 @@ STATUSES = st.dictionaries(st.sampled_from("xyz"), JSON, max_size=3)
 
 
 def apply(stored: object, patch: object) -> object:
-    """A merge patch, as RFC 7396 has it."""
+    """Apply a merge patch (RFC 7396)."""
     if not isinstance(patch, dict):
         return patch
     merged = dict(stored) if isinstance(stored, dict) else {}
@@ -32,7 +37,7 @@ def apply(stored: object, patch: object) -> object:
 
 
 @given(STATUSES, STATUSES)
-def test_the_patch_makes_one_of_the_other(
+def test_the_patch_turns_one_status_into_the_other(
     stored: dict[str, object], after: dict[str, object]
 ) -> None:
     """Inner objects of the status have one level, but for lists, which are written whole."""
@@ -53,51 +58,49 @@ def test_the_patch_makes_one_of_the_other(
         ({"session_valid": True}, 0.0),
         ({"restarts": Restarts(count=1)}, 0.0),
         ({"observed_generation": 4}, 0.0),
-        ({"node_name": "node-2"}, PASSING),
-        ({"last_connected": NOW}, LATER),
+        ({"node_name": "node-2"}, DEBOUNCE_PROGRESS),
+        ({"last_connected": NOW}, DEBOUNCE_DETAILS),
     ],
 )
-def test_what_nobody_waits_for_is_written_together(
-    change: dict[str, object], seconds: float
-) -> None:
+def test_what_nobody_awaits_is_debounced(change: dict[str, object], seconds: float) -> None:
     before = Status(phase=Phase.PENDING, observed_generation=3)
-    assert delay(before, before.model_copy(update=change)) == seconds
+    assert debounce(before, before.model_copy(update=change)) == seconds
 
 
-def test_a_condition_is_waited_for() -> None:
+def test_a_condition_is_written_at_once() -> None:
     before = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
     warned = report(
         session_valid=True, seq=2, warnings=[{"reason": "VolumeLow", "message": "Nearly full."}]
     )
     after = plan(session(before), facts(report=warned), SETTINGS).status
     assert after.phase is before.phase
-    assert delay(before, after) == 0.0
+    assert debounce(before, after) == 0.0
 
 
-def test_a_pod_that_is_well_is_told_with_the_phase_that_follows() -> None:
+def test_a_pod_that_becomes_ready_is_written_with_the_phase_that_follows() -> None:
     before = plan(session(), facts(pod=pod(ready=False)), SETTINGS).status
     after = plan(session(before), facts(), SETTINGS).status
     assert after.phase is before.phase
     assert merge_patch(before.dump(), after.dump())
-    assert delay(before, after) == PASSING
-    assert delay(after, before) == 0.0, "one that is not well any more is told at once"
+    assert debounce(before, after) == DEBOUNCE_PROGRESS
+    assert debounce(after, before) == 0.0, "one that stops being ready is written at once"
 
 
-def test_words_alone_wait_for_what_comes_with_them() -> None:
+def test_messages_alone_are_written_with_what_follows() -> None:
     claim = pvc("Pending")
     before = plan(session(), facts(pod=pod(ready=False), pvc=claim), SETTINGS).status
     claim["spec"]["storageClassName"] = "fast"
     after = plan(session(before), facts(pod=pod(ready=False), pvc=claim), SETTINGS).status
     assert merge_patch(before.dump(), after.dump()).keys() == {"conditions"}
-    assert delay(before, after) == PASSING
+    assert debounce(before, after) == DEBOUNCE_PROGRESS
     bound = plan(session(after), facts(pod=pod(ready=False)), SETTINGS).status
-    assert delay(after, bound) == PASSING, (
-        "and so does a volume that is well, as long as the pod is not"
+    assert debounce(after, bound) == DEBOUNCE_PROGRESS, (
+        "and so is a bound volume while the pod is not ready"
     )
 
 
-def test_why_a_pod_has_to_end_is_told_at_once() -> None:
-    """The operator relies on it, also where the pod was not well before."""
+def test_why_a_pod_is_terminated_is_written_at_once() -> None:
+    """The operator relies on it, even if the pod was not ready before."""
     before = plan(session(VALID), facts(pod=pod(ready=False)), SETTINGS).status
     asked = session(before, annotations={"restart": "1"})
-    assert delay(before, plan(asked, facts(pod=pod(ready=False)), SETTINGS).status) == 0.0
+    assert debounce(before, plan(asked, facts(pod=pod(ready=False)), SETTINGS).status) == 0.0

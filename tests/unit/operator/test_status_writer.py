@@ -1,4 +1,4 @@
-"""Statuses are written once, and not again for what the API server does not keep."""
+"""A status is written once, and not again for fields that the API server prunes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any, cast
 
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
 from wasession_api.kube.client import KubeClient
+from wasession_api.kube.manifests import Manifest
 from wasession_operator.plan import Plan, plan
-from wasession_operator.reconcile_state import Memory
-from wasession_operator.status_writer import Statuses
+from wasession_operator.reconcile_state import ReconcileState
+from wasession_operator.status_writer import StatusWriter
 
-Manifest = dict[str, Any]
+KEY = ("ns", "sales")
 
 
 class Api:
@@ -48,24 +49,24 @@ class Api:
         return self.body
 
 
-async def write(api: Api, memory: Memory, result: Plan) -> float | None:
-    """As ``reconcile`` does it, with a watch that is not behind."""
-    memory.seen(api.body["metadata"]["resourceVersion"])
-    statuses = Statuses(cast(KubeClient, api))
-    wait = await statuses.write(session(VALID), api.body, memory, result, None)
-    await statuses.close()
+async def write(api: Api, state: ReconcileState, result: Plan) -> float | None:
+    """Write as the reconciler does, with a watch that is up to date."""
+    state.observe_version(api.body["metadata"]["resourceVersion"])
+    writer = StatusWriter(cast(KubeClient, api))
+    wait = await writer.write(session(VALID), api.body, state, result, None)
+    await writer.close()
     return wait
 
 
 def ready(**fields: Any) -> Plan:
-    said = report(session_valid=True, is_authenticated=True, last_connected=NOW, **fields)
-    return plan(session(VALID), facts(report=said), SETTINGS)
+    reported = report(session_valid=True, is_authenticated=True, last_connected=NOW, **fields)
+    return plan(session(VALID), facts(report=reported), SETTINGS)
 
 
-async def test_the_same_is_written_once() -> None:
-    api, memory = Api(), Memory("uid-1")
+async def test_an_unchanged_status_is_written_once() -> None:
+    api, state = Api(), ReconcileState(KEY, "uid-1")
     for _ in range(3):
-        assert await write(api, memory, ready()) is None
+        assert await write(api, state, ready()) is None
     assert len(api.patches) == 1
     [event] = api.events
     assert (event["reason"], event["type"], event["involvedObject"]["uid"]) == (
@@ -75,23 +76,23 @@ async def test_the_same_is_written_once() -> None:
     )
 
 
-async def test_what_follows_at_once_waits_a_little() -> None:
-    api, memory = Api(), Memory("uid-1")
-    await write(api, memory, ready())
-    wait = await write(api, memory, ready(whatsapp_web_version="2.3"))
+async def test_a_change_that_follows_at_once_is_debounced() -> None:
+    api, state = Api(), ReconcileState(KEY, "uid-1")
+    await write(api, state, ready())
+    wait = await write(api, state, ready(whatsapp_web_version="2.3"))
     assert wait is not None
     assert 0 < wait <= 1
-    assert memory.differs_since is not None
-    memory.differs_since -= 1
-    memory.written_at -= 1
-    assert await write(api, memory, ready(whatsapp_web_version="2.3")) is None
+    assert state.differs_since is not None
+    state.differs_since -= 1
+    state.written_at -= 1
+    assert await write(api, state, ready(whatsapp_web_version="2.3")) is None
     assert api.patches[1] == {"status": {"whatsappWebVersion": "2.3"}}
 
 
-async def test_a_crd_that_is_too_old_does_not_make_it_write_for_ever() -> None:
-    api, memory = Api(unknown="pvcUID"), Memory("uid-1")
+async def test_an_outdated_crd_does_not_cause_endless_writes() -> None:
+    api, state = Api(unknown="pvcUID"), ReconcileState(KEY, "uid-1")
     for _ in range(5):
-        await write(api, memory, ready())
-        memory.written_at -= 1
-    assert len(api.patches) == 2, "once to write it, once to see that the field is not kept"
+        await write(api, state, ready())
+        state.written_at -= 1
+    assert len(api.patches) == 2, "once to write it, once to see that the field is pruned"
     assert [event["reason"] for event in api.events] == ["Connected"]

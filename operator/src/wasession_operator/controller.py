@@ -1,0 +1,140 @@
+"""The controller: decides when each session is reconciled."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime, timedelta
+
+import aiohttp
+from wasession_api.kube.client import Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.manifests import Key, Manifest, key_of
+
+from wasession_operator import metrics
+from wasession_operator.action_executor import next_backoff
+from wasession_operator.cluster_cache import ClusterCache, desired, is_released, object_key
+from wasession_operator.plan import Backoff
+from wasession_operator.reconcile import Reconciler, Result
+from wasession_operator.reconcile_state import ReconcileState
+from wasession_operator.settings import Settings
+from wasession_operator.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+WORKERS = 10  # concurrent reconciliations
+# Patience in the workqueue, in seconds. Those that need a pod have none.
+PATIENCE_WITH_POD = 60.0
+PATIENCE_UNCHANGED = 120.0
+
+
+class Controller:
+    """All sessions. Feed watch events to ``cache``, which enqueues the sessions they concern."""
+
+    def __init__(self, settings: Settings, kube: KubeClient, http: aiohttp.ClientSession) -> None:
+        self.settings = settings
+        self.states: dict[Key, ReconcileState] = {}
+        self.queue = WorkQueue(self._patience)
+        self.cache = ClusterCache(kube, settings.namespaces, self, watch_nodes=settings.watch_nodes)
+        self._reconciler = Reconciler(settings, kube, http, self.cache, self.enqueue)
+        self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
+
+    async def run(self) -> None:
+        """Reconcile until cancelled, from when the informers have synced."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.cache.run())
+            await self.cache.wait_for_sync()
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def close(self) -> None:
+        for state in self.states.values():
+            state.stop_watching()
+        await self._reconciler.close()
+
+    def enqueue(self, key: Key) -> None:
+        """Have a session reconciled, because something about it has changed."""
+        if key in self.states:
+            self.queue.add(key)
+
+    def enqueue_all(self) -> None:
+        """Have every session reconciled when nothing else is queued."""
+        for key in self.states:
+            self.queue.add(key, PATIENCE_UNCHANGED)
+
+    def _patience(self, key: Key) -> float:
+        """Return none for a session that can create its pod or whose permit others await."""
+        needs_pod = object_key(key) not in self.cache.pods.objects
+        urgent = (needs_pod and not self.starts.is_waiting(key)) or self.starts.is_contended(key)
+        return 0.0 if urgent else PATIENCE_WITH_POD
+
+    # --- watch events -----------------------------------------------------------------------------
+
+    def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
+        key, metadata = key_of(after), after["metadata"]
+        state = self.states.get(key)
+        if state is not None and state.uid != metadata["uid"]:
+            self._forget(state)
+            state = None
+        if state is None and not is_released(after):
+            state = self.states[key] = ReconcileState(key, metadata["uid"])
+        own_write = state is not None and state.observe_version(metadata["resourceVersion"])
+        if (
+            before is None
+            or desired(before) != desired(after)
+            or (before.get("status") != after.get("status") and not own_write)
+        ):
+            self.enqueue(key)
+
+    def on_delete(self, key: Key, uid: str) -> None:
+        state = self.states.get(key)
+        if state is not None and state.uid == uid:
+            self._forget(state)
+
+    def _forget(self, state: ReconcileState) -> None:
+        """Drop a session for which nothing is left to do."""
+        del self.states[state.key]
+        self.queue.discard(state.key)
+        self._reconciler.forget(state.key)
+        state.cancel_requeue()
+        state.stop_watching()
+
+    # --- workers ----------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while True:
+            key = await self.queue.get()
+            await self._process(self.states[key])
+            self.queue.done(key)
+            await asyncio.sleep(0)  # let other tasks run, however fast the reconciliation was
+
+    async def _process(self, state: ReconcileState) -> None:
+        """Reconcile one session, and set the timer for its next reconciliation."""
+        result = await self._reconcile(state)
+        state.reconciled = True
+        if self.states.get(state.key) is not state:  # deleted meanwhile
+            state.stop_watching()
+            return
+        state.cancel_requeue()
+        if result.done:
+            self._forget(state)
+        elif result.requeue_after is not None:
+            delay = max(result.requeue_after.total_seconds(), 0.0)
+            loop = asyncio.get_running_loop()
+            state.requeue_timer = loop.call_later(delay, self.enqueue, state.key)
+
+    async def _reconcile(self, state: ReconcileState) -> Result:
+        """Reconcile one session; after an error, requeue it with backoff."""
+        try:
+            with metrics.RECONCILE_DURATION.time():
+                result = await self._reconciler.reconcile(state)
+        except Exception as error:
+            state.reconcile_failures = next_backoff(state.reconcile_failures)
+            backoff = state.reconcile_failures.wait(datetime.now(UTC)).total_seconds()
+            delay = max(backoff, getattr(error, "retry_after", 0.0))
+            extra = {**state.log_extra, "requeue_after": round(delay, 1)}
+            if isinstance(error, Unavailable | Rejected | Conflict):
+                log.warning("API request failed; requeueing", extra={**extra, "error": str(error)})
+            else:
+                log.exception("reconciliation failed; requeueing", extra=extra)
+            return Result(timedelta(seconds=delay))
+        state.reconcile_failures = Backoff()
+        return result

@@ -1,0 +1,107 @@
+"""What is executed, and what is recorded of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from unit.operator.situations import SETTINGS, session
+from wasession_api.kube.client import (
+    SESSIONS,
+    Conflict,
+    KubeClient,
+    Rejected,
+    Resource,
+    Unavailable,
+)
+from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.names import FINALIZER
+from wasession_operator.action_executor import ActionExecutor
+from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.plan.actions import Action, AddFinalizer, RemoveFinalizer
+from wasession_operator.reconcile_state import ReconcileState
+
+KEY = ("ns", "sales")
+BODY: Manifest = {
+    "metadata": {"name": "sales", "namespace": "ns", "uid": "uid-1", "resourceVersion": "5"},
+    "spec": {},
+}
+HELD: Manifest = {
+    **BODY,
+    "metadata": {**BODY["metadata"], "resourceVersion": "6", "finalizers": [FINALIZER]},
+}
+
+
+class Api:
+    """An API server that answers each patch with ``answer``."""
+
+    def __init__(self, answer: Callable[[], Manifest | None]) -> None:
+        self.answer = answer
+        self.patches: list[Any] = []
+
+    async def patch(self, resource: Resource, *where: Any) -> Manifest | None:
+        assert resource is SESSIONS
+        self.patches.append(where[2])
+        return self.answer()
+
+
+class Fixture:
+    """An executor, a cache that knows the session, and the keys that were enqueued."""
+
+    def __init__(self, answer: Callable[[], Manifest | None]) -> None:
+        self.api = Api(answer)
+        self.enqueued: list[Key] = []
+        self.state = ReconcileState(KEY, "uid-1")
+        kube = cast(KubeClient, self.api)
+        self.cache = ClusterCache(kube, [], self, watch_nodes=False)
+        self.cache.upsert_session(BODY)
+        self.enqueued.clear()
+        self.executor = ActionExecutor(SETTINGS, kube, self.cache, self.enqueue)
+
+    def enqueue(self, key: Key) -> None:
+        self.enqueued.append(key)
+
+    def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
+        raise AssertionError("not a watch event")
+
+    def on_delete(self, key: Key, uid: str) -> None:
+        """Nothing."""
+
+    async def execute(self, action: Action) -> None:
+        await self.executor.execute(session(), self.state, action)
+
+
+async def test_a_finalizer_is_cached_as_soon_as_the_api_server_has_it() -> None:
+    fixture = Fixture(lambda: HELD)
+    await fixture.execute(AddFinalizer(()))
+    assert fixture.cache.sessions[KEY]["metadata"]["finalizers"] == [FINALIZER]
+    [patch] = fixture.api.patches
+    assert patch[-1] == {"op": "add", "path": "/metadata/finalizers", "value": [FINALIZER]}
+    assert fixture.enqueued == []
+
+
+async def test_a_session_deleted_meanwhile_does_not_come_back() -> None:
+    def answer() -> Manifest:
+        fixture.cache.delete_session(KEY, "uid-1")
+        return HELD
+
+    fixture = Fixture(answer)
+    await fixture.execute(AddFinalizer(()))
+    assert KEY not in fixture.cache.sessions
+
+
+@pytest.mark.parametrize(
+    "error", [Rejected("testing path /metadata/finalizers"), Conflict("changed")]
+)
+@pytest.mark.parametrize("action", [AddFinalizer(()), RemoveFinalizer((FINALIZER,))])
+async def test_finalizers_changed_by_someone_else_are_planned_again(
+    action: AddFinalizer | RemoveFinalizer, error: Exception
+) -> None:
+    def answer() -> Manifest:
+        raise error
+
+    fixture = Fixture(answer)
+    with pytest.raises(Unavailable):
+        await fixture.execute(action)
+    assert fixture.state.refusals == {}

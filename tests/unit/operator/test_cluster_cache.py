@@ -1,0 +1,216 @@
+"""Sessions and their objects, in whatever order their events come."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from wasession_api.kube.client import KubeClient, Resource
+from wasession_api.kube.manifests import Key, Manifest
+from wasession_operator.cluster_cache import ClusterCache
+
+KEY = ("ns", "sales")
+
+
+class Api:
+    """An API server that has only nodes."""
+
+    def __init__(self, *nodes: Manifest) -> None:
+        self.nodes = {node["metadata"]["name"]: node for node in nodes}
+
+    async def get(self, _resource: Resource, _namespace: str | None, name: str) -> Manifest | None:
+        return self.nodes.get(name)
+
+
+class Handler:
+    """Records what the cache calls."""
+
+    def __init__(self) -> None:
+        self.enqueued: list[Key] = []
+        self.upserted: list[tuple[Manifest | None, Manifest]] = []
+        self.deleted: list[tuple[Key, str]] = []
+
+    def enqueue(self, key: Key) -> None:
+        self.enqueued.append(key)
+
+    def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
+        self.upserted.append((before, after))
+
+    def on_delete(self, key: Key, uid: str) -> None:
+        self.deleted.append((key, uid))
+
+
+def make_cache(*nodes: Manifest) -> tuple[ClusterCache, Handler]:
+    handler = Handler()
+    kube = cast(KubeClient, Api(*nodes))
+    return ClusterCache(kube, [], handler, watch_nodes=True), handler
+
+
+def session(
+    version: int,
+    uid: str = "uid-1",
+    name: str = "sales",
+    created: str = "2026-01-02T03:04:05Z",
+    **spec: Any,
+) -> Manifest:
+    metadata = {
+        "name": name,
+        "namespace": "ns",
+        "uid": uid,
+        "resourceVersion": str(version),
+        "creationTimestamp": created,
+    }
+    return {"metadata": metadata, "spec": spec}
+
+
+def pod(version: int, node: str | None, name: str = "sales", **metadata: Any) -> Manifest:
+    fixed = {
+        "name": f"wasession-{name}",
+        "namespace": "ns",
+        "uid": f"pod-of-{name}",
+        "resourceVersion": str(version),
+    }
+    return {
+        "kind": "Pod",
+        "metadata": fixed | metadata,
+        "spec": {"nodeName": node} if node else {},
+        "status": {},
+    }
+
+
+def node(ready: str = "True", taints: tuple[str, ...] = ()) -> Manifest:
+    condition = {"type": "Ready", "status": ready, "lastTransitionTime": "2026-01-02T03:04:05Z"}
+    spec = {"taints": [{"key": taint, "effect": "NoExecute"} for taint in taints]}
+    return {"metadata": {"name": "node-1"}, "spec": spec, "status": {"conditions": [condition]}}
+
+
+def test_the_latest_version_counts() -> None:
+    cache, _ = make_cache()
+    cache.upsert_session(session(5))
+    cache.upsert_session(session(7, suspend=True))
+    assert cache.sessions[KEY]["spec"] == {"suspend": True}
+    cache.delete_session(KEY, "uid-1")
+    assert cache.sessions == {}
+
+
+def test_late_events_of_an_earlier_session_of_the_same_name_are_ignored() -> None:
+    """kopf delivers them in order for each UID only."""
+    cache, _ = make_cache()
+    cache.upsert_session(session(5, uid="old"))
+    cache.upsert_session(session(9, uid="new"))
+    cache.upsert_session(session(8, uid="old"))
+    cache.delete_session(KEY, "old")
+    assert cache.sessions[KEY]["metadata"]["uid"] == "new"
+
+
+def test_only_watch_events_call_the_handler() -> None:
+    cache, handler = make_cache()
+    cache.session_event(None, session(5))
+    cache.upsert_session(session(6))
+    cache.session_event("MODIFIED", session(5))
+    cache.session_event("MODIFIED", session(6))
+    versions = [
+        (before and before["metadata"]["resourceVersion"], after["metadata"]["resourceVersion"])
+        for before, after in handler.upserted
+    ]
+    assert versions == [(None, "5"), ("6", "6")], "and no outdated ones"
+    cache.session_event("DELETED", session(7))
+    assert handler.deleted == [(KEY, "uid-1")]
+    assert KEY not in cache.sessions
+
+
+def test_the_older_session_has_the_client_id() -> None:
+    cache, handler = make_cache()
+    other = ("ns", "other")
+    cache.upsert_session(session(6, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x"))
+    cache.upsert_session(session(5, clientId="x", created="2026-01-02T03:04:05Z"))
+    assert cache.conflicting_session(KEY) is None
+    assert cache.conflicting_session(other) == "sales"
+    assert handler.enqueued.count(other) > 1, (
+        "the younger one is reconciled again, though it came first"
+    )
+    handler.enqueued.clear()
+    cache.delete_session(KEY, "uid-1")
+    assert cache.conflicting_session(other) is None
+    assert other in handler.enqueued, "it has no duplicate any more"
+
+
+def test_a_successor_of_the_same_name_has_its_own_age() -> None:
+    cache, _ = make_cache()
+    other = ("ns", "other")
+    cache.upsert_session(session(5, clientId="x", created="2026-01-02T03:04:05Z"))
+    cache.upsert_session(session(6, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x"))
+    cache.upsert_session(session(9, "uid-3", clientId="x", created="2026-01-02T03:04:07Z"))
+    assert cache.conflicting_session(KEY) == "other"
+    assert cache.conflicting_session(other) is None
+
+
+def test_two_owners_may_use_one_client_id() -> None:
+    cache, handler = make_cache()
+    other = ("ns", "other")
+    cache.upsert_session(session(5, clientId="x", owner="a", created="2026-01-02T03:04:05Z"))
+    cache.upsert_session(
+        session(6, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x", owner="b")
+    )
+    assert cache.conflicting_session(other) is None
+    cache.upsert_session(
+        session(7, "uid-2", "other", created="2026-01-02T03:04:06Z", clientId="x", owner="a")
+    )
+    assert cache.conflicting_session(other) == "sales"
+    handler.enqueued.clear()
+    cache.upsert_session(session(8, clientId="x", owner="b", created="2026-01-02T03:04:05Z"))
+    assert cache.conflicting_session(other) is None
+    assert other in handler.enqueued
+
+
+@pytest.mark.parametrize(
+    ("obj", "gone", "silent", "out_of_service"),
+    [
+        (node(), False, False, False),
+        (node("Unknown"), False, True, False),
+        (node("False", ("node.kubernetes.io/out-of-service",)), False, True, True),
+        (None, True, False, False),
+    ],
+)
+async def test_a_node_is_gone_only_when_the_api_server_says_so(
+    obj: Manifest | None, gone: bool, silent: bool, out_of_service: bool
+) -> None:
+    """The informer may not have a new one yet."""
+    cache, _ = make_cache(*([obj] if obj else []))
+    found = await cache.node_of({"spec": {"nodeName": "node-1"}})
+    assert found is not None
+    assert (found.gone, found.silent_since is not None, found.out_of_service) == (
+        gone,
+        silent,
+        out_of_service,
+    )
+    assert await cache.node_of({"spec": {}}) is None
+
+
+def test_a_change_of_a_node_enqueues_its_sessions() -> None:
+    cache, handler = make_cache()
+    cache.upsert_session(session(5))
+    cache.upsert_session(session(6, "uid-2", "other"))
+    cache.pods._versions[None] = "1"
+    cache.pods.upsert(pod(7, None))
+    cache.pods.upsert(pod(8, "node-1"))
+    cache.pods.upsert(pod(9, "node-2", "other"))
+    handler.enqueued.clear()
+    cache._node_changed(node(), node("Unknown"))
+    assert handler.enqueued == [KEY]
+    cache.pods._remove(("ns", "wasession-sales"), pod(10, "node-1"))
+    handler.enqueued.clear()
+    cache._node_changed(node("Unknown"), None)
+    assert handler.enqueued == []
+
+
+def test_heartbeats_of_a_node_enqueue_nothing() -> None:
+    cache, handler = make_cache()
+    cache.upsert_session(session(5))
+    cache.pods._versions[None] = "1"
+    cache.pods.upsert(pod(7, "node-1"))
+    handler.enqueued.clear()
+    later = node()
+    later["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-01-02T03:05:05Z"
+    cache._node_changed(node(), later)
+    assert handler.enqueued == []
