@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from wasession_api.v1alpha1 import Condition, ConditionType, Phase, Reason, Status
+from typing import NamedTuple
+
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 
 # Why the condition Restored is False although no restoration has failed.
 NOT_ATTEMPTED = {Reason.NEW_LOGIN, Reason.NO_LOGIN}
@@ -18,19 +20,27 @@ DEAD_ENDS = {
 }
 
 
-def failure(status: Status) -> Condition | None:
+class Failure(NamedTuple):
+    """Why a stored login has not come back."""
+
+    reason: str
+    message: str
+
+
+def failure(status: Status) -> Failure | None:
     """Return why the stored login has not come back; None when it has, or when it still may."""
     restored = status.condition(ConditionType.RESTORED)
     if restored is None or restored.status != "False" or restored.reason in NOT_ATTEMPTED:
         return None
-    return None if status.phase in NOT_RESTORING else restored
+    if status.phase in NOT_RESTORING:
+        return None
+    return Failure(restored.reason, restored.message)
 
 
-def new_failure(before: Status | None, after: Status) -> Condition | None:
+def new_failure(before: Status | None, after: Status) -> Failure | None:
     """Return why a restoration has failed since ``before``, once for each reason and message."""
     if before is not None and before.phase is Phase.RESTORING and after.phase in DEAD_ENDS:
-        return after.condition(ConditionType.READY)
-    now, previous = failure(after), failure(before) if before is not None else None
-    if now is None or previous is None:
-        return now
-    return now if (now.reason, now.message) != (previous.reason, previous.message) else None
+        ready = after.condition(ConditionType.READY)
+        return Failure(ready.reason, ready.message) if ready else Failure(str(after.phase), "")
+    now = failure(after)
+    return None if before is not None and failure(before) == now else now
