@@ -13,7 +13,7 @@ from wasession_api.kube.manifests import Key, Manifest, key_of
 from wasession_api.v1alpha1 import Reason
 
 from wasession_operator import objects
-from wasession_operator.cluster_cache import ClusterCache, object_key
+from wasession_operator.cluster_cache import ClusterCache, object_key, requested
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
 from wasession_operator.plan.manifests import annotations_of, ownership_conflict
 from wasession_operator.reconcile_state import ReconcileState
@@ -148,8 +148,13 @@ class ActionExecutor:
         except (Rejected, Conflict) as error:
             # Someone else has changed the finalizers: wait for the watch, then plan again.
             raise Unavailable(str(error)) from None
-        if session is not None and key in self._cache.sessions:
-            self._cache.upsert_session(session)
+        before = self._cache.sessions.get(key)
+        if session is None or before is None:
+            return
+        self._cache.upsert_session(session)
+        if requested(before) != requested(self._cache.sessions[key]):
+            # The response has someone else's change too, and its watch event brings nothing new.
+            self._enqueue(key)
 
     async def _delete(
         self, informer: Informer, state: ReconcileState, uid: str, grace_seconds: int | None = None

@@ -197,9 +197,9 @@ class ClusterCache:
                 self._handler.enqueue(self._session_of[key])
 
 
-def desired(session: Manifest) -> tuple[object, ...]:
-    """Return what users ask of a session: everything but its status."""
-    fields = ("uid", "generation", "annotations", "deletionTimestamp", "finalizers")
+def requested(session: Manifest) -> tuple[object, ...]:
+    """Return what users request of a cached session: all but its finalizers and status."""
+    fields = ("uid", "generation", "annotations", "deletionTimestamp")
     return tuple(session["metadata"].get(field) for field in fields)
 
 

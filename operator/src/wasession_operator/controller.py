@@ -12,7 +12,7 @@ from wasession_api.kube.manifests import Key, Manifest, key_of
 
 from wasession_operator import metrics
 from wasession_operator.action_executor import next_backoff
-from wasession_operator.cluster_cache import ClusterCache, desired, is_released, object_key
+from wasession_operator.cluster_cache import ClusterCache, is_released, object_key, requested
 from wasession_operator.plan import Backoff
 from wasession_operator.reconcile import Reconciler, Result
 from wasession_operator.reconcile_state import ReconcileState
@@ -79,7 +79,8 @@ class Controller:
         own_write = state is not None and state.observe_version(metadata["resourceVersion"])
         if (
             before is None
-            or desired(before) != desired(after)
+            or requested(before) != requested(after)
+            or before["metadata"].get("finalizers") != metadata.get("finalizers")
             or (before.get("status") != after.get("status") and not own_write)
         ):
             self.enqueue(key)

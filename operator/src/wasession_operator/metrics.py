@@ -35,7 +35,7 @@ RESTARTS = Counter(
 )
 RESTORATIONS = Counter(
     "wasession_restorations_total",
-    "Sessions that were restored from their stored login, or whose restoration has stalled.",
+    "Restorations of sessions from their stored login, by result.",
     ["result"],
 )
 READY_SECONDS = Histogram(
@@ -70,4 +70,3 @@ def observe_sessions(sessions: Iterable[Manifest]) -> None:
     for phase in Phase:
         SESSIONS.labels(phase).set(phases[phase])
     VALID.set(sum(bool(status.get("sessionValid")) for status in statuses))
-

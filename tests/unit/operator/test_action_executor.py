@@ -81,6 +81,14 @@ async def test_a_finalizer_is_cached_as_soon_as_the_api_server_has_it() -> None:
     assert fixture.enqueued == []
 
 
+async def test_a_change_by_someone_else_in_the_response_is_reconciled() -> None:
+    """The watch brings nothing new after it: the cached session has that version already."""
+    metadata = {**HELD["metadata"], "generation": 2}
+    fixture = Fixture(lambda: {**HELD, "metadata": metadata, "spec": {"suspend": True}})
+    await fixture.execute(AddFinalizer(()))
+    assert fixture.enqueued == [KEY]
+
+
 async def test_a_session_deleted_meanwhile_does_not_come_back() -> None:
     def answer() -> Manifest:
         fixture.cache.delete_session(KEY, "uid-1")
