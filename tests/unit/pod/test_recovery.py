@@ -15,8 +15,8 @@ BACKOFF = Backoff(initial=2 * SECOND, maximum=300 * SECOND)
 CAUSE = "PageCrashed"
 
 
-def again(outage: Outage | None, step: Step, now: datetime = NOW) -> Outage:
-    """The next trouble, whose step is then done."""
+def escalate_and_begin(outage: Outage | None, step: Step, now: datetime = NOW) -> Outage:
+    """Escalate, and begin the step."""
     outage = escalate(outage, CAUSE, step, now, BACKOFF)
     assert outage.due is not None
     return begin_step(outage)
@@ -25,7 +25,7 @@ def again(outage: Outage | None, step: Step, now: datetime = NOW) -> Outage:
 @pytest.mark.parametrize(
     ("tries", "seconds"), [(0, 2), (1, 4), (2, 8), (7, 256), (8, 300), (1000, 300)]
 )
-def test_delays_double_up_to_the_longest(tries: int, seconds: int) -> None:
+def test_delays_double_up_to_the_maximum(tries: int, seconds: int) -> None:
     assert BACKOFF.delay(tries) == timedelta(seconds=seconds)
 
 
@@ -35,10 +35,10 @@ def test_jitter_moves_every_delay() -> None:
     assert slower.delay(99) == timedelta(seconds=360)
 
 
-def test_the_ladder_is_climbed_to_its_end() -> None:
+def test_steps_escalate_up_to_exit() -> None:
     outage, steps = None, []
     while outage is None or outage.step is not Step.EXIT:
-        outage = again(outage, Step.RELOAD)
+        outage = escalate_and_begin(outage, Step.RELOAD)
         steps.append(outage.step)
     assert steps == [Step.RELOAD] * LIMITS[Step.RELOAD] + [Step.RESTART] * LIMITS[Step.RESTART] + [
         Step.EXIT
@@ -46,14 +46,14 @@ def test_the_ladder_is_climbed_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("step", [Step.START, Step.OPEN])
-def test_what_is_wrong_outside_never_ends_the_process(step: Step) -> None:
+def test_a_problem_outside_the_pod_never_ends_the_process(step: Step) -> None:
     outage = None
     for _ in range(100):
-        outage = again(outage, step)
+        outage = escalate_and_begin(outage, step)
         assert outage.step is step
 
 
-def test_a_page_is_left_to_itself_first() -> None:
+def test_a_page_may_first_reconnect_by_itself() -> None:
     outage = escalate(None, "ConnectionLost", Step.RELOAD, NOW, BACKOFF, page_first=True)
     assert outage.due == NOW + timedelta(seconds=2 + 4 + 8 + 16 + 32)
     assert (
@@ -62,7 +62,7 @@ def test_a_page_is_left_to_itself_first() -> None:
     )
 
 
-def test_a_worse_trouble_is_not_kept_waiting() -> None:
+def test_a_worse_problem_comes_sooner() -> None:
     waiting = escalate(None, "ConnectionLost", Step.RELOAD, NOW, BACKOFF, page_first=True)
     hung = escalate(waiting, "PageHung", Step.RELOAD, NOW, BACKOFF)
     assert (hung.cause, hung.step, hung.due) == ("PageHung", Step.RELOAD, NOW + 2 * SECOND)
@@ -70,10 +70,10 @@ def test_a_worse_trouble_is_not_kept_waiting() -> None:
     assert (gone.cause, gone.step, gone.due) == ("BrowserCrashed", Step.RESTART, NOW + 2 * SECOND)
 
 
-def test_the_outside_starts_the_ladder_anew() -> None:
-    outage = again(again(None, Step.RESTART), Step.OPEN)
+def test_a_problem_outside_the_pod_resets_the_steps() -> None:
+    outage = escalate_and_begin(escalate_and_begin(None, Step.RESTART), Step.OPEN)
     assert (outage.step, outage.attempts, outage.total_attempts) == (Step.OPEN, 1, 2)
-    outage = again(outage, Step.RELOAD)
+    outage = escalate_and_begin(outage, Step.RELOAD)
     assert (outage.step, outage.attempts, outage.total_attempts) == (Step.RELOAD, 1, 3)
 
 
@@ -84,12 +84,12 @@ def test_the_outside_starts_the_ladder_anew() -> None:
         )
     )
 )
-def test_the_rules(signs: list[tuple[Step, bool, bool]]) -> None:
+def test_invariants(signs: list[tuple[Step, bool, bool]]) -> None:
     outage, now = None, NOW
     for asked, page_first, do in signs:
         before = outage
         outage = escalate(before, CAUSE, asked, now, BACKOFF, page_first=page_first)
-        assert outage.due is not None, "every trouble is followed by a step"
+        assert outage.due is not None, "every problem is followed by a step"
         assert outage.due <= now + max(BACKOFF.maximum, BACKOFF.page_patience)
         if outage.step not in (Step.START, Step.OPEN):
             assert outage.step >= asked or asked is Step.START or asked is Step.OPEN

@@ -1,4 +1,4 @@
-"""Settings: what a wrong one is told, and that the README has them all."""
+"""Settings: the message for each invalid one, and that the README lists them all."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"client_id": "a b"}, "WASESSION_CLIENT_ID: must be 1 to 64 letters, digits, _ and -"),
         ({"token": ""}, "WASESSION_TOKEN: "),
@@ -50,12 +50,12 @@ GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
         ({"port": "x", "max_rounds": "0"}, "; WASESSION_MAX_ROUNDS: "),
     ],
 )
-def test_what_is_wrong_is_named(
-    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str
+def test_an_invalid_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], message: str
 ) -> None:
     for name, value in (GOOD | given).items():
         monkeypatch.setenv(f"WASESSION_{name.upper()}", value)
-    with pytest.raises(ValueError, match=re.escape(said)) as error:
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
         read()
     assert not any(
         len(value) > 3 and value in str(error.value)
@@ -84,7 +84,7 @@ def test_what_is_wrong_is_named(
         ({"proxy_server": "socks5://proxy:1080"}, "socks5://proxy:1080", None),
     ],
 )
-def test_a_proxys_credentials_are_no_part_of_its_address(
+def test_a_proxys_credentials_are_not_part_of_its_address(
     given: dict[str, Any], address: str, credentials: tuple[str, str] | None
 ) -> None:
     settings = Settings(**GOOD, **given)
@@ -102,12 +102,12 @@ def test_a_proxys_credentials_are_no_part_of_its_address(
         ("https://localhost:8443", "https://localhost:8443"),
     ],
 )
-def test_an_origin_is_written_as_browsers_do(url: str, origin: str) -> None:
+def test_an_origin_is_normalized_as_in_browsers(url: str, origin: str) -> None:
     assert Settings(**GOOD, whatsapp_url=url).whatsapp_url == origin
 
 
 @pytest.mark.parametrize("content", [None, "", " \n"])
-def test_a_token_file_must_have_a_token(
+def test_a_token_file_must_contain_a_token(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: str | None
 ) -> None:
     monkeypatch.setenv("WASESSION_CLIENT_ID", "sales")
@@ -120,27 +120,27 @@ def test_a_token_file_must_have_a_token(
     settings = read()
     assert settings.bearer == "first"
     (tmp_path / "token").write_text("second\n")
-    assert settings.bearer == "second", "a changed Secret counts at once"
+    assert settings.bearer == "second", "a rotated Secret takes effect at once"
 
 
-def test_variables_that_are_no_settings() -> None:
+def test_unknown_variables() -> None:
     assert unknown_variables(["WASESSION_TAKOVER", "WASESSION_TAKEOVER", "HOME"]) == [
         "WASESSION_TAKOVER"
     ]
 
 
-def first_column(chapter: str, word: str) -> set[str]:
-    """What is documented in the first column of a chapter's table."""
-    text = README.read_text().partition(f"# {chapter}\n")[2].partition("\n#")[0]
+def first_column(section: str, name: str) -> set[str]:
+    """Return the names in the first column of a section's table."""
+    text = README.read_text().partition(f"# {section}\n")[2].partition("\n#")[0]
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    return {name for row in rows for name in re.findall(f"`({word})", row)}
+    return {match for row in rows for match in re.findall(f"`({name})", row)}
 
 
-def test_the_readme_has_every_setting() -> None:
+def test_the_readme_lists_every_setting() -> None:
     assert first_column("Settings", "[A-Z_]+") == {name.upper() for name in Settings.model_fields}
 
 
-def test_the_readme_has_every_metric() -> None:
+def test_the_readme_lists_every_metric() -> None:
     kinds = (Counter, Gauge, Histogram)
     ours = {
         next(iter(metric.describe())).name

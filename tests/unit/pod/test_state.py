@@ -1,4 +1,4 @@
-"""The session pod's decisions: what the page says, and what follows."""
+"""The session pod's decisions: each observation of the page, and what follows from it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ POLICY = Policy(
 BY_CODE = replace(POLICY, method=PairingMethod.PAIRING_CODE)
 
 
-def seen(**fields: Any) -> PageObservation:
+def observation(**fields: Any) -> PageObservation:
     good: dict[str, Any] = {
         "injected": True,
         "registered": True,
@@ -50,38 +50,38 @@ def seen(**fields: Any) -> PageObservation:
     return PageObservation(**good | fields)
 
 
-GOOD = seen()
-OPENING = seen(socket_state="OPENING", info="OPENING")
-CONFLICT = seen(socket_state="CONFLICT", mode="CONFLICT")
-QR = seen(registered=False, authenticated=False, mode="QR", socket_state="UNPAIRED", me=None)
+GOOD = observation()
+OPENING = observation(socket_state="OPENING", info="OPENING")
+CONFLICT = observation(socket_state="CONFLICT", mode="CONFLICT")
+QR = observation(registered=False, authenticated=False, mode="QR", socket_state="UNPAIRED", me=None)
 IDLE = QR.model_copy(update={"socket_state": "UNPAIRED_IDLE"})
 PASSKEY = QR.model_copy(update={"passkey_required": True})
 
 
-def offered(state: State, expires_at: datetime, policy: Policy = POLICY) -> State:
+def issued(state: State, expires_at: datetime, policy: Policy = POLICY) -> State:
     return transitions.code_issued(state, expires_at, policy)
 
 
 def settle(
-    state: State, snapshot: PageObservation, now: datetime = NOW, policy: Policy = POLICY
+    state: State, observed: PageObservation, now: datetime = NOW, policy: Policy = POLICY
 ) -> tuple[State, list[Action | Step]]:
-    """The same look twice, far enough apart to count as stable."""
-    state, first = decide(state, snapshot, now, policy)
-    state, second = decide(state, snapshot, now + SECOND, policy)
+    """Decide twice, far enough apart for the page to count as stable."""
+    state, first = decide(state, observed, now, policy)
+    state, second = decide(state, observed, now + SECOND, policy)
     return state, first + second
 
 
 FRESH = transitions.page_opening(initial(has_login=False, restoring=False, now=NOW), NOW)
 STORED = transitions.page_opening(initial(has_login=True, restoring=True, now=NOW), NOW)
 WITH_SNAPSHOT = transitions.profile_selected(STORED, None, can_fall_back=True)
-OFFERED = offered(FRESH, NOW + MINUTE)
+CODE_ISSUED = issued(FRESH, NOW + MINUTE)
 READY = settle(STORED, GOOD)[0]
 RECONNECTING = decide(READY, OPENING, NOW, POLICY)[0]
 HALF_LOGGED_OUT = transitions.logout_signal(READY, None)
 HALF_DROPPED = transitions.logout_signal(READY, "web_fail_storage_initialization")
 
 
-# --- one look -------------------------------------------------------------------------------------
+# --- one observation ------------------------------------------------------------------------------
 
 ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Action | Step]]] = [
     # A session without a login.
@@ -96,37 +96,49 @@ ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Ac
         Reason.BROWSER_STARTING,
         [],
     ),
-    (OFFERED, QR.model_dump(), Phase.AUTHENTICATING, Reason.WAITING_FOR_SCAN, [Action.FETCH_CODE]),
     (
-        OFFERED,
+        CODE_ISSUED,
+        QR.model_dump(),
+        Phase.AUTHENTICATING,
+        Reason.WAITING_FOR_SCAN,
+        [Action.FETCH_CODE],
+    ),
+    (
+        CODE_ISSUED,
         IDLE.model_dump(),
         Phase.AUTHENTICATING,
         Reason.WAITING_FOR_SCAN,
         [Action.RENEW_CODE],
     ),
-    (OFFERED, PASSKEY.model_dump(), Phase.PASSKEY_REQUIRED, Reason.PASSKEY_REQUIRED, []),
+    (CODE_ISSUED, PASSKEY.model_dump(), Phase.PASSKEY_REQUIRED, Reason.PASSKEY_REQUIRED, []),
     (
-        OFFERED,
+        CODE_ISSUED,
         QR.model_dump() | {"socket_state": "OPENING"},
         Phase.STARTING,
         Reason.CONNECTION_LOST,
         [],
     ),
     (
-        OFFERED,
+        CODE_ISSUED,
         {"socket_state": "PAIRING", "mode": "SYNCING"},
         Phase.SYNCING,
         Reason.MESSAGES_SYNCING,
         [],
     ),
     (
-        OFFERED,
+        CODE_ISSUED,
         {"socket_state": "OPENING", "mode": "SYNCING"},
         Phase.SYNCING,
         Reason.MESSAGES_SYNCING,
         [],
     ),
-    (OFFERED, {"mode": "SYNCING", "info": "SYNCING"}, Phase.SYNCING, Reason.MESSAGES_SYNCING, []),
+    (
+        CODE_ISSUED,
+        {"mode": "SYNCING", "info": "SYNCING"},
+        Phase.SYNCING,
+        Reason.MESSAGES_SYNCING,
+        [],
+    ),
     # A session that has one.
     (
         STORED,
@@ -166,7 +178,7 @@ ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Ac
         Reason.MESSAGES_SYNCING,
         [],
     ),
-    (READY, {"socket_state": "A_NEW_WORD"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
+    (READY, {"socket_state": "UNKNOWN_VALUE"}, Phase.RECONNECTING, Reason.CONNECTION_LOST, []),
     (READY, PageUnavailable.LOADING, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (READY, {"injected": False}, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (READY, PageUnavailable.HUNG, Phase.RESTORING, Reason.PAGE_HUNG, []),
@@ -224,7 +236,7 @@ ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Ac
         Reason.CONNECTION_LOST,
         [],
     ),
-    # A page without a login proves nothing by itself.
+    # A page without a login alone proves nothing.
     (READY, QR.model_dump(), Phase.RESTORING, Reason.RESTORATION_FAILED, []),
     (STORED, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, [Action.FETCH_CODE]),
     (WITH_SNAPSHOT, QR.model_dump(), Phase.RESTORING, Reason.LOGIN_RESTORING, []),
@@ -241,29 +253,32 @@ ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Ac
 ]
 
 
-@pytest.mark.parametrize(("before", "look", "phase", "reason", "actions"), ROWS)
-def test_one_look(
+@pytest.mark.parametrize(("before", "observed", "phase", "reason", "actions"), ROWS)
+def test_one_observation(
     before: State,
-    look: dict[str, Any] | PageUnavailable,
+    observed: dict[str, Any] | PageUnavailable,
     phase: Phase,
     reason: Reason,
     actions: list[Action | Step],
 ) -> None:
-    state, found = decide(
-        before, look if isinstance(look, PageUnavailable) else seen(**look), NOW, POLICY
+    state, actual = decide(
+        before,
+        observed if isinstance(observed, PageUnavailable) else observation(**observed),
+        NOW,
+        POLICY,
     )
-    assert (state.phase, state.reason, found) == (phase, reason, actions)
+    assert (state.phase, state.reason, actual) == (phase, reason, actions)
 
 
 REGISTERED = [None, True, False]
-MODES = [None, "MAIN", "QR", "SYNCING", "OFFLINE", "CONFLICT", "PROXYBLOCK", "A_NEW_WORD"]
+MODES = [None, "MAIN", "QR", "SYNCING", "OFFLINE", "CONFLICT", "PROXYBLOCK", "UNKNOWN_VALUE"]
 INFOS = [None, "NORMAL", "OPENING", "SYNCING", "RESUMING"]
-SOCKETS = [None, *AuthState, "A_NEW_WORD"]
+SOCKETS = [None, *AuthState, "UNKNOWN_VALUE"]
 FLAGS = [False, True]
 
 
-def looks() -> Iterator[PageObservation]:
-    """Everything that a page can say of itself."""
+def observations() -> Iterator[PageObservation]:
+    """Yield every combination of what a page can report."""
     for registered, mode, info, socket_state, passkey, banned, outdated in itertools.product(
         REGISTERED, MODES, INFOS, SOCKETS, FLAGS, FLAGS, FLAGS
     ):
@@ -285,7 +300,7 @@ def looks() -> Iterator[PageObservation]:
     "before",
     [
         pytest.param(FRESH, id="fresh"),
-        pytest.param(OFFERED, id="offered"),
+        pytest.param(CODE_ISSUED, id="code issued"),
         pytest.param(STORED, id="stored"),
         pytest.param(replace(STORED, healthy_since=NOW - SECOND), id="good for a second"),
         pytest.param(READY, id="ready"),
@@ -294,10 +309,10 @@ def looks() -> Iterator[PageObservation]:
         pytest.param(HALF_DROPPED, id="half dropped"),
     ],
 )
-def test_every_look_from(before: State) -> None:
-    for look in looks():
-        after, actions = decide(before, look, NOW, POLICY)
-        good = (look.registered, look.mode, look.info, look.socket_state) == (
+def test_every_observation_from(before: State) -> None:
+    for observed in observations():
+        after, actions = decide(before, observed, NOW, POLICY)
+        good = (observed.registered, observed.mode, observed.info, observed.socket_state) == (
             True,
             "MAIN",
             "NORMAL",
@@ -305,31 +320,31 @@ def test_every_look_from(before: State) -> None:
         )
         assert len(actions) <= 1
         if after.phase is Phase.READY and before.phase is not Phase.READY:
-            assert good, look
+            assert good, observed
             assert before.healthy_since is not None
             assert before.login_written
-        assert (after.phase is Phase.READY) <= good, look
+        assert (after.phase is Phase.READY) <= good, observed
         assert (Action.QUARANTINE_PROFILE in actions) == (
             before.session_valid and not after.session_valid
-        ), look
-        assert (after.phase is Phase.LOGGED_OUT) == (Action.QUARANTINE_PROFILE in actions), look
+        ), observed
+        assert (after.phase is Phase.LOGGED_OUT) == (Action.QUARANTINE_PROFILE in actions), observed
         if actions in ([Action.QUARANTINE_PROFILE], [Action.FALL_BACK]):
             assert before.logout_reason is not None, "the first signal"
-            assert look.registered is False, "the second"
+            assert observed.registered is False, "the second"
             assert (before.logout_reason in ENDED_BY_WHATSAPP) == (
                 actions == [Action.QUARANTINE_PROFILE]
             )
         assert (Action.RECORD_LOGIN in actions) == (
             after.session_valid and not before.session_valid
-        ), look
-        if look.registered is not None and look.socket_state in AuthState.__members__:
-            assert after.auth_state == look.socket_state
+        ), observed
+        if observed.registered is not None and observed.socket_state in AuthState.__members__:
+            assert after.auth_state == observed.socket_state
         if after.phase is Phase.FAILED:
-            blocked = look.socket_state in {*transitions.BLOCKED, "DEPRECATED_VERSION"}
-            assert blocked or look.needs_update or look.banned_until, look
+            blocked = observed.socket_state in {*transitions.BLOCKED, "DEPRECATED_VERSION"}
+            assert blocked or observed.needs_update or observed.banned_until, observed
         if isinstance(actions[:1] and actions[0], Step):
             assert after.reason == Reason.VERSION_REFUSED, (
-                "nothing else is reloaded at the first sight"
+                "nothing else is reloaded at the first observation"
             )
         assert (after.last_disconnect != before.last_disconnect) <= (
             before.phase is Phase.READY
@@ -338,8 +353,8 @@ def test_every_look_from(before: State) -> None:
         )
 
 
-WORDS = st.sampled_from([None, *AuthState, "A_NEW_WORD"])
-SNAPSHOTS = st.one_of(
+SOCKET_STATES = st.sampled_from([None, *AuthState, "UNKNOWN_VALUE"])
+OBSERVATIONS = st.one_of(
     st.sampled_from(PageUnavailable),
     st.sampled_from([GOOD, OPENING, QR, IDLE, CONFLICT]),
     st.builds(
@@ -347,7 +362,7 @@ SNAPSHOTS = st.one_of(
         injected=st.booleans(),
         registered=st.sampled_from(REGISTERED),
         authenticated=st.sampled_from(REGISTERED),
-        socket_state=WORDS,
+        socket_state=SOCKET_STATES,
         mode=st.sampled_from(MODES),
         info=st.sampled_from(INFOS),
         me=st.sampled_from([None, "15551234567@c.us"]),
@@ -361,36 +376,36 @@ SIGNALS = st.sampled_from(
 
 
 @given(
-    st.lists(st.tuples(SNAPSHOTS, st.none() | SIGNALS, st.integers(0, 200)), max_size=30),
+    st.lists(st.tuples(OBSERVATIONS, st.none() | SIGNALS, st.integers(0, 200)), max_size=30),
     st.booleans(),
     st.booleans(),
 )
-def test_the_rules(
-    looks: list[tuple[PageObservation | PageUnavailable, str | None, int]],
+def test_invariants(
+    observations: list[tuple[PageObservation | PageUnavailable, str | None, int]],
     stored: bool,
     by_code: bool,
 ) -> None:
     state, policy, now = STORED if stored else FRESH, BY_CODE if by_code else POLICY, NOW
-    for look, signal, seconds in looks:
+    for observed, signal, seconds in observations:
         now += timedelta(seconds=seconds)
         if signal:
             state = transitions.logout_signal(state, signal)
-        before, (state, actions) = state, decide(state, look, now, policy)
+        before, (state, actions) = state, decide(state, observed, now, policy)
         if before.session_valid and not state.session_valid:
             assert before.logout_reason in ENDED_BY_WHATSAPP, "a login ends by two signals only"
-            assert isinstance(look, PageObservation)
-            assert look.registered is False
+            assert isinstance(observed, PageObservation)
+            assert observed.registered is False
             assert actions == [Action.QUARANTINE_PROFILE]
         if state.phase is Phase.READY and before.phase is not Phase.READY:
-            assert isinstance(look, PageObservation)
-            assert look.healthy
+            assert isinstance(observed, PageObservation)
+            assert observed.healthy
             assert state.login_written
         if state.outage is not None and state.outage.due is not None and not actions:
-            assert state.outage.due > now, "what is due is done"
+            assert state.outage.due > now, "a due step is taken"
         for action in actions:
             match action:
                 case Action.FETCH_CODE:
-                    state = offered(state, now + MINUTE, policy)
+                    state = issued(state, now + MINUTE, policy)
                 case Step():
                     state = transitions.page_opening(state, now)
 
@@ -405,14 +420,14 @@ def test_a_stored_login_is_restored() -> None:
     assert state.last_connected == NOW + SECOND
 
 
-def test_a_moment_of_good_is_not_ready() -> None:
+def test_a_page_healthy_for_a_moment_is_not_ready() -> None:
     state, actions = decide(STORED, GOOD, NOW, POLICY)
     assert state.phase is Phase.RESTORING
     assert actions == []
 
 
 def test_a_new_login_is_written_before_it_is_valid() -> None:
-    state, actions = settle(OFFERED, GOOD)
+    state, actions = settle(CODE_ISSUED, GOOD)
     assert actions == [Action.RECYCLE_PAGE]
     assert (state.phase, state.reason, state.session_valid) == (
         Phase.SYNCING,
@@ -425,19 +440,19 @@ def test_a_new_login_is_written_before_it_is_valid() -> None:
 
 
 def test_a_login_that_was_not_written_is_written_again() -> None:
-    state, _ = settle(OFFERED, GOOD)
+    state, _ = settle(CODE_ISSUED, GOOD)
     _, actions = settle(transitions.login_not_written(state), GOOD, NOW + 5 * SECOND)
     assert actions == [Action.RECYCLE_PAGE]
 
 
 def test_a_page_that_is_opened_anew_before_that_has_still_to_write() -> None:
-    state, _ = settle(OFFERED, GOOD)
+    state, _ = settle(CODE_ISSUED, GOOD)
     _, actions = settle(transitions.page_opening(state, NOW), GOOD, NOW + 5 * SECOND)
     assert actions == [Action.RECYCLE_PAGE]
 
 
-def test_a_login_that_is_gone_without_a_logout_is_reported() -> None:
-    state = offered(STORED, NOW + MINUTE)
+def test_a_login_lost_without_a_logout_is_reported() -> None:
+    state = issued(STORED, NOW + MINUTE)
     assert (state.phase, state.reason) == (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED)
     assert state.session_valid
     assert not state.restored
@@ -478,13 +493,13 @@ def test_a_qr_that_is_there_for_a_moment_only_replaces_nothing() -> None:
     assert actions == []
 
 
-def test_when_nothing_is_left_to_try_a_phone_is_linked_and_the_new_login_kept() -> None:
+def test_when_nothing_is_left_to_try_a_phone_is_linked_and_its_login_recorded() -> None:
     state = transitions.page_opening(
         transitions.profile_selected(WITH_SNAPSHOT, "nothing is left", can_fall_back=False), NOW
     )
     state, actions = decide(state, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
-    state = offered(state, NOW + MINUTE)
+    state = issued(state, NOW + MINUTE)
     assert (state.phase, state.reason, state.session_valid) == (
         Phase.AUTHENTICATING,
         Reason.RESTORATION_FAILED,
@@ -510,7 +525,7 @@ def test_an_ended_login_leaves_nothing_to_fall_back_to() -> None:
     assert warnings(state, NOW) == []
 
 
-def test_a_volume_that_fills_up_is_warned_of() -> None:
+def test_a_volume_that_fills_up_is_a_warning() -> None:
     notice = Notice(reason=Reason.VOLUME_LOW, message="soon")
     assert warnings(transitions.volume_checked(READY, notice), NOW) == [notice]
     assert (
@@ -520,7 +535,7 @@ def test_a_volume_that_fills_up_is_warned_of() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "requested", "unseen", "reason", "word"),
+    ("signals", "requested", "unseen", "reason", "word"),
     [
         ([None], False, 0, Reason.LOGGED_OUT_BY_PHONE, "logout"),
         (
@@ -537,13 +552,13 @@ def test_a_volume_that_fills_up_is_warned_of() -> None:
     ],
 )
 def test_two_signals_are_a_logout(
-    words: list[str | None], requested: bool, unseen: int, reason: Reason, word: str
+    signals: list[str | None], requested: bool, unseen: int, reason: Reason, word: str
 ) -> None:
     state = transitions.phone_seen(
         transitions.logout_requested(READY, requested), NOW - unseen * DAY
     )
-    for said in words:
-        state = transitions.logout_signal(state, said)
+    for logout_reason in signals:
+        state = transitions.logout_signal(state, logout_reason)
     state, actions = decide(state, QR, NOW, POLICY)
     assert (state.phase, state.reason, state.session_valid, actions) == (
         Phase.LOGGED_OUT,
@@ -560,7 +575,7 @@ def test_two_signals_are_a_logout(
 
 
 @pytest.mark.parametrize(
-    "word", ["web_fail_storage_initialization", "client_fatal", "syncd_failure", "a_new_word"]
+    "word", ["web_fail_storage_initialization", "client_fatal", "syncd_failure", "unknown_value"]
 )
 def test_a_login_that_the_page_has_dropped_may_still_be_good(word: str) -> None:
     state, actions = decide(transitions.logout_signal(READY, word), QR, NOW, POLICY)
@@ -586,8 +601,8 @@ def test_a_logout_that_did_not_happen_is_forgotten() -> None:
 
 
 def test_a_login_that_should_be_there_and_is_not_is_reported() -> None:
-    """As after the loss of a volume: the operator knows of a login, the volume does not."""
-    state = offered(initial(has_login=False, restoring=True, now=NOW), NOW + MINUTE)
+    """As after the loss of a volume: the operator expects a login, the volume has none."""
+    state = issued(initial(has_login=False, restoring=True, now=NOW), NOW + MINUTE)
     assert (state.phase, state.reason, state.session_valid) == (
         Phase.AUTHENTICATING,
         Reason.LOGIN_MISSING,
@@ -602,7 +617,7 @@ def test_codes_are_renewed_until_the_last_round() -> None:
     state, actions = decide(FRESH, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
     for number in (1, 2):
-        state = offered(state, NOW + MINUTE)
+        state = issued(state, NOW + MINUTE)
         assert (state.phase, state.round) == (Phase.AUTHENTICATING, number)
         state, actions = decide(state, IDLE, NOW, POLICY)
     assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAIRING_EXPIRED, [])
@@ -613,17 +628,17 @@ def test_codes_are_renewed_until_the_last_round() -> None:
     assert (state.reason, actions) == (Reason.PAIRING_EXPIRED, []), "not even after a crash"
     state, actions = decide(transitions.code_requested(state), QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
-    assert offered(state, NOW + MINUTE).round == 1
+    assert issued(state, NOW + MINUTE).round == 1
 
 
 def test_a_qr_that_changes_is_the_same_round() -> None:
-    state, actions = decide(offered(FRESH, NOW + SECOND), QR, NOW + 2 * SECOND, POLICY)
+    state, actions = decide(issued(FRESH, NOW + SECOND), QR, NOW + 2 * SECOND, POLICY)
     assert actions == [Action.FETCH_CODE]
-    assert offered(state, NOW + MINUTE).round == 1
+    assert issued(state, NOW + MINUTE).round == 1
 
 
 def test_a_qr_that_does_not_change_any_more_is_taken_away() -> None:
-    state, _ = decide(offered(FRESH, NOW), QR, NOW + 29 * SECOND, POLICY)
+    state, _ = decide(issued(FRESH, NOW), QR, NOW + 29 * SECOND, POLICY)
     assert state.code_expires_at is not None
     state, _ = decide(state, QR, NOW + 30 * SECOND, POLICY)
     assert state.code_expires_at is None
@@ -634,7 +649,7 @@ def test_a_qr_that_does_not_change_any_more_is_taken_away() -> None:
 
 
 def test_a_qr_that_is_not_renewed_leads_to_a_fresh_page() -> None:
-    state, actions = decide(OFFERED, IDLE, NOW, POLICY)
+    state, actions = decide(CODE_ISSUED, IDLE, NOW, POLICY)
     assert actions == [Action.RENEW_CODE]
     state, actions = decide(state, IDLE, NOW + 119 * SECOND, POLICY)
     assert (state.outage, actions) == (None, [])
@@ -644,7 +659,7 @@ def test_a_qr_that_is_not_renewed_leads_to_a_fresh_page() -> None:
 
 
 def test_a_pairing_code_lives_until_it_expires_and_is_then_renewed() -> None:
-    state = offered(FRESH, NOW + 195 * SECOND, BY_CODE)
+    state = issued(FRESH, NOW + 195 * SECOND, BY_CODE)
     assert (state.phase, state.reason) == (Phase.AUTHENTICATING, Reason.WAITING_FOR_PAIRING_CODE)
     _, actions = decide(state, IDLE, NOW + 194 * SECOND, BY_CODE)
     assert Action.RENEW_CODE not in actions, "the QRs that nobody sees are used up earlier"
@@ -652,26 +667,26 @@ def test_a_pairing_code_lives_until_it_expires_and_is_then_renewed() -> None:
     assert actions == [Action.RENEW_CODE]
     state, actions = decide(state, QR, NOW + 196 * SECOND, BY_CODE)
     assert actions == [Action.FETCH_CODE]
-    assert offered(state, NOW + 2 * MINUTE, BY_CODE).round == 2
+    assert issued(state, NOW + 2 * MINUTE, BY_CODE).round == 2
 
 
 def test_pairing_codes_have_rounds_too() -> None:
-    state = replace(offered(FRESH, NOW + SECOND, BY_CODE), round=2)
+    state = replace(issued(FRESH, NOW + SECOND, BY_CODE), round=2)
     state, actions = decide(state, QR, NOW + MINUTE, BY_CODE)
     assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.PAIRING_EXPIRED, [])
 
 
-def test_a_page_that_gives_no_code_is_asked_less_and_less_often() -> None:
+def test_requests_for_a_code_back_off() -> None:
     state = transitions.code_failed(
         transitions.code_failed(FRESH, "too many", NOW, BY_CODE), "too many", NOW, BY_CODE
     )
     assert decide(state, QR, NOW + 3 * SECOND, BY_CODE)[1] == []
     assert decide(state, QR, NOW + 4 * SECOND, BY_CODE)[1] == [Action.FETCH_CODE]
-    assert offered(state, NOW + MINUTE, BY_CODE).next_code_at is None
+    assert issued(state, NOW + MINUTE, BY_CODE).next_code_at is None
 
 
-def test_a_passkey_may_be_given_up_for_another_code() -> None:
-    state, _ = decide(OFFERED, PASSKEY, NOW, POLICY)
+def test_a_passkey_may_be_abandoned_for_another_code() -> None:
+    state, _ = decide(CODE_ISSUED, PASSKEY, NOW, POLICY)
     _, actions = decide(state, QR, NOW, POLICY)
     assert actions == [Action.FETCH_CODE]
 
@@ -693,7 +708,7 @@ def test_takeover_once_an_hour() -> None:
     assert decide(state, CONFLICT, NOW + 60 * MINUTE, once)[1] == [Action.TAKE_OVER]
 
 
-def test_takeover_always_but_less_and_less_often() -> None:
+def test_takeover_always_backs_off() -> None:
     always = replace(POLICY, takeover=Takeover.ALWAYS)
     state, now, pauses = READY, NOW, []
     for _ in range(4):
@@ -708,10 +723,10 @@ def test_takeover_always_but_less_and_less_often() -> None:
     state, _ = settle(state, GOOD, now)
     state, _ = decide(state, GOOD, now + HOUR, always)
     state, actions = decide(state, CONFLICT, now + HOUR, always)
-    assert actions == [Action.TAKE_OVER], "a session that was Ready for long starts anew"
+    assert actions == [Action.TAKE_OVER], "a long time of Ready resets the backoff"
 
 
-# --- troubles -------------------------------------------------------------------------------------
+# --- outages --------------------------------------------------------------------------------------
 
 
 def test_a_lost_connection_is_left_to_the_page_first() -> None:
@@ -766,13 +781,13 @@ def test_whatsapp_that_cannot_be_reached_never_ends_the_process() -> None:
     assert steps == {Step.OPEN}
 
 
-@pytest.mark.parametrize("silence", [PageUnavailable.HUNG, PageUnavailable.CLOSED])
-def test_silence_of_a_ready_page_is_answered_soon(silence: PageUnavailable) -> None:
-    state, actions = decide(READY, silence, NOW, POLICY)
+@pytest.mark.parametrize("unavailable", [PageUnavailable.HUNG, PageUnavailable.CLOSED])
+def test_a_ready_page_that_does_not_answer_is_recovered_soon(unavailable: PageUnavailable) -> None:
+    state, actions = decide(READY, unavailable, NOW, POLICY)
     assert actions == []
     assert state.session_valid
-    _, actions = decide(state, silence, NOW + 2 * SECOND, POLICY)
-    assert actions == [Step.RELOAD if silence is PageUnavailable.HUNG else Step.RESTART]
+    _, actions = decide(state, unavailable, NOW + 2 * SECOND, POLICY)
+    assert actions == [Step.RELOAD if unavailable is PageUnavailable.HUNG else Step.RESTART]
 
 
 def test_a_page_that_answers_again_is_left_alone() -> None:
@@ -790,8 +805,8 @@ def test_a_page_that_is_loading_has_its_time() -> None:
     assert state.outage.step is Step.RELOAD
 
 
-def test_a_page_that_is_not_understood_is_told_apart_from_one_that_is_silent() -> None:
-    blank = seen(injected=False)
+def test_an_incompatible_page_differs_from_one_that_does_not_answer() -> None:
+    blank = observation(injected=False)
     state, actions = decide(STORED, blank, NOW + 120 * SECOND, POLICY)
     assert (state.phase, state.reason, actions) == (
         Phase.FAILED,
@@ -809,7 +824,9 @@ def test_a_page_that_is_not_understood_is_told_apart_from_one_that_is_silent() -
 
 
 def test_a_refused_version_is_reloaded_once_and_then_each_hour() -> None:
-    outdated = seen(socket_state="DEPRECATED_VERSION", mode="DEPRECATED_VERSION", needs_update=True)
+    outdated = observation(
+        socket_state="DEPRECATED_VERSION", mode="DEPRECATED_VERSION", needs_update=True
+    )
     state, actions = decide(READY, outdated, NOW, POLICY)
     assert actions == [Step.RELOAD]
     state, actions = decide(transitions.page_opening(state, NOW), outdated, NOW + MINUTE, POLICY)
@@ -821,14 +838,14 @@ def test_a_refused_version_is_reloaded_once_and_then_each_hour() -> None:
 
 
 def test_a_block_is_tried_again_after_an_hour() -> None:
-    blocked = seen(socket_state="TOS_BLOCK", mode="TOS_BLOCK")
+    blocked = observation(socket_state="TOS_BLOCK", mode="TOS_BLOCK")
     state, actions = decide(READY, blocked, NOW, POLICY)
     assert actions == []
     assert decide(state, blocked, NOW + 59 * MINUTE, POLICY)[1] == []
     assert decide(state, blocked, NOW + HOUR, POLICY)[1] == [Step.RELOAD]
 
 
-def test_a_ban_is_waited_for() -> None:
+def test_a_ban_is_waited_out() -> None:
     banned = OPENING.model_copy(update={"banned_until": (NOW + HOUR).timestamp()})
     state, now = READY, NOW
     while now < NOW + HOUR:
@@ -840,7 +857,7 @@ def test_a_ban_is_waited_for() -> None:
 
 
 def test_messages_may_take_long_to_load_but_not_for_ever() -> None:
-    loading = seen(mode="SYNCING", info="SYNCING")
+    loading = observation(mode="SYNCING", info="SYNCING")
     state, _ = decide(STORED, loading, NOW, POLICY)
     state, actions = decide(state, loading, NOW + 14 * MINUTE, POLICY)
     assert (state.reason, actions) == (Reason.MESSAGES_SYNCING, [])
@@ -876,15 +893,15 @@ def test_a_full_volume_is_tried_again_for_ever() -> None:
 # --- the phone ------------------------------------------------------------------------------------
 
 
-def test_linking_takes_the_phone() -> None:
-    state, _ = settle(OFFERED, GOOD)
+def test_linking_counts_as_activity_of_the_phone() -> None:
+    state, _ = settle(CODE_ISSUED, GOOD)
     state, _ = settle(state, GOOD, NOW + MINUTE)
     assert state.phone_last_seen == NOW + MINUTE + SECOND
     again, _ = settle(transitions.page_opening(state, NOW), GOOD, NOW + DAY)
     assert again.phone_last_seen == state.phone_last_seen, "a restored login needs no phone"
 
 
-def test_a_sign_of_life_is_news_after_an_hour() -> None:
+def test_the_phones_activity_is_recorded_once_an_hour() -> None:
     state = transitions.phone_seen(READY, NOW)
     assert transitions.phone_seen(state, NOW + 59 * MINUTE) is state
     assert transitions.phone_seen(state, NOW - DAY) is state
@@ -892,10 +909,10 @@ def test_a_sign_of_life_is_news_after_an_hour() -> None:
 
 
 @pytest.mark.parametrize(("days", "warned"), [(9.9, False), (10, True), (13.5, True)])
-def test_a_phone_that_is_away_for_ten_days_is_warned_of(days: float, warned: bool) -> None:
+def test_a_phone_unused_for_ten_days_is_a_warning(days: float, warned: bool) -> None:
     state = transitions.phone_seen(READY, NOW)
-    found = warnings(state, NOW + days * DAY)
-    assert [warning.reason for warning in found] == ([Reason.PHONE_OFFLINE] if warned else [])
+    notices = warnings(state, NOW + days * DAY)
+    assert [warning.reason for warning in notices] == ([Reason.PHONE_OFFLINE] if warned else [])
     if warned:
-        assert f"{int(days)} days ago" in found[0].message
+        assert f"{int(days)} days ago" in notices[0].message
     assert warnings(replace(state, session_valid=False), NOW + days * DAY) == []

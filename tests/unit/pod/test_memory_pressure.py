@@ -1,4 +1,4 @@
-"""The memory watch: what is read of the container's group, and what is decided."""
+"""Memory: what is read from the container's cgroup, and what is decided."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def write(directory: Path, **files: str) -> None:
         (directory / name.replace("__", ".")).write_text(content)
 
 
-def test_a_group_of_version_2(tmp_path: Path) -> None:
+def test_cgroup_version_2(tmp_path: Path) -> None:
     stat = f"anon 1\nfile 2\ninactive_file {100 * MIB}\nactive_file 3\n"
     write(
         tmp_path, memory__max=f"{1024 * MIB}\n", memory__current=f"{500 * MIB}\n", memory__stat=stat
@@ -37,7 +37,7 @@ def test_a_group_of_version_2(tmp_path: Path) -> None:
     assert oom_kills(tmp_path) == 2
 
 
-def test_a_group_of_version_1(tmp_path: Path) -> None:
+def test_cgroup_version_1(tmp_path: Path) -> None:
     stat = f"inactive_file 7\ntotal_inactive_file {100 * MIB}\n"
     usage = {
         "memory__limit_in_bytes": f"{1024 * MIB}\n",
@@ -93,7 +93,7 @@ def test_relief(
     expected: Relief | None,
     warned: bool,
 ) -> None:
-    """``recycled`` and ``restarted`` in minutes ago."""
+    """``recycled`` and ``restarted`` are in minutes before now."""
     memory = Memory(percent * MIB, 100 * MIB)
     recycled_at, restarted_at = (
         None if ago is None else NOW - ago * MINUTE for ago in (recycled, restarted)
@@ -102,7 +102,7 @@ def test_relief(
     assert limit_too_low(memory, recycled_at, NOW) == warned
 
 
-def test_a_session_is_relieved_when_it_can_wait() -> None:
+def test_memory_is_released_only_while_ready_and_idle() -> None:
     full = transitions.memory_measured(READY, Memory(90 * MIB, 100 * MIB))
     assert transitions.relieve_memory(full, NOW, busy=True) == (full, []), "a message is under way"
     waiting = transitions.memory_measured(RECONNECTING, full.memory)

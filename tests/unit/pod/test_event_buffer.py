@@ -1,4 +1,4 @@
-"""The buffer of messages and acks, and its readers."""
+"""The event buffer of messages and acks, and its readers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ACK = {
 }
 
 
-def feed(**limits: int) -> EventBuffer:
+def buffer_with(**limits: int) -> EventBuffer:
     return EventBuffer(START, **limits)
 
 
@@ -48,7 +48,7 @@ def fill(buffer: EventBuffer, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("event", "taken", "kept"),
+    ("event", "recorded", "kinds"),
     [
         (PageEvent(type="chat.message", data=MESSAGE), True, ["message"]),
         (PageEvent(type="chat.ack", data=ACK), True, ["ack"]),
@@ -63,26 +63,26 @@ def fill(buffer: EventBuffer, count: int) -> None:
         (PageEvent(type="conn.online", data=MESSAGE), False, []),
     ],
 )
-def test_what_the_page_says_is_checked(event: PageEvent, taken: bool, kept: list[str]) -> None:
-    buffer = feed()
-    assert buffer.record(event) is taken
+def test_page_events_are_validated(event: PageEvent, recorded: bool, kinds: list[str]) -> None:
+    buffer = buffer_with()
+    assert buffer.record(event) is recorded
     assert [
-        found.kind for position in range(buffer.last) if (found := buffer.after(position))
-    ] == kept
+        appended.kind for position in range(buffer.last) if (appended := buffer.after(position))
+    ] == kinds
 
 
-def test_the_acks_of_a_message_are_told_once_and_upwards() -> None:
-    buffer = feed()
+def test_acks_of_a_message_are_recorded_once_and_in_order() -> None:
+    buffer = buffer_with()
     buffer.expect_acks("true_1@c.us_3E")
     for ack in (1, 1, 2, 1, 3):
         buffer.record(PageEvent(type="chat.ack", data=ACK | {"ack": ack}))
     events = [buffer.after(position) for position in range(buffer.last)]
     assert [json.loads(event.data)["ack"] for event in events if event] == [1, 2, 3]
-    assert buffer.awaited_acks == {}, "nothing follows what was read"
+    assert buffer.awaited_acks == {}, "no ack follows read"
 
 
-def test_it_awaits_the_acks_of_the_latest_messages() -> None:
-    buffer = feed()
+def test_acks_are_awaited_for_the_latest_messages() -> None:
+    buffer = buffer_with()
     for number in range(10_000):
         buffer.expect_acks(str(number))
     assert (len(buffer.awaited_acks), next(iter(buffer.awaited_acks))) == (
@@ -91,10 +91,10 @@ def test_it_awaits_the_acks_of_the_latest_messages() -> None:
     )
 
 
-def test_what_is_not_understood_is_logged_without_its_content(
+def test_a_malformed_event_is_logged_without_its_content(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    feed().record(
+    buffer_with().record(
         PageEvent(type="chat.message", data={**MESSAGE, "text": 7777, "sentAt": "secret"})
     )
     assert "secret" not in caplog.text
@@ -102,11 +102,11 @@ def test_what_is_not_understood_is_logged_without_its_content(
     assert vars(caplog.records[0])["fields"] == ["sentAt", "text"]
 
 
-def test_it_is_bounded_by_count_and_by_size() -> None:
-    buffer = feed(maximum_events=10)
+def test_the_buffer_is_bounded_by_count_and_by_size() -> None:
+    buffer = buffer_with(maximum_events=10)
     fill(buffer, 100)
     assert (buffer.oldest, buffer.last) == (90, 100)
-    buffer = feed(maximum_bytes=1000)
+    buffer = buffer_with(maximum_bytes=1000)
     for _ in range(100):
         buffer.append("message", "x" * 300)
     assert buffer.last - buffer.oldest == 3
@@ -116,12 +116,12 @@ def test_it_is_bounded_by_count_and_by_size() -> None:
     "event_id",
     ["", "-", "19b7bd8d400", "19b7bd8d400-", "19b7bd8d400-x", "19b7bd8d400-²", "other-95"],
 )
-def test_ids_that_are_not_its_own(event_id: str) -> None:
-    assert feed().position(event_id) is None
+def test_ids_of_other_processes(event_id: str) -> None:
+    assert buffer_with().position(event_id) is None
 
 
-def test_its_own_ids() -> None:
-    buffer = feed(maximum_events=10)
+def test_ids_of_this_process() -> None:
+    buffer = buffer_with(maximum_events=10)
     fill(buffer, 100)
     assert [buffer.position(buffer.event_id(number)) for number in (89, 90, 100, 101)] == [
         None,
@@ -136,7 +136,7 @@ def test_its_own_ids() -> None:
 
 
 class Reader:
-    """A reader of the events of a session that has nothing but a report and a feed."""
+    """A reader of a session that has only a report and an event buffer."""
 
     def __init__(
         self,
@@ -158,7 +158,7 @@ class Reader:
         self._session.events.notify()
 
     async def next(self) -> tuple[str, Any, str]:
-        """An event's type, data and id."""
+        """Return the type, data and id of the next event."""
         async with asyncio.timeout(10):
             block = (await anext(self._blocks)).decode()
         fields = dict(line.split(": ", 1) for line in block.strip().splitlines())
@@ -169,7 +169,7 @@ class Reader:
 
 
 async def test_the_state_comes_first_and_at_each_change() -> None:
-    buffer = feed()
+    buffer = buffer_with()
     fill(buffer, 3)
     reader = Reader(buffer)
     assert (await reader.next())[:2] == ("state", reader.report.dump())
@@ -180,7 +180,7 @@ async def test_the_state_comes_first_and_at_each_change() -> None:
 
 
 async def test_a_waiting_reader_is_woken() -> None:
-    buffer = feed()
+    buffer = buffer_with()
     reader = Reader(buffer)
     await reader.next()
     waiting = asyncio.create_task(reader.next())
@@ -189,8 +189,8 @@ async def test_a_waiting_reader_is_woken() -> None:
     assert (await waiting)[0] == "message"
 
 
-async def test_only_what_was_chosen_comes_and_the_place_moves_on() -> None:
-    buffer = feed()
+async def test_other_kinds_are_skipped_and_the_position_moves_on() -> None:
+    buffer = buffer_with()
     reader = Reader(buffer, kinds="ack")
     waiting = asyncio.create_task(reader.next())
     await asyncio.sleep(0)  # it has begun to wait
@@ -199,8 +199,8 @@ async def test_only_what_was_chosen_comes_and_the_place_moves_on() -> None:
     assert await waiting == ("ack", {}, buffer.event_id(6))
 
 
-async def test_a_slow_reader_is_told_of_the_gap_and_costs_nothing() -> None:
-    buffer = feed(maximum_events=10)
+async def test_a_slow_reader_gets_a_gap_and_costs_nothing() -> None:
+    buffer = buffer_with(maximum_events=10)
     slow = Reader(buffer)
     assert await slow.kinds(1) == ["state"]
     fill(buffer, 10_000)
@@ -220,8 +220,8 @@ async def test_a_slow_reader_is_told_of_the_gap_and_costs_nothing() -> None:
         (101, ["state", "gap", *["message"] * 10]),
     ],
 )
-async def test_where_a_reader_goes_on(last: int | None, kinds: list[str]) -> None:
-    buffer = feed(maximum_events=10)
+async def test_where_a_reader_resumes(last: int | None, kinds: list[str]) -> None:
+    buffer = buffer_with(maximum_events=10)
     fill(buffer, 100)
     reader = Reader(buffer, None if last is None else buffer.event_id(last))
     assert await reader.kinds(len(kinds)) == kinds
@@ -229,8 +229,8 @@ async def test_where_a_reader_goes_on(last: int | None, kinds: list[str]) -> Non
     assert await reader.kinds(1) == ["state"], "nothing else was left"
 
 
-async def test_another_page_is_a_gap_once_there_was_something() -> None:
-    buffer = feed()
+async def test_a_new_page_is_a_gap_after_earlier_events() -> None:
+    buffer = buffer_with()
     reader = Reader(buffer)
     await reader.next()
     for event in (
@@ -242,8 +242,8 @@ async def test_another_page_is_a_gap_once_there_was_something() -> None:
     assert await reader.kinds(2) == ["message", "gap"]
 
 
-async def test_who_follows_the_state_alone_hears_of_no_gap() -> None:
-    buffer = feed(maximum_events=10)
+async def test_a_reader_of_the_state_alone_gets_no_gap() -> None:
+    buffer = buffer_with(maximum_events=10)
     reader = Reader(buffer, "of another process", kinds="state")
     assert await reader.kinds(1) == ["state"]
     fill(buffer, 100)
@@ -252,8 +252,8 @@ async def test_who_follows_the_state_alone_hears_of_no_gap() -> None:
     assert await reader.next() == ("state", reader.report.dump() | {"seq": 2}, buffer.event_id(101))
 
 
-async def test_a_comment_comes_when_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_comment_is_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app, "HEARTBEAT", 0.01)
-    reader = Reader(feed())
+    reader = Reader(buffer_with())
     await reader.next()
     assert await anext(reader._blocks) == b": still here\n\n"

@@ -1,4 +1,4 @@
-"""What a page may say of itself, and what of it is believed."""
+"""What a page may report, and what of it is accepted."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pydantic import ValidationError
 from wasession_pod.state.observation import PageEvent, PageObservation
 
 
-def test_what_is_no_text_is_not_known() -> None:
-    seen = PageObservation.model_validate(
+def test_a_field_that_is_not_text_is_unknown() -> None:
+    observed = PageObservation.model_validate(
         {"injected": True, "registered": True, "mode": {"a": 1}, "pushName": 7, "me": "x" * 999}
     )
-    assert (seen.mode, seen.push_name, len(seen.me or "")) == (None, None, 256)
-    assert not seen.healthy
+    assert (observed.mode, observed.push_name, len(observed.me or "")) == (None, None, 256)
+    assert not observed.healthy
 
 
 @pytest.mark.parametrize("event", [{}, {"type": None}, {"type": 7}, {"type": "a", "data": []}, []])
-def test_what_is_no_event(event: object) -> None:
+def test_malformed_events(event: object) -> None:
     with pytest.raises(ValidationError):
         PageEvent.model_validate(event)

@@ -1,4 +1,4 @@
-"""Liveness: a session that nobody looks after any more, and nothing else."""
+"""Liveness: fails when the session loop hangs, and for nothing else."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 
 
-async def test_only_a_loop_that_does_not_turn_is_dead(tmp_path: Path) -> None:
+async def test_only_a_hung_loop_fails_the_probe(tmp_path: Path) -> None:
     settings = Settings(client_id="sales", token="t", data_dir=tmp_path)
     session = Session(settings)
     messages = Messages(session, Journal(tmp_path / "messages.sqlite"), settings.send_timeout)
     async with TestClient(TestServer(application(session, messages, settings))) as client:
-        assert (await client.get("/livez")).status == 200, "without browser and login"
+        assert (await client.get("/livez")).status == 200, "without a browser and a login"
         session._ticked_at -= 2 * settings.initialization_timeout
-        assert (await client.get("/livez")).status == 200, "what takes long within its limits"
+        assert (await client.get("/livez")).status == 200, "a long tick within its timeouts"
         session._ticked_at -= 60
         assert (await client.get("/livez")).status == 503
         assert (await client.get("/readyz")).status == 200
