@@ -1,1 +1,1 @@
-"""REST and Socket.IO in front of WhatsAppSessions."""
+"""The gateway: REST, Socket.IO and a web console in front of WhatsAppSessions."""

@@ -1,4 +1,4 @@
-"""``python -m wasession_gateway``: serves until SIGTERM."""
+"""``python -m wasession_gateway`` serves until SIGTERM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gateway as a whole: what it is made of, how it starts and how it goes."""
+"""The gateway as a whole: its parts, its start and its shutdown."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from wasession_gateway.limits import Limiter
 from wasession_gateway.middleware import Middleware, strict_headers
 from wasession_gateway.pods import Pods
 from wasession_gateway.rest import MAXIMUM_BODY, Rest
-from wasession_gateway.session_cache import Sessions
+from wasession_gateway.session_cache import SessionCache
 from wasession_gateway.settings import Settings
 from wasession_gateway.socketio_connections import Connections
-from wasession_gateway.socketio_namespace import Socket
+from wasession_gateway.socketio_namespace import Namespace
 
 log = logging.getLogger(__name__)
 CONSOLE = Path(__file__).with_name("console")
 READ_BUFFER = 2**20  # bytes; the longest message is one line of an event stream
-LINGERING = 1.0  # seconds that a caller may go on sending what was refused, so that it reads why
+LINGERING = 1.0  # seconds during which the rest of a rejected body is read and discarded
 
 
 class Gateway:
-    """One replica. As a context: it serves inside, and has gone gracefully at the end."""
+    """One replica, as an async context manager: it serves inside and shuts down gracefully."""
 
     def __init__(self, settings: Settings, kube: KubeClient) -> None:
         self._settings, self._kube = settings, kube
-        self.sessions = Sessions(kube, settings.namespace)
+        self.sessions = SessionCache(kube, settings.namespace)
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -53,28 +53,18 @@ class Gateway:
         self._connections = Connections(
             settings.max_connections_per_address, self._middleware.may_connect
         )
-        self._socket = Socket(
+        self._namespace = Namespace(
             self._connections, authenticator, self.sessions, commands, pods, subjects
         )
-        self.sessions.listen(self._socket.session_changed)
+        self.sessions.listen(self._namespace.session_changed)
         self._tasks = [
-            asyncio.create_task(self.sessions.watch.run()),
-            asyncio.create_task(self._socket.run()),
+            asyncio.create_task(self.sessions.informer.run()),
+            asyncio.create_task(self._namespace.run()),
         ]
         for task in self._tasks:
-            task.add_done_callback(_ended)
-
-        middlewares = [*self._middleware.all(), self._connections.middleware]
+            task.add_done_callback(_exit_on_error)
         server_logger.addFilter(WithoutContent())
-        app = web.Application(middlewares=middlewares, client_max_size=MAXIMUM_BODY)
-        app.on_response_prepare.append(strict_headers)
-        Rest(settings, self.sessions, commands, pods).add_to(app)
-        self._connections.attach(app)
-        for file in CONSOLE.rglob("*.*"):
-            app.router.add_get(
-                f"/{file.relative_to(CONSOLE).as_posix()}".removesuffix("index.html"), _file(file)
-            )
-        app.router.add_get("/socket.io-client.js", _file(settings.socket_io_client))
+        app = self._application(Rest(settings, self.sessions, commands, pods))
         ports = ((self._management(), settings.management_port), (app, settings.port))
         self._runners = [await _serve(served, settings, port) for served, port in ports]
         return self
@@ -85,37 +75,55 @@ class Gateway:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Not ready first, so that no more requests come; then the clients are told; what is being answered is answered."""
+        """Become not ready, wait for load balancers, close clients, finish pending requests."""
         self._middleware.draining.set()
         if error is None:
             await asyncio.sleep(self._settings.drain_delay.total_seconds())
         self.sessions.close()
-        await self._socket.close()
+        await self._namespace.close()
         self._connections.abort()
         for runner in reversed(self._runners):
             await runner.cleanup()
         for task in self._tasks:
-            task.remove_done_callback(_ended)
+            task.remove_done_callback(_exit_on_error)
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.close()
 
+    def _application(self, rest: Rest) -> web.Application:
+        """REST, Socket.IO and the console."""
+        app = web.Application(
+            middlewares=[*self._middleware.all(), self._connections.middleware],
+            client_max_size=MAXIMUM_BODY,
+        )
+        app.on_response_prepare.append(strict_headers)
+        rest.add_to(app)
+        self._connections.attach(app)
+        for file in CONSOLE.rglob("*.*"):
+            path = file.relative_to(CONSOLE).as_posix().removesuffix("index.html")
+            app.router.add_get(f"/{path}", _file(file))
+        app.router.add_get("/socket.io-client.js", _file(self._settings.socket_io_client))
+        return app
+
     def _management(self) -> web.Application:
-        """Probes and metrics, on a port that no Ingress leads to."""
+        """Probes and metrics, on a port that no Ingress exposes."""
 
         async def alive(_: web.Request) -> web.Response:
             return web.json_response({"status": "ok"})
 
         async def ready(_: web.Request) -> web.Response:
-            """Ready once all sessions are known; not while the API server is away, as old answers beat none."""
-            ready = self.sessions.watch.is_synced and not self._middleware.draining.is_set()
+            """Ready once the cache has synced, also while the API server is away afterwards.
+
+            Data that may be out of date is better than none.
+            """
+            ready = self.sessions.informer.is_synced and not self._middleware.draining.is_set()
             return web.json_response(
                 {"status": "ok" if ready else "not ready"}, status=200 if ready else 503
             )
 
         async def show_metrics(_: web.Request) -> web.Response:
             metrics.SESSIONS.set(len(self.sessions))
-            metrics.INFORMER_LAST_EVENT_AGE.set(self.sessions.watch.age)
+            metrics.INFORMER_LAST_EVENT_AGE.set(self.sessions.informer.age)
             return web.Response(
                 body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST}
             )
@@ -128,21 +136,19 @@ class Gateway:
 
 
 def _file(path: Path) -> Handler:
-    async def answer(_: web.Request) -> web.FileResponse:
-        return web.FileResponse(
-            path, headers={"Cache-Control": "no-cache"}
-        )  # its parts must be of one version
+    async def serve_file(_: web.Request) -> web.FileResponse:
+        # Revalidated each time, so that the console's files are all of one version.
+        return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
 
-    return answer
+    return serve_file
 
 
 async def _serve(app: web.Application, settings: Settings, port: int) -> web.AppRunner:
-    finish = settings.shutdown_timeout.total_seconds()
     runner = web.AppRunner(
         app,
         access_log=None,
         handle_signals=False,
-        shutdown_timeout=finish,
+        shutdown_timeout=settings.shutdown_timeout.total_seconds(),
         lingering_time=LINGERING,
     )
     await runner.setup()
@@ -150,8 +156,8 @@ async def _serve(app: web.Application, settings: Settings, port: int) -> web.App
     return runner
 
 
-def _ended(task: asyncio.Task[None]) -> None:
-    """A task that should run until the end has failed: better a restart than a gateway that only looks alive."""
+def _exit_on_error(task: asyncio.Task[None]) -> None:
+    """End the process when a background task fails: a restart beats a gateway that looks alive."""
     if not task.cancelled():
-        log.critical("ended by an error", exc_info=task.exception())
+        log.critical("background task failed; exiting", exc_info=task.exception())
         raise SystemExit(1)

@@ -1,4 +1,8 @@
-"""Who asks: JSON Web Tokens, signed with a shared secret (HS256) or by an issuer with published keys (RS256, ES256)."""
+"""Authentication by JSON Web Tokens.
+
+Tokens are signed with a shared secret (HS256), or by an issuer that publishes its keys (RS256,
+ES256).
+"""
 
 from __future__ import annotations
 
@@ -17,26 +21,26 @@ from wasession_gateway import metrics
 from wasession_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
-LONGEST_TOKEN = 8000  # bytes; what an HTTP header can hold
-LONGEST_SUBJECT = 253  # characters, as in spec.owner
+MAXIMUM_TOKEN = 8000  # bytes; as much as an HTTP header can hold
+MAXIMUM_SUBJECT = 253  # characters, as in spec.owner
 LEEWAY = 5.0  # seconds between the issuer's clock and ours
 KEY_TYPES = {"RS256": "RSA", "ES256": "EC"}
-KEYS_LIFETIME = 600.0  # seconds until an issuer's keys are fetched again
-KEYS_RETRY = 15.0  # seconds at least between two fetches
+KEYS_LIFETIME = 600.0  # seconds after which an issuer's keys are fetched again
+KEYS_RETRY = 15.0  # seconds between two fetches, at least
 KEYS_TIMEOUT = aiohttp.ClientTimeout(total=5)
 
 
 class Unauthorized(Exception):
-    """The token is not good; says why."""
+    """The token is not accepted; the message says why."""
 
 
 class KeysUnavailable(Exception):
-    """The issuer's keys cannot be had now, so that nothing can be said about the token."""
+    """The issuer's keys cannot be fetched, so that the token cannot be verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A verified token's content. ``expires_at`` is in seconds since the epoch."""
+    """The caller, from a verified token. ``expires_at`` is in seconds since the epoch."""
 
     subject: str
     admin: bool
@@ -44,7 +48,7 @@ class Identity:
 
     @property
     def role(self) -> tuple[str, bool]:
-        """What does not change when a token is renewed."""
+        """What must not change when a connection renews its token."""
         return self.subject, self.admin
 
     def may_see(self, owner: str | None) -> bool:
@@ -52,7 +56,7 @@ class Identity:
 
 
 class Authenticator:
-    """Verifies tokens. The key and the algorithm go together: neither is the token's choice."""
+    """Verify tokens. The gateway decides which key goes with which algorithm, not the token."""
 
     def __init__(self, settings: Settings, http: aiohttp.ClientSession) -> None:
         self._secret = (
@@ -62,16 +66,16 @@ class Authenticator:
         self._audience, self._issuer = settings.jwt_audience, settings.jwt_issuer
 
     async def identify(self, token: object) -> Identity:
-        """Raises ``Unauthorized`` or ``KeysUnavailable``."""
+        """Return the caller; raises ``Unauthorized`` or ``KeysUnavailable``."""
         try:
             return await self._identify(token)
         except Unauthorized:
-            metrics.TOKENS_REFUSED.inc()
+            metrics.TOKENS_REJECTED.inc()
             raise
 
     async def _identify(self, token: object) -> Identity:
-        if not isinstance(token, str) or not 1 <= len(token) <= LONGEST_TOKEN:
-            raise Unauthorized("a token is needed")
+        if not isinstance(token, str) or not 1 <= len(token) <= MAXIMUM_TOKEN:
+            raise Unauthorized("a token is required")
         try:
             header = jwt.get_unverified_header(token)
             algorithm, key = header.get("alg"), await self._key(header)
@@ -89,17 +93,18 @@ class Authenticator:
         except jwt.MissingRequiredClaimError as error:
             raise Unauthorized(f"the token has no {error.claim}") from None
         except (jwt.InvalidAudienceError, jwt.InvalidIssuerError):
-            raise Unauthorized("the token is for another audience or of another issuer") from None
+            raise Unauthorized("the token is for another audience or from another issuer") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthorized("the token is not valid") from None
         return _identity(claims)
 
     async def _key(self, header: Mapping[str, Any]) -> Any:
-        algorithm, name = header.get("alg"), header.get("kid")
+        algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm == "HS256" and self._secret is not None:
             return self._secret
         if algorithm in KEY_TYPES and self._keys is not None:
-            return (await self._keys.find(algorithm, name if isinstance(name, str) else None)).key
+            key = await self._keys.find(algorithm, key_id if isinstance(key_id, str) else None)
+            return key.key
         raise Unauthorized("the token is signed with an algorithm that is not accepted here")
 
 
@@ -107,69 +112,80 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
     subject = claims["sub"]
     if (
         not isinstance(subject, str)
-        or not 1 <= len(subject) <= LONGEST_SUBJECT
+        or not 1 <= len(subject) <= MAXIMUM_SUBJECT
         or not subject.isprintable()
     ):
         raise Unauthorized(
-            f"the token's sub must be a printable string of 1 to {LONGEST_SUBJECT} characters"
+            f"the token's sub must be a printable string of 1 to {MAXIMUM_SUBJECT} characters"
         )
     return Identity(subject, claims.get("role") == "admin", float(claims["exp"]))
 
 
 def bearer(header: str | None) -> str | None:
-    """The token of an ``Authorization`` header; None when there is none."""
+    """Return the token of an ``Authorization`` header, None when there is none."""
     scheme, _, token = (header or "").partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 class IssuerKeys:
-    """An issuer's JSON Web Key Set (RFC 7517), kept; fetched again when it is old or a token names a key not in it."""
+    """An issuer's JSON Web Key Set (RFC 7517), cached.
+
+    Fetched again when it is old, or when a token names a key that it does not have.
+    """
 
     def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
         self._url, self._http = url, http
         self._keys: list[jwt.PyJWK] = []
-        self._fetched = self._tried = -float("inf")
+        self._fetched_at = self._tried_at = -float("inf")
         self._lock = asyncio.Lock()
         self._renewal: asyncio.Task[None] | None = None
 
-    async def find(self, algorithm: str, name: str | None) -> jwt.PyJWK:
-        """Raises ``Unauthorized`` when there is no such key, ``KeysUnavailable`` when that cannot be known."""
-        if (found := self._find(algorithm, name)) is not None:
-            if time.monotonic() - self._fetched > KEYS_LIFETIME and (
-                self._renewal is None or self._renewal.done()
-            ):
-                self._renewal = asyncio.create_task(
-                    self._refresh()
-                )  # nobody waits while the old ones are good
-            return found
-        await self._refresh()
-        if (found := self._find(algorithm, name)) is not None:
-            return found
-        if self._fetched < self._tried:
-            raise KeysUnavailable("the issuer's keys cannot be read now")
+    async def find(self, algorithm: str, key_id: str | None) -> jwt.PyJWK:
+        """Return the key of a token.
+
+        Raises ``Unauthorized`` when there is no such key, ``KeysUnavailable`` when that cannot be
+        known.
+        """
+        if (key := self._find(algorithm, key_id)) is not None:
+            self._renew_in_background()
+            return key
+        await self._fetch()
+        if (key := self._find(algorithm, key_id)) is not None:
+            return key
+        if self._fetched_at < self._tried_at:
+            raise KeysUnavailable("the token issuer's keys cannot be fetched at the moment")
         raise Unauthorized("the token is signed with a key that its issuer does not publish")
 
-    def _find(self, algorithm: str, name: str | None) -> jwt.PyJWK | None:
-        fitting = [
+    def _find(self, algorithm: str, key_id: str | None) -> jwt.PyJWK | None:
+        candidates = [
             key
             for key in self._keys
             if key.key_type == KEY_TYPES[algorithm] and key.algorithm_name == algorithm
         ]
-        if name is None:
-            return fitting[0] if len(fitting) == 1 else None
-        return next((key for key in fitting if key.key_id == name), None)
+        if key_id is None:
+            return candidates[0] if len(candidates) == 1 else None
+        return next((key for key in candidates if key.key_id == key_id), None)
 
-    async def _refresh(self) -> None:
-        """One fetch at a time and not too often, whatever tokens come. Old keys stay good while no new ones are to be had."""
+    def _renew_in_background(self) -> None:
+        """Nobody waits for new keys while the old ones serve."""
+        is_old = time.monotonic() - self._fetched_at > KEYS_LIFETIME
+        if is_old and (self._renewal is None or self._renewal.done()):
+            self._renewal = asyncio.create_task(self._fetch())
+
+    async def _fetch(self) -> None:
+        """Fetch the keys, once at a time and not too often, whatever tokens come.
+
+        The old keys stay in use while none can be fetched.
+        """
         async with self._lock:
-            if time.monotonic() - self._tried < KEYS_RETRY:
+            if time.monotonic() - self._tried_at < KEYS_RETRY:
                 return
-            self._tried = time.monotonic()
+            self._tried_at = time.monotonic()
             try:
                 async with self._http.get(
                     self._url, timeout=KEYS_TIMEOUT, raise_for_status=True
-                ) as answer:
-                    keys = jwt.PyJWKSet.from_dict(json.loads(await answer.read())).keys
+                ) as response:
+                    keys = jwt.PyJWKSet.from_dict(json.loads(await response.read())).keys
             except (
                 aiohttp.ClientError,
                 TimeoutError,
@@ -179,7 +195,14 @@ class IssuerKeys:
                 AttributeError,
                 jwt.PyJWTError,
             ) as error:
-                log.warning("issuer's keys not read", extra={"error": type(error).__name__})
+                log.warning(
+                    "cannot fetch the token issuer's keys; continuing with those known",
+                    extra={
+                        "url": self._url,
+                        "known": len(self._keys),
+                        "error": f"{type(error).__name__}: {error}",
+                    },
+                )
                 return
             self._keys = [key for key in keys if key.public_key_use != "enc"]
-            self._fetched = self._tried
+            self._fetched_at = self._tried_at

@@ -1,4 +1,4 @@
-"""What callers can have done to sessions, whether they ask over REST or Socket.IO. Raises ``problem.HTTPProblem``."""
+"""What callers can do to sessions, over REST as over Socket.IO; raises ``HTTPProblem``."""
 
 from __future__ import annotations
 
@@ -17,121 +17,126 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import ClientId, PairingMethod, PhoneNumber, WhenDeleted
 
 from wasession_gateway import restore
-from wasession_gateway.auth import LONGEST_SUBJECT, Identity
+from wasession_gateway.auth import MAXIMUM_SUBJECT, Identity
 from wasession_gateway.pods import Pods
 from wasession_gateway.restore import Outcome, Step
-from wasession_gateway.session_cache import Ambiguous, Session, Sessions, manifest
+from wasession_gateway.session import Session
+from wasession_gateway.session_cache import Ambiguous, SessionCache, manifest
 from wasession_gateway.settings import Settings
 
 LOGOUT_TIMEOUT = 45.0  # seconds; the session pod gives WhatsApp thirty
-Owner = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_SUBJECT)]
+Owner = Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_SUBJECT)]
 RETRY_LATER = {"Retry-After": "5"}
 NO_SUCH_SESSION = "you have no session with this clientId"
+EXISTS = "a session with this clientId already exists"
 
 
 class PairingChoice(Model):
-    """How a phone is to be linked."""
+    """How to link the phone."""
 
     method: PairingMethod = Field(
         PairingMethod.QR_CODE, description="A QR to scan, or a code to type on the phone."
     )
     phone_number: PhoneNumber | None = Field(
         None,
-        description="The account's phone number, for a pairing code: country code and number, digits only.",
+        description="The account's phone number, for a pairing code: country code and number, "
+        "digits only.",
     )
 
     @model_validator(mode="after")
-    def _number_given(self) -> PairingChoice:
+    def _require_number(self) -> PairingChoice:
         if self.method is PairingMethod.PAIRING_CODE and self.phone_number is None:
-            raise ValueError("phoneNumber is needed for a pairing code")
+            raise ValueError("phoneNumber is required for a pairing code")
         return self
 
 
 class NewSession(Model):
-    """A session to make."""
+    """A session to create."""
 
-    client_id: ClientId = Field(description="The session's name; two users may use the same.")
+    client_id: ClientId = Field(description="The session's name; two users may use the same one.")
     owner: Owner | None = Field(
-        None, description="Whose it is; only admins may name somebody else."
+        None, description="The owner; only admins may name anybody but themselves."
     )
     pairing: PairingChoice | None = Field(
-        None, description="How a phone is to be linked; a QR when left out."
+        None, description="How to link the phone; with a QR when omitted."
     )
 
 
 class Commands:
     """One per gateway."""
 
-    def __init__(self, settings: Settings, sessions: Sessions, pods: Pods) -> None:
+    def __init__(self, settings: Settings, sessions: SessionCache, pods: Pods) -> None:
         self._settings, self._sessions, self._pods = settings, sessions, pods
-        self._making: Counter[str] = Counter()  # by owner, while the API server has not answered
+        self._pending: Counter[str] = Counter()  # creations by owner, not answered yet
 
-    def find(self, who: Identity, client_id: str, owner: str | None = None) -> Session:
-        """The caller's session; an admin may say whose. Another's is as if it were not there."""
-        if not who.admin:
-            if owner not in (None, who.subject):
+    def find(self, caller: Identity, client_id: str, owner: str | None = None) -> Session:
+        """Return the caller's session, for an admin that of ``owner``.
+
+        Another user's session is reported as not found.
+        """
+        if not caller.admin:
+            if owner not in (None, caller.subject):
                 raise HTTPProblem(404, "Not found", NO_SUCH_SESSION)
-            owner = who.subject
+            owner = caller.subject
         try:
             session = self._sessions.find(client_id, owner)
         except Ambiguous:
             raise HTTPProblem(
                 409,
                 "Several sessions",
-                "several owners have a session with this clientId: say which owner",
+                "several owners have a session with this clientId: specify the owner",
             ) from None
         if session is None:
             raise HTTPProblem(404, "Not found", NO_SUCH_SESSION)
         return session
 
-    async def create(self, who: Identity, wanted: NewSession) -> Session:
-        owner = wanted.owner or who.subject
-        if not who.admin and owner != who.subject:
-            raise HTTPProblem(403, "Not allowed", "only admins make sessions for others")
-        if not who.admin and not self._settings.allow_create:
-            raise HTTPProblem(403, "Not allowed", "sessions are not made here by their users")
+    async def create(self, caller: Identity, wanted: NewSession) -> Session:
+        owner = wanted.owner or caller.subject
+        self._check_may_create(caller, owner)
         if self._sessions.find(wanted.client_id, owner) is not None:
-            raise HTTPProblem(409, "Exists", "there is a session with this clientId already")
-        most = self._settings.max_sessions_per_owner
-        if not who.admin and self._sessions.count(owner) + self._making[owner] >= most:
-            raise HTTPProblem(403, "Too many sessions", f"you may have {most} sessions at most")
+            raise HTTPProblem(409, "Exists", EXISTS)
+        limit = self._settings.max_sessions_per_owner
+        if not caller.admin and self._sessions.count(owner) + self._pending[owner] >= limit:
+            raise HTTPProblem(403, "Too many sessions", f"you may have at most {limit} sessions")
         pairing = wanted.pairing.dump() if wanted.pairing else None
-        body = manifest(
-            self._settings.namespace,
-            owner,
-            wanted.client_id,
-            self._settings.session_template,
-            pairing,
-        )
-        self._making[owner] += 1
+        template = self._settings.session_template
+        body = manifest(self._settings.namespace, owner, wanted.client_id, template, pairing)
+        self._pending[owner] += 1
         try:
             return await self._sessions.create(body)
         except kube.Conflict:
-            raise HTTPProblem(
-                409, "Exists", "there is a session with this clientId already"
-            ) from None
+            raise HTTPProblem(409, "Exists", EXISTS) from None
         except kube.Rejected as error:
             raise HTTPProblem(422, "Not accepted", str(error)) from None
         finally:
-            self._making[owner] -= 1
-            if not self._making[owner]:
-                del self._making[owner]
+            self._pending[owner] -= 1
+            if not self._pending[owner]:
+                del self._pending[owner]
+
+    def _check_may_create(self, caller: Identity, owner: str) -> None:
+        if caller.admin:
+            return
+        if owner != caller.subject:
+            raise HTTPProblem(403, "Not allowed", "only admins may create sessions for others")
+        if not self._settings.allow_create:
+            raise HTTPProblem(403, "Not allowed", "only admins may create sessions here")
 
     async def suspend(self, session: Session, suspend: bool, version: str | None = None) -> Session:
         return await self._patch(session, {"spec": {"suspend": suspend}}, version)
 
     async def restart(self, session: Session, version: str | None = None) -> Session:
-        """Has the operator replace the session's pod."""
-        return await self._patch(
-            session,
-            {"metadata": {"annotations": {names.ANNOTATION_RESTART: secrets.token_hex(8)}}},
-            version,
-        )
+        """Request that the operator replace the session's pod."""
+        annotations = {names.ANNOTATION_RESTART: secrets.token_hex(8)}
+        return await self._patch(session, {"metadata": {"annotations": annotations}}, version)
 
     async def delete(
         self, session: Session, *, logout: bool, delete_volume: bool, version: str | None = None
     ) -> None:
-        """Deletes it; on request the device is logged out of WhatsApp first, and the volume with the login deleted after."""
+        """Delete the session.
+
+        ``logout`` logs the device out of WhatsApp first, ``delete_volume`` deletes the volume with
+        the login as well.
+        """
         patch: Manifest = {}
         if logout:
             patch["metadata"] = {"annotations": {names.ANNOTATION_LOGOUT: "true"}}
@@ -143,23 +148,23 @@ class Commands:
         try:
             await self._sessions.delete(session, version)
         except kube.Conflict:
-            raise HTTPProblem(412, "Changed", "the session has changed since") from None
+            raise _changed() from None
         except kube.Rejected as error:
             raise HTTPProblem(422, "Not accepted", str(error)) from None
 
     async def logout(self, session: Session) -> None:
-        """Ends the login; returns when WhatsApp has confirmed it."""
-        async with self._pods.ask(session, "POST", "/v1/logout", LOGOUT_TIMEOUT) as answer:
-            if answer.status >= 400:
+        """End the login; return when WhatsApp has confirmed it."""
+        async with self._pods.request(session, "POST", "/v1/logout", LOGOUT_TIMEOUT) as response:
+            if response.status >= 400:
                 raise HTTPProblem(
                     503,
                     "Not logged out",
-                    "the session could not be logged out now; its login was kept",
+                    "WhatsApp did not confirm the logout; the session retains its login",
                     RETRY_LATER,
                 )
 
     async def restore(self, session: Session, timeout: float) -> Outcome:
-        """Has the session come back, and says within ``timeout`` seconds whether it is ready or why not."""
+        """Restore the session; return when it is ready, cannot be, or after ``timeout`` seconds."""
         step, pod_before = restore.first_step(session), session.status.pod_uid
         last: Session | None = session
         if step is Step.RESUME:
@@ -171,21 +176,24 @@ class Commands:
                 asyncio.timeout(timeout),
                 contextlib.aclosing(self._sessions.states(session.name)) as states,
             ):
-                async for now in states:
-                    last = now
-                    if (outcome := restore.outcome(now, step, pod_before)) is not None:
+                async for last in states:
+                    if (outcome := restore.outcome(last, step, pod_before)) is not None:
                         return outcome
-        return restore.still_under_way(last)
+        return restore.timed_out(last)
 
     async def _patch(
         self, session: Session, patch: Manifest, version: str | None = None
     ) -> Session:
         try:
-            found = await self._sessions.patch(session, patch, version)
+            patched = await self._sessions.patch(session, patch, version)
         except kube.Conflict:
-            raise HTTPProblem(412, "Changed", "the session has changed since") from None
+            raise _changed() from None
         except kube.Rejected as error:
             raise HTTPProblem(422, "Not accepted", str(error)) from None
-        if found is None:
+        if patched is None:
             raise HTTPProblem(404, "Not found", NO_SUCH_SESSION)
-        return found
+        return patched
+
+
+def _changed() -> HTTPProblem:
+    return HTTPProblem(412, "Changed", "the session has changed in the meantime")

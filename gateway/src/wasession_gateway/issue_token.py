@@ -1,4 +1,4 @@
-"""``python -m wasession_gateway.issue_token SUBJECT``: a token signed with the gateway's own secret, for who may run it there."""
+"""``python -m wasession_gateway.issue_token SUBJECT`` prints a token signed with ``JWT_SECRET``."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ import jwt
 from pydantic import TypeAdapter, ValidationError
 from wasession_api.base import Duration
 
-from wasession_gateway.auth import LONGEST_SUBJECT
+from wasession_gateway.auth import MAXIMUM_SUBJECT
 from wasession_gateway.settings import Settings, load
 
 DURATION: TypeAdapter[timedelta] = TypeAdapter(Duration)
 
 
 def sign(settings: Settings, subject: str, lifetime: timedelta, *, admin: bool = False) -> str:
-    """A token that a gateway with these settings takes; raises ``ValueError`` when they have no secret."""
+    """Return a token that a gateway with these settings accepts.
+
+    Raises ``ValueError`` when the settings have no secret.
+    """
     if settings.jwt_secret is None:
-        raise ValueError("there is no JWT_SECRET here: the issuer makes the tokens")
+        raise ValueError("JWT_SECRET is not set here: ask the identity provider for a token")
     claims: dict[str, object] = {"sub": subject, "exp": time.time() + lifetime.total_seconds()}
     if admin:
         claims["role"] = "admin"
-    checked = {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
-    claims |= {name: value for name, value in checked.items() if value is not None}
+    required = {"aud": settings.jwt_audience, "iss": settings.jwt_issuer}
+    claims |= {name: value for name, value in required.items() if value is not None}
     return jwt.encode(claims, settings.jwt_secret.get_secret_value(), algorithm="HS256")
 
 
-def _subject(given: str) -> str:
-    if not 1 <= len(given) <= LONGEST_SUBJECT or not given.isprintable():
-        raise argparse.ArgumentTypeError(f"must be 1 to {LONGEST_SUBJECT} printable characters")
-    return given
+def _subject(text: str) -> str:
+    if not 1 <= len(text) <= MAXIMUM_SUBJECT or not text.isprintable():
+        raise argparse.ArgumentTypeError(f"must be 1 to {MAXIMUM_SUBJECT} printable characters")
+    return text
 
 
-def _lifetime(given: str) -> timedelta:
+def _lifetime(text: str) -> timedelta:
     try:
-        return DURATION.validate_python(given)
+        return DURATION.validate_python(text)
     except ValidationError as error:
         raise argparse.ArgumentTypeError(
             error.errors()[0]["msg"].removeprefix("Value error, ")
@@ -46,16 +49,16 @@ def _lifetime(given: str) -> timedelta:
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m wasession_gateway.issue_token",
-        description="Prints a token for the gateway.",
+        description="Print a token for the gateway.",
     )
-    parser.add_argument("subject", type=_subject, help="whose sessions it is for: spec.owner")
-    parser.add_argument("--admin", action="store_true", help="it sees everybody's sessions")
+    parser.add_argument("subject", type=_subject, help="owner of the sessions: their spec.owner")
+    parser.add_argument("--admin", action="store_true", help="grant access to all sessions")
     parser.add_argument(
-        "--lifetime", type=_lifetime, default="1h", help="such as 30m; %(default)s when left out"
+        "--lifetime", type=_lifetime, default="1h", help="such as 30m (default: %(default)s)"
     )
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        print(sign(load(), given.subject, given.lifetime, admin=given.admin))
+        print(sign(load(), arguments.subject, arguments.lifetime, admin=arguments.admin))
     except ValueError as error:
         raise SystemExit(str(error)) from None
 

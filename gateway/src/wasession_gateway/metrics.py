@@ -4,25 +4,34 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-REQUESTS = Histogram(
-    "wasession_gateway_request_seconds",
-    "HTTP requests by operation and status.",
+REQUEST_DURATION = Histogram(
+    "wasession_gateway_request_duration_seconds",
+    "Duration of HTTP requests, by operation and status.",
     ["operation", "status"],
 )
-TOKENS_REFUSED = Counter("wasession_gateway_tokens_refused_total", "Tokens that were not good.")
-RATE_LIMITED = Counter("wasession_gateway_rate_limited_total", "Requests over a limit.", ["by"])
-CLIENTS = Gauge("wasession_gateway_clients", "Socket.IO clients that are connected.")
+TOKENS_REJECTED = Counter(
+    "wasession_gateway_tokens_rejected_total", "Tokens that failed verification."
+)
+RATE_LIMITED = Counter(
+    "wasession_gateway_rate_limited_total", "Requests over a rate limit.", ["by"]
+)
+CLIENTS = Gauge("wasession_gateway_clients", "Connected Socket.IO clients.")
 CLIENTS_CLOSED = Counter(
     "wasession_gateway_clients_closed_total",
-    "Socket.IO clients that the gateway closed.",
+    "Socket.IO clients that the gateway disconnected, by reason.",
     ["reason"],
 )
 EVENTS = Counter(
-    "wasession_gateway_events_total", "Events sent to Socket.IO rooms, by name.", ["event"]
+    "wasession_gateway_events_total", "Events sent to Socket.IO clients, by name.", ["event"]
 )
-FOLLOWED_PODS = Gauge("wasession_gateway_followed_pods", "Session pods whose events are read.")
+POD_EVENT_STREAMS = Gauge(
+    "wasession_gateway_pod_event_streams", "Session pods whose events are being read."
+)
 SESSIONS = Gauge("wasession_gateway_sessions", "Sessions in the cache.")
 INFORMER_LAST_EVENT_AGE = Gauge(
-    "wasession_gateway_watch_age_seconds", "Since when the API server has not been heard."
+    "wasession_gateway_informer_last_event_age_seconds",
+    "Time since the last event or list from the API server.",
 )
-NONSENSE = Counter("wasession_gateway_nonsense_total", "Packets that make no sense.")
+INVALID_PACKETS = Counter(
+    "wasession_gateway_invalid_packets_total", "Invalid packets from Socket.IO clients."
+)

@@ -1,4 +1,4 @@
-"""What every request goes through before its handler, and every answer after it."""
+"""Middlewares: access log, CORS, errors, rate limits and authentication."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wasession_gateway.auth import Authenticator, Identity, KeysUnavailable, Una
 from wasession_gateway.commands import RETRY_LATER
 from wasession_gateway.limits import Limiter
 from wasession_gateway.pods import Interrupted, Unreachable
-from wasession_gateway.session_cache import Session
+from wasession_gateway.session import Session
 from wasession_gateway.settings import Settings
 from wasession_gateway.socketio_connections import ADDRESS, PATH
 
@@ -41,15 +41,15 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-NOTHING_LOADED = "default-src 'none'; frame-ancestors 'none'"
-CONSOLE_LOADS = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+API_POLICY = "default-src 'none'; frame-ancestors 'none'"
+CONSOLE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 
 
 class Middleware:
-    """The middlewares, which share the settings and the limits."""
+    """The middlewares, which share the settings and the rate limits."""
 
     def __init__(self, settings: Settings, authenticator: Authenticator, subjects: Limiter) -> None:
         self.draining = asyncio.Event()
@@ -57,76 +57,51 @@ class Middleware:
         self._addresses = Limiter(settings.address_rate, settings.address_burst)
 
     def all(self) -> list[typedefs.Middleware]:
-        """From the outermost to the innermost."""
-        return [self.observed, self.shared, self.worded, self.within_limits, self.authenticated]
+        """Return the middlewares, outermost first."""
+        return [self.observe, self.share, self.to_problems, self.limit, self.authenticate]
 
     @web.middleware
-    async def observed(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Logs and counts, without what is secret: queries, headers and bodies stay out."""
+    async def observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Log and count the request, without its query, headers and body: they may be secret."""
         request[ADDRESS] = address(request, self._settings.trusted_proxies)
         start = time.perf_counter()
         response = await handler(request)
-        took = time.perf_counter() - start
+        seconds = time.perf_counter() - start
         if self.draining.is_set():
-            response.force_close()  # the caller's next request finds another gateway
+            response.force_close()  # the caller's next request reaches another gateway
         if request.path != SOCKET:
-            metrics.REQUESTS.labels(request.get(OPERATION, "none"), str(response.status)).observe(
-                took
-            )
-            told = {
+            operation = request.get(OPERATION, "none")
+            metrics.REQUEST_DURATION.labels(operation, str(response.status)).observe(seconds)
+            details = {
                 "method": request.method,
                 "path": request.path,
                 "status": response.status,
-                "ms": round(took * 1000, 1),
+                "ms": round(seconds * 1000, 1),
             }
-            log.info("request", extra=told)
+            log.info("request", extra=details)
         return response
 
     @web.middleware
-    async def worded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Words every error as problem+json."""
+    async def to_problems(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer every error with problem+json."""
         try:
             return await handler(request)
-        except HTTPProblem as error:
-            refused = error
-        except ValidationError as error:
-            refused = to_problem(error)
-        except Unreachable as error:
-            refused = HTTPProblem(503, "Not available", str(error), RETRY_LATER)
-        except Interrupted as error:
-            refused = HTTPProblem(502, "No answer", f"{error}; what was asked may have been done")
-        except web.HTTPException as error:
-            headers = {
-                name: value
-                for name, value in error.headers.items()
-                if name in (hdrs.ALLOW, hdrs.LOCATION)
-            }
-            refused = HTTPProblem(error.status, error.reason, error.text or error.reason, headers)
-        except Unavailable as error:
-            log.warning("API server not reached", extra={"error": str(error)})
-            refused = HTTPProblem(
-                503, "Not available", "the cluster does not answer now; try again", RETRY_LATER
-            )
         except ConnectionError:
-            raise  # the caller has gone
-        except (
-            Exception
-        ) as error:  # a bug. Its message may have what somebody wrote, so only the place is logged
-            where = traceback.format_tb(error.__traceback__)
-            log.error("handler failed", extra={"error": type(error).__name__, "at": where})  # noqa: TRY400
-            refused = HTTPProblem(
-                500, "Internal error", "the gateway could not do this; its log says where"
-            )
+            raise  # the caller is gone
+        except Exception as error:
+            problem = _to_problem(error)
         session = request.get(SESSION)
-        problem = refused.problem(session.phase if session is not None else None)
         return web.json_response(
-            problem.dump(), status=refused.status, headers=refused.headers, content_type=MEDIA_TYPE
+            problem.problem(session.phase if session is not None else None).dump(),
+            status=problem.status,
+            headers=problem.headers,
+            content_type=MEDIA_TYPE,
         )
 
     @web.middleware
-    async def shared(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """CORS (WHATWG Fetch, 3.3): pages of other origins read answers only where that is allowed."""
-        if _own_page(request):
+    async def share(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """CORS (WHATWG Fetch, 3.3): pages of allowed origins, and no others, read responses."""
+        if _is_own_page(request):
             return await handler(request)
         allowed = self.may_connect(request)
         if (
@@ -146,18 +121,17 @@ class Middleware:
         return response
 
     @web.middleware
-    async def within_limits(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def limit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         self._count("address", self._addresses, request[ADDRESS])
         return await handler(request)
 
     @web.middleware
-    async def authenticated(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith(API):
             return await handler(request)
+        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
         try:
-            identity = await self._authenticator.identify(
-                bearer(request.headers.get(hdrs.AUTHORIZATION))
-            )
+            identity = await self._authenticator.identify(token)
         except Unauthorized as error:
             raise HTTPProblem(
                 401, "Unauthorized", str(error), {"WWW-Authenticate": "Bearer"}
@@ -169,8 +143,8 @@ class Middleware:
         return await handler(request)
 
     def may_connect(self, request: web.Request) -> bool:
-        """Whether a page of this origin may use the gateway; programs that are no browsers name none."""
-        return _own_page(request) or request.headers[hdrs.ORIGIN] in self._settings.cors_origins
+        """Whether a page of this origin may use the gateway; other programs send no origin."""
+        return _is_own_page(request) or request.headers[hdrs.ORIGIN] in self._settings.cors_origins
 
     def _count(self, by: str, limiter: Limiter, key: str) -> None:
         wait = limiter.take(key, time.monotonic())
@@ -182,38 +156,66 @@ class Middleware:
             )
 
 
-def _own_page(request: web.Request) -> bool:
+def _to_problem(error: Exception) -> HTTPProblem:
+    match error:
+        case HTTPProblem():
+            return error
+        case ValidationError():
+            return to_problem(error)
+        case Unreachable():
+            return HTTPProblem(503, "Not available", str(error), RETRY_LATER)
+        case Interrupted():
+            return HTTPProblem(502, "No response", f"{error}; the request may have taken effect")
+        case web.HTTPException():
+            headers = {
+                name: value
+                for name, value in error.headers.items()
+                if name in (hdrs.ALLOW, hdrs.LOCATION)
+            }
+            return HTTPProblem(error.status, error.reason, error.text or error.reason, headers)
+        case Unavailable():
+            log.warning("API server unavailable; failing the request", extra={"error": str(error)})
+            return HTTPProblem(
+                503, "Not available", "the Kubernetes API does not answer", RETRY_LATER
+            )
+    # A bug. The error's message may contain user data, so log its location only.
+    where = traceback.format_tb(error.__traceback__)
+    extra = {"error": type(error).__name__, "traceback": where}
+    log.error("unexpected error in a request handler; answering 500", extra=extra)
+    return HTTPProblem(500, "Internal error", "the gateway failed; its log says where")
+
+
+def _is_own_page(request: web.Request) -> bool:
     origin = request.headers.get(hdrs.ORIGIN)
     return origin is None or urlsplit(origin).netloc == request.host
 
 
 async def strict_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """For every answer, also those of the static files."""
+    """Add the security headers to every response, also to files."""
     response.headers.update(HEADERS)
     api = request.path.startswith((API, SOCKET))
-    response.headers.setdefault("Content-Security-Policy", NOTHING_LOADED if api else CONSOLE_LOADS)
+    response.headers.setdefault("Content-Security-Policy", API_POLICY if api else CONSOLE_POLICY)
     if api:
         response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
         response.headers.add(hdrs.VARY, hdrs.ORIGIN)
 
 
 def address(request: web.BaseRequest, trusted_proxies: int) -> str:
-    """Who is counted as one caller: an IPv4 address or an IPv6 network of 64 bits, which is one customer's."""
-    found = request.remote or ""
-    if trusted_proxies:
-        forwarded = [
-            part.strip()
-            for line in request.headers.getall("X-Forwarded-For", [])
-            for part in line.split(",")
-        ]
-        if len(forwarded) >= trusted_proxies:
-            found = forwarded[-trusted_proxies]
+    """Return whom to count as one caller: an IPv4 address or an IPv6 network of 64 bits."""
+    remote = request.remote or ""
+    forwarded = [
+        part.strip()
+        for line in request.headers.getall("X-Forwarded-For", [])
+        for part in line.split(",")
+    ]
+    if trusted_proxies and len(forwarded) >= trusted_proxies:
+        client = forwarded[-trusted_proxies]
+    else:
+        client = remote
     try:
-        parsed = ipaddress.ip_address(found)
+        parsed = ipaddress.ip_address(client)
     except ValueError:
-        return request.remote or ""
-    return (
-        str(parsed)
-        if parsed.version == 4
-        else str(ipaddress.ip_network((parsed, 64), strict=False))
-    )
+        return remote
+    if parsed.version == 4:
+        return str(parsed)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))

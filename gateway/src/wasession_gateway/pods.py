@@ -1,4 +1,4 @@
-"""HTTP to the session pods, each with its session's own token."""
+"""HTTP to the session pods, each with its session's own tokens."""
 
 from __future__ import annotations
 
@@ -10,210 +10,238 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
-from aiohttp import hdrs
 from wasession_api import names
-from wasession_api.http import sse
+from wasession_api.http.sse import ServerSentEvent
 from wasession_api.kube.client import PODS, SECRETS, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.client import (
+    CONNECT_TIMEOUT,
+    SessionPodClient,
+    Unauthorized,
+    base_url,
+)
 from wasession_api.session_pod.tokens import tokens
 
 from wasession_gateway import metrics
-from wasession_gateway.session_cache import Session
+from wasession_gateway.session import Session
 
 log = logging.getLogger(__name__)
-PORT = 8080
-CONNECT_TIMEOUT = 5.0  # seconds
-SILENCE = 25.0  # seconds; a session pod says something every ten
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
-FOLLOWED = "state,message,ack"
-Listener = Callable[[Session, sse.ServerSentEvent], Awaitable[None]]
+EVENT_TYPES = "state,message,ack"
+OnEvent = Callable[[Session, ServerSentEvent], Awaitable[None]]
 
 
 class Unreachable(Exception):
-    """There is no pod that could be asked, or it does not answer or take the token. Nothing was done."""
+    """The pod could not be asked: there is none, it does not answer, or it rejects the tokens.
+
+    Nothing was done.
+    """
 
 
 class Interrupted(Exception):
-    """The pod was asked and has not answered: what was asked may have been done."""
+    """The pod was asked but did not answer: the request may have taken effect."""
+
+
+class _Moved(Exception):
+    """The session's pod has another address than before."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """Where a pod may be reached, and a token that it may take."""
+    """Where a pod is, and the tokens that it may accept."""
 
     base: str
-    token: str = field(repr=False)
+    tokens: list[str] = field(repr=False)
+
+
+class _Pod:
+    """A session's pod, as last looked up."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        endpoint: _Endpoint,
+        look_up: Callable[[], Awaitable[_Endpoint]],
+    ) -> None:
+        self.client = SessionPodClient(http, endpoint.base, self._read_tokens)
+        self.has_accepted = False  # one of the tokens
+        self._endpoint, self._look_up = endpoint, look_up
+
+    async def _read_tokens(self) -> list[str]:
+        """Return the tokens; look them up again once the pod rejects one that it had accepted."""
+        if self.has_accepted:
+            endpoint = await self._look_up()
+            if endpoint.base != self._endpoint.base:
+                raise _Moved
+            self._endpoint = endpoint
+        return self._endpoint.tokens
 
 
 class Pods:
-    """The session pods of one namespace. Where a pod is, and its tokens, are found out when needed and then kept."""
+    """The session pods of one namespace.
+
+    A pod's address and tokens are looked up on first use and cached until they no longer work.
+    """
 
     def __init__(self, kube: KubeClient, http: aiohttp.ClientSession, namespace: str) -> None:
         self._kube, self._http, self._namespace = kube, http, namespace
-        self._endpoints: dict[
-            str, list[_Endpoint]
-        ] = {}  # by the session's UID; the one that was good last comes first
+        self._pods: dict[str, _Pod] = {}  # by the session's UID
+        self._lookups: dict[str, asyncio.Task[_Endpoint]] = {}  # by the session's UID
 
     def forget(self, uid: str) -> None:
-        """Finds out anew next time where this session's pod is."""
-        self._endpoints.pop(uid, None)
+        """Look the session's pod up again on its next use."""
+        self._pods.pop(uid, None)
+
+    async def client(self, session: Session) -> SessionPodClient:
+        """Return a client of the session's pod; raises ``Unreachable``."""
+        return (await self._pod(session)).client
 
     @contextlib.asynccontextmanager
-    async def ask(
+    async def request(
+        self, session: Session, method: str, path: str, timeout: float, **options: Any
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Yield the pod's response to one request; ``timeout`` is in seconds, for all of it.
+
+        Raises ``Unreachable``, or ``Interrupted`` once the pod may have begun.
+        """
+        if isinstance(options.get("data"), aiohttp.StreamReader):
+            # The body can be sent only once, so find the right token first.
+            async with self.request(session, "GET", "/v1/state", timeout):
+                pass
+        options["timeout"] = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        async with contextlib.AsyncExitStack() as stack:
+            yield await self._open(stack, session, method, path, **options)
+
+    async def _open(
         self,
+        stack: contextlib.AsyncExitStack,
         session: Session,
         method: str,
         path: str,
-        timeout: float,
-        headers: dict[str, str] | None = None,
-        **more: Any,
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One request. Raises ``Unreachable``, or ``Interrupted`` once the pod may have begun."""
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
-        if isinstance(
-            more.get("data"), aiohttp.StreamReader
-        ):  # can be sent only once: the token must be right by then
-            async with self.ask(session, "GET", "/v1/state", timeout):
-                pass
-        async with await self._answer(
-            session, method, path, headers or {}, timeout=limits, **more
-        ) as answer:
-            yield answer
-
-    async def events(
-        self, session: Session, last_id: str | None
-    ) -> AsyncIterator[sse.ServerSentEvent]:
-        """The pod's events from its present state on, and the messages after ``last_id``; ends when the pod does.
-
-        Raises what ``ask`` raises, and ``aiohttp.ClientError`` and ``TimeoutError``.
-        """
-        headers = {"Last-Event-ID": last_id} if last_id else {}
-        limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
-        async with await self._answer(
-            session, "GET", f"/v1/events?types={FOLLOWED}", headers, timeout=limits
-        ) as stream:
-            stream.raise_for_status()
-            async for event in sse.read(stream.content):
-                yield event
-
-    async def _answer(
-        self, session: Session, method: str, path: str, headers: dict[str, str], **more: Any
+        **options: Any,
     ) -> aiohttp.ClientResponse:
-        """The answer of the pod to the first token that it takes. What was known and is wrong is found out anew, once."""
-        known = self._endpoints.get(session.uid, [])
-        wrong: set[_Endpoint] = set()
-        trouble: Exception | None = None
-        for anew in (False, True) if known else (True,):
-            for endpoint in await self._find(session, known) if anew else known:
-                if endpoint in wrong:
-                    continue
-                sent = {**headers, hdrs.AUTHORIZATION: f"Bearer {endpoint.token}"}
-                try:
-                    answer = await self._http.request(
-                        method, f"{endpoint.base}{path}", headers=sent, **more
-                    )
-                except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
-                    trouble = error
-                    break
-                except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    self.forget(session.uid)
-                    raise Interrupted("the session's pod has not answered") from error
-                if answer.status != 401:
-                    self._prefer(session, endpoint)
-                    return answer
-                trouble = None
-                wrong.add(endpoint)
-                answer.release()
-        self.forget(session.uid)
-        raise Unreachable(
-            "the session's pod does not " + ("know the gateway" if trouble is None else "answer")
-        ) from trouble
+        """Return the response, open until ``stack`` is left.
 
-    def _prefer(self, session: Session, good: _Endpoint) -> None:
-        """The one that was good comes first; others stay, as the pod knows either token for a while."""
-        known = self._endpoints.get(session.uid)
-        if known is not None and known[0] != good and good in known:
-            self._endpoints[session.uid] = [
-                good,
-                *(endpoint for endpoint in known if endpoint != good),
-            ]
+        A cached pod that cannot be connected to, or has moved, is looked up again, once.
+        """
+        cached = session.uid in self._pods
+        while True:
+            pod = await self._pod(session)
+            try:
+                response = await stack.enter_async_context(
+                    pod.client.request(method, path, **options)
+                )
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, _Moved) as error:
+                self.forget(session.uid)
+                if not cached:
+                    raise Unreachable("the session's pod does not answer") from error
+                cached = False
+            except Unauthorized as error:
+                self.forget(session.uid)
+                raise Unreachable("the session's pod rejects the gateway's token") from error
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self.forget(session.uid)
+                raise Interrupted("the session's pod did not answer") from error
+            else:
+                pod.has_accepted = True
+                return response
 
-    async def _find(self, session: Session, stale: list[_Endpoint]) -> list[_Endpoint]:
-        """Where the pod is, as the API server says it, unless another request has found that out in the meantime."""
-        found = self._endpoints.get(session.uid, [])
-        if not set(found).difference(stale):
-            found = self._endpoints[session.uid] = await self._look_up(session)
-        return found
+    async def _pod(self, session: Session) -> _Pod:
+        if session.uid not in self._pods:
+            endpoint = await self._look_up(session)
+            pod = _Pod(self._http, endpoint, lambda: self._look_up(session))
+            self._pods.setdefault(session.uid, pod)  # another request may have been faster
+        return self._pods[session.uid]
 
-    async def _look_up(self, session: Session) -> list[_Endpoint]:
+    async def _look_up(self, session: Session) -> _Endpoint:
+        """Share one lookup among the requests that need it at the same time."""
+        lookup = self._lookups.get(session.uid)
+        if lookup is None:
+            lookup = asyncio.create_task(self._read_endpoint(session))
+            self._lookups[session.uid] = lookup
+            lookup.add_done_callback(lambda done: self._looked_up(session.uid, done))
+        return await asyncio.shield(lookup)
+
+    def _looked_up(self, uid: str, lookup: asyncio.Task[_Endpoint]) -> None:
+        del self._lookups[uid]
+        if not lookup.cancelled():
+            lookup.exception()  # retrieved here too, as all who asked may have gone
+
+    async def _read_endpoint(self, session: Session) -> _Endpoint:
+        """Read the pod's address and tokens from the API server; raises ``Unreachable``."""
         name = names.object_name(session.name)
         try:
             pod = await self._kube.get(PODS, self._namespace, name)
             secret = await self._kube.get(SECRETS, self._namespace, name)
         except (Unavailable, Rejected) as error:
-            log.warning("pod not looked up", extra={"session": session.name, "error": str(error)})
-            raise Unreachable("where the session's pod is cannot be found out now") from error
-        if not _is_of(pod, session) or not _is_of(secret, session):
+            log.warning(
+                "cannot read the session's pod and token Secret; failing the request",
+                extra={"session": session.name, "object": name, "error": str(error)},
+            )
+            raise Unreachable("the session's pod cannot be looked up at the moment") from error
+        if not _belongs_to(pod, session) or not _belongs_to(secret, session):
             raise Unreachable("the session has no pod")
         assert pod is not None
         assert secret is not None
         address, accepted = pod.get("status", {}).get("podIP"), tokens(secret)
         if not address or not accepted:
             raise Unreachable("the session's pod is starting")
-        host = f"[{address}]" if ":" in address else address
-        return [_Endpoint(f"http://{host}:{PORT}", token) for token in accepted]
+        return _Endpoint(base_url(address), accepted)
 
 
-def _is_of(found: Manifest | None, session: Session) -> bool:
-    """Whether an object is of this very session: one of the same name may be of an earlier one."""
-    owners = found["metadata"].get("ownerReferences", []) if found is not None else []
+def _belongs_to(obj: Manifest | None, session: Session) -> bool:
+    """Whether an object belongs to this very session: a predecessor may have had the same name."""
+    owners = obj["metadata"].get("ownerReferences", []) if obj is not None else []
     return session.uid in [owner["uid"] for owner in owners]
 
 
-class Follower:
-    """Reads one session pod's events for as long as it is wanted, through the pod's restarts."""
+class PodEventStream:
+    """Pass one session pod's events to ``on_event`` until closed, through the pod's restarts."""
 
-    def __init__(self, pods: Pods, session: Session, heard: Listener) -> None:
+    def __init__(self, pods: Pods, session: Session, on_event: OnEvent) -> None:
         self.session = session
-        self._pods, self._heard = pods, heard
-        self._again = asyncio.Event()
-        self._task = asyncio.create_task(self._follow())
+        self._pods, self._on_event = pods, on_event
+        self._reconnect = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
 
     def update(self, session: Session) -> None:
-        """The session has changed: a new pod is looked for at once."""
+        """Take the session's new state; reconnect at once to a new pod."""
         if (
             session.status.pod_uid != self.session.status.pod_uid
             or session.phase is not self.session.phase
         ):
-            self._again.set()
+            self._reconnect.set()
         self.session = session
 
     def close(self) -> None:
         self._task.cancel()
 
-    async def _follow(self) -> None:
+    async def _run(self) -> None:
         delay, last_id = RETRY_FIRST, None
-        with metrics.FOLLOWED_PODS.track_inprogress():
+        with metrics.POD_EVENT_STREAMS.track_inprogress():
             while True:
-                self._again.clear()
+                self._reconnect.clear()
                 try:
-                    async for event in self._pods.events(self.session, last_id):
-                        delay, last_id = RETRY_FIRST, event.id or last_id
-                        await self._heard(self.session, event)
+                    client = await self._pods.client(self.session)
+                    async with contextlib.aclosing(client.events(EVENT_TYPES, last_id)) as events:
+                        async for event in events:
+                            delay, last_id = RETRY_FIRST, event.id or last_id
+                            await self._on_event(self.session, event)
                 except (
                     Unreachable,
                     Interrupted,
+                    Unauthorized,
                     aiohttp.ClientError,
                     TimeoutError,
                     OSError,
                     ValueError,
                 ) as error:
                     log.debug(
-                        "pod not heard",
+                        "event stream of the session pod failed; reconnecting",
                         extra={"session": self.session.name, "error": type(error).__name__},
                     )
                 self._pods.forget(self.session.uid)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
-                        await self._again.wait()
+                        await self._reconnect.wait()
                 delay = min(delay * 2, RETRY_LAST)

@@ -1,4 +1,4 @@
-"""The handlers of REST. Thin: they check what comes in, ask, and word the answer."""
+"""The REST handlers: thin, they validate the request, call, and encode the answer."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from wasession_api.http.openapi import Operation
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler, checked
 
-from wasession_gateway import views
 from wasession_gateway.commands import Commands, NewSession
 from wasession_gateway.middleware import IDENTITY, OPERATION, SESSION
 from wasession_gateway.operations import OPERATIONS, SendMessage, document
 from wasession_gateway.pods import Pods
-from wasession_gateway.session_cache import Session, Sessions
+from wasession_gateway.session import Session, health
+from wasession_gateway.session_cache import SessionCache
 from wasession_gateway.settings import Settings
 
 MAXIMUM_BODY = 512 * 1024  # bytes of JSON
-STALE_AFTER = 180.0  # seconds without a word from the API server
-QUICK, SENDING, UPLOADING = 15.0, 60.0, 300.0  # seconds that a pod may take to answer
-PASSED_ON = ("Accept", "Content-Type", "Idempotency-Key")
-PASSED_BACK = ("Content-Type", "Retry-After", "Idempotent-Replayed")
+STALE_AFTER = 180.0  # seconds without an event from the API server
+QUICK, SENDING, UPLOADING = 15.0, 60.0, 300.0  # seconds for the pod to answer
+REQUEST_HEADERS = ("Accept", "Content-Type", "Idempotency-Key")
+RESPONSE_HEADERS = ("Content-Type", "Retry-After", "Idempotent-Replayed")
 JSON = "application/json"
 M = TypeVar("M", bound=Model)
 
@@ -39,21 +39,16 @@ class Rest:
     """One handler per operation, with the operation's name."""
 
     def __init__(
-        self, settings: Settings, sessions: Sessions, commands: Commands, pods: Pods
+        self, settings: Settings, sessions: SessionCache, commands: Commands, pods: Pods
     ) -> None:
-        self._settings, self._sessions, self._commands, self._pods = (
-            settings,
-            sessions,
-            commands,
-            pods,
-        )
+        self._settings, self._sessions = settings, sessions
+        self._commands, self._pods = commands, pods
         self._document = json.dumps(document())
 
     def add_to(self, app: web.Application) -> None:
         for operation in OPERATIONS:
-            for method in (
-                (operation.method, "HEAD") if operation.method == "GET" else (operation.method,)
-            ):
+            methods = ["GET", "HEAD"] if operation.method == "GET" else [operation.method]
+            for method in methods:
                 app.router.add_route(method, operation.path, self._handler(operation))
         app.router.add_get("/openapi.json", self._openapi)
 
@@ -84,24 +79,23 @@ class Rest:
         return self._page(request, attrgetter("account_json"))
 
     async def get_health(self, request: web.Request) -> web.Response:
-        who = request[IDENTITY]
-        found = self._sessions.of(None if who.admin else who.subject)
-        return web.json_response(
-            views.health(found, stale=self._sessions.watch.age > STALE_AFTER).dump()
-        )
+        caller = request[IDENTITY]
+        sessions = self._sessions.of(None if caller.admin else caller.subject)
+        stale = self._sessions.informer.age > STALE_AFTER
+        return web.json_response(health(sessions, stale).dump())
 
     async def get_session(self, request: web.Request) -> web.Response:
         session = self._session(request)
         if request[HEADERS].if_none_match in (_etag(session), f"W/{_etag(session)}"):
             return web.Response(status=304, headers={hdrs.ETAG: _etag(session)})
-        return _worded(session)
+        return _response(session)
 
     get_session_status = get_session
 
     async def create_session(self, request: web.Request) -> web.Response:
         wanted = await _body(request, NewSession)
         session = await self._commands.create(request[IDENTITY], wanted)
-        return _worded(session, status=201, location=f"/whatsapp/sessions/{session.client_id}")
+        return _response(session, status=201, location=f"/whatsapp/sessions/{session.client_id}")
 
     async def delete_session(self, request: web.Request) -> web.Response:
         query = request[QUERY]
@@ -113,15 +107,15 @@ class Rest:
 
     async def suspend_session(self, request: web.Request) -> web.Response:
         session, version = self._session(request), _if_match(request)
-        return _worded(await self._commands.suspend(session, suspend=True, version=version))
+        return _response(await self._commands.suspend(session, suspend=True, version=version))
 
     async def resume_session(self, request: web.Request) -> web.Response:
         session, version = self._session(request), _if_match(request)
-        return _worded(await self._commands.suspend(session, suspend=False, version=version))
+        return _response(await self._commands.suspend(session, suspend=False, version=version))
 
     async def restart_session(self, request: web.Request) -> web.Response:
         session, version = self._session(request), _if_match(request)
-        return _worded(await self._commands.restart(session, version))
+        return _response(await self._commands.restart(session, version))
 
     async def logout_session(self, request: web.Request) -> web.Response:
         await self._commands.logout(self._session(request))
@@ -132,48 +126,48 @@ class Rest:
         session = self._session(request)
         limit = self._settings.restore_timeout.total_seconds()
         outcome = await self._commands.restore(session, min(limit, query.timeout or limit))
-        now = request[SESSION] = self._sessions.get(session.name) or session
+        session = request[SESSION] = self._sessions.get(session.name) or session
         if outcome.ready:
-            return _worded(now)
-        why = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
-        raise (
-            HTTPProblem(409, "Not restored", why)
-            if outcome.final
-            else HTTPProblem(504, "Not ready yet", why)
-        )
+            return _response(session)
+        detail = f"{outcome.reason}: {outcome.message}" if outcome.message else outcome.reason
+        if outcome.final:
+            raise HTTPProblem(409, "Not restored", detail)
+        raise HTTPProblem(504, "Not ready yet", detail)
 
-    # --- pairing and messages: the session's pod answers ------------------------------------------
+    # --- pairing and messages: answered by the session's pod --------------------------------------
 
     async def get_pairing(self, request: web.Request) -> web.StreamResponse:
-        return await self._pass(request, self._session(request), "/v1/pairing", QUICK)
+        return await self._proxy(request, self._session(request), "/v1/pairing", QUICK)
 
     async def refresh_pairing(self, request: web.Request) -> web.StreamResponse:
-        return await self._pass(request, self._session(request), "/v1/pairing/refresh", QUICK)
+        return await self._proxy(request, self._session(request), "/v1/pairing/refresh", QUICK)
 
     async def send_text(self, request: web.Request) -> web.StreamResponse:
-        order = await _body(request, SendMessage)
+        message = await _body(request, SendMessage)
         session = request[SESSION] = self._commands.find(
-            request[IDENTITY], order.client_id, order.owner
+            request[IDENTITY], message.client_id, message.owner
         )
-        text = order.model_dump_json(
+        body = message.model_dump_json(
             by_alias=True, exclude_none=True, exclude={"client_id", "owner"}
         )
-        return await self._pass(request, session, "/v1/messages", SENDING, data=text.encode())
+        return await self._proxy(request, session, "/v1/messages", SENDING, data=body.encode())
 
     async def send_message(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
         if request.content_type == JSON:
-            return await self._pass(
+            return await self._proxy(
                 request, session, "/v1/messages", SENDING, data=await request.read()
             )
         if request.content_length is None:
-            raise HTTPProblem(411, "Length required", "a file must come with its Content-Length")
+            raise HTTPProblem(411, "Length required", "a file requires a Content-Length header")
         if request.content_length > self._settings.max_upload:
-            raise HTTPProblem(413, "Too large", f"{self._settings.max_upload} bytes are the most")
-        return await self._pass(request, session, "/v1/messages", UPLOADING, data=request.content)
+            raise HTTPProblem(
+                413, "Too large", f"a file may have at most {self._settings.max_upload} bytes"
+            )
+        return await self._proxy(request, session, "/v1/messages", UPLOADING, data=request.content)
 
     async def get_message(self, request: web.Request) -> web.StreamResponse:
-        return await self._pass(
+        return await self._proxy(
             request, self._session(request), f"/v1/messages/{request[PATH].message_id}", QUICK
         )
 
@@ -183,66 +177,73 @@ class Rest:
     async def list_contacts(self, request: web.Request) -> web.StreamResponse:
         return await self._pod_page(request, "/v1/contacts")
 
-    # --- what the handlers are made of ------------------------------------------------------------
+    # --- shared by the handlers -------------------------------------------------------------------
 
     def _session(self, request: web.Request) -> Session:
-        """The caller's session that the path names."""
-        found = self._commands.find(
+        """Return the caller's session that the path names."""
+        session = self._commands.find(
             request[IDENTITY], request[PATH].client_id, request[QUERY].owner
         )
-        request[SESSION] = found
-        return found
+        request[SESSION] = session
+        return session
 
     def _page(
         self,
         request: web.Request,
-        encoded: Callable[[Session], bytes],
-        wanted: Callable[[Session], bool] | None = None,
+        encode: Callable[[Session], bytes],
+        include: Callable[[Session], bool] | None = None,
     ) -> web.Response:
-        """Those of the caller's sessions that are wanted, so many at a time."""
-        query, who = request[QUERY], request[IDENTITY]
-        found: Iterable[Session] = ()
-        if who.admin or query.owner in (None, who.subject):
-            found = self._sessions.of(
-                query.owner if who.admin else who.subject, after=_cursor(query.continue_)
-            )
-        page = list(islice(found if wanted is None else filter(wanted, found), query.limit + 1))
+        """Return one page of those of the caller's sessions that ``include`` selects."""
+        query, caller = request[QUERY], request[IDENTITY]
+        sessions: Iterable[Session] = ()
+        if caller.admin or query.owner in (None, caller.subject):
+            owner = query.owner if caller.admin else caller.subject
+            sessions = self._sessions.of(owner, after=_cursor(query.continue_))
+        page = list(islice(filter(include, sessions) if include else sessions, query.limit + 1))
         end = b"]}"
         if len(page) > query.limit:
             del page[query.limit :]
             end = b'],"continue":"%b"}' % base64.urlsafe_b64encode(page[-1].name.encode())
-        items = [encoded(session) for session in page] or [b""]
-        items[0] = (
-            b'{"items":[' + items[0]
-        )  # so that the whole is put together, and memory for it found, only once
+        # Joined in one step, so that the whole page is in memory only once.
+        items = [encode(session) for session in page] or [b""]
+        items[0] = b'{"items":[' + items[0]
         items[-1] += end
         return web.Response(body=b",".join(items), content_type=JSON)
 
     async def _pod_page(self, request: web.Request, path: str) -> web.StreamResponse:
         query = request[QUERY]
         session = self._session(request)
-        asked = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
-        return await self._pass(request, session, path, QUICK, params=asked)
+        params = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
+        return await self._proxy(request, session, path, QUICK, params=params)
 
-    async def _pass(
-        self, request: web.Request, session: Session, path: str, timeout: float, **more: Any
+    async def _proxy(
+        self, request: web.Request, session: Session, path: str, timeout: float, **options: Any
     ) -> web.StreamResponse:
-        """Has the session's pod answer, and passes its answer on as it comes."""
-        headers = {name: request.headers[name] for name in PASSED_ON if name in request.headers}
-        if more.get("data") is request.content:
+        """Forward the request to the session's pod and stream the pod's response back."""
+        headers = {
+            name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers
+        }
+        if options.get("data") is request.content:
             headers["Content-Length"] = request.headers["Content-Length"]
-        async with self._pods.ask(
-            session, request.method, path, timeout, headers, **more
-        ) as answer:
-            passed = {name: answer.headers[name] for name in PASSED_BACK if name in answer.headers}
-            response = web.StreamResponse(status=answer.status, headers=passed)
+        async with self._pods.request(
+            session, request.method, path, timeout, headers=headers, **options
+        ) as pod_response:
+            response = web.StreamResponse(
+                status=pod_response.status,
+                headers={
+                    name: pod_response.headers[name]
+                    for name in RESPONSE_HEADERS
+                    if name in pod_response.headers
+                },
+            )
             await response.prepare(request)
             try:
-                async for chunk in answer.content.iter_any():
+                async for chunk in pod_response.content.iter_any():
                     await response.write(chunk)
             except (aiohttp.ClientError, TimeoutError):
+                # Abort, or the caller would take the partial response for a complete one.
                 if request.transport is not None:
-                    request.transport.abort()  # else the caller would take a part for all of it
+                    request.transport.abort()
             else:
                 await response.write_eof()
             return response
@@ -254,10 +255,10 @@ async def _body(request: web.Request, model: type[M]) -> M:
     return model.model_validate_json(await request.read())
 
 
-def _worded(session: Session, status: int = 200, location: str | None = None) -> web.Response:
-    headers = {hdrs.ETAG: _etag(session)} | (
-        {hdrs.LOCATION: location} if location is not None else {}
-    )
+def _response(session: Session, status: int = 200, location: str | None = None) -> web.Response:
+    headers = {hdrs.ETAG: _etag(session)}
+    if location is not None:
+        headers[hdrs.LOCATION] = location
     return web.Response(body=session.json, status=status, content_type=JSON, headers=headers)
 
 
@@ -266,7 +267,7 @@ def _etag(session: Session) -> str:
 
 
 def _if_match(request: web.Request) -> str | None:
-    """The version that a session must still have; the API server compares it, which knows best."""
+    """Return the version that the session must still have; the API server compares it."""
     value = request[HEADERS].if_match
     if value in (None, "*"):
         return None
@@ -279,4 +280,6 @@ def _cursor(token: str | None) -> str:
     try:
         return base64.urlsafe_b64decode(token).decode() if token else ""
     except (binascii.Error, ValueError):
-        raise HTTPProblem(422, "Bad request", "continue: not one that was given out") from None
+        raise HTTPProblem(
+            422, "Bad request", "continue: must be the value that a previous page returned"
+        ) from None

@@ -1,4 +1,4 @@
-"""What ``restore-session`` does and when it can answer: pure."""
+"""How ``restore-session`` proceeds and when it has its answer: pure."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from enum import Enum
 
 from wasession_api.v1alpha1 import ConditionType, Phase
 
-from wasession_gateway.session_cache import Session
-from wasession_gateway.views import condition
+from wasession_gateway.session import Session
 
-# Nothing comes back from here without a person and a phone.
-NO_LOGIN = {Phase.LOGGED_OUT, Phase.AUTHENTICATING, Phase.PASSKEY_REQUIRED}
+# Leaving these phases takes a person with the phone.
+NEEDS_PHONE = {Phase.LOGGED_OUT, Phase.AUTHENTICATING, Phase.PASSKEY_REQUIRED}
 
 
 class Step(Enum):
-    """What to do first."""
+    """The first step of a restoration."""
 
     WAIT = "wait"
     RESUME = "resume"
@@ -24,7 +23,10 @@ class Step(Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it stands; ``reason`` says why the session is not ready, and ``final`` that waiting longer would not help."""
+    """How a restoration ended.
+
+    ``reason`` says why the session is not ready; ``final`` that waiting longer would not help.
+    """
 
     ready: bool
     reason: str = ""
@@ -36,7 +38,7 @@ DELETED = Outcome(ready=False, reason="Deleted", message="The session has been d
 
 
 def first_step(session: Session) -> Step:
-    """A session that waits for somebody is given a push; one that is on its way is left alone."""
+    """Resume a suspended session, restart a stopped one, and leave the others alone."""
     if session.suspended:
         return Step.RESUME
     if session.phase in (Phase.FAILED, Phase.CONFLICT):
@@ -45,12 +47,15 @@ def first_step(session: Session) -> Step:
 
 
 def outcome(session: Session | None, step: Step, pod_before: str | None) -> Outcome | None:
-    """How it has ended; None while it goes on. ``pod_before`` is the UID of the pod that a restart replaces."""
+    """Return how the restoration ended, None while it is under way.
+
+    ``pod_before`` is the UID of the pod that a restart replaces.
+    """
     if session is None or session.deleting:
         return DELETED
     if session.ready:
         return Outcome(ready=True)
-    if session.phase in NO_LOGIN:
+    if session.phase in NEEDS_PHONE:
         return _not_ready(session)
     if session.phase in (Phase.FAILED, Phase.CONFLICT):
         replaced = session.status.pod_uid is not None and session.status.pod_uid != pod_before
@@ -58,16 +63,16 @@ def outcome(session: Session | None, step: Step, pod_before: str | None) -> Outc
     return None
 
 
+def timed_out(session: Session | None) -> Outcome:
+    """Return the outcome when the time is up."""
+    return _not_ready(session, final=False) if session is not None else DELETED
+
+
 def _not_ready(session: Session, *, final: bool = True) -> Outcome:
-    why = condition(session.status, ConditionType.READY)
+    ready = session.status.condition(ConditionType.READY)
     return Outcome(
         ready=False,
-        reason=why.reason if why else session.phase,
-        message=why.message if why else "",
+        reason=ready.reason if ready else session.phase,
+        message=ready.message if ready else "",
         final=final,
     )
-
-
-def still_under_way(session: Session | None) -> Outcome:
-    """The answer when the time is up."""
-    return _not_ready(session, final=False) if session is not None else DELETED

@@ -1,103 +1,42 @@
-"""All WhatsAppSessions of one namespace, kept up to date by one watch: reads never ask the API server."""
+"""All WhatsAppSessions of one namespace, cached by an informer: reads never ask the API server."""
 
 from __future__ import annotations
 
 import asyncio
 import bisect
 import hashlib
-import logging
 from collections.abc import AsyncGenerator, Callable, Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
-from pydantic import ValidationError
 from wasession_api.kube.client import SESSIONS, KubeClient
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Manifest
-from wasession_api.v1alpha1 import API_VERSION, KIND, Phase, Spec, Status
+from wasession_api.v1alpha1 import API_VERSION, KIND, Spec
 
-from wasession_gateway import views
+from wasession_gateway.session import Session, read_session
 
-log = logging.getLogger(__name__)
-LONGEST_READABLE = 40  # characters of the clientId in a resource's name
+READABLE_LENGTH = 40  # characters of the clientId in a resource's name
 
 
 class Ambiguous(Exception):
     """Several owners have a session with this clientId."""
 
 
-@dataclass(frozen=True)
-class Session:
-    """A WhatsAppSession as the API server had it last."""
-
-    name: str
-    uid: str
-    version: str
-    owner: str | None
-    client_id: str
-    created_at: str
-    suspended: bool = False
-    deleting: bool = False
-    status: Status = field(default_factory=Status)
-
-    @property
-    def phase(self) -> Phase:
-        return Phase.TERMINATING if self.deleting else self.status.phase or Phase.PENDING
-
-    @property
-    def ready(self) -> bool:
-        return self.phase is Phase.READY
-
-    @cached_property
-    def view(self) -> views.SessionView:
-        return views.session_view(self)
-
-    # As lists have them: encoded once for each version, as reads come far more often than changes.
-
-    @cached_property
-    def json(self) -> bytes:
-        return self.view.encoded()
-
-    @cached_property
-    def account_json(self) -> bytes:
-        return views.account_view(self).encoded()
-
-
-def read(body: Manifest) -> Session:
-    """A session from the API server's object. A status that a newer operator wrote and that can't be read counts as none."""
-    metadata, spec = body["metadata"], body.get("spec", {})
-    try:
-        status = Status.model_validate(body.get("status", {}))
-    except ValidationError as error:
-        log.warning(
-            "status not read", extra={"session": metadata["name"], "errors": error.error_count()}
-        )
-        status = Status()
-    return Session(
-        name=metadata["name"],
-        uid=metadata["uid"],
-        version=metadata["resourceVersion"],
-        owner=spec.get("owner"),
-        client_id=spec.get("clientId") or metadata["name"],
-        created_at=metadata["creationTimestamp"],
-        suspended=spec.get("suspend", False),
-        deleting="deletionTimestamp" in metadata,
-        status=status,
-    )
-
-
 def resource_name(owner: str, client_id: str) -> str:
-    """The name of the WhatsAppSession that the gateway makes for an owner's clientId: the same each time, and nobody else's."""
+    """Return the name of the WhatsAppSession that the gateway creates for an owner's clientId.
+
+    Deterministic and distinct: the same owner and clientId always get the same name, and no
+    others do.
+    """
     digest = hashlib.sha256(f"{owner}\0{client_id}".encode()).hexdigest()[:16]
-    readable = client_id.lower().replace("_", "-")[:LONGEST_READABLE].strip("-")
+    readable = client_id.lower().replace("_", "-")[:READABLE_LENGTH].strip("-")
     return f"{readable}-{digest}" if readable else f"session-{digest}"
 
 
 def manifest(
     namespace: str, owner: str, client_id: str, template: Spec, pairing: dict[str, Any] | None
 ) -> Manifest:
-    """A new WhatsAppSession: what the platform has set for all, and what the user may choose."""
+    """Return a new WhatsAppSession: the platform's template with the user's choices on top."""
     spec = template.model_dump(mode="json", by_alias=True, exclude_unset=True) | {
         "owner": owner,
         "clientId": client_id,
@@ -108,16 +47,16 @@ def manifest(
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
 
 
-class Sessions:
-    """The cache, and the few writes, whose results are in the cache at once."""
+class SessionCache:
+    """The sessions, and writes to them whose results are in the cache at once."""
 
     def __init__(self, kube: KubeClient, namespace: str) -> None:
         self._kube, self._namespace, self._closed = kube, namespace, False
-        self.watch = Informer(kube, SESSIONS, [namespace], "", self._changed)
-        self._sessions: dict[str, Session] = {}
+        self.informer = Informer(kube, SESSIONS, [namespace], "", self._on_change)
+        self._sessions: dict[str, Session] = {}  # by the name of the WhatsAppSession
         self._names: list[str] = []  # sorted
-        self._of_owner: dict[str | None, list[str]] = {}  # sorted
-        self._of_client: dict[str, set[str]] = {}
+        self._names_by_owner: dict[str | None, list[str]] = {}  # sorted
+        self._names_by_client_id: dict[str, set[str]] = {}
         self._listeners: list[Callable[[str], None]] = []
 
     # --- reading ----------------------------------------------------------------------------------
@@ -129,37 +68,38 @@ class Sessions:
         return self._sessions.get(name)
 
     def find(self, client_id: str, owner: str | None) -> Session | None:
-        """The session with this clientId of this owner, or of any owner when that is None; may raise ``Ambiguous``.
+        """Return the session with this clientId of this owner, or of any owner when it is None.
 
-        An owner with two such sessions, which only kubectl can make, gets the gateway's own, else
-        the older one.
+        Raises ``Ambiguous`` when several owners have one. An owner can have two only through
+        kubectl; then the one that the gateway created counts, else the older one.
         """
-        found = [self._sessions[name] for name in self._of_client.get(client_id, ())]
-        found = [session for session in found if owner is None or session.owner == owner]
-        if len({session.owner for session in found}) > 1:
+        candidates = [self._sessions[name] for name in self._names_by_client_id.get(client_id, ())]
+        if owner is not None:
+            candidates = [session for session in candidates if session.owner == owner]
+        if len({session.owner for session in candidates}) > 1:
             raise Ambiguous(client_id)
-        own = resource_name(found[0].owner or "", client_id) if found else ""
+        own = resource_name(candidates[0].owner or "", client_id) if candidates else ""
         return min(
-            found,
+            candidates,
             key=lambda session: (session.name != own, session.created_at, session.name),
             default=None,
         )
 
     def of(self, owner: str | None, after: str = "") -> Iterator[Session]:
-        """The sessions of an owner, or of all when that is None, by name, from behind ``after``."""
-        names = self._names if owner is None else self._of_owner.get(owner, [])
+        """Yield the sessions of an owner, or all when it is None, by name, following ``after``."""
+        names = self._names if owner is None else self._names_by_owner.get(owner, [])
         return (self._sessions[name] for name in names[bisect.bisect_right(names, after) :])
 
     def count(self, owner: str) -> int:
-        return len(self._of_owner.get(owner, []))
+        return len(self._names_by_owner.get(owner, []))
 
-    def listen(self, changed: Callable[[str], None]) -> Callable[[], None]:
-        """Has ``changed`` called with the name of each session that changes, until the returned function is called."""
-        self._listeners.append(changed)
-        return lambda: self._listeners.remove(changed)
+    def listen(self, on_change: Callable[[str], None]) -> Callable[[], None]:
+        """Call ``on_change`` with the name of each changed session; return a function to stop."""
+        self._listeners.append(on_change)
+        return lambda: self._listeners.remove(on_change)
 
     async def states(self, name: str) -> AsyncGenerator[Session | None]:
-        """The session as it is now and after each change; None when it is gone. Ends when the gateway does."""
+        """Yield the session now and after each change, None once it is gone; end on ``close``."""
         changed = asyncio.Event()
         stop = self.listen(lambda which: changed.set() if which == name else None)
         try:
@@ -171,76 +111,81 @@ class Sessions:
             stop()
 
     def close(self) -> None:
-        """Keeps nobody waiting any longer."""
+        """End all ``states``."""
         self._closed = True
         for name in self._names:
-            self._tell(name)
+            self._notify(name)
 
     # --- writing: raises what the API client raises -----------------------------------------------
 
     async def create(self, body: Manifest) -> Session:
-        return self._remember(await self._kube.create(SESSIONS, body))
+        return self._upsert(await self._kube.create(SESSIONS, body))
 
     async def patch(
         self, session: Session, patch: Manifest, version: str | None = None
     ) -> Session | None:
-        """A merge patch of this very session; None when it is gone. With a version, only while the session is at it."""
+        """Merge a patch into this very session (same UID); return None when it is gone.
+
+        With ``version``, raises ``Conflict`` when the session is at another one.
+        """
         metadata = {**patch.get("metadata", {}), "uid": session.uid}
         if version is not None:
             metadata["resourceVersion"] = version
-        body = await self._kube.patch(
+        obj = await self._kube.patch(
             SESSIONS, self._namespace, session.name, {**patch, "metadata": metadata}
         )
-        return self._remember(body) if body is not None else None
+        return self._upsert(obj) if obj is not None else None
 
     async def delete(self, session: Session, version: str | None = None) -> None:
-        """Deletes this very session. With a version, only while the session is at it."""
-        body = await self._kube.delete(
+        """Delete this very session; with ``version``, only while the session is at it."""
+        obj = await self._kube.delete(
             SESSIONS, self._namespace, session.name, session.uid, version=version
         )
-        if body is not None:
-            self.watch.upsert(body)
+        if obj is not None:
+            self.informer.upsert(obj)
 
-    def _remember(self, body: Manifest) -> Session:
-        self.watch.upsert(body)
-        known = self.get(body["metadata"]["name"])
-        return known if known is not None and known.uid == body["metadata"]["uid"] else read(body)
+    def _upsert(self, obj: Manifest) -> Session:
+        self.informer.upsert(obj)
+        cached = self.get(obj["metadata"]["name"])
+        if cached is not None and cached.uid == obj["metadata"]["uid"]:
+            return cached
+        return read_session(obj)
 
-    # --- what the watch tells ---------------------------------------------------------------------
+    # --- changes from the informer ----------------------------------------------------------------
 
-    def _changed(self, known: Manifest | None, body: Manifest | None) -> None:
-        present = body or known
-        assert present is not None
-        name = present["metadata"]["name"]
-        before, now = self._sessions.get(name), read(body) if body is not None else None
-        same_place = (
+    def _on_change(self, old: Manifest | None, new: Manifest | None) -> None:
+        obj = new or old
+        assert obj is not None
+        name = obj["metadata"]["name"]
+        before, after = self._sessions.get(name), read_session(new) if new is not None else None
+        same_keys = (
             before is not None
-            and now is not None
-            and (before.owner, before.client_id) == (now.owner, now.client_id)
+            and after is not None
+            and (before.owner, before.client_id) == (after.owner, after.client_id)
         )
-        if before is not None and not same_place:
+        if before is not None and not same_keys:
             self._remove(before)
-        if now is not None:
-            self._sessions[name] = now
-            if not same_place:
-                self._index(now)
-        self._tell(name)
+        if after is not None:
+            self._sessions[name] = after
+            if not same_keys:
+                self._index(after)
+        self._notify(name)
 
     def _index(self, session: Session) -> None:
         bisect.insort(self._names, session.name)
-        bisect.insort(self._of_owner.setdefault(session.owner, []), session.name)
-        self._of_client.setdefault(session.client_id, set()).add(session.name)
+        bisect.insort(self._names_by_owner.setdefault(session.owner, []), session.name)
+        self._names_by_client_id.setdefault(session.client_id, set()).add(session.name)
 
     def _remove(self, session: Session) -> None:
         del self._sessions[session.name]
         self._names.remove(session.name)
-        self._of_owner[session.owner].remove(session.name)
-        if not self._of_owner[session.owner]:
-            del self._of_owner[session.owner]
-        self._of_client[session.client_id].discard(session.name)
-        if not self._of_client[session.client_id]:
-            del self._of_client[session.client_id]
+        self._names_by_owner[session.owner].remove(session.name)
+        if not self._names_by_owner[session.owner]:
+            del self._names_by_owner[session.owner]
+        self._names_by_client_id[session.client_id].discard(session.name)
+        if not self._names_by_client_id[session.client_id]:
+            del self._names_by_client_id[session.client_id]
 
-    def _tell(self, name: str) -> None:
-        for changed in list(self._listeners):
-            changed(name)
+    def _notify(self, name: str) -> None:
+        for on_change in list(self._listeners):
+            on_change(name)

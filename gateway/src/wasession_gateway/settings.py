@@ -1,4 +1,4 @@
-"""What the gateway is told by its environment (prefix ``WASESSION_``, and ``JWT_SECRET``)."""
+"""Settings from environment variables: ``JWT_SECRET``, and those with the prefix ``WASESSION_``."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from wasession_api.base import Duration
 from wasession_api.v1alpha1 import Spec
 
-SHORTEST_SECRET = 32  # bytes: what HS256 needs (RFC 7518, 3.2)
+MINIMUM_SECRET = 32  # bytes; what HS256 requires (RFC 7518, 3.2)
 DEVELOPMENT_CLIENT = (
     Path(__file__).parents[2] / "client/node_modules/socket.io-client/dist/socket.io.esm.min.js"
 )
-CHOSEN_BY_GATEWAY = {"client_id", "owner", "suspend"}
+SET_BY_GATEWAY = {"client_id", "owner", "suspend"}
 
 
-def _split(value: object) -> object:
+def _split_commas(value: object) -> object:
     return (
         [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, str)
@@ -41,7 +41,7 @@ OneLine = Annotated[str, StringConstraints(min_length=1)]
 
 
 class Settings(BaseSettings):
-    """Read once at start. Durations are written as ``30s``, ``5m``, ``1h``."""
+    """Read once at start. Durations are written like ``30s``, ``5m`` or ``1h``."""
 
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True, env_ignore_empty=True)
 
@@ -50,9 +50,9 @@ class Settings(BaseSettings):
     jwks_url: HttpUrl | None = None
     jwt_audience: OneLine | None = None
     jwt_issuer: OneLine | None = None
-    cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(_split)] = []
-    # Proxies in front that each add an address to X-Forwarded-For: so many of its entries, from its
-    # end, can be trusted.
+    cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(_split_commas)] = []
+    # Number of proxies in front that each append to X-Forwarded-For: as many entries, from its end,
+    # can be trusted.
     trusted_proxies: int = Field(0, ge=0, le=10)
 
     allow_create: bool = True
@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     restore_timeout: Duration = timedelta(seconds=60)
     max_upload: int = Field(64 * 2**20, ge=0)  # bytes
 
-    # Requests a second in the long run, and how many may come at once.
+    # Requests per second on average, and how many may come at once.
     subject_rate: float = Field(20, gt=0)
     subject_burst: int = Field(100, ge=1)
     address_rate: float = Field(100, gt=0)
@@ -69,10 +69,10 @@ class Settings(BaseSettings):
     max_connections_per_address: int = Field(1000, ge=1)
 
     socket_io_client: Path = DEVELOPMENT_CLIENT  # for the console
-    host: str | None = None  # all addresses
+    host: str | None = None  # listens on all addresses when None
     port: int = 8080
     management_port: int = 8081
-    # How long load balancers take to send no more requests here once the gateway is not ready.
+    # How long load balancers may go on sending requests after the gateway has become not ready.
     drain_delay: Duration = timedelta(seconds=5)
     shutdown_timeout: Duration = timedelta(seconds=15)
     log_level: Annotated[
@@ -82,35 +82,38 @@ class Settings(BaseSettings):
     @field_validator("jwt_secret")
     @classmethod
     def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and len(secret.get_secret_value().encode()) < SHORTEST_SECRET:
-            raise ValueError(f"must have {SHORTEST_SECRET} bytes at least")
+        if secret is not None and len(secret.get_secret_value().encode()) < MINIMUM_SECRET:
+            raise ValueError(f"must have at least {MINIMUM_SECRET} bytes")
         return secret
 
     @field_validator("session_template")
     @classmethod
-    def _for_all(cls, template: Spec) -> Spec:
-        if chosen := template.model_fields_set & CHOSEN_BY_GATEWAY:
-            raise ValueError(f"cannot be the same for all sessions: {', '.join(sorted(chosen))}")
+    def _no_individual_fields(cls, template: Spec) -> Spec:
+        if individual := template.model_fields_set & SET_BY_GATEWAY:
+            raise ValueError(f"differs between sessions: {', '.join(sorted(individual))}")
         return template
 
     @model_validator(mode="after")
     def _can_verify(self) -> Self:
         if self.jwt_secret is None and self.jwks_url is None:
-            raise ValueError("JWT_SECRET or WASESSION_JWKS_URL is needed")
+            raise ValueError("JWT_SECRET or WASESSION_JWKS_URL is required")
         return self
 
 
 def load() -> Settings:
-    """From the environment; a wrong value ends the process with a sentence that does not repeat it, as it may be a secret."""
+    """Return the settings, or end the process with a message that names the wrong variables.
+
+    The message does not repeat their values, which may be secret.
+    """
     try:
         return Settings()
     except ValidationError as error:
         raise SystemExit(
-            f"bad settings: {'; '.join(map(_wrong, error.errors(include_input=False)))}"
+            f"invalid settings: {'; '.join(map(_describe, error.errors(include_input=False)))}"
         ) from None
 
 
-def _wrong(error: ErrorDetails) -> str:
+def _describe(error: ErrorDetails) -> str:
     name = "_".join(map(str, error["loc"])).upper()
     variable = name if name == "JWT_SECRET" else f"WASESSION_{name}"
     return f"{variable if name else ''}: {error['msg']}".removeprefix(": ")

@@ -1,4 +1,4 @@
-"""Socket.IO: the namespace ``/whatsapp``. Clients join sessions and are told what happens to them."""
+"""The Socket.IO namespace ``/whatsapp``: clients join sessions and receive their events."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import socketio
 import socketio.exceptions
 from pydantic import Field, ValidationError
 from wasession_api.base import Model, Observed
-from wasession_api.http.problem import HTTPProblem, Problem, to_problem
+from wasession_api.http.problem import HTTPProblem, to_problem
 from wasession_api.http.sse import ServerSentEvent
 from wasession_api.session_pod import messages
+from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import IncomingMessage
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import PairingMethod
 
-from wasession_gateway import metrics
+from wasession_gateway import events, metrics
 from wasession_gateway import socketio_connections as connections
 from wasession_gateway.auth import (
     LEEWAY,
@@ -33,44 +34,32 @@ from wasession_gateway.auth import (
     bearer,
 )
 from wasession_gateway.commands import Commands, NewSession, Owner, PairingChoice
-from wasession_gateway.events import (
-    Closing,
-    Message,
-    MessageAck,
-    MessagesMissed,
-    PairingCode,
-    Qr,
-    Told,
-    events,
-    told,
-    which,
-)
+from wasession_gateway.events import Closing, NamedPayload, PairingCode, Qr
 from wasession_gateway.limits import Limiter
-from wasession_gateway.operations import Code
-from wasession_gateway.pods import Follower, Pods
-from wasession_gateway.session_cache import Session, Sessions
+from wasession_gateway.pods import PodEventStream, Pods
+from wasession_gateway.session import Session
+from wasession_gateway.session_cache import SessionCache
 from wasession_gateway.socketio_connections import ADDRESS, NAMESPACE, Connections
 
 log = logging.getLogger(__name__)
-SWEEP = 1.0  # seconds between two looks at all clients
+SWEEP = 1.0  # seconds between two checks of all clients
 PAIRING_TIMEOUT = 5.0  # seconds
 ADMINS = "admins"  # the room of admins that have joined all sessions
 
 
 class Init(Observed):
-    """What a client says with `init`."""
+    """Payload of `init`."""
 
     token: str | None = Field(
-        None,
-        description="A token, when none came with the handshake, or a fresh one before it expires.",
+        None, description="A token: the first when the handshake had none, or a renewed one."
     )
     client_id: str | None = Field(
-        None, max_length=253, description="The session to join; all of the caller's when left out."
+        None, max_length=253, description="The session to join; all of the caller's when omitted."
     )
-    owner: Owner | None = Field(None, description="For admins: whose session.")
-    create: bool = Field(False, description="Whether to make the session when there is none.")
+    owner: Owner | None = Field(None, description="For admins: the session's owner.")
+    create: bool = Field(False, description="Whether to create the session if it does not exist.")
     pairing: PairingChoice | None = Field(
-        None, description="For a session that is made: how a phone is to be linked."
+        None, description="For a session that is created: how to link the phone."
     )
 
 
@@ -85,53 +74,35 @@ class Client:
     full_since: float | None = None
 
 
-@dataclass
-class Offer:
-    """The code that a session's phone can use now, as clients were told it."""
-
-    attempt: int
-    expires_at: datetime | None
-    told: Told
-
-    @property
-    def expired(self) -> bool:
-        return self.expires_at is not None and self.expires_at < datetime.now(UTC)
-
-
-class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
-    """The namespace. What happens to a session comes from the cache, its messages and codes from its pod."""
+class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
+    """The namespace: states come from the session cache, messages and codes from the pods."""
 
     def __init__(
         self,
         connections: Connections,
         authenticator: Authenticator,
-        sessions: Sessions,
+        sessions: SessionCache,
         commands: Commands,
         pods: Pods,
         limiter: Limiter,
     ) -> None:
         super().__init__(NAMESPACE)
-        self._connections = connections
-        self._authenticator, self._sessions, self._commands, self._pods = (
-            authenticator,
-            sessions,
-            commands,
-            pods,
-        )
+        self._connections, self._authenticator = connections, authenticator
+        self._sessions, self._commands, self._pods = sessions, commands, pods
         self._limiter = limiter
         self._clients: dict[str, Client] = {}
-        self._rooms: dict[str, set[str]] = {}  # who hears of what
-        self._shown: dict[str, Session] = {}  # the state of each session that clients know
-        self._changed: dict[str, None] = {}  # names, in the order of their changes
-        self._news = asyncio.Event()
-        self._followers: dict[str, Follower] = {}
-        self._offers: dict[str, Offer] = {}
+        self._rooms: dict[str, set[str]] = {}  # client IDs by room
+        self._published: dict[str, Session] = {}  # the state of each session that clients know
+        self._changed: dict[str, None] = {}  # names of sessions, in the order of their changes
+        self._has_changes = asyncio.Event()
+        self._streams: dict[str, PodEventStream] = {}
+        self._link_codes: dict[str, Qr | PairingCode] = {}
         connections.server.register_namespace(self)
 
     # --- what clients do --------------------------------------------------------------------------
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
-        """The handshake. Without a token the client has some seconds to say ``init`` with one."""
+        """The handshake. A client without a token has some seconds to send one with ``init``."""
         client = Client(environ["aiohttp.request"][ADDRESS], time.monotonic())
         token = auth.get("token") if isinstance(auth, dict) else None
         token = token or bearer(environ.get("HTTP_AUTHORIZATION"))
@@ -148,37 +119,33 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
     async def on_disconnect(self, sid: str, reason: str) -> None:
         client = self._clients.pop(sid, None)
         metrics.CLIENTS.set(len(self._clients))
-        self._connections.has_left(sid)
+        self._connections.left(sid)
         for room in client.rooms if client is not None else ():
             self._leave(sid, room)
             if room not in self._rooms:
                 for name in self._names_in(room):
-                    self._follow(name)
+                    self._update_stream(name)
 
     async def on_init(self, sid: str, payload: object = None, *_: object) -> dict[str, Any]:
-        """Joins sessions; the answer has them as they are."""
+        """Join sessions; the acknowledgement has their present states."""
         try:
             init = Init.model_validate({} if payload is None else payload)
-            return {
-                "ok": True,
-                "sessions": [session.view.dump() for session in await self._init(sid, init)],
-            }
+            sessions = await self._init(sid, init)
+            return {"ok": True, "sessions": [session.view.dump() for session in sessions]}
         except ValidationError as error:
-            refused = to_problem(error)
+            problem = to_problem(error)
         except Unauthorized as error:
-            refused = HTTPProblem(401, "Unauthorized", str(error))
+            problem = HTTPProblem(401, "Unauthorized", str(error))
         except KeysUnavailable as error:
-            refused = HTTPProblem(503, "Keys unavailable", str(error))
+            problem = HTTPProblem(503, "Keys unavailable", str(error))
         except HTTPProblem as error:
-            refused = error
+            problem = error
         except Exception:
-            log.exception("init failed")
-            refused = HTTPProblem(
-                503, "Not available", "the cluster does not answer now; try again"
-            )
-        problem = refused.problem().dump()
-        await self._emit(("exception", problem), [sid])
-        return {"ok": False, "problem": problem}
+            log.exception("unexpected error in init; answering 503")
+            problem = HTTPProblem(503, "Not available", "the Kubernetes API does not answer")
+        content = problem.problem().dump()
+        await self._emit(("exception", content), [sid])
+        return {"ok": False, "problem": content}
 
     async def _init(self, sid: str, init: Init) -> list[Session]:
         client = self._clients[sid]
@@ -192,227 +159,220 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
             identity = await self._authenticator.identify(init.token)
             if client.identity is not None and client.identity.role != identity.role:
                 raise HTTPProblem(
-                    403, "Not allowed", "this connection is somebody else's: open another"
+                    403, "Not allowed", "this connection is another user's: open a new one"
                 )
             client.identity = identity
         if init.client_id is not None:
-            return [await self._join_one(sid, client.identity, init)]
+            return [await self._join_one(sid, client.identity, init.client_id, init)]
         return await self._join_all(sid, client.identity, init.owner)
 
-    async def _join_one(self, sid: str, who: Identity, init: Init) -> Session:
-        assert init.client_id is not None
+    async def _join_one(self, sid: str, caller: Identity, client_id: str, init: Init) -> Session:
         try:
-            session = self._commands.find(who, init.client_id, init.owner)
+            session = self._commands.find(caller, client_id, init.owner)
         except HTTPProblem as error:
             if error.status != 404 or not init.create:
                 raise
-            wanted = NewSession(client_id=init.client_id, owner=init.owner, pairing=init.pairing)
-            session = await self._commands.create(who, wanted)
-        await self._join(sid, _room(session.name), [session.name])
+            wanted = NewSession(client_id=client_id, owner=init.owner, pairing=init.pairing)
+            session = await self._commands.create(caller, wanted)
+        await self._join(sid, _session_room(session.name), [session.name])
         return session
 
-    async def _join_all(self, sid: str, who: Identity, owner: str | None) -> list[Session]:
-        """All sessions of an owner, also those to come; for an admin who names no owner the state of everybody's."""
-        if who.admin and owner is None:
-            room, found = ADMINS, list(self._sessions.of(None))
+    async def _join_all(self, sid: str, caller: Identity, owner: str | None) -> list[Session]:
+        """Join all sessions of an owner, including future ones.
+
+        An admin who names no owner joins everybody's, for their states only.
+        """
+        if caller.admin and owner is None:
+            room, sessions = ADMINS, list(self._sessions.of(None))
         else:
-            if owner not in (None, who.subject) and not who.admin:
-                raise HTTPProblem(403, "Not allowed", "only admins join others' sessions")
-            room, found = (
-                _owner_room(owner or who.subject),
-                list(self._sessions.of(owner or who.subject)),
-            )
-        await self._join(sid, room, [session.name for session in found])
-        return found
+            if owner not in (None, caller.subject) and not caller.admin:
+                raise HTTPProblem(403, "Not allowed", "only admins may join the sessions of others")
+            owner = owner or caller.subject
+            room, sessions = _owner_room(owner), list(self._sessions.of(owner))
+        await self._join(sid, room, [session.name for session in sessions])
+        return sessions
 
     async def _join(self, sid: str, room: str, names: list[str]) -> None:
-        """Enters a room; the client is told at once how each session in it is."""
+        """Enter a room; the client gets the present state of each session in it at once."""
         if (client := self._clients.get(sid)) is None:
-            return  # has gone meanwhile
+            return  # disconnected in the meantime
         client.rooms.add(room)
         self._rooms.setdefault(room, set()).add(sid)
         for name in names:
-            if (shown := self._shown.get(name)) is not None:  # else it comes with the news
-                for event in events(None, shown):
-                    await self._emit(told(event), [sid])
+            # A session that is not published yet is about to be, to the whole room.
+            if (session := self._published.get(name)) is not None:
+                for event in events.changes(None, session):
+                    await self._emit(events.encode(event), [sid])
             if room != ADMINS:
-                if (offer := self._offers.get(name)) is not None and not offer.expired:
-                    await self._emit(offer.told, [sid])
-                self._follow(name)
-            await asyncio.sleep(0)  # others have their turn
+                link_code = self._link_codes.get(name)
+                if link_code is not None and not _has_expired(link_code):
+                    await self._emit(events.encode(link_code), [sid])
+                self._update_stream(name)
+            await asyncio.sleep(0)  # let others run
 
     def _leave(self, sid: str, room: str) -> None:
         self._rooms[room].discard(sid)
         if not self._rooms[room]:
             del self._rooms[room]
 
-    # --- what clients are told --------------------------------------------------------------------
+    # --- states, from the cache -------------------------------------------------------------------
 
     def session_changed(self, name: str) -> None:
         self._changed[name] = None
-        self._news.set()
+        self._has_changes.set()
 
     async def run(self) -> None:
-        """Tells clients of changes, in their order, and looks after the connections, until cancelled."""
+        """Publish changes in their order, and check the connections, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._tell())
-            tasks.create_task(self._look_after_clients())
+            tasks.create_task(self._publish_changes())
+            tasks.create_task(self._check_clients())
 
-    async def _tell(self) -> None:
+    async def _publish_changes(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._has_changes.wait()
+            self._has_changes.clear()
             while self._changed:
                 name = next(iter(self._changed))
                 del self._changed[name]
                 try:
-                    await self._tell_of(name)
-                except Exception:  # one session's trouble is nobody else's
-                    log.exception("clients not told", extra={"session": name})
-                await asyncio.sleep(0)  # others have their turn
+                    await self._publish(name)
+                except Exception:  # must not affect other sessions
+                    log.exception(
+                        "cannot publish a change of a session; its clients get the next one",
+                        extra={"session": name},
+                    )
+                await asyncio.sleep(0)  # let others run
 
-    async def _tell_of(self, name: str) -> None:
-        before, now = self._shown.get(name), self._sessions.get(name)
+    async def _publish(self, name: str) -> None:
+        before, now = self._published.get(name), self._sessions.get(name)
         if now is not None:
-            self._shown[name] = now
+            self._published[name] = now
         else:
-            self._shown.pop(name, None)
+            self._published.pop(name, None)
         if before is not None and (
             now is None or before.uid != now.uid or before.owner != now.owner
         ):
-            await self._emit_all(before, None)
-            self._turn_out(name, now if now is not None and now.uid == before.uid else None)
+            await self._emit_changes(before, None)
+            self._expel(name, now if now is not None and now.uid == before.uid else None)
             before = None
-        await self._emit_all(before, now)
-        self._follow(name)
+        await self._emit_changes(before, now)
+        self._update_stream(name)
 
-    async def _emit_all(self, before: Session | None, now: Session | None) -> None:
-        sids = self._sids([*_audience(now or before), ADMINS])
-        for event in events(before, now) if sids else ():
-            await self._emit(told(event), sids)
+    async def _emit_changes(self, before: Session | None, now: Session | None) -> None:
+        sids = self._members([*_audience(now or before), ADMINS])
+        for event in events.changes(before, now) if sids else ():
+            await self._emit(events.encode(event), sids)
 
-    async def _emit_of(self, session: Session, event: Model) -> None:
-        """To those that hear all of a session."""
-        await self._emit(told(event), self._sids(_audience(session)))
+    async def _emit_to_audience(self, session: Session, event: Model) -> None:
+        """Send an event to the clients that receive everything about a session."""
+        await self._emit(events.encode(event), self._members(_audience(session)))
 
-    async def _emit(self, what: Told, sids: Iterable[str]) -> None:
-        """Nothing else runs meanwhile, so that what is told one after the other is heard without anything in between."""
-        name, content = what
+    async def _emit(self, event: NamedPayload, sids: Iterable[str]) -> None:
+        """Send without yielding to other tasks, so that related events stay together."""
+        name, payload = event
         metrics.EVENTS.labels(name).inc()
-        await self._connections.tell(sids, name, content)
+        await self._connections.send(sids, name, payload)
 
-    def _turn_out(self, name: str, now: Session | None) -> None:
-        """A session's clients leave its room when it is gone, and when it is not theirs any more."""
-        room = _room(name)
-        for sid in self._sids([room]):
+    def _expel(self, name: str, now: Session | None) -> None:
+        """Remove clients from a session's room when it is gone, or is no longer theirs."""
+        room = _session_room(name)
+        for sid in self._members([room]):
             client = self._clients[sid]
             if now is None or client.identity is None or not client.identity.may_see(now.owner):
                 client.rooms.discard(room)
                 self._leave(sid, room)
-        self._offers.pop(name, None)
+        self._link_codes.pop(name, None)
 
-    def _sids(self, rooms: list[str]) -> set[str]:
+    def _members(self, rooms: list[str]) -> set[str]:
         return set[str]().union(*(self._rooms.get(room, ()) for room in rooms))
 
     def _names_in(self, room: str) -> list[str]:
-        """The sessions that a room's members hear all of."""
+        """Return the sessions of which a room's members receive everything."""
         kind, _, name = room.partition(":")
         if kind == "session":
             return [name]
         return [session.name for session in self._sessions.of(name)] if kind == "owner" else []
 
-    # --- what pods say ----------------------------------------------------------------------------
+    # --- messages and codes, from the pods --------------------------------------------------------
 
-    def _follow(self, name: str) -> None:
-        """Follows the session's pod while it has one and somebody listens."""
-        session, follower = self._shown.get(name), self._followers.get(name)
-        heard = any(room in self._rooms for room in _audience(session))
-        wanted = heard and session is not None and session.status.pod_name is not None
-        if follower is not None and (
-            session is None or not wanted or follower.session.uid != session.uid
+    def _update_stream(self, name: str) -> None:
+        """Read the session's pod events while it has a pod and a client listens."""
+        session, stream = self._published.get(name), self._streams.get(name)
+        has_listeners = any(room in self._rooms for room in _audience(session))
+        wanted = has_listeners and session is not None and session.status.pod_name is not None
+        if stream is not None and (
+            session is None or not wanted or stream.session.uid != session.uid
         ):
-            self._followers.pop(name).close()
-            self._offers.pop(name, None)
-            follower = None
+            self._streams.pop(name).close()
+            self._link_codes.pop(name, None)
+            stream = None
         if session is not None and wanted:
-            if follower is None:
-                self._followers[name] = Follower(self._pods, session, self._heard)
+            if stream is None:
+                self._streams[name] = PodEventStream(self._pods, session, self._on_pod_event)
             else:
-                follower.update(session)
+                stream.update(session)
 
-    async def _heard(self, session: Session, event: ServerSentEvent) -> None:
+    async def _on_pod_event(self, session: Session, event: ServerSentEvent) -> None:
+        subject = events.subject(session)
         match event.type:
             case "state":
-                await self._pairing(session, Report.model_validate_json(event.data))
+                await self._on_report(session, Report.model_validate_json(event.data))
             case "message":
                 message = IncomingMessage.model_validate_json(event.data)
-                await self._emit_of(
-                    session, Message.model_construct(**which(session), **dict(message))
+                await self._emit_to_audience(
+                    session, events.Message.model_construct(**subject, **dict(message))
                 )
             case "ack":
                 ack = messages.MessageAck.model_validate_json(event.data)
-                await self._emit_of(
-                    session, MessageAck.model_construct(**which(session), **dict(ack))
+                await self._emit_to_audience(
+                    session, events.MessageAck.model_construct(**subject, **dict(ack))
                 )
             case "gap":
-                await self._emit_of(session, MessagesMissed(**which(session)))
+                await self._emit_to_audience(session, events.MessagesMissed(**subject))
 
-    async def _pairing(self, session: Session, report: Report) -> None:
-        """Tells a new code once; the pod's report says only that there is one."""
+    async def _on_report(self, session: Session, report: Report) -> None:
+        """Send each new link code once; the report says only that there is one."""
         pairing = report.pairing
         if (
             report.session_uid not in (None, session.uid)
             or pairing is None
             or not pairing.available
         ):
-            self._offers.pop(session.name, None)
+            self._link_codes.pop(session.name, None)
             return
-        known = self._offers.get(session.name)
+        known = self._link_codes.get(session.name)
         if known is not None and (known.attempt, known.expires_at) == (
             pairing.attempt,
             pairing.expires_at,
         ):
             return
-        async with self._pods.ask(session, "GET", "/v1/pairing", PAIRING_TIMEOUT) as answer:
-            if answer.status != 200:
+        async with self._pods.request(session, "GET", "/v1/pairing", PAIRING_TIMEOUT) as response:
+            if response.status != 200:
                 return  # it was used in the meantime
-            code = Code.model_validate_json(await answer.read()).code
-        what: Qr | PairingCode
-        if pairing.method is PairingMethod.QR_CODE:
-            image = segno.make(code).png_data_uri(scale=6, border=4)
-            what = Qr(
-                **which(session),
-                qr=code,
-                image=image,
-                attempt=pairing.attempt,
-                expires_at=pairing.expires_at,
-            )
-        else:
-            what = PairingCode(
-                **which(session), code=code, attempt=pairing.attempt, expires_at=pairing.expires_at
-            )
-        self._offers[session.name] = Offer(pairing.attempt, pairing.expires_at, told(what))
-        await self._emit_of(session, what)
+            code = LinkCode.model_validate_json(await response.read())
+        event = _link_code_event(session, code)
+        self._link_codes[session.name] = event
+        await self._emit_to_audience(session, event)
 
     # --- the end of connections -------------------------------------------------------------------
 
-    async def _look_after_clients(self) -> None:
+    async def _check_clients(self) -> None:
         while True:
             await asyncio.sleep(SWEEP)
             for sid, client in list(self._clients.items()):
-                if (closing := self._overdue(sid, client)) is not None:
+                if (closing := self._closing(sid, client)) is not None:
                     await self._close(sid, closing)
             await self._connections.sweep(set(self._clients))
 
-    def _overdue(self, sid: str, client: Client) -> Closing | None:
-        """Why a client's connection has to end now."""
+    def _closing(self, sid: str, client: Client) -> Closing | None:
+        """Return why a client's connection must end now, if it must."""
         now = time.monotonic()
         if client.identity is None:
             if now - client.connected_at < connections.INTRODUCTION:
                 return None
             return Closing(
                 reason="NotAuthenticated",
-                message="no token came with the handshake or init",
+                message="neither the handshake nor init had a token",
                 reconnect=False,
             )
         if time.time() >= client.identity.expires_at + LEEWAY:
@@ -426,32 +386,30 @@ class Socket(socketio.AsyncNamespace):  # type: ignore[misc]
         elif client.full_since is None:
             client.full_since = now
         elif now - client.full_since > connections.FULL_FOR:
-            return Closing(
-                reason="TooSlow", message="too many events were left unread", reconnect=True
-            )
+            return Closing(reason="TooSlow", message="too many events are unread", reconnect=True)
         return None
 
     async def close(self) -> None:
-        """Tells all clients that the gateway goes, and ends their connections; socket.io-client then finds another one."""
+        """Announce the shutdown and disconnect all clients, which then find another gateway."""
         closing = Closing(
             reason="ShuttingDown", message="this gateway is shutting down", reconnect=True
         )
         await asyncio.gather(*(self._close(sid, closing) for sid in list(self._clients)))
         await self._connections.close()
-        for follower in self._followers.values():
-            follower.close()
+        for stream in self._streams.values():
+            stream.close()
 
     async def _close(self, sid: str, closing: Closing) -> None:
         metrics.CLIENTS_CLOSED.labels(closing.reason).inc()
-        await self._emit(told(closing), [sid])
+        await self._emit(events.encode(closing), [sid])
         if closing.reconnect:
             await self._connections.hang_up(sid)
         else:
-            await self.disconnect(sid)  # after which socket.io-client stays away
+            await self.disconnect(sid)  # after which socket.io-client does not reconnect
 
 
-def _room(session: str) -> str:
-    return f"session:{session}"
+def _session_room(name: str) -> str:
+    return f"session:{name}"
 
 
 def _owner_room(owner: str) -> str:
@@ -459,16 +417,26 @@ def _owner_room(owner: str) -> str:
 
 
 def _audience(session: Session | None) -> list[str]:
-    """The rooms of those that hear all of a session."""
+    """Return the rooms whose members receive everything about a session."""
     if session is None:
         return []
-    return [
-        _room(session.name),
-        *([_owner_room(session.owner)] if session.owner is not None else []),
-    ]
+    rooms = [_session_room(session.name)]
+    return rooms if session.owner is None else [*rooms, _owner_room(session.owner)]
 
 
-def _refusal(refused: HTTPProblem) -> socketio.exceptions.ConnectionRefusedError:
-    """What socket.io-client gives to ``connect_error`` as ``error.message`` and ``error.data``."""
-    problem: Problem = refused.problem()
-    return socketio.exceptions.ConnectionRefusedError(problem.detail, problem.dump())
+def _link_code_event(session: Session, code: LinkCode) -> Qr | PairingCode:
+    content = {**events.subject(session), "attempt": code.attempt, "expires_at": code.expires_at}
+    if code.method is PairingMethod.PAIRING_CODE:
+        return PairingCode(**content, code=code.code)
+    image = segno.make(code.code).png_data_uri(scale=6, border=4)
+    return Qr(**content, qr=code.code, image=image)
+
+
+def _has_expired(code: Qr | PairingCode) -> bool:
+    return code.expires_at is not None and code.expires_at < datetime.now(UTC)
+
+
+def _refusal(problem: HTTPProblem) -> socketio.exceptions.ConnectionRefusedError:
+    """Reject a handshake: socket.io-client passes ``error.message`` and ``error.data`` on."""
+    content = problem.problem()
+    return socketio.exceptions.ConnectionRefusedError(content.detail, content.dump())

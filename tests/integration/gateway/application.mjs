@@ -2,7 +2,7 @@
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
-const { io } = createRequire(new URL("../../gateway/client/", import.meta.url))("socket.io-client");
+const { io } = createRequire(new URL("../../../gateway/client/", import.meta.url))("socket.io-client");
 const [url, options] = process.argv.slice(2);
 const socket = io(url, JSON.parse(options));
 const say = (name, data) => console.log(JSON.stringify([name, data ?? null]));

@@ -354,10 +354,8 @@ class Pod:
             return web.json_response(problem, status=404, content_type="application/problem+json")
         if "image/png" in request.headers.get("Accept", ""):
             return web.Response(body=b"\x89PNG...", content_type="image/png")
-        answer, self.answer = (
-            self.answer or {"code": self.code, "method": "QRCode", "attempt": 1},
-            None,
-        )
+        offered = self.state.get("pairing") or {"method": "QRCode", "attempt": 1}
+        answer, self.answer = self.answer or {**offered, "code": self.code}, None
         return web.json_response(answer)
 
     async def _refresh(self, _: web.Request) -> web.Response:

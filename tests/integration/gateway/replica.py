@@ -57,7 +57,7 @@ class Replica:
             Gateway(self.settings, KubeClient(self._client))
         )
         self.http = await self._stack.enter_async_context(aiohttp.ClientSession(self.url))
-        await self.gateway.sessions.watch.wait_for_sync()
+        await self.gateway.sessions.informer.wait_for_sync()
         return self
 
     async def stop(self) -> None:

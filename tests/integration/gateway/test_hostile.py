@@ -93,7 +93,7 @@ async def test_nonsense_on_the_wire(
     await alice.hears("message", text="all is well")
     await alice.io.disconnect()
     await until(lambda: all_gone(gateway))
-    assert not gateway.gateway._socket._clients
+    assert not gateway.gateway._namespace._clients
     assert [
         record.getMessage()
         for record in caplog.records
@@ -191,7 +191,7 @@ async def test_who_does_not_read_is_hung_up_on(
     while gateway.gateway._connections._requests:
         await pod.receives("x" * 60_000)
         await asyncio.sleep(0.01)
-    await until(lambda: all_gone(gateway) and not gateway.gateway._socket._clients)
+    await until(lambda: all_gone(gateway) and not gateway.gateway._namespace._clients)
 
 
 async def test_a_flood_of_inits(start: Start) -> None:

@@ -500,7 +500,7 @@ async def test_a_token_is_rotated(
 
     pod.token, pod.refused, read = pod_token("nobody's"), [], []
     problem = await ask(503)
-    assert problem["detail"] == "the session's pod does not know the gateway"
+    assert problem["detail"] == "the session's pod rejects the gateway's token"
     assert (read, pod.refused) == ([1], [third, second]), "each once"
     said = json.dumps(
         [
@@ -514,7 +514,7 @@ async def test_a_token_is_rotated(
 async def test_what_the_gateway_has_no_right_to(api: ApiServer, gateway: Replica, pod: Pod) -> None:
     api.forbidden = "secrets"
     problem = await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", 503)
-    assert problem["detail"] == "where the session's pod is cannot be found out now"
+    assert problem["detail"] == "the session's pod cannot be looked up at the moment"
     api.forbidden = "DELETE"
     problem = await gateway.ask("alice", "DELETE", "/whatsapp/sessions/sales", 422)
     assert problem["detail"].startswith("the gateway cannot DELETE")

@@ -45,7 +45,7 @@ def test_as_a_command() -> None:
         (
             ["alice"],
             {"WASESSION_JWKS_URL": "https://issuer.example/keys"},
-            "the issuer makes the tokens",
+            "JWT_SECRET is not set here",
         ),
     ):
         refused = run(*arguments, **environment)

@@ -26,7 +26,7 @@ from wasession_gateway.events import (
     SessionRestorationFailed,
     name,
 )
-from wasession_gateway.session_cache import Session
+from wasession_gateway.session import Session
 
 START = datetime(2026, 10, 1, 10, tzinfo=UTC)
 VERSIONS = iter(range(1, 10_000))
@@ -61,13 +61,13 @@ def lost(kind: DisconnectKind, minutes: int = 1, reason: str = "TIMEOUT") -> Las
 def told(before: Session | None, now: Session | None) -> list[str]:
     return [
         name(type(event))
-        for event in events.events(before, now)
+        for event in events.changes(before, now)
         if not isinstance(event, events.State)
     ]
 
 
 def one(model: type[Model], before: Session | None, now: Session | None) -> Any:
-    [found] = [event for event in events.events(before, now) if type(event) is model]
+    [found] = [event for event in events.changes(before, now) if type(event) is model]
     return found
 
 
@@ -104,7 +104,7 @@ NOT_RESTORED = session(
 )
 def test_a_client_that_joins_is_told_how_it_is(now: Session, expected: list[str]) -> None:
     assert told(None, now) == expected
-    assert isinstance(events.events(None, now)[0], events.State)
+    assert isinstance(events.changes(None, now)[0], events.State)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from wasession_api.v1alpha1 import Phase, Status
-from wasession_gateway.restore import Step, first_step, outcome, still_under_way
-from wasession_gateway.session_cache import Session
+from wasession_gateway.restore import Step, first_step, outcome, timed_out
+from wasession_gateway.session import Session
 
 
 def session(phase: Phase, pod: str | None = "1", **more: Any) -> Session:
@@ -61,5 +61,5 @@ def test_outcome(now: Session | None, step: Step, ready: bool | None) -> None:
 
 
 def test_the_time_is_up() -> None:
-    assert not still_under_way(session(Phase.RESTORING)).final
-    assert still_under_way(None).final
+    assert not timed_out(session(Phase.RESTORING)).final
+    assert timed_out(None).final

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wasession_api.v1alpha1 import Phase, Spec
-from wasession_gateway.session_cache import manifest, read, resource_name
+from wasession_gateway.session import read_session
+from wasession_gateway.session_cache import manifest, resource_name
 
 CLIENT_IDS = st.from_regex(re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII), fullmatch=True)
 OWNERS = st.text(min_size=1, max_size=253)
@@ -51,9 +52,9 @@ def test_a_session_of_kubectl_or_of_a_newer_operator_is_read() -> None:
         "resourceVersion": "7",
         "creationTimestamp": "2026-10-01T10:00:00Z",
     }
-    bare = read({"metadata": metadata})
+    bare = read_session({"metadata": metadata})
     assert (bare.client_id, bare.owner, bare.phase) == ("by-hand", None, Phase.PENDING)
-    newer = read(
+    newer = read_session(
         {
             "metadata": metadata,
             "spec": {"owner": "a", "clientId": "x"},
@@ -61,7 +62,7 @@ def test_a_session_of_kubectl_or_of_a_newer_operator_is_read() -> None:
         }
     )
     assert (newer.client_id, newer.phase) == ("x", Phase.PENDING)
-    deleting = read(
+    deleting = read_session(
         {
             "metadata": {**metadata, "deletionTimestamp": "2026-10-01T11:00:00Z"},
             "status": {"phase": "Ready"},

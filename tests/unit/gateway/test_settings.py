@@ -15,11 +15,11 @@ GOOD = {"namespace": "sessions", "JWT_SECRET": "x" * 32}
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"JWT_SECRET": "x" * 31}, "must have 32 bytes at least"),
-        ({"JWT_SECRET": None}, "JWT_SECRET or WASESSION_JWKS_URL is needed"),
+        ({"JWT_SECRET": "x" * 31}, "must have at least 32 bytes"),
+        ({"JWT_SECRET": None}, "JWT_SECRET or WASESSION_JWKS_URL is required"),
         ({"cors_origins": "*"}, "should match pattern"),
         ({"cors_origins": "https://a.example/path"}, "should match pattern"),
-        ({"session_template": {"owner": "alice"}}, "cannot be the same for all sessions: owner"),
+        ({"session_template": {"owner": "alice"}}, "differs between sessions: owner"),
         ({"session_template": {"image": "x"}}, "Extra inputs are not permitted"),
         ({"namespace": ""}, "at least 1 character"),
     ],
