@@ -40,6 +40,10 @@ async def test_sigkill_soon_after_the_scan(
         if recycle:
             blank = await context.new_page()
             await page.close()
+            # A service worker that still runs keeps localStorage in memory as a page does.
+            cdp = await context.new_cdp_session(blank)
+            await cdp.send("ServiceWorker.enable")
+            await cdp.send("ServiceWorker.stopAllWorkers")
             await on_disk(profile, b"last-wid-md")
             client = Client(blank, world.url)
             await client.open()

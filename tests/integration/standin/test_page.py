@@ -92,7 +92,7 @@ async def test_pairing_code_links_the_phone_it_was_made_for(client: Client, phon
 async def test_pairing_code_expires(
     client: Client, phone: Phone, world: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("standin.offers.GRACE", 0)
+    monkeypatch.setattr("support.standin.offers.GRACE", 0)
     await phone.behave(code_seconds=0.001)
     await client.open()
     await client.qr()

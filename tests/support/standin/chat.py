@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from support.standin.identity import Browsers, browser_of
 from support.standin.offers import Offer, Offers, Refused
 from support.standin.world import (
     ACK_DELIVERED,
@@ -133,8 +134,9 @@ INCOMING: TypeAdapter[Hello | WantRefs | PairConfirm | Got | Seen | Assertion | 
 class Page:
     """One page's connection."""
 
-    def __init__(self, ws: web.WebSocketResponse) -> None:
+    def __init__(self, ws: web.WebSocketResponse, browser: str) -> None:
         self.ws = ws
+        self.browser = browser
         self.noise = ""
         self.device: Device | None = None
         self.synced = False
@@ -159,6 +161,7 @@ class Switchboard:
     def __init__(self, world: World) -> None:
         self.world = world
         self.offers: Offers[Page] = Offers()
+        self.browsers = Browsers()
         self.online: dict[str, Page] = {}
         self.arrival = asyncio.Condition()
         self._pages: set[Page] = set()
@@ -167,11 +170,12 @@ class Switchboard:
     # --- the page's side --------------------------------------------------------------------------
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        self.browsers.note(request, "websocket")
         if self.world.faults.left("refuse", None):
             raise web.HTTPServiceUnavailable
         ws = web.WebSocketResponse(heartbeat=30)
         await ws.prepare(request)
-        page = Page(ws)
+        page = Page(ws, browser_of(request))
         self._pages.add(page)
         try:
             async for message in ws:
@@ -228,6 +232,8 @@ class Switchboard:
         if self.world.faults.left("refuse", device.phone):
             await page.ws.close()
             return
+        if self._automation(page):
+            return  # the real server leaves such a page waiting
         page.device = device
         for kind in BLOCKS:
             if self.world.faults.left(kind, device.phone):
@@ -243,6 +249,11 @@ class Switchboard:
             "success", pn=f"{phone}@c.us", pushname=f"Phone {phone}", platform="android"
         )
         await self._sync(page, device)
+
+    def _automation(self, page: Page) -> str | None:
+        """Why a page is not let in; None when it is."""
+        refuses = self.world.behaviour.refuse_automation
+        return self.browsers.automation(page.browser) if refuses else None
 
     async def _sync(self, page: Page, device: Device) -> None:
         """The first sync with its progress, then everything that the device has missed."""
@@ -363,6 +374,8 @@ class Switchboard:
         return await self._link(self.offers.by_passkey(phone), phone)
 
     async def _offer_taken(self, offer: Offer[Page], phone: str) -> Device | None:
+        if automation := self._automation(offer.page):
+            raise Refused(403, f"the browser is automated: its {automation}")
         if len(self.world.devices_of(phone)) >= self.world.behaviour.max_devices:
             raise Refused(409, "the account has as many linked devices as it may have")
         if phone in self.world.behaviour.passkey_accounts:

@@ -7,6 +7,7 @@ from typing import Any
 
 import aiohttp
 from pydantic import BaseModel, TypeAdapter
+from support.standin.identity import SIGHTINGS, Sighting
 from support.standin.world import ACK_DELIVERED, ACK_READ, Behaviour, Fault, Media, Message
 
 MESSAGES = TypeAdapter(list[Message])
@@ -141,6 +142,10 @@ class Phone:
         """Starts a fault for one account or for all; ``seconds`` counts for lasting ones. Returns the pages it met."""
         order = {"kind": kind, "phone": phone, "seconds": seconds}
         return int((await self._call("POST", "/server/fault", order))["pages"])
+
+    async def sightings(self) -> list[Sighting]:
+        """What browsers have shown of themselves since the server's start, each thing once."""
+        return SIGHTINGS.validate_python(await self._call("GET", "/server/browsers"))
 
     async def heal(self) -> None:
         """Ends all lasting faults. Pages that were told to stop (outdated, proxy, tos) stay stopped, as the real ones."""

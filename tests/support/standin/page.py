@@ -11,7 +11,17 @@ from pydantic.alias_generators import to_camel
 from support.standin.world import Behaviour
 
 WWW = Path(__file__).with_name("www")
-EARLY = ("loader", "models", "ids", "utilities", "credentials", "events", "connection", "linking")
+EARLY = (
+    "loader",
+    "models",
+    "ids",
+    "utilities",
+    "credentials",
+    "events",
+    "contexts",
+    "connection",
+    "linking",
+)
 # wa-js waits until the number of modules has settled.
 LATE = ("collections", "getters", "messages", "media", "screen", "backend")
 
@@ -24,6 +34,7 @@ class Settings(BaseModel):
     legacy_cmd: bool
     legacy_msg_key: bool
     debug_global: bool
+    service_worker: bool
 
 
 def response(behaviour: Behaviour) -> web.Response:
@@ -37,6 +48,12 @@ def response(behaviour: Behaviour) -> web.Response:
         content_type="text/html",
         headers=headers,
     )
+
+
+def frame() -> web.Response:
+    """The document of the page's iframe."""
+    text = '<!DOCTYPE html><meta charset="utf-8"><script src="/frame.js"></script>'
+    return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
 
 
 def policy(nonce: str) -> str:
@@ -63,6 +80,7 @@ def html(nonce: str, settings: Settings, late_ms: int) -> str:
   requireLazy = function () {{ __rl_stub.push(arguments); }};
   self.__standin = {settings.model_dump_json(by_alias=True)};
 </script>
+<script src="/document.js" defer nonce="{nonce}"></script>
 {early}
 <script nonce="{nonce}">
   function late() {{

@@ -258,6 +258,12 @@ async def devices(request: web.Request) -> web.Response:
     )
 
 
+@routes.get("/server/browsers")
+async def browsers(request: web.Request) -> web.Response:
+    shown = [one.model_dump() for one in request.app[SWITCHBOARD].browsers]
+    return web.json_response(shown)
+
+
 @routes.post("/server/fault")
 async def fault(request: web.Request) -> web.Response:
     order = FaultOrder.model_validate_json(await request.read())

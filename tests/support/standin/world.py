@@ -117,6 +117,10 @@ class Behaviour(BaseModel):
     passkey_accounts: list[Number] = Field(
         [], description="Phone numbers whose linking needs a passkey."
     )
+    service_worker: bool = Field(False, description="Whether the page has a service worker.")
+    refuse_automation: bool = Field(
+        False, description="Browsers that say Headless or webdriver anywhere are not let in."
+    )
     unknown_numbers: list[Number] = Field(
         ["19999999999"], description="Numbers that are not on WhatsApp."
     )

@@ -232,6 +232,7 @@
         BackendEventBus.triggerStorageInitializationError(error);
         return;
       }
+      await require('StandinContexts').start();
       await connect();
       if (self.__standin.debugGlobal) {
         // The real page sets it late, behind a gatekeeper; wa-js makes its own where it is missing.
