@@ -1,4 +1,7 @@
-"""The HTTP API as a table. The routes and ``/openapi.json`` are both made from it; ``app`` has the handlers by name."""
+"""The HTTP API as a table, which ``app`` turns into routes and this module into OpenAPI.
+
+``handlers`` has the handler of each operation by its name.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,7 @@ _STRING: dict[str, Any] = {"type": "string"}
 
 
 class EventKind(StrEnum):
-    """What an event stream tells."""
+    """A type of event on an event stream."""
 
     STATE = "state"
     MESSAGE = "message"
@@ -46,7 +49,7 @@ def _split(value: object) -> object:
 class EventsQuery(Model):
     types: Annotated[frozenset[EventKind], BeforeValidator(_split)] = Field(
         frozenset(EventKind),
-        description="What is told, such as `state,ack`; everything when left out.",
+        description="Types of events, such as `state,ack`. Default: all.",
         min_length=1,
     )
 
@@ -55,7 +58,7 @@ class EventsHeaders(Model):
     last_event_id: str | None = Field(
         None,
         alias="Last-Event-ID",
-        description="The id of the last event that was read, as an EventSource sends it.",
+        description="ID of the last event received, as an EventSource sends it.",
     )
 
 
@@ -64,8 +67,9 @@ class SendHeaders(Model):
         Field(
             None,
             alias="Idempotency-Key",
-            description="Any text of the caller's that is new for each message, such as a UUID. A retry with the same one and "
-            "the same body sends nothing again and gets the first answer; it is known for a day at least.",
+            description="A unique text for each message, such as a UUID. A retry with the same key "
+            "and body gets the response of the first request and sends nothing again. Keys are "
+            "remembered for at least a day.",
         )
     )
 
@@ -75,25 +79,23 @@ class MessagePath(Model):
 
 
 class PageQuery(Model):
-    limit: int = Field(100, ge=1, le=500, description="How many at most.")
+    limit: int = Field(100, ge=1, le=500, description="Maximum number of items.")
     continue_: (
         Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=512)] | None
-    ) = Field(None, alias="continue", description="`continue` of the part before.")
+    ) = Field(None, alias="continue", description="`continue` of the previous page.")
 
 
 class Alive(Model):
     status: str = "ok"
 
 
-_NOT_READY = {
-    503: "The session is not Ready; `phase` says where it is, `Retry-After` when to ask again."
-}
-_PAGE_FAILED = {502: "The page did not do as asked."}
+_NOT_READY = {503: "The session is not Ready: see `phase`, and retry after `Retry-After` seconds."}
+_PAGE_FAILED = {502: "The page of WhatsApp Web failed."}
 _ALWAYS = {
-    422: "A parameter, header or field is not as it should be; `detail` says which.",
-    503: "The pod cannot read its own token, which is being changed.",
+    422: "A parameter, header or field is not valid; see `detail`.",
+    503: "The pod cannot read its own token, which is being rotated.",
 }
-_RETRY_AFTER = "`Retry-After` is in seconds."
+_RETRY_AFTER = "Retry after `Retry-After` seconds."
 
 OPERATIONS = (
     Operation(
@@ -103,13 +105,13 @@ OPERATIONS = (
         "Whether the process is alive",
         {
             200: Answer(
-                "It is, whatever is wrong with the browser or WhatsApp.",
+                "It is, whatever the state of the browser and WhatsApp.",
                 (Content(Alive, example=Alive()),),
             )
         },
         tag="Process",
         problems={
-            503: "The session is not looked after any more: only a new process can mend that."
+            503: "The session's loop has stopped ticking; only a restart of the process helps."
         },
         secured=False,
     ),
@@ -120,7 +122,7 @@ OPERATIONS = (
         "Whether the process serves requests",
         {
             200: Answer(
-                "It does; whether it is logged in is in the state.",
+                "It does; the state tells whether it is logged in.",
                 (Content(Alive, example=Alive()),),
             )
         },
@@ -132,7 +134,7 @@ OPERATIONS = (
         "/metrics",
         "getMetrics",
         "Metrics for Prometheus",
-        {200: Answer("In Prometheus's text format.", (Content(_STRING, TEXT),))},
+        {200: Answer("In the text format of Prometheus.", (Content(_STRING, TEXT),))},
         tag="Process",
         secured=False,
     ),
@@ -149,10 +151,10 @@ OPERATIONS = (
         "GET",
         "/v1/state",
         "getState",
-        "What the session is",
+        "The state of the session",
         {
             200: Answer(
-                "Its whole state.",
+                "The whole state.",
                 (
                     Content(
                         Report,
@@ -177,17 +179,19 @@ OPERATIONS = (
         "GET",
         "/v1/events",
         "getEvents",
-        "The state, messages and acks as they come",
+        "Stream the state, messages and acks",
         {
             200: Answer(
-                "Server-sent events, until the caller goes. A comment comes every 10 s when there is nothing else.",
+                "Server-sent events until the client disconnects, with a comment every 10 s "
+                "when there are no events.",
                 (Content(_STRING, SSE),),
             )
         },
         tag="Session",
-        description="Event `state` has a `Report` as data and comes first, and at each change. `message` has an "
-        "`IncomingMessage`, `ack` a `MessageAck`. With `Last-Event-ID` the messages and acks after it follow from a buffer; "
-        "when something between may be missing, an event `gap` comes before everything that is in the buffer.",
+        description="The data of a `state` event is a `Report`: one comes first and at each "
+        "change. The data of a `message` is an `IncomingMessage`, of an `ack` a `MessageAck`. With "
+        "`Last-Event-ID` the stream resumes after that event from a buffer. If events may be "
+        "missing in between, a `gap` event precedes the whole buffer.",
         query=EventsQuery,
         headers=EventsHeaders,
         problems=_ALWAYS,
@@ -196,10 +200,10 @@ OPERATIONS = (
         "GET",
         "/v1/pairing",
         "getPairing",
-        "The code that a phone can use now",
+        "The code that links a phone now",
         {
             200: Answer(
-                "The code; a QR also as a picture, by `Accept`.",
+                "The code; a QR also as a picture, depending on `Accept`.",
                 (
                     Content(
                         LinkCode,
@@ -216,25 +220,25 @@ OPERATIONS = (
             )
         },
         tag="Pairing",
-        problems={404: "There is no code now.", 406: "A pairing code is no picture.", **_ALWAYS},
+        problems={404: "There is no code now.", 406: "A pairing code has no picture.", **_ALWAYS},
     ),
     Operation(
         "POST",
         "/v1/pairing/refresh",
         "refreshPairing",
-        "A new code, also after the last round",
-        {202: Answer("It is on its way.", (Content(Nothing),))},
+        "Request a new code, also after the last round",
+        {202: Answer("Requested.", (Content(Nothing),))},
         tag="Pairing",
-        problems={409: "The session does not wait for a phone.", **_PAGE_FAILED, **_ALWAYS},
+        problems={409: "The session is not waiting for a phone.", **_PAGE_FAILED, **_ALWAYS},
     ),
     Operation(
         "POST",
         "/v1/messages",
         "sendMessage",
-        "Sends a text or a file",
+        "Send a text or a file",
         {
             201: Answer(
-                "WhatsApp has taken the message.",
+                "WhatsApp has accepted the message.",
                 (
                     Content(
                         SentMessage,
@@ -247,8 +251,9 @@ OPERATIONS = (
                     ),
                 ),
                 {
-                    "Location": "Where its status is.",
-                    "Idempotent-Replayed": "`true` when this is the answer to an earlier request with the same key.",
+                    "Location": "URL of the message's status.",
+                    "Idempotent-Replayed": "`true` if this is the response of an earlier request "
+                    "with the same key.",
                 },
             )
         },
@@ -259,29 +264,34 @@ OPERATIONS = (
             Content(SendMedia, "multipart/form-data", files=("file",)),
         ),
         problems={
-            400: "The body is not JSON, or no form.",
-            404: "The recipient is not on WhatsApp, or `replyTo` names no message of the chat. Nothing was sent.",
-            408: "Nothing came for 30 s in the middle of the body.",
-            409: "A send with this `Idempotency-Key` is under way; ask again.",
+            400: "The body is neither valid JSON nor a valid form.",
+            404: "The recipient is not on WhatsApp, or `replyTo` is not a message of the chat. "
+            "Nothing was sent.",
+            408: "The body stopped arriving for 30 s.",
+            409: "A send with this `Idempotency-Key` is in progress; retry.",
             413: "The body or the file is too large.",
             415: "The body is neither JSON nor a form.",
-            422: "A field is not as it should be, or the `Idempotency-Key` was used with another message.",
-            502: "WhatsApp has not taken the message, or the page failed before it was sent.",
-            503: f"The session is not Ready (`phase` says where it is), or busy. Nothing was sent. {_RETRY_AFTER}",
-            504: "Nobody knows whether the message was sent. A retry with the same `Idempotency-Key` does not send it twice.",
-            507: f"There is no space to note or store what is to be sent. Nothing was sent. {_RETRY_AFTER}",
+            422: "A field is not valid, or the `Idempotency-Key` has been used for another "
+            "message.",
+            502: "WhatsApp did not accept the message, or the page failed before sending it.",
+            503: "The session is not Ready (see `phase`), or busy. Nothing was sent. "
+            + _RETRY_AFTER,
+            504: "It is unknown whether the message was sent. A retry with the same "
+            "`Idempotency-Key` does not send it twice.",
+            507: "The volume has no space for the key or the file. Nothing was sent. "
+            + _RETRY_AFTER,
         },
     ),
     Operation(
         "GET",
         "/v1/messages/{id}",
         "getMessage",
-        "What is known of one message",
-        {200: Answer("As WhatsApp Web has it.", (Content(MessageStatus),))},
+        "One message",
+        {200: Answer("The message, as WhatsApp Web has it.", (Content(MessageStatus),))},
         tag="Messages",
         path_parameters=MessagePath,
         problems={
-            404: "WhatsApp Web has no such message.",
+            404: "WhatsApp Web has no message with this ID.",
             **_ALWAYS,
             **_PAGE_FAILED,
             **_NOT_READY,
@@ -291,8 +301,8 @@ OPERATIONS = (
         "GET",
         "/v1/chats",
         "listChats",
-        "Chats, the latest first",
-        {200: Answer("A part of them.", (Content(Page[Chat]),))},
+        "List chats, latest first",
+        {200: Answer("A page of the list.", (Content(Page[Chat]),))},
         tag="Chats",
         query=PageQuery,
         problems={**_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
@@ -301,8 +311,8 @@ OPERATIONS = (
         "GET",
         "/v1/contacts",
         "listContacts",
-        "Contacts, by id",
-        {200: Answer("A part of them.", (Content(Page[Contact]),))},
+        "List contacts, by ID",
+        {200: Answer("A page of the list.", (Content(Page[Contact]),))},
         tag="Chats",
         query=PageQuery,
         problems={**_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
@@ -311,15 +321,16 @@ OPERATIONS = (
         "POST",
         "/v1/logout",
         "logout",
-        "Ends the login",
+        "End the login",
         {
             200: Answer(
-                "WhatsApp has confirmed it. The profile was moved aside.", (Content(Nothing),)
+                "WhatsApp has confirmed the logout. The profile is quarantined.",
+                (Content(Nothing),),
             )
         },
         tag="Session",
         problems={
-            504: "WhatsApp has not confirmed it in time; the login was kept.",
+            504: "WhatsApp has not confirmed the logout in time; the login remains.",
             **_ALWAYS,
             **_PAGE_FAILED,
             **_NOT_READY,
@@ -329,8 +340,8 @@ OPERATIONS = (
         "POST",
         "/v1/restart",
         "restart",
-        "Restarts the browser",
-        {202: Answer("It is being restarted; the state says how far it is.", (Content(Nothing),))},
+        "Restart the browser",
+        {202: Answer("Requested; the state shows the progress.", (Content(Nothing),))},
         tag="Session",
         problems=_ALWAYS,
     ),
@@ -338,7 +349,7 @@ OPERATIONS = (
         "GET",
         "/v1/screenshot",
         "getScreenshot",
-        "The page as a picture",
+        "A screenshot of the page",
         {200: Answer("PNG.", (Content({"type": "string", "format": "binary"}, PNG),))},
         tag="Session",
         problems={**_ALWAYS, **_PAGE_FAILED},
@@ -348,7 +359,8 @@ OPERATIONS = (
 DOCUMENT = document(
     "wasession session pod",
     "v1",
-    "One WhatsApp Web login over HTTP. Errors are `application/problem+json` (RFC 9457) with the session's `phase`.",
+    "One WhatsApp Web login over HTTP. Errors are `application/problem+json` (RFC 9457) with the "
+    "session's `phase`.",
     OPERATIONS,
     "The session's token.",
     also=(IncomingMessage, MessageAck),

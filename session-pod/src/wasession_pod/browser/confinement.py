@@ -1,9 +1,9 @@
-"""Keeps a page on the origin of WhatsApp Web, and gives a proxy its credentials.
+"""Confine a page to the origin of WhatsApp Web, and authenticate with the proxy.
 
-A DevTools session of the page's own holds up requests for documents, and nothing else. Playwright's
-ways to the same end (``route``, a proxy's ``password``) hold up every request and switch the HTTP
-cache off, so that all of WhatsApp Web's scripts are loaded again at each start (measured). Chromium
-itself refuses pages to leave for ``file:``, ``data:``, ``chrome:`` and schemes of other programs.
+A DevTools session intercepts requests for documents and nothing else. Playwright's own features
+(``route``, a proxy's ``password``) intercept every request and disable the HTTP cache, so that all
+scripts of WhatsApp Web would be loaded again at each start (measured). Chromium itself blocks
+navigations to ``file:``, ``data:``, ``chrome:`` and the URL schemes of other programs.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ DOCUMENTS = {"urlPattern": "*", "resourceType": "Document", "requestStage": "Req
 
 
 async def confine(
-    page: Page, origin: str, credentials: Credentials | None, refused: Callable[[str], None]
+    page: Page, origin: str, credentials: Credentials | None, on_blocked: Callable[[str], None]
 ) -> Confinement:
-    """From now on the page's top frame loads documents of ``origin`` only; ``refused`` is told the origin of any other.
+    """Confine the page's top frame to documents of ``origin``.
 
-    What it refuses leaves the page as it is. Raises Playwright's errors.
+    A blocked navigation leaves the page as it is; ``on_blocked`` gets the target's origin. Raises
+    Playwright's errors.
     """
     session = await page.context.new_cdp_session(page)
     tree = await session.send("Page.getFrameTree")
     confinement = Confinement(
-        session, tree["frameTree"]["frame"]["id"], origin, credentials, refused
+        session, tree["frameTree"]["frame"]["id"], origin, credentials, on_blocked
     )
     await session.send(
         "Fetch.enable", {"patterns": [DOCUMENTS], "handleAuthRequests": credentials is not None}
@@ -41,7 +42,7 @@ async def confine(
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port, as ``location.origin`` has them; of other schemes only the scheme."""
+    """Return the origin as ``location.origin`` has it; for schemes other than HTTP the scheme."""
     parts = urlsplit(url)
     return (
         f"{parts.scheme}://{parts.netloc}"
@@ -51,7 +52,7 @@ def origin_of(url: str) -> str:
 
 
 class Confinement:
-    """Answers what the session asks; ``wrong_credentials`` when the proxy has not taken the ones that it was given."""
+    """Handles intercepted requests; ``wrong_credentials`` if the proxy has rejected ours."""
 
     def __init__(
         self,
@@ -59,28 +60,27 @@ class Confinement:
         top_frame: str,
         origin: str,
         credentials: Credentials | None,
-        refused: Callable[[str], None],
+        on_blocked: Callable[[str], None],
     ) -> None:
         self._session, self._top_frame, self._origin = session, top_frame, origin
-        self._credentials, self._refused = credentials, refused
-        self._challenged: set[str] = set()  # requests that had the credentials already
-        self._answers: set[asyncio.Task[None]] = set()
+        self._credentials, self._on_blocked = credentials, on_blocked
+        self._challenged: set[str] = set()  # requests that have had the credentials
+        self._tasks: set[asyncio.Task[None]] = set()
         self.wrong_credentials = False
-        session.on("Fetch.requestPaused", lambda event: self._answer(self._on_request(event)))
-        session.on("Fetch.authRequired", lambda event: self._answer(self._on_challenge(event)))
+        session.on("Fetch.requestPaused", lambda event: self._start(self._on_request(event)))
+        session.on("Fetch.authRequired", lambda event: self._start(self._on_challenge(event)))
 
-    def _answer(self, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
-        self._answers.add(task)
-        task.add_done_callback(self._answers.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _on_request(self, event: dict[str, Any]) -> None:
-        request, where = event["requestId"], origin_of(event["request"]["url"])
-        with contextlib.suppress(PlaywrightError):  # the page has gone meanwhile
-            if event["frameId"] == self._top_frame and where != self._origin:
-                self._refused(where)
-                # An aborted navigation is none: with any other reason Chromium would show an error
-                # in WhatsApp's place.
+        request, origin = event["requestId"], origin_of(event["request"]["url"])
+        with contextlib.suppress(PlaywrightError):  # the page has closed meanwhile
+            if event["frameId"] == self._top_frame and origin != self._origin:
+                self._on_blocked(origin)
+                # With any other reason Chromium would replace WhatsApp with an error page.
                 await self._session.send(
                     "Fetch.failRequest", {"requestId": request, "errorReason": "Aborted"}
                 )
@@ -89,19 +89,19 @@ class Confinement:
 
     async def _on_challenge(self, event: dict[str, Any]) -> None:
         request = event["requestId"]
-        answer: dict[str, str] = {"response": "CancelAuth"}
+        response: dict[str, str] = {"response": "CancelAuth"}
         if event["authChallenge"].get("source") != "Proxy" or self._credentials is None:
             pass
         elif request in self._challenged:
             self.wrong_credentials = True
         else:
             self._challenged.add(request)
-            answer = {
+            response = {
                 "response": "ProvideCredentials",
                 "username": self._credentials.username,
                 "password": self._credentials.password,
             }
         with contextlib.suppress(PlaywrightError):
             await self._session.send(
-                "Fetch.continueWithAuth", {"requestId": request, "authChallengeResponse": answer}
+                "Fetch.continueWithAuth", {"requestId": request, "authChallengeResponse": response}
             )

@@ -1,4 +1,4 @@
-"""The processes that a session is made of: which there are, what they use, and how they are ended when nothing else helps."""
+"""The operating system processes of a session: their kind, memory and forced end."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from collections import Counter
 import psutil
 
 DRIVER = "driver"  # Playwright's, a Node process
-END_TIMEOUT = (
-    5.0  # seconds for a browser to notice that its driver is gone, which lets it write its profile
-)
+# Seconds for a browser to notice that its driver has exited, upon which it writes its profile.
+END_TIMEOUT = 5.0
 
 
 def family() -> list[psutil.Process]:
-    """Playwright's driver and the browser below it."""
-    found = []
+    """Return Playwright's driver and the browser processes below it."""
+    processes = []
     for child in psutil.Process().children():
         if kind(child) == DRIVER:
-            found += [child, *child.children(recursive=True)]
-    return found
+            processes += [child, *child.children(recursive=True)]
+    return processes
 
 
 def kind(process: psutil.Process) -> str:
-    """``driver``, ``browser``, ``renderer``, ``gpu``, ``network``, ``utility``, ``zygote`` or ``other``."""
+    """Return driver, browser, renderer, gpu, network, utility, zygote or other."""
     try:
-        words = " ".join(process.cmdline())
+        command = " ".join(process.cmdline())
     except psutil.Error:
         return "other"
-    if "run-driver" in words:
+    if "run-driver" in command:
         return DRIVER
-    if match := re.search(r"--type=([a-z]+)", words):
-        return "network" if "--utility-sub-type=network." in words else match.group(1)
-    return "browser" if "--user-data-dir=" in words else "other"
+    if match := re.search(r"--type=([a-z]+)", command):
+        return "network" if "--utility-sub-type=network." in command else match.group(1)
+    return "browser" if "--user-data-dir=" in command else "other"
 
 
 def memory() -> Counter[str]:
-    """Proportional set size by kind of process, in bytes; what several processes share is counted once."""
+    """Return the proportional set size in bytes by kind of process: shared memory counts once."""
     used: Counter[str] = Counter({"python": _pss(psutil.Process())})
     for process in family():
         used[kind(process)] += _pss(process)
@@ -44,25 +43,23 @@ def memory() -> Counter[str]:
 
 
 def end(processes: list[psutil.Process]) -> None:
-    """Ends the driver, which makes the browser write its profile and end; what is still there after a while is killed."""
+    """Kill the driver, so that the browser writes its profile and exits; then kill the rest."""
     for process in processes:
         if kind(process) == DRIVER:
             _kill(process)
-    _, left = psutil.wait_procs(processes, timeout=END_TIMEOUT)
-    for process in left:
+    _, remaining = psutil.wait_procs(processes, timeout=END_TIMEOUT)
+    for process in remaining:
         _kill(process)
-    psutil.wait_procs(left, timeout=END_TIMEOUT)
+    psutil.wait_procs(remaining, timeout=END_TIMEOUT)
 
 
 def _pss(process: psutil.Process) -> int:
     try:
         return int(process.memory_full_info().pss)
-    except (
-        psutil.AccessDenied
-    ):  # a process in Chromium's sandbox: nobody may look into it, only its size is known
-        known = process.memory_info()
-        return int(known.rss - known.shared)
-    except psutil.Error:  # it has ended meanwhile
+    except psutil.AccessDenied:  # in Chromium's sandbox, only the total sizes are readable
+        sizes = process.memory_info()
+        return int(sizes.rss - sizes.shared)
+    except psutil.Error:  # it has exited
         return 0
 
 

@@ -1,1 +1,1 @@
-"""Messages that the session sends, each at most once."""
+"""Send messages, each at most once."""

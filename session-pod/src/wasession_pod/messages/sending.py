@@ -1,132 +1,96 @@
-"""Sending: every message once, and an honest word where nobody can know.
+"""Send each message at most once, and report honestly when the outcome is unknown.
 
-A message's id is chosen on the page and written down before it is sent. Whatever fails after that,
-a retry with the same Idempotency-Key goes out under the same id, which WhatsApp delivers once; when
-the page knows that WhatsApp has taken the id, nothing is sent at all. A send goes on when its
-caller has gone or waited long enough, and its outcome is still written down.
+The page chooses a message's ID, and the ID is stored before the message is sent. Whatever fails
+afterwards, a retry with the same Idempotency-Key uses the same ID, which WhatsApp delivers once; if
+the page knows that WhatsApp has accepted it, nothing is sent. A send continues after its caller has
+disconnected or timed out, and its outcome is still stored.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
-import json
 import logging
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from pydantic import ValidationError
 from wasession_api.http.problem import HTTPProblem
-from wasession_api.session_pod.messages import SendMedia, SendText, SentMessage
+from wasession_api.session_pod.messages import SendText, SentMessage
 from wasession_api.v1alpha1 import Phase
 
 from wasession_pod import metrics
-from wasession_pod.browser.browser import BrowserError
-from wasession_pod.messages.idempotency_store import Entry, Journal, JournalError
+from wasession_pod.browser.bridge import SendOutcome
+from wasession_pod.browser.errors import BrowserError
+from wasession_pod.messages.idempotency_store import (
+    IdempotencyStore,
+    IdempotencyStoreError,
+    SendRecord,
+)
+from wasession_pod.messages.outgoing import OutgoingMessage
 from wasession_pod.session import NotReady, Session
-from wasession_pod.state.observation import Acks, PageEvent, PageModel, Prepared, Sent
+from wasession_pod.state.observation import PageEvent
 
 T = TypeVar("T")
-M = TypeVar("M", bound=PageModel)
 log = logging.getLogger(__name__)
-SOON = {"Retry-After": "2"}  # seconds
-LATER = {"Retry-After": "10"}
-LONGEST_SEND = (
-    600.0  # seconds; the page is not changed for lack of memory while a message is under way
-)
+RETRY_SOON = {"Retry-After": "2"}  # seconds
+RETRY_LATER = {"Retry-After": "10"}
+# Seconds. Until then the page is not replaced for lack of memory.
+PAGE_TIMEOUT = 600.0
+REPORT_HEARTBEAT = 3600.0  # seconds
 
 
-@dataclass(frozen=True)
-class File:
-    """A received file in a directory of its own, which goes when it is no longer needed."""
+class MessageSender:
+    """Sends messages of one session."""
 
-    path: Path
-    sha256: str
-    name: str | None
-    mime_type: str | None
-
-    def discard(self) -> None:
-        shutil.rmtree(self.path.parent, ignore_errors=True)
-
-
-@dataclass(frozen=True)
-class Order:
-    """What somebody wants sent."""
-
-    body: SendText | SendMedia
-    file: File | None = None
-
-    @property
-    def fingerprint(self) -> bytes:
-        """The same for the same message, so that a key used for another one is noticed. Says nothing about the content."""
-        file = [self.file.sha256, self.file.name, self.file.mime_type] if self.file else None
-        return hashlib.sha256(
-            json.dumps([self.body.dump(), file], sort_keys=True).encode()
-        ).digest()
-
-    def discard(self) -> None:
-        if self.file is not None:
-            self.file.discard()
-
-
-class Messages:
-    """Sends for one session."""
-
-    def __init__(self, session: Session, journal: Journal, timeout: float) -> None:
+    def __init__(self, session: Session, store: IdempotencyStore, timeout: float) -> None:
         self._session = session
-        self._journal = journal
+        self._store = store
         self._timeout = timeout
-        self._turn = asyncio.Lock()  # at the journal
-        self._keys: set[str] = set()  # of sends that are under way
+        self._store_lock = asyncio.Lock()
+        self._keys_in_progress: set[str] = set()
         self._tasks: set[asyncio.Task[SentMessage]] = set()
 
-    async def send(self, order: Order, key: str | None) -> tuple[SentMessage, bool]:
-        """Sends, or gives the answer that was given before to this ``key`` (then True).
+    async def send(self, message: OutgoingMessage, key: str | None) -> tuple[SentMessage, bool]:
+        """Send a message, or return the stored response to its ``key`` and True.
 
-        Raises ``HTTPProblem``, ``NotReady``, or ``BrowserError`` when nothing was sent. Discards
-        the order's file in the end.
+        Deletes the attachment in the end. Raises ``HTTPProblem``; ``NotReady`` and ``BrowserError``
+        if nothing was sent.
         """
-        if key is not None and key in self._keys:
-            order.discard()
-            raise HTTPProblem(
-                409,
-                "Under way",
-                "a send with this Idempotency-Key is under way; ask again for its answer",
-                SOON,
-            )
+        if key is not None and key in self._keys_in_progress:
+            message.delete_attachment()
+            detail = "a send with this Idempotency-Key is in progress; retry to get its response"
+            raise HTTPProblem(409, "Send in progress", detail, RETRY_SOON)
         if key is not None:
-            self._keys.add(key)
+            self._keys_in_progress.add(key)
         task = None
         try:
-            entry = await self._recorded(order, key) if key is not None else None
-            if entry is not None and entry.answer is not None:
-                return SentMessage.model_validate_json(entry.answer), True
-            if entry is None:
-                entry = await self._prepare(order, key)
-            task = asyncio.create_task(self._send(order, entry, key))
+            record = await self._find_record(message, key) if key is not None else None
+            if record is not None and record.response is not None:
+                return SentMessage.model_validate_json(record.response), True
+            if record is None:
+                record = await self._prepare(message, key)
+            task = asyncio.create_task(self._send(message, record, key))
         finally:
             if task is None:
-                self._done(order, key)
+                self._finished(message, key)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._on_task_done)
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(task), False
         except TimeoutError:
-            raise _unknown(
-                entry, f"WhatsApp has not confirmed the message within {self._timeout:.0f} s"
-            ) from None
+            cause = f"WhatsApp has not confirmed the message within {self._timeout:.0f} s"
+            raise _outcome_unknown(record, cause) from None
 
     async def watch_acks(self) -> None:
-        """Asks, each time the session is Ready again, how far messages are: no event told of it while the page was away."""
+        """Fetch the awaited acks each time the session has become Ready.
+
+        The page emits no events for acks that arrived while it was closed or disconnected.
+        """
         connected = None
-        async for report in self._session.reports(heartbeat=3600):
+        async for report in self._session.reports(REPORT_HEARTBEAT):
             if (
                 report is None
                 or report.phase is not Phase.READY
@@ -134,127 +98,130 @@ class Messages:
             ):
                 continue
             connected = report.last_connected
-            with contextlib.suppress(NotReady, BrowserError):
-                for ack in understood(
-                    Acks, await self._session.call("acks", [*self._session.events.awaited_acks])
-                ).acks:
-                    self._session.events.record(PageEvent(type="chat.ack", data=ack))
+            events = self._session.events
+            with contextlib.suppress(NotReady, BrowserError), self._session.ready_page() as page:
+                for ack in await page.acks([*events.awaited_acks]):
+                    events.record(PageEvent(type="chat.ack", data=ack.dump()))
 
-    async def _recorded(self, order: Order, key: str) -> Entry | None:
-        """What the journal has of this key."""
+    async def _find_record(self, message: OutgoingMessage, key: str) -> SendRecord | None:
         if not self._session.holds_volume:
             raise NotReady(self._session.report.phase)
-        entry = await self._write(lambda: self._journal.find(key))
-        if entry is not None and entry.fingerprint != order.fingerprint:
-            raise HTTPProblem(
-                422, "Key used before", "this Idempotency-Key was used with another message"
-            )
-        return entry
+        record = await self._access_store(lambda: self._store.find(key))
+        if record is not None and record.fingerprint != message.fingerprint:
+            detail = "this Idempotency-Key has been used for another message"
+            raise HTTPProblem(422, "Idempotency-Key reused", detail)
+        return record
 
-    async def _prepare(self, order: Order, key: str | None) -> Entry:
-        """Finds the chat, chooses the message's id and writes it down."""
-        body = order.body
-        prepared = understood(Prepared, await self._session.call("prepare", body.to, body.reply_to))
+    async def _prepare(self, message: OutgoingMessage, key: str | None) -> SendRecord:
+        """Find the chat, choose the message's ID and store it."""
+        body = message.body
+        with self._session.ready_page() as page:
+            prepared = await page.prepare(body.to, body.reply_to)
         if prepared.unknown == "replyTo":
-            raise HTTPProblem(404, "Unknown message", "`replyTo` names no message of this chat")
-        if prepared.chat_id is None or prepared.id is None:
-            raise HTTPProblem(
-                404,
-                "Unknown recipient",
-                f"{body.to.partition('@')[0]} is not on WhatsApp, or no group of the account",
-            )
-        entry = Entry(key or "", order.fingerprint, prepared.chat_id, prepared.id)
+            raise HTTPProblem(404, "Message not found", "`replyTo` is not a message of this chat")
+        if prepared.chat_id is None or prepared.message_id is None:
+            recipient = body.to.partition("@")[0]
+            detail = f"{recipient} is neither on WhatsApp nor a group of the account"
+            raise HTTPProblem(404, "Recipient not found", detail)
+        record = SendRecord(key or "", message.fingerprint, prepared.chat_id, prepared.message_id)
         if key is not None:
-            await self._write(lambda: self._journal.begin(entry))
-        return entry
+            await self._access_store(lambda: self._store.begin(record))
+        return record
 
-    async def _send(self, order: Order, entry: Entry, key: str | None) -> SentMessage:
-        """Sends, waits for the outcome, and writes the answer down."""
-        self._session.events.expect_acks(entry.message_id)
+    async def _send(
+        self, message: OutgoingMessage, record: SendRecord, key: str | None
+    ) -> SentMessage:
+        """Send a prepared message, wait for the outcome and store the response."""
+        self._session.events.expect_acks(record.message_id)
         try:
-            with metrics.sending() as outcome:
+            with metrics.sending() as metric:
                 try:
-                    async with asyncio.timeout(LONGEST_SEND):
-                        said = understood(Sent, await self._on_page(order, entry))
+                    async with asyncio.timeout(PAGE_TIMEOUT):
+                        outcome = await self._send_on_page(message, record)
                 except (BrowserError, TimeoutError) as error:
-                    outcome.result = "unknown"
-                    raise _unknown(
-                        entry, f"the page was lost while it sent the message: {error}"
-                    ) from None
-                outcome.result = "unknown" if said.unknown else "sent" if said.taken else "failed"
-                sent = _judge(said, entry)
+                    metric.result = "unknown"
+                    cause = f"the page failed while sending the message: {error}"
+                    raise _outcome_unknown(record, cause) from None
+                metric.result = (
+                    "unknown" if outcome.unknown else "sent" if outcome.accepted else "failed"
+                )
+                sent = _to_response(outcome, record)
             if key is not None:
-                try:
-                    await self._write(
-                        lambda: self._journal.finish(key, sent.model_dump_json(by_alias=True))
-                    )
-                except HTTPProblem as error:  # a retry finds the message on the page
-                    log.warning("answer not written down", extra={"error": error.detail})
+                await self._store_response(key, sent)
             return sent
         finally:
-            self._done(order, key)
+            self._finished(message, key)
 
-    async def _on_page(self, order: Order, entry: Entry) -> object:
-        names = (entry.message_id, entry.chat_id, order.body.reply_to)
-        if isinstance(order.body, SendText):
-            return await self._session.call("sendText", *names, order.body.text, timeout=None)
-        assert order.file is not None
-        about = {
-            "type": order.body.type or "auto-detect",
-            "caption": order.body.caption,
-            "fileName": order.file.name,
-            "mimeType": order.file.mime_type,
-        }
-        return await self._session.call("sendFile", *names, about, file=order.file.path)
+    async def _send_on_page(self, message: OutgoingMessage, record: SendRecord) -> SendOutcome:
+        body, file = message.body, message.attachment
+        with self._session.ready_page() as page:
+            if isinstance(body, SendText):
+                return await page.send_text(
+                    record.message_id, record.chat_id, body.reply_to, body.text
+                )
+            assert file is not None
+            return await page.send_file(
+                file.path,
+                record.message_id,
+                record.chat_id,
+                body.reply_to,
+                kind=body.type or "auto-detect",
+                caption=body.caption,
+                file_name=file.name,
+                mime_type=file.mime_type,
+            )
 
-    async def _write(self, work: Callable[[], T]) -> T:
-        """Does something with the journal, on a thread: a disk may take its time."""
+    async def _store_response(self, key: str, sent: SentMessage) -> None:
+        response = sent.model_dump_json(by_alias=True)
         try:
-            async with self._turn:
-                return await asyncio.to_thread(work)
-        except JournalError as error:
-            words = f"nothing was sent: the journal of sends cannot be used ({error})"
-            raise HTTPProblem(507, "Volume unusable", words, LATER) from None
+            await self._access_store(lambda: self._store.finish(key, response))
+        except HTTPProblem as error:
+            log.warning(
+                "Could not store the response to a send; a retry will look the message up",
+                extra={"error": error.detail},
+            )
 
-    def _done(self, order: Order, key: str | None) -> None:
-        order.discard()
+    async def _access_store(self, access: Callable[[], T]) -> T:
+        """Call the store on a thread, one call at a time, because disks can be slow."""
+        try:
+            async with self._store_lock:
+                return await asyncio.to_thread(access)
+        except IdempotencyStoreError as error:
+            detail = f"nothing was sent: the store of idempotency keys is not usable ({error})"
+            raise HTTPProblem(507, "Volume unusable", detail, RETRY_LATER) from None
+
+    def _finished(self, message: OutgoingMessage, key: str | None) -> None:
+        message.delete_attachment()
         if key is not None:
-            self._keys.discard(key)
+            self._keys_in_progress.discard(key)
 
-    def _ended(self, task: asyncio.Task[SentMessage]) -> None:
+    def _on_task_done(self, task: asyncio.Task[SentMessage]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            task.exception()  # was told to the caller if there still is one
+            task.exception()  # retrieved: a caller that still waits has it
 
 
-def understood(model: type[M], answer: object) -> M:
-    """The page's answer as a model; raises ``BrowserError``."""
-    try:
-        return model.model_validate(answer)
-    except ValidationError:
-        raise BrowserError("the page's answer could not be understood") from None
-
-
-def _judge(said: Sent, entry: Entry) -> SentMessage:
-    """What the page's word means for the caller; raises ``HTTPProblem``."""
-    if said.taken:
-        ack = max(said.ack or 0, 1)
+def _to_response(outcome: SendOutcome, record: SendRecord) -> SentMessage:
+    """Return the response for an accepted message; raise ``HTTPProblem`` for any other."""
+    if outcome.accepted:
         return SentMessage(
-            id=entry.message_id,
-            to=entry.chat_id,
-            ack=ack,
-            sent_at=said.sent_at or datetime.now(UTC),
+            id=record.message_id,
+            to=record.chat_id,
+            ack=max(outcome.ack or 0, 1),
+            sent_at=outcome.sent_at or datetime.now(UTC),
         )
-    if said.unknown:
-        raise _unknown(entry, f"WhatsApp's answer got lost ({said.result or 'no answer'})")
-    if said.result == "file_too_large":
-        raise HTTPProblem(
-            413, "File too large", "WhatsApp takes no file of this kind that is so large"
-        )
-    raise HTTPProblem(502, "Not sent", f"WhatsApp has not taken the message: {said.result}")
+    if outcome.unknown:
+        cause = f"WhatsApp's response was lost ({outcome.result or 'no answer'})"
+        raise _outcome_unknown(record, cause)
+    if outcome.result == "file_too_large":
+        detail = "WhatsApp does not accept a file of this type and size"
+        raise HTTPProblem(413, "File too large", detail)
+    detail = f"WhatsApp did not accept the message: {outcome.result}"
+    raise HTTPProblem(502, "Not sent", detail)
 
 
-def _unknown(entry: Entry, why: str) -> HTTPProblem:
-    hint = "it may yet arrive: retry with the same Idempotency-Key, or look at Location"
-    headers = LATER | {"Location": f"/v1/messages/{quote(entry.message_id, safe='@')}"}
-    return HTTPProblem(504, "Outcome unknown", f"{why}; {hint}", headers)
+def _outcome_unknown(record: SendRecord, cause: str) -> HTTPProblem:
+    hint = "it may still arrive: retry with the same Idempotency-Key, or check Location"
+    location = f"/v1/messages/{quote(record.message_id, safe='@')}"
+    headers = RETRY_LATER | {"Location": location}
+    return HTTPProblem(504, "Outcome unknown", f"{cause}; {hint}", headers)

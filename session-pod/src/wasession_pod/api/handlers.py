@@ -1,0 +1,268 @@
+"""The handlers of the HTTP API, by the names of their operations."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import io
+from collections.abc import Mapping
+from typing import TypeVar
+from urllib.parse import quote
+
+import segno
+from aiohttp import hdrs, web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel
+from wasession_api.http.problem import HTTPProblem
+from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler
+from wasession_api.session_pod.link_code import LinkCode
+from wasession_api.session_pod.messages import Page, SendText
+from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
+
+from wasession_pod import metrics
+from wasession_pod.api import event_stream
+from wasession_pod.api.operations import (
+    DOCUMENT,
+    PNG,
+    SSE,
+    SVG,
+    TEXT,
+    Alive,
+    EventsHeaders,
+    EventsQuery,
+    MessagePath,
+    PageQuery,
+    SendHeaders,
+)
+from wasession_pod.api.uploads import READ_TIMEOUT, Uploads
+from wasession_pod.browser.bridge import ChatPosition, ContactPosition, Listing, Position
+from wasession_pod.messages.outgoing import OutgoingMessage
+from wasession_pod.messages.sending import MessageSender
+from wasession_pod.session import NotReady, Session
+
+T = TypeVar("T", bound=BaseModel)
+P = TypeVar("P", bound=Position)
+SESSION = web.AppKey("session", Session)
+SENDER = web.AppKey("sender", MessageSender)
+UPLOADS = web.AppKey("uploads", Uploads)
+WRITE_TIMEOUT = 30.0  # seconds that a reader of events may leave them unread
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def _json(
+    model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    text = model.model_dump_json(by_alias=True, exclude_none=True)
+    return web.Response(text=text, status=status, headers=headers, content_type="application/json")
+
+
+# --- the process ----------------------------------------------------------------------------------
+
+
+async def live(request: web.Request) -> web.Response:
+    """Fail only if the session's loop hangs, whatever is wrong with the browser or WhatsApp."""
+    if not request.app[SESSION].alive:
+        raise HTTPProblem(503, "Hung", "the session's loop has stopped ticking")
+    return _json(Alive())
+
+
+async def ready(_: web.Request) -> web.Response:
+    """Succeed as soon as the process serves; ``state`` tells whether it is logged in."""
+    return _json(Alive())
+
+
+async def show_metrics(request: web.Request) -> web.Response:
+    metrics.set_report(request.app[SESSION].report)
+    return web.Response(body=generate_latest(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
+
+
+async def openapi(_: web.Request) -> web.Response:
+    return web.json_response(DOCUMENT)
+
+
+# --- the session ----------------------------------------------------------------------------------
+
+
+async def state(request: web.Request) -> web.Response:
+    return _json(request.app[SESSION].report)
+
+
+async def events(request: web.Request) -> web.StreamResponse:
+    """Stream events until the reader disconnects or stops reading."""
+    query: EventsQuery = request[QUERY]
+    headers: EventsHeaders = request[HEADERS]
+    response = web.StreamResponse(headers={"Content-Type": SSE} | NO_STORE)
+    await response.prepare(request)
+    blocks = event_stream.follow(request.app[SESSION], query.types, headers.last_event_id)
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async for block in blocks:
+            async with asyncio.timeout(WRITE_TIMEOUT):
+                await response.write(block)
+    return response
+
+
+async def logout(request: web.Request) -> web.Response:
+    try:
+        await request.app[SESSION].logout()
+    except TimeoutError:
+        detail = "WhatsApp has not confirmed the logout; the login remains"
+        raise HTTPProblem(504, "Not confirmed", detail) from None
+    return web.json_response({})
+
+
+async def restart(request: web.Request) -> web.Response:
+    request.app[SESSION].restart()
+    return web.json_response({}, status=202)
+
+
+async def screenshot(request: web.Request) -> web.Response:
+    picture = await request.app[SESSION].screenshot()
+    return web.Response(body=picture, content_type=PNG, headers=NO_STORE)
+
+
+# --- pairing --------------------------------------------------------------------------------------
+
+
+async def pairing(request: web.Request) -> web.Response:
+    """Respond with the link code as JSON or text; with a QR also as a picture."""
+    session = request.app[SESSION]
+    link_code = session.link_code
+    if link_code is None:
+        detail = f"no phone can be linked now: the session is {session.report.phase}"
+        raise HTTPProblem(404, "No code", detail)
+    kind = _negotiate(request.headers.get(hdrs.ACCEPT, ""), ("application/json", PNG, SVG, TEXT))
+    if kind == TEXT:
+        return web.Response(text=link_code.code, headers=NO_STORE)
+    if kind in (PNG, SVG):
+        return web.Response(body=_picture(link_code, kind), content_type=kind, headers=NO_STORE)
+    return _json(link_code, headers=NO_STORE)
+
+
+def _picture(link_code: LinkCode, kind: str) -> bytes:
+    if link_code.method is not PairingMethod.QR_CODE:
+        raise HTTPProblem(406, "No picture", "a pairing code is typed, not scanned")
+    picture = io.BytesIO()
+    image_format = "png" if kind == PNG else "svg"
+    segno.make(link_code.code).save(picture, kind=image_format, scale=8, border=4)
+    return picture.getvalue()
+
+
+def _negotiate(accept: str, offers: tuple[str, ...]) -> str:
+    """Return the offer with the highest quality in an Accept header, by default the first."""
+
+    def quality(part: str) -> float:
+        with contextlib.suppress(ValueError):
+            return float(part.partition(";q=")[2] or 1)
+        return 0
+
+    accepted = sorted(
+        (part.replace(" ", "").lower() for part in accept.split(",")), key=quality, reverse=True
+    )
+    kinds = (part.partition(";")[0] for part in accepted)
+    return next((kind for kind in kinds if kind in offers), offers[0])
+
+
+async def refresh_pairing(request: web.Request) -> web.Response:
+    session = request.app[SESSION]
+    report = session.report
+    if report.phase is not Phase.AUTHENTICATING and report.reason != Reason.PAIRING_EXPIRED:
+        detail = f"the session is not waiting for a phone: it is {report.phase}"
+        raise HTTPProblem(409, "Not pairing", detail)
+    await session.renew_code()
+    return web.json_response({}, status=202)
+
+
+# --- messages, chats, contacts --------------------------------------------------------------------
+
+
+async def send(request: web.Request) -> web.Response:
+    request_headers: SendHeaders = request[HEADERS]
+    key = request_headers.idempotency_key
+    phase = request.app[SESSION].report.phase
+    match request.content_type:
+        case "application/json":
+            message = OutgoingMessage(SendText.model_validate_json(await _read_body(request)))
+        case "multipart/form-data":
+            if phase is not Phase.READY and key is None:
+                raise NotReady(phase)  # before receiving a large file
+            message = await request.app[UPLOADS].receive(request)
+        case _:
+            detail = "send a text as application/json, a file as multipart/form-data"
+            raise HTTPProblem(415, "Unsupported media type", detail)
+    sent, replayed = await request.app[SENDER].send(message, key)
+    headers = {"Location": f"/v1/messages/{quote(sent.id, safe='@')}"}
+    if replayed:
+        headers["Idempotent-Replayed"] = "true"
+    return _json(sent, 201, headers)
+
+
+async def _read_body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(READ_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        detail = f"the body did not arrive within {READ_TIMEOUT:.0f} s"
+        raise HTTPProblem(408, "Request timeout", detail) from None
+
+
+async def get_message(request: web.Request) -> web.Response:
+    path: MessagePath = request[PATH]
+    with request.app[SESSION].ready_page() as page:
+        message = await page.message(path.id)
+    if message is None:
+        detail = "WhatsApp Web has no message with this ID"
+        raise HTTPProblem(404, "Message not found", detail)
+    return _json(message)
+
+
+async def list_chats(request: web.Request) -> web.Response:
+    query: PageQuery = request[QUERY]
+    after = _decode_position(ChatPosition, query.continue_)
+    with request.app[SESSION].ready_page() as page:
+        return _json(_page_of(await page.chats(query.limit, after)))
+
+
+async def list_contacts(request: web.Request) -> web.Response:
+    query: PageQuery = request[QUERY]
+    after = _decode_position(ContactPosition, query.continue_)
+    with request.app[SESSION].ready_page() as page:
+        return _json(_page_of(await page.contacts(query.limit, after)))
+
+
+def _page_of(listing: Listing[T, P]) -> Page[T]:
+    token = _encode_position(listing.next) if listing.next else None
+    return Page(items=listing.items, continue_=token)
+
+
+def _encode_position(position: Position) -> str:
+    return base64.urlsafe_b64encode(position.model_dump_json().encode()).decode().rstrip("=")
+
+
+def _decode_position(kind: type[P], token: str | None) -> P | None:
+    if token is None:
+        return None
+    try:
+        return kind.model_validate_json(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except ValueError:
+        detail = "continue: must come from an earlier page of this list"
+        raise HTTPProblem(422, "Bad request", detail) from None
+
+
+HANDLERS: Mapping[str, Handler] = {
+    "getLivez": live,
+    "getReadyz": ready,
+    "getMetrics": show_metrics,
+    "getOpenapi": openapi,
+    "getState": state,
+    "getEvents": events,
+    "getPairing": pairing,
+    "refreshPairing": refresh_pairing,
+    "sendMessage": send,
+    "getMessage": get_message,
+    "listChats": list_chats,
+    "listContacts": list_contacts,
+    "logout": logout,
+    "restart": restart,
+    "getScreenshot": screenshot,
+}

@@ -1,0 +1,212 @@
+"""The typed side of ``bridge.js``: one method for each of its functions, with the same parameters.
+
+The page is untrusted: every answer is validated and cut to size here, before anybody else sees it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+from playwright.async_api import Error as PlaywrightError
+from playwright.async_api import Page
+from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
+from wasession_api.session_pod.messages import Chat, Contact, MessageAck, MessageStatus
+
+from wasession_pod.browser.errors import BrowserError, browser_errors
+from wasession_pod.state.observation import PageModel, PageObservation, Text
+
+CALL_TIMEOUT = 30.0  # seconds, for calls that wait for WhatsApp's servers
+CALL = "([name, values]) => window.__wasession[name](...values)"
+CALL_WITH_FILE = "(input, [name, values]) => window.__wasession[name](input.files[0], ...values)"
+FILE_INPUT = "() => Object.assign(document.createElement('input'), {type: 'file'})"
+T = TypeVar("T")
+P = TypeVar("P", bound="Position")
+
+
+class IssuedCode(PageModel):
+    """A QR's content or a pairing code as the page issues it. Never log it."""
+
+    code: str = Field(max_length=1024, repr=False)
+    ttl_ms: int = Field(ge=0, le=3_600_000)
+
+
+class PreparedMessage(PageModel):
+    """The recipient's chat and a new message id, or the name of the parameter that is unknown."""
+
+    chat_id: Annotated[str, Field(max_length=64)] | None = None
+    message_id: Annotated[str, Field(max_length=192)] | None = None
+    unknown: Text = None
+
+
+class SendOutcome(PageModel):
+    """What became of a message that was sent.
+
+    ``ack`` is None if the page has no such message; ``result`` is WhatsApp's or wa-js's word.
+    """
+
+    ack: Annotated[int, Field(ge=-7, le=5)] | None = None
+    sent_at: AwareDatetime | None = None
+    result: Text = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether WhatsApp's server has the message."""
+        return self.result == "OK" or (self.ack or 0) >= 1
+
+    @property
+    def unknown(self) -> bool:
+        """Whether it may have reached WhatsApp: the connection broke, or the page still tries."""
+        return not self.accepted and (self.result == "ERROR_NETWORK" or self.ack == 0)
+
+
+class Position(PageModel):
+    """The sort key of an item in a list. Clients of the HTTP API send it back to continue."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    id: str = Field(max_length=64)
+
+
+class ChatPosition(Position):
+    t: int  # time of the last message, in seconds since the epoch
+
+
+class ContactPosition(Position):
+    pass
+
+
+class Listing(PageModel, Generic[T, P]):
+    """One page of a list; ``next`` is the position of its last item if more items follow."""
+
+    items: list[T]
+    next: P | None
+
+
+NOTHING: TypeAdapter[None] = TypeAdapter(None)
+OBSERVATION = TypeAdapter(PageObservation)
+CODE = TypeAdapter(IssuedCode)
+CODE_OR_NONE: TypeAdapter[IssuedCode | None] = TypeAdapter(IssuedCode | None)
+PREPARED = TypeAdapter(PreparedMessage)
+OUTCOME = TypeAdapter(SendOutcome)
+MESSAGE_OR_NONE: TypeAdapter[MessageStatus | None] = TypeAdapter(MessageStatus | None)
+ACKS = TypeAdapter(list[MessageAck])
+CHATS = TypeAdapter(Listing[Chat, ChatPosition])
+CONTACTS = TypeAdapter(Listing[Contact, ContactPosition])
+
+
+class Bridge:
+    """Calls into the page of WhatsApp Web.
+
+    Every method raises ``BrowserError`` if no page is open, if the page does not answer in time, or
+    if the function throws or its answer is not valid.
+    """
+
+    def __init__(self, current_page: Callable[[], Page], observation_timeout: float) -> None:
+        self._current_page = current_page
+        self._observation_timeout = observation_timeout
+
+    async def observe(self) -> PageObservation:
+        """Return the state of the page now."""
+        return await self._call(OBSERVATION, "observe", timeout=self._observation_timeout)
+
+    async def qr(self) -> IssuedCode | None:
+        """Return the current QR, or None if there is none."""
+        return await self._call(CODE_OR_NONE, "qr")
+
+    async def pairing_code(self, phone_number: str) -> IssuedCode:
+        """Return a new pairing code for a phone number of digits only."""
+        return await self._call(CODE, "pairingCode", phone_number)
+
+    async def refresh_qr(self) -> None:
+        """Start a new round of QRs."""
+        await self._call(NOTHING, "refreshQr")
+
+    async def logout(self) -> None:
+        """Start a logout; its end shows in later observations."""
+        await self._call(NOTHING, "logout")
+
+    async def take_over(self) -> None:
+        """Take the session back from where WhatsApp Web was opened last."""
+        await self._call(NOTHING, "takeOver")
+
+    async def prepare(self, to: str, reply_to: str | None) -> PreparedMessage:
+        """Look up the recipient's chat and choose an id for a message to it."""
+        return await self._call(PREPARED, "prepare", to, reply_to)
+
+    async def send_text(
+        self, message_id: str, chat_id: str, reply_to: str | None, body: str
+    ) -> SendOutcome:
+        """Send a text and wait for its outcome, without a timeout."""
+        arguments = (message_id, chat_id, reply_to, body)
+        return await self._call(OUTCOME, "sendText", *arguments, timeout=None)
+
+    async def send_file(
+        self,
+        file: Path,
+        message_id: str,
+        chat_id: str,
+        reply_to: str | None,
+        kind: str,
+        caption: str | None,
+        file_name: str | None,
+        mime_type: str | None,
+    ) -> SendOutcome:
+        """Send a file and wait for its outcome, without a timeout.
+
+        Chromium opens the file by its path, so its content does not pass through the DevTools
+        protocol: 16 MB take 20 ms instead of 4 s as base64. The page may read it at any time before
+        the method returns.
+        """
+        arguments = [message_id, chat_id, reply_to, kind, caption, file_name, mime_type]
+        async with browser_errors(None):
+            handle = await self._current_page().evaluate_handle(FILE_INPUT)
+            element = handle.as_element()
+            assert element is not None
+            try:
+                await element.set_input_files(file)
+                answer = await element.evaluate(CALL_WITH_FILE, ["sendFile", arguments])
+            finally:
+                with contextlib.suppress(PlaywrightError):
+                    await element.dispose()
+        return _validated(OUTCOME, "sendFile", answer)
+
+    async def message(self, message_id: str) -> MessageStatus | None:
+        """Return a message, or None if WhatsApp Web has none with this id."""
+        return await self._call(MESSAGE_OR_NONE, "message", message_id)
+
+    async def acks(self, message_ids: Sequence[str]) -> list[MessageAck]:
+        """Return the acks of those messages that WhatsApp has accepted."""
+        return await self._call(ACKS, "acks", list(message_ids))
+
+    async def chats(self, limit: int, after: ChatPosition | None) -> Listing[Chat, ChatPosition]:
+        """Return up to ``limit`` chats that follow ``after``, latest first."""
+        position = after and after.model_dump()
+        return await self._call(CHATS, "chats", limit, position)
+
+    async def contacts(
+        self, limit: int, after: ContactPosition | None
+    ) -> Listing[Contact, ContactPosition]:
+        """Return up to ``limit`` contacts that follow ``after``, by id."""
+        position = after and after.model_dump()
+        return await self._call(CONTACTS, "contacts", limit, position)
+
+    async def _call(
+        self,
+        answer_type: TypeAdapter[T],
+        name: str,
+        *arguments: object,
+        timeout: float | None = CALL_TIMEOUT,
+    ) -> T:
+        async with browser_errors(timeout):
+            answer = await self._current_page().evaluate(CALL, [name, list(arguments)])
+        return _validated(answer_type, name, answer)
+
+
+def _validated(answer_type: TypeAdapter[T], name: str, answer: object) -> T:
+    try:
+        return answer_type.validate_python(answer)
+    except ValidationError:  # not passed on, because it quotes the page
+        raise BrowserError(f"the page's answer to {name} is not valid") from None

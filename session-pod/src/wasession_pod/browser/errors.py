@@ -1,0 +1,66 @@
+"""What can go wrong with the browser and its page, translated from Playwright's errors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+
+from playwright.async_api import Error as PlaywrightError
+from wasession_api.v1alpha1 import Reason
+
+WRONG_CREDENTIALS = "the proxy does not accept the username and password"
+PROXY_ERRORS = (
+    "ERR_PROXY",
+    "ERR_TUNNEL",
+    "ERR_SOCKS",
+    "ERR_NO_SUPPORTED_PROXIES",
+    "ERR_INVALID_AUTH",
+    "HTTP 407",
+    WRONG_CREDENTIALS,
+)
+
+
+class BrowserError(Exception):
+    """The browser or the page failed; the message is one line without page content."""
+
+
+class PageClosed(BrowserError):
+    """The page, the browser or Playwright's driver has exited."""
+
+
+class NoAnswer(BrowserError):
+    """The browser or the page did not answer in time."""
+
+
+class Unreachable(BrowserError):
+    """WhatsApp Web could not be loaded because of the network, the proxy or WhatsApp itself."""
+
+    @property
+    def reason(self) -> Reason:
+        proxy = any(marker in str(self) for marker in PROXY_ERRORS)
+        return Reason.PROXY_FAILED if proxy else Reason.WHATSAPP_UNREACHABLE
+
+
+@contextlib.asynccontextmanager
+async def browser_errors(timeout: float | None) -> AsyncIterator[None]:
+    """Turn Playwright's errors and a timeout (in seconds) into ``BrowserError``.
+
+    Only the first line of an error is passed on: the others may quote the page. The timeout also
+    covers a driver that hangs, which does not enforce Playwright's own timeouts.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            yield
+    except PlaywrightError as error:
+        closed = "has been closed" in error.message or "Connection closed" in error.message
+        raise (PageClosed if closed else BrowserError)(first_line(error.message)) from None
+    except TimeoutError:
+        raise NoAnswer(f"no answer within {timeout or 0:g} s") from None
+
+
+def first_line(message: str) -> str:
+    """Return an error's first line, without the name of the call, at most 200 characters."""
+    lines = message.strip().splitlines() or [""]
+    return re.sub(r"^[A-Za-z]+\.[A-Za-z_]+: ", "", lines[0])[:200]

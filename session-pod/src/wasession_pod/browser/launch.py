@@ -1,0 +1,114 @@
+"""How Chromium is launched: flags, environment, user agent and the script in WhatsApp's page."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from wasession_pod.browser.errors import BrowserError, first_line
+from wasession_pod.settings import Settings
+
+BRIDGE = Path(__file__).with_name("bridge.js")
+# Chromium honors only the last --disable-features and --enable-features: ours repeat Playwright's
+# (a test compares them).
+PLAYWRIGHT_ENABLED_FEATURES = ("CDPScreenshotNewSurface", "SkipListAccountsWithoutGaiaCookies")
+PLAYWRIGHT_DISABLED_FEATURES = (
+    "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
+    "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding",
+    "ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect",
+    "TcpPortRandomizationWin", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled",
+    "PreconnectToSearch", "msForceBrowserSignIn", "msEdgeUpdateLaunchServicesPreferredVersion",
+)  # fmt: skip
+# Measured: 164 MB of anonymous memory with these, 105 MB without. Chromium ignores unknown names.
+HEAVY_FEATURES = (
+    "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess", "Translate",
+    "GlobalMediaControls",
+)  # fmt: skip
+# The login stays in LevelDB, which volume/ reads; Chromium 156 can migrate it to SQLite.
+STORAGE_FEATURES = (
+    "DomStorageSqlite", "DomStorageSqliteMigration", "DomStorageSqliteNewDatabases",
+    "IdbSqliteBackingStore", "IdbSqliteOnDiskRollout",
+)  # fmt: skip
+# The network service runs in the browser process, as on Android: 16 MB less. It stores no part of
+# a login.
+ENABLED_FEATURES = ("NetworkServiceInProcess2",)
+FLAGS = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-software-rasterizer",
+    "--enable-features=" + ",".join((*PLAYWRIGHT_ENABLED_FEATURES, *ENABLED_FEATURES)),
+    "--disable-features="
+    + ",".join((*PLAYWRIGHT_DISABLED_FEATURES, *HEAVY_FEATURES, *STORAGE_FEATURES)),
+    # Without it Chromium deletes the page's IndexedDB, and with it the login, on a volume with less
+    # than a tenth of its space free.
+    "--unlimited-storage",
+)
+# For Playwright's driver, which inherits this process's environment. Measured: 73 MB of anonymous
+# memory without these, 54 MB with them.
+DRIVER_ENVIRONMENT = {
+    "NODE_OPTIONS": "--max-semi-space-size=1",
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+}
+VERSION_TIMEOUT = 30.0  # seconds for ``chromium --version``, which takes some hundredths
+UNSHARE_TIMEOUT = 10.0  # seconds
+
+
+@functools.cache
+def user_agent(chromium: Path) -> str:
+    """Return the installed Chromium's user agent; raise ``BrowserError``.
+
+    It lacks the word Headless, because WhatsApp Web refuses headless browsers.
+    """
+    try:
+        result = subprocess.run(
+            [str(chromium), "--version"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=VERSION_TIMEOUT,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise BrowserError(
+            f"could not read the version of {chromium}: {first_line(str(error))}"
+        ) from None
+    match = re.search(r"(\d+)\.\d+\.\d+", result.stdout)
+    if match is None:
+        raise BrowserError(f"{chromium} printed no version")
+    return (
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
+        f"Chrome/{match[1]}.0.0.0 Safari/537.36"
+    )
+
+
+@functools.cache
+def sandbox_available() -> bool:
+    """Whether Chromium's sandbox works here: it needs namespaces and a user other than root."""
+    if os.geteuid() == 0:
+        return False
+    command = ["unshare", "--user", "--pid", "--net", "--fork", "true"]
+    try:
+        result = subprocess.run(command, capture_output=True, check=False, timeout=UNSHARE_TIMEOUT)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return result.returncode == 0
+
+
+def init_script(settings: Settings) -> str:
+    """Return one script, so that its parts run in order: guard, wa-js with its settings, bridge."""
+    config = {
+        "disableGoogleAnalytics": True,  # wa-js reports to it by default
+        "linkPreviewApiServers": [],
+        "deviceName": settings.device_name or False,
+        "poweredBy": "-",
+    }
+    guard = f"window.top === window && location.origin === {json.dumps(settings.whatsapp_url)}"
+    return (
+        f"if ({guard}) {{\n"
+        f"window.WPPConfig = {json.dumps(config)};\n"
+        f"{settings.wa_js.read_text()}\n{BRIDGE.read_text()}\n}}"
+    )
