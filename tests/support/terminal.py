@@ -40,10 +40,17 @@ class Terminal:
         self.output = b""  # everything that was written, with its control sequences
         self._terminal, inner = pty.openpty()
         self.resize(columns, lines)
+        # The size comes from the terminal alone: these variables would hide it.
+        inherited = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
         self.process = subprocess.Popen(
-            command, env={**os.environ, "TERM": "xterm-256color", **environment}, stdin=inner, stdout=inner, stderr=inner,
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )  # fmt: skip
+            command,
+            env={**inherited, "TERM": "xterm-256color", **environment},
+            stdin=inner,
+            stdout=inner,
+            stderr=inner,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )
         os.close(inner)
         threading.Thread(target=self._read, daemon=True).start()
 
