@@ -1,0 +1,153 @@
+"""What a session pod reports, and how its stream is followed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from unit.operator.situations import report
+from wasession_api.http.sse import ServerSentEvent
+from wasession_api.session_pod.client import SessionPodClient, Unauthorized
+from wasession_operator import report_watcher
+from wasession_operator.report_watcher import LogoutFailed, ReportWatcher, describe_error
+
+
+class Pod:
+    """A session pod whose event stream is fed by the test; None ends the stream."""
+
+    def __init__(self) -> None:
+        self.base = "http://10.0.0.1:8080"
+        self.payloads: asyncio.Queue[str | None] = asyncio.Queue()
+        self.connections = 0
+        self.requests: list[str] = []
+        self.error: Exception | None = None
+
+    async def events(self, types: str) -> AsyncGenerator[ServerSentEvent]:
+        assert types == "state"
+        self.connections += 1
+        if self.error is not None:
+            raise self.error
+        while (payload := await self.payloads.get()) is not None:
+            yield ServerSentEvent("state", payload, None)
+
+    @contextlib.asynccontextmanager
+    async def request(self, method: str, path: str, *, timeout: Any) -> AsyncIterator[Any]:
+        self.requests.append(f"{method} {path}")
+        yield SimpleNamespace(raise_for_status=lambda: None)
+
+    def report(self, seq: int, **fields: Any) -> None:
+        self.payloads.put_nowait(report(seq=seq, **fields).model_dump_json(by_alias=True))
+
+
+class Fixture:
+    def __init__(self) -> None:
+        self.pod = Pod()
+        self.changes: asyncio.Queue[None] = asyncio.Queue()
+        self.watcher = ReportWatcher(
+            cast(SessionPodClient, self.pod), "uid-1", lambda: self.changes.put_nowait(None), {}
+        )
+
+
+@pytest.fixture
+async def fixture() -> AsyncIterator[Fixture]:
+    fixture = Fixture()
+    yield fixture
+    fixture.watcher.close()
+
+
+async def test_each_new_report_is_a_change(fixture: Fixture) -> None:
+    fixture.pod.report(1)
+    fixture.pod.report(1)
+    fixture.pod.report(2)
+    await fixture.changes.get()
+    await fixture.changes.get()
+    assert fixture.watcher.report is not None
+    assert fixture.watcher.report.seq == 2
+    assert fixture.changes.empty()
+
+
+async def test_there_is_no_report_once_the_stream_has_ended(fixture: Fixture) -> None:
+    silent_since = fixture.watcher.silent_since
+    fixture.pod.report(1)
+    await fixture.changes.get()
+    fixture.pod.payloads.put_nowait(None)
+    await fixture.changes.get()
+    assert fixture.watcher.report is None
+    assert fixture.watcher.silent_since > silent_since
+    fixture.pod.report(2)
+    await fixture.changes.get()
+    assert fixture.watcher.report is not None
+
+
+async def test_reports_of_another_session_are_ignored(fixture: Fixture) -> None:
+    """Its pod may have the IP address that this session's pod had before."""
+    fixture.pod.report(1, session_uid="uid-2")
+    fixture.pod.report(2, session_uid="uid-1")
+    await fixture.changes.get()
+    assert fixture.watcher.report is not None
+    assert fixture.watcher.report.seq == 2
+    assert fixture.pod.connections == 2, "the stream of the other pod was closed"
+
+
+@pytest.mark.parametrize("paused", [False, True])
+async def test_a_pod_that_becomes_ready_is_tried_at_once(
+    monkeypatch: pytest.MonkeyPatch, paused: bool
+) -> None:
+    monkeypatch.setattr(report_watcher, "RETRY_FIRST", 3600.0)
+    fixture = Fixture()
+    fixture.pod.report(1)
+    await fixture.changes.get()
+    fixture.pod.payloads.put_nowait(None)
+    if paused:
+        await fixture.changes.get()
+        await asyncio.sleep(0)
+    fixture.watcher.pod_is_ready()
+    fixture.pod.report(2)
+    async with asyncio.timeout(60):
+        while (reported := fixture.watcher.report) is None or reported.seq == 1:
+            await fixture.changes.get()
+    fixture.watcher.close()
+
+
+async def test_a_logout_succeeds_when_the_pod_reports_it(fixture: Fixture) -> None:
+    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    fixture.pod.report(1, session_valid=True)
+    await fixture.changes.get()
+    for _ in range(2):
+        fixture.watcher.logout(60.0, results.put_nowait)
+    fixture.pod.report(2, session_valid=True)
+    fixture.pod.report(3, session_valid=False)
+    assert await results.get() is None
+    assert fixture.pod.requests == ["POST /v1/logout"], "it was under way already"
+
+
+async def test_a_logout_that_takes_too_long_fails(fixture: Fixture) -> None:
+    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    fixture.pod.report(1, session_valid=True)
+    await fixture.changes.get()
+    fixture.watcher.logout(0.0, results.put_nowait)
+    assert str(await results.get()) == "the pod did not answer in time"
+
+
+@pytest.mark.parametrize(
+    ("error", "description"),
+    [
+        (TimeoutError(), "the pod did not answer in time"),
+        (Unauthorized(), "the pod does not accept the session's token"),
+        (ValueError("15551234567"), "the pod sent an invalid report"),
+        (ConnectionRefusedError("secret"), "the pod cannot be reached (ConnectionRefusedError)"),
+        (
+            aiohttp.ClientResponseError(cast(Any, None), (), status=503, message="secret"),
+            "the pod answered 503",
+        ),
+    ],
+)
+def test_errors_are_described_without_what_the_pod_has_sent(
+    error: Exception, description: str
+) -> None:
+    assert describe_error(error) == description
