@@ -1,4 +1,4 @@
-"""Sessions, objects and reports to make up situations with."""
+"""Sessions, objects and reports to build the plan's facts from."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:
 def pod(
     ready: bool = True, phase: str = "Running", spec: dict[str, Any] | None = None, **status: Any
 ) -> dict[str, Any]:
-    found = objects.make_pod(
+    obj = objects.make_pod(
         "ns",
         "sales",
         "uid-1",
@@ -57,36 +57,36 @@ def pod(
         restoring=False,
         token_id="t1",
     )
-    found["metadata"] |= {"uid": "pod-uid", "creationTimestamp": NOW.isoformat()}
-    found["spec"]["nodeName"] = "node-1"
+    obj["metadata"] |= {"uid": "pod-uid", "creationTimestamp": NOW.isoformat()}
+    obj["spec"]["nodeName"] = "node-1"
     conditions = [
         {"type": "Ready", "status": "True" if ready else "False"},
         *status.pop("conditions", []),
     ]
-    found["status"] = {"phase": phase, "conditions": conditions, **status}
-    return found
+    obj["status"] = {"phase": phase, "conditions": conditions, **status}
+    return obj
 
 
 def secret(**changes: Any) -> dict[str, Any]:
     token = objects.Token("secret-token-of-at-least-32-characters", "t1")
-    found = objects.make_secret("ns", "sales", "uid-1", Spec(), token)
-    found["metadata"] |= {"uid": "secret-uid", **changes}
-    return found
+    obj = objects.make_secret("ns", "sales", "uid-1", Spec(), token)
+    obj["metadata"] |= {"uid": "secret-uid", **changes}
+    return obj
 
 
-def terminating(found: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The pod, or claim, with a deletion under way."""
-    found = found or pod()
-    return {**found, "metadata": {**found["metadata"], "deletionTimestamp": "2026-01-02T03:04:00Z"}}
+def terminating(obj: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the object, by default the pod, with a deletion under way."""
+    obj = obj or pod()
+    return {**obj, "metadata": {**obj["metadata"], "deletionTimestamp": "2026-01-02T03:04:00Z"}}
 
 
-def owned_by(found: dict[str, Any], kind: str, name: str, uid: str = "other") -> dict[str, Any]:
+def owned_by(obj: dict[str, Any], kind: str, name: str, uid: str = "other") -> dict[str, Any]:
     owner = {"apiVersion": "v1", "kind": kind, "name": name, "uid": uid, "controller": True}
-    return {**found, "metadata": {**found["metadata"], "ownerReferences": [owner]}}
+    return {**obj, "metadata": {**obj["metadata"], "ownerReferences": [owner]}}
 
 
 def silent(minutes: float = 0, **changes: Any) -> Node:
-    """The pod's node, not Ready for so long."""
+    """Return the pod's node, not Ready for ``minutes``."""
     return Node("node-1", silent_since=NOW - timedelta(minutes=minutes), **changes)
 
 
@@ -126,8 +126,8 @@ def facts(**changes: Any) -> Facts:
 
 
 def condition(result: Plan, kind: ConditionType) -> tuple[str, str]:
-    found = {c.type: c for c in result.status.conditions}[kind]
-    return found.status, found.reason
+    condition = {c.type: c for c in result.status.conditions}[kind]
+    return condition.status, condition.reason
 
 
 def of(kind: type[Any], result: Plan) -> list[Any]:
@@ -135,7 +135,7 @@ def of(kind: type[Any], result: Plan) -> list[Any]:
 
 
 def event_reasons(result: Plan) -> list[str]:
-    """The reasons of the Events."""
+    """Return the reasons of the Events."""
     return [event.reason for event in result.events]
 
 

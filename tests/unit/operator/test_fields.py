@@ -1,4 +1,4 @@
-"""Every field of the spec has an effect: on the pod, on the claim, or on what is planned."""
+"""Every field of the spec has an effect: on the pod, on the claim, or on the plan."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def claim(spec: Manifest) -> Manifest:
 
 
 def environment(name: str) -> Effect:
-    """A variable of the session's process."""
+    """Return the value of a variable of the session's process."""
 
     def effect(spec: Manifest) -> Any:
-        found = {e["name"]: e for e in pod(spec)["spec"]["containers"][0]["env"]}
-        return found.get(f"WASESSION_{name}", {}).get("value")
+        variables = {e["name"]: e for e in pod(spec)["spec"]["containers"][0]["env"]}
+        return variables.get(f"WASESSION_{name}", {}).get("value")
 
     return effect
 
@@ -45,19 +45,16 @@ def of_claim(*path: str | int) -> Effect:
     return lambda spec: at(claim(spec), *path)
 
 
-def at(found: Any, *path: str | int) -> Any:
-    """A value inside an object; None where the way to it ends."""
+def at(value: Any, *path: str | int) -> Any:
+    """Return a value inside an object; None when the path ends before."""
     for step in path:
-        found = (
-            found.get(step)
-            if isinstance(found, dict)
-            else found[step]
-            if len(found) > int(step)
-            else None
-        )
-        if found is None:
+        if isinstance(value, dict):
+            value = value.get(step)
+        else:
+            value = value[step] if len(value) > int(step) else None
+        if value is None:
             return None
-    return found
+    return value
 
 
 def ends_pod(spec: Manifest) -> bool:
@@ -90,7 +87,7 @@ TOLERATION = {"key": "dedicated", "operator": "Exists"}
 AFFINITY: Manifest = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
 
-# By the field: a value for it, where its effect is seen, and what is seen there.
+# For each field: a value, where its effect shows, and what shows there.
 FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "clientId": ("other", environment("CLIENT_ID"), "other"),
     "owner": ("user-42", of_pod("metadata", "labels", "wasession.dev/owner"), "user-42"),
@@ -172,7 +169,7 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
 
 
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
-    """The paths of all fields that are no group of others."""
+    """Return the paths of all fields that do not group others."""
     for field in model.model_fields.values():
         path = f"{prefix}{field.alias}"
         kinds = [field.annotation, *getattr(field.annotation, "__args__", ())]
@@ -185,12 +182,12 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield path
 
 
-def test_every_field_is_here() -> None:
+def test_every_field_is_covered() -> None:
     assert list(FIELDS) == list(fields(Spec))
 
 
 @pytest.mark.parametrize("path", FIELDS)
-def test_the_effect(path: str) -> None:
+def test_a_field_has_its_effect(path: str) -> None:
     value, effect, expected = FIELDS[path]
     spec: Manifest = {}
     group = spec

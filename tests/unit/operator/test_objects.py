@@ -1,4 +1,4 @@
-"""The objects, as whole values: any change of what a session runs with shows here."""
+"""The objects as whole values: any change of a session's pod shows here."""
 
 from __future__ import annotations
 
@@ -105,16 +105,20 @@ def test_fields_that_reach_the_session_pod(spec: dict[str, Any], name: str, valu
 
 def test_the_proxy_comes_from_its_secret() -> None:
     env = pod(browser={"proxySecretRef": {"name": "proxy"}})["spec"]["containers"][0]["env"]
-    found = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in env if "valueFrom" in e}
-    assert found["WASESSION_PROXY_SERVER"] == {"name": "proxy", "key": "server", "optional": False}
-    assert found["WASESSION_PROXY_PASSWORD"] == {
+    references = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in env if "valueFrom" in e}
+    assert references["WASESSION_PROXY_SERVER"] == {
+        "name": "proxy",
+        "key": "server",
+        "optional": False,
+    }
+    assert references["WASESSION_PROXY_PASSWORD"] == {
         "name": "proxy",
         "key": "password",
         "optional": True,
     }
 
 
-def test_the_pod_template_is_laid_over() -> None:
+def test_the_pod_template_is_merged() -> None:
     made = pod(
         podTemplate={
             "metadata": {"labels": {"team": "sales"}, "annotations": {"note": "x"}},
@@ -135,7 +139,7 @@ def test_the_pod_template_is_laid_over() -> None:
     assert made["spec"]["securityContext"]["runAsNonRoot"] is True
 
 
-def test_the_hash_follows_the_template_alone() -> None:
+def test_the_hash_depends_on_the_template_only() -> None:
     def digest(*, restoring: bool = False, **spec: Any) -> str:
         made = objects.make_pod(
             "ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=restoring
@@ -152,7 +156,7 @@ def test_the_hash_follows_the_template_alone() -> None:
     assert digest() == objects.desired_hash("ns", "sales", "uid-1", Spec(), SETTINGS)
 
 
-def test_the_claim_by_its_retention() -> None:
+def test_the_claim() -> None:
     spec = {
         "storage": {"size": "2Gi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"}
     }
@@ -210,7 +214,7 @@ THIS = {"op": "test", "path": "/metadata/uid", "value": "uid-1"}
         ),
     ],
 )
-def test_a_finalizer_comes_and_goes_beside_others(
+def test_the_finalizer_leaves_others_alone(
     present: tuple[str, ...], add: bool, operations: list[dict[str, Any]]
 ) -> None:
     assert objects.finalizer_patch("uid-1", present, add=add) == [THIS, *operations]

@@ -1,4 +1,4 @@
-"""The pod in every state: when there should be one, when it goes, and what is said of it."""
+"""The pod in every state: when it is created and deleted, and what the status says of it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
-    terminating,
+    event_reasons,
     facts,
     message,
     owned_by,
@@ -21,7 +21,7 @@ from unit.operator.situations import (
     report,
     session,
     silent,
-    event_reasons,
+    terminating,
     unschedulable,
     waiting,
 )
@@ -36,7 +36,7 @@ READY, POD_READY, DEGRADED = ConditionType.READY, ConditionType.POD_READY, Condi
 FORCE = SETTINGS.model_copy(update={"node_lost": NodeLost.FORCE_DELETE})
 
 
-def test_a_session_with_everything_needs_nothing() -> None:
+def test_a_complete_session_needs_no_action() -> None:
     result = plan(session(), facts(report=report()), SETTINGS)
     assert result.actions == []
     assert result.status.phase is Phase.READY
@@ -50,21 +50,21 @@ def test_a_missing_pod_of_a_valid_login_is_a_restoration() -> None:
     assert result.status.session_valid
 
 
-def test_it_waits_for_its_turn() -> None:
+def test_a_session_waits_for_a_start_slot() -> None:
     result = plan(session(), facts(pod=None, may_start=False), SETTINGS)
     assert result.actions == []
     assert condition(result, READY) == ("False", Reason.START_QUEUED)
 
 
-def test_before_turns_are_given_the_status_is_left_as_it_is() -> None:
-    """So an operator that starts writes nothing that it takes back a moment later."""
+def test_before_slots_are_granted_the_status_stays_as_it_is() -> None:
+    """So a starting operator writes nothing that it takes back a moment later."""
     before = plan(session(VALID), facts(pod=None), SETTINGS).status
     result = plan(session(before), facts(pod=None, may_start=None), SETTINGS)
     assert result.actions == []
     assert result.status == before
 
 
-# --- pods that end --------------------------------------------------------------------------------
+# --- pods that terminate --------------------------------------------------------------------------
 
 
 def disrupted(reason: str) -> dict[str, str]:
@@ -99,7 +99,7 @@ def test_a_pod_that_has_ended_is_deleted_and_counts_as_a_failure(
     result = plan(session(VALID), facts(pod=pod(ready=False, **status)), SETTINGS)
     assert result.actions == [DeletePod("pod-uid", reason, failed=True)]
     assert condition(result, DEGRADED) == ("True", reason)
-    # The reason stays until the next pod is there, and is what the restart is counted with.
+    # The reason stays until the next pod is there; the restart is counted under it.
     going = plan(
         session(result.status), facts(pod=terminating(pod(ready=False, **status))), SETTINGS
     )
@@ -115,7 +115,7 @@ def test_the_next_pod_waits_until_the_old_one_is_gone() -> None:
     assert condition(result, READY) == ("False", Reason.POD_TERMINATING)
 
 
-def test_an_eviction_is_told_apart_from_a_deletion() -> None:
+def test_an_eviction_is_distinguished_from_a_deletion() -> None:
     target = {"type": "DisruptionTarget", "status": "True", "message": "Eviction API: evicting"}
     evicted = plan(session(VALID), facts(pod=terminating(pod(conditions=[target]))), SETTINGS)
     assert condition(evicted, POD_READY) == ("False", Reason.EVICTED)
@@ -165,7 +165,7 @@ def test_starts_of_the_container_are_counted_too() -> None:
     assert (gone.status.restarts.count, gone.status.restarts.container) == (4, 0)
 
 
-def test_it_waits_after_a_failure() -> None:
+def test_the_next_pod_waits_for_the_backoff() -> None:
     failed = facts(pod=None, failures=Backoff(1, NOW + timedelta(seconds=2)))
     result = plan(session(), failed, SETTINGS)
     assert result.actions == []
@@ -176,7 +176,7 @@ def test_it_waits_after_a_failure() -> None:
     ]
 
 
-def test_waits_grow_and_are_forgotten() -> None:
+def test_the_backoff_grows_and_resets() -> None:
     backoff, now, waits = Backoff(), NOW, []
     for _ in range(10):
         backoff = backoff.after(now, jitter=1)
@@ -188,7 +188,7 @@ def test_waits_grow_and_are_forgotten() -> None:
     assert Backoff().after(now, jitter=1.2).wait(now) == timedelta(seconds=2.4)
 
 
-def test_what_the_api_server_refuses_is_said_in_its_words() -> None:
+def test_a_pod_that_the_api_server_rejects_shows_its_message() -> None:
     refusal = Refusal(
         Reason.POD_CREATE_FAILED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2))
     )
@@ -202,7 +202,7 @@ def test_what_the_api_server_refuses_is_said_in_its_words() -> None:
 # --- nodes ----------------------------------------------------------------------------------------
 
 
-def test_a_pod_on_a_node_without_power_is_left_where_it_is() -> None:
+def test_a_pod_on_a_silent_node_stays_where_it_is() -> None:
     result = plan(
         session(VALID), facts(pod=pod(ready=False), node=silent(60), report=report()), SETTINGS
     )
@@ -226,7 +226,7 @@ def test_a_pod_on_a_node_without_power_is_left_where_it_is() -> None:
     ],
 )
 @pytest.mark.parametrize("deleting", [False, True])
-def test_an_ending_pod_is_taken_by_force_only_where_it_cannot_run(
+def test_a_terminating_pod_is_force_deleted_only_where_it_cannot_run(
     node: Node, settings: Any, taken: Reason | None, deleting: bool
 ) -> None:
     result = plan(session(VALID, deleting=deleting), facts(pod=terminating(), node=node), settings)
@@ -236,12 +236,12 @@ def test_an_ending_pod_is_taken_by_force_only_where_it_cannot_run(
         assert "out-of-service" in message(result, DEGRADED)
 
 
-def test_a_node_is_given_up_when_its_time_has_come() -> None:
+def test_the_plan_is_requeued_for_the_end_of_the_grace_of_a_lost_node() -> None:
     result = plan(session(VALID), facts(pod=terminating(), node=silent(4)), FORCE)
     assert result.requeue_after == timedelta(minutes=1)
 
 
-def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
+def test_a_pod_of_a_deleted_node_is_removed_by_kubernetes() -> None:
     result = plan(
         session(VALID), facts(pod=pod(ready=False), node=Node("node-1", gone=True)), SETTINGS
     )
@@ -249,11 +249,11 @@ def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
     assert condition(result, DEGRADED) == ("True", Reason.NODE_GONE)
 
 
-# --- pods that don't get going --------------------------------------------------------------------
+# --- pods that do not start -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "words"),
+    ("status", "reason", "text"),
     [
         (
             {"containerStatuses": waiting("ImagePullBackOff", "not found: x")},
@@ -267,8 +267,18 @@ def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
         ),
         (
             {"containerStatuses": waiting("CreateContainerConfigError", "no secret")},
-            Reason.POD_CREATE_FAILED,
+            Reason.CREATE_CONTAINER_CONFIG_ERROR,
             "no secret",
+        ),
+        (
+            {"containerStatuses": waiting("CreateContainerError", "name in use")},
+            Reason.CREATE_CONTAINER_ERROR,
+            "name in use",
+        ),
+        (
+            {"containerStatuses": waiting("RunContainerError")},
+            Reason.RUN_CONTAINER_ERROR,
+            "cannot be started",
         ),
         (
             {"containerStatuses": waiting("CrashLoopBackOff", terminated={"reason": "OOMKilled"})},
@@ -291,16 +301,16 @@ def test_a_pod_of_a_node_that_is_gone_is_kubernetes_to_take() -> None:
         ),
     ],
 )
-def test_what_holds_a_pod_up_is_said(status: dict[str, Any], reason: Reason, words: str) -> None:
+def test_a_stalled_pod_has_a_reason(status: dict[str, Any], reason: Reason, text: str) -> None:
     result = plan(session(), facts(pod=pod(ready=False, phase="Pending", **status)), SETTINGS)
     assert result.actions == []
     assert condition(result, POD_READY) == ("False", reason)
     assert condition(result, DEGRADED) == ("True", reason)
-    assert any(words in c.message for c in result.status.conditions)
+    assert any(text in c.message for c in result.status.conditions)
     assert event_reasons(result) == [reason]
 
 
-def test_a_pod_that_waits_for_its_volume_a_moment_is_no_trouble() -> None:
+def test_a_short_wait_for_the_volume_is_no_problem() -> None:
     young = pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(seconds=2))])
     result = plan(session(), facts(pod=young, pvc=pvc("Pending")), SETTINGS)
     assert condition(result, DEGRADED) == ("False", Reason.AS_EXPECTED)
@@ -308,7 +318,7 @@ def test_a_pod_that_waits_for_its_volume_a_moment_is_no_trouble() -> None:
     assert result.requeue_after == timedelta(seconds=28)
 
 
-def test_a_pod_that_never_becomes_ready_is_told() -> None:
+def test_a_pod_that_never_becomes_ready_is_a_problem() -> None:
     starting = facts(pod=pod(ready=False))
     result = plan(session(), starting, SETTINGS)
     assert condition(result, READY) == ("False", Reason.POD_NOT_READY)
@@ -319,7 +329,7 @@ def test_a_pod_that_never_becomes_ready_is_told() -> None:
 
 
 def test_a_pod_that_the_scheduler_has_not_seen_yet_waits_for_a_node() -> None:
-    """As one does that it has found no place for yet: that is no news."""
+    """So does one that it has just failed to place: the status does not change."""
     fresh, refused = (
         pod(ready=False, phase="Pending"),
         {"type": "PodScheduled", "status": "False", "message": "no volume"},
@@ -329,14 +339,14 @@ def test_a_pod_that_the_scheduler_has_not_seen_yet_waits_for_a_node() -> None:
         **fresh,
         "status": {**fresh["status"], "conditions": [*fresh["status"]["conditions"], refused]},
     }
-    for found in (fresh, waiting):
-        assert condition(plan(session(VALID), facts(pod=found), SETTINGS), READY) == (
+    for candidate in (fresh, waiting):
+        assert condition(plan(session(VALID), facts(pod=candidate), SETTINGS), READY) == (
             "False",
             Reason.POD_PENDING,
         )
 
 
-def test_a_trouble_is_told_once() -> None:
+def test_a_problem_is_emitted_once() -> None:
     stuck = facts(
         pod=pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff", "x"))
     )
@@ -346,63 +356,63 @@ def test_a_trouble_is_told_once() -> None:
     assert again.status == first.status
 
 
-# --- pods that can't be heard ---------------------------------------------------------------------
+# --- pods that do not answer ----------------------------------------------------------------------
 
 
-def heard() -> Status:
+def reported() -> Status:
     return plan(
         session(VALID), facts(report=report(session_valid=True, last_connected=NOW)), SETTINGS
     ).status
 
 
-def unheard(before: Status, seconds: float) -> Plan:
+def unanswered(before: Status, seconds: float) -> Plan:
     called = facts(silent_since=NOW, report=None)
     return plan(session(before), replace(called, now=NOW + timedelta(seconds=seconds)), SETTINGS)
 
 
-def test_what_the_pod_has_said_counts_until_it_is_called_for_long() -> None:
-    """So a new operator, or a stream that was cut, writes nothing."""
-    before = heard()
-    result = unheard(before, 9)
+def test_the_last_report_stands_for_a_while_without_an_answer() -> None:
+    """So a new operator, or a broken stream, writes nothing."""
+    before = reported()
+    result = unanswered(before, 9)
     assert result.status == before
     assert result.events == []
     assert result.requeue_after == timedelta(seconds=1)
 
 
-def test_a_pod_that_is_not_heard_is_no_trouble_at_first() -> None:
-    result = unheard(heard(), 10)
+def test_a_pod_that_does_not_answer_is_no_problem_at_first() -> None:
+    result = unanswered(reported(), 10)
     assert result.status.phase is Phase.RESTORING
     assert result.status.session_valid
     assert result.status.last_connected == NOW
     assert condition(result, READY) == ("False", Reason.POD_UNREACHABLE)
     assert condition(result, DEGRADED)[0] == "False"
-    late = unheard(result.status, 60)
+    late = unanswered(result.status, 60)
     assert condition(late, DEGRADED) == ("True", Reason.POD_UNREACHABLE)
     assert "NetworkPolicy" in message(late, DEGRADED)
 
 
-def test_a_new_pod_has_nothing_to_count() -> None:
-    result = unheard(VALID.model_copy(update={"pod_uid": "older"}), 1)
+def test_a_new_pod_has_no_report_to_stand() -> None:
+    result = unanswered(VALID.model_copy(update={"pod_uid": "older"}), 1)
     assert condition(result, READY) == ("False", Reason.POD_UNREACHABLE)
 
 
 @pytest.mark.parametrize("phase", [Phase.PENDING, Phase.STARTING, Phase.RESTORING])
-def test_a_pod_that_is_only_just_ready_has_a_moment_to_be_heard(phase: Phase) -> None:
-    """What it says is known at once, and is written together with its readiness."""
+def test_a_pod_that_has_just_become_ready_has_a_moment_to_answer(phase: Phase) -> None:
+    """Its first report follows at once, and is written together with its readiness."""
     before = VALID.model_copy(update={"phase": phase, "pod_uid": "pod-uid"})
-    result = unheard(before, 1)
+    result = unanswered(before, 1)
     assert result.status.phase is phase
     assert condition(result, POD_READY) == ("True", Reason.POD_RUNNING)
     assert result.requeue_after == timedelta(seconds=1)
-    assert condition(unheard(before, 2), READY) == ("False", Reason.POD_UNREACHABLE)
+    assert condition(unanswered(before, 2), READY) == ("False", Reason.POD_UNREACHABLE)
 
 
-def test_what_another_pod_has_said_does_not_count() -> None:
-    result = unheard(VALID.model_copy(update={"phase": Phase.READY, "pod_uid": "older"}), 1)
+def test_the_report_of_another_pod_does_not_stand() -> None:
+    result = unanswered(VALID.model_copy(update={"phase": Phase.READY, "pod_uid": "older"}), 1)
     assert result.status.phase is Phase.RESTORING
 
 
-def test_the_time_before_the_pod_was_ready_is_not_held_against_it() -> None:
+def test_the_time_before_the_pod_was_ready_does_not_count_as_silence() -> None:
     young = pod()
     young["status"]["conditions"][0]["lastTransitionTime"] = (
         NOW - timedelta(seconds=5)
@@ -411,7 +421,7 @@ def test_the_time_before_the_pod_was_ready_is_not_held_against_it() -> None:
     assert condition(result, DEGRADED)[0] == "False"
 
 
-# --- what the pod says ----------------------------------------------------------------------------
+# --- reports --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -429,7 +439,9 @@ def test_the_time_before_the_pod_was_ready_is_not_held_against_it() -> None:
         (Phase.SYNCING, "SomethingNew", False),
     ],
 )
-def test_what_needs_somebody_is_told_apart(phase: Phase, reason: str, degraded: bool) -> None:
+def test_reports_that_need_attention_degrade_the_session(
+    phase: Phase, reason: str, degraded: bool
+) -> None:
     result = plan(
         session(VALID), facts(report=report(phase, reason=reason, message="Why.")), SETTINGS
     )
@@ -450,26 +462,26 @@ def test_a_warning_degrades_a_session_that_works() -> None:
 # --- spec changes ---------------------------------------------------------------------------------
 
 
-def test_a_changed_template_restarts_the_pod_only_when_told_so() -> None:
+def test_a_changed_template_replaces_the_pod_only_with_rolling_updates() -> None:
     changed: dict[str, Any] = {"browser": {"locale": "de-DE"}}
-    kept = plan(session(VALID, **changed), facts(report=report()), SETTINGS)
-    assert kept.actions == []
-    assert condition(kept, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
+    on_delete = plan(session(VALID, **changed), facts(report=report()), SETTINGS)
+    assert on_delete.actions == []
+    assert condition(on_delete, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
     rolling = session(VALID, **changed, updateStrategy="RollingUpdate")
     assert plan(rolling, facts(report=report()), SETTINGS).actions == [
         DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)
     ]
 
 
-def test_updates_come_in_turn() -> None:
+def test_an_update_waits_for_a_slot() -> None:
     rolling = session(VALID, browser={"locale": "de-DE"}, updateStrategy="RollingUpdate")
     result = plan(rolling, facts(report=report(), may_update=False), SETTINGS)
     assert result.actions == []
     assert condition(result, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
 
 
-def test_an_update_that_was_begun_goes_on() -> None:
-    """The operator ended after it had noted it, and the new one has given no turns yet."""
+def test_an_update_under_way_continues() -> None:
+    """The operator has restarted since it recorded the update, and no slots are granted yet."""
     changed: dict[str, Any] = {"browser": {"locale": "de-DE"}, "updateStrategy": "RollingUpdate"}
     begun = plan(session(VALID, **changed), facts(report=report()), SETTINGS).status
     result = plan(session(begun, **changed), facts(report=report(), may_update=False), SETTINGS)
@@ -477,13 +489,13 @@ def test_an_update_that_was_begun_goes_on() -> None:
     assert result.status == begun
 
 
-def test_a_pod_that_never_ran_is_replaced_by_the_changed_one() -> None:
+def test_a_pod_that_has_never_run_is_replaced_at_once() -> None:
     stuck = pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff"))
     result = plan(session(browser={"image": "other"}), facts(pod=stuck, may_update=False), SETTINGS)
     assert result.actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
 
 
-def test_suspend_stops_the_pod_and_keeps_the_claim() -> None:
+def test_suspend_stops_the_pod_and_retains_the_claim() -> None:
     result = plan(session(VALID, suspend=True), facts(report=report()), SETTINGS)
     assert result.actions == [DeletePod("pod-uid", Reason.SUSPENDED)]
     going = plan(session(result.status, suspend=True), facts(pod=terminating()), SETTINGS)
@@ -496,7 +508,7 @@ def test_suspend_stops_the_pod_and_keeps_the_claim() -> None:
     assert condition(stopped, READY) == ("False", Reason.SUSPENDED)
     resumed = plan(session(stopped.status), facts(pod=None), SETTINGS)
     assert resumed.actions == [CreatePod(restoring=True)]
-    assert resumed.status.restarts.count == 0, "a stop that was asked for is no restart"
+    assert resumed.status.restarts.count == 0, "a requested stop is no restart"
 
 
 def test_a_restart_is_done_once_for_each_value() -> None:
@@ -515,7 +527,7 @@ def test_a_restart_is_done_once_for_each_value() -> None:
     assert plan(asked, facts(pod=done, report=report()), SETTINGS).actions == []
 
 
-# --- names that others have -----------------------------------------------------------------------
+# --- ownership ------------------------------------------------------------------------------------
 
 
 def test_a_foreign_pod_is_reported_and_left_alone() -> None:
@@ -527,7 +539,7 @@ def test_a_foreign_pod_is_reported_and_left_alone() -> None:
     assert condition(result, READY) == ("False", Reason.NAME_CONFLICT)
 
 
-def test_an_earlier_sessions_pod_is_waited_for() -> None:
+def test_the_pod_of_an_earlier_session_is_awaited() -> None:
     result = plan(
         session(), facts(pod=owned_by(pod(), "WhatsAppSession", "sales", "uid-0")), SETTINGS
     )
@@ -536,8 +548,8 @@ def test_an_earlier_sessions_pod_is_waited_for() -> None:
     assert condition(result, DEGRADED)[0] == "False"
 
 
-def test_a_pod_that_nobody_owns_is_replaced() -> None:
-    """A session that was deleted with ``--cascade=orphan`` leaves such a one; its token and UID are not ours."""
+def test_a_pod_without_owner_is_replaced() -> None:
+    """``--cascade=orphan`` leaves one behind, with the token and UID of a deleted session."""
     orphan = pod()
     del orphan["metadata"]["ownerReferences"]
     assert plan(session(), facts(pod=orphan), SETTINGS).actions == [
@@ -545,19 +557,19 @@ def test_a_pod_that_nobody_owns_is_replaced() -> None:
     ]
 
 
-def test_a_shared_client_id_is_told_and_works() -> None:
+def test_a_shared_client_id_is_a_problem_but_works() -> None:
     result = plan(session(VALID), facts(report=report(), conflicting_session="older"), SETTINGS)
     assert result.status.phase is Phase.READY
     assert condition(result, DEGRADED) == ("True", Reason.CLIENT_ID_SHARED)
     assert "older" in message(result, DEGRADED)
 
 
-def test_a_missing_secret_does_not_stop_a_pod_from_being_made() -> None:
+def test_secret_and_pod_are_created_together() -> None:
     result = plan(session(VALID), facts(pod=None, secret=None), SETTINGS)
     assert result.actions == [CreateSecret(), CreatePod(restoring=True)]
 
 
-def test_no_conditions_are_lost() -> None:
+def test_all_conditions_are_set() -> None:
     kinds = [c.type for c in plan(session(), facts(report=report()), SETTINGS).status.conditions]
     assert kinds == list(ConditionType)
     assert all(

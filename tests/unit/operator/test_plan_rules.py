@@ -1,4 +1,4 @@
-"""Rules that hold in every situation."""
+"""Invariants of the plan, as properties over all combinations of facts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from unit.operator.situations import (
     NOW,
     SETTINGS,
     VALID,
-    terminating,
     of,
     owned_by,
     pod,
@@ -21,6 +20,7 @@ from unit.operator.situations import (
     secret,
     session,
     silent,
+    terminating,
     waiting,
 )
 from wasession_api.v1alpha1 import LogoutStatus, Phase, Reason, Status
@@ -33,7 +33,9 @@ from wasession_operator.plan.actions import (
     DeletePvc,
     ExpandPvc,
     Logout,
+    RefreshToken,
     RotateToken,
+    SetPvcOwner,
 )
 
 POD_STATES = st.sampled_from(
@@ -86,7 +88,24 @@ SPECS: Any = st.fixed_dictionaries(
         ),
     },
 )
-REFUSAL = Refusal(Reason.POD_CREATE_FAILED, "no", Backoff(1, NOW + timedelta(seconds=1)))
+RETRIED = (
+    CreateSecret,
+    RotateToken,
+    CreatePvc,
+    SetPvcOwner,
+    ExpandPvc,
+    DeletePvc,
+    CreatePod,
+    RefreshToken,
+    DeletePod,
+    Logout,
+)
+REFUSALS = st.builds(
+    Refusal,
+    st.just(Reason.POD_CREATE_FAILED),
+    st.just("no"),
+    st.sampled_from([Backoff(1, NOW), Backoff(1, NOW + timedelta(seconds=1))]),
+)
 FACTS = st.builds(
     Facts,
     now=st.just(NOW),
@@ -111,16 +130,14 @@ FACTS = st.builds(
     failures=st.sampled_from(
         [Backoff(), Backoff(1, NOW + timedelta(seconds=1)), Backoff(3, NOW - timedelta(hours=1))]
     ),
-    refusals=st.dictionaries(
-        st.sampled_from([CreatePod, CreatePvc, CreateSecret, ExpandPvc, Logout]), st.just(REFUSAL)
-    ),
+    refusals=st.dictionaries(st.sampled_from(RETRIED), REFUSALS),
     conflicting_session=st.sampled_from([None, "older"]),
 )
 
 
 @settings(max_examples=1000)
 @given(STATUSES, SPECS, st.booleans(), FACTS)
-def test_the_rules(status: Status, spec: dict[str, Any], deleting: bool, seen: Facts) -> None:
+def test_the_invariants(status: Status, spec: dict[str, Any], deleting: bool, seen: Facts) -> None:
     before = copy.deepcopy((status, seen.pod, seen.pvc, seen.secret))
     given_session = session(status, deleting=deleting, **copy.deepcopy(spec))
     result = plan(given_session, seen, SETTINGS)
@@ -134,14 +151,14 @@ def test_the_rules(status: Status, spec: dict[str, Any], deleting: bool, seen: F
     for deletion in of(DeletePod, result):
         assert seen.pod is not None
         assert deletion.uid == seen.pod["metadata"]["uid"]
-        assert ours, "never another's pod"
+        assert ours, "never the pod of another owner"
         if deletion.grace_seconds == 0:
             assert seen.node is not None
-            assert seen.node.gone, "by default only a pod of a node that is gone is taken by force"
+            assert seen.node.gone, "by default only a pod of a deleted node is force-deleted"
     accepted = given_session.annotations.get("wasession.dev/accept-data-loss")
     for deletion in of(DeletePvc, result):
         assert seen.pod is None or not ours, "a claim outlives its pod"
-        assert _owner(seen.pvc or {}) in (None, "uid-1"), "never another's claim"
+        assert _owner(seen.pvc or {}) in (None, "uid-1"), "never the claim of another owner"
         assert (
             deleting and given_session.spec.storage.retention.when_deleted == "Delete"
         ) or accepted == deletion.uid
@@ -152,21 +169,24 @@ def test_the_rules(status: Status, spec: dict[str, Any], deleting: bool, seen: F
         )
     if status.session_valid and result.status.session_valid is False:
         assert seen.report is not None or accepted == status.pvc_uid, (
-            "a login is over only when its pod, or a person, says so"
+            "a login ends only when its pod reports so, or a person accepts its loss"
         )
     if of(Logout, result):
         assert "wasession.dev/logout" in given_session.annotations, (
-            "nobody is logged out who was not asked to be"
+            "never a logout without a request"
         )
         assert not of(DeletePod, result)
     for rotation in of(RotateToken, result):
         assert seen.secret is not None
         assert _owner(seen.secret) == "uid-1", rotation
+    for action in result.actions:
+        failed = seen.refusals.get(type(action))
+        assert failed is None or failed.retry.wait(NOW) <= timedelta(0), "never within the backoff"
     again = plan(session(result.status, deleting=deleting, **copy.deepcopy(spec)), seen, SETTINGS)
     assert again.status == result.status, "the same facts give the same status"
-    assert again.events == [], "and are told once"
+    assert again.events == [], "and emit their Events once"
 
 
-def _owner(found: dict[str, Any]) -> str | None:
-    owners = found.get("metadata", {}).get("ownerReferences") or []
+def _owner(obj: dict[str, Any]) -> str | None:
+    owners = obj.get("metadata", {}).get("ownerReferences") or []
     return owners[0]["uid"] if owners else None

@@ -1,4 +1,4 @@
-"""The session's token: made, healed, and rotated once for each request."""
+"""The session's Secret: created, repaired, and its token rotated once for each request."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
-    terminating,
     facts,
     of,
     owned_by,
@@ -19,6 +18,7 @@ from unit.operator.situations import (
     report,
     secret,
     session,
+    terminating,
 )
 from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason
@@ -31,7 +31,7 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def test_a_missing_secret_is_made_anew_while_the_pod_runs() -> None:
+def test_a_missing_secret_is_recreated_while_the_pod_runs() -> None:
     result = plan(session(VALID), facts(secret=None, report=report()), SETTINGS)
     assert result.actions == [CreateSecret()]
     assert result.status.phase is Phase.READY
@@ -72,33 +72,35 @@ def test_a_new_session_fulfils_the_request_with_its_first_token() -> None:
     ]
 
 
-def test_healing_keeps_the_request_that_was_fulfilled() -> None:
+def test_a_repair_retains_the_fulfilled_request() -> None:
     damaged: dict[str, Any] = {**secret(), "data": {}}
     damaged["metadata"]["annotations"] |= {"wasession.dev/rotate-token": "1"}
     assert plan(session(VALID), facts(secret=damaged), SETTINGS).actions[0] == RotateToken("1")
 
 
-def test_the_pod_is_told_of_a_new_token() -> None:
+def test_the_pod_is_annotated_with_a_new_token() -> None:
     changed = secret()
     changed["metadata"]["annotations"] |= {"wasession.dev/token-id": "t2"}
     assert plan(session(VALID), facts(secret=changed, report=report()), SETTINGS).actions == [
         RefreshToken("t2")
     ]
-    told = pod()
-    told["metadata"]["annotations"] |= {"wasession.dev/token-id": "t2"}
+    refreshed = pod()
+    refreshed["metadata"]["annotations"] |= {"wasession.dev/token-id": "t2"}
     assert (
-        plan(session(VALID), facts(secret=changed, pod=told, report=report()), SETTINGS).actions
+        plan(
+            session(VALID), facts(secret=changed, pod=refreshed, report=report()), SETTINGS
+        ).actions
         == []
     )
 
 
-def test_the_old_token_stays_readable_until_the_pod_knows_the_new_one() -> None:
+def test_the_previous_token_stays_readable_until_the_pod_has_the_new_one() -> None:
     patch = objects.secret_patch(secret(), "sales", "uid-1", objects.Token("n" * 40, "t2"), "1")
     rotated = {**secret(), "data": {**secret()["data"], **patch["data"]}}
     assert tokens(rotated) == ["n" * 40, "secret-token-of-at-least-32-characters"]
 
 
-def test_no_pod_starts_with_another_sessions_token() -> None:
+def test_no_pod_starts_with_the_token_of_another_session() -> None:
     for foreign, reason, phase in (
         (
             owned_by(secret(), "WhatsAppSession", "sales", "uid-0"),
@@ -117,13 +119,13 @@ def test_no_pod_starts_with_another_sessions_token() -> None:
     )
 
 
-def test_a_secret_that_nobody_owns_is_taken_with_a_new_token() -> None:
+def test_a_secret_without_owner_is_adopted_with_a_new_token() -> None:
     orphan = secret()
     del orphan["metadata"]["ownerReferences"]
     assert plan(session(), facts(secret=orphan), SETTINGS).actions[0] == RotateToken()
 
 
-def test_a_refused_secret_is_told() -> None:
+def test_a_rejected_secret_is_a_problem() -> None:
     refusal = Refusal(Reason.SECRET_CREATE_FAILED, "exceeded quota", Backoff(1, NOW))
     result = plan(
         session(), facts(pod=None, secret=None, refusals={CreateSecret: refusal}), SETTINGS

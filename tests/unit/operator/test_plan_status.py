@@ -1,4 +1,4 @@
-"""The status that people and programs read: counted once, told once, true."""
+"""The status and its Events: counted once, emitted once, and true."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
+    event_reasons,
     facts,
     message,
     pod,
     report,
     session,
-    event_reasons,
 )
 from wasession_api.v1alpha1 import (
     AccountStatus,
@@ -29,7 +29,7 @@ from wasession_api.v1alpha1 import (
     Restarts,
     Status,
 )
-from wasession_operator.plan import is_updating, make_events, plan, invalid_spec_status
+from wasession_operator.plan import invalid_spec_status, is_updating, make_events, plan
 
 
 def test_a_restoration_is_counted_once() -> None:
@@ -76,7 +76,7 @@ def test_a_proven_logout_ends_the_login() -> None:
     assert condition(result, ConditionType.RESTORED) == ("False", Reason.NO_LOGIN)
 
 
-def test_a_restoration_that_is_held_up_is_told() -> None:
+def test_a_stalled_restoration_is_reported() -> None:
     failing = report(
         Phase.RESTORING, reason="WhatsAppUnreachable", message="No route.", session_valid=True
     )
@@ -85,7 +85,7 @@ def test_a_restoration_that_is_held_up_is_told() -> None:
     assert message(result, ConditionType.RESTORED) == "No route."
     assert event_reasons(result) == [Reason.WHATSAPP_UNREACHABLE]
     assert result.status.account_status is AccountStatus.DISCONNECTED
-    assert result.status.session_valid, "a doubt is no logout"
+    assert result.status.session_valid, "only a proven logout ends a login"
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,9 @@ def test_a_restoration_that_is_held_up_is_told() -> None:
         (DisconnectKind.PHONE_OFFLINE, Reason.PHONE_OFFLINE),
     ],
 )
-def test_a_disconnection_is_told_once_with_its_kind(kind: DisconnectKind, reason: Reason) -> None:
+def test_a_disconnection_is_emitted_once_with_its_kind(
+    kind: DisconnectKind, reason: Reason
+) -> None:
     gone = LastDisconnect(at=NOW, kind=kind, reason="TIMEOUT")
     seen = facts(
         report=report(
@@ -111,14 +113,14 @@ def test_a_disconnection_is_told_once_with_its_kind(kind: DisconnectKind, reason
     assert event_reasons(plan(session(first.status), seen, SETTINGS)) == []
 
 
-def test_a_new_login_is_told() -> None:
+def test_a_new_login_is_emitted() -> None:
     seen = facts(report=report(session_valid=True, is_authenticated=True, last_connected=NOW))
     result = plan(session(Status(session_valid=False, pod_uid="pod-uid")), seen, SETTINGS)
     assert event_reasons(result) == [Reason.NEW_LOGIN]
     assert condition(result, ConditionType.AUTHENTICATED) == ("True", Reason.CONNECTED)
 
 
-def test_a_code_to_scan_is_told() -> None:
+def test_a_code_to_scan_is_emitted() -> None:
     waiting = report(
         Phase.AUTHENTICATING, reason="WaitingForScan", message="Waiting for a phone to be linked."
     )
@@ -127,14 +129,14 @@ def test_a_code_to_scan_is_told() -> None:
     ]
 
 
-def test_the_whole_report_is_shown() -> None:
-    said = report(
+def test_the_status_shows_the_whole_report() -> None:
+    full = report(
         session_valid=True, is_authenticated=True, last_connected=NOW, auth_state="CONNECTED",
         account={"id": "15551234567@c.us", "pushName": "Sales"}, whatsapp_web_version="2.3000.1",
         last_shutdown={"at": NOW, "graceful": True}, phone_last_seen=NOW,
         pairing={"available": True, "method": "QRCode", "attempt": 2},
     )  # fmt: skip
-    status = plan(session(), facts(report=said), SETTINGS).status
+    status = plan(session(), facts(report=full), SETTINGS).status
     assert status.observed_generation == 3
     assert (status.pod_name, status.pod_uid, status.node_name) == (
         "wasession-sales",
@@ -142,13 +144,13 @@ def test_the_whole_report_is_shown() -> None:
         "node-1",
     )
     assert (status.pvc_name, status.pvc_uid) == ("wasession-sales", "pvc-uid")
-    shown = set(type(said).model_fields) & set(Status.model_fields)
+    shown = set(type(full).model_fields) & set(Status.model_fields)
     assert {name: getattr(status, name) for name in shown} == {
-        name: getattr(said, name) for name in shown
+        name: getattr(full, name) for name in shown
     }
 
 
-def test_what_the_last_pod_said_stays_when_the_next_says_nothing_of_it() -> None:
+def test_what_the_next_report_omits_stays() -> None:
     known: dict[str, Any] = {
         "account": {"id": "1@c.us"},
         "last_connected": NOW,
@@ -166,7 +168,7 @@ def test_what_the_last_pod_said_stays_when_the_next_says_nothing_of_it() -> None
     assert later.is_authenticated is False
 
 
-def test_the_phones_last_sign_of_life_is_not_written_every_hour() -> None:
+def test_the_last_sight_of_the_phone_is_not_written_every_hour() -> None:
     first = plan(session(), facts(report=report(phone_last_seen=NOW)), SETTINGS).status
     soon = report(phone_last_seen=NOW + timedelta(hours=11), seq=2)
     assert plan(session(first), facts(report=soon), SETTINGS).status == first
@@ -176,7 +178,7 @@ def test_the_phones_last_sign_of_life_is_not_written_every_hour() -> None:
     ).status.phone_last_seen == NOW + timedelta(hours=12)
 
 
-def test_a_time_changes_only_when_a_condition_does() -> None:
+def test_a_transition_time_changes_only_with_its_condition() -> None:
     first = plan(session(), facts(report=report()), SETTINGS).status
     later = plan(
         session(first), facts(report=report(), now=NOW + timedelta(hours=1)), SETTINGS
@@ -191,7 +193,7 @@ def test_a_time_changes_only_when_a_condition_does() -> None:
     assert times[ConditionType.POD_READY] == NOW
 
 
-def test_a_spec_that_cannot_be_read_is_told_and_loses_nothing() -> None:
+def test_an_invalid_spec_is_reported_and_loses_nothing() -> None:
     known = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
     status = invalid_spec_status(session(known), NOW, "browser.locale: wrong")
     assert status.phase is Phase.FAILED
@@ -216,10 +218,10 @@ def test_a_spec_that_cannot_be_read_is_told_and_loses_nothing() -> None:
         (Phase.RECONNECTING, "TemplateChanged", 60, False),
     ],
 )
-def test_an_update_lasts_until_the_session_is_well_again(
+def test_an_update_lasts_until_the_session_has_settled(
     phase: Phase, reason: str, seconds: float, updating: bool
 ) -> None:
-    """``seconds`` after the restart it was that the session was not Ready any more."""
+    """The condition Ready has changed ``seconds`` after the restart."""
     since = NOW + timedelta(seconds=seconds)
     truth: Any = "True" if phase is Phase.READY else "False"
     ready = Condition(
@@ -231,7 +233,7 @@ def test_an_update_lasts_until_the_session_is_well_again(
     assert is_updating(status) is updating
 
 
-def test_an_update_is_under_way_from_the_pods_end_on() -> None:
+def test_an_update_is_under_way_from_the_deletion_of_the_pod() -> None:
     rolling = session(VALID, browser={"locale": "de-DE"}, updateStrategy="RollingUpdate")
     ending = plan(rolling, facts(report=report(session_valid=True)), SETTINGS).status
     assert is_updating(ending)

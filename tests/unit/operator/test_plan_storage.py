@@ -1,4 +1,4 @@
-"""The volume claim in every state, and a login's volume that is never replaced without a person's word."""
+"""The volume claim in every state; that of a login is never replaced without consent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     condition,
-    terminating,
+    event_reasons,
     facts,
     message,
     of,
@@ -21,7 +21,7 @@ from unit.operator.situations import (
     pvc,
     report,
     session,
-    event_reasons,
+    terminating,
     unschedulable,
 )
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
@@ -42,7 +42,7 @@ STORAGE = ConditionType.STORAGE_READY
 ACCEPTED = {"accept-data-loss": "pvc-uid"}
 
 
-def test_a_new_session_gets_secret_claim_and_pod_at_once() -> None:
+def test_a_new_session_gets_claim_secret_and_pod_at_once() -> None:
     result = plan(session(), facts(pod=None, pvc=None, secret=None), SETTINGS)
     assert result.actions == [CreatePvc(), CreateSecret(), CreatePod(restoring=False)]
     assert result.status.phase is Phase.PENDING
@@ -72,15 +72,15 @@ def test_a_person_may_accept_the_loss_of_a_claim_without_volume() -> None:
     asked, lost = session(VALID, annotations=ACCEPTED), pvc("Lost")
     running = plan(asked, facts(pvc=lost, report=report()), SETTINGS)
     assert running.actions == [DeletePod("pod-uid", Reason.VOLUME_LOST)], (
-        "the pod lets go of it first"
+        "the pod has to release it first"
     )
     assert plan(asked, facts(pod=None, pvc=lost), SETTINGS).actions == [DeletePvc("pvc-uid")]
     gone = plan(asked, facts(pod=None, pvc=None), SETTINGS)
     assert of(CreatePvc, gone)
 
 
-def test_the_word_counts_for_one_loss_only() -> None:
-    """The annotation stays where it is; the claim that took the lost one's place has another UID."""
+def test_the_consent_counts_for_one_loss_only() -> None:
+    """The annotation stays in place; the new claim has another UID."""
     again = VALID.model_copy(update={"pvc_uid": "pvc-uid-2"})
     for missing in (None, pvc("Lost", uid="pvc-uid-2")):
         result = plan(session(again, annotations=ACCEPTED), facts(pod=None, pvc=missing), SETTINGS)
@@ -88,8 +88,8 @@ def test_the_word_counts_for_one_loss_only() -> None:
         assert condition(result, STORAGE) == ("False", Reason.VOLUME_LOST)
 
 
-def test_the_word_counts_also_when_the_operator_ended_right_after_it() -> None:
-    """The new claim was made, but the status does not tell yet that the login is given up."""
+def test_the_consent_counts_also_after_a_restart_of_the_operator() -> None:
+    """The new claim was created, but the status does not show the loss yet."""
     result = plan(
         session(VALID, annotations=ACCEPTED), facts(pod=None, pvc=pvc(uid="pvc-uid-2")), SETTINGS
     )
@@ -98,12 +98,12 @@ def test_the_word_counts_also_when_the_operator_ended_right_after_it() -> None:
     assert result.actions == [CreatePod(restoring=False)]
 
 
-def test_a_missing_claim_without_a_login_is_made_anew() -> None:
+def test_a_missing_claim_without_a_login_is_recreated() -> None:
     never = Status(session_valid=False, pvc_name="wasession-sales", pvc_uid="pvc-uid")
     assert of(CreatePvc, plan(session(never), facts(pod=None, pvc=None), SETTINGS))
 
 
-def test_a_claim_that_is_being_deleted_is_waited_for() -> None:
+def test_the_deletion_of_a_claim_is_awaited() -> None:
     result = plan(session(), facts(pod=None, pvc=terminating(pvc())), SETTINGS)
     assert result.actions == []
     assert condition(result, STORAGE) == ("False", Reason.VOLUME_TERMINATING)
@@ -117,8 +117,8 @@ def test_a_claim_that_is_being_deleted_is_waited_for() -> None:
         {"annotations": {"restart": "1"}},
     ],
 )
-def test_a_pod_is_not_ended_while_its_login_would_go_with_it(spec: dict[str, Any]) -> None:
-    """A claim that is being deleted lives only as long as its pod."""
+def test_a_pod_is_not_deleted_while_its_login_would_be_lost(spec: dict[str, Any]) -> None:
+    """A claim that is being deleted exists only as long as its pod."""
     result = plan(
         session(VALID, **spec),
         facts(pvc=terminating(pvc()), report=report(session_valid=True)),
@@ -129,7 +129,7 @@ def test_a_pod_is_not_ended_while_its_login_would_go_with_it(spec: dict[str, Any
     assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_TERMINATING)
 
 
-def test_a_claim_without_a_volume_names_its_class() -> None:
+def test_a_pending_claim_names_its_storage_class() -> None:
     old = pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(minutes=1))])
     waiting_claim = pvc("Pending", spec={"storage": {"storageClassName": "later"}})
     result = plan(
@@ -140,7 +140,7 @@ def test_a_claim_without_a_volume_names_its_class() -> None:
     assert "StorageClass later" in message(result, STORAGE)
 
 
-def test_a_claim_that_is_refused_is_told_and_tried_again() -> None:
+def test_a_rejected_claim_is_a_problem_and_is_retried() -> None:
     refusal = Refusal(
         Reason.PVC_CREATE_FAILED, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2))
     )
@@ -157,27 +157,27 @@ def test_a_claim_that_is_refused_is_told_and_tried_again() -> None:
 # --- size and owner -------------------------------------------------------------------------------
 
 
-def test_a_claim_grows_and_changes_hands_by_the_spec() -> None:
+def test_size_and_owner_of_the_claim_follow_the_spec() -> None:
     assert plan(session(storage={"size": "2Gi"}), facts(), SETTINGS).actions == [ExpandPvc("2Gi")]
     owned = plan(session(storage={"retention": {"whenDeleted": "Delete"}}), facts(), SETTINGS)
     assert owned.actions == [SetPvcOwner([objects.owner_reference("sales", "uid-1")])]
-    kept = pvc(spec={"storage": {"retention": {"whenDeleted": "Delete"}}})
-    assert plan(session(), facts(pvc=kept), SETTINGS).actions == [SetPvcOwner(None)]
+    with_owner = pvc(spec={"storage": {"retention": {"whenDeleted": "Delete"}}})
+    assert plan(session(), facts(pvc=with_owner), SETTINGS).actions == [SetPvcOwner(None)]
 
 
-def test_a_class_that_cannot_grow_is_told_and_the_session_goes_on() -> None:
-    words = "storageclass that provisions the pvc must support resize"
-    refusal = Refusal(Reason.PVC_EXPAND_FAILED, words, Backoff(3, NOW + timedelta(minutes=1)))
+def test_a_failed_expansion_is_a_problem_but_the_session_continues() -> None:
+    explanation = "storageclass that provisions the pvc must support resize"
+    refusal = Refusal(Reason.PVC_EXPAND_FAILED, explanation, Backoff(3, NOW + timedelta(minutes=1)))
     wanted = facts(report=report(), refusals={ExpandPvc: refusal})
     result = plan(session(storage={"size": "2Gi"}), wanted, SETTINGS)
     assert result.actions == []
     assert result.status.phase is Phase.READY
     assert condition(result, STORAGE) == ("True", Reason.VOLUME_BOUND)
     assert condition(result, ConditionType.DEGRADED) == ("True", Reason.PVC_EXPAND_FAILED)
-    assert message(result, ConditionType.DEGRADED) == words
+    assert message(result, ConditionType.DEGRADED) == explanation
 
 
-def test_a_claim_that_grows_says_so() -> None:
+def test_an_expansion_is_reported() -> None:
     growing = pvc(spec={"storage": {"size": "2Gi"}})
     growing["status"] |= {"capacity": {"storage": "1Gi"}}
     growing["status"]["conditions"] = [
@@ -205,14 +205,17 @@ def test_amounts(quantity: str, number: float) -> None:
     assert amount(quantity) == number
 
 
-# --- names that others have -----------------------------------------------------------------------
+# --- ownership ------------------------------------------------------------------------------------
 
 
-def test_a_kept_claim_is_adopted_by_name_and_client_id_only() -> None:
+def test_a_retained_claim_is_adopted_by_name_and_client_id_only() -> None:
     adopting = session(uid="uid-2")
-    kept = facts(pod=None, secret=None)
-    assert plan(adopting, kept, SETTINGS).actions == [CreateSecret(), CreatePod(restoring=False)]
-    result = plan(session(uid="uid-2", clientId="other"), kept, SETTINGS)
+    retained = facts(pod=None, secret=None)
+    assert plan(adopting, retained, SETTINGS).actions == [
+        CreateSecret(),
+        CreatePod(restoring=False),
+    ]
+    result = plan(session(uid="uid-2", clientId="other"), retained, SETTINGS)
     assert of(CreatePod, result) == []
     assert condition(result, STORAGE) == ("False", Reason.NAME_CONFLICT)
     assert result.status.phase is Phase.FAILED
@@ -225,7 +228,7 @@ def test_a_foreign_claim_is_reported_and_left_alone() -> None:
     assert "StatefulSet db" in message(result, STORAGE)
 
 
-def test_what_an_earlier_session_has_left_is_waited_for() -> None:
+def test_the_claim_of_an_earlier_session_is_awaited() -> None:
     before = owned_by(pvc(), "WhatsAppSession", "sales", uid="uid-0")
     result = plan(session(), facts(pod=None, pvc=before), SETTINGS)
     assert result.actions == []
