@@ -285,7 +285,7 @@ async def test_an_operator_whose_watch_of_sessions_is_refused_ends_and_says_why(
     world.proxy.fail(proxy.answers(410), "GET", "whatsappsessions?watch")
     world.proxy.cut()
     await world.operator.ended()
-    assert "the operator has failed" in world.operator.log.read_text()
+    assert "operator failed; exiting" in world.operator.log.read_text()
     pod = world.pod("sales")
     await world.take_away("pods", "sales")
     await world.start_operator()

@@ -10,7 +10,7 @@ import pytest
 from support.fakes.world import PVCS, World
 from wasession_api.names import object_name
 from wasession_api.v1alpha1 import Phase, Reason
-from wasession_operator.reconcile import WORKERS
+from wasession_operator.controller import WORKERS
 
 
 def names(number: int) -> list[str]:
