@@ -51,12 +51,12 @@ class Controller:
         await self._reconciler.close()
 
     def enqueue(self, key: Key) -> None:
-        """Have a session reconciled, because something about it has changed."""
+        """Queue a session, because something about it has changed."""
         if key in self.states:
             self.queue.add(key)
 
     def enqueue_all(self) -> None:
-        """Have every session reconciled when nothing else is queued."""
+        """Queue every session, behind those that have changed."""
         for key in self.states:
             self.queue.add(key, PATIENCE_UNCHANGED)
 

@@ -41,6 +41,8 @@ class Result:
 
 
 class Reconciler:
+    """The pass itself, and the permits that sessions need to start or update."""
+
     def __init__(
         self,
         settings: Settings,
@@ -232,7 +234,7 @@ def _expect_deletion(obj: Manifest | None, state: ReconcileState) -> Manifest | 
 
 
 def _relies_on_status(session: Session, planned: Plan) -> bool:
-    """Return whether only the status tells a new operator, or a user, why something is done."""
+    """Return whether the status alone explains an action to a new operator, or to a user."""
     if session.deleted_at is not None:
         return any(isinstance(action, actions.RemoveFinalizer) for action in planned.actions)
     return any(isinstance(action, actions.DeletePod | actions.Logout) for action in planned.actions)

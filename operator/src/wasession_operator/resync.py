@@ -1,4 +1,4 @@
-"""Periodic resync: what no watch event tells."""
+"""Periodic resync: what watch events do not cover."""
 
 from __future__ import annotations
 

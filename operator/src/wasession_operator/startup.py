@@ -51,7 +51,7 @@ async def run(controller: Controller) -> None:
 async def _wait_until_all_are_reconciled(controller: Controller) -> None:
     """Wait until each session that the API server has was reconciled once.
 
-    kopf delivers sessions one by one and does not tell which is the last.
+    kopf delivers sessions one by one and does not mark the last one.
     """
     while True:
         try:

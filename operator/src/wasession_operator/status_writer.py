@@ -23,6 +23,8 @@ EVENT_MESSAGE_MAX = 1024  # characters that the API server accepts
 
 
 class StatusWriter:
+    """Writes each change once; Events are created in the background."""
+
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
         self._emitting: set[asyncio.Task[None]] = set()

@@ -1,4 +1,4 @@
-"""The real operator, a real API server, fast fakes for the rest."""
+"""The real operator against a real API server, with fast fakes for the rest."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 
 def render_roles() -> list[Manifest]:
-    """The chart's own roles: the operators here may do what they may do where they are installed."""
+    """Return the chart's roles: the operators here have the permissions of an installed one."""
     helm = shutil.which("helm") or str(binaries.path("helm"))
     command = [
         helm,
@@ -65,7 +65,7 @@ def render_roles() -> list[Manifest]:
 
 
 async def grant(api: Api, roles: list[Manifest]) -> str:
-    """Returns whose rights they are."""
+    """Create the roles, and return the user that they are bound to."""
     for manifest in roles:
         await api.create(f"{manifest['kind'].lower()}s", manifest)
     [subject] = next(m["subjects"] for m in roles if m["kind"] == "ClusterRoleBinding")

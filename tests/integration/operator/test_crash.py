@@ -1,4 +1,4 @@
-"""The operator is killed after any of its writes, and comes to the same end as if it had not been."""
+"""An operator killed after any of its writes reaches the same end state as an undisturbed one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AT_ONCE = 4  # worlds at a time
 
 @dataclass(frozen=True)
 class Scenario:
-    """``prepare`` brings about a state that lasts, ``act`` is what somebody does then, and ``end`` waits for what follows."""
+    """``prepare`` sets up a stable state, ``act`` changes something, ``end`` awaits the result."""
 
     prepare: Callable[[World], Awaitable[None]]
     act: Callable[[World], Awaitable[Any]]
@@ -139,10 +139,9 @@ async def test_killed_after_any_write(environment: Environment, name: str) -> No
 async def run(
     environment: Environment, scenario: Scenario, dies: Callable[[int], bool]
 ) -> tuple[set[str], int]:
-    """Plays a scenario; the operator is killed with SIGKILL after each write whose number ``dies`` names, and started again.
+    """Run a scenario, and kill the operator after each write whose number ``dies`` accepts.
 
-    The write is done when it dies, and it has not been told so. Returns the end, and how many
-    writes there were.
+    SIGKILL hits it before it receives the response. Return the end state and the number of writes.
     """
     world = World(environment)
     await world.open()
@@ -181,7 +180,7 @@ async def run(
 
 
 def outcome(world: World) -> set[str]:
-    """What has come of it, without what differs from run to run."""
+    """Return the end state, without what differs from run to run."""
     status = world.status("sales")
     told = (
         "phase",

@@ -1,4 +1,4 @@
-"""What the API server and the network do to single calls: the session gets there all the same, and nothing is made twice."""
+"""Single API requests fail: the session gets there, and nothing is created twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 async def test_a_call_that_goes_wrong(environment: Environment, name: str) -> None:
-    """Each kind of write in a world of its own, side by side: a call without an answer is given up after half a minute."""
+    """Each kind of write fails in a world of its own; an unanswered one times out after 30 s."""
     async with asyncio.TaskGroup() as group:
         for verb, resource in WRITES:
             group.create_task(gets_there(environment, FAULTS[name], verb, resource))
@@ -57,7 +57,7 @@ async def gets_there(
 
 
 async def test_an_api_server_that_refuses_half_of_all(world: World) -> None:
-    """Every other call of ten sessions fails somehow; all of them get there."""
+    """Every other request fails somehow; all ten sessions get there."""
     names = [f"session-{number}" for number in range(10)]
     kinds = [
         proxy.answers(500),

@@ -1,4 +1,4 @@
-"""When nothing happens, nothing is written; and many sessions start in order."""
+"""An idle operator writes nothing; and many sessions start in order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KINDS = {"pods", PVCS, "secrets", "whatsappsessions"}
 
 
 async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
-    """All watches break twice meanwhile, and the operator is restarted; that is no reason to write either."""
+    """Not when all watches break twice either, or when the operator is restarted."""
     names = [f"session-{number}" for number in range(SESSIONS)]
     await world.start_operator(max_concurrent_starts=str(SESSIONS))
     await asyncio.gather(*(world.create(name) for name in names))
@@ -39,7 +39,7 @@ async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
 
 
 async def writes_in_two_rounds(world: World) -> list[Call]:
-    """What is written from now on until all watches have been cut off and opened again twice."""
+    """Return what is written while all watches are cut off and opened again twice."""
     before = len(world.proxy.writes)
     for _ in range(2):
         seen = len(world.proxy.calls)
@@ -49,12 +49,12 @@ async def writes_in_two_rounds(world: World) -> list[Call]:
 
 
 def watched(world: World, since: int) -> bool:
-    """Whether all watches have been opened since the call of this number."""
+    """Return whether all watches have been opened since the call of this number."""
     return {call.resource for call in world.proxy.calls[since:] if call.watch} >= KINDS
 
 
 async def test_many_sessions_start_in_order(world: World) -> None:
-    """After a power cut: few pods at a time, the valid logins before the new sessions."""
+    """After a power cut: a few pods at a time, valid logins before new sessions."""
     valid = [f"valid-{number:02}" for number in range(40)]
     new = [f"new-{number:02}" for number in range(20)]
     limit = 5
@@ -86,7 +86,7 @@ async def test_many_sessions_start_in_order(world: World) -> None:
 
 
 def most_at_once(changes: list[Change]) -> int:
-    """The most pods that were there at one time without their session being Ready."""
+    """Return the highest number of pods that existed while their session was not Ready."""
     starting: set[str] = set()
     most = 0
     for change in changes:
@@ -103,5 +103,5 @@ def most_at_once(changes: list[Change]) -> int:
 
 
 def made(change: Change) -> bool:
-    """Whether a pod was created."""
+    """Return whether a pod was created."""
     return (change.plural, change.type) == ("pods", "ADDED")

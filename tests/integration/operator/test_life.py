@@ -1,4 +1,4 @@
-"""What people do with sessions, and what comes of it."""
+"""The life of a session: created, changed, suspended, restarted, deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The monitor itself: it sees what it is there to see."""
+"""The monitor detects the violations that it is there for."""
 
 from __future__ import annotations
 

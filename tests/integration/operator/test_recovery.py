@@ -1,4 +1,4 @@
-"""Whatever happens to pods, nodes, volumes, the API server or the operator: the session comes back, with its login."""
+"""Sessions recover from failures of pods, nodes, volumes, the API server and the operator."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.fakes.world import PVCS, Environment, World
 
 
 async def begin(world: World, *names: str, **settings: str) -> None:
-    """An operator with sessions that are Ready."""
+    """Start an operator with sessions that are Ready."""
     await world.start_operator(**settings)
     for name in names:
         await world.create(name)
@@ -82,7 +82,7 @@ async def test_an_image_that_comes_later(world: World) -> None:
 
 
 async def gone(world: World) -> None:
-    """A node that is taken out of the cluster: Kubernetes removes its pods after a while, and they come up elsewhere."""
+    """The node is deleted: Kubernetes removes its pods after a while, and they move elsewhere."""
     spare = await world.add_node()
     await begin(world, "sales", "support")
     pods = {name: world.pod(name) for name in ("sales", "support")}
@@ -95,7 +95,7 @@ async def gone(world: World) -> None:
 
 
 async def silent(world: World) -> None:
-    """Its pod is evicted by Kubernetes, but may still run: nothing takes its place until the node has confirmed the end."""
+    """The evicted pod may still run: it is not replaced until its node has confirmed its end."""
     await begin(world, "sales", node_lost_after="1s")
     await world.add_node()
     pod = world.pod("sales")
@@ -113,7 +113,7 @@ async def silent(world: World) -> None:
 
 
 async def back_in_time(world: World) -> None:
-    """A node that was silent, but not for long enough to lose its pod."""
+    """The node was silent, but not for long enough to lose its pod."""
     await world.start_operator()
     patient = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
     await world.create("sales", podTemplate={"spec": {"tolerations": [patient]}})
@@ -129,7 +129,7 @@ async def back_in_time(world: World) -> None:
 
 
 async def lost(world: World) -> None:
-    """A machine that is off for good, where the setting allows to give it up."""
+    """The machine is off for good, and the setting allows to force-delete its pods."""
     await begin(world, "sales", node_lost="ForceDelete", node_lost_after="1s")
     spare = await world.add_node()
     pod = world.pod("sales")
@@ -140,7 +140,7 @@ async def lost(world: World) -> None:
 
 
 async def out_of_service(world: World) -> None:
-    """A machine that is off for good, as a person has said by its taint."""
+    """The machine is off for good, as a user has confirmed with the taint."""
     await begin(world, "sales")
     spare = await world.add_node()
     pod = world.pod("sales")
@@ -158,7 +158,7 @@ async def out_of_service(world: World) -> None:
 
 
 async def test_nodes(environment: Environment) -> None:
-    """Side by side: what Kubernetes does about nodes takes its time."""
+    """All at once, as Kubernetes takes its time with nodes."""
     async with asyncio.TaskGroup() as group:
         for case in (gone, silent, back_in_time, lost, out_of_service):
             group.create_task(in_own_world(environment, case))
@@ -237,7 +237,7 @@ async def test_a_volume_grows(world: World) -> None:
 
 
 async def test_an_api_server_that_is_away(world: World) -> None:
-    """Meanwhile one pod is deleted, another fails, and a session is made: all of it is seen to when it is back."""
+    """A pod is deleted, another fails, a session is created: all is handled once it is back."""
     await begin(world, "sales", "support")
     pods = {name: world.pod(name) for name in ("sales", "support")}
     world.proxy.down = True
@@ -279,7 +279,7 @@ async def test_a_watch_that_breaks_misses_nothing(world: World, plural: str, fau
 async def test_an_operator_whose_watch_of_sessions_is_refused_ends_and_says_why(
     world: World,
 ) -> None:
-    """kopf takes a plain HTTP 410 for an error that it can do nothing about. Kubelet starts the operator again."""
+    """kopf does not recover from a plain HTTP 410; kubelet restarts the operator."""
     await begin(world, "sales")
     assert world.operator is not None
     world.proxy.fail(proxy.answers(410), "GET", "whatsappsessions?watch")

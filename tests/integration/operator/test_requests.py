@@ -1,4 +1,4 @@
-"""What people ask of sessions: done once for each request, a few at a time, also when the operator changes in between."""
+"""Requests are fulfilled once each, a few at a time, also across restarts of the operator."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def data(world: World, name: str) -> dict[str, str]:
 
 
 async def test_a_rotated_token_cuts_nobody_off(world: World) -> None:
-    """The fake pod never reads the new token, as a real one does not for some seconds."""
+    """The fake pod never reads the new token; a real one takes some seconds."""
     await begin(world, "sales")
     before = data(world, "sales")["token"]
     await world.annotate("sales", rotate_token="1")
@@ -140,7 +140,7 @@ async def test_orphaned_secrets_are_deleted(world: World) -> None:
 
 
 async def test_a_class_that_cannot_grow_says_so(world: World) -> None:
-    """The session goes on; the wish is tried again when the class can."""
+    """The session goes on; the expansion is retried once the class allows it."""
     name = f"fake-rigid-{world.namespace}"
     rigid = {
         "metadata": {"name": name},
@@ -162,7 +162,7 @@ async def test_a_class_that_cannot_grow_says_so(world: World) -> None:
 
 
 def phases(world: World) -> list[tuple[str, str]]:
-    """Each phase that a session has come to, in order."""
+    """Return the phases that a session has had, in order."""
     found: list[tuple[str, str]] = []
     last: dict[str, str] = {}
     for change in world.changes:
@@ -249,7 +249,7 @@ async def test_valid_logins_start_first(world: World) -> None:
 
 
 async def test_one_client_id_for_two_sessions_is_told(world: World) -> None:
-    """The younger one is told. Kubernetes keeps whole seconds: of two that come at once it may be either."""
+    """The younger one is Degraded: either, as creation times have whole seconds."""
     await begin(world, "first", spec={"clientId": "shared"})
     await world.create("second", clientId="shared")
 
@@ -271,7 +271,7 @@ async def test_one_client_id_for_two_sessions_is_told(world: World) -> None:
 
 @pytest.mark.parametrize("plural", ["secrets", PVCS])
 async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
-    """It is reported and left alone; the session goes on when the name is free."""
+    """It is reported and left alone; the session goes on once the name is free."""
     metadata = {"name": object_name("sales"), "namespace": world.namespace}
     claim = {
         "accessModes": ["ReadWriteOnce"],
@@ -292,7 +292,7 @@ async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
 
 
 async def test_a_session_that_is_deleted_without_what_it_owns(world: World) -> None:
-    """``kubectl delete --cascade=orphan``: its pod ends all the same, for two would be on the login."""
+    """``kubectl delete --cascade=orphan`` leaves no pod: a successor would share its login."""
     await begin(world, "sales")
     await world.api.delete("whatsappsessions", world.namespace, "sales", propagationPolicy="Orphan")
     await world.until_gone("sales")
