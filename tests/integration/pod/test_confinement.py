@@ -1,4 +1,4 @@
-"""A page that wants to be elsewhere, and pages that want to be heard: Browser with real Chromium, without WhatsApp."""
+"""A page that tries to navigate away or open pages, in a real Chromium without WhatsApp."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from playwright.async_api import Page
 from prometheus_client import REGISTRY
 from wasession_pod.browser.browser import Browser
 from wasession_pod.settings import Settings
@@ -18,26 +19,31 @@ NEW_WINDOW = "Object.assign(document.createElement('a'), {href: '%s', target: '_
 ATTEMPTS = {
     "location": ("location.href = '{there}/location'", "navigation"),
     "redirect": ("location.href = '/redirect'", "navigation"),
-    "form": ("const f = document.createElement('form'); f.action = '{there}/form'; f.method = 'post';"
-             "document.body.append(f); f.submit()", "navigation"),
-    "meta": ("document.head.innerHTML += '<meta http-equiv=refresh content=\"0;url={there}/meta\">'", "navigation"),
+    "form": ("const f = document.createElement('form'); f.action = '{there}/form';"
+             "f.method = 'post'; document.body.append(f); f.submit()", "navigation"),
+    "meta": ("document.head.innerHTML += "
+             "'<meta http-equiv=refresh content=\"0;url={there}/meta\">'", "navigation"),
     "open": ("window.open('{there}/open')", "page"),
-    "link": (f"document.body.appendChild({NEW_WINDOW % ('{there}/link', 'noopener')}).click()", "page"),
+    "link": (f"document.body.appendChild({NEW_WINDOW % ('{there}/link', 'noopener')}).click()",
+             "page"),
     "download": ("location.href = '/download'", None),
     "file": ("location.href = 'file:///etc/passwd'", None),
     "data": ("location.href = 'data:text/html,elsewhere'", None),
     "chrome": ("location.href = 'chrome://version'", None),
     "program": ("location.href = 'whatsapp://send?phone=1'", None),
 }  # fmt: skip
-IFRAME = """const frame = document.createElement('iframe'); frame.src = '{there}/frame'; document.body.append(frame)"""
+IFRAME = (
+    "const frame = document.createElement('iframe'); frame.src = '{there}/frame'; "
+    "document.body.append(frame)"
+)
 EMITTING = """<script>
   window.__wasessionEmit?.(JSON.stringify({type: 'conn.logout_reason', reason: 'user_initiated'}));
-  fetch('/said-it');
+  fetch('/emitted');
 </script>"""
 
 
 class Site:
-    """A server of pages that do as they are told, and what was asked of it."""
+    """A server of pages that run a given script; it records its requests."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -62,9 +68,10 @@ class Site:
                 )
             case "/frame":
                 return web.Response(text=EMITTING, content_type="text/html")
-        # It reports that it lives after whatever it has tried, and goes on doing so.
+        # The page reports that it is alive, before and after its attempt.
         alive = "setInterval(() => fetch('/alive'), 50)"
-        page = f"<body><script>{alive}; onload = () => setTimeout(() => {{ {self.script} }}, 50)</script>"
+        attempt = f"onload = () => setTimeout(() => {{ {self.script} }}, 50)"
+        page = f"<body><script>{alive}; {attempt}</script>"
         return web.Response(text=page, content_type="text/html")
 
 
@@ -112,6 +119,11 @@ def refused(kind: str) -> float:
     return REGISTRY.get_sample_value("wasession_pod_refused_total", {"kind": kind}) or 0
 
 
+def pages_of(browser: Browser) -> list[Page]:
+    assert browser._context is not None
+    return browser._context.pages
+
+
 async def test_the_page_stays_where_it_is(
     browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
 ) -> None:
@@ -119,39 +131,41 @@ async def test_the_page_stays_where_it_is(
     for name, (script, kind) in ATTEMPTS.items():
         before = refused(kind) if kind else 0
         here.script = script.replace("{there}", there.origin)
-        await browser.goto()
+        await browser.page.goto()
         if kind is not None:
             await until(lambda: refused(kind) > before)  # noqa: B023
         elif name == "download":
             await until(lambda: "/download" in here.asked)
         here.asked.clear()
-        await until(lambda: here.asked.count("/alive") > 5)  # it is still there, and alive
+        await until(lambda: here.asked.count("/alive") > 5)  # still in place, and alive
         assert [event for event in events if event.type != "page.elsewhere"] == [], name
         if kind == "navigation":
             assert there.asked == [], name
-        # A new window may have asked for its page before it was closed, but shows none.
-        await until(lambda: len(browser._browser.pages) == 1)
+        # A new window may have requested its page before it was closed.
+        context = browser._context
+        assert context is not None
+        await until(lambda: len(context.pages) == 1)  # noqa: B023
         there.asked.clear()
 
 
-async def test_a_page_that_has_left_by_itself_is_reported(
+async def test_a_page_that_navigates_away_without_a_request_is_reported(
     browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
 ) -> None:
-    sites[
-        0
-    ].script = "location.href = URL.createObjectURL(new Blob(['elsewhere'], {type: 'text/html'}))"
-    await browser.goto()
+    here, _ = sites
+    here.script = "location.href = URL.createObjectURL(new Blob(['x'], {type: 'text/html'}))"
+    await browser.page.goto()
     await until(lambda: any(event.type == "page.elsewhere" for event in events))
 
 
-async def test_frames_of_others_are_not_heard(
+async def test_events_of_other_frames_are_ignored(
     browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
 ) -> None:
     here, there = sites
     here.script = IFRAME.replace("{there}", there.origin)
-    await browser.goto()
-    await until(lambda: "/said-it" in there.asked)
-    here.script = "window.__wasessionEmit(JSON.stringify({type: 'page.post_logout'}))"  # and the page itself is
-    await browser.goto()
+    await browser.page.goto()
+    await until(lambda: "/emitted" in there.asked)
+    # The page's own events are not.
+    here.script = "window.__wasessionEmit(JSON.stringify({type: 'page.post_logout'}))"
+    await browser.page.goto()
     await until(lambda: events)
     assert [event.type for event in events] == ["page.post_logout"]

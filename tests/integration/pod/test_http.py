@@ -1,4 +1,4 @@
-"""The session pod's HTTP API: who may ask, what is answered, and what bad questions get."""
+"""The session pod's HTTP API: authentication, responses, and invalid requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from integration.pod.conftest import TOKEN, Linked, Pod
 from support.standin.server import Running
 from wasession_api.v1alpha1 import Phase
-from wasession_pod.api.app import HANDLERS
+from wasession_pod.api.handlers import HANDLERS
 from wasession_pod.api.operations import DOCUMENT, OPERATIONS
 
 Start = Callable[..., Awaitable[Pod]]
@@ -37,7 +37,7 @@ async def test_a_token_is_needed(cut_off: Pod, given: str) -> None:
 
 async def test_the_qr_as_text_and_picture(waiting: Pod) -> None:
     said = await waiting.call("GET", "/v1/pairing")
-    assert (said["available"], said["method"], said["attempt"]) == (True, "QRCode", 1)
+    assert (said["method"], said["attempt"]) == ("QRCode", 1)
     assert len(said["code"].split(",")) in (4, 5)
     async with aiohttp.ClientSession(
         headers={"Authorization": "Bearer token-of-the-tests"}
@@ -163,7 +163,7 @@ async def test_a_message_of_another_type_is_refused(cut_off: Pod, kind: str) -> 
     said = await cut_off.call(
         "POST", "/v1/messages", 415, data=b"{}", headers={"Content-Type": kind}
     )
-    assert said["title"] == "Unsupported type"
+    assert said["title"] == "Unsupported media type"
 
 
 async def test_a_form_without_a_boundary(cut_off: Pod) -> None:
@@ -200,7 +200,8 @@ async def test_a_caller_that_goes_in_the_middle_leaves_nothing_behind(cut_off: P
     head = f"Host: x\r\nAuthorization: Bearer {TOKEN}\r\nIdempotency-Key: gone\r\n"
     kind = "Content-Type: multipart/form-data; boundary=edge\r\n"
     for request in (
-        f"POST /v1/messages HTTP/1.1\r\n{head}{kind}Content-Length: 100000\r\n\r\n{form(TO, FILE)[:-10].decode()}",
+        f"POST /v1/messages HTTP/1.1\r\n{head}{kind}Content-Length: 100000\r\n\r\n"
+        f"{form(TO, FILE)[:-10].decode()}",
         f"POST /v1/messages HTTP/1.1\r\n{head}{kind}Transfer-Encoding: chunked\r\n\r\n5\r\n--ed",
         f"GET /v1/events HTTP/1.1\r\n{head}\r\n",
         f"GET /v1/state HTTP/1.1\r\n{head}",
@@ -214,7 +215,7 @@ async def test_a_caller_that_goes_in_the_middle_leaves_nothing_behind(cut_off: P
         while cut_off.uploads:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # between two looks
     assert "Traceback" not in cut_off.log
-    assert "handler failed" not in cut_off.log
+    assert "Request handler failed" not in cut_off.log
 
 
 async def test_a_ready_session_is_not_paired_again(linked: Linked) -> None:

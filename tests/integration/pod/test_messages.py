@@ -113,14 +113,14 @@ async def test_a_reply_to_nothing_and_to_another_chat_are_refused(
     other = (await text(linked.pod, FIRST_GROUP)).json["id"]
     for message_id in (f"false_{friend}@c.us_3EB000000000", other):
         said = await text(linked.pod, friend, replyTo=message_id)
-        assert (said.status, said.json["title"]) == (404, "Unknown message")
+        assert (said.status, said.json["title"]) == (404, "Message not found")
     assert await got(linked.phone, f"{friend}@c.us") == []
 
 
 @pytest.mark.parametrize("to", ["+19999999999", "120363999999999999@g.us"])
 async def test_somebody_who_is_not_on_whatsapp(linked: Linked, to: str) -> None:
     said = await text(linked.pod, to)
-    assert (said.status, said.json["title"]) == (404, "Unknown recipient")
+    assert (said.status, said.json["title"]) == (404, "Recipient not found")
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ async def test_a_key_is_for_one_message(linked: Linked, friend: str) -> None:
     key = f"key-{friend}"
     assert (await text(linked.pod, friend, "one", key)).status == 201
     said = await text(linked.pod, friend, "another", key)
-    assert (said.status, said.json["title"]) == (422, "Key used before")
+    assert (said.status, said.json["title"]) == (422, "Idempotency-Key reused")
     assert [message.text for message in await got(linked.phone, f"{friend}@c.us")] == ["one"]
 
 
@@ -322,7 +322,7 @@ async def test_a_send_without_answer_is_unknown_until_there_is_one(
     said = await text(pod, FIRST_GROUP, "once", "silent")
     assert (said.status, said.json["title"]) == (504, "Outcome unknown")
     said = await text(pod, FIRST_GROUP, "once", "silent")
-    assert (said.status, said.json["title"]) == (409, "Under way")
+    assert (said.status, said.json["title"]) == (409, "Send in progress")
     await phone.heal()
     await phone.fault("drop", ME)
     assert (await until_known(lambda: text(pod, FIRST_GROUP, "once", "silent"))).status == 201

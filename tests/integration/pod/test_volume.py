@@ -16,7 +16,7 @@ from support.standin import Phone, PhoneError
 from support.standin.server import Running
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase, Reason
-from wasession_pod.browser.browser import FLAGS
+from wasession_pod.browser.launch import FLAGS
 
 Start = Callable[..., Awaitable[Pod]]
 MIB = 2**20

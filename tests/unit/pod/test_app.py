@@ -1,4 +1,4 @@
-"""The API around a session that does nothing: tokens, slow callers, and what is not foreseen."""
+"""The API around an idle session: tokens, slow clients and bugs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 from wasession_api.v1alpha1 import Phase
-from wasession_pod.api import app
-from wasession_pod.messages.idempotency_store import Journal
-from wasession_pod.messages.sending import Messages
+from wasession_pod.api import app, handlers, uploads
+from wasession_pod.messages.idempotency_store import IdempotencyStore
+from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 
@@ -25,7 +25,7 @@ Start = Callable[..., Awaitable[Client]]
 
 
 class Idle:
-    """A session of which nothing is known but that it is not Ready."""
+    """A session that is starting."""
 
     report = SimpleNamespace(phase=Phase.STARTING, reason="PageLoading")
 
@@ -43,9 +43,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
 
     async def begin(**settings: Any) -> Client:
         session = cast(Session, Idle())
-        messages = Messages(session, Journal(tmp_path / "messages.sqlite"), 10)
+        sender = MessageSender(session, IdempotencyStore(tmp_path / "messages.sqlite"), 10)
         application = app.application(
-            session, messages, Settings(client_id="sales", data_dir=tmp_path, **settings)
+            session, sender, Settings(client_id="sales", data_dir=tmp_path, **settings)
         )
         clients.append(TestClient(TestServer(application)))
         await clients[-1].start_server()
@@ -63,7 +63,7 @@ async def status(client: Client, authorization: str) -> int:
         return answer.status  # 405 with the right token
 
 
-async def test_a_token_file_is_read_anew(start: Start, tmp_path: Path) -> None:
+async def test_a_token_file_is_read_at_each_request(start: Start, tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("first\n")
     client = await start(token_file=file)
@@ -81,7 +81,7 @@ async def test_an_empty_token_file_opens_nothing(start: Start, tmp_path: Path, g
     assert await status(await start(token_file=tmp_path / "token"), given) == 503
 
 
-async def test_a_bug_is_told_without_what_it_says(
+async def test_a_bug_is_reported_without_its_message(
     start: Start, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await start(token=SecretStr("token"))
@@ -89,7 +89,9 @@ async def test_a_bug_is_told_without_what_it_says(
         assert (answer.status, answer.content_type) == (500, "application/problem+json")
         assert "secret" not in await answer.text()
     assert "secret" not in caplog.text
-    [record] = [record for record in caplog.records if record.message == "handler failed"]
+    [record] = [
+        record for record in caplog.records if record.message.startswith("Request handler failed")
+    ]
     assert vars(record)["error"] == "ZeroDivisionError"
     assert "in screenshot" in "".join(vars(record)["at"])
 
@@ -108,11 +110,11 @@ async def test_a_bug_is_told_without_what_it_says(
         ),
     ],
 )
-async def test_a_caller_that_stops_in_the_middle_is_not_waited_for(
+async def test_a_client_that_stops_in_the_middle_of_a_body_times_out(
     start: Start, monkeypatch: pytest.MonkeyPatch, kind: str, begun: bytes
 ) -> None:
-    monkeypatch.setattr(app, "SILENCE", 0.05)
-    monkeypatch.setattr("wasession_pod.api.uploads.SILENCE", 0.05)
+    monkeypatch.setattr(handlers, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(uploads, "READ_TIMEOUT", 0.05)
     client = await start(token=SecretStr("token"))
 
     async def body() -> AsyncIterator[bytes]:
@@ -122,13 +124,13 @@ async def test_a_caller_that_stops_in_the_middle_is_not_waited_for(
     headers = {"Authorization": "Bearer token", "Content-Type": kind, "Idempotency-Key": "key"}
     async with client.post("/v1/messages", data=body(), headers=headers) as answer:
         assert answer.status == 408
-    assert [path.name for path in client.app[app.UPLOADS].directory.iterdir()] == ["lock"]
+    assert [path.name for path in client.app[handlers.UPLOADS].directory.iterdir()] == ["lock"]
 
 
-async def test_only_so_many_files_are_there_at_a_time(start: Start) -> None:
+async def test_the_number_of_files_at_a_time_is_limited(start: Start) -> None:
     client = await start(token=SecretStr("token"))
     for number in range(6):
-        (client.app[app.UPLOADS].directory / str(number)).mkdir()
+        (client.app[handlers.UPLOADS].directory / str(number)).mkdir()
     form = aiohttp.FormData({"to": "15550001111", "file": io.BytesIO(b"content")})
     async with client.post(
         "/v1/messages",

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase
-from wasession_pod.api import app
+from wasession_pod.api import event_stream
 from wasession_pod.api.operations import EventKind
 from wasession_pod.events import MAXIMUM_AWAITED, EventBuffer
 from wasession_pod.session import Session
@@ -149,7 +149,7 @@ class Reader:
         )
         self._session = SimpleNamespace(events=buffer, report=self.report)
         chosen = frozenset(map(EventKind, kinds.split(",")))
-        self._blocks: AsyncIterator[bytes] = app._follow(
+        self._blocks: AsyncIterator[bytes] = event_stream.follow(
             cast(Session, self._session), chosen, last_event_id
         )
 
@@ -253,7 +253,7 @@ async def test_a_reader_of_the_state_alone_gets_no_gap() -> None:
 
 
 async def test_a_comment_is_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(event_stream, "HEARTBEAT", 0.01)
     reader = Reader(buffer_with())
     await reader.next()
-    assert await anext(reader._blocks) == b": still here\n\n"
+    assert await anext(reader._blocks) == b": heartbeat\n\n"

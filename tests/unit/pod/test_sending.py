@@ -1,56 +1,57 @@
-"""Sending without a browser: what each answer of the page, and each fault of the volume, means for the caller."""
+"""Sending without a browser: what each answer of the page and fault of the volume results in."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from unit.pod.fake_page import FakePage
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.session_pod.messages import SendMedia, SendText
 from wasession_api.v1alpha1 import Phase
-from wasession_pod.browser.browser import BrowserError
+from wasession_pod.browser.bridge import Bridge
+from wasession_pod.browser.errors import BrowserError
 from wasession_pod.events import EventBuffer
-from wasession_pod.messages.idempotency_store import Journal, JournalError
-from wasession_pod.messages.sending import File, Messages, Order
+from wasession_pod.messages.idempotency_store import IdempotencyStore, IdempotencyStoreError
+from wasession_pod.messages.outgoing import Attachment, OutgoingMessage
+from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import NotReady, Session
 
-PREPARED = {"chatId": "15550001111@c.us", "id": "true_15550001111@c.us_3EB0"}
-TAKEN = {"ack": 1, "sentAt": "2026-01-01T00:00:00Z", "result": "OK"}
-HELLO = Order(SendText(to="15550001111", text="hello"))
+PREPARED = {"chatId": "15550001111@c.us", "messageId": "true_15550001111@c.us_3EB0"}
+ACCEPTED = {"ack": 1, "sentAt": "2026-01-01T00:00:00Z", "result": "OK"}
+HELLO = OutgoingMessage(SendText(to="15550001111", text="hello"))
 
 
-class Page:
-    """A session whose page answers as told; ``calls`` are what it was asked."""
+class FakeSession:
+    """A session with a fake page."""
 
-    def __init__(self, sent: Any = TAKEN, prepared: Any = PREPARED) -> None:
-        self.answers = {"prepare": prepared, "sendText": sent, "sendFile": sent}
-        self.calls: list[str] = []
+    def __init__(self, sent: Any = ACCEPTED, prepared: Any = PREPARED) -> None:
+        self.page = FakePage(prepare=prepared, sendText=sent, sendFile=sent)
         self.holds_volume = True
         self.ready = True
         self.events = EventBuffer(datetime(2026, 1, 1, tzinfo=UTC))
         self.report = SimpleNamespace(phase=Phase.RESTORING)
 
-    async def call(self, function: str, *_: object, **__: object) -> Any:
+    @contextlib.contextmanager
+    def ready_page(self) -> Iterator[Bridge]:
         if not self.ready:
             raise NotReady(Phase.RESTORING)
-        self.calls.append(function)
-        answer = self.answers[function]
-        if isinstance(answer, Exception):
-            raise answer
-        return await answer() if callable(answer) else answer
+        yield self.page.bridge
 
 
-def messages(page: Page, tmp_path: Path, timeout: float = 10) -> Messages:
-    return Messages(cast(Session, page), Journal(tmp_path / "messages.sqlite"), timeout)
+def sender_of(session: FakeSession, tmp_path: Path, timeout: float = 10) -> MessageSender:
+    store = IdempotencyStore(tmp_path / "messages.sqlite")
+    return MessageSender(cast(Session, session), store, timeout)
 
 
 async def status(sending: Any) -> int:
-    """201, or what the caller gets instead."""
+    """Return 201, or the status of the problem."""
     try:
         await sending
     except HTTPProblem as error:
@@ -61,7 +62,7 @@ async def status(sending: Any) -> int:
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [
-        (TAKEN, 201),
+        (ACCEPTED, 201),
         ({"ack": 0, "result": "OK"}, 201),
         ({"ack": 3, "result": None}, 201),
         ({"ack": -1, "result": "ERROR_UNKNOWN"}, 502),
@@ -75,17 +76,17 @@ async def status(sending: Any) -> int:
         (BrowserError("the page is gone"), 504),
     ],
 )
-async def test_what_the_page_answers_and_what_the_caller_gets(
+async def test_each_answer_of_the_page_has_a_status(
     tmp_path: Path, sent: Any, expected: int
 ) -> None:
-    page = Page(sent)
-    sender = messages(page, tmp_path)
+    session = FakeSession(sent)
+    sender = sender_of(session, tmp_path)
     assert await status(sender.send(HELLO, "key")) == expected
-    page.answers["sendText"] = TAKEN
+    session.page.answers["sendText"] = ACCEPTED
     again, replayed = await sender.send(HELLO, "key")
-    assert (again.id, replayed) == (PREPARED["id"], expected == 201)
-    assert page.calls.count("prepare") == 1, "a retry goes out under the same id"
-    assert page.calls.count("sendText") == (1 if expected == 201 else 2)
+    assert (again.id, replayed) == (PREPARED["messageId"], expected == 201)
+    assert session.page.functions.count("prepare") == 1, "a retry goes out under the same id"
+    assert session.page.functions.count("sendText") == (1 if expected == 201 else 2)
 
 
 @pytest.mark.parametrize(
@@ -94,28 +95,28 @@ async def test_what_the_page_answers_and_what_the_caller_gets(
         ({"unknown": "to"}, 404),
         ({"unknown": "replyTo"}, 404),
         ({}, 404),
-        (PREPARED | {"id": "x" * 193}, None),
+        (PREPARED | {"messageId": "x" * 193}, None),
         (7, None),
     ],
 )
 async def test_what_cannot_be_prepared_is_not_sent(
     tmp_path: Path, prepared: Any, expected: int | None
 ) -> None:
-    page = Page(prepared=prepared)
-    sending = messages(page, tmp_path).send(HELLO, "key")
+    session = FakeSession(prepared=prepared)
+    sending = sender_of(session, tmp_path).send(HELLO, "key")
     if expected is None:
         with pytest.raises(BrowserError):
             await sending
     else:
         assert await status(sending) == expected
-    assert page.calls == ["prepare"]
+    assert session.page.functions == ["prepare"]
 
 
 async def test_an_answer_is_repeated_also_when_the_session_is_not_ready(tmp_path: Path) -> None:
-    page = Page()
-    sender = messages(page, tmp_path)
+    session = FakeSession()
+    sender = sender_of(session, tmp_path)
     first, _ = await sender.send(HELLO, "key")
-    page.ready = False
+    session.ready = False
     assert await sender.send(HELLO, "key") == (first, True)
     with pytest.raises(NotReady):
         await sender.send(HELLO, "another key")
@@ -123,30 +124,30 @@ async def test_an_answer_is_repeated_also_when_the_session_is_not_ready(tmp_path
         await sender.send(HELLO, None)
 
 
-async def test_the_journal_is_left_alone_before_the_volume_is_held(tmp_path: Path) -> None:
-    page = Page()
-    page.holds_volume = False
+async def test_the_store_is_not_opened_before_the_volume_is_held(tmp_path: Path) -> None:
+    session = FakeSession()
+    session.holds_volume = False
     with pytest.raises(NotReady):
-        await messages(page, tmp_path).send(HELLO, "key")
+        await sender_of(session, tmp_path).send(HELLO, "key")
     assert not list(tmp_path.iterdir())  # noqa: ASYNC240
 
 
-async def test_nothing_is_sent_that_cannot_be_written_down(
+async def test_nothing_is_sent_that_cannot_be_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = Page()
-    monkeypatch.setattr(Journal, "begin", failing)
-    assert await status(messages(page, tmp_path).send(HELLO, "key")) == 507
-    assert page.calls == ["prepare"]
+    session = FakeSession()
+    monkeypatch.setattr(IdempotencyStore, "begin", failing)
+    assert await status(sender_of(session, tmp_path).send(HELLO, "key")) == 507
+    assert session.page.functions == ["prepare"]
 
 
-async def test_an_answer_that_cannot_be_written_down_is_given_and_found_again(
+async def test_a_response_that_cannot_be_stored_is_looked_up_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = Page()
-    sender = messages(page, tmp_path)
+    session = FakeSession()
+    sender = sender_of(session, tmp_path)
     with monkeypatch.context() as broken:
-        broken.setattr(Journal, "finish", failing)
+        broken.setattr(IdempotencyStore, "finish", failing)
         sent, _ = await sender.send(HELLO, "key")
     again, replayed = await sender.send(HELLO, "key")
     assert (again, replayed) == (sent, False), "the page is asked"
@@ -154,43 +155,43 @@ async def test_an_answer_that_cannot_be_written_down_is_given_and_found_again(
 
 
 def failing(*_: object) -> None:
-    raise JournalError("database or disk is full")
+    raise IdempotencyStoreError("database or disk is full")
 
 
-async def test_a_caller_that_waits_no_longer_finds_the_answer_later(tmp_path: Path) -> None:
+async def test_a_caller_that_has_timed_out_gets_the_response_later(tmp_path: Path) -> None:
     answered = asyncio.Event()
 
     async def slowly() -> Any:
         await answered.wait()
-        return TAKEN
+        return ACCEPTED
 
-    page = Page(slowly)
-    sender = messages(page, tmp_path, timeout=0.01)
+    session = FakeSession(slowly)
+    sender = sender_of(session, tmp_path, timeout=0.01)
     assert await status(sender.send(HELLO, "key")) == 504
     assert await status(sender.send(HELLO, "key")) == 409
     answered.set()
     async with asyncio.timeout(10):
         while await status(sender.send(HELLO, "key")) == 409:  # noqa: ASYNC110
             await asyncio.sleep(0)
-    assert page.calls == ["prepare", "sendText"]
+    assert session.page.functions == ["prepare", "sendText"]
 
 
-async def test_a_page_that_never_answers_is_given_up(
+async def test_a_page_that_never_answers_counts_as_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wasession_pod.messages.sending.LONGEST_SEND", 0.01)
-    page = Page(asyncio.Event().wait)
-    sender = messages(page, tmp_path)
+    monkeypatch.setattr("wasession_pod.messages.sending.PAGE_TIMEOUT", 0.01)
+    session = FakeSession(asyncio.Event().wait)
+    sender = sender_of(session, tmp_path)
     assert await status(sender.send(HELLO, "key")) == 504
-    page.answers["sendText"] = TAKEN
+    session.page.answers["sendText"] = ACCEPTED
     assert await status(sender.send(HELLO, "key")) == 201
 
 
 @pytest.mark.parametrize(
-    "sent", [TAKEN, {"ack": -1, "result": "ERROR_UPLOAD"}, BrowserError("gone")]
+    "sent", [ACCEPTED, {"ack": -1, "result": "ERROR_UPLOAD"}, BrowserError("gone")]
 )
 @pytest.mark.parametrize("prepared", [PREPARED, {"unknown": "to"}, BrowserError("gone")])
-async def test_a_file_goes_when_it_is_no_longer_needed(
+async def test_an_attachment_is_deleted_when_it_is_no_longer_needed(
     tmp_path: Path, sent: Any, prepared: Any
 ) -> None:
     directory = tmp_path / "file"
@@ -204,10 +205,13 @@ async def test_a_file_goes_when_it_is_no_longer_needed(
             raise sent
         return sent
 
-    order = Order(SendMedia(to="15550001111"), File(directory / "file", "hash", None, None))
+    message = OutgoingMessage(
+        SendMedia(to="15550001111"), Attachment(directory / "file", "hash", None, None)
+    )
     with_file: Callable[[], Any] = look
     await asyncio.gather(
-        messages(Page(with_file, prepared), tmp_path).send(order, "key"), return_exceptions=True
+        sender_of(FakeSession(with_file, prepared), tmp_path).send(message, "key"),
+        return_exceptions=True,
     )
     assert all(seen)
     assert not directory.exists()
@@ -215,23 +219,30 @@ async def test_a_file_goes_when_it_is_no_longer_needed(
 
 def test_a_fingerprint_is_of_all_that_matters() -> None:
     text = SendText(to="15550001111", text="hello")
-    file = File(Path("a"), "hash", "a.png", "image/png")
-    orders = [
-        Order(text),
-        Order(text.model_copy(update={"text": "hello!"})),
-        Order(text.model_copy(update={"to": "15550001112@c.us"})),
-        Order(text.model_copy(update={"reply_to": "true_15550001111@c.us_3EB0"})),
-        Order(SendMedia(to="15550001111"), file),
-        Order(SendMedia(to="15550001111", caption="hello"), file),
-        Order(SendMedia(to="15550001111", type="document"), file),
-        Order(SendMedia(to="15550001111"), File(Path("a"), "another hash", "a.png", "image/png")),
-        Order(SendMedia(to="15550001111"), File(Path("a"), "hash", "b.png", "image/png")),
+    file = Attachment(Path("a"), "hash", "a.png", "image/png")
+    messages = [
+        OutgoingMessage(text),
+        OutgoingMessage(text.model_copy(update={"text": "hello!"})),
+        OutgoingMessage(text.model_copy(update={"to": "15550001112@c.us"})),
+        OutgoingMessage(text.model_copy(update={"reply_to": "true_15550001111@c.us_3EB0"})),
+        OutgoingMessage(SendMedia(to="15550001111"), file),
+        OutgoingMessage(SendMedia(to="15550001111", caption="hello"), file),
+        OutgoingMessage(SendMedia(to="15550001111", type="document"), file),
+        OutgoingMessage(
+            SendMedia(to="15550001111"), Attachment(Path("a"), "another hash", "a.png", "image/png")
+        ),
+        OutgoingMessage(
+            SendMedia(to="15550001111"), Attachment(Path("a"), "hash", "b.png", "image/png")
+        ),
     ]
-    assert len({order.fingerprint for order in orders}) == len(orders)
-    assert Order(SendText(to="+15550001111", text="hello")).fingerprint == orders[0].fingerprint
+    assert len({message.fingerprint for message in messages}) == len(messages)
     assert (
-        Order(
-            SendMedia(to="15550001111"), File(Path("b"), "hash", "a.png", "image/png")
+        OutgoingMessage(SendText(to="+15550001111", text="hello")).fingerprint
+        == messages[0].fingerprint
+    )
+    assert (
+        OutgoingMessage(
+            SendMedia(to="15550001111"), Attachment(Path("b"), "hash", "a.png", "image/png")
         ).fingerprint
-        == orders[4].fingerprint
+        == messages[4].fingerprint
     )

@@ -90,7 +90,7 @@ class MessageSender:
         The page emits no events for acks that arrived while it was closed or disconnected.
         """
         connected = None
-        async for report in self._session.reports(REPORT_HEARTBEAT):
+        async for report in self._session.reports(heartbeat=REPORT_HEARTBEAT):
             if (
                 report is None
                 or report.phase is not Phase.READY

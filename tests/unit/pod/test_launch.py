@@ -1,4 +1,4 @@
-"""What can be said of the browser without one."""
+"""How Chromium is launched, without launching it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from pathlib import Path
 
 import playwright
 import pytest
-from wasession_pod.browser.browser import (
+from wasession_pod.browser.errors import BrowserError, first_line
+from wasession_pod.browser.launch import (
     FLAGS,
     PLAYWRIGHT_DISABLED_FEATURES,
     PLAYWRIGHT_ENABLED_FEATURES,
-    BrowserError,
-    first_line,
-    honest_user_agent,
     init_script,
+    user_agent,
 )
 from wasession_pod.settings import Settings
 
@@ -24,7 +23,7 @@ from wasession_pod.settings import Settings
     [("disabled", PLAYWRIGHT_DISABLED_FEATURES), ("enabled", PLAYWRIGHT_ENABLED_FEATURES)],
 )
 def test_playwrights_own_features_are_repeated(kind: str, ours: tuple[str, ...]) -> None:
-    """A second --disable-features or --enable-features replaces Playwright's: none of its features may be missing from ours."""
+    """Chromium honors only the last flag of a kind, so ours must have Playwright's features."""
     driver = Path(playwright.__file__).parent / "driver" / "package" / "lib" / "coreBundle.js"
     listed = re.search(
         rf"^ *{kind}Features = (?:\(\) => )?\[(.*?)\n *\]",
@@ -54,9 +53,9 @@ def test_the_script_runs_in_one_place_and_in_order(tmp_path: Path) -> None:
     )
 
 
-def test_errors_are_cut_to_their_own_words() -> None:
-    message = "Page.goto: net::ERR_NAME_NOT_RESOLVED at http://x.test/\nCall log:\n  - secrets of the page"
-    assert first_line(message) == "net::ERR_NAME_NOT_RESOLVED at http://x.test/"
+def test_only_the_first_line_of_an_error_is_passed_on() -> None:
+    error = "net::ERR_NAME_NOT_RESOLVED at http://x.test/"
+    assert first_line(f"Page.goto: {error}\nCall log:\n  - secrets of the page") == error
 
 
 def test_the_user_agent_is_the_installed_chromiums(tmp_path: Path) -> None:
@@ -64,7 +63,7 @@ def test_the_user_agent_is_the_installed_chromiums(tmp_path: Path) -> None:
         "#!/bin/sh\necho Chromium 156.0.8078.79 built on Debian\n"
     )
     chromium.chmod(0o755)
-    assert " Chrome/156.0.0.0 " in honest_user_agent(chromium)
+    assert " Chrome/156.0.0.0 " in user_agent(chromium)
 
 
 @pytest.mark.parametrize("program", ["#!/bin/sh\nexit 1\n", None])
@@ -74,4 +73,4 @@ def test_a_chromium_without_a_version_is_no_version_0(program: str | None, tmp_p
         chromium.write_text(program)
         chromium.chmod(0o755)
     with pytest.raises(BrowserError, match="version"):
-        honest_user_agent(chromium)
+        user_agent(chromium)
