@@ -269,7 +269,8 @@ class Switchboard:
             {"id": wid, "name": name, "t": now}
             for wid, name in (state.contacts | state.groups).items()
         ]
-        await page.send("synced", chats=chats, contacts=contacts)
+        lids: list[JsonValue] = [[lid, phone] for lid, phone in state.lids.items() if phone]
+        await page.send("synced", chats=chats, contacts=contacts, lids=lids)
         page.synced = True
         for stanza in self.world.owed(device.id):
             await page.send("stanza", number=stanza.number, body=stanza.body)
@@ -295,7 +296,7 @@ class Switchboard:
     ) -> dict[str, JsonValue]:
         match args:
             case Query(wid=wid):
-                return {"exists": self.world.exists(wid)}
+                return {"exists": self.world.exists(wid), "lid": self.world.lid_of(wid)}
             case LinkCode(phone=phone, noise=noise):
                 return {"code": self.offers.new_code(page, noise, phone, self.world.behaviour)}
             case Send():
@@ -336,13 +337,19 @@ class Switchboard:
                 }
                 await self._owe(
                     device,
-                    told | {"from": account, "recipient": message.to, "at": int(time.time())},
+                    told
+                    | {
+                        "from": account,
+                        "recipient": self.world.key_of(message.to),
+                        "at": int(time.time()),
+                    },
                 )
-            if message.to.endswith("@c.us"):
+            if not message.to.endswith("@g.us"):
                 await self._hand_over(message)
             async with self.arrival:
                 self.arrival.notify_all()
-        return {"at": self.world.state.messages[message.id].at}
+        key = self.world.key_of(message.to)
+        return {"at": self.world.state.messages[message.id].at, "key": key}
 
     def _media(self, sent: SentMedia) -> Media:
         upload = self.world.state.uploads.get(sent.upload)
@@ -352,7 +359,7 @@ class Switchboard:
 
     async def _hand_over(self, message: Message) -> None:
         """Gives a message between two people to the recipient: linked devices here, or a phone that nobody sees."""
-        for device in self.world.devices_of(message.to.partition("@")[0]):
+        for device in self.world.devices_of(self.world.phone_of(message.to)):
             await self._push(device, message, chat=message.sender)
         if self.world.behaviour.auto_delivery:
             await self.acknowledge(message.id, ACK_DELIVERED)
@@ -419,7 +426,7 @@ class Switchboard:
         for device in devices:
             await self._push(device, message, chat=chat)
         to = chat if chat.endswith("@g.us") else message.to
-        for device in self.world.devices_of(message.sender.partition("@")[0]):
+        for device in self.world.devices_of(self.world.phone_of(message.sender)):
             await self._push(device, message, chat=to, from_me=True)
         return sum(device.id in self.online for device in devices)
 
@@ -436,7 +443,7 @@ class Switchboard:
                     "t": "receipt",
                     "id": message.id,
                     "ack": ack,
-                    "from": message.to,
+                    "from": self.world.key_of(message.to),
                     "at": int(time.time()),
                 },
             )
@@ -447,7 +454,10 @@ class Switchboard:
     ) -> None:
         body: dict[str, JsonValue] = {"t": "message", "chat": chat, "from_me": from_me}
         body |= message.model_dump(include={"id", "text", "media", "at", "author"})
-        body["notify"] = f"Phone {(message.author or message.sender).partition('@')[0]}"
+        author = message.author or message.sender
+        body["notify"] = f"Phone {author.partition('@')[0]}"
+        if phone := self.world.state.lids.get(author):
+            body["lid"] = [author, phone]
         if message.quoted:
             quoted = self.world.state.messages.get(message.quoted)
             body["quoted"] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
@@ -90,6 +91,7 @@ class Phone:
         media: Media | None = None,
         quoted: str | None = None,
         group: str | None = None,
+        as_lid: bool = False,
     ) -> str:
         """Sends a text or file to an account's devices, in a group when one is named; returns its id."""
         file = media.model_dump() if media else None
@@ -100,6 +102,7 @@ class Phone:
             "media": file,
             "quoted": quoted,
             "group": group,
+            "as_lid": as_lid,
         }
         return str((await self._call("POST", "/phone/send", order))["id"])
 
@@ -131,6 +134,16 @@ class Phone:
     async def add_contact(self, phone: str, name: str) -> None:
         """Puts somebody into everybody's address book and chats; devices see it at their next login."""
         await self._call("POST", "/phone/contact", {"phone": phone, "name": name})
+
+    async def add_person(
+        self, phone: str | None, name: str | None = None, listed: Sequence[str] = ("c.us", "lid")
+    ) -> str:
+        """Gives somebody a LID, which is returned; without ``phone``, nobody knows their number.
+
+        Devices see them at their next login in each form that is ``listed``.
+        """
+        order = {"phone": phone, "name": name, "listed": [*listed]}
+        return str((await self._call("POST", "/phone/person", order))["lid"])
 
     async def create_group(self, name: str) -> str:
         """A group that everybody is in; returns its id. Devices see it at their next login or message."""

@@ -8,7 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -21,6 +21,7 @@ from support.standin.world import (
     Behaviour,
     Device,
     Fault,
+    Lid,
     Media,
     Message,
     Number,
@@ -71,8 +72,9 @@ class Absence(Body):
 class Send(Body):
     """A text or file from somebody to an account, in a group when one is named."""
 
-    sender: Number = Field(alias="from")
+    sender: Number | Lid = Field(alias="from")
     to: Number
+    as_lid: bool = False
     text: str | None = None
     media: Media | None = None
     quoted: str | None = None
@@ -94,6 +96,14 @@ class Receipt(Body):
 
 class Group(Body):
     name: str
+
+
+class Person(Body):
+    """Somebody with a LID; ``listed`` names the servers of the ids that they are listed by."""
+
+    phone: Number | None = None
+    name: str | None = None
+    listed: list[Literal["c.us", "lid"]] = ["c.us", "lid"]
 
 
 class NewContact(Body):
@@ -189,7 +199,9 @@ async def send(request: web.Request) -> web.Response:
     board, order = request.app[SWITCHBOARD], Send.model_validate_json(await request.read())
     if order.group is not None and not board.world.exists(order.group):
         raise Refused(404, "there is no such group")
-    sender = f"{order.sender}@c.us"
+    sender = order.sender if order.sender.endswith("@lid") else f"{order.sender}@c.us"
+    if order.as_lid:
+        sender = board.world.lid_of(sender) or sender
     message = Message(
         id="3A" + secrets.token_hex(9).upper(),
         sender=sender,
@@ -216,6 +228,13 @@ async def receipt(request: web.Request) -> web.Response:
 async def group(request: web.Request) -> web.Response:
     order = Group.model_validate_json(await request.read())
     return web.json_response({"id": request.app[SWITCHBOARD].world.add_group(order.name)})
+
+
+@routes.post("/phone/person")
+async def person(request: web.Request) -> web.Response:
+    order = Person.model_validate_json(await request.read())
+    lid = request.app[SWITCHBOARD].world.add_person(order.phone, order.name, order.listed)
+    return web.json_response({"lid": lid})
 
 
 @routes.post("/phone/contact")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 Number = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{6,14}$")]
+Lid = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}@lid$")]
 MomentFault = Literal["drop", "replaced", "locked", "storage"]
 LastingFault = Literal[
     "refuse", "silent", "send_fails", "banned", "outdated", "proxy", "tos", "smb_tos"
@@ -117,6 +118,9 @@ class Behaviour(BaseModel):
     passkey_accounts: list[Number] = Field(
         [], description="Phone numbers whose linking needs a passkey."
     )
+    lid_keys: bool = Field(
+        False, description="The page names a sent message by its recipient's LID once it is sent."
+    )
     service_worker: bool = Field(False, description="Whether the page has a service worker.")
     refuse_automation: bool = Field(
         False, description="Browsers that say Headless or webdriver anywhere are not let in."
@@ -133,6 +137,7 @@ class State(BaseModel):
     messages: dict[str, Message] = {}
     groups: dict[str, str] = {FIRST_GROUP: "Group"}
     contacts: dict[str, str] = {"15550001111@c.us": "Ada"}
+    lids: dict[str, str | None] = {}  # the phone number's id, where it is known
     uploads: dict[str, Upload] = {}
     owed: dict[str, list[Stanza]] = {}
     next_device: int = 1
@@ -179,6 +184,7 @@ class World:
 
     def link(self, device: Device) -> None:
         self.state.devices[device.id] = device
+        self.state.lids.setdefault(f"9{device.phone}@lid", f"{device.phone}@c.us")
         self._save()
 
     def unlink(self, device_id: str) -> None:
@@ -223,6 +229,30 @@ class World:
         self.state.contacts[f"{phone}@c.us"] = name
         self._save()
 
+    def add_person(self, phone: str | None, name: str | None, listed: Collection[str]) -> str:
+        """Gives somebody a LID, and lists them by the ids of the servers ``listed``; returns the LID.
+
+        Without a ``phone`` their number is known to nobody.
+        """
+        lid = f"{f'9{phone}' if phone else 10**14 + secrets.randbelow(10**14)}@lid"
+        self.state.lids[lid] = f"{phone}@c.us" if phone else None
+        for wid in (lid, self.state.lids[lid]):
+            if wid is not None and wid.partition("@")[2] in listed:
+                self.state.contacts[wid] = name or ""
+        self._save()
+        return lid
+
+    def phone_of(self, wid: str) -> str:
+        """The phone number that an id stands for; empty when nobody knows it."""
+        return ((self.state.lids.get(wid) if wid.endswith("@lid") else wid) or "").partition("@")[0]
+
+    def lid_of(self, wid: str) -> str | None:
+        return next((lid for lid, known in self.state.lids.items() if known == wid), None)
+
+    def key_of(self, wid: str) -> str:
+        """The id by which the page names a chat in the keys of the messages that it has sent."""
+        return (self.lid_of(wid) if self.behaviour.lid_keys else None) or wid
+
     def add_group(self, name: str) -> str:
         group = f"120363{secrets.randbelow(10**12):012}@g.us"
         self.state.groups[group] = name
@@ -233,6 +263,8 @@ class World:
         """Whether a user or group of this id is on WhatsApp."""
         if wid.endswith("@g.us"):
             return wid in self.state.groups
+        if wid.endswith("@lid"):
+            return wid in self.state.lids
         return wid.partition("@")[0] not in self.behaviour.unknown_numbers
 
     # --- what devices must still get --------------------------------------------------------------

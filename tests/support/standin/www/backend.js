@@ -189,8 +189,9 @@
         progress = percent;
         Cmd.onOfflineProgressUpdateFromBridge();
       },
-      synced: ({ chats, contacts }) => {
+      synced: ({ chats, contacts, lids }) => {
         progress = 100;
+        for (const [lid, phone] of lids) require('WAWebLidPnCache').standinLearn(lid, phone);
         const { ContactCollection } = require('WAWebContactCollection');
         for (const { id, name } of contacts) ContactCollection.add({ id: createWid(id), name });
         const { ChatCollection } = require('WAWebChatCollection');

@@ -152,12 +152,31 @@
     exports.Contact = require('WAWebContactCollection').ContactCollection;
   });
 
-  /* LIDs (ids that hide the phone number): the stand-in knows none of other accounts. */
+  /* LIDs, ids that hide the phone number: of some people both are known, of some only the LID. */
+  def('WAWebLidPnCache', (require, exports) => {
+    const { createWid } = require('WAWebWidFactory');
+    const phones = new Map();
+    const lids = new Map();
+    exports.lidPnCache = {
+      getPhoneNumber: (lid) => phones.get(String(lid)),
+      getCurrentLid: (phone) => lids.get(String(phone)),
+      getLidEntry: (phone) => (lids.has(String(phone)) ? { lid: lids.get(String(phone)) } : undefined),
+    };
+    /** The stand-in's own: notes which LID and phone number are one person's. */
+    exports.standinLearn = (lid, phone) => {
+      if (!lid || !phone) return;
+      phones.set(lid, createWid(phone));
+      lids.set(phone, createWid(lid));
+    };
+  });
+
   def('WAWebApiContact', (require, exports) => {
-    exports.lidPnCache = { getPhoneNumber: () => undefined, getCurrentLid: () => undefined, getLidEntry: () => undefined };
-    for (const name of ['getCurrentLid', 'getPhoneNumber', 'getAlternateUserWid', 'getContactRecord', 'getContactHash']) {
-      exports[name] = () => undefined;
-    }
+    const { lidPnCache } = require('WAWebLidPnCache');
+    exports.lidPnCache = lidPnCache;
+    exports.getCurrentLid = lidPnCache.getCurrentLid;
+    exports.getPhoneNumber = lidPnCache.getPhoneNumber;
+    exports.getAlternateUserWid = (wid) => lidPnCache.getPhoneNumber(wid) || lidPnCache.getCurrentLid(wid);
+    exports.getContactRecord = exports.getContactHash = () => undefined;
   });
 
   def('WAWebLidMigrationUtils', (require, exports) => {
@@ -166,6 +185,8 @@
       isSyncdSessionMigrated: () => true,
       shouldApplyNonMigratedMessagingRules: () => false,
     };
-    exports.toUserLid = exports.toUserLidOrThrow = exports.toPn = (wid) => wid;
+    const { lidPnCache } = require('WAWebLidPnCache');
+    exports.toUserLid = exports.toUserLidOrThrow = (wid) => lidPnCache.getCurrentLid(wid) || wid;
+    exports.toPn = (wid) => lidPnCache.getPhoneNumber(wid) || wid;
   });
 })();

@@ -37,6 +37,7 @@
     };
     exports.get = (name, key) => run(name, 'readonly', (store) => store.get(key));
     exports.put = (name, key, value) => run(name, 'readwrite', (store) => store.put(value, key));
+    exports.remove = (name, key) => run(name, 'readwrite', (store) => store.delete(key));
     exports.clear = (name) => run(name, 'readwrite', (store) => store.clear());
   });
 

@@ -34,8 +34,10 @@
 
     /** A message from the server; `received.from_me` when another device of this account sent it. */
     exports.receive = async (received) => {
-      const me = require('WAWebUserPrefsMeUser').getMePnUserOrThrow();
+      if (received.lid) require('WAWebLidPnCache').standinLearn(...received.lid);
       const remote = createWid(received.chat);
+      const Me = require('WAWebUserPrefsMeUser');
+      const me = remote.isLid() ? Me.getMeLidUserOrThrow() : Me.getMePnUserOrThrow();
       const chat = ChatCollection.get(remote) || ChatCollection.add({ id: remote })[0];
       const author = received.author ? createWid(received.author) : undefined;
       const { media } = received;
@@ -74,6 +76,18 @@
       (ContactCollection.get(id) || ContactCollection.add({ id })[0]).pushname = pushname;
     };
 
+    /** Names a message by another id of its recipient, in whose chat it is from then on. */
+    const rename = async (chat, msg, to) => {
+      const { id } = msg;
+      chat.msgs.remove(id);
+      MsgCollection.remove(id);
+      await database.remove('model-storage', String(id));
+      msg.id = new MsgKey({ fromMe: true, remote: to, id: id.id, participant: id.participant, selfDir: 'out' });
+      msg.to = to;
+      (ChatCollection.get(to) || ChatCollection.add({ id: to, t: msg.t })[0]).msgs.add(msg);
+      MsgCollection.add(msg);
+    };
+
     /** Shows a message in its chat and sends it; `upload` brings its file to the server first and gives its id there. */
     exports.send = async (chat, msg, upload) => {
       chat.msgs.add(msg);
@@ -90,7 +104,9 @@
           const caption = isCaptionByUser ? msg.caption : null;
           order.media = { upload: await upload(), kind: msg.type, mime_type, file_name, caption };
         } else order.body = msg.body;
-        msg.t = (await call(order)).at;
+        const answer = await call(order);
+        msg.t = answer.at;
+        if (answer.key !== order.to) await rename(chat, msg, createWid(answer.key));
         msg.ack = Math.max(msg.ack, ACK.SENT);
         result = { messageSendResult: 'OK', t: msg.t };
       } catch (error) {
@@ -145,7 +161,8 @@
   def('WAWebQueryExistsJob', (require, exports) => {
     exports.queryPhoneExists = () => null;
     exports.queryWidExists = async (wid) => {
-      const { exists } = await require('StandinBackend').call({ op: 'query-exists', wid: String(wid) });
+      const { exists, lid } = await require('StandinBackend').call({ op: 'query-exists', wid: String(wid) });
+      require('WAWebLidPnCache').standinLearn(lid, String(wid));
       return exists ? { wid, biz: false } : null;
     };
   });
