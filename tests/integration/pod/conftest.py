@@ -1,4 +1,4 @@
-"""The session pod's program as a process of its own, with a real Chromium, against the stand-in."""
+"""Run the session pod as a process, with a real Chromium, against the stand-in."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Answer:
 
 
 def assert_documented(method: str, path: str, answer: Answer) -> None:
-    """Every answer of every test is held against ``/openapi.json``: status, media type, headers and body."""
+    """Check a response against ``/openapi.json``: status, media type, headers and body."""
     [operations] = [
-        found for template, found in DOCUMENT["paths"].items() if _meant(template, path)
+        operations for template, operations in DOCUMENT["paths"].items() if _matches(template, path)
     ]
     operation = operations[method.lower()]
     documented = operation["responses"][str(answer.status)]
@@ -67,7 +67,7 @@ def assert_documented(method: str, path: str, answer: Answer) -> None:
         )
 
 
-def _meant(template: str, path: str) -> bool:
+def _matches(template: str, path: str) -> bool:
     parts, given = template.split("/"), path.split("/")
     return len(parts) == len(given) and all(
         part in (value, "{id}") for part, value in zip(parts, given, strict=True)
@@ -119,7 +119,7 @@ class Pod:
         return self._http
 
     async def terminate(self) -> int:
-        """SIGTERM, as kubelet sends it; returns the exit code."""
+        """Send SIGTERM, as kubelet does, and return the exit code."""
         assert self.process is not None
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(signal.SIGTERM)
@@ -127,7 +127,7 @@ class Pod:
         return await self.process.wait()
 
     async def kill(self) -> None:
-        """SIGKILL to everything at once, as when the container's PID 1 is killed."""
+        """Send SIGKILL to all processes, as when the container's PID 1 is killed."""
         assert self.process is not None
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self.process.pid)
@@ -140,16 +140,16 @@ class Pod:
         await self._close()
 
     def process_of(self, kind: str) -> psutil.Process:
-        """One of the pod's processes, by its kind: driver, browser, renderer and so on."""
+        """Return one of the pod's processes by its kind: driver, browser, renderer and so on."""
         return next(process for process in self.family() if processes.kind(process) == kind)
 
     def family(self) -> list[psutil.Process]:
-        """Everything that the pod has started."""
+        """Return all processes that the pod has started."""
         assert self.process is not None
         return psutil.Process(self.process.pid).children(recursive=True)
 
     async def metric(self, name: str) -> float:
-        """A metric's value, by its name with labels."""
+        """Return the value of a metric by its name with labels."""
         assert self._http is not None
         async with self._http.get(self.base + "/metrics") as answer:
             lines = (await answer.text()).splitlines()
@@ -160,13 +160,13 @@ class Pod:
             await self._http.close()
 
     async def call(self, method: str, path: str, status: int = 200, **options: Any) -> Any:
-        """The answer's JSON; asserts its status."""
+        """Return the response's JSON after checking its status."""
         answer = await self.answer(method, path, **options)
         assert answer.status == status, answer.body
         return answer.json
 
     async def until(self, condition: Callable[[Report], bool], timeout: float = 40) -> Report:
-        """The first report, of the event stream, that meets the condition."""
+        """Return the first report of the event stream that meets the condition."""
         seen = []
         try:
             async with asyncio.timeout(timeout):
@@ -192,7 +192,7 @@ class Pod:
     async def stream(
         self, types: str | None = None, last_event_id: str | None = None
     ) -> AsyncIterator[AsyncIterator[Event]]:
-        """The event stream, from where a reader was."""
+        """Yield the event stream, resumed after ``last_event_id``."""
         query = {"types": types} if types is not None else {}
         headers = {"Last-Event-ID": last_event_id} if last_event_id is not None else {}
         timeout = aiohttp.ClientTimeout(None, sock_read=60)
@@ -203,18 +203,18 @@ class Pod:
             yield _events(answer.content)
 
     async def answer(self, method: str, path: str, **options: Any) -> Answer:
-        """Whatever is answered; asserts that it is what the API's document says."""
+        """Return a response after checking it against the OpenAPI document."""
         async with self.http.request(method, self.base + path, **options) as answer:
-            said = Answer(answer.status, answer.headers, await answer.read())
-        assert_documented(method, path.partition("?")[0], said)
-        return said
+            response = Answer(answer.status, answer.headers, await answer.read())
+        assert_documented(method, path.partition("?")[0], response)
+        return response
 
     @property
     def uploads(self) -> list[Path]:
-        """Files that have come in and are still there."""
+        """Uploads that still exist."""
         assert self.process is not None
-        found = Path(tempfile.gettempdir()).glob(f"wasession-uploads-{self.process.pid}-*/*")
-        return [path for path in found if path.is_dir()]
+        paths = Path(tempfile.gettempdir()).glob(f"wasession-uploads-{self.process.pid}-*/*")
+        return [path for path in paths if path.is_dir()]
 
     @property
     def log(self) -> str:
@@ -250,7 +250,7 @@ class Linked:
 
 @pytest.fixture(scope="module")
 async def linked(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Linked]:
-    """One for all tests of a file: each writes to somebody of its own."""
+    """Share one pod between the tests of a module: each writes to its own contact."""
     directory = tmp_path_factory.mktemp("linked")
     async with (
         running() as world,
@@ -264,7 +264,7 @@ async def linked(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> As
 
 @pytest.fixture(scope="module")
 async def waiting(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Pod]:
-    """A pod that waits for a phone."""
+    """Yield a pod that waits for a phone."""
     async with running() as world, one_pod(world.url, tmp_path_factory.mktemp("waiting")) as pod:
         await pod.qr()
         yield pod
@@ -272,7 +272,7 @@ async def waiting(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> A
 
 @pytest.fixture(scope="module")
 async def cut_off(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Pod]:
-    """A pod that cannot reach WhatsApp and so is never Ready."""
+    """Yield a pod that cannot reach WhatsApp and so is never Ready."""
     async with one_pod("http://127.0.0.1:9", tmp_path_factory.mktemp("cut-off")) as pod:
         await pod.until(lambda report: report.reason == "WhatsAppUnreachable")
         yield pod
@@ -293,7 +293,7 @@ def phone(world: Running) -> Phone:
 async def start(
     world: Running, tmp_path: Path, chromium: Path
 ) -> AsyncIterator[Callable[..., Any]]:
-    """Starts session pods; what still runs at the test's end is terminated."""
+    """Start session pods; kill at the end of the test."""
     pods: list[Pod] = []
 
     async def begin(directory: str = "data", url: str | None = None, **settings: str) -> Pod:

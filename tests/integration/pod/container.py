@@ -1,4 +1,4 @@
-"""The session pod's program in a container as the operator's pod is one, made of this machine's own files, without an image."""
+"""Run the session pod in a container like the operator's, from files instead of an image."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ SECCOMP = REPOSITORY / "session-pod" / "seccomp.json"
 
 
 def command(directory: Path, environment: dict[str, str], seccomp: dict[str, Any]) -> list[str]:
-    """A command that runs the program: not root, no capabilities, nothing writable but the volume, /tmp and /dev/shm."""
+    """Return a command that runs the session pod without root and without capabilities.
+
+    Only the volume, /tmp and /dev/shm are writable.
+    """
     host.ensure("cluster")
     bundle = directory.parent / f"{directory.name}.bundle"
     root = bundle / "root"
     root.mkdir(parents=True)
     os.chown(directory, USER, USER)
     (bundle / "config.json").write_text(json.dumps(_specification(directory, environment, seccomp)))
-    # The file system of this machine, without what is mounted in it.
+    # The root file system of this machine, without its other mounts.
     steps = [f"mount --bind / {root}"]
     for path in (Path(sys.base_prefix), REPOSITORY):
         steps += _reachable(root, path)
@@ -41,7 +44,7 @@ def command(directory: Path, environment: dict[str, str], seccomp: dict[str, Any
 
 
 def _reachable(root: Path, path: Path) -> list[str]:
-    """Commands that bind a directory into the container's root, also where only its owner may pass: a home, for instance."""
+    """Return commands that bind a directory into the container, even from a private home."""
     closed = [parent for parent in path.parents if not parent.stat().st_mode & 0o001]
     steps = [f"mount -t tmpfs -o mode=755 tmpfs {root}{closed[-1]}"] if closed else []
     return [*steps, f"mkdir -p {root}{path}", f"mount --bind -o ro {path} {root}{path}"]
@@ -97,5 +100,5 @@ def _specification(
 
 
 def end(arguments: list[str]) -> None:
-    """Takes away what runc has left of an ended container."""
+    """Delete what runc has left of a stopped container."""
     subprocess.run(["runc", "delete", "--force", arguments[-1]], check=False, capture_output=True)

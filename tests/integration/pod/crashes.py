@@ -1,4 +1,4 @@
-"""SIGKILL at random moments, and what becomes of the login: for the tests, and for ``bench.session_pod_kills``."""
+"""SIGKILL at random moments, for the tests and for ``bench.session_pod_kills``."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ FRIEND = "15550001111"
 
 @dataclass(frozen=True)
 class Crash:
-    """SIGKILL to everything, and what the next start came to: ``Ready``, or the phase in which it showed a code."""
+    """A SIGKILL to all processes; ``outcome`` is Ready, or the phase in which a code was shown."""
 
-    after: float  # seconds since the login was called valid, or since the start with a stored one
+    after: float  # seconds since the login was valid, or since a start with a login
     phase: Phase  # at the kill
     outcome: Phase
 
@@ -32,14 +32,14 @@ async def crashes(
     longest: float,
     scan_after: float,
 ) -> AsyncIterator[Crash]:
-    """One login that is killed again and again, each time ``longest`` seconds at most after it was valid."""
+    """Kill a login repeatedly, each time at most ``longest`` seconds after it was valid."""
     pod = make()
     await pod.start()
     try:
         code = await pod.qr()
         await asyncio.sleep(
             chance.uniform(0, scan_after)
-        )  # the page's age at the scan decides when Chromium writes
+        )  # the page's age at the scan determines when Chromium writes
         await phone.scan(code, account)
         for _ in range(kills):
             await pod.until(lambda report: report.session_valid, timeout=120)
@@ -56,7 +56,7 @@ async def crashes(
             yield Crash(round(after, 2), phase, report.phase)
             if report.phase is not Phase.READY:
                 return
-            if chance.random() < 0.5:  # half of the next kills come at a moment of the start itself
+            if chance.random() < 0.5:  # half of the next kills hit the start itself
                 await pod.kill()
                 pod = make()
                 await pod.start()
@@ -65,7 +65,7 @@ async def crashes(
 
 
 async def _busy(pod: Pod, phone: Phone, account: str, seconds: float) -> None:
-    """Messages both ways for so long, as far as the session is Ready."""
+    """Exchange messages for a time, as far as the session is Ready."""
 
     async def talk() -> None:
         while True:

@@ -1,4 +1,4 @@
-"""A small HTTP proxy that wants a username and password, and remembers what went through it."""
+"""A small HTTP proxy that requires credentials and records its requests."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
-REFUSAL = b'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="tests"\r\nContent-Length: 0\r\n\r\n'
+REFUSAL = (
+    b"HTTP/1.1 407 Proxy Authentication Required\r\n"
+    b'Proxy-Authenticate: Basic realm="tests"\r\n'
+    b"Content-Length: 0\r\n\r\n"
+)
 
 
 class Proxy:
     def __init__(self, username: str, password: str) -> None:
         self._expected = base64.b64encode(f"{username}:{password}".encode()).decode()
-        self.passed: list[str] = []  # what was let through: methods and targets
+        self.passed: list[str] = []  # accepted requests: methods and targets
         self.refused: list[str] = []
         self.port = 0
 

@@ -1,4 +1,4 @@
-"""Whatever is killed, and whenever: a login that was called valid is there at the next start, without a QR."""
+"""Whatever is killed, and whenever: a valid login comes back at the next start without a QR."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Start = Callable[..., Awaitable[Pod]]
 async def test_sigkill_of_everything_at_random_moments(
     world: Running, phone: Phone, tmp_path: Path, chromium: Path, run: int
 ) -> None:
-    """Ten in all. ``bench.session_pod_kills`` does a hundred."""
+    """Ten in total; ``bench.session_pod_kills`` does a hundred."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     (tmp_path / "data").mkdir()
@@ -31,13 +31,13 @@ async def test_sigkill_of_everything_at_random_moments(
         return Pod(world.url, tmp_path / "data")
 
     chance = random.Random(seed)  # noqa: S311
-    found = [
+    results = [
         crash
         async for crash in crashes(
             make, phone, "15551234567", chance, kills=5, longest=6, scan_after=3
         )
     ]
-    assert [crash.outcome for crash in found] == [Phase.READY] * 5, (seed, found)
+    assert [crash.outcome for crash in results] == [Phase.READY] * 5, (seed, results)
     assert len(await phone.devices()) == 1
 
 
@@ -60,12 +60,12 @@ async def test_everything_is_killed_while_a_part_that_was_killed_comes_back(
 async def test_a_new_process_waits_for_the_chromium_of_one_that_was_killed(
     start: Start, phone: Phone
 ) -> None:
-    """The program alone is killed: its lock is free at once, but its Chromium still has the profile open."""
+    """Only the program is killed: its lock is free, but its Chromium still uses the profile."""
     pod = await start()
     await phone.scan(await pod.qr())
     await pod.ready()
     browser, driver = pod.process_of("browser"), pod.process_of("driver")
-    driver.suspend()  # else it would close the browser when it sees that the program has gone
+    driver.suspend()  # otherwise it would close the browser once the program exits
     assert pod.process is not None
     pod.process.kill()
     await pod.process.wait()

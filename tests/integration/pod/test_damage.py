@@ -1,4 +1,4 @@
-"""A profile that has been damaged: its login comes back from the last good snapshot, once, and nothing is thrown away."""
+"""A damaged profile: its login comes back from the last good snapshot, and nothing is deleted."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Damage = Callable[[Path], object]
 
 @dataclass
 class Login:
-    """A volume with a login and a snapshot of it, and the world that knows the login."""
+    """A volume with a login and a snapshot of it, and the world that has the login."""
 
     world: Running
     phone: Phone
@@ -45,7 +45,7 @@ async def login(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> Asy
         await pod.start()
         await login.phone.scan(await pod.qr(), ACCOUNT)
         await pod.ready()
-        # So much that LevelDB has tables besides its log.
+        # Enough for LevelDB to have tables besides its log.
         for number in range(90):
             await pod.call(
                 "POST", "/v1/messages", 201, json={"to": FRIEND, "text": f"{number}" * 20_000}
@@ -58,7 +58,7 @@ async def login(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> Asy
 
 @pytest.fixture
 async def start(login: Login, tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Pod]]]:
-    """Starts a pod on a copy of the volume, after some damage to it."""
+    """Start a pod on a damaged copy of the volume."""
     pods = []
 
     async def begin(*damages: tuple[str, Damage], **settings: str) -> Pod:
@@ -85,8 +85,8 @@ def garbage(path: Path) -> None:
     path.write_bytes(random.Random(1).randbytes(path.stat().st_size))  # noqa: S311
 
 
-def half_written(path: Path) -> None:
-    """What a full volume, or a loss of power, leaves of a record that was being written."""
+def append_partial_record(path: Path) -> None:
+    """Append a partial record, as a full volume or a power loss leaves it."""
     with path.open("ab") as log:
         log.write(HEADER.pack(0x12345678, 8000, WHOLE) + b"half of it")
 
@@ -96,7 +96,7 @@ def empty(path: Path) -> None:
 
 
 def without_login(local_storage: Path) -> None:
-    """A database in order, in which only the login is missing: nothing but the page can tell."""
+    """Remove the login from an intact database: only the page can tell."""
     with plyvel.DB(str(local_storage)) as database:
         gone = [key for key, _ in database if b"last-wid-md" in key]
         for key in gone:
@@ -104,7 +104,7 @@ def without_login(local_storage: Path) -> None:
     assert gone
 
 
-def aside(pod: Pod) -> list[Path]:
+def quarantined(pod: Pod) -> list[Path]:
     return sorted(pod.directory.glob("session-sales.damaged-*"))
 
 
@@ -133,19 +133,19 @@ async def test_a_damaged_file_is_noticed_before_chromium_sees_it(
     assert report.session_valid
     assert report.restored
     assert "comes from the snapshot of" in warned(report)
-    [kept] = aside(pod)
-    assert kept.name in warned(report)
+    [profile] = quarantined(pod)
+    assert profile.name in warned(report)
     assert not (pod.directory / "repair.json").exists()
     await pod.call("POST", "/v1/messages", 201, json={"to": FRIEND, "text": "still here"})
     assert await pod.terminate() == 0
 
 
-async def test_what_is_written_after_half_a_record_is_not_lost(
+async def test_data_written_after_a_partial_record_is_not_lost(
     start: Callable[..., Awaitable[Pod]],
 ) -> None:
-    """Chromium goes on in the log that it finds, right behind the half, and would not read on from there."""
+    """Chromium appends to an existing log and does not read past a partial record in it."""
     logs = [f"session-sales/{where}/*.log" for where in (LOCAL_STORAGE, INDEXED_DB)]
-    pod = await start(*((log, half_written) for log in logs))
+    pod = await start(*((log, append_partial_record) for log in logs))
     assert (await pod.ready()).restored
     for number in range(3):
         await pod.call("POST", "/v1/messages", 201, json={"to": FRIEND, "text": f"{number}"})
@@ -154,10 +154,10 @@ async def test_what_is_written_after_half_a_record_is_not_lost(
     report = await pod.ready()
     assert report.restored
     assert report.warnings == []
-    assert aside(pod) == []
+    assert quarantined(pod) == []
 
 
-async def test_a_profile_that_is_gone_comes_back(start: Callable[..., Awaitable[Pod]]) -> None:
+async def test_a_missing_profile_comes_back(start: Callable[..., Awaitable[Pod]]) -> None:
     pod = await start(("session-sales", shutil.rmtree))
     report = await pod.ready()
     assert report.restored
@@ -174,7 +174,7 @@ async def test_a_login_that_only_the_page_misses_comes_back(
         assert report.session_valid
         if report.phase is Phase.READY:
             break
-    assert Phase.AUTHENTICATING not in seen, "no QR is shown as long as there is a snapshot to try"
+    assert Phase.AUTHENTICATING not in seen, "no QR as long as there is a snapshot to restore"
     assert report.restored
     assert "without the login" in warned(report)
 
@@ -182,7 +182,7 @@ async def test_a_login_that_only_the_page_misses_comes_back(
 async def test_when_the_snapshot_does_not_help_either_a_person_decides(
     start: Callable[..., Awaitable[Pod]], login: Login
 ) -> None:
-    """The QR of a new profile, both damaged ones kept, and the login called valid as long as nobody has ended it."""
+    """An empty profile shows a QR; the login stays valid, since nothing has ended it."""
     pod = await start()
     await pod.ready()
     await pod.terminate()
@@ -195,13 +195,13 @@ async def test_when_the_snapshot_does_not_help_either_a_person_decides(
     assert (report.phase, report.reason) == (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED)
     assert report.session_valid
     assert "a phone has to be linked" in warned(report)
-    assert len(aside(pod)) == 1
-    # A restart tries nothing twice.
+    assert len(quarantined(pod)) == 1
+    # A restart repeats no attempt.
     await pod.kill()
     pod = await start()
     report = await pod.until(lambda report: report.pairing is not None and report.pairing.available)
     assert report.reason == Reason.RESTORATION_FAILED
-    assert len(aside(pod)) == 1
+    assert len(quarantined(pod)) == 1
     await login.phone.scan(await pod.qr(), ACCOUNT)
     report = await pod.ready()
     assert not report.restored
@@ -214,11 +214,12 @@ async def test_when_the_snapshot_does_not_help_either_a_person_decides(
 async def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_a_new_one(
     login: Login, start: Callable[..., Awaitable[Pod]], tmp_path: Path
 ) -> None:
-    """The login is whole, so it is moved as it is, and no snapshot is needed."""
+    """The login is intact, so it moves to the new profile without a snapshot."""
     chromium = tmp_path / "chromium"
     profile = tmp_path / "data" / "session-sales"
     chromium.write_text(
-        f'#!/bin/sh\ncase "$*" in *user-data-dir={profile}*) [ -e {profile}/poison ] && exit 21;; esac\n'
+        f'#!/bin/sh\ncase "$*" in *user-data-dir={profile}*)\n'
+        f"[ -e {profile}/poison ] && exit 21;; esac\n"
         'exec /usr/bin/chromium "$@"\n'
     )
     chromium.chmod(0o755)
@@ -229,15 +230,15 @@ async def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_a_ne
     report = await pod.ready()
     assert report.restored
     assert "Its login was moved to a new profile." in warned(report)
-    [kept] = aside(pod)
-    assert (kept / "poison").exists()
+    [moved] = quarantined(pod)
+    assert (moved / "poison").exists()
     assert not (profile / "poison").exists()
 
 
 async def test_a_snapshot_taken_under_load_is_a_login(
     start: Callable[..., Awaitable[Pod]], login: Login, tmp_path: Path
 ) -> None:
-    """The profile is destroyed while messages come and go, and what comes back is complete."""
+    """The profile is destroyed during traffic, and its snapshot is complete."""
     shutil.copytree(login.template, tmp_path / "data", symlinks=True)
     pod = login.pod(tmp_path / "data", snapshot_interval="0.1")
     await pod.start()

@@ -1,4 +1,4 @@
-"""Messages and acks as they come, and from where a reader was; chats and contacts."""
+"""Events of messages and acks, resuming a stream, chats and contacts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def numbers() -> Iterator[str]:
 
 @pytest.fixture
 def friend(numbers: Iterator[str]) -> str:
-    """Somebody that no other test has written to."""
+    """Return a contact that no other test writes to."""
     return next(numbers)
 
 
@@ -45,9 +45,9 @@ async def test_a_text_comes_in(linked: Linked, friend: str) -> None:
     async with linked.pod.stream("message") as events:
         message_id = await linked.phone.send(friend, ME, "good morning ☀")
         [event] = await take(events, 1)
-    told = event.json
-    assert datetime.fromisoformat(told.pop("sentAt")) >= before
-    assert told == {
+    message = event.json
+    assert datetime.fromisoformat(message.pop("sentAt")) >= before
+    assert message == {
         "id": f"false_{friend}@c.us_{message_id}",
         "chatId": f"{friend}@c.us",
         "from": f"{friend}@c.us",
@@ -93,7 +93,7 @@ async def test_a_file_comes_in_by_its_description(
     }
 
 
-async def test_own_messages_are_told_when_another_device_sent_them(
+async def test_messages_of_the_accounts_other_devices_are_events(
     start: Start, phone: Phone
 ) -> None:
     one, two = await start("one"), await start("two")
@@ -150,10 +150,10 @@ async def test_acks_from_sent_to_read(linked: Linked, friend: str) -> None:
             message_id = sent["id"].rpartition("_")[2]
             await linked.phone.deliver(message_id)
             await linked.phone.read(message_id)
-            told = [event.json for event in await take(events, 3)]
+            acks = [event.json for event in await take(events, 3)]
     finally:
         await linked.phone.behave(auto_delivery=True)
-    assert [(ack["id"], ack["chatId"], ack["ack"]) for ack in told] == [
+    assert [(ack["id"], ack["chatId"], ack["ack"]) for ack in acks] == [
         (sent["id"], f"{friend}@c.us", number) for number in (1, 2, 3)
     ]
     assert (await linked.pod.call("GET", f"/v1/messages/{sent['id']}"))["ack"] == 3
@@ -183,11 +183,11 @@ async def test_acks_of_a_group_carry_the_id_that_was_sent(linked: Linked) -> Non
     async with linked.pod.stream("ack") as events:
         sent = await send(linked.pod, FIRST_GROUP, "to all")
         await linked.phone.deliver(sent["id"].split("_")[2])
-        told = [event.json for event in await take(events, 2)]
-    assert [(ack["id"], ack["ack"]) for ack in told] == [(sent["id"], 1), (sent["id"], 2)]
+        acks = [event.json for event in await take(events, 2)]
+    assert [(ack["id"], ack["ack"]) for ack in acks] == [(sent["id"], 1), (sent["id"], 2)]
 
 
-# --- from where a reader was ----------------------------------------------------------------------
+# --- resuming -------------------------------------------------------------------------------------
 
 
 async def test_a_reader_that_comes_back_misses_nothing(linked: Linked, friend: str) -> None:
@@ -200,16 +200,18 @@ async def test_a_reader_that_comes_back_misses_nothing(linked: Linked, friend: s
         state, *rest = await take(events, 3)
     assert state.kind == "state"
     assert [event.json["text"] for event in rest] == ["two", "three"]
-    async with linked.pod.stream("state,message", state.id) as events:  # the state's id is as good
+    async with linked.pod.stream("state,message", state.id) as events:  # so does the state's id
         assert [event.json["text"] for event in (await take(events, 3))[1:]] == ["two", "three"]
 
 
 @pytest.mark.parametrize("last_event_id", ["1a2b3c-17", "nonsense", "-", "ü", "1" * 5000])
-async def test_a_reader_of_another_time_is_told_of_the_gap(
+async def test_a_reader_with_an_unknown_id_gets_a_gap(
     linked: Linked, friend: str, last_event_id: str
 ) -> None:
     await linked.phone.send(friend, ME, "what there is")
-    async with linked.pod.stream("message") as events:  # the page has it when it has the next one
+    async with linked.pod.stream(
+        "message"
+    ) as events:  # once the page has this one, it has the previous one
         await linked.phone.send(friend, ME, "next")
         await take(events, 1)
     async with linked.pod.stream("state,message", last_event_id) as events:
@@ -238,8 +240,8 @@ async def test_messages_that_came_while_the_pod_was_down_come_later(
 
 @pytest.mark.parametrize("types", ["nothing", "", "state,", "state,nothing"])
 async def test_unknown_types_are_refused(linked: Linked, types: str) -> None:
-    said = await linked.pod.answer("GET", "/v1/events", params={"types": types})
-    assert (said.status, said.json["detail"].split(":")[0].split(".")[0]) == (422, "types")
+    response = await linked.pod.answer("GET", "/v1/events", params={"types": types})
+    assert (response.status, response.json["detail"].split(":")[0].split(".")[0]) == (422, "types")
 
 
 # --- chats and contacts ---------------------------------------------------------------------------

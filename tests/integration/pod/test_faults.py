@@ -1,4 +1,4 @@
-"""What WhatsApp may do that the session can do nothing about: it is told as it is and waited for, and the login is kept."""
+"""Problems that the session cannot solve: it reports the cause and preserves the login."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ ACCOUNT = "15551234567"
         ("outdated", Reason.VERSION_REFUSED),
     ],
 )
-async def test_a_refusal_is_waited_for(linked: Linked, fault: LastingFault, reason: Reason) -> None:
+async def test_a_block_is_reported_and_waited_out(
+    linked: Linked, fault: LastingFault, reason: Reason
+) -> None:
     pod, phone = linked.pod, linked.phone
     await pod.ready()
     await phone.fault(fault, ACCOUNT, seconds=3600)
     report = await pod.until(lambda report: report.phase is Phase.FAILED)
     assert (report.reason, report.session_valid) == (reason, True)
-    if fault == "outdated":  # a reload brings a newer version, where there is one
+    if fault == "outdated":  # a reload gets a newer version if there is one
         assert (
             await pod.metric('wasession_pod_recoveries_total{cause="VersionRefused",step="reload"}')
             == 1
         )
     await phone.heal()
-    if (
-        fault != "banned"
-    ):  # those pages stay stopped until they are opened anew, at the latest after an hour
+    if fault != "banned":  # a blocked page stays so until it is reloaded, after an hour at most
         await pod.call("POST", "/v1/restart", 202)
     report = await pod.until(lambda r: r.seq > report.seq and r.phase is Phase.READY)
-    assert report.restored is False, "it was never away"
+    assert report.restored is False, "the process has not restarted"
 
 
 async def test_a_locked_account_is_a_logout(linked: Linked) -> None:
@@ -69,20 +69,20 @@ async def test_a_proxy_that_cannot_be_reached_is_named(start: Start) -> None:
 async def test_a_login_that_the_page_drops_for_its_storage_is_brought_back(
     start: Start, phone: Phone
 ) -> None:
-    """WhatsApp Web logs itself out when it cannot open its storage; the server still knows the device."""
+    """WhatsApp Web drops its login when it cannot open its storage; the server still has it."""
     pod = await start()
     await phone.scan(await pod.qr(), ACCOUNT)
     await pod.ready()
-    assert await pod.terminate() == 0, "a good end leaves a snapshot"
+    assert await pod.terminate() == 0, "a graceful stop takes a snapshot"
     pod = await start()
     await pod.ready()
     seen = []
 
-    def back(report: Report) -> bool:
+    def recovered(report: Report) -> bool:
         seen.append(report)
         return report.phase is Phase.READY and report.last_disconnect is not None
 
-    watching = asyncio.create_task(pod.until(back, timeout=90))
+    watching = asyncio.create_task(pod.until(recovered, timeout=90))
     await phone.fault("storage", ACCOUNT)
     report = await watching
     assert all(report.session_valid for report in seen)

@@ -1,4 +1,4 @@
-"""schemathesis asks a running pod whatever its own document allows, and what it does not."""
+"""schemathesis sends a running pod requests that its OpenAPI document allows and forbids."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 VISIBLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
 
 
-async def ask(pod: Pod, directory: Path, *arguments: str) -> None:
-    """Runs schemathesis against the pod; its report is the failure's text."""
+async def fuzz(pod: Pod, directory: Path, *arguments: str) -> None:
+    """Run schemathesis against the pod; its report is the failure message."""
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION), "run"]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -33,8 +33,8 @@ async def ask(pod: Pod, directory: Path, *arguments: str) -> None:
 
 
 async def test_a_ready_pod(linked: Linked, tmp_path: Path) -> None:
-    """No answer but the documented ones, and none of them is a server's error."""
-    await ask(linked.pod, tmp_path, "--exclude-operation-id-regex=getEvents|logout|restart")
+    """All responses are documented, and none is a server error."""
+    await fuzz(linked.pod, tmp_path, "--exclude-operation-id-regex=getEvents|logout|restart")
     assert "Traceback" not in linked.pod.log
     await linked.pod.call(
         "POST", "/v1/messages", 201, json={"to": "15550001111", "text": "still there"}
@@ -49,7 +49,7 @@ async def test_a_ready_pod(linked: Linked, tmp_path: Path) -> None:
 @example(types="state", last="")
 @settings(max_examples=60)
 async def test_event_streams(linked: Linked, types: str, last: str) -> None:
-    """They have no end, so only their beginning is looked at."""
+    """Streams have no end, so check only their beginning."""
     http = linked.pod.http
     async with http.get(
         f"{linked.pod.base}/v1/events", params={"types": types}, headers={"Last-Event-ID": last}
@@ -62,8 +62,8 @@ async def test_event_streams(linked: Linked, types: str, last: str) -> None:
 
 
 async def test_a_pod_that_is_not_ready(cut_off: Pod, tmp_path: Path) -> None:
-    """Here 502 and 503 are right answers, and nothing can be broken by a restart or logout."""
-    await ask(
+    """Here 502 and 503 are expected, and a restart or logout breaks nothing."""
+    await fuzz(
         cut_off,
         tmp_path,
         "--exclude-checks=not_a_server_error",

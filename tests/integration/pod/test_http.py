@@ -36,16 +36,16 @@ async def test_a_token_is_needed(cut_off: Pod, given: str) -> None:
 
 
 async def test_the_qr_as_text_and_picture(waiting: Pod) -> None:
-    said = await waiting.call("GET", "/v1/pairing")
-    assert (said["method"], said["attempt"]) == ("QRCode", 1)
-    assert len(said["code"].split(",")) in (4, 5)
+    link_code = await waiting.call("GET", "/v1/pairing")
+    assert (link_code["method"], link_code["attempt"]) == ("QRCode", 1)
+    assert len(link_code["code"].split(",")) in (4, 5)
     async with aiohttp.ClientSession(
         headers={"Authorization": "Bearer token-of-the-tests"}
     ) as http:
         for accept, media_type, start_of_file in (
             ("image/png", "image/png", b"\x89PNG"),
             ("text/html, image/svg+xml;q=0.9, application/json;q=0.5", "image/svg+xml", b"<?xml"),
-            ("text/plain", "text/plain", said["code"].encode()),
+            ("text/plain", "text/plain", link_code["code"].encode()),
             ("*/*", "application/json", b"{"),
         ):
             async with http.get(waiting.base + "/v1/pairing", headers={"Accept": accept}) as answer:
@@ -79,14 +79,14 @@ async def test_a_malformed_request_is_refused_and_its_headers_stay_out_of_the_lo
     assert "token-of-the-tests" not in waiting.log
 
 
-async def test_sending_before_ready_says_where_it_is(waiting: Pod) -> None:
-    said = await waiting.answer("POST", "/v1/messages", json={"to": "15550001111", "text": "x"})
-    assert (said.status, said.json["phase"]) == (503, Phase.AUTHENTICATING)
-    assert int(said.headers["Retry-After"]) > 0
+async def test_sending_before_ready_names_the_phase(waiting: Pod) -> None:
+    response = await waiting.answer("POST", "/v1/messages", json={"to": "15550001111", "text": "x"})
+    assert (response.status, response.json["phase"]) == (503, Phase.AUTHENTICATING)
+    assert int(response.headers["Retry-After"]) > 0
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "words"),
+    ("body", "status", "detail"),
     [
         (b"{", 400, "JSON"),
         (b"", 400, "JSON"),
@@ -103,13 +103,13 @@ async def test_sending_before_ready_says_where_it_is(waiting: Pod) -> None:
         (b'{"to": "15550001111", "text": "' + b"x" * 2**20 + b'"}', 413, ""),
     ],
 )
-async def test_bad_messages_are_refused_in_words(
-    cut_off: Pod, body: bytes, status: int, words: str
+async def test_invalid_messages_are_rejected_with_a_reason(
+    cut_off: Pod, body: bytes, status: int, detail: str
 ) -> None:
     headers = {"Content-Type": "application/json"}
-    said = await cut_off.call("POST", "/v1/messages", status, data=body, headers=headers)
-    assert words in said["detail"]
-    assert "nobody" not in said["detail"], "what was sent is not repeated"
+    problem = await cut_off.call("POST", "/v1/messages", status, data=body, headers=headers)
+    assert detail in problem["detail"]
+    assert "nobody" not in problem["detail"], "the request is not echoed"
 
 
 def form(*parts: str) -> bytes:
@@ -124,7 +124,7 @@ FILE = 'name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\ncontent
 
 
 @pytest.mark.parametrize(
-    ("body", "status", "words"),
+    ("body", "status", "detail"),
     [
         (b"", 400, "form"),
         (b"nothing of the kind", 400, "form"),
@@ -147,12 +147,12 @@ FILE = 'name="file"; filename="a.txt"\r\nContent-Type: text/plain\r\n\r\ncontent
         (form(TO, 'name="file"; filename="a.txt"\r\n\r\n'), 422, "file: "),
     ],
 )
-async def test_bad_forms_are_refused_in_words(
-    cut_off: Pod, body: bytes, status: int, words: str
+async def test_invalid_forms_are_rejected_with_a_reason(
+    cut_off: Pod, body: bytes, status: int, detail: str
 ) -> None:
     headers = {"Content-Type": "multipart/form-data; boundary=edge", "Idempotency-Key": "key"}
-    said = await cut_off.call("POST", "/v1/messages", status, data=body, headers=headers)
-    assert words in said["detail"]
+    problem = await cut_off.call("POST", "/v1/messages", status, data=body, headers=headers)
+    assert detail in problem["detail"]
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ async def test_bad_forms_are_refused_in_words(
     ["text/plain", "application/x-www-form-urlencoded", "multipart/mixed; boundary=edge", "x"],
 )
 async def test_a_message_of_another_type_is_refused(cut_off: Pod, kind: str) -> None:
-    said = await cut_off.call(
+    problem = await cut_off.call(
         "POST", "/v1/messages", 415, data=b"{}", headers={"Content-Type": kind}
     )
-    assert said["title"] == "Unsupported media type"
+    assert problem["title"] == "Unsupported media type"
 
 
 async def test_a_form_without_a_boundary(cut_off: Pod) -> None:
@@ -180,7 +180,9 @@ async def test_a_form_without_a_boundary(cut_off: Pod) -> None:
         ("GET", "/v1/nothing", 404),
     ],
 )
-async def test_what_there_is_not(cut_off: Pod, method: str, path: str, status: int) -> None:
+async def test_unknown_routes_and_methods(
+    cut_off: Pod, method: str, path: str, status: int
+) -> None:
     async with cut_off.http.request(method, cut_off.base + path) as answer:
         assert (answer.status, answer.content_type) == (status, "application/problem+json")
         assert ("Allow" in answer.headers) == (status == 405)
@@ -190,12 +192,12 @@ async def test_what_there_is_not(cut_off: Pod, method: str, path: str, status: i
 @pytest.mark.parametrize(
     "path", ["/v1/state?x=1", "/v1/chats?limit=ten", "/v1/messages/nonsense", "/v1/events?types=x"]
 )
-async def test_bad_parameters_are_refused(cut_off: Pod, path: str) -> None:
+async def test_invalid_parameters_are_rejected(cut_off: Pod, path: str) -> None:
     await cut_off.call("GET", path, 422)
 
 
-async def test_a_caller_that_goes_in_the_middle_leaves_nothing_behind(cut_off: Pod) -> None:
-    """Of a file, of an event stream, and of a request's head."""
+async def test_an_aborted_request_leaves_nothing_behind(cut_off: Pod) -> None:
+    """An upload, an event stream, and a request's headers."""
     host, _, port = cut_off.base.removeprefix("http://").partition(":")
     head = f"Host: x\r\nAuthorization: Bearer {TOKEN}\r\nIdempotency-Key: gone\r\n"
     kind = "Content-Type: multipart/form-data; boundary=edge\r\n"
@@ -209,11 +211,11 @@ async def test_a_caller_that_goes_in_the_middle_leaves_nothing_behind(cut_off: P
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(request.encode())
         await writer.drain()
-        await cut_off.call("GET", "/v1/state")  # it has been read by then
+        await cut_off.call("GET", "/v1/state")  # by then the previous request has been read
         writer.transport.abort()
     async with asyncio.timeout(20):
         while cut_off.uploads:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)  # between two looks
+            await asyncio.sleep(0.05)  # polling
     assert "Traceback" not in cut_off.log
     assert "Request handler failed" not in cut_off.log
 
@@ -224,7 +226,7 @@ async def test_a_ready_session_is_not_paired_again(linked: Linked) -> None:
 
 
 def test_every_route_is_in_the_document() -> None:
-    """And every operation has a handler: the routes are made of the same table."""
+    """So is every handler: the routes come from the same table."""
     routes = {(operation.method, operation.path) for operation in OPERATIONS}
     documented = {
         (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods
@@ -237,7 +239,7 @@ async def test_the_document_is_served_as_it_is(cut_off: Pod) -> None:
     assert await cut_off.call("GET", "/openapi.json") == DOCUMENT
 
 
-async def test_whatsapp_that_cannot_be_reached_is_told_and_waited_for(
+async def test_an_unreachable_whatsapp_is_reported_and_waited_for(
     start: Start, world: Running
 ) -> None:
     from support.loopback import unused_port

@@ -1,4 +1,4 @@
-"""Pairing, restoring, and never losing a login."""
+"""Pair a phone, restore its login, and never lose it."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ async def test_a_kill_after_session_valid_loses_nothing(
     assert not report.last_shutdown.graceful
 
 
-async def test_a_logout_on_the_phone_is_proven_and_the_profile_moved_aside(
-    start: Start, phone: Phone
-) -> None:
+async def test_a_logout_on_the_phone_quarantines_the_profile(start: Start, phone: Phone) -> None:
     pod = await paired(start, phone)
     await phone.logout("15551234567")
     report = await pod.until(lambda report: not report.session_valid)
@@ -94,9 +92,9 @@ async def test_a_logout_through_the_api(start: Start, phone: Phone) -> None:
 async def test_a_lost_connection_comes_back_by_itself(start: Start, phone: Phone) -> None:
     pod = await paired(start, phone)
     before = await pod.ready()
-    gone = asyncio.create_task(pod.until(lambda report: report.phase is Phase.RECONNECTING))
+    reconnecting = asyncio.create_task(pod.until(lambda report: report.phase is Phase.RECONNECTING))
     await phone.fault("refuse", seconds=2)
-    report = await gone
+    report = await reconnecting
     assert report.session_valid
     report = await pod.until(lambda report: report.phase is Phase.READY and report.seq > before.seq)
     assert report.last_disconnect is not None
@@ -107,7 +105,7 @@ async def test_a_lost_connection_comes_back_by_itself(start: Start, phone: Phone
     assert await pod.metric('wasession_pod_disconnects_total{cause="ConnectionLost"}') == 1
 
 
-async def test_a_conflict_is_told_and_left_alone(start: Start, phone: Phone) -> None:
+async def test_a_conflict_is_reported(start: Start, phone: Phone) -> None:
     pod = await paired(start, phone)
     await phone.fault("replaced")
     report = await pod.until(lambda report: report.phase is Phase.CONFLICT)
@@ -116,7 +114,7 @@ async def test_a_conflict_is_told_and_left_alone(start: Start, phone: Phone) -> 
     assert report.last_disconnect.kind is DisconnectKind.CONFLICT
 
 
-async def test_a_conflict_is_taken_over_when_told_so(start: Start, phone: Phone) -> None:
+async def test_a_takeover_resolves_a_conflict(start: Start, phone: Phone) -> None:
     pod = await start(takeover="Always")
     await phone.scan(await pod.qr())
     before = await pod.ready()
@@ -166,7 +164,7 @@ async def test_a_pairing_code_links_the_phone_it_names(start: Start, phone: Phon
     assert report.account.id == "15551234567@c.us"
 
 
-async def test_an_account_that_wants_a_passkey_says_so(start: Start, phone: Phone) -> None:
+async def test_a_required_passkey_is_reported(start: Start, phone: Phone) -> None:
     await phone.behave(passkey_accounts=["15551234567"])
     pod = await start()
     with pytest.raises(PasskeyRequired):

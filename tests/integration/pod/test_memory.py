@@ -1,4 +1,4 @@
-"""A session that has not enough memory changes its page before it runs out, and says so."""
+"""A session short of memory replaces its page before an OOM kill, and reports it."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def test_memory_that_runs_out(start: Start, phone: Phone) -> None:
         assert await pod.metric(f'wasession_pod_memory_bytes{{process="{process}"}}') > 2**20
     await pod.ready()
     kinds = Counter(processes.kind(process) for process in pod.family())
-    assert kinds["renderer"] == 1, "one page, no spare one and none for the address bar"
+    assert kinds["renderer"] == 1, "one page; no spare renderer, none for the address bar"
     assert kinds["browser"] == kinds["driver"] == 1
-    assert kinds["network"] == 0, "it is in the browser's process"
+    assert kinds["network"] == 0, "the network service runs in the browser's process"
     used = await pod.metric("wasession_pod_memory_used_bytes")
     assert used > await pod.metric("wasession_pod_memory_limit_bytes") == 50 * 2**20

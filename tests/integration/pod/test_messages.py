@@ -1,4 +1,4 @@
-"""Sending: texts, replies and files, to everybody there is, and each message once whatever fails."""
+"""Sending: texts, replies and files, and each message once whatever fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PDF = b"%PDF-1.7\n" + b"document" * 8
 
 @pytest.fixture
 def friend(numbers: Iterator[str]) -> str:
-    """Somebody that no other test has written to."""
+    """Return a contact that no other test writes to."""
     return next(numbers)
 
 
@@ -31,13 +31,13 @@ def numbers() -> Iterator[str]:
     return (f"1555{number:07}" for number in range(1_000_000, 2_000_000))
 
 
-async def got(phone: Phone, chat: str) -> list[Message]:
-    """What the session has sent to a chat, as its people got it."""
+async def received(phone: Phone, chat: str) -> list[Message]:
+    """Return what a chat has received from the session."""
     return [message for message in await phone.messages() if message.to == chat]
 
 
 def form(to: str, content: Any, **fields: str | None) -> aiohttp.FormData:
-    """A file in a form; ``type_`` is the part's content type, ``name`` the file's name."""
+    """Return a form with a file; ``mime`` is its content type, ``name`` its file name."""
     data = aiohttp.FormData(quote_fields=False)  # as browsers and curl write names
     data.add_field("to", to)
     for name in ("caption", "replyTo", "type"):
@@ -50,11 +50,11 @@ def form(to: str, content: Any, **fields: str | None) -> aiohttp.FormData:
 
 
 async def text(
-    pod: Pod, to: str, words: str = "hello", key: str | None = None, **more: str
+    pod: Pod, to: str, body: str = "hello", key: str | None = None, **more: str
 ) -> Answer:
     headers = {"Idempotency-Key": key} if key else {}
     return await pod.answer(
-        "POST", "/v1/messages", json={"to": to, "text": words, **more}, headers=headers
+        "POST", "/v1/messages", json={"to": to, "text": body, **more}, headers=headers
     )
 
 
@@ -63,15 +63,15 @@ async def text(
 
 @pytest.mark.parametrize("recipient", ["{}", "+{}", "{}@c.us"])
 async def test_a_text_to_a_person(linked: Linked, friend: str, recipient: str) -> None:
-    said = await text(linked.pod, recipient.format(friend), "good morning ☀")
-    assert said.status == 201
-    sent = said.json
+    response = await text(linked.pod, recipient.format(friend), "good morning ☀")
+    assert response.status == 201
+    sent = response.json
     assert sent["to"] == f"{friend}@c.us"
     assert sent["ack"] >= 1
-    [message] = await got(linked.phone, f"{friend}@c.us")
+    [message] = await received(linked.phone, f"{friend}@c.us")
     assert sent["id"] == f"true_{friend}@c.us_{message.id}"
     assert (message.sender, message.text) == (f"{ME}@c.us", "good morning ☀")
-    status = await linked.pod.call("GET", said.headers["Location"])
+    status = await linked.pod.call("GET", response.headers["Location"])
     assert (status["id"], status["fromMe"], status["text"]) == (sent["id"], True, "good morning ☀")
     assert status["ack"] >= 1
 
@@ -80,31 +80,31 @@ async def test_a_text_to_a_person(linked: Linked, friend: str, recipient: str) -
 async def test_a_text_to_a_group_and_to_a_hidden_number(linked: Linked, to: str) -> None:
     sent = (await text(linked.pod, to)).json
     assert sent["to"] == to
-    [message] = await got(linked.phone, to)
+    [message] = await received(linked.phone, to)
     status = await linked.pod.call("GET", f"/v1/messages/{quote(sent['id'], safe='@')}")
     assert status["chatId"] == to
     assert message.text == "hello"
 
 
 async def test_the_longest_text(linked: Linked, friend: str) -> None:
-    words = "\N{GRINNING FACE}" * 65536
-    assert (await text(linked.pod, friend, words)).status == 201
-    [message] = await got(linked.phone, f"{friend}@c.us")
-    assert message.text == words
-    assert (await text(linked.pod, friend, words + "!")).status == 422
+    body = "\N{GRINNING FACE}" * 65536
+    assert (await text(linked.pod, friend, body)).status == 201
+    [message] = await received(linked.phone, f"{friend}@c.us")
+    assert message.text == body
+    assert (await text(linked.pod, friend, body + "!")).status == 422
 
 
 async def test_a_reply(linked: Linked, friend: str) -> None:
     async with linked.pod.stream("message") as events:
         question = await linked.phone.send(friend, ME, "a question")
-        told = await anext(events)
-    assert question in told.json["id"]
-    assert (await text(linked.pod, friend, "an answer", replyTo=told.json["id"])).status == 201
-    [answer] = await got(linked.phone, f"{friend}@c.us")
+        event = await anext(events)
+    assert question in event.json["id"]
+    assert (await text(linked.pod, friend, "an answer", replyTo=event.json["id"])).status == 201
+    [answer] = await received(linked.phone, f"{friend}@c.us")
     assert answer.quoted == question
-    file = form(friend, PNG, replyTo=told.json["id"], mime="image/png")
+    file = form(friend, PNG, replyTo=event.json["id"], mime="image/png")
     assert (await linked.pod.answer("POST", "/v1/messages", data=file)).status == 201
-    assert (await got(linked.phone, f"{friend}@c.us"))[1].quoted == question
+    assert (await received(linked.phone, f"{friend}@c.us"))[1].quoted == question
 
 
 async def test_a_reply_to_nothing_and_to_another_chat_are_refused(
@@ -112,15 +112,15 @@ async def test_a_reply_to_nothing_and_to_another_chat_are_refused(
 ) -> None:
     other = (await text(linked.pod, FIRST_GROUP)).json["id"]
     for message_id in (f"false_{friend}@c.us_3EB000000000", other):
-        said = await text(linked.pod, friend, replyTo=message_id)
-        assert (said.status, said.json["title"]) == (404, "Message not found")
-    assert await got(linked.phone, f"{friend}@c.us") == []
+        response = await text(linked.pod, friend, replyTo=message_id)
+        assert (response.status, response.json["title"]) == (404, "Message not found")
+    assert await received(linked.phone, f"{friend}@c.us") == []
 
 
 @pytest.mark.parametrize("to", ["+19999999999", "120363999999999999@g.us"])
 async def test_somebody_who_is_not_on_whatsapp(linked: Linked, to: str) -> None:
-    said = await text(linked.pod, to)
-    assert (said.status, said.json["title"]) == (404, "Recipient not found")
+    response = await text(linked.pod, to)
+    assert (response.status, response.json["title"]) == (404, "Recipient not found")
 
 
 # --- files ----------------------------------------------------------------------------------------
@@ -150,10 +150,10 @@ async def test_a_file(
     file = form(
         friend, content, mime=mime, type=as_type, caption="look", name="../a/ünïcode name.bin"
     )
-    said = await linked.pod.answer("POST", "/v1/messages", data=file)
-    assert said.status == 201, said.body
-    [message] = await got(linked.phone, f"{friend}@c.us")
-    assert message.id in said.json["id"]
+    response = await linked.pod.answer("POST", "/v1/messages", data=file)
+    assert response.status == 201, response.body
+    [message] = await received(linked.phone, f"{friend}@c.us")
+    assert message.id in response.json["id"]
     kind, mime_type = expected
     assert message.media == Media(
         kind=kind,
@@ -163,7 +163,7 @@ async def test_a_file(
         file_name="ünïcode name.bin",
         caption="look",
     )
-    status = await linked.pod.call("GET", said.headers["Location"])
+    status = await linked.pod.call("GET", response.headers["Location"])
     assert (status["type"], status["text"]) == (kind, "look")
     assert status["media"] == {
         "mimeType": mime_type,
@@ -182,7 +182,7 @@ async def test_a_large_file_comes_in_piece_by_piece(linked: Linked, friend: str)
 
     file = form(friend, pieces(), mime="application/zip", name="all.zip")
     assert (await linked.pod.answer("POST", "/v1/messages", data=file)).status == 201
-    [message] = await got(linked.phone, f"{friend}@c.us")
+    [message] = await received(linked.phone, f"{friend}@c.us")
     assert message.media is not None
     assert (message.media.size, message.media.sha256) == (16 * 2**20, digest)
 
@@ -193,11 +193,11 @@ async def test_a_large_file_comes_in_piece_by_piece(linked: Linked, friend: str)
 async def test_a_file_that_is_too_large_for_the_pod_or_for_whatsapp(
     linked: Linked, friend: str, size: int, mime: str
 ) -> None:
-    said = await linked.pod.answer(
+    response = await linked.pod.answer(
         "POST", "/v1/messages", data=form(friend, bytes(size), mime=mime)
     )
-    assert (said.status, said.json["title"]) == (413, "File too large")
-    assert await got(linked.phone, f"{friend}@c.us") == []
+    assert (response.status, response.json["title"]) == (413, "File too large")
+    assert await received(linked.phone, f"{friend}@c.us") == []
 
 
 async def test_no_file_stays_behind(linked: Linked, friend: str) -> None:
@@ -224,24 +224,24 @@ async def test_a_retry_gets_the_first_answer(linked: Linked, friend: str) -> Non
         assert first.json == second.json
         assert "Idempotent-Replayed" not in first.headers
         assert second.headers["Idempotent-Replayed"] == "true"
-    assert len(await got(linked.phone, f"{friend}@c.us")) == 2
+    assert len(await received(linked.phone, f"{friend}@c.us")) == 2
 
 
 async def test_a_key_is_for_one_message(linked: Linked, friend: str) -> None:
     key = f"key-{friend}"
     assert (await text(linked.pod, friend, "one", key)).status == 201
-    said = await text(linked.pod, friend, "another", key)
-    assert (said.status, said.json["title"]) == (422, "Idempotency-Key reused")
-    assert [message.text for message in await got(linked.phone, f"{friend}@c.us")] == ["one"]
+    response = await text(linked.pod, friend, "another", key)
+    assert (response.status, response.json["title"]) == (422, "Idempotency-Key reused")
+    assert [message.text for message in await received(linked.phone, f"{friend}@c.us")] == ["one"]
 
 
 @pytest.mark.parametrize("key", ["", "with space", "ü", "x" * 256])
 async def test_keys_are_visible_characters(linked: Linked, friend: str, key: str) -> None:
-    said = await linked.pod.answer(
+    response = await linked.pod.answer(
         "POST", "/v1/messages", json={"to": friend, "text": "x"}, headers={"Idempotency-Key": key}
     )
-    assert said.status == 422
-    assert said.json["detail"].startswith("Idempotency-Key: ")
+    assert response.status == 422
+    assert response.json["detail"].startswith("Idempotency-Key: ")
 
 
 async def test_the_same_key_twice_at_once(linked: Linked, friend: str) -> None:
@@ -254,24 +254,26 @@ async def test_the_same_key_twice_at_once(linked: Linked, friend: str) -> None:
         await linked.phone.behave(ack_seconds=0)
     assert sorted(answer.status for answer in answers) == [201, 409, 409, 409, 409]
     assert all("Retry-After" in answer.headers for answer in answers if answer.status == 409)
-    assert len(await got(linked.phone, f"{friend}@c.us")) == 1
+    assert len(await received(linked.phone, f"{friend}@c.us")) == 1
 
 
 async def test_a_send_that_whatsapp_refuses_can_be_tried_again(linked: Linked, friend: str) -> None:
     key = f"again-{friend}"
     await linked.phone.fault("send_fails", ME, seconds=60)
-    said = await text(linked.pod, friend, "at last", key)
-    assert (said.status, said.json["title"]) == (502, "Not sent")
+    response = await text(linked.pod, friend, "at last", key)
+    assert (response.status, response.json["title"]) == (502, "Not sent")
     await linked.phone.heal()
     assert (await text(linked.pod, friend, "at last", key)).status == 201
-    assert [message.text for message in await got(linked.phone, f"{friend}@c.us")] == ["at last"]
+    assert [message.text for message in await received(linked.phone, f"{friend}@c.us")] == [
+        "at last"
+    ]
 
 
 @pytest.mark.parametrize("media", [False, True])
-async def test_an_answer_that_gets_lost_is_told_as_unknown(
+async def test_a_lost_confirmation_is_an_unknown_outcome(
     linked: Linked, friend: str, media: bool
 ) -> None:
-    """The server gets the message, then the connection ends before the page hears of it."""
+    """The server gets the message, but the connection ends before its confirmation."""
 
     async def send() -> Answer:
         order: dict[str, Any] = (
@@ -285,16 +287,16 @@ async def test_an_answer_that_gets_lost_is_told_as_unknown(
     first = asyncio.create_task(send())
     await until_on_the_way(linked.pod, friend)
     await linked.phone.fault("drop", ME)
-    said = await first
+    response = await first
     await linked.phone.behave(ack_seconds=0)
-    assert (said.status, said.json["title"]) == (504, "Outcome unknown")
-    assert {"Retry-After", "Location"} <= said.headers.keys()
+    assert (response.status, response.json["title"]) == (504, "Outcome unknown")
+    assert {"Retry-After", "Location"} <= response.headers.keys()
     assert (await until_known(send)).status == 201
-    assert len(await got(linked.phone, f"{friend}@c.us")) == 1
+    assert len(await received(linked.phone, f"{friend}@c.us")) == 1
 
 
 async def until_on_the_way(pod: Pod, friend: str) -> None:
-    """Waits until the page has begun to send the friend something."""
+    """Wait until the page has begun to send to the friend."""
     async with asyncio.timeout(30):
         while True:
             listed = await pod.answer("GET", "/v1/chats?limit=500")
@@ -305,11 +307,11 @@ async def until_on_the_way(pod: Pod, friend: str) -> None:
 
 
 async def until_known(send: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Asks again as long as the pod says that this may help."""
+    """Retry as long as the response has Retry-After."""
     async with asyncio.timeout(60):
-        while "Retry-After" in (said := await send()).headers:  # noqa: ASYNC110
-            await asyncio.sleep(0.1)  # between two tries
-        return said
+        while "Retry-After" in (response := await send()).headers:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)  # polling
+        return response
 
 
 async def test_a_send_without_answer_is_unknown_until_there_is_one(
@@ -319,20 +321,20 @@ async def test_a_send_without_answer_is_unknown_until_there_is_one(
     await phone.scan(await pod.qr())
     await pod.ready()
     await phone.fault("silent", ME, seconds=60)
-    said = await text(pod, FIRST_GROUP, "once", "silent")
-    assert (said.status, said.json["title"]) == (504, "Outcome unknown")
-    said = await text(pod, FIRST_GROUP, "once", "silent")
-    assert (said.status, said.json["title"]) == (409, "Send in progress")
+    response = await text(pod, FIRST_GROUP, "once", "silent")
+    assert (response.status, response.json["title"]) == (504, "Outcome unknown")
+    response = await text(pod, FIRST_GROUP, "once", "silent")
+    assert (response.status, response.json["title"]) == (409, "Send in progress")
     await phone.heal()
     await phone.fault("drop", ME)
     assert (await until_known(lambda: text(pod, FIRST_GROUP, "once", "silent"))).status == 201
-    assert len(await got(phone, FIRST_GROUP)) == 1
+    assert len(await received(phone, FIRST_GROUP)) == 1
 
 
 @pytest.mark.parametrize(
     ("moment", "media"),
     [
-        ("as soon as it is written down", False),
+        ("as soon as it is recorded", False),
         ("before the server", False),
         ("before the server", True),
         ("after the server", False),
@@ -365,8 +367,8 @@ async def test_a_pod_that_is_killed_in_between_sends_nothing_twice(
         else:
             await phone.behave(ack_seconds=2, auto_delivery=False)
         under_way = asyncio.create_task(send(pod))
-        await journal_has_it(pod)
-        if moment != "as soon as it is written down":
+        await until_recorded(pod)
+        if moment != "as soon as it is recorded":
             await asyncio.sleep(0.5)  # the moment of the kill, not a wait
     assert bool(pod.uploads) == media
     await pod.kill()
@@ -376,36 +378,36 @@ async def test_a_pod_that_is_killed_in_between_sends_nothing_twice(
     await phone.heal()
     again = await start()
     await again.ready()
-    assert pod.uploads == [], "the next process takes out what was left"
-    said = await send(again)
-    assert said.status == 201, said.body
+    assert pod.uploads == [], "the next process removes what the killed one left"
+    response = await send(again)
+    assert response.status == 201, response.body
     [message] = await phone.messages()
-    assert message.id in said.json["id"]
+    assert message.id in response.json["id"]
     if moment == "after the answer":
-        assert said.headers["Idempotent-Replayed"] == "true"
+        assert response.headers["Idempotent-Replayed"] == "true"
     assert (await send(again)).headers["Idempotent-Replayed"] == "true"
     assert len(await phone.messages()) == 1
 
 
-async def journal_has_it(pod: Pod) -> None:
-    """Waits until the send is written down."""
+async def until_recorded(pod: Pod) -> None:
+    """Wait until the send is in the idempotency store."""
     async with asyncio.timeout(20):
-        while b"killed" not in b"".join(
+        while b"killed" not in b"".join(  # noqa: ASYNC110
             path.read_bytes() for path in pod.directory.glob("messages.sqlite*")
         ):
-            await asyncio.sleep(0.01)  # between two looks
+            await asyncio.sleep(0.01)  # polling
 
 
-async def test_a_browser_that_is_killed_in_between_is_told(start: Start, phone: Phone) -> None:
+async def test_a_browser_killed_during_a_send_is_reported(start: Start, phone: Phone) -> None:
     pod = await start()
     await phone.scan(await pod.qr())
     await pod.ready()
     await phone.fault("silent", ME, seconds=60)
     under_way = asyncio.create_task(text(pod, "15550001111", "once", "killed"))
-    await journal_has_it(pod)
+    await until_recorded(pod)
     pod.process_of("browser").kill()
-    said = await under_way
-    assert (said.status, said.json["title"]) == (504, "Outcome unknown")
+    response = await under_way
+    assert (response.status, response.json["title"]) == (504, "Outcome unknown")
     await phone.heal()
     await pod.until(lambda report: report.phase == "Restoring")
     await pod.ready()
@@ -413,11 +415,11 @@ async def test_a_browser_that_is_killed_in_between_is_told(start: Start, phone: 
     assert len(await phone.messages()) == 1
 
 
-# --- what is in nobody's log ----------------------------------------------------------------------
+# --- logs -----------------------------------------------------------------------------------------
 
 
-async def test_no_log_has_what_was_written(linked: Linked, friend: str) -> None:
-    secrets = ["confidential-words", "confidential-caption", "confidential-name", TOKEN]
+async def test_messages_are_not_logged(linked: Linked, friend: str) -> None:
+    secrets = ["confidential-text", "confidential-caption", "confidential-name", TOKEN]
     await text(linked.pod, friend, secrets[0], "confidential-key")
     await linked.pod.answer(
         "POST", "/v1/messages", data=form(friend, PNG, caption=secrets[1], name=secrets[2])

@@ -1,4 +1,4 @@
-"""The account's phone: when it was seen last, and what happens when it stays away."""
+"""The account's phone: its last activity, and what happens without any."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ Start = Callable[..., Awaitable[Pod]]
 ACCOUNT, FRIEND = "15551234567", "15550001111"
 
 
-async def unseen_for(days: float, start: Start, phone: Phone) -> Pod:
-    """A session whose phone was linked that long ago and not seen since."""
+async def inactive_for(days: float, start: Start, phone: Phone) -> Pod:
+    """Start a session whose phone has been inactive for some days."""
     pod = await start()
     await phone.scan(await pod.qr(), ACCOUNT)
     report = await pod.until(lambda report: report.phase is Phase.READY)
     assert report.phone_last_seen is not None
     assert report.warnings == []
     assert await pod.terminate() == 0
-    note = pod.directory / "login.json"
-    login = json.loads(note.read_text()) | {
+    path = pod.directory / "login.json"
+    login = json.loads(path.read_text()) | {
         "phone_last_seen": str(datetime.now(UTC) - timedelta(days=days))
     }
-    note.write_text(json.dumps(login))
+    path.write_text(json.dumps(login))
     return await start()
 
 
-@pytest.mark.parametrize("sign", ["receipt", "message"])
-async def test_a_phone_that_was_away_is_warned_of_until_it_gives_a_sign_of_life(
-    start: Start, phone: Phone, sign: str
+@pytest.mark.parametrize("activity", ["receipt", "message"])
+async def test_an_inactive_phone_is_a_warning_until_it_is_active(
+    start: Start, phone: Phone, activity: str
 ) -> None:
-    pod = await unseen_for(12, start, phone)
+    pod = await inactive_for(12, start, phone)
     report = await pod.ready()
     assert [warning.reason for warning in report.warnings] == [Reason.PHONE_OFFLINE]
     assert await pod.metric('wasession_pod_warning{reason="PhoneOffline"}') == 1
-    await phone.send(FRIEND, ACCOUNT, "not a sign")
-    if sign == "receipt":
+    await phone.send(FRIEND, ACCOUNT, "not from the phone")
+    if activity == "receipt":
         await pod.call(
             "POST", "/v1/messages", 201, json={"to": FRIEND, "text": "the phone gets a copy"}
         )
@@ -55,12 +55,12 @@ async def test_a_phone_that_was_away_is_warned_of_until_it_gives_a_sign_of_life(
     again = await start()
     report = await again.ready()
     assert report.phone_last_seen is not None
-    assert abs(report.phone_last_seen.timestamp() - seen) < 1, "kept on the volume"
+    assert abs(report.phone_last_seen.timestamp() - seen) < 1, "stored on the volume"
 
 
-async def test_nobody_else_is_taken_for_the_phone(start: Start, phone: Phone) -> None:
+async def test_activity_of_others_does_not_count(start: Start, phone: Phone) -> None:
     await phone.behave(phone_online=False)
-    pod = await unseen_for(12, start, phone)
+    pod = await inactive_for(12, start, phone)
     await pod.ready()
     sent = await pod.call(
         "POST", "/v1/messages", 201, json={"to": FRIEND, "text": "the phone is off"}
@@ -74,8 +74,10 @@ async def test_nobody_else_is_taken_for_the_phone(start: Start, phone: Phone) ->
     assert [warning.reason for warning in (await pod.ready()).warnings] == [Reason.PHONE_OFFLINE]
 
 
-async def test_a_logout_after_14_days_without_the_phone_says_so(start: Start, phone: Phone) -> None:
-    pod = await unseen_for(14.5, start, phone)
+async def test_a_logout_after_14_days_without_the_phone_names_the_cause(
+    start: Start, phone: Phone
+) -> None:
+    pod = await inactive_for(14.5, start, phone)
     await pod.ready()
     await phone.absent(ACCOUNT, 15)
     report = await pod.until(lambda report: not report.session_valid)

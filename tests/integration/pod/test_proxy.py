@@ -1,4 +1,4 @@
-"""WhatsApp through a proxy that wants a username and password."""
+"""WhatsApp through a proxy that requires credentials."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ async def proxy() -> AsyncIterator[Proxy]:
         yield proxy
 
 
-async def test_everything_goes_through_it_and_the_password_is_nowhere_to_be_seen(
+async def test_all_traffic_uses_the_proxy_and_the_password_is_not_exposed(
     start: Start, phone: Phone, world: Running, proxy: Proxy
 ) -> None:
     pod = await start(
@@ -43,7 +43,7 @@ async def test_everything_goes_through_it_and_the_password_is_nowhere_to_be_seen
     assert PASSWORD not in str(await pod.call("GET", "/v1/state"))
 
 
-async def test_the_password_may_be_in_the_url_and_is_asked_for_once(
+async def test_the_password_may_be_in_the_url_and_is_requested_once(
     start: Start, proxy: Proxy, world: Running
 ) -> None:
     pod = await start(proxy_server=f"http://{USERNAME}:{PASSWORD}@127.0.0.1:{proxy.port}")
@@ -54,7 +54,7 @@ async def test_the_password_may_be_in_the_url_and_is_asked_for_once(
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("password", ["wrong", None])
-async def test_a_wrong_password_is_told_and_nothing_goes_round_the_proxy(
+async def test_a_wrong_password_is_reported_and_nothing_bypasses_the_proxy(
     start: Start, proxy: Proxy, world: Running, password: str | None, scheme: str
 ) -> None:
     given = {} if password is None else {"proxy_username": USERNAME, "proxy_password": password}
@@ -66,6 +66,6 @@ async def test_a_wrong_password_is_told_and_nothing_goes_round_the_proxy(
     assert "wrong" not in report.message
 
 
-async def test_a_proxy_that_is_away_is_told(start: Start) -> None:
+async def test_an_unreachable_proxy_is_reported(start: Start) -> None:
     pod = await start(proxy_server="http://127.0.0.1:9")
     await pod.until(lambda report: report.reason == Reason.PROXY_FAILED)

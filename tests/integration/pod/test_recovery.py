@@ -1,4 +1,4 @@
-"""Whatever dies or hangs below the session pod: it comes back Ready by itself, with its login."""
+"""Whatever crashes or hangs in the session pod, it recovers to Ready with its login."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Start = Callable[..., Awaitable[Pod]]
 
 @pytest.fixture(scope="module")
 async def ready(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pod]:
-    """One session that survives all of these, the smaller troubles first: its recovery does not begin anew each time.
+    """Yield one session for all of these tests, the smaller problems first.
 
-    Silence is noticed, and answered, sooner than by default.
+    It detects a hung page sooner than by default. Its outage does not end between the tests.
     """
     directory = tmp_path_factory.mktemp("survivor") / "data"
     directory.mkdir()
@@ -36,8 +36,8 @@ async def ready(chromium: Path, tmp_path_factory: pytest.TempPathFactory) -> Asy
 
 
 @asynccontextmanager
-async def back(pod: Pod, kind: DisconnectKind, reason: Reason) -> AsyncIterator[None]:
-    """A trouble happens inside: afterwards the session has lost WhatsApp for this reason, and is Ready again."""
+async def recovers(pod: Pod, kind: DisconnectKind, reason: Reason) -> AsyncIterator[None]:
+    """Cause a problem in the block; then expect this disconnect, and the session Ready again."""
     before = await pod.ready()
     yield
     report = await pod.until(
@@ -54,7 +54,7 @@ async def back(pod: Pod, kind: DisconnectKind, reason: Reason) -> AsyncIterator[
 
 async def test_a_killed_renderer_is_replaced_by_a_fresh_page(ready: Pod) -> None:
     browser = ready.process_of("browser").pid
-    async with back(ready, DisconnectKind.CRASH, Reason.PAGE_CRASHED):
+    async with recovers(ready, DisconnectKind.CRASH, Reason.PAGE_CRASHED):
         ready.process_of("renderer").kill()
     assert ready.process_of("browser").pid == browser
     assert (
@@ -63,14 +63,14 @@ async def test_a_killed_renderer_is_replaced_by_a_fresh_page(ready: Pod) -> None
 
 
 async def test_a_page_that_hangs_is_replaced(ready: Pod) -> None:
-    async with back(ready, DisconnectKind.CRASH, Reason.PAGE_HUNG):
+    async with recovers(ready, DisconnectKind.CRASH, Reason.PAGE_HUNG):
         ready.process_of("renderer").suspend()
     assert await ready.metric('wasession_pod_recoveries_total{cause="PageHung",step="reload"}') == 1
 
 
 async def test_a_browser_that_hangs_is_killed_and_started_again(ready: Pod) -> None:
     browser = ready.process_of("browser").pid
-    async with back(ready, DisconnectKind.CRASH, Reason.PAGE_HUNG):
+    async with recovers(ready, DisconnectKind.CRASH, Reason.PAGE_HUNG):
         ready.process_of("browser").suspend()
     assert ready.process_of("browser").pid != browser
     assert (
@@ -80,13 +80,13 @@ async def test_a_browser_that_hangs_is_killed_and_started_again(ready: Pod) -> N
 
 
 async def test_a_killed_driver_is_replaced_by_a_new_one(ready: Pod) -> None:
-    async with back(ready, DisconnectKind.CRASH, Reason.BROWSER_CRASHED):
+    async with recovers(ready, DisconnectKind.CRASH, Reason.BROWSER_CRASHED):
         ready.process_of("driver").kill()
 
 
 async def test_a_driver_that_hangs_is_killed_and_started_again(ready: Pod) -> None:
     driver = ready.process_of("driver").pid
-    async with back(ready, DisconnectKind.CRASH, Reason.PAGE_HUNG):
+    async with recovers(ready, DisconnectKind.CRASH, Reason.PAGE_HUNG):
         ready.process_of("driver").suspend()
     assert ready.process_of("driver").pid != driver
 

@@ -1,4 +1,4 @@
-"""The session pod confined as the operator's pod confines it, with Chromium's sandbox on where the kernel lets it."""
+"""The session pod confined as by the operator, with Chromium's sandbox where available."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Contained = Callable[[dict[str, Any]], Awaitable[Pod]]
 
 
 class ContainedPod(Pod):
-    """A pod in a container without any privilege."""
+    """A pod in a container without privileges."""
 
     def __init__(self, url: str, directory: Path, seccomp: dict[str, Any]) -> None:
         super().__init__(url, directory)
@@ -54,7 +54,7 @@ class ContainedPod(Pod):
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """A volume that another user can get to; pytest's directories are its own user's."""
+    """Return a volume that another user can reach; pytest's directories are private."""
     for directory in (tmp_path, *tmp_path.parents):
         if directory.owner() == getpass.getuser() and directory != Path.home():
             directory.chmod(directory.stat().st_mode | 0o111)
@@ -111,14 +111,14 @@ async def test_ready_without_any_privilege_and_with_chromiums_sandbox(
     main = next(process for process in processes(pod) if "wasession_pod" in process.cmdline())
     for process in processes(pod):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
-            found = status(process)
-            assert found["Uid"].split() == ["10001"] * 4
-            assert found["NoNewPrivs"] == "1"
-            assert found["Seccomp"] == "2"
+            fields = status(process)
+            assert fields["Uid"].split() == ["10001"] * 4
+            assert fields["NoNewPrivs"] == "1"
+            assert fields["Seccomp"] == "2"
     assert {status(main)[name] for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {
         "0000000000000000"
     }
-    # Chromium's own: another user namespace, and more filters than the container's.
+    # Chromium's sandbox: namespaces of its own, and more filters than the container's.
     page = renderer(pod)
     for kind in ("user", "pid", "net"):
         assert namespace(page, kind) != namespace(main, kind)
@@ -126,10 +126,10 @@ async def test_ready_without_any_privilege_and_with_chromiums_sandbox(
     await pod.terminate()
 
 
-async def test_without_user_namespaces_it_says_that_there_is_no_sandbox(
+async def test_without_user_namespaces_the_missing_sandbox_is_reported(
     contained: Contained, phone: Phone
 ) -> None:
-    """As under the default profile of containerd and Docker, which lets only CAP_SYS_ADMIN make namespaces."""
+    """The default profiles of containerd and Docker reserve namespaces for CAP_SYS_ADMIN."""
     new_namespaces = 0x7E020000
     rules = [rule for rule in PROFILE["syscalls"] if rule["names"] not in (["clone"], ["unshare"])]
     clone = {"index": 0, "value": new_namespaces, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}

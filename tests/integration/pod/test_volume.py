@@ -1,4 +1,4 @@
-"""Volumes that can't be used, or not any more: said, waited for, and never at the cost of a login."""
+"""Unusable volumes: reported and waited for, and never at the cost of a login."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MIB = 2**20
 
 
 class Disk:
-    """A volume of its own size in memory."""
+    """A volume of a given size, in memory."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
@@ -31,14 +31,14 @@ class Disk:
         _run("mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(path))
 
     def leave(self, free: int) -> None:
-        """Fills it until ``free`` MiB are left, or makes room again."""
+        """Fill the volume until ``free`` MiB are left, or free space again."""
         (self.path / "ballast").unlink(missing_ok=True)
         with (
             (self.path / "ballast").open("ab", buffering=0) as ballast,
             contextlib.suppress(OSError),
         ):
             while shutil.disk_usage(self.path).free > free * MIB:
-                ballast.write(bytes(MIB))  # the last one as far as it goes
+                ballast.write(bytes(MIB))  # the last write may be partial
 
     def mount_again(self, options: str) -> None:
         _run("mount", "-o", f"remount,{options}", str(self.path))
@@ -72,7 +72,7 @@ def no_browser(pod: Pod) -> bool:
     return not any("chromium" in process.name() for process in pod.family())
 
 
-async def test_a_full_volume_is_waited_for_before_the_start(disk: Disk, start: Start) -> None:
+async def test_a_start_waits_for_space_on_a_full_volume(disk: Disk, start: Start) -> None:
     disk.leave(20)
     pod = await start(reconnect_max_delay="0.5")
     report = await pod.until(failed(Reason.VOLUME_FULL))
@@ -86,7 +86,7 @@ async def test_a_full_volume_is_waited_for_before_the_start(disk: Disk, start: S
 async def test_a_volume_that_fills_up_ends_no_login(
     disk: Disk, start: Start, phone: Phone, free: int
 ) -> None:
-    """Slowly, with a warning first; and all at once, while messages are stored."""
+    """Slowly, after a warning, or at once, while messages are being stored."""
     pod = await paired(start, phone)
     if free:
         disk.leave(150)
@@ -99,7 +99,7 @@ async def test_a_volume_that_fills_up_ends_no_login(
     report = await pod.until(failed(Reason.VOLUME_FULL))
     assert report.session_valid
     assert no_browser(pod)
-    await pod.kill()  # a restart changes nothing
+    await pod.kill()  # a restart does not help
     pod = await start(reconnect_max_delay="0.5")
     report = await pod.until(failed(Reason.VOLUME_FULL))
     disk.leave(400)
@@ -115,9 +115,8 @@ async def test_a_volume_that_is_full_when_a_phone_is_linked_has_no_valid_login(
     pod = await start(reconnect_max_delay="0.5")
     code = await pod.qr()
     disk.leave(0)
-    with contextlib.suppress(
-        PhoneError
-    ):  # where the pod sees the full volume first, the page is gone before it confirms
+    # The pod may close the page of a full volume before the phone has a confirmation.
+    with contextlib.suppress(PhoneError):
         await phone.scan(code)
     report = await pod.until(failed(Reason.VOLUME_FULL))
     assert not report.session_valid
@@ -126,7 +125,7 @@ async def test_a_volume_that_is_full_when_a_phone_is_linked_has_no_valid_login(
     report = await pod.until(
         lambda report: report.phase is Phase.READY or report.pairing is not None
     )
-    if report.phase is not Phase.READY:  # Chromium had no room for the keys
+    if report.phase is not Phase.READY:  # Chromium had no space for the keys
         await phone.scan(await pod.qr())
         report = await pod.ready()
     await pod.kill()
@@ -134,7 +133,7 @@ async def test_a_volume_that_is_full_when_a_phone_is_linked_has_no_valid_login(
     assert (await pod.ready()).restored
 
 
-async def test_a_read_only_volume_is_waited_for(disk: Disk, start: Start, phone: Phone) -> None:
+async def test_a_start_waits_for_a_writable_volume(disk: Disk, start: Start, phone: Phone) -> None:
     pod = await paired(start, phone)
     await pod.terminate()
     before = sorted(str(path) for path in disk.path.rglob("*"))
@@ -147,7 +146,7 @@ async def test_a_read_only_volume_is_waited_for(disk: Disk, start: Start, phone:
     assert (await pod.ready()).restored
 
 
-async def test_another_clients_volume_is_left_alone(start: Start) -> None:
+async def test_another_clients_volume_is_not_touched(start: Start) -> None:
     pod = await start()
     await pod.qr()
     await pod.terminate()
@@ -165,11 +164,11 @@ async def test_another_clients_volume_is_left_alone(start: Start) -> None:
 async def test_chromium_may_not_delete_the_login_for_lack_of_space(
     disk: Disk, world: Running, chromium: Path
 ) -> None:
-    """Without ``--unlimited-storage`` it deletes IndexedDB, also of an open page, on a disk with less than a tenth free.
+    """Without ``--unlimited-storage`` Chromium evicts IndexedDB when a disk is nine tenths full.
 
-    It does so five minutes after its start, which is too long for a test. What can be seen at once
-    is how much the page may store: everything that is free, and not the gigabyte or more that
-    Chromium plans with and makes room for.
+    It does so, even for an open page, five minutes after its start, which is too long for a test.
+    The quota shows it at once: all free space, and not the gigabyte or more that Chromium reserves
+    and evicts data for.
     """
     async with async_playwright() as playwright:
         context = await playwright.chromium.launch_persistent_context(
