@@ -164,7 +164,9 @@ class ClusterCache:
         if node is None:
             return Node(name, gone=True)
         taints = [taint["key"] for taint in node["spec"].get("taints") or []]
-        return Node(name, silent_since=_silent_since(node), out_of_service=OUT_OF_SERVICE in taints)
+        return Node(
+            name, not_ready_since=_not_ready_since(node), out_of_service=OUT_OF_SERVICE in taints
+        )
 
     def _pod_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         old_node, new_node = _node_name(before), _node_name(after)
@@ -235,10 +237,10 @@ def _node_name(pod: Manifest | None) -> str | None:
 
 
 def _health(node: Manifest) -> tuple[object, ...]:
-    return _silent_since(node), str(node["spec"].get("taints"))
+    return _not_ready_since(node), str(node["spec"].get("taints"))
 
 
-def _silent_since(node: Manifest) -> datetime | None:
+def _not_ready_since(node: Manifest) -> datetime | None:
     """Return since when a node has not been Ready; None for one that is."""
     ready = condition(node, "Ready")
     if not ready or ready["status"] == "True":

@@ -87,7 +87,7 @@ def owned_by(obj: dict[str, Any], kind: str, name: str, uid: str = "other") -> d
 
 def silent(minutes: float = 0, **changes: Any) -> Node:
     """Return the pod's node, not Ready for ``minutes``."""
-    return Node("node-1", silent_since=NOW - timedelta(minutes=minutes), **changes)
+    return Node("node-1", not_ready_since=NOW - timedelta(minutes=minutes), **changes)
 
 
 def waiting(reason: str, message: str = "", **last: Any) -> list[dict[str, Any]]:

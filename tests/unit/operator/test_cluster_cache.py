@@ -179,7 +179,7 @@ async def test_a_node_is_gone_only_when_the_api_server_says_so(
     cache, _ = make_cache(*([obj] if obj else []))
     found = await cache.node_of({"spec": {"nodeName": "node-1"}})
     assert found is not None
-    assert (found.gone, found.silent_since is not None, found.out_of_service) == (
+    assert (found.gone, found.not_ready_since is not None, found.out_of_service) == (
         gone,
         silent,
         out_of_service,

@@ -231,7 +231,7 @@ def test_a_terminating_pod_is_force_deleted_only_where_it_cannot_run(
 ) -> None:
     result = plan(session(VALID, deleting=deleting), facts(pod=terminating(), node=node), settings)
     assert result.actions == ([DeletePod("pod-uid", taken, grace_seconds=0)] if taken else [])
-    if node.silent_since and not taken:
+    if node.not_ready_since and not taken:
         assert condition(result, DEGRADED) == ("True", Reason.NODE_LOST)
         assert "out-of-service" in message(result, DEGRADED)
 

@@ -69,7 +69,7 @@ class Node:
 
     name: str
     gone: bool = False  # the API server has confirmed that its Node object does not exist
-    silent_since: datetime | None = None  # since when it has not been Ready
+    not_ready_since: datetime | None = None
     out_of_service: bool = False  # tainted so by a person: the machine is off
 
 

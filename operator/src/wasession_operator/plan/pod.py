@@ -48,7 +48,7 @@ UPDATE_ON_DELETE = (
     "The pod's template has changed; the change takes effect when the pod is started the next time."
 )
 UPDATE_QUEUED = "The pod's template has changed; other sessions are updated first."
-NODE_SILENT = (
+NODE_NOT_READY = (
     "Node {name} does not answer; the pod on it may still run. Bring the node back. If the machine "
     "is permanently down, delete the node or taint it node.kubernetes.io/out-of-service."
 )
@@ -231,15 +231,15 @@ def force_delete_if_node_lost(facts: Facts, pod: Manifest, settings: Settings) -
         delete = attempt(DeletePod(uid, Reason.NODE_GONE, grace_seconds=0), facts)
         message = f"Node {node.name} was deleted, and the pod with it."
         return LostNode(Reason.NODE_GONE, message, delete)
-    if node.silent_since is None:
+    if node.not_ready_since is None:
         return None
     force = settings.node_lost is NodeLost.FORCE_DELETE
-    remaining = settings.node_lost_after - (facts.now - node.silent_since)
+    remaining = settings.node_lost_after - (facts.now - node.not_ready_since)
     if node.out_of_service or (force and remaining <= timedelta(0)):
         delete = attempt(DeletePod(uid, Reason.NODE_LOST, grace_seconds=0), facts)
         message = f"Node {node.name} is considered down; the pod on it is deleted."
         return LostNode(Reason.NODE_LOST, message, delete)
-    message = NODE_SILENT.format(name=node.name)
+    message = NODE_NOT_READY.format(name=node.name)
     step = report_problem(Reason.NODE_LOST, message)
     if force:
         step += Step(requeue_after=remaining)
@@ -373,7 +373,7 @@ def _starting_pod(
     if node is not None and node.gone:
         message = f"Node {node.name} was deleted; Kubernetes is about to remove the pod."
         return _stalled(phase, Reason.NODE_GONE, message)
-    if node is not None and node.silent_since is not None:
+    if node is not None and node.not_ready_since is not None:
         message = f"Node {node.name} does not answer; the session waits for it."
         return _stalled(phase, Reason.NODE_LOST, message)
     if problem := _container_problem(pod):
