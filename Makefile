@@ -2,9 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
+PYTEST := $(RUN) -m pytest
+# Most tests wait for something, so there are more processes than CPUs.
+PARALLEL := -n $(or $(WORKERS),5) --dist loadgroup --no-loadscope-reorder
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer
 
-.PHONY: help demo demo-down test test-unit test-operator test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-gateway idle-audit lint format images crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-gateway idle-audit lint format images crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,17 +18,17 @@ demo: setup  ## a real Kubernetes with the operator, one session paired, restart
 demo-down: setup  ## takes the demo down and leaves nothing behind
 	$(RUN) -m demo down
 
-test: lint  ## every test: unit, browser, real cluster
-	$(RUN) -m pytest tests
+test: lint  ## all tests side by side, with their branch coverage
+	$(PYTEST) $(PARALLEL) --cov --cov-report=term tests
 
-test-unit: setup  ## the tests that need no cluster
-	$(RUN) -m pytest tests/unit tests/integration/gateway tests/integration/pod tests/integration/standin
+test-unit: setup  ## tests of pure code
+	$(PYTEST) tests/unit tests/bench
 
-test-operator: setup  ## the operator against a real API server, with fake nodes and session pods
-	$(RUN) -m pytest tests/integration/operator
+test-integration: setup  ## each program against fakes: the operator, the gateway, the session pod
+	$(PYTEST) $(PARALLEL) tests/integration
 
-test-e2e: setup  ## the tests on a real cluster; CLUSTER=embedded|kind|existing
-	$(RUN) -m pytest tests/e2e --cluster=$(or $(CLUSTER),embedded)
+test-e2e: setup  ## everything on a real cluster; CLUSTER=embedded|kind|existing
+	$(PYTEST) --cluster=$(or $(CLUSTER),embedded) tests/e2e
 
 bench-session-pod: setup  ## the session pod measured against whatsapp-web.js; half an hour
 	$(RUN) -m bench.session_pod
@@ -41,11 +44,12 @@ bench-gateway: setup  ## the gateway measured beside plain aiohttp and bare pyth
 	$(RUN) -m bench.gateway
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
-	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(RUN) -m pytest tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500
+	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(PYTEST) tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500
 
-lint: setup  ## ruff and mypy
+lint: setup  ## ruff, import-linter and mypy
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
+	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy cli/src crds/src gateway/src operator/src session-pod/src tests
 
 format: setup
@@ -70,7 +74,7 @@ lock:  ## requirements.lock of the workspace and of each image, from one resolut
 	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
 
 clean:
-	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 
 .PHONY: setup
 setup: $(VENV)/installed $(NODE:%=%/node_modules/installed)

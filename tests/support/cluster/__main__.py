@@ -1,4 +1,4 @@
-"""``python -m support.cluster up|down|status``: the embedded cluster by itself."""
+"""``python -m support.cluster up|down|status``: the embedded cluster on its own."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ def main() -> None:
             except ClusterRunning as error:
                 raise SystemExit(str(error)) from None
             print(f"{arguments.nodes} nodes Ready in {time.monotonic() - started:.1f} s")
-            print(
-                f"export KUBECONFIG={cluster.kubeconfig_path}\nexport PATH={binaries.directory()}:$PATH"
-            )
+            print(f"export KUBECONFIG={cluster.kubeconfig_path}")
+            print(f"export PATH={binaries.directory()}:$PATH")
         case "down":
             Cluster(running or arguments.directory, 0).stop()
         case "status":

@@ -1,4 +1,4 @@
-"""The cluster's programs, built from the Go module beside this file and kept by what they were built from."""
+"""The cluster's programs, built from the Go module beside this file and cached by its contents."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
 
 
 def path(program: str) -> Path:
-    """One of the built programs; builds them all when they aren't there yet."""
+    """Return the path of a program; build all of them if they are missing."""
     return directory() / program
 
 
 @functools.cache
 def directory() -> Path:
-    """The folder of the built programs. The first build takes minutes; processes that come meanwhile wait for it."""
+    """Return the folder of the built programs.
+
+    The first build takes minutes; other processes wait until it is done.
+    """
     target = _cache() / _version()
     target.mkdir(parents=True, exist_ok=True)
     with (target / "lock").open("w") as lock:
@@ -40,24 +43,26 @@ def directory() -> Path:
 
 
 def put_on_path() -> None:
-    """Has this process and what it starts find kubectl and helm, where the machine has none of its own."""
+    """Add kubectl and helm to the PATH of this process if the machine has none of its own."""
     if shutil.which("kubectl") is None or shutil.which("helm") is None:
         os.environ["PATH"] = f"{os.environ['PATH']}:{directory()}"
 
 
 def kubernetes_version() -> str:
-    """The version of Kubernetes in go.mod, such as ``v1.34.4``."""
-    lines = (MODULE / "go.mod").read_text().splitlines()
-    return next(words[1] for words in map(str.split, lines) if words[:1] == ["k8s.io/kubernetes"])
+    """Return the version of Kubernetes in go.mod, such as ``v1.34.4``."""
+    lines = map(str.split, (MODULE / "go.mod").read_text().splitlines())
+    return next(line[1] for line in lines if line[:1] == ["k8s.io/kubernetes"])
 
 
 def _build(package: str, target: Path) -> None:
     partial = target.with_name(f"{target.name}.partial")
     version = kubernetes_version()
     major, minor = version.lstrip("v").split(".")[:2]
+    values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
     stamp = "".join(
-        f" -X {package}.gitVersion={version} -X {package}.gitMajor={major} -X {package}.gitMinor={minor}"
-        for package in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        f" -X {module}.{name}={value}"
+        for module in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
+        for name, value in values.items()
     )
     command = ["go", "build", "-trimpath", "-ldflags", f"-s -w{stamp}", "-o", str(partial), package]
     try:

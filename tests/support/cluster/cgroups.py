@@ -1,4 +1,4 @@
-"""Control groups for the nodes' pods. They are the one thing of a cluster that its namespaces don't take with them."""
+"""Control groups for the nodes' pods: the only part of a cluster that outlives its namespaces."""
 
 from __future__ import annotations
 
@@ -10,24 +10,22 @@ NAME = "wasession"
 
 
 def path(node: str) -> str:
-    """The node's group, as kubelet's ``cgroupRoot`` wants it."""
+    """Return the node's group in the form of kubelet's ``cgroupRoot``."""
     return f"/{NAME}/{node}"
 
 
 def create(node: str) -> None:
-    """Makes the node's group in every hierarchy (cgroup v1) or in the one there is (cgroup v2)."""
+    """Create the node's group in every hierarchy (cgroup v1) or in the only one (cgroup v2)."""
     for hierarchy in _hierarchies():
         group = hierarchy / NAME / node
         group.mkdir(parents=True, exist_ok=True)
         for parent in (group.parent, group):
             for name in ("cpuset.cpus", "cpuset.mems"):
-                if (parent / name).exists() and (
-                    hierarchy / name
-                ).exists():  # v1: a new group has none
+                # cgroup v1: a new group has no CPUs and no memory nodes.
+                if (parent / name).exists() and (hierarchy / name).exists():
                     (parent / name).write_text((hierarchy / name).read_text())
-        if (
-            hierarchy / "cgroup.subtree_control"
-        ).exists():  # v2: children get only what their parents hand down
+        # cgroup v2: a group has only the controllers that its parent delegates.
+        if (hierarchy / "cgroup.subtree_control").exists():
             controllers = (hierarchy / "cgroup.controllers").read_text().split()
             for parent in (hierarchy, group.parent, group):
                 (parent / "cgroup.subtree_control").write_text(
@@ -36,7 +34,7 @@ def create(node: str) -> None:
 
 
 def remove() -> None:
-    """Takes away what earlier nodes left, deepest first; groups that still hold processes stay."""
+    """Remove the groups of earlier nodes, deepest first; groups with processes stay."""
     for hierarchy in _hierarchies():
         for directory, _, _ in os.walk(hierarchy / NAME, topdown=False):
             try:
@@ -56,5 +54,5 @@ def _hierarchies() -> list[Path]:
 
 
 def left() -> list[Path]:
-    """The groups that are still there."""
+    """Return the groups that still exist."""
     return [hierarchy / NAME for hierarchy in _hierarchies() if (hierarchy / NAME).exists()]

@@ -1,4 +1,4 @@
-"""The cluster as its users see it."""
+"""The embedded cluster as its users see it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from support.cluster.waiting import wait_for
 
 
 class ClusterRunning(RuntimeError):
-    """A cluster runs on this machine already."""
+    """A cluster is already running on this machine."""
 
 
 class Cluster:
-    """A Kubernetes cluster with its state in one directory; it speaks pytest-kind's ``KindCluster`` interface.
+    """A Kubernetes cluster with pytest-kind's ``KindCluster`` interface.
 
-    ``directory`` keeps etcd, the certificates, the nodes' disks and the volumes; starting again on
-    it is what a reboot of the whole cluster is.
+    ``directory`` holds etcd, the certificates, the nodes' disks and the volumes. Starting again on
+    the same directory is a reboot of the whole cluster.
     """
 
     def __init__(self, directory: Path | None = None, nodes: int = 2) -> None:
@@ -40,21 +40,21 @@ class Cluster:
 
     @property
     def kubeconfig_path(self) -> Path:
-        """The administrator's kubeconfig."""
+        """Path of the administrator's kubeconfig."""
         return self._pki.kubeconfig("admin")
 
     def start(self, *, detached: bool = False) -> None:
-        """Boots everything and returns when all nodes are Ready.
+        """Boot everything and return when all nodes are Ready.
 
-        Unless ``detached``, the cluster ends with the calling thread, even when that is killed.
-        Raises ``ClusterRunning`` when a cluster runs already.
+        Unless ``detached``, the cluster ends with the calling thread, even if that is killed.
+        Raises ``ClusterRunning`` if a cluster is already running.
         """
         host.ensure("cluster")
         binaries.directory()
         running = machine.running_directory()
         if running is not None:
             raise ClusterRunning(
-                f"a cluster runs on this machine already, in {running}; stop it first"
+                f"a cluster is already running on this machine, in {running}; stop it first"
             )
         machine.remove_cable()
         cgroups.remove()
@@ -72,29 +72,29 @@ class Cluster:
             raise
 
     def stop(self, *, keep_disk: bool = False) -> None:
-        """Ends everything at once, as a power cut does; without ``keep_disk`` the directory goes too."""
+        """Kill everything at once, like a power cut; delete the directory unless ``keep_disk``."""
         self._machine.stop()
         wait_for("empty control groups", _control_groups_gone, 30)
         if not keep_disk:
             shutil.rmtree(self.directory)
 
     def wait_ready(self, node: Node, timeout: float = 60) -> None:
-        """Waits until kubelet has said of itself, since its last boot, that the node is Ready."""
+        """Wait until the node's condition Ready is True."""
         wait_for(f"{node.name} to be Ready", lambda: self._is_ready(node), timeout)
 
     def kubectl(self, *args: str) -> str:
-        """Runs kubectl as the administrator; raises ``CalledProcessError`` with its stderr."""
+        """Run kubectl as the administrator; raises ``CalledProcessError`` with its stderr."""
         return self._control_plane.kubectl(*args)
 
     def load_docker_image(self, docker_image: str) -> None:
-        """Loads an image of docker or buildah into every node, under its name."""
+        """Import an image of docker or buildah into every node."""
         archive = images.archive(docker_image)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: node.load(archive, docker_image), self.nodes))
 
     @contextlib.contextmanager
     def port_forward(self, service_or_pod_name: str, remote_port: int, *args: str) -> Iterator[int]:
-        """A port of this machine that leads to a pod's or Service's port while the block runs."""
+        """Yield a local port that is forwarded to a port of a pod or Service."""
         kubectl = str(binaries.path("kubectl"))
         with forwarded_port(
             kubectl, self.kubeconfig_path, service_or_pod_name, remote_port, *args
@@ -113,7 +113,7 @@ class Cluster:
 def forwarded_port(
     kubectl: str, kubeconfig: Path, target: str, remote_port: int, *args: str
 ) -> Iterator[int]:
-    """Runs ``kubectl port-forward`` while the block runs; raises ``RuntimeError`` with its words when it fails."""
+    """Run ``kubectl port-forward`` for the block; raises ``RuntimeError`` with its output."""
     command = [
         kubectl,
         f"--kubeconfig={kubeconfig}",
@@ -127,10 +127,10 @@ def forwarded_port(
     ) as process:
         try:
             assert process.stdout is not None
-            said = process.stdout.readline()
-            match = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", said)
+            line = process.stdout.readline()
+            match = re.match(r"Forwarding from 127\.0\.0\.1:(\d+)", line)
             if match is None:
-                raise RuntimeError(f"port-forward to {target} failed: {said.strip()}")
+                raise RuntimeError(f"port-forward to {target} failed: {line.strip()}")
             yield int(match.group(1))
         finally:
             process.terminate()

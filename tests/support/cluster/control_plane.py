@@ -16,9 +16,9 @@ PODS = "10.244.0.0/16"
 DNS = "10.96.0.10"
 ETCD = "http://127.0.0.1:2379"
 ETCD_PEER = "http://127.0.0.1:2380"
-# The host-path provisioner in kube-controller-manager makes volumes that only its own user can
-# write, and kubelet does not apply fsGroup to them: so it runs as the user of this project's pods,
-# with the right to read the cluster's files.
+# The host-path provisioner of kube-controller-manager creates volumes that only its own user can
+# write, and kubelet does not apply fsGroup to them. So it runs as the user of this project's pods,
+# with the capability to read the cluster's files.
 VOLUME_OWNER = 10001
 AS_VOLUME_OWNER = (
     "setpriv", f"--reuid={VOLUME_OWNER}", f"--regid={VOLUME_OWNER}", "--clear-groups",
@@ -39,10 +39,10 @@ COREFILE = """
 
 
 def etcd(data: Path) -> list[str]:
-    """etcd's arguments: one member on loopback."""
+    """Return etcd's arguments: one member on loopback."""
     return [
         f"--data-dir={data}",
-        "--unsafe-no-fsync",  # the disk is as safe as this machine's page cache, which outlives the cluster
+        "--unsafe-no-fsync",  # the page cache of this machine outlives the cluster
         f"--listen-client-urls={ETCD}",
         f"--advertise-client-urls={ETCD}",
         f"--listen-peer-urls={ETCD_PEER}",
@@ -53,7 +53,7 @@ def etcd(data: Path) -> list[str]:
 
 
 def api_server(pki: Pki) -> list[str]:
-    """kube-apiserver's arguments that do not depend on where it is reached and on what nodes there are."""
+    """Return the arguments of kube-apiserver that depend on neither its address nor the nodes."""
     return [
         f"--etcd-servers={ETCD}",
         f"--tls-cert-file={pki.certificate('apiserver')}",
@@ -68,7 +68,7 @@ def api_server(pki: Pki) -> list[str]:
 
 
 def controller_manager(pki: Pki) -> list[str]:
-    """kube-controller-manager's arguments that do not depend on what nodes there are."""
+    """Return the arguments of kube-controller-manager that do not depend on the nodes."""
     return [
         f"--kubeconfig={pki.kubeconfig('controller-manager')}",
         "--leader-elect=false",
@@ -79,7 +79,7 @@ def controller_manager(pki: Pki) -> list[str]:
 
 
 class ControlPlane:
-    """The programs of the control plane, in the machine's own namespaces."""
+    """The programs of the control plane, in the machine's namespaces."""
 
     def __init__(self, machine: Machine, pki: Pki) -> None:
         self._machine = machine
@@ -141,7 +141,7 @@ class ControlPlane:
         corefile = self._directory / "Corefile"
         corefile.write_text(COREFILE.format(address=ADDRESS, kubeconfig=pki.kubeconfig("dns")))
         self._spawn("coredns", str(binaries.path("coredns")), "-conf", str(corefile))
-        # The service controller's address range may not be ready in the very first moment.
+        # The allocator of Service addresses may not be ready at first.
         wait_for("the base objects", lambda: self.kubectl("apply", "-f", str(MANIFEST)), 30)
 
     def kubectl(self, *arguments: str) -> str:

@@ -1,7 +1,7 @@
-"""pytest fixtures: a cluster with pytest-kind's interface, whichever cluster that is.
+"""pytest fixtures: a cluster with pytest-kind's interface.
 
-``--cluster=embedded`` (the default) boots the one of this package, ``kind`` has pytest-kind make
-one with Docker, and ``existing`` takes the current context of ``KUBECONFIG`` as it is.
+``--cluster=embedded`` (the default) boots the cluster of this package, ``kind`` lets pytest-kind
+create one with Docker, and ``existing`` uses the current context of ``KUBECONFIG``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NODES = 2
 
 
 class ExistingCluster:
-    """The cluster that kubectl talks to anyway."""
+    """The cluster that kubectl already talks to."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig_path = kubeconfig
@@ -34,7 +34,7 @@ class ExistingCluster:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def load_docker_image(self, docker_image: str) -> None:
-        """Nothing: the nodes of a cluster that is not ours pull their images."""
+        """Do nothing but warn: the nodes of a cluster that is not ours pull their images."""
         warnings.warn(f"the cluster's nodes must be able to pull {docker_image}", stacklevel=2)
 
     @contextlib.contextmanager
@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def kind_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """The cluster; ``kubectl`` and ``helm`` are on PATH while it is there."""
+    """Start or find the cluster, with ``kubectl`` and ``helm`` on PATH."""
     match request.config.getoption("--cluster"):
         case "kind":
             cluster = KindCluster(request.config.getoption("cluster_name"))
@@ -82,16 +82,15 @@ def kind_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def embedded_cluster(request: pytest.FixtureRequest, kind_cluster: Any) -> Cluster:
-    """The same cluster, for tests that cut its power; skips where it isn't the embedded one."""
+    """Return the embedded cluster, for tests that power it off; skip with any other."""
     if not isinstance(kind_cluster, Cluster):
-        pytest.skip(
-            f"needs --cluster=embedded: a {request.config.getoption('--cluster')} cluster's power can't be cut"
-        )
+        choice = request.config.getoption("--cluster")
+        pytest.skip(f"needs --cluster=embedded: a {choice} cluster cannot be powered off")
     return kind_cluster
 
 
 @pytest.fixture(scope="session")
 def chromium() -> Path:
-    """Debian's Chromium, installed when it is missing."""
+    """Return the path of Debian's Chromium; install it if it is missing."""
     host.ensure("browser")
     return Path("/usr/bin/chromium")

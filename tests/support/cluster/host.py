@@ -1,4 +1,4 @@
-"""The Debian packages that this machine needs, all in one place."""
+"""The Debian packages that tests and demo need on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 LOCK = Path("/run/lock/wasession-packages")
-# Group -> package -> a program or file by which its presence is seen.
+# Group -> package -> a program or file that shows that it is installed.
 PACKAGES: dict[str, dict[str, str]] = {
     "cluster": {
         "containerd": "containerd",
@@ -27,9 +27,9 @@ PACKAGES: dict[str, dict[str, str]] = {
 
 
 def ensure(*groups: str) -> None:
-    """Install the missing packages of these groups; raise ``SystemExit`` where that can't be done.
+    """Install the missing packages of these groups; raises ``SystemExit`` if that is impossible.
 
-    Processes that come meanwhile wait for the installation.
+    One process installs at a time; the others wait for it.
     """
     if "cluster" in groups and os.geteuid() != 0:
         raise SystemExit(
@@ -41,7 +41,7 @@ def ensure(*groups: str) -> None:
         return
     if shutil.which("apt-get") is None:
         raise SystemExit(
-            f"not a Debian machine: install what these Debian packages hold: {' '.join(missing)}"
+            f"not a Debian machine: install the contents of these packages: {' '.join(missing)}"
         )
     if os.geteuid() != 0:
         raise SystemExit(f"run this as root, or install: {' '.join(missing)}")

@@ -1,8 +1,8 @@
-"""Builds the project's images from its Dockerfile: with docker where its daemon answers, with buildah elsewhere.
+"""The project's images, built from its Dockerfile with docker, or with buildah where none runs.
 
 ``python -m support.cluster.images`` builds all of them and prints their names and sizes. buildah
-needs no registry: the base image that docker would pull (``debian:bookworm-slim``) is put together
-from Debian's packages by mmdebstrap, once per machine.
+needs no registry: mmdebstrap assembles the base image that docker would pull
+(``debian:bookworm-slim``) from Debian's packages, once per machine.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ ROOT = Path(__file__).resolve().parents[3]
 TARGETS = ("operator", "session-pod", "gateway", "standin")
 BASE = "localhost/wasession/debian:bookworm"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
-# What debian:bookworm-slim leaves out as well.
+# debian:bookworm-slim leaves these out as well.
 SLIM = [
     f"--dpkgopt=path-exclude=/usr/share/{unused}/*" for unused in ("doc", "man", "info", "locale")
 ]
 
 
 def name(target: str) -> str:
-    """The image's name, the same in docker, buildah and in the cluster's nodes."""
+    """Return the image's name in docker or buildah, and on the cluster's nodes."""
     return f"localhost/wasession/{target}:dev"
 
 
 def build(target: str) -> str:
-    """Builds one target and returns its name; unchanged layers are reused, so a change of code takes seconds.
+    """Build a target and return the image's name.
 
-    Raises ``SystemExit`` with the build's output when it fails.
+    Unchanged layers are reused, so a change of code takes seconds. Raises ``SystemExit`` with the
+    output of a build that fails.
     """
     arguments = ["--target", target, "--tag", name(target), "--file", str(ROOT / "Dockerfile")]
     if engine() == "docker":
@@ -56,7 +57,7 @@ def build(target: str) -> str:
 
 
 def archive(image: str) -> Path:
-    """An OCI (or docker) archive of a built image; made once per image id and kept in the user's cache directory."""
+    """Return an archive of a built image, cached by image id in the user's cache directory."""
     image_id = _output(
         [engine(), "inspect", "--type=image", "--format", _ID_FORMAT[engine()], image]
     )
@@ -71,7 +72,7 @@ def archive(image: str) -> Path:
         if engine() == "docker":
             _run(["docker", "save", "--output", str(partial), image])
         else:
-            # It does not leave this machine: compressing it would take a minute.
+            # It never leaves this machine, and compressing it takes a minute.
             push = ["buildah", "push", "--quiet", "--disable-compression", image]
             _run([*push, f"oci-archive:{partial}:{image}"])
         partial.rename(path)
@@ -79,13 +80,13 @@ def archive(image: str) -> Path:
 
 
 def tag(target: str, other: str) -> str:
-    """Gives a built image another name as well; returns that name."""
+    """Give a built image a second name; return that name."""
     _run([engine(), "tag", name(target), other])
     return other
 
 
 def size(target: str) -> str:
-    """The built image's size, unpacked, as its engine prints it (``"712 MB"``)."""
+    """Return the unpacked size of a built image as its engine prints it (``"712 MB"``)."""
     if engine() == "docker":
         return _output(["docker", "images", "--format", "{{.Size}}", name(target)])
     return _output(["buildah", "images", "--format", "{{.Size}}", name(target)])
@@ -96,7 +97,7 @@ _ID_FORMAT = {"docker": "{{.Id}}", "buildah": "{{.FromImageID}}"}
 
 @functools.cache
 def engine() -> str:
-    """``docker`` when a daemon answers, else ``buildah`` (installed when missing)."""
+    """Return ``docker`` if a daemon answers, else ``buildah``, which is installed if missing."""
     try:
         if (
             subprocess.run(
@@ -133,7 +134,10 @@ def _base() -> str:
 
 
 def _trust() -> list[str]:
-    """Lets pip and npm trust what this machine trusts, which matters behind a proxy with an authority of its own."""
+    """Return arguments that make pip and npm trust this machine's certificate authorities.
+
+    That matters behind a proxy with a certificate authority of its own.
+    """
     if not CA_BUNDLE.exists():
         return []
     inside = "/run/build-ca.crt"

@@ -1,7 +1,7 @@
-"""The machine that the cluster runs in: PID, mount and network namespaces of their own under one first process.
+"""The machine that the cluster runs in: PID, mount and network namespaces under one init process.
 
-Whatever the cluster starts, mounts or configures lives in these namespaces, so the end of the first
-process is the end of all of it: nothing has to be undone one by one, however the cluster ends.
+Whatever the cluster starts, mounts or configures lives in these namespaces, so when their first
+process ends, the kernel removes all of it, however the cluster ends.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from pathlib import Path
 
 from support.cluster import binaries
 from support.cluster.waiting import wait_for
+from support.processes import ENDS_WITH_PARENT
 
 BRIDGE = "wabr0"
-HOST_INTERFACE = "wasession0"  # this side's end of the cable into the machine
+HOST_INTERFACE = "wasession0"  # the host's end of the veth pair into the machine
 ADDRESS = "172.30.0.1"
 HOST_ADDRESS = "172.30.255.254"
 PREFIX = 16
-# Where kube-controller-manager's host-path provisioner makes its volumes, not configurable.
+# kube-controller-manager's host-path provisioner creates its volumes here; not configurable.
 PROVISIONER_DIRECTORY = Path("/tmp/hostpath_pv")
 
 
@@ -31,16 +32,19 @@ class Machine:
         self._pid_file = directory / "machine.pid"
 
     def start(self, *, detached: bool) -> None:
-        """Makes the namespaces. Unless ``detached``, they end with the calling thread, even when it is killed."""
+        """Create the namespaces.
+
+        Unless ``detached``, they end with the calling thread, even if it is killed.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         PROVISIONER_DIRECTORY.mkdir(exist_ok=True)
         volumes = self.directory / "volumes"
         volumes.mkdir(exist_ok=True)
         volumes.chmod(0o777)
         unshare = ["unshare", "--pid", "--mount", "--net", "--fork", "--kill-child", "--mount-proc"]
-        leash = [] if detached else ["setpriv", "--pdeathsig", "KILL"]
-        first = [str(binaries.path("pause")), str(self.directory)]
-        process = subprocess.Popen([*leash, *unshare, *first], start_new_session=True)
+        leash = () if detached else ENDS_WITH_PARENT
+        init = [str(binaries.path("pause")), str(self.directory)]
+        process = subprocess.Popen([*leash, *unshare, *init], start_new_session=True)
         self._pid_file.write_text(str(process.pid))
         wait_for("the machine's first process", lambda: self._first_process() is not None, 10)
         self.run(
@@ -51,31 +55,20 @@ class Machine:
             f"ip address add {ADDRESS}/{PREFIX} dev {BRIDGE} && ip link set {BRIDGE} up && "
             f"sysctl -qw net.ipv4.ip_forward=1",
         )  # fmt: skip
-        _ip(
-            "link",
-            "add",
-            HOST_INTERFACE,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "cable",
-            "netns",
-            str(self._first_process()),
-        )
-        _ip("link", "set", HOST_INTERFACE, "alias", str(self.directory))
-        _ip("address", "add", f"{HOST_ADDRESS}/{PREFIX}", "dev", HOST_INTERFACE)
-        _ip("link", "set", HOST_INTERFACE, "up")
+        _ip(f"link add {HOST_INTERFACE} type veth peer name cable netns {self._first_process()}")
+        _ip(f"link set {HOST_INTERFACE} alias {self.directory}")
+        _ip(f"address add {HOST_ADDRESS}/{PREFIX} dev {HOST_INTERFACE}")
+        _ip(f"link set {HOST_INTERFACE} up")
         self.run("ip", "link", "set", "cable", "master", BRIDGE, "up")
 
     def stop(self) -> None:
-        """Kills the first process and waits until the kernel has taken everything in it away."""
+        """Kill the first process and wait until the kernel has removed everything in it."""
         pid = self._process()
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
             try:
                 os.waitpid(pid, 0)
-            except ChildProcessError:  # started by another program
+            except ChildProcessError:  # another program started it
                 wait_for("the end of the machine", lambda: self._process() is None, 30)
         if cabled_directory() == self.directory:
             remove_cable()
@@ -88,14 +81,14 @@ class Machine:
         return self._first_process() is not None
 
     def run(self, *command: str) -> str:
-        """Runs a command in the machine and returns its output; raises ``CalledProcessError``."""
+        """Run a command in the machine and return its output; raises ``RuntimeError``."""
         done = subprocess.run(self.inside(*command), capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()}")
         return done.stdout
 
     def spawn(self, log: Path, *command: str) -> None:
-        """Starts a program in the machine that lives until it ends or the machine does; its output goes to ``log``."""
+        """Start a program in the machine, detached; its output goes to ``log``."""
         with log.open("ab") as output:
             subprocess.Popen(
                 self.inside("setsid", "--fork", *command),
@@ -105,14 +98,14 @@ class Machine:
             ).wait()
 
     def inside(self, *command: str) -> list[str]:
-        """The command line that runs ``command`` in the machine's namespaces."""
+        """Return the command line that runs ``command`` in the machine's namespaces."""
         pid = self._first_process()
         if pid is None:
             raise RuntimeError(f"the cluster in {self.directory} is not running")
         return ["nsenter", f"--target={pid}", "--pid", "--mount", "--net", "--", *command]
 
     def _process(self) -> int | None:
-        """The PID of ``unshare``, the machine as seen from outside; None when it has ended."""
+        """Return the PID of ``unshare``, the machine as seen from outside; None if it has ended."""
         try:
             pid = int(self._pid_file.read_text())
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
@@ -121,26 +114,24 @@ class Machine:
         return pid if str(self.directory).encode() in command else None
 
     def _first_process(self) -> int | None:
-        """The PID, outside, of the process that is PID 1 inside."""
+        """Return the outside PID of the process that is PID 1 inside; None if it is not up."""
         pid = self._process()
         try:
             children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-            ready = children and os.readlink(f"/proc/{children[0]}/exe") == str(
-                binaries.path("pause")
-            )
+            ready = children and _executable(children[0]) == binaries.path("pause")
         except OSError:
             return None
         return int(children[0]) if ready else None
 
 
 def running_directory() -> Path | None:
-    """The directory of the cluster that runs on this machine, if any."""
+    """Return the directory of the cluster that is running on this machine, if any."""
     directory = cabled_directory()
     return directory if directory is not None and Machine(directory).running else None
 
 
 def cabled_directory() -> Path | None:
-    """The directory of the cluster that the interface on this side belongs to: its alias says so."""
+    """Return the directory of the cluster that the host's interface belongs to, from its alias."""
     try:
         return Path(Path(f"/sys/class/net/{HOST_INTERFACE}/ifalias").read_text().strip())
     except OSError:
@@ -148,9 +139,13 @@ def cabled_directory() -> Path | None:
 
 
 def remove_cable() -> None:
-    """Takes the interface away. The kernel does it too when the machine has ended, but may take a minute over it."""
+    """Delete the host's interface; after the machine's end the kernel may take a minute for it."""
     subprocess.run(["ip", "link", "delete", HOST_INTERFACE], capture_output=True, check=False)
 
 
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True)
+def _executable(pid: str) -> Path:
+    return Path(f"/proc/{pid}/exe").readlink()
+
+
+def _ip(arguments: str) -> None:
+    subprocess.run(["ip", *arguments.split()], check=True)

@@ -1,4 +1,4 @@
-"""A node: containerd, kubelet and kube-proxy in namespaces of their own, with a disk that outlives them."""
+"""A node: containerd, kubelet and kube-proxy in their own namespaces, on a disk that survives."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ state = "/run/containerd"
     conf_dir = "{disk}/cni"
 """
 
-# The node's first process. Its end is the end of everything on the node.
+# The node's init process: when it ends, everything on the node ends.
 INIT = """
 set -e
 mount --make-rprivate /
@@ -52,8 +52,9 @@ containerd --config {disk}/containerd.toml >> {disk}/containerd.log 2>&1 &
 {kube} kube-proxy --config={disk}/kube-proxy.json >> {disk}/kube-proxy.log 2>&1 &
 until [ -e {disk}/images-ready ]; do sleep 0.05; done
 while true; do
-  {kube} kubelet --config={disk}/kubelet.json --kubeconfig={kubeconfig} --hostname-override={name} \\
-    --node-ip={address} --root-dir=/var/lib/kubelet >> {disk}/kubelet.log 2>&1 || true
+  {kube} kubelet --config={disk}/kubelet.json --kubeconfig={kubeconfig} \\
+    --hostname-override={name} --node-ip={address} --root-dir=/var/lib/kubelet \\
+    >> {disk}/kubelet.log 2>&1 || true
   sleep 1
 done
 """
@@ -71,7 +72,7 @@ class Node:
         self._socket = self.disk / "containerd.sock"
 
     def power_on(self) -> None:
-        """Boots the node on its disk; kubelet then starts the pods that the API server has for it."""
+        """Boot the node on its disk; kubelet then starts the pods that are bound to it."""
         self.disk.mkdir(exist_ok=True)
         (self.disk / "images-ready").unlink(missing_ok=True)
         self._pki.issue(
@@ -81,23 +82,15 @@ class Node:
         cgroups.create(self.name)
         run = self._machine.run
         run("ip", "netns", "add", self.name)
-        run(
-            "ip",
-            "link",
-            "add",
-            self.name,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            self.name,
-        )
+        link = f"ip link add {self.name} type veth peer name eth0 netns {self.name}"
+        run(*link.split())
         run("ip", "link", "set", self.name, "master", BRIDGE, "up")
+        enter = f"nsenter --net=/run/netns/{self.name}"
         namespaces = "unshare --pid --mount --uts --fork --kill-child"
-        boot = f"echo $$ > {self.disk}/pid; exec nsenter --net=/run/netns/{self.name} {namespaces} bash {self.disk}/init.sh"
-        self._machine.spawn(self.disk / "init.log", "sh", "-c", boot)
+        boot = f"exec {enter} {namespaces} bash {self.disk}/init.sh"
+        self._machine.spawn(
+            self.disk / "init.log", "sh", "-c", f"echo $$ > {self.disk}/pid; {boot}"
+        )
         wait_for(f"containerd of {self.name}", lambda: self.ctr("version"), 30)
         self.load(
             oci.pause_archive(self._machine.directory / "pause.tar", binaries.path("pause")),
@@ -106,20 +99,20 @@ class Node:
         (self.disk / "images-ready").touch()
 
     def power_off(self) -> None:
-        """Ends everything on the node at once, as when its plug is pulled.
+        """Kill everything on the node at once, as when its plug is pulled.
 
-        What its processes had written is kept, also where it was only in the page cache: the kernel
-        goes on.
+        Whatever its processes have written survives, even if it was only in the page cache, because
+        the kernel goes on.
         """
         pid = (self.disk / "pid").read_text().strip()
         self._machine.run("kill", "-KILL", pid)
         wait_for(f"the end of {self.name}", lambda: not self._alive(pid), 30)
-        # Its cable first: a namespace's interfaces go some time after it.
+        # The link first: the kernel deletes a namespace's interfaces some time after it.
         self._machine.run("ip", "link", "delete", self.name)
         self._machine.run("ip", "netns", "delete", self.name)
 
     def load(self, archive: Path, image: str) -> None:
-        """Imports an image archive, unless the node already has this very image under this name."""
+        """Import an image archive, unless the node already has this image under this name."""
         mark = self.disk / "images" / image.replace("/", "_")
         if mark.exists() and mark.read_text() == archive.name:
             return
@@ -128,7 +121,7 @@ class Node:
         mark.write_text(archive.name)
 
     def ctr(self, *arguments: str) -> str:
-        """containerd's own client, for the images that kubelet sees."""
+        """Run containerd's own client on the images that kubelet sees."""
         command = ["ctr", "--address", str(self._socket), "--namespace", "k8s.io", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
@@ -202,7 +195,7 @@ class Node:
             "clusterDomain": "cluster.local",
             "nodeStatusUpdateFrequency": "2s",
             "nodeLeaseDurationSeconds": 10,
-            # The nodes share one disk and one memory: a full one is not the node's fault.
+            # The nodes share one disk and one memory; a node must not evict pods because of them.
             "imageGCHighThresholdPercent": 100,
             "evictionHard": dict.fromkeys(
                 ("nodefs.available", "imagefs.available", "memory.available"), "0%"

@@ -1,4 +1,4 @@
-"""The image of the pod sandbox, put together without any tool."""
+"""The image of the pod sandbox, assembled without any tool."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAUSE = "localhost/wasession/pause:1"
 
 
 def pause_archive(target: Path, program: Path) -> Path:
-    """An OCI archive at ``target`` whose image holds ``program`` and runs it."""
+    """Write an OCI archive to ``target`` whose image runs ``program``; return its path."""
     if target.exists():
         return target
     layer = io.BytesIO()

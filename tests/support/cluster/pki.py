@@ -17,7 +17,7 @@ VALIDITY = datetime.timedelta(days=3650)
 
 
 class Pki:
-    """Files ``NAME.crt``, ``NAME.key`` and ``NAME.conf`` in one directory, made when they are missing."""
+    """Files ``NAME.crt``, ``NAME.key`` and ``NAME.conf`` in one directory, created if missing."""
 
     def __init__(self, directory: Path, server: str) -> None:
         self.directory = directory
@@ -41,7 +41,7 @@ class Pki:
     def issue(
         self, name: str, common_name: str, organization: str | None = None, *hosts: str
     ) -> None:
-        """A certificate for client and server use, and a kubeconfig that uses it."""
+        """Issue a certificate for client and server use, and a kubeconfig that uses it."""
         if self.certificate(name).exists():
             return
         key = ec.generate_private_key(ec.SECP256R1())
@@ -53,7 +53,7 @@ class Pki:
         self.kubeconfig(name).chmod(0o600)
 
     def signing_key(self, name: str) -> None:
-        """A bare key pair: ``NAME.key`` and ``NAME.pub``."""
+        """Generate a bare key pair: ``NAME.key`` and ``NAME.pub``."""
         if self.key(name).exists():
             return
         key = ec.generate_private_key(ec.SECP256R1())

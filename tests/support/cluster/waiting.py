@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 
 def wait_for(what: str, condition: Callable[[], object], timeout: float) -> None:
-    """Returns when ``condition()`` is true; raises ``TimeoutError`` naming ``what`` after ``timeout`` seconds.
+    """Return when ``condition()`` is true; an exception of the condition counts as false.
 
-    An exception of the condition counts as not yet.
+    Raises ``TimeoutError`` naming ``what`` after ``timeout`` seconds.
     """
     end = time.monotonic() + timeout
     last: Exception | None = None
