@@ -6,7 +6,6 @@ import hypothesis
 import pytest
 from support.cluster.fixture import chromium, embedded_cluster, kind_cluster, pytest_addoption
 from support.distribution import distribute
-from support.loopback import WORKER
 from support.preparation import prepare
 
 __all__ = ["chromium", "embedded_cluster", "kind_cluster", "pytest_addoption"]
@@ -23,5 +22,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Prepare in one process: no process gets a test before all have reported their collection."""
-    if WORKER == 0 and not session.config.option.collectonly:
+    first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
+    if first and not session.config.option.collectonly:
         prepare(session.items, session.config.getoption("--cluster"))

@@ -1,26 +1,24 @@
-"""Loopback addresses and ports that belong to one test process alone, also when several run."""
+"""Loopback addresses and ports of one test process, however many run on this machine."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-import os
 import socket
+from collections.abc import Iterator
 
 # Below the ports that Linux gives to outgoing connections (from 32768 on).
 FIRST_PORT = 20000
-PORTS = 1000  # for each process
-WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-
-_offsets = itertools.cycle(range(PORTS))
+PORTS = 200  # for each process
+PROCESSES = 60
 
 
 def unused_port() -> int:
     """Return a port of this process on which nothing listens.
 
-    A port that the kernel chooses may be in use again by the time that a program listens on it.
+    A port that the kernel chooses may be taken again before a program listens on it.
     """
-    for offset in itertools.islice(_offsets, PORTS):
-        port = FIRST_PORT + WORKER % 12 * PORTS + offset
+    for port in itertools.islice(_ports(), PORTS):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -28,9 +26,29 @@ def unused_port() -> int:
             except OSError:
                 continue
             return port
-    raise RuntimeError(f"no free port from {FIRST_PORT} on")
+    raise RuntimeError("all ports of this process are in use")
 
 
 def pod_address(number: int) -> str:
-    """Return one of this process's addresses for fake session pods, which all have one port."""
-    return f"127.1.{WORKER}.{number}"
+    """Return one of this process's addresses for fake session pods, which all have the same port."""
+    return f"127.1.{_claim()[0]}.{number}"
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    first = FIRST_PORT + _claim()[0] * PORTS
+    return itertools.cycle(range(first, first + PORTS))
+
+
+@functools.cache
+def _claim() -> tuple[int, socket.socket]:
+    """Return a number that no other process has, and the socket whose name reserves it."""
+    for number in range(PROCESSES):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0wasession-tests-{number}")
+        except OSError:
+            claim.close()
+            continue
+        return number, claim
+    raise RuntimeError(f"more than {PROCESSES} test processes run on this machine")

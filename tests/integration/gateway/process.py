@@ -1,4 +1,4 @@
-"""The gateway as a process of its own."""
+"""The gateway as a separate process."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import yaml
 from integration.gateway.fakes import NAMESPACE, ApiServer
 from integration.gateway.replica import SECRET
 from support.loopback import unused_port
+from support.processes import ENDS_WITH_PARENT
 
 
 class Process:
@@ -38,14 +39,19 @@ class Process:
             "namespace": NAMESPACE,
         }
         self._environment = {
-            "PATH": os.environ["PATH"], "KUBECONFIG": str(directory / "kubeconfig"), "JWT_SECRET": SECRET,
-            **{f"WASESSION_{name.upper()}": value for name, value in {**chosen, **settings}.items()},
-        }  # fmt: skip
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(directory / "kubeconfig"),
+            "JWT_SECRET": SECRET,
+            **{
+                f"WASESSION_{name.upper()}": value for name, value in {**chosen, **settings}.items()
+            },
+        }
         self._log = directory / "log"
 
     async def start(self) -> None:
         with self._log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
+                *ENDS_WITH_PARENT,
                 sys.executable,
                 "-m",
                 "wasession_gateway",

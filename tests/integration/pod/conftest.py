@@ -19,6 +19,7 @@ import jsonschema_rs
 import psutil
 import pytest
 from support.loopback import unused_port
+from support.processes import ENDS_WITH_PARENT
 from support.standin import Phone, running
 from support.standin.server import Running
 from wasession_api.session_pod.report import Report
@@ -106,7 +107,7 @@ class Pod:
         self._http: aiohttp.ClientSession | None = None
 
     async def start(self) -> None:
-        arguments = [sys.executable, "-m", "wasession_pod"]
+        arguments = [*ENDS_WITH_PARENT, sys.executable, "-m", "wasession_pod"]
         with (self.directory.parent / f"{self.directory.name}.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *arguments, env=self._environment, stdout=log, stderr=log, start_new_session=True
