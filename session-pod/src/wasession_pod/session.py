@@ -236,7 +236,7 @@ class Session:
         await self._browser.quit()
         await self._await_snapshot()
         if graceful and self._volume.opened:
-            self._volume.closed_gracefully()
+            self._volume.record_graceful_close()
             if ready:
                 await self._take_snapshot()
             self._volume.close()

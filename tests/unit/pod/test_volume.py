@@ -71,7 +71,7 @@ def contents(profile: Path) -> list[dict[bytes, bytes]]:
 def test_open_returns_how_the_last_use_ended(tmp_path: Path) -> None:
     volume = Volume(tmp_path, "sales", None)
     assert volume.open() is None
-    volume.closed_gracefully()
+    volume.record_graceful_close()
     volume.close()
     graceful = Volume(tmp_path, "sales", None).open()
     assert graceful is not None
@@ -423,7 +423,7 @@ def story(volume: Volume) -> Iterator[str]:
     assert volume.replace_profile("damaged", volume.find_damage()) is not None
     yield "replaced"
     volume.clear_repair()
-    volume.closed_gracefully()
+    volume.record_graceful_close()
     yield "closed"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page
@@ -22,6 +22,7 @@ CALL_TIMEOUT = 30.0  # seconds, for calls that wait for WhatsApp's servers
 CALL = "([name, values]) => window.__wasession[name](...values)"
 CALL_WITH_FILE = "(input, [name, values]) => window.__wasession[name](input.files[0], ...values)"
 FILE_INPUT = "() => Object.assign(document.createElement('input'), {type: 'file'})"
+MediaKind = Literal["auto-detect", "image", "video", "audio", "document"]
 T = TypeVar("T")
 P = TypeVar("P", bound="Position")
 
@@ -38,7 +39,7 @@ class PreparedMessage(PageModel):
 
     chat_id: Annotated[str, Field(max_length=64)] | None = None
     message_id: Annotated[str, Field(max_length=192)] | None = None
-    unknown: Text = None
+    unknown: Literal["to", "replyTo"] | None = None
 
 
 class SendOutcome(PageModel):
@@ -149,7 +150,7 @@ class Bridge:
         message_id: str,
         chat_id: str,
         reply_to: str | None,
-        kind: str,
+        kind: MediaKind,
         caption: str | None,
         file_name: str | None,
         mime_type: str | None,

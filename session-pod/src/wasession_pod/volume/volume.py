@@ -150,7 +150,7 @@ class Volume:
     def opened(self) -> bool:
         return self._lock is not None
 
-    def closed_gracefully(self) -> None:
+    def record_graceful_close(self) -> None:
         """Record that the browser has closed the profile gracefully, and sync it to disk."""
         with contextlib.suppress(OSError, StorageError):
             run = self._read("run.json", Run)
