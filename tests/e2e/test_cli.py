@@ -162,5 +162,5 @@ def test_the_role_view_sees_and_does_nothing_else(
 
 
 def test_logout_ends_the_login(linked: Session, editor: dict[str, str]) -> None:
-    assert "is logged out" in wasession(editor, "logout", "shop", "--yes")
+    assert "logged out" in wasession(editor, "logout", "shop", "--yes")
     linked.wait("jsonpath={.status.sessionValid}=false")

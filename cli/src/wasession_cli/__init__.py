@@ -1,1 +1,1 @@
-"""``kubectl wasession``: WhatsAppSessions from a terminal, with the rights of the user's own kubeconfig."""
+"""``kubectl wasession``: WhatsAppSessions from a terminal, with the user's kubeconfig."""

@@ -1,4 +1,4 @@
-"""``python -m wasession_cli``, the same as ``kubectl-wasession``."""
+"""Run ``kubectl-wasession`` as ``python -m wasession_cli``."""
 
 from wasession_cli.main import main
 

@@ -1,4 +1,4 @@
-"""The cluster as the user's kubeconfig shows it: sessions, their Events, logs, tokens and pods."""
+"""Access to the cluster with the user's kubeconfig: sessions, Events, logs, tokens and pods."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import yaml
 from kubernetes.aio import client, config
 from wasession_api.kube.manifests import Manifest
 from wasession_api.names import object_name
+from wasession_api.session_pod.client import PORT
 from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, PLURAL
 
-from wasession_cli import portforward
-from wasession_cli.exits import Failure, Forbidden, NotFound, NotReady, Unreachable
+from wasession_cli import formatting, portforward
+from wasession_cli.exits import Failure, Forbidden, NotFound, Unreachable
 from wasession_cli.portforward import PortForwardConnector
-from wasession_cli.session_pod import Pod
+from wasession_cli.session_pod import SessionPod
 
 CONTAINER = "session"
-PORT = 8080
 MERGE_PATCH = "application/merge-patch+json"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
@@ -33,13 +33,13 @@ STREAM = aiohttp.ClientTimeout(total=None, sock_connect=30)
 SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
-class Expired(Exception):
-    """The API server remembers no changes since the version that a watch began with."""
+class ResourceExpired(Exception):
+    """The resource version is too old to watch from: list again (410)."""
 
 
 @dataclass
 class Target:
-    """Which cluster and namespace the user means; None is what the kubeconfig says."""
+    """The cluster and namespace to use; None stands for the kubeconfig's choice."""
 
     kubeconfig: str | None = None
     context: str | None = None
@@ -47,20 +47,19 @@ class Target:
 
 
 class Cluster:
-    """The API server and the namespace that the user means. Raises ``Failure`` with words for the user."""
+    """A client of the API server, for one namespace. Raises ``Failure``."""
 
     def __init__(
         self, http: aiohttp.ClientSession, namespace: str, server_name: str | None = None
     ) -> None:
         self._http = http
-        self._server_name = (
-            server_name  # in the API server's certificate, where it isn't that of its URL
-        )
+        self._server_name = server_name  # of the certificate, if it differs from the URL's
         self.namespace = namespace
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, target: Target) -> AsyncIterator[Cluster]:
+        """Connect with the kubeconfig, or inside a cluster with the pod's service account."""
         settings, namespace = await _configuration(target)
         api = client.ApiClient(configuration=settings)
         authorization = await settings.get_api_key_with_prefix("BearerToken", alias="authorization")
@@ -78,22 +77,23 @@ class Cluster:
     # --- sessions ---------------------------------------------------------------------------------
 
     async def session(self, name: str) -> Manifest:
+        """Return a session; raise ``NotFound`` when it does not exist."""
         return await self._call("GET", f"{self._sessions()}/{quote(name)}")
 
     async def sessions(
         self, *, everywhere: bool = False, selector: str | None = None, accept: str = ""
     ) -> Manifest:
-        """The list as the API server gives it; ``accept`` may ask for it as a Table."""
+        """Return the list of sessions, in the form that ``accept`` asks for."""
         return await self._call(
             "GET", self._sessions(everywhere), _selected(selector), accept=accept
         )
 
     async def patch(self, name: str, patch: Manifest) -> Manifest:
-        """A merge patch of a session; returns it as it is then."""
+        """Apply a merge patch to a session; return the result."""
         return await self._call("PATCH", f"{self._sessions()}/{quote(name)}", body=patch)
 
-    async def follow(self, name: str) -> AsyncIterator[Manifest]:
-        """A session as it is now and after each change; raises ``NotFound`` when it is deleted."""
+    async def watch_session(self, name: str) -> AsyncIterator[Manifest]:
+        """Yield a session now and after each change; raise ``NotFound`` when it is deleted."""
         while True:
             session = await self.session(name)
             yield session
@@ -103,12 +103,12 @@ class Cluster:
                     self._sessions(), session["metadata"]["resourceVersion"], selector
                 ):
                     if kind == "DELETED":
-                        break  # the next GET says so, or finds another of that name
+                        break  # the next GET raises NotFound, or returns its successor
                     yield changed
-            except Expired:
+            except ResourceExpired:
                 continue
 
-    async def changes(
+    async def watch_sessions(
         self,
         version: str,
         *,
@@ -116,23 +116,23 @@ class Cluster:
         selector: str | None = None,
         accept: str = "",
     ) -> AsyncIterator[tuple[str, Manifest]]:
-        """What happens to the list after ``version``; raises ``Expired`` when the API server has forgotten that version."""
+        """Yield watch events after ``version``; raise ``ResourceExpired`` when it is too old."""
         async for change in self._watch(
             self._sessions(everywhere), version, _selected(selector), accept
         ):
             yield change
 
     async def events(self, uid: str) -> list[Manifest]:
-        """The Events about one object."""
+        """Return the Events about the object with this UID."""
         path = f"api/v1/namespaces/{self.namespace}/events"
-        found = await self._call("GET", path, {"fieldSelector": f"involvedObject.uid={uid}"})
-        events: list[Manifest] = found["items"]
+        result = await self._call("GET", path, {"fieldSelector": f"involvedObject.uid={uid}"})
+        events: list[Manifest] = result["items"]
         return events
 
     # --- the session's pod ------------------------------------------------------------------------
 
     async def logs(self, pod: str, options: Mapping[str, str]) -> AsyncIterator[bytes]:
-        """The log of the session's container, as it comes."""
+        """Yield the log of the session's container as it arrives."""
         parameters = {"container": CONTAINER, **options}
         async with self._answer(
             "GET", f"{self._pod(pod)}/log", parameters, timeout=STREAM
@@ -141,23 +141,23 @@ class Cluster:
                 yield chunk
 
     @asynccontextmanager
-    async def pod(self, session: Manifest) -> AsyncIterator[Pod]:
-        """The HTTP API of the session's pod; raises ``NotReady`` when the session has none."""
+    async def pod(self, session: Manifest) -> AsyncIterator[SessionPod]:
+        """Connect to the session's pod; raise ``Unreachable`` when there is none at the moment."""
         name = session.get("status", {}).get("podName")
         if not name:
-            phase = session.get("status", {}).get("phase", "Pending")
-            raise NotReady(f"session {session['metadata']['name']} has no pod: it is {phase}")
+            raise Unreachable(
+                formatting.no_pod(session),
+                f"kubectl wasession status {session['metadata']['name']} shows its state",
+            )
         connector = PortForwardConnector(lambda: self._port_forward(name))
         try:
-            async with aiohttp.ClientSession(
-                f"http://localhost:{PORT}/", connector=connector
-            ) as http:
-                yield Pod(http, connector, lambda: self._tokens(session))
+            async with aiohttp.ClientSession(connector=connector) as http:
+                yield SessionPod(http, connector, lambda: self._tokens(session))
         finally:
             await connector.aclose()
 
     async def _tokens(self, session: Manifest) -> list[str]:
-        """The session's bearer tokens; raises ``Unreachable`` when there are none for this very session."""
+        """Return the session's bearer tokens; raise ``Unreachable`` when it has none yet."""
         name = object_name(session["metadata"]["name"])
         try:
             secret = await self._call(
@@ -165,15 +165,15 @@ class Cluster:
             )
         except Forbidden:
             raise Forbidden(
-                f"you may not read the Secret {name} with the session's token",
-                "it needs the verb get on secrets in the session's namespace; the role edit has it",
+                f"you are not allowed to read the Secret {name} with the session's token",
+                "this requires the verb get on secrets; the role edit grants it",
             ) from None
         owners = [owner["uid"] for owner in secret["metadata"].get("ownerReferences", [])]
         if session["metadata"]["uid"] not in owners:
-            raise Unreachable(f"the Secret {name} is of another session")
-        if not (found := tokens(secret)):
+            raise Unreachable(f"the Secret {name} belongs to another session")
+        if not (session_tokens := tokens(secret)):
             raise Unreachable(f"the Secret {name} has no token yet")
-        return found
+        return session_tokens
 
     async def _port_forward(self, pod: str) -> aiohttp.ClientWebSocketResponse:
         try:
@@ -187,11 +187,11 @@ class Cluster:
         except aiohttp.WSServerHandshakeError as error:
             if error.status in (401, 403):
                 raise Forbidden(
-                    f"you may not open a port-forward to the pod {pod}",
-                    "it needs the verb create on pods/portforward in the session's namespace; the role edit has it",
+                    f"you are not allowed to open a port-forward to the pod {pod}",
+                    "this requires the verb create on pods/portforward; the role edit grants it",
                 ) from None
             raise Unreachable(
-                f"the session pod cannot be reached: the API server answered {error.status}"
+                f"the session pod is unreachable: the API server answered {error.status}"
             ) from None
 
     # --- HTTP -------------------------------------------------------------------------------------
@@ -215,8 +215,8 @@ class Cluster:
         accept: str = "",
     ) -> Manifest:
         async with self._answer(verb, path, query, body, accept=accept) as response:
-            answer: Manifest = await response.json(content_type=None)
-            return answer
+            result: Manifest = await response.json(content_type=None)
+            return result
 
     async def _watch(
         self, path: str, version: str, query: Mapping[str, str], accept: str = ""
@@ -237,7 +237,7 @@ class Cluster:
                     for line in lines:
                         event = json.loads(line)
                         if event["type"] == "ERROR":
-                            raise Expired
+                            raise ResourceExpired
                         version = _version(event["object"])
                         if event["type"] != "BOOKMARK":
                             yield event["type"], event["object"]
@@ -268,36 +268,35 @@ class Cluster:
                 server_hostname=self._server_name,
             ) as response:
                 if response.status == 410:
-                    raise Expired
+                    raise ResourceExpired
                 if response.status >= 400:
-                    raise _refusal(response.status, await response.text())
+                    raise _to_failure(response.status, await response.text())
                 yield response
         except aiohttp.ClientError as error:
-            raise Failure(f"the API server cannot be reached: {error}") from None
+            raise Failure(f"the API server is unreachable: {error}") from None
         except TimeoutError:
             raise Failure("the API server does not answer") from None
 
 
-def _version(changed: Manifest) -> str:
-    """The resource version of an object, or of the one row of a Table."""
-    rows = changed.get("rows")
-    return str((rows[0]["object"] if rows else changed)["metadata"]["resourceVersion"])
+def _version(obj: Manifest) -> str:
+    """Return the resource version of an object, or of a Table's only row."""
+    rows = obj.get("rows")
+    return str((rows[0]["object"] if rows else obj)["metadata"]["resourceVersion"])
 
 
 def _selected(selector: str | None) -> dict[str, str]:
     return {"labelSelector": selector} if selector else {}
 
 
-def _refusal(status: int, text: str) -> Failure:
-    """The API server's own sentence, as the kind of failure that it is."""
+def _to_failure(status: int, text: str) -> Failure:
+    """Return the failure that an error response stands for, with the API server's message."""
     try:
-        said = json.loads(text)
-        message = str(said["message"])
+        message = str(json.loads(text)["message"])
     except (ValueError, KeyError, TypeError):
         if status == 404:
             return Failure(
-                "this cluster does not know WhatsAppSessions",
-                "is wasession installed, and is this the context that you mean?",
+                "this cluster has no WhatsAppSessions",
+                "is wasession installed, and is this the right context?",
             )
         return Failure(f"the API server answered {status}: {text[:200].strip()}")
     match status:
@@ -305,8 +304,8 @@ def _refusal(status: int, text: str) -> Failure:
             return NotFound(message)
         case 401:
             return Forbidden(
-                f"the API server does not know you: {message}",
-                "is the login of your kubeconfig still valid?",
+                f"authentication failed: {message}",
+                "have the credentials in your kubeconfig expired?",
             )
         case 403:
             return Forbidden(message)
@@ -315,7 +314,7 @@ def _refusal(status: int, text: str) -> Failure:
 
 
 async def _configuration(target: Target) -> tuple[client.Configuration, str]:
-    """How to reach the cluster, and the namespace of the context."""
+    """Return the configuration of the client, and the namespace of the context."""
     settings = client.Configuration()
     files, current = _kubeconfig(target)
     if files is None:
@@ -326,34 +325,32 @@ async def _configuration(target: Target) -> tuple[client.Configuration, str]:
             files, target.context or current, settings, persist_config=False
         )
     except (config.ConfigException, yaml.YAMLError, OSError) as error:
-        raise Failure(f"the kubeconfig cannot be used: {error}") from None
+        raise Failure(f"the kubeconfig is invalid: {error}") from None
     return settings, loader.current_context["context"].get("namespace") or "default"
 
 
 def _kubeconfig(target: Target) -> tuple[str | None, str | None]:
-    """The kubeconfig's files, as PATH has them, and its current context; None inside a cluster without one.
+    """Return the kubeconfig's files, separated as in PATH, and its current context.
 
-    Of several files the first that has a current context decides, as with kubectl; the loader would
-    take the last.
+    None inside a cluster without a kubeconfig. As with kubectl, the first of several files that has
+    a current context decides; the loader would take the last.
     """
     files = (
         target.kubeconfig or os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     )
-    found = [
+    existing = [
         path
         for file in files.split(os.pathsep)
         if file and (path := Path(file).expanduser()).is_file()
     ]
-    if not found and target.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
+    if not existing and target.kubeconfig is None and "KUBERNETES_SERVICE_HOST" in os.environ:
         return None, None
-    if not found:
-        raise Failure(
-            f"there is no kubeconfig at {files}", "name one with --kubeconfig or KUBECONFIG"
-        )
+    if not existing:
+        raise Failure(f"no kubeconfig at {files}", "set --kubeconfig or KUBECONFIG")
     try:
-        contents = [yaml.safe_load(path.read_text()) or {} for path in found]
+        contents = [yaml.safe_load(path.read_text()) or {} for path in existing]
     except (yaml.YAMLError, OSError) as error:
-        raise Failure(f"the kubeconfig cannot be used: {error}") from None
+        raise Failure(f"the kubeconfig is invalid: {error}") from None
     return files, next(
         (current for content in contents if (current := content.get("current-context"))), None
     )

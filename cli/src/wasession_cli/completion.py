@@ -1,7 +1,7 @@
-"""Completion for kubectl: it runs ``kubectl_complete-wasession`` with the words after ``kubectl wasession``.
+"""Completion for kubectl, which runs ``kubectl_complete-wasession`` with the arguments so far.
 
-The answer is cobra's: a completion a line, with a tab before its description, and last the
-directive (4: no file names).
+The output is cobra's: one completion per line, its description after a tab, and last the directive
+(4: no file names).
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ NO_FILES = ":4"
 DEFAULT = ":0"
 
 
-def complete(words: list[str]) -> list[str]:
-    """The lines for what has been typed; the last word is the one that is being typed."""
-    *done, incomplete = words or [""]
-    found = ShellComplete(cli, {}, PROGRAM, "").get_completions(done, incomplete)
-    if any(item.type in ("file", "dir") for item in found):
+def complete(arguments: list[str]) -> list[str]:
+    """Return the output for the arguments so far; the last one is incomplete."""
+    *complete, incomplete = arguments or [""]
+    items = ShellComplete(cli, {}, PROGRAM, "").get_completions(complete, incomplete)
+    if any(item.type in ("file", "dir") for item in items):
         return [DEFAULT]
     return [
-        *(f"{item.value}\t{item.help}" if item.help else item.value for item in found),
+        *(f"{item.value}\t{item.help}" if item.help else item.value for item in items),
         NO_FILES,
     ]
 

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code and, when something went wrong, a sentence that says what to do."""
+"""How a command ends: exit codes, and failures with a message for the user."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Exit(IntEnum):
-    """Exit codes. Stable: scripts compare with them."""
+    """Exit codes. Stable: scripts may compare with them."""
 
     OK = 0
     ERROR = 1
@@ -18,7 +18,7 @@ class Exit(IntEnum):
 
 
 class Failure(Exception):
-    """The command cannot do what it was asked for. ``hint`` is a further line on how to go on."""
+    """The command failed. ``hint`` is another line on how to go on."""
 
     code = Exit.ERROR
 
@@ -27,19 +27,29 @@ class Failure(Exception):
         self.hint = hint
 
 
+class Invalid(Failure):
+    """An argument is invalid."""
+
+    code = Exit.USAGE
+
+
 class NotFound(Failure):
+    """The session, chat or message does not exist."""
+
     code = Exit.NOT_FOUND
 
 
 class NotReady(Failure):
-    """The session is not as far as the command needs it, or did not get there in time."""
+    """The session is not ready for the command, or was not in time."""
 
     code = Exit.NOT_READY
 
 
 class Unreachable(NotReady):
-    """The session pod does not answer: it is starting, stopping or gone. Worth another try."""
+    """The session pod does not answer: it is starting, stopping or gone. A retry may help."""
 
 
 class Forbidden(Failure):
+    """The user is not allowed to do this."""
+
     code = Exit.FORBIDDEN

@@ -1,4 +1,4 @@
-"""What the commands have in common: how they reach the cluster, types of arguments, output."""
+"""What commands have in common: the connection to the cluster, argument types and output."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ import asyncio
 import contextlib
 import functools
 import json
+import os
 import signal
 from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import click
 import yaml
 from click.shell_completion import CompletionItem
+from pydantic import TypeAdapter, ValidationError
 from wasession_api.base import parse_duration
+from wasession_api.http.problem import describe_error
+from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.messages import MessageId, Recipient
 from wasession_api.v1alpha1 import GROUP, SINGULAR
 
-from wasession_cli.cluster import NAMES_ONLY, Cluster, Manifest, Target
+from wasession_cli.cluster import NAMES_ONLY, Cluster, Target
 from wasession_cli.exits import Failure
 
-COMPLETION_TAKES = 3.0  # seconds at most for names from the cluster
+COMPLETION_TIMEOUT = 3.0  # seconds
 P = ParamSpec("P")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Duration(click.ParamType[float]):
-    """A length of time such as 30s, 2m or 1h30m; a float of seconds."""
+    """A duration such as 30s, 2m or 1h30m, as seconds."""
 
     name = "duration"
 
@@ -41,7 +47,7 @@ class Duration(click.ParamType[float]):
 
 
 class SessionName(click.ParamType[str]):
-    """The name of a session, also as kubectl's ``-o name`` writes it; completed from the cluster."""
+    """The name of a session, also in the form of ``-o name``; completed from the cluster."""
 
     name = "name"
 
@@ -52,7 +58,7 @@ class SessionName(click.ParamType[str]):
             or len(name) > 253
             or not all(c.isascii() and (c.isalnum() or c in "-.") for c in name)
         ):
-            self.fail(f"{value!r} is not the name of a session", param, ctx)
+            self.fail(f"{value!r} is not a session name", param, ctx)
         return name
 
     def shell_complete(
@@ -60,11 +66,11 @@ class SessionName(click.ParamType[str]):
     ) -> list[CompletionItem]:
         async def names() -> list[str]:
             async with (
-                asyncio.timeout(COMPLETION_TAKES),
+                asyncio.timeout(COMPLETION_TIMEOUT),
                 Cluster.connect(ctx.ensure_object(Target)) as cluster,
             ):
-                found = await cluster.sessions(accept=NAMES_ONLY)
-                return [item["metadata"]["name"] for item in found["items"]]
+                sessions = await cluster.sessions(accept=NAMES_ONLY)
+                return [item["metadata"]["name"] for item in sessions["items"]]
 
         try:
             return [
@@ -74,32 +80,63 @@ class SessionName(click.ParamType[str]):
             return []
 
 
-def _into_target(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    """Notes an option wherever it stands; the last one wins."""
+class Validated(click.ParamType[str]):
+    """An argument of a type of the API, checked before anything is sent."""
+
+    def __init__(self, name: str, kind: Any) -> None:
+        self.name, self._adapter = name, TypeAdapter[str](kind)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self._adapter.validate_python(value)
+        except ValidationError as error:
+            self.fail(f"{value!r} {describe_error(error)}", param, ctx)
+        return str(value)
+
+
+class ImagePath(click.Path):
+    """A file to save a QR code in."""
+
+    def __init__(self) -> None:
+        super().__init__(dir_okay=False, writable=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if path.suffix.lower() not in (".png", ".svg"):
+            self.fail(f"{str(path)!r} must end with .png or .svg", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"the directory {str(path.parent)!r} does not exist", param, ctx)
+        return path
+
+
+RECIPIENT = Validated("recipient", Recipient)
+MESSAGE_ID = Validated("message", MessageId)
+
+
+def _set_target(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    """Store an option, wherever it stands; the last one wins."""
     if value is not None and param.name is not None:
         setattr(ctx.ensure_object(Target), param.name, value)
 
 
 def connection(command: F) -> F:
-    """The options that say which cluster and namespace are meant."""
-    option = functools.partial(click.option, expose_value=False, callback=_into_target)
+    """Add the options that select cluster and namespace."""
+    option = functools.partial(click.option, expose_value=False, callback=_set_target)
     command = option(
-        "--kubeconfig", metavar="FILE", help="Kubeconfig; else KUBECONFIG, else ~/.kube/config."
+        "--kubeconfig", metavar="FILE", help="Kubeconfig; default: KUBECONFIG, or ~/.kube/config."
     )(command)
     command = option(
-        "--context",
-        metavar="NAME",
-        help="Context of the kubeconfig; its current one when left out.",
+        "--context", metavar="NAME", help="Context of the kubeconfig; default: its current one."
     )(command)
-    return option(
-        "-n", "--namespace", metavar="NAME", help="Namespace; the context's when left out."
-    )(command)
+    return option("-n", "--namespace", metavar="NAME", help="Namespace; default: the context's.")(
+        command
+    )
 
 
 def in_cluster(
     command: Callable[Concatenate[Cluster, P], Coroutine[Any, Any, None]],
 ) -> Callable[P, None]:
-    """Makes a command of a coroutine that wants the cluster first."""
+    """Make a command of a coroutine function whose first argument is the cluster."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -116,7 +153,10 @@ def in_cluster(
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """For reading from the user within a coroutine: Ctrl-C ends it at once, where asyncio's own handler waits for the loop."""
+    """Let Ctrl-C end blocking input in a coroutine at once.
+
+    asyncio's own handler waits for the event loop.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -129,7 +169,7 @@ def name_argument(command: F) -> F:
 
 
 wait_option = click.option(
-    "--wait", is_flag=True, help="Return when it is done, or with 4 after --timeout."
+    "--wait", is_flag=True, help="Wait until it is done; exit with 4 after --timeout."
 )
 timeout_option = click.option(
     "--timeout", type=Duration(), default="2m", show_default=True, help="How long to wait."
@@ -138,22 +178,20 @@ timeout_option = click.option(
 
 def output(*formats: str) -> Callable[[F], F]:
     return click.option(
-        "-o",
-        "--output",
-        type=click.Choice(formats),
-        help="Form of the answer; words when left out.",
+        "-o", "--output", type=click.Choice(formats), help="Output format; default: plain text."
     )
 
 
-def text(found: Manifest, form: str) -> str:
-    """An object in the form that ``-o`` asks for, without its managed fields, as kubectl does it."""
+def text(obj: Manifest, form: str) -> str:
+    """Return an object or list in a format of ``-o``; as with kubectl, without managed fields."""
+    items = obj.get("items", [obj])
     if form == "name":
-        return "\n".join(_resource(item) for item in found.get("items", [found]))
-    for item in found.get("items", [found]):
+        return "\n".join(_resource(item) for item in items)
+    for item in items:
         item.get("metadata", {}).pop("managedFields", None)
     if form == "json":
-        return json.dumps(found, indent=4, ensure_ascii=False)
-    return yaml.safe_dump(found, sort_keys=False, allow_unicode=True).rstrip()
+        return json.dumps(obj, indent=4, ensure_ascii=False)
+    return yaml.safe_dump(obj, sort_keys=False, allow_unicode=True).rstrip()
 
 
 def _resource(session: Manifest) -> str:

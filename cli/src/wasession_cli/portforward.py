@@ -1,11 +1,11 @@
 """HTTP connections to a pod's port through the API server's port-forward.
 
-The pod proxy subresource would be simpler, but it cannot carry the pod's bearer token: the API
-server takes the ``Authorization`` header for itself and removes it before it forwards the request.
+The pod proxy subresource would be simpler, but cannot carry the pod's bearer token: the API server
+removes the ``Authorization`` header before it forwards the request.
 
-The wire format is kubelet's WebSocket one (``v4.channel.k8s.io``, k8s.io/kubelet
+The wire format is kubelet's for WebSockets (``v4.channel.k8s.io``, k8s.io/kubelet
 pkg/cri/streaming/portforward/websocket.go): each message begins with a channel number, 0 for data
-and 1 for errors; the first message of each channel names the port.
+and 1 for errors; the first message of each channel has the port.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ CHUNK = 64 * 1024  # bytes
 
 
 class PortForwardConnector(aiohttp.BaseConnector):
-    """Connects to one port of one pod, whatever host a request names.
+    """Connect to one port of one pod, whatever the host of a request is.
 
-    ``open_websocket`` opens the ``portforward`` subresource for that port; each connection has one
-    of its own.
+    ``open_websocket`` opens the ``portforward`` subresource for that port, once per connection.
     """
 
     def __init__(
@@ -37,7 +36,7 @@ class PortForwardConnector(aiohttp.BaseConnector):
         super().__init__()
         self._open_websocket = open_websocket
         self._relays: set[asyncio.Task[None]] = set()
-        self.trouble = ""  # what kubelet said last of a connection that it could not make
+        self.last_error = ""  # kubelet's message about the last failed connection
 
     async def _create_connection(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -50,18 +49,18 @@ class PortForwardConnector(aiohttp.BaseConnector):
         _, protocol = await self._loop.create_connection(self._factory, sock=ours)
         return protocol
 
-    async def _relay(self, websocket: aiohttp.ClientWebSocketResponse, end: socket.socket) -> None:
-        reader, writer = await asyncio.open_connection(sock=end)
-        ways = [
+    async def _relay(self, websocket: aiohttp.ClientWebSocketResponse, sock: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=sock)
+        tasks = [
             asyncio.create_task(self._send(reader, websocket)),
             asyncio.create_task(self._receive(websocket, writer)),
         ]
         try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             writer.close()
             await websocket.close()
 
@@ -74,22 +73,22 @@ class PortForwardConnector(aiohttp.BaseConnector):
     async def _receive(
         self, websocket: aiohttp.ClientWebSocketResponse, writer: asyncio.StreamWriter
     ) -> None:
-        named: set[int] = set()
+        opened: set[int] = set()
         async for message in websocket:
             if message.type is not aiohttp.WSMsgType.BINARY or not message.data:
                 continue
             channel, data = message.data[0], message.data[1:]
-            if channel not in named:
-                named.add(channel)
+            if channel not in opened:
+                opened.add(channel)  # the message has the port
             elif channel == DATA:
                 writer.write(data)
                 await writer.drain()
             elif channel == ERROR:
-                self.trouble = data.decode(errors="replace").strip()
+                self.last_error = data.decode(errors="replace").strip()
                 return
 
     async def aclose(self) -> None:
-        """Ends the connections that are still open; then the connector can be closed."""
+        """End the open connections, so that the connector can be closed."""
         for relay in self._relays:
             relay.cancel()
         with contextlib.suppress(asyncio.CancelledError):

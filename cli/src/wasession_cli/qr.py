@@ -1,26 +1,25 @@
-"""A QR in a terminal: pure."""
+"""QR codes for terminals. Pure."""
 
 from __future__ import annotations
 
 import segno
 
-# Black on white whatever the terminal's theme: entries of the 256-color cube, which themes leave
-# alone.
+# Black on white in every theme: entries of the 256-color cube, which themes do not change.
 COLORS = "\x1b[38;5;16;48;5;231m"
 RESET = "\x1b[0m"
-QUIET_ZONES = (4, 2, 1)  # modules; four is the standard's, phones read one as well
+QUIET_ZONES = (4, 2, 1)  # modules; the standard requires four, phones accept one
 BLOCKS = {(False, False): " ", (True, False): "▀", (False, True): "▄", (True, True): "█"}
 
 Matrix = list[list[bool]]
 
 
 def matrix(code: str) -> Matrix:
-    """The QR's modules, True where dark, without a quiet zone."""
+    """Return the modules of the QR code, True for dark, without a quiet zone."""
     return [[bool(module) for module in row] for row in segno.make_qr(code, error="l").matrix]
 
 
 def quiet_zone(modules: int, columns: int, lines: int) -> int | None:
-    """The widest quiet zone with which a QR of so many modules fits, two of them a line; None when none does."""
+    """Return the widest quiet zone with which a QR code fits as half blocks, if any does."""
     for zone in QUIET_ZONES:
         size = modules + 2 * zone
         if size <= columns and (size + 1) // 2 <= lines:
@@ -29,7 +28,10 @@ def quiet_zone(modules: int, columns: int, lines: int) -> int | None:
 
 
 def half_blocks(code: Matrix, zone: int, *, colors: bool) -> list[str]:
-    """Lines of half blocks. Without ``colors`` the light modules are the ones drawn, for light text on a dark ground."""
+    """Return the lines of half blocks; without ``colors`` the light modules are drawn.
+
+    Uncolored text is usually light on a dark background.
+    """
     width = len(code) + 2 * zone
     blank = [[False] * width] * zone
     rows = [*blank, *([False] * zone + row + [False] * zone for row in code), *blank]

@@ -1,43 +1,43 @@
-"""The HTTP API of a session pod, as far as the commands need it."""
+"""The session pod's API as the commands use it, with its errors as exit codes."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
-from pydantic import Field, ValidationError
-from wasession_api.base import Observed, Time
-from wasession_api.http import sse
+from pydantic import ValidationError
+from wasession_api.base import Observed
+from wasession_api.session_pod.client import SessionPodClient, Unauthorized, base_url
+from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import SentMessage
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import PairingMethod
 
-from wasession_cli.exits import Failure, NotFound, NotReady, Unreachable
+from wasession_cli.exits import Failure, Invalid, NotFound, NotReady, Unreachable
 from wasession_cli.portforward import PortForwardConnector
 
 M = TypeVar("M", bound=Observed)
-TIMEOUT = aiohttp.ClientTimeout(
-    total=90
-)  # a send waits for WhatsApp's answer, a logout for its proof
-STREAM = aiohttp.ClientTimeout(total=None, sock_read=30)  # the pod says something every 10 s
+# Longer than the pod's own limits: a send awaits WhatsApp's answer, a logout its confirmation.
+TIMEOUT = aiohttp.ClientTimeout(total=90)
 
 
-class Offer(Observed):
-    """A code that a phone can use now. Whoever reads it can take the account."""
-
-    method: PairingMethod
-    attempt: int = Field(ge=0)
-    code: str = Field(max_length=4096, repr=False)
-    expires_at: Time | None = None
+class Busy(NotReady):
+    """The session is not Ready, or an earlier attempt still runs: the request may be retried."""
 
 
-class Pod:
-    """One session pod. Raises ``Unreachable`` where another try may help, else ``Failure``."""
+class CurrentCode(NamedTuple):
+    """A code, and how many seconds it is still valid by the pod's clock; None without a limit."""
+
+    code: LinkCode
+    seconds_left: float | None
+
+
+class SessionPod:
+    """One session pod. Raises ``Unreachable`` where a retry may help, else ``Failure``."""
 
     def __init__(
         self,
@@ -45,41 +45,38 @@ class Pod:
         connector: PortForwardConnector,
         tokens: Callable[[], Awaitable[list[str]]],
     ) -> None:
-        """``tokens`` reads the ones that the pod may take, the present one first."""
-        self._http, self._connector, self._tokens = http, connector, tokens
-        self._good: str | None = None  # the one that it took last
+        self._client = SessionPodClient(http, base_url("localhost"), tokens)
+        self._connector = connector
 
     async def reports(self) -> AsyncIterator[Report]:
-        """The state now and after each change; ends with ``Unreachable`` when the pod goes."""
-        async with self._answer(
-            "GET", "v1/events", params={"types": "state"}, timeout=STREAM
-        ) as response:
-            async for event in sse.read(response.content):
+        """Yield the state now and after each change; raise ``Unreachable`` when the pod ends."""
+        with self._failures():
+            async for event in self._client.events("state"):
                 if event.type == "state":
-                    yield _read(Report, event.data)
-        raise Unreachable("the session pod has ended the connection")
+                    yield _parse(Report, event.data)
+        raise Unreachable("the session pod closed the connection")
 
-    async def offer(self) -> tuple[Offer, float | None] | None:
-        """The code that a phone can use now, and how many seconds are left of it by the pod's clock; None without one."""
+    async def link_code(self) -> CurrentCode | None:
+        """Return the current code to link a phone with, if there is one."""
         try:
-            async with self._answer("GET", "v1/pairing") as response:
-                offer = _read(Offer, await response.text())
-                now = response.headers.get("Date")
+            async with self._request("GET", "/v1/pairing") as response:
+                code = _parse(LinkCode, await response.text())
+                date = response.headers.get("Date")
         except NotFound:
             return None
-        if offer.expires_at is None:
-            return offer, None
-        clock = parsedate_to_datetime(now) if now else datetime.now(UTC)
-        return offer, (offer.expires_at - clock).total_seconds()
+        if code.expires_at is None:
+            return CurrentCode(code, None)
+        now = parsedate_to_datetime(date) if date else datetime.now(UTC)
+        return CurrentCode(code, (code.expires_at - now).total_seconds())
 
-    async def renew(self) -> None:
-        """Asks for a new code, also after the last round."""
-        async with self._answer("POST", "v1/pairing/refresh"):
+    async def renew_code(self) -> None:
+        """Request a new code, also after the last round."""
+        async with self._request("POST", "/v1/pairing/refresh"):
             pass
 
     async def logout(self) -> None:
-        """Ends the login; returns when WhatsApp has confirmed it."""
-        async with self._answer("POST", "v1/logout"):
+        """End the login; return when WhatsApp has confirmed it."""
+        async with self._request("POST", "/v1/logout"):
             pass
 
     async def send(
@@ -90,63 +87,54 @@ class Pod:
         reply_to: str | None,
         key: str,
     ) -> tuple[SentMessage, bool]:
-        """Sends a text, or a file as name and content; returns the answer, and whether it is that of an earlier try."""
+        """Send a text, or a file (name and content) with the text as its caption.
+
+        Return the message, and whether an earlier attempt with the idempotency key sent it.
+        """
         fields = {"to": to} | ({"replyTo": reply_to} if reply_to else {})
+        body: dict[str, Any]
         if file is None:
-            options: dict[str, Any] = {"json": fields | {"text": text}}
+            body = {"json": fields | {"text": text}}
         else:
             form = aiohttp.FormData(fields | ({"caption": text} if text else {}))
             form.add_field("file", file[1], filename=file[0])
-            options = {"data": form}
-        async with self._answer(
-            "POST", "v1/messages", headers={"Idempotency-Key": key}, **options
-        ) as response:
-            return _read(SentMessage, await response.text()), response.headers.get(
-                "Idempotent-Replayed"
-            ) == "true"
+            body = {"data": form}
+        headers = {"Idempotency-Key": key}
+        async with self._request("POST", "/v1/messages", headers=headers, **body) as response:
+            message = _parse(SentMessage, await response.text())
+            return message, response.headers.get("Idempotent-Replayed") == "true"
 
-    @asynccontextmanager
-    async def _answer(
-        self, verb: str, path: str, timeout: aiohttp.ClientTimeout = TIMEOUT, **options: Any
+    @contextlib.asynccontextmanager
+    async def _request(
+        self, method: str, path: str, **options: Any
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        try:
-            async with await self._first_taken(verb, path, timeout=timeout, **options) as response:
+        with self._failures():
+            async with self._client.request(method, path, timeout=TIMEOUT, **options) as response:
                 if response.status >= 400:
-                    raise _refusal(response.status, await response.text())
+                    raise _to_failure(response.status, await response.text())
                 yield response
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Raise the failure that an exception of the client stands for."""
+        try:
+            yield
+        except Unauthorized:
+            raise Unreachable("the session pod rejects its token: it is being replaced") from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            trouble = self._connector.trouble or str(error) or "it does not answer"
-            raise Unreachable(f"the session pod cannot be reached: {trouble}") from None
-
-    async def _first_taken(self, verb: str, path: str, **options: Any) -> aiohttp.ClientResponse:
-        """The answer to the first token that the pod takes, each being shown once: they are rotated while it runs."""
-        headers = options.pop("headers", {})
-        async for token in self._to_show():
-            shown = {**headers, "Authorization": f"Bearer {token}"}
-            response = await self._http.request(verb, path, headers=shown, **options)
-            if response.status != 401:
-                self._good = token
-                return response
-            response.release()
-        raise Unreachable("the session pod does not take its token: it is being replaced")
-
-    async def _to_show(self) -> AsyncIterator[str]:
-        """The token that was good, and when it is no longer those of the Secret as it is now."""
-        good = self._good
-        if good is not None:
-            yield good
-        for token in await self._tokens():
-            if token != good:
-                yield token
+            cause = self._connector.last_error or str(error) or "no answer"
+            raise Unreachable(f"the session pod is unreachable: {cause}") from None
 
 
-def _refusal(status: int, text: str) -> Failure:
-    """What a problem+json answer means for the user."""
+def _to_failure(status: int, text: str) -> Failure:
+    """Return the failure that a problem response stands for."""
     try:
         detail = str(json.loads(text)["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"the session pod answered {status}"
     match status:
+        case 400 | 413 | 415 | 422:
+            return Invalid(detail)
         case 404:
             return NotFound(detail)
         case 409 | 503:
@@ -157,15 +145,11 @@ def _refusal(status: int, text: str) -> Failure:
             return Failure(detail)
 
 
-class Busy(NotReady):
-    """Not now: the session is not Ready, or an earlier try is still under way. The same request may be sent again."""
-
-
-def _read(model: type[M], text: str) -> M:
+def _parse(model: type[M], text: str) -> M:
     try:
         return model.model_validate_json(text)
     except ValidationError:
         raise Failure(
-            "the session pod's answer cannot be understood",
-            "is it of another version than this command?",
+            "the session pod's answer is invalid",
+            "does its version match this command's?",
         ) from None

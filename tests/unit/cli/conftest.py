@@ -1,4 +1,4 @@
-"""A small API server with sessions and one session pod behind its port-forward, in a thread of its own."""
+"""A small API server with sessions, and a session pod behind its port-forward, in a thread."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ def problem(status: int, detail: str) -> web.Response:
 
 
 class Server:
-    """An API server for one namespace: lists, Tables, watches, merge patches, logs, port-forwards."""
+    """An API server for one namespace: lists, Tables, watches, patches, logs, port-forwards."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
@@ -227,6 +227,7 @@ class Server:
         self.pod = Pod()
         self._version = 100
         self._watchers: set[asyncio.Queue[Manifest]] = set()
+        self._called = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._port, self._pod_port = unused_port(), unused_port()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
@@ -277,6 +278,17 @@ class Server:
             ],
         }
 
+    def wait_for_calls(self, path: str, count: int) -> None:
+        """Return once ``path`` has been requested so often."""
+
+        async def wait() -> None:
+            async with asyncio.timeout(30):
+                while sum(call.path == path for call in self.calls) < count:
+                    self._called.clear()
+                    await self._called.wait()
+
+        self.do(wait())
+
     def stop(self) -> None:
         async def stop() -> None:
             for runner in self._runners:
@@ -313,6 +325,7 @@ class Server:
         self.calls.append(
             Call(request.method, request.path, dict(request.query), dict(request.headers), body)
         )
+        self._called.set()
         if request.headers.get("Authorization") != f"Bearer {USER_TOKEN}":
             return refusal(401, "Unauthorized")
         if any(kind in request.path for kind in self.forbidden):
@@ -390,7 +403,7 @@ class Server:
         return web.Response(body=self.log)
 
     async def _port_forward(self, request: web.Request) -> web.WebSocketResponse:
-        """As kubelet does it: one connection to the pod per WebSocket, the port's number first on both channels."""
+        """As kubelet does it: a connection per WebSocket, first the port on both channels."""
         assert request.query["ports"] == "8080"
         websocket = web.WebSocketResponse(protocols=["v4.channel.k8s.io"])
         await websocket.prepare(request)
@@ -421,12 +434,16 @@ class Server:
 def _table(items: list[Manifest]) -> Manifest:
     rows = [
         {
-            "cells": [item["metadata"]["name"], item["status"]["phase"], item["status"].get("sessionValid"),
-                      item["status"].get("podName")],
+            "cells": [
+                item["metadata"]["name"],
+                item["status"]["phase"],
+                item["status"].get("sessionValid"),
+                item["status"].get("podName"),
+            ],
             "object": {"kind": "PartialObjectMetadata", "metadata": item["metadata"]},
         }
         for item in items
-    ]  # fmt: skip
+    ]
     return {"apiVersion": "meta.k8s.io/v1", "kind": "Table", "rows": rows}
 
 

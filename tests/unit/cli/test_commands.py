@@ -1,4 +1,4 @@
-"""The commands against an API server and a session pod that play along or do not."""
+"""The commands against an API server and a session pod, in good and bad conditions."""
 
 from __future__ import annotations
 
@@ -118,10 +118,17 @@ def test_status_says_how_it_is_what_happened_and_what_to_do(
     result = command("status", "sales")
     assert result.code == Exit.OK
     for words in (
-        "sales in namespace team", "user-42", "15551234567@c.us (Sales, android)", "valid, restored 2 times",
-        "Connection: TIMEOUT", "OOMKilled", "wasession-sales", "PodReady", "The session is restored.",
+        "sales in namespace team",
+        "user-42",
+        "15551234567@c.us (Sales, android)",
+        "valid, restored 2 times",
+        "Connection: TIMEOUT",
+        "OOMKilled",
+        "wasession-sales",
+        "PodReady",
+        "The session is restored.",
         "What to do: Nothing, it is ready.",
-    ):  # fmt: skip
+    ):
         assert words in result.out
     assert server.calls[-1].query == {"fieldSelector": "involvedObject.uid=uid-sales"}
 
@@ -181,7 +188,7 @@ def test_logs(
 
 def test_restart_sets_the_annotation(server: Server, command: Command) -> None:
     server.put(make_session("sales"))
-    assert command("restart", "sales").out == "whatsappsession.wasession.dev/sales restarts\n"
+    assert command("restart", "sales").out == "whatsappsession.wasession.dev/sales restarting\n"
     assert server.sessions["sales"]["metadata"]["annotations"]["wasession.dev/restart"].startswith(
         "20"
     )
@@ -240,9 +247,9 @@ def test_wait_returns_when_it_is_done(
         (
             "suspend",
             make_session("sales", "Suspended", podName="wasession-sales"),
-            "session sales is Suspended",
+            "session sales is still Suspended",
         ),
-        ("restart", make_session("sales", podUID="first"), "session sales is Ready"),
+        ("restart", make_session("sales", podUID="first"), "session sales is still Ready"),
     ],
 )
 def test_wait_gives_up_and_says_what_to_do(
@@ -336,7 +343,7 @@ def test_send_a_file(server: Server, command: Command, tmp_path: Path) -> None:
 
 
 def test_a_token_that_is_being_rotated(server: Server, command: Command, tmp_path: Path) -> None:
-    """For a while the pod knows only the one from before; a file is sent whole with the one that it takes."""
+    """Until it knows the new token, the pod accepts the previous one; a file arrives whole."""
     server.put(make_session("sales"))
     second = "second-token-of-the-session-pod-and-no-other"
     server.tokens = {"token": second, "previousToken": POD_TOKEN}
@@ -350,7 +357,7 @@ def test_a_token_that_is_being_rotated(server: Server, command: Command, tmp_pat
     server.pod.token, server.pod.refused = "unknown", []
     result = command("logout", "sales", "--yes")
     assert (result.code, server.pod.refused) == (Exit.NOT_READY, [second, POD_TOKEN])
-    assert "does not take its token" in result.err
+    assert "rejects its token" in result.err
 
 
 def test_send_what_comes_in(server: Server) -> None:
@@ -378,7 +385,7 @@ def test_send_whose_answer_is_lost_sends_once(server: Server, command: Command) 
     server.put(make_session("sales"))
     server.pod.faults["/v1/messages"] = [None]
     result = command("send", "sales", FRIEND, "Hello")
-    assert result.out == "true_15550001111@c.us_3EB00000 (sent by an earlier try)\n"
+    assert result.out == "true_15550001111@c.us_3EB00000 (sent by an earlier attempt)\n"
     first, second = keys(server.pod)
     assert first == second
 
@@ -395,6 +402,46 @@ def test_send_that_is_not_in_time_names_its_key(server: Server, command: Command
     server.pod.faults.clear()
     assert command("send", "sales", FRIEND, "Hello", "--idempotency-key", "mine").code == Exit.OK
     assert keys(server.pod)[-1] == "mine"
+
+
+def test_no_usage_error_shows_a_regular_expression(command: Command) -> None:
+    for to in ("notanumber", "", "15550001111@example.com"):
+        result = command("send", "sales", to, "Hello")
+        assert result.code == Exit.USAGE
+        assert "^" not in result.err
+
+
+def test_send_between_two_pods_waits_for_the_next(server: Server) -> None:
+    session = make_session("sales", "Restoring")
+    del session["status"]["podName"]
+    server.put(session)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "wasession_cli", "send", "sales", FRIEND, "Hello"],
+        stdout=subprocess.PIPE,
+    )
+    server.wait_for_calls(f"{LIST}/sales", 2)  # it has retried
+    server.put(make_session("sales"))
+    assert process.wait(60) == Exit.OK
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("send", "sales", FRIEND, "Hello", "--timeout", "1s"),
+        ("logout", "sales", "--yes"),
+        ("logs", "sales"),
+    ],
+)
+def test_between_two_pods_commands_say_what_is_awaited(
+    server: Server, command: Command, arguments: tuple[str, ...]
+) -> None:
+    session = make_session("sales", "Restoring")
+    del session["status"]["podName"]
+    session["status"]["conditions"][0]["message"] = "The node is down."
+    server.put(session)
+    result = command(*arguments)
+    assert result.code == Exit.NOT_READY
+    assert "no pod at the moment, it is Restoring: The node is down." in result.err
 
 
 def test_send_to_a_session_that_will_not_be_ready(server: Server, command: Command) -> None:
@@ -434,27 +481,59 @@ SEND = ("send", "sales", FRIEND, "Hello", "--timeout", "1s")
         (("suspend", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
         (("logs", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
         (("send", "nobody", FRIEND, "Hello"), None, Exit.NOT_FOUND, '"nobody" not found'),
-        (("status", "a/../b c"), None, Exit.USAGE, "is not the name of a session"),
+        (("status", "a/../b c"), None, Exit.USAGE, "is not a session name"),
         (("status",), None, Exit.USAGE, "Missing argument"),
         (("send", "sales", FRIEND), None, Exit.USAGE, "TEXT or --file"),
+        (("send", "sales", FRIEND, " \n"), None, Exit.USAGE, "TEXT or --file"),
+        (("send", "sales", "notanumber", "Hello"), None, Exit.USAGE, "must be a phone number"),
+        (("send", "sales", "+1 555-000-1111", "Hello"), None, Exit.USAGE, "must be a phone number"),
+        (
+            ("send", "sales", FRIEND, "Hello", "--reply-to", "it"),
+            None,
+            Exit.USAGE,
+            "must be a message ID",
+        ),
+        (("qr", "sales", "--image", "qr.jpg"), None, Exit.USAGE, "must end with .png or .svg"),
+        (("qr", "sales", "--image", "/no/where/qr.png"), None, Exit.USAGE, "does not exist"),
         (("send", "sales", FRIEND, "--file", "/nowhere"), None, Exit.USAGE, "No such file"),
         (("nothing",), None, Exit.USAGE, "No such command"),
         (("resume", "sales", "--wait", "--timeout", "soon"), None, Exit.USAGE, "is not a duration"),
         (("qr", "sales"), None, Exit.USAGE, "on a terminal only"),
         (("list", "--kubeconfig", "/nowhere"), None, Exit.ERROR, "no kubeconfig at /nowhere"),
         (("list", "--context", "elsewhere"), None, Exit.ERROR, "elsewhere"),
-        (("list", "-n", "other"), None, Exit.ERROR, "does not know WhatsAppSessions"),
+        (("list", "-n", "other"), None, Exit.ERROR, "this cluster has no WhatsAppSessions"),
         (("list",), forbids("whatsappsessions"), Exit.FORBIDDEN, "cannot do that"),
-        (SEND, forbids("secrets"), Exit.FORBIDDEN, "the role edit has it"),
+        (SEND, forbids("secrets"), Exit.FORBIDDEN, "the role edit grants it"),
         (SEND, forbids("portforward"), Exit.FORBIDDEN, "pods/portforward"),
         (SEND, fails_to_forward, Exit.NOT_READY, "connection refused inside namespace"),
-        (SEND, refuses(problem(422, "to: a phone number or chat id is needed")), Exit.ERROR, "a phone number or chat id"),
-        (SEND, refuses(problem(404, "15550001111 is not on WhatsApp")), Exit.NOT_FOUND, "is not on WhatsApp"),
-        (SEND, refuses(problem(502, "WhatsApp answered ERROR")), Exit.ERROR, "WhatsApp answered ERROR"),
-        (SEND, refuses(web.Response(status=500, text="<html>")), Exit.ERROR, "the session pod answered 500"),
-        (SEND, refuses(web.json_response({"hello": 1}, status=201)), Exit.ERROR, "cannot be understood"),
+        (SEND, refuses(problem(422, "text: too long")), Exit.USAGE, "text: too long"),
+        (SEND, refuses(problem(413, "the file is too large")), Exit.USAGE, "the file is too large"),
+        (
+            SEND,
+            refuses(problem(404, "15550001111 is not on WhatsApp")),
+            Exit.NOT_FOUND,
+            "is not on WhatsApp",
+        ),
+        (
+            SEND,
+            refuses(problem(502, "WhatsApp answered ERROR")),
+            Exit.ERROR,
+            "WhatsApp answered ERROR",
+        ),
+        (
+            SEND,
+            refuses(web.Response(status=500, text="<html>")),
+            Exit.ERROR,
+            "the session pod answered 500",
+        ),
+        (
+            SEND,
+            refuses(web.json_response({"hello": 1}, status=201)),
+            Exit.ERROR,
+            "the session pod's answer is invalid",
+        ),
     ],
-)  # fmt: skip
+)
 def test_exit_codes(
     server: Server,
     command: Command,
@@ -476,7 +555,7 @@ def test_an_api_server_that_is_not_there(server: Server, command: Command, tmp_p
     (tmp_path / "away").write_text(yaml.safe_dump(away))
     result = command("list", "--kubeconfig", str(tmp_path / "away"))
     assert result.code == Exit.ERROR
-    assert "cannot be reached" in result.err
+    assert "the API server is unreachable" in result.err
 
 
 # --- the kubeconfig -------------------------------------------------------------------------------

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
+import stat
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+import segno
 from support.terminal import Terminal
+from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase
 from wasession_cli.exits import Exit
-from wasession_cli.pairing import Code, End, Waiting, before_the_pod, from_the_pod, screen
-from wasession_cli.session_pod import Offer
+from wasession_cli.pairing import Code, End, Waiting, screen, view_of_report, view_of_session
 
 from .conftest import POD_TOKEN, Manifest, Server, make_session
 
@@ -28,21 +33,41 @@ ME = {"id": "15551234567@c.us", "pushName": "Sales"}
 @pytest.mark.parametrize(
     ("phase", "reason", "fields", "expected"),
     [
-        ("Ready", "Connected", {"account": ME}, End("Session sales is linked to 15551234567@c.us (Sales).", Exit.OK)),
+        (
+            "Ready",
+            "Connected",
+            {"account": ME},
+            End("Session sales is linked to 15551234567@c.us (Sales).", Exit.OK),
+        ),
         ("Ready", "Connected", {}, End("Session sales is linked.", Exit.OK)),
-        ("Authenticating", "WaitingForScan", {"pairing": {"available": True, "method": "QRCode", "attempt": 1}}, None),
-        ("Authenticating", "WaitingForScan", {"pairing": {"available": False, "method": "QRCode", "attempt": 1}}, Waiting),
+        (
+            "Authenticating",
+            "WaitingForScan",
+            {"pairing": {"available": True, "method": "QRCode", "attempt": 1}},
+            None,
+        ),
+        (
+            "Authenticating",
+            "WaitingForScan",
+            {"pairing": {"available": False, "method": "QRCode", "attempt": 1}},
+            Waiting,
+        ),
         ("Authenticating", "WaitingForScan", {}, Waiting),
         ("Syncing", "LoginWriting", {"message": "The login is being written."}, Waiting),
         ("Starting", "PageLoading", {}, Waiting),
         ("Restoring", "LoginRestoring", {"sessionValid": True}, Waiting),
         ("PasskeyRequired", "PasskeyRequired", {"message": "Confirm it on the phone."}, Waiting),
         ("LoggedOut", "LoggedOutByPhone", {"message": "Ended."}, Waiting),
-        ("Failed", "PairingExpired", {"message": "No phone was linked in 5 rounds."}, Exit.NOT_READY),
+        (
+            "Failed",
+            "PairingExpired",
+            {"message": "No phone was linked in 5 rounds."},
+            Exit.NOT_READY,
+        ),
         ("Failed", "AccountBlocked", {"message": "Blocked."}, Exit.NOT_READY),
         ("Conflict", "OpenedElsewhere", {"message": "Open elsewhere."}, Exit.NOT_READY),
     ],
-)  # fmt: skip
+)
 def test_what_a_report_means(
     phase: str, reason: str, fields: dict[str, object], expected: object
 ) -> None:
@@ -54,14 +79,14 @@ def test_what_a_report_means(
         "reason": reason,
         **fields,
     }
-    view = from_the_pod("sales", Report.model_validate(report))
+    view = view_of_report("sales", Report.model_validate(report))
     if isinstance(expected, Exit):
         assert isinstance(view, End)
         assert view.exit is expected
-        assert str(fields["message"]) in view.words
+        assert str(fields["message"]) in view.message
     elif expected is Waiting:
         assert isinstance(view, Waiting)
-        assert str(fields.get("message", "")) in view.words
+        assert str(fields.get("message", "")) in view.message
     else:
         assert view == expected
 
@@ -71,9 +96,9 @@ def test_every_phase_has_something_to_show() -> None:
         report = Report(
             client_id="sales", started_at="2026-11-24T10:00:00Z", seq=1, phase=phase, reason="Any"
         )
-        view = from_the_pod("sales", report)
+        view = view_of_report("sales", report)
         assert isinstance(view, Waiting | End)
-        assert view.words
+        assert view.message
 
 
 @pytest.mark.parametrize(
@@ -86,13 +111,13 @@ def test_every_phase_has_something_to_show() -> None:
     ],
 )
 def test_what_the_resource_means(phase: str, suspend: bool, expected: type | None) -> None:
-    view = before_the_pod("sales", make_session("sales", phase, suspend=suspend))
+    view = view_of_session("sales", make_session("sales", phase, suspend=suspend))
     assert view is None if expected is None else isinstance(view, expected)
 
 
 def test_the_time_that_is_left() -> None:
     code = Code(
-        Offer.model_validate({"method": "QRCode", "attempt": 2, "code": FIRST}), until=120.0
+        LinkCode.model_validate({"method": "QRCode", "attempt": 2, "code": FIRST}), until=120.0
     )
     assert "round 2, 20 s left" in screen("sales", code, 100, 50, now=99.5)[-1]
     assert "round 2, 0 s left" in screen("sales", code, 100, 50, now=500.0)[-1]
@@ -220,10 +245,77 @@ def test_a_window_that_is_too_small_says_so_until_it_is_large_enough(
     server: Server, start: Start
 ) -> None:
     server.change_pod(lambda pod: pod.offer(FIRST))
-    terminal = start(columns=70, lines=20)
-    terminal.wait_text("this terminal has 70 and 20")
+    terminal = start(columns=80, lines=24)
+    terminal.wait_text("this terminal has 80 and 24")
+    terminal.wait_text("kubectl wasession qr sales --image qr.png")
     terminal.resize(90, 45)
     terminal.wait_qr(FIRST)
+
+
+def image_of(code: str) -> bytes:
+    buffer = io.BytesIO()
+    segno.make_qr(code, error="l").save(buffer, kind="png", scale=8)
+    return buffer.getvalue()
+
+
+def test_an_image_has_each_code_and_goes_with_the_last(
+    server: Server, start: Start, tmp_path: Path
+) -> None:
+    """In a terminal too small for the QR code."""
+    path = tmp_path / "qr.png"
+    server.change_pod(lambda pod: pod.offer(FIRST))
+    terminal = start("qr", "sales", "--image", str(path), columns=80, lines=24)
+    terminal.wait_text("Then scan the QR code in this file:")
+    assert path.read_bytes() == image_of(FIRST)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    server.change_pod(lambda pod: pod.offer(SECOND, attempt=2))
+    terminal.wait_text("round 2")
+    assert path.read_bytes() == image_of(SECOND)
+    server.change_pod(lambda pod: pod.say("Syncing", "MessagesSyncing", message="Syncing."))
+    terminal.wait_text("The phone is linked.")
+    assert not path.exists()
+    server.change_pod(lambda pod: pod.say("Ready", "Connected", account=ME))
+    assert terminal.wait() == Exit.OK
+    assert_left_in_order(terminal)
+
+
+def test_an_image_is_removed_when_the_command_is_interrupted(
+    server: Server, start: Start, tmp_path: Path
+) -> None:
+    server.change_pod(lambda pod: pod.offer(FIRST))
+    terminal = start("qr", "sales", "--image", str(tmp_path / "qr.svg"))
+    terminal.wait_text("Then scan the QR code in this file:")
+    assert (tmp_path / "qr.svg").read_text().startswith("<?xml")
+    terminal.type("\x03")
+    assert terminal.wait() == Exit.INTERRUPTED
+    assert list(tmp_path.glob("*qr*")) == []
+
+
+def test_an_image_without_a_terminal(server: Server, tmp_path: Path) -> None:
+    server.put(make_session("sales", "Authenticating"))
+    server.change_pod(lambda pod: pod.offer(FIRST))
+    path = tmp_path / "qr.png"
+    command = [sys.executable, "-m", "wasession_cli", "qr", "sales", "--image", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"The QR code of round 1 is in {path}.\n"
+    assert path.read_bytes() == image_of(FIRST)
+    server.change_pod(lambda pod: pod.say("Ready", "Connected", account=ME))
+    out, _ = process.communicate(timeout=60)
+    assert out == "Session sales is linked to 15551234567@c.us (Sales).\n"
+    assert process.returncode == Exit.OK
+    assert not path.exists()
+
+
+def test_a_pairing_code_needs_a_terminal(server: Server, tmp_path: Path) -> None:
+    server.put(make_session("sales", "Authenticating"))
+    server.change_pod(lambda pod: pod.offer("ABCD1234", method="PairingCode"))
+    command = [sys.executable, "-m", "wasession_cli", "qr", "sales"]
+    command += ["--image", str(tmp_path / "qr.png")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == Exit.ERROR
+    assert "shown on terminals only" in result.stderr
+    assert "ABCD" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(
@@ -251,7 +343,7 @@ def test_a_timeout_names_the_way_to_go_on(server: Server, start: Start) -> None:
     server.change_pod(lambda pod: pod.offer(FIRST))
     terminal = start("qr", "sales", "--timeout", "2s")
     assert terminal.wait() == Exit.NOT_READY
-    assert b"go on with: kubectl wasession qr sales" in terminal.output
+    assert b"to go on: kubectl wasession qr sales" in terminal.output
 
 
 def test_sigterm_leaves_the_terminal_in_order(server: Server, start: Start) -> None:

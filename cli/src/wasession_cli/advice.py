@@ -1,0 +1,152 @@
+"""What a user should do next, from a session's status: docs/status.md in a sentence each. Pure."""
+
+from __future__ import annotations
+
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
+
+BY_REASON: dict[str, str] = {
+    Reason.ACCOUNT_BANNED: "WhatsApp has banned the account: contact WhatsApp's support.",
+    Reason.ACCOUNT_BLOCKED: "WhatsApp has blocked the account: contact WhatsApp's support.",
+    Reason.ACCOUNT_LOCKED: "WhatsApp has locked the account: unlock it on the phone.",
+    Reason.BROWSER_CRASHED: "If this happens often, raise spec.browser.resources.limits.memory.",
+    Reason.BROWSER_FAILED: (
+        "The message says why Chromium fails: check spec.browser and the pod's security context."
+    ),
+    Reason.BROWSER_HUNG: "If this happens often, raise CPU or memory: spec.browser.resources.",
+    Reason.CLIENT_ID_SHARED: (
+        "Another session has the same clientId: delete one of them, or change its clientId."
+    ),
+    Reason.CRASH_LOOP_BACK_OFF: "Read why it exits: kubectl wasession logs {name} --previous",
+    Reason.CREATE_CONTAINER_CONFIG_ERROR: (
+        "The message names what is missing, such as the Secret in spec.browser.proxySecretRef."
+    ),
+    Reason.CREATE_CONTAINER_ERROR: "See the pod's Events: kubectl describe pod {pod}",
+    Reason.IMAGE_PULL_BACK_OFF: (
+        "Check spec.browser.image and spec.podTemplate.spec.imagePullSecrets."
+    ),
+    Reason.INITIALIZATION_TIMEOUT: (
+        "Raise spec.timeouts.initialization, or the CPU in spec.browser.resources."
+    ),
+    Reason.INVALID_SPEC: "Correct the spec: kubectl edit wasession {name}",
+    Reason.LOGIN_MISSING: (
+        "The volume has lost its login: restore it, or link the phone: kubectl wasession qr {name}"
+    ),
+    Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
+    Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
+    Reason.NAME_CONFLICT: (
+        "Another object has the name of one of the session's objects: rename one of them."
+    ),
+    Reason.NODE_LOST: (
+        "Bring the node back. If it is permanently down, "
+        "taint it node.kubernetes.io/out-of-service or delete it."
+    ),
+    Reason.OOM_KILLED: "Raise spec.browser.resources.limits.memory.",
+    Reason.PAGE_CRASHED: "If this happens often, raise spec.browser.resources.limits.memory.",
+    Reason.PAGE_HUNG: "If this happens often, raise CPU or memory: spec.browser.resources.",
+    Reason.PAGE_INCOMPATIBLE: "WhatsApp Web has changed incompatibly: upgrade wasession.",
+    Reason.PAIRING_EXPIRED: "Link a phone: kubectl wasession qr {name}",
+    Reason.PHONE_OFFLINE: (
+        "Connect the phone: WhatsApp logs the session out after 14 days without it."
+    ),
+    Reason.POD_CREATE_FAILED: (
+        "The message says why the API server rejects the pod: quota, admission or spec.podTemplate."
+    ),
+    Reason.POD_DELETE_FAILED: "The message says why the API server rejects the pod's deletion.",
+    Reason.POD_FAILED: (
+        "It will be replaced. Read why it failed: kubectl wasession logs {name} --previous"
+    ),
+    Reason.POD_NOT_READY: "See the pod's Events: kubectl describe pod {pod}",
+    Reason.POD_UNREACHABLE: (
+        "The operator cannot reach the pod: check the NetworkPolicies for its port 8080."
+    ),
+    Reason.POD_UPDATE_FAILED: (
+        "The pod gets its new token within about a minute; the message says who rejects the update."
+    ),
+    Reason.PROFILE_DAMAGED: (
+        "The last good copy is in use. If that does not help: kubectl wasession qr {name}"
+    ),
+    Reason.PROXY_BLOCKED: (
+        "WhatsApp blocks this network: use another proxy, spec.browser.proxySecretRef."
+    ),
+    Reason.PROXY_FAILED: "Check the proxy and its Secret: spec.browser.proxySecretRef.",
+    Reason.PVC_CREATE_FAILED: (
+        "The message says why the API server rejects the volume claim: quota or spec.storage."
+    ),
+    Reason.PVC_DELETE_FAILED: "The message says why the API server rejects the claim's deletion.",
+    Reason.PVC_EXPAND_FAILED: (
+        "The volume cannot be expanded: its StorageClass requires allowVolumeExpansion."
+    ),
+    Reason.PVC_UPDATE_FAILED: "The message says why the API server rejects the claim's new owner.",
+    Reason.RESTORATION_FAILED: (
+        "WhatsApp did not accept the stored login. Link the phone: kubectl wasession qr {name}"
+    ),
+    Reason.RUN_CONTAINER_ERROR: "See the pod's Events: kubectl describe pod {pod}",
+    Reason.SECRET_CREATE_FAILED: (
+        "The message says why the API server rejects the session's Secret: quota or admission."
+    ),
+    Reason.SECRET_UPDATE_FAILED: "The message says why the API server rejects the new token.",
+    Reason.UNSCHEDULABLE: "See why no node fits the pod: kubectl describe pod {pod}",
+    Reason.VERSION_REFUSED: (
+        "WhatsApp requires a newer version of its page: kubectl wasession restart {name}"
+    ),
+    Reason.VOLUME_FULL: "Expand the volume: spec.storage.size.",
+    Reason.VOLUME_IN_USE: (
+        "Another process uses the volume. If this persists, look for another pod that mounts it."
+    ),
+    Reason.VOLUME_LOST: (
+        "Restore the volume claim {pvc}, "
+        "or accept its loss with the annotation wasession.dev/accept-data-loss."
+    ),
+    Reason.VOLUME_LOW: "Expand the volume: spec.storage.size.",
+    Reason.VOLUME_OF_ANOTHER_SESSION: (
+        "The volume holds another session's login: restore the right one."
+    ),
+    Reason.VOLUME_PENDING: "See why the volume is not bound: kubectl describe pvc {pvc}",
+    Reason.VOLUME_READ_ONLY: (
+        "The volume is not writable: check the storage, often the file system is damaged."
+    ),
+    Reason.VOLUME_TERMINATING: (
+        "The claim is being deleted: copy the volume now, then delete the session."
+    ),
+    Reason.WHATSAPP_UNREACHABLE: (
+        "WhatsApp Web is unreachable: check network, DNS, NetworkPolicies and proxy."
+    ),
+}
+BY_PHASE: dict[Phase, str] = {
+    Phase.READY: (
+        "Nothing, it is ready. Send a message: kubectl wasession send {name} PHONE-NUMBER TEXT"
+    ),
+    Phase.AUTHENTICATING: "Link a phone: kubectl wasession qr {name}",
+    Phase.LOGGED_OUT: "Link a phone again: kubectl wasession qr {name}",
+    Phase.PASSKEY_REQUIRED: (
+        "Confirm the passkey on the phone; kubectl wasession qr {name} waits for it."
+    ),
+    Phase.CONFLICT: (
+        "Close WhatsApp Web there, or let the session take over: spec.whatsapp.takeover."
+    ),
+    Phase.SUSPENDED: "Start it again: kubectl wasession resume {name}",
+    Phase.TERMINATING: "Nothing, it is being deleted.",
+    Phase.FAILED: (
+        "Read its log, then restart it: kubectl wasession logs {name}; "
+        "kubectl wasession restart {name}"
+    ),
+}
+UPDATE_PENDING = (
+    "Its pod template has changed. To apply it before the next start: "
+    "kubectl wasession restart {name}"
+)
+WAIT = "Nothing, it continues by itself."
+
+
+def next_step(name: str, status: Status) -> str:
+    """Return what to do next, in a sentence."""
+    degraded = status.condition(ConditionType.DEGRADED)
+    progressing = status.condition(ConditionType.PROGRESSING)
+    step = BY_PHASE.get(status.phase, WAIT) if status.phase is not None else WAIT
+    if status.phase in (Phase.SUSPENDED, Phase.TERMINATING):
+        pass  # somebody decided so, and nothing else helps
+    elif degraded is not None and degraded.status == "True":
+        step = BY_REASON.get(degraded.reason, step)
+    elif progressing is not None and progressing.reason == Reason.UPDATE_PENDING:
+        step = UPDATE_PENDING
+    return step.format(name=name, pod=status.pod_name, pvc=status.pvc_name)
