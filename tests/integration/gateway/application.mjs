@@ -1,4 +1,4 @@
-// An application with socket.io-client as npm has it: says on stdout what it hears, emits what it is told to on stdin.
+// An application with socket.io-client: prints the events that it receives, and emits those that it reads from stdin.
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 

@@ -1,4 +1,4 @@
-"""A gateway as its users have it, in front of a played API server and played session pods."""
+"""A gateway in front of a fake API server and fake session pods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def api() -> AsyncIterator[ApiServer]:
 
 @pytest.fixture
 async def start(api: ApiServer) -> AsyncIterator[Start]:
-    """Starts a gateway with these settings."""
+    """Start a gateway with these settings."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def begin(**settings: Any) -> Replica:
@@ -44,7 +44,7 @@ async def gateway(start: Start) -> Replica:
 async def pod(api: ApiServer) -> AsyncIterator[Pod]:
     """The pod of alice's session ``sales``, which is ready."""
     body = await api.put("sales", {"owner": "alice", "clientId": "sales"}, READY)
-    found = Pod(body["metadata"]["uid"], pod_token("first"))
-    api.add_pod("sales", pod_address(1), found.token)
-    async with serving(found.app, pod_address(1), 8080):
-        yield found
+    fake = Pod(body["metadata"]["uid"], pod_token("first"))
+    api.add_pod("sales", pod_address(1), fake.token)
+    async with serving(fake.app, pod_address(1), 8080):
+        yield fake

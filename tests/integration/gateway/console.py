@@ -1,4 +1,4 @@
-"""The console's surroundings: sessions in every state, a session pod that offers codes, and a browser tab on it."""
+"""What the console's tests share: sessions in every state, a pod with link codes, browser tabs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def past(**ago: float) -> str:
 
 
 def status(phase: str, reason: str, message: str = "", **more: Any) -> Body:
-    """A status as the operator writes it."""
+    """Return a status as the operator writes it."""
     ready, valid = phase == "Ready", more.pop("valid", phase == "Ready")
     restored = "Restored" if more.get("restored") else "NewLogin" if ready else "NoLogin"
     conditions = [
@@ -61,10 +61,10 @@ def status(phase: str, reason: str, message: str = "", **more: Any) -> Body:
             "type": kind,
             "status": str(truth),
             "reason": why,
-            "message": words,
+            "message": message,
             "lastTransitionTime": since,
         }
-        for kind, truth, why, words, since in conditions
+        for kind, truth, why, message, since in conditions
     ]
     return {
         "phase": phase,
@@ -80,12 +80,12 @@ def account(number: str, name: str) -> Body:
 
 
 class PairingPod(Pod):
-    """A session pod whose codes can be had as the real one gives them."""
+    """A session pod that offers link codes as the real one does."""
 
     def __init__(self, session_uid: str, token: str) -> None:
         super().__init__(session_uid, token)
         self.refreshed = 0
-        self.refusals: list[web.Response] = []  # what the next sends are answered
+        self.refusals: list[web.Response] = []  # responses to the next sends
 
     async def _pairing(self, request: web.Request) -> web.Response:
         if self.code is None:
@@ -108,14 +108,20 @@ class PairingPod(Pod):
 
 
 READY = status(
-    "Ready", "Connected", podName="pod", podUID="1", restored=True, restorations=3, lastConnected=past(hours=5),
+    "Ready",
+    "Connected",
+    podName="pod",
+    podUID="1",
+    restored=True,
+    restorations=3,
+    lastConnected=past(hours=5),
     account=account("15551234567", "Sales Europe"),
     lastDisconnect={"at": past(hours=6), "kind": "Connection", "reason": "TIMEOUT"},
-)  # fmt: skip
+)
 
 
 def waiting(method: str = "QRCode", seconds: float = 20) -> Body:
-    """The status of a session that shows a code."""
+    """Return the status of a session that shows a link code."""
     pairing = {"available": True, "method": method, "attempt": 1, "expiresAt": now(seconds=seconds)}
     return status(
         "Authenticating",
@@ -128,19 +134,42 @@ def waiting(method: str = "QRCode", seconds: float = 20) -> Body:
 
 
 OTHERS: dict[str, Body] = {
-    "bank": status("Failed", "AccountBlocked", "WhatsApp has blocked the account for its terms of service.", valid=True,
-                   account=account("15550004444", "Bank")),
-    "legacy": status("LoggedOut", "LoggedOutByPhone", "WhatsApp has ended this login.", lastConnected=past(days=9)),
-    "newsletter": status("Suspended", "Suspended", valid=True, lastConnected=past(days=3),
-                         account=account("15550003333", "Newsletter")),
-    "press": status("Failed", "PairingExpired", "No phone was linked in 5 rounds.", podName="pod", podUID="1"),
-    "support": status("Restoring", "LoginRestoring", "Opening WhatsApp Web with the stored login.", valid=True,
-                      lastConnected=past(minutes=2), account=account("15550002222", "Support")),
-}  # fmt: skip
+    "bank": status(
+        "Failed",
+        "AccountBlocked",
+        "WhatsApp has blocked the account for its terms of service.",
+        valid=True,
+        account=account("15550004444", "Bank"),
+    ),
+    "legacy": status(
+        "LoggedOut",
+        "LoggedOutByPhone",
+        "WhatsApp has ended this login.",
+        lastConnected=past(days=9),
+    ),
+    "newsletter": status(
+        "Suspended",
+        "Suspended",
+        valid=True,
+        lastConnected=past(days=3),
+        account=account("15550003333", "Newsletter"),
+    ),
+    "press": status(
+        "Failed", "PairingExpired", "No phone was linked in 5 rounds.", podName="pod", podUID="1"
+    ),
+    "support": status(
+        "Restoring",
+        "LoginRestoring",
+        "Opening WhatsApp Web with the stored login.",
+        valid=True,
+        lastConnected=past(minutes=2),
+        account=account("15550002222", "Support"),
+    ),
+}
 
 
 async def put(api: ApiServer, name: str, state: Body, owner: str = "maria", **spec: Any) -> str:
-    """A session; returns its UID."""
+    """Create or change a session; return its UID."""
     body = await api.put(
         name,
         {"owner": owner, "clientId": name, "suspend": state["phase"] == "Suspended", **spec},
@@ -150,12 +179,15 @@ async def put(api: ApiServer, name: str, state: Body, owner: str = "maria", **sp
 
 
 class Tab:
-    """A browser tab with the console. Nothing that it asks for leaves the gateway, and no address has the token in it."""
+    """A browser tab with the console.
+
+    ``problems`` has its errors, its requests to other hosts, and URLs with a token in them.
+    """
 
     def __init__(self, page: Page, replica: Replica) -> None:
         self.page, self.replica = page, replica
-        self.troubles: list[str] = []
-        page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.problems: list[str] = []
+        page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("request", self._look)
 
     async def sign_in(self, subject: str = "maria", **claims: Any) -> None:
@@ -174,12 +206,12 @@ class Tab:
         """What a phone's camera reads from the QR on the page."""
         image = self.page.get_by_role("img", name="QR to scan with WhatsApp on the phone")
         pixels = bytes(await image.evaluate(PIXELS))
-        found = zxingcpp.read_barcodes(memoryview(pixels).cast("B", shape=[400, 400]))
-        return found[0].text if found else None
+        barcodes = zxingcpp.read_barcodes(memoryview(pixels).cast("B", shape=[400, 400]))
+        return barcodes[0].text if barcodes else None
 
     def _look(self, request: Request) -> None:
         asked, gateway = urlsplit(request.url), urlsplit(self.replica.url)
         if asked.scheme not in ("data", "blob") and asked.netloc != gateway.netloc:
-            self.troubles.append(f"asked {request.url}")
+            self.problems.append(f"a request to {request.url}")
         if "eyJ" in request.url:
-            self.troubles.append(f"a token in {request.url}")
+            self.problems.append(f"a token in {request.url}")

@@ -1,4 +1,4 @@
-"""What the gateway talks to, played on loopback addresses: the API server and session pods."""
+"""Fakes of the API server and of session pods, on loopback addresses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def now(**later: float) -> str:
 
 
 def pod_token(which: str) -> str:
-    """A session pod's token, as long as the operator makes them."""
+    """Return a session pod's token, as long as the operator makes them."""
     return f"{which}-token-of-a-session-pod-for-tests"
 
 
@@ -44,20 +44,20 @@ async def serving(app: web.Application, host: str, port: int = 0) -> AsyncIterat
 
 
 class ApiServer:
-    """As much of a kube-apiserver as the gateway uses, with its rules for versions, patches and watches."""
+    """A kube-apiserver as far as the gateway uses it: versions, patches and watches."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.failing = False
-        self.forbidden = ""  # what the gateway has no right to, such as "secrets"
+        self.forbidden = ""  # what the gateway is denied, such as "secrets"
         self.port = 0
         self.made: Callable[[str], Awaitable[None]] | None = (
-            None  # told of each session that a client makes
+            None  # called for each session that a client creates
         )
         self._sessions: dict[str, Body] = {}
         self._others: dict[tuple[str, str], Body] = {}
         self._version = 100
-        self._oldest = 0  # the oldest version that a watch can go on from
+        self._oldest = 0  # the oldest version that a watch can start from
         self._events: list[tuple[int, str, Body]] = []
         self._news = asyncio.Condition()
         sessions = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/whatsappsessions"
@@ -99,14 +99,12 @@ class ApiServer:
 
     async def remove(self, name: str) -> None:
         body = self._sessions.pop(name)
-        await self._happen("DELETED", body)
+        await self._record("DELETED", body)
 
     def add_pod(self, session: str, address: str, *tokens: str) -> None:
-        """A session's pod and its Secret, with the present token and, after a rotation, the one before."""
-        name, owner = (
-            names.object_name(session),
-            {"uid": self._sessions[session]["metadata"]["uid"], "controller": True},
-        )
+        """Add a session's pod and Secret; ``tokens`` are the present one and the previous one."""
+        name = names.object_name(session)
+        owner = {"uid": self._sessions[session]["metadata"]["uid"], "controller": True}
         metadata = {"name": name, "ownerReferences": [owner], "uid": str(uuid.uuid4())}
         data = {
             key: base64.b64encode(token.encode()).decode()
@@ -116,18 +114,17 @@ class ApiServer:
         self._others["secrets", name] = {"metadata": metadata, "data": data}
 
     async def forget_history(self) -> None:
-        """Ends all watches; none can go on from where it was."""
+        """End all watches; none can resume."""
         self._oldest = self._version = self._version + 1
         async with self._news:
             self._news.notify_all()
 
-    # --- what it answers --------------------------------------------------------------------------
+    # --- HTTP ------------------------------------------------------------------------------------
 
     @web.middleware
     async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
-        self.calls[
-            f"{'WATCH' if 'watch' in request.query else request.method} {request.path.rsplit('/', 1)[0]}"
-        ] += 1
+        verb = "WATCH" if "watch" in request.query else request.method
+        self.calls[f"{verb} {request.path.rsplit('/', 1)[0]}"] += 1
         if self.failing:
             return _status(500, "InternalError", "etcdserver: request timed out")
         if self.forbidden and self.forbidden in f"{request.method} {request.path}":
@@ -209,8 +206,8 @@ class ApiServer:
         )
 
     async def _get(self, request: web.Request) -> web.Response:
-        found = self._others.get((request.match_info["plural"], request.match_info["name"]))
-        return web.json_response(found) if found else _status(404, "NotFound", "not found")
+        obj = self._others.get((request.match_info["plural"], request.match_info["name"]))
+        return web.json_response(obj) if obj else _status(404, "NotFound", "not found")
 
     def _new(self, name: str) -> Body:
         metadata = {
@@ -224,10 +221,10 @@ class ApiServer:
     async def _store(self, body: Body) -> Body:
         name = body["metadata"]["name"]
         kind = "MODIFIED" if name in self._sessions else "ADDED"
-        self._sessions[name] = await self._happen(kind, body)
+        self._sessions[name] = await self._record(kind, body)
         return self._sessions[name]
 
-    async def _happen(self, kind: str, body: Body) -> Body:
+    async def _record(self, kind: str, body: Body) -> Body:
         self._version += 1
         body = {**body, "metadata": {**body["metadata"], "resourceVersion": str(self._version)}}
         self._events.append((self._version, kind, body))
@@ -251,20 +248,25 @@ def _status(code: int, reason: str, message: str) -> web.Response:
 
 
 class Pod:
-    """A session pod's HTTP API. ``sent`` is what it was asked to send."""
+    """A session pod's HTTP API. ``sent`` has the messages that it was asked to send."""
 
     def __init__(self, session_uid: str, token: str) -> None:
         self.token, self.sent, self.logouts = token, list[Body](), 0
-        self.refused: list[str] = []  # what was shown in place of the token
+        self.refused: list[str] = []  # tokens that it rejected
         self.hold = asyncio.Event()  # what `POST /v1/messages` waits for
         self.hold.set()
         self.code: str | None = None
-        self.answer: Body | None = None  # in place of the code
+        self.answer: Body | None = None  # the next response with a link code
         self.followers = 0
-        self.torn = False  # whether lists end in the middle
+        self.torn = False  # whether lists break off
         self.state: Body = {
-            "clientId": "x", "sessionUid": session_uid, "startedAt": now(), "seq": 1, "phase": "Ready", "reason": "Connected",
-        }  # fmt: skip
+            "clientId": "x",
+            "sessionUid": session_uid,
+            "startedAt": now(),
+            "seq": 1,
+            "phase": "Ready",
+            "reason": "Connected",
+        }
         self._events: list[tuple[int, str, Body]] = []
         self._news = asyncio.Condition()
         self.app = web.Application(middlewares=[self._authenticated], client_max_size=2**26)
@@ -281,7 +283,7 @@ class Pod:
     async def says(self, **fields: Any) -> None:
         """A new report."""
         self.state = {**self.state, **fields, "seq": self.state["seq"] + 1}
-        await self._tell("state", self.state)
+        await self._publish("state", self.state)
 
     async def offers(self, code: str, attempt: int, method: str = "QRCode") -> None:
         """A phone can be linked with this code."""
@@ -296,15 +298,20 @@ class Pod:
 
     async def receives(self, text: str, **fields: Any) -> None:
         message = {
-            "id": f"false_15550001111@c.us_{uuid.uuid4().hex[:16].upper()}", "chatId": "15550001111@c.us",
-            "from": "15550001111@c.us", "fromMe": False, "type": "chat", "text": text, "sentAt": now(),
-        }  # fmt: skip
-        await self._tell("message", {**message, **fields})
+            "id": f"false_15550001111@c.us_{uuid.uuid4().hex[:16].upper()}",
+            "chatId": "15550001111@c.us",
+            "from": "15550001111@c.us",
+            "fromMe": False,
+            "type": "chat",
+            "text": text,
+            "sentAt": now(),
+        }
+        await self._publish("message", {**message, **fields})
 
     async def tells(self, kind: str, data: Body) -> None:
-        await self._tell(kind, data)
+        await self._publish(kind, data)
 
-    async def _tell(self, kind: str, data: Body) -> None:
+    async def _publish(self, kind: str, data: Body) -> None:
         self._events.append((len(self._events) + 1, kind, data))
         async with self._news:
             self._news.notify_all()
@@ -384,9 +391,14 @@ class Pod:
 
     async def _message(self, request: web.Request) -> web.Response:
         message = {
-            "id": request.match_info["id"], "chatId": "15550001111@c.us", "from": "15551234567@c.us", "fromMe": True,
-            "type": "chat", "sentAt": now(), "ack": 2,
-        }  # fmt: skip
+            "id": request.match_info["id"],
+            "chatId": "15550001111@c.us",
+            "from": "15551234567@c.us",
+            "fromMe": True,
+            "type": "chat",
+            "sentAt": now(),
+            "ack": 2,
+        }
         return web.json_response(message)
 
     async def _chats(self, request: web.Request) -> web.StreamResponse:

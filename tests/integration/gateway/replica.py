@@ -19,9 +19,16 @@ from wasession_gateway.settings import Settings
 
 SECRET = "a secret of the tests, long enough"
 READY: dict[str, Any] = {
-    "phase": "Ready", "sessionValid": True, "isAuthenticated": True, "authState": "CONNECTED", "restored": False,
-    "podName": "pod", "podUID": "1", "lastConnected": "2026-10-01T10:00:00Z", "account": {"id": "15551234567@c.us"},
-}  # fmt: skip
+    "phase": "Ready",
+    "sessionValid": True,
+    "isAuthenticated": True,
+    "authState": "CONNECTED",
+    "restored": False,
+    "podName": "pod",
+    "podUID": "1",
+    "lastConnected": "2026-10-01T10:00:00Z",
+    "account": {"id": "15551234567@c.us"},
+}
 
 
 def token(subject: str, **claims: Any) -> str:
@@ -64,7 +71,7 @@ class Replica:
         await self._stack.aclose()
 
     async def caught_up(self) -> None:
-        """Waits until the gateway knows what the API server has."""
+        """Wait until the gateway has the sessions of the API server."""
         sessions = self.gateway.sessions
         await until(
             lambda: (
@@ -74,7 +81,7 @@ class Replica:
         )
 
     async def ask(self, who: str, method: str, path: str, expect: int = 200, **more: Any) -> Any:
-        """JSON from the gateway, asked by this subject; ``at_once`` without waiting until it has caught up."""
+        """Return JSON from the gateway, which has caught up before unless ``at_once`` is set."""
         if not more.pop("at_once", False):
             await self.caught_up()
         headers = {
@@ -90,6 +97,6 @@ class Replica:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Waits for a condition; the test's own timeout ends a wait in vain."""
-    while not condition():  # noqa: ASYNC110 - whatever it is, nobody tells of it
+    """Wait for a condition, until the test's timeout."""
+    while not condition():  # noqa: ASYNC110 - not every condition has an event
         await asyncio.sleep(0.01)

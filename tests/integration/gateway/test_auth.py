@@ -56,7 +56,7 @@ def signed(key: Any, algorithm: str, name: str | None = None, **more: Any) -> st
 
 
 class Issuer:
-    """Publishes keys, and counts how often they are asked for."""
+    """Publishes keys, and counts the requests for them."""
 
     def __init__(self) -> None:
         self.keys: dict[str, Any] = {"one": RSA, "two": EC}
@@ -69,7 +69,7 @@ class Issuer:
         self.asked += 1
         if self.failing:
             return web.Response(status=500)
-        found = [
+        keys = [
             {"kty": "oct", "k": "c2VjcmV0", "kid": "symmetric"},
             {"kty": "future", "kid": "unknown"},
         ]
@@ -79,10 +79,10 @@ class Issuer:
                 if isinstance(key, rsa.RSAPrivateKey)
                 else jwt.algorithms.ECAlgorithm
             )
-            found.append(
+            keys.append(
                 {**json.loads(algorithm.to_jwk(key.public_key())), "kid": name, "use": "sig"}
             )
-        return web.json_response({"keys": found})
+        return web.json_response({"keys": keys})
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ async def test_good_tokens(http: aiohttp.ClientSession, issuer: Issuer) -> None:
         signed(EC, "ES256", "two"),
         signed(EC, "ES256"),
     ):
-        found = await both.identify(good)
-        assert (found.subject, found.admin) == ("alice", False)
+        caller = await both.identify(good)
+        assert (caller.subject, caller.admin) == ("alice", False)
     assert issuer.asked == 1
     assert (await both.identify(token("root", role="admin"))).admin
     for almost in ("Admin", ["admin"], True, "user"):
@@ -229,35 +229,35 @@ async def test_audience_and_issuer(http: aiohttp.ClientSession) -> None:
 async def test_keys_are_renewed(
     http: aiohttp.ClientSession, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = authenticator(http, issuer)
-    await found.identify(signed(RSA, "RS256", "one"))
+    verifier = authenticator(http, issuer)
+    await verifier.identify(signed(RSA, "RS256", "one"))
     new = rsa.generate_private_key(65537, 2048)
     issuer.keys = {"three": new}
     for _ in range(50):
         with pytest.raises(Unauthorized):
-            await found.identify(signed(new, "RS256", "three"))
+            await verifier.identify(signed(new, "RS256", "three"))
     assert issuer.asked == 1, "a flood of unknown keys is not passed on to the issuer"
     monkeypatch.setattr(auth, "KEYS_RETRY", 0)
-    assert (await found.identify(signed(new, "RS256", "three"))).subject == "alice"
+    assert (await verifier.identify(signed(new, "RS256", "three"))).subject == "alice"
     with pytest.raises(Unauthorized):
-        await found.identify(signed(RSA, "RS256", "one"))
+        await verifier.identify(signed(RSA, "RS256", "one"))
 
 
 async def test_the_issuer_is_away(
     http: aiohttp.ClientSession, issuer: Issuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     issuer.failing = True
-    found = authenticator(http, issuer)
+    verifier = authenticator(http, issuer)
     for _ in range(3):
         with pytest.raises(KeysUnavailable):
-            await found.identify(signed(RSA, "RS256", "one"))
+            await verifier.identify(signed(RSA, "RS256", "one"))
     assert issuer.asked == 1
     monkeypatch.setattr(auth, "KEYS_RETRY", 0)
     issuer.failing = False
-    await found.identify(signed(RSA, "RS256", "one"))
+    await verifier.identify(signed(RSA, "RS256", "one"))
     issuer.failing = True
     monkeypatch.setattr(auth, "KEYS_LIFETIME", 0)
     for _ in range(3):
-        assert (await found.identify(signed(RSA, "RS256", "one"))).subject == "alice", (
+        assert (await verifier.identify(signed(RSA, "RS256", "one"))).subject == "alice", (
             "old keys are better than none"
         )

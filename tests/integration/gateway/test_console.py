@@ -1,4 +1,4 @@
-"""The console in a real Chromium, in front of a played API server and played session pods."""
+"""The console in a real Chromium, in front of a fake API server and fake session pods."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def browser(chromium: Path) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def open_tab(browser: Browser, gateway: Replica) -> AsyncIterator[Open]:
-    """Opens tabs; at the end nothing may have gone wrong in any of them."""
+    """Open tabs; none of them may have had a problem at the end."""
     tabs: list[Tab] = []
 
     async def begin(replica: Replica = gateway, **options: Any) -> Tab:
@@ -58,7 +58,7 @@ async def open_tab(browser: Browser, gateway: Replica) -> AsyncIterator[Open]:
     yield begin
     for tab in tabs:
         await tab.page.context.close()
-        assert tab.troubles == []
+        assert tab.problems == []
 
 
 @pytest.fixture
@@ -90,18 +90,18 @@ async def test_a_token_that_is_refused_says_why(tab: Tab) -> None:
     await tab.page.goto(tab.replica.url)
     field = tab.page.get_by_label("Token")
     await expect(field).to_be_focused()
-    for typed, words in (
+    for typed, text in (
         ("", "Paste your token here."),
         ("a b", "This is not a token"),
-        ("a.b.c", "does not take this token"),
+        ("a.b.c", "rejected this token"),
     ):
         await field.fill(typed)
         await button(tab.page, "Sign in").click()
-        await expect(tab.page.get_by_text(words)).to_be_visible()
+        await expect(tab.page.get_by_text(text)).to_be_visible()
         await expect(field).to_have_attribute("aria-invalid", "true")
 
 
-async def test_a_token_is_kept_for_the_tab_alone(tab: Tab, api: ApiServer) -> None:
+async def test_a_token_is_stored_for_the_tab_only(tab: Tab, api: ApiServer) -> None:
     await put(api, "sales", READY)
     await tab.sign_in()
     assert await tab.page.evaluate("[Object.keys(localStorage), document.cookie]") == [[], ""]
@@ -115,7 +115,7 @@ async def test_a_token_is_kept_for_the_tab_alone(tab: Tab, api: ApiServer) -> No
     await expect(tab.page.get_by_label("Token")).to_be_visible()
 
 
-async def test_an_expired_token_signs_out_with_words(tab: Tab) -> None:
+async def test_an_expired_token_signs_out_and_says_why(tab: Tab) -> None:
     await tab.sign_in(exp=time.time() + 1)
     await expect(
         tab.page.get_by_role("alert").filter(has_text="the token has expired")
@@ -169,7 +169,7 @@ async def test_many_sessions_can_be_searched(tab: Tab, api: ApiServer) -> None:
     await tab.page.get_by_label("Find a session").fill("0003333")
     await expect(tab.page.locator(".row")).to_have_count(1)
     await tab.page.get_by_label("Find a session").fill("nothing like it")
-    await expect(tab.page.get_by_text("No session has that")).to_be_visible()
+    await expect(tab.page.get_by_text("No session matches")).to_be_visible()
 
 
 # --- linking a phone ------------------------------------------------------------------------------
@@ -203,7 +203,7 @@ async def test_an_expired_qr_is_taken_away(tab: Tab, api: ApiServer, sales: Pair
     await api.put("sales", api.session("sales")["spec"], waiting(seconds=3))
     await tab.sign_in()
     await tab.go("sales")
-    await expect(tab.page.get_by_text("A new code comes in")).to_be_visible()
+    await expect(tab.page.get_by_text("New code in")).to_be_visible()
     await expect(tab.page.get_by_text("Waiting for a code…")).to_be_visible()
     await expect(tab.page.get_by_role("img", name="QR to scan")).to_be_hidden()
 
@@ -237,15 +237,20 @@ async def test_after_the_last_round_a_new_code_can_be_asked_for(
 # --- a session that is linked ---------------------------------------------------------------------
 
 
-async def test_a_session_in_plain_words(tab: Tab, api: ApiServer) -> None:
+async def test_a_session_is_described(tab: Tab, api: ApiServer) -> None:
     await put(api, "sales", READY)
     await tab.sign_in()
     await tab.go("sales")
-    for words in (
-        "Connected. Messages can be sent and received.", "Sales Europe, +15551234567", "Valid, stored on its volume",
-        "3 times", "Logged in to WhatsApp", "Came back with its stored login", "The connection to WhatsApp was lost",
-    ):  # fmt: skip
-        await expect(tab.page.get_by_text(words, exact=True)).to_be_visible()
+    for text in (
+        "Connected. Messages can be sent and received.",
+        "Sales Europe, +15551234567",
+        "Valid, stored on the volume",
+        "3 times",
+        "Logged in to WhatsApp",
+        "Restored from its stored login",
+        "The connection to WhatsApp was lost",
+    ):
+        await expect(tab.page.get_by_text(text, exact=True)).to_be_visible()
     state = tab.page.get_by_role("status").filter(has_text="Connected. Messages")
     await api.status("sales", **OTHERS["support"])
     await expect(state).to_have_count(0)
@@ -257,22 +262,22 @@ async def test_a_session_in_plain_words(tab: Tab, api: ApiServer) -> None:
 
 
 async def test_a_warning_is_seen_while_the_session_works(tab: Tab, api: ApiServer) -> None:
-    words = "The phone was last seen ten days ago."
+    text = "The phone was last seen ten days ago."
     warning = {
         "type": "Degraded",
         "status": "True",
         "reason": "PhoneOffline",
-        "message": words,
+        "message": text,
         "lastTransitionTime": past(),
     }
     others = [condition for condition in READY["conditions"] if condition["type"] != "Degraded"]
     await put(api, "sales", {**READY, "conditions": [*others, warning]})
     await tab.sign_in()
     await expect(
-        tab.page.get_by_role("status").filter(has_text="1 of 1 ready, 1 waits for you")
+        tab.page.get_by_role("status").filter(has_text="1 of 1 ready, 1 needs attention")
     ).to_be_visible()
     await tab.go("sales")
-    await expect(tab.page.get_by_role("status").filter(has_text=words)).to_be_visible()
+    await expect(tab.page.get_by_role("status").filter(has_text=text)).to_be_visible()
     await expect(tab.page.get_by_role("heading", name="Send a test message")).to_be_visible()
 
 
@@ -363,14 +368,14 @@ async def test_a_logout_is_asked_first(tab: Tab, sales: PairingPod) -> None:
     await expect(dialog).to_have_count(0)
     await button(tab.page, "Log out…").click()
     await dialog.get_by_role("button", name="Log out").click()
-    await expect(tab.page.get_by_text("sales is logged out.")).to_be_visible()
+    await expect(tab.page.get_by_text("sales was logged out.")).to_be_visible()
     assert sales.logouts == 1
 
 
 @pytest.mark.parametrize(
-    ("volume", "logout", "words", "deleted"),
+    ("volume", "logout", "text", "deleted"),
     [
-        ("Keep it", False, "takes it up with its login: no phone is needed then", "Retain"),
+        ("Keep it", False, "uses it with its login, without linking a phone", "Retain"),
         ("Keep it", True, "The volume stays in the cluster, without a login.", "Retain"),
         (
             "Delete it",
@@ -381,7 +386,7 @@ async def test_a_logout_is_asked_first(tab: Tab, sales: PairingPod) -> None:
     ],
 )
 async def test_a_deletion_says_what_becomes_of_the_volume(
-    tab: Tab, api: ApiServer, volume: str, logout: bool, words: str, deleted: str
+    tab: Tab, api: ApiServer, volume: str, logout: bool, text: str, deleted: str
 ) -> None:
     await put(api, "sales", READY)
     await tab.sign_in()
@@ -391,7 +396,7 @@ async def test_a_deletion_says_what_becomes_of_the_volume(
     await dialog.get_by_label(volume).check()
     if logout:
         await dialog.get_by_label("Log out of WhatsApp first").check()
-    await expect(dialog.get_by_role("status").filter(has_text=words)).to_be_visible()
+    await expect(dialog.get_by_role("status").filter(has_text=text)).to_be_visible()
     await dialog.get_by_role("button", name="Delete").click()
     await expect(tab.page.get_by_role("heading", name="Sessions", exact=True)).to_be_visible()
     body = api.session("sales")
@@ -411,10 +416,10 @@ async def test_a_session_is_made(tab: Tab, api: ApiServer) -> None:
     dialog = tab.page.get_by_role("dialog", name="New session")
     await dialog.get_by_label("Name").fill("sales eu")
     await button(tab.page, "Create").click()
-    await expect(dialog.get_by_text("Letters, digits, - and _ only")).to_be_visible()
+    await expect(dialog.get_by_text("Use letters, digits, - and _ only")).to_be_visible()
     await dialog.get_by_label("Name").fill("sales-eu")
     await dialog.get_by_label("Type a code").check()
-    await dialog.get_by_label("The phone's number").fill("+1 555 123 4567")
+    await dialog.get_by_label("Phone number").fill("+1 555 123 4567")
     await button(tab.page, "Create").click()
     await expect(tab.page.get_by_role("heading", name="sales-eu", level=1)).to_be_focused()
     [name] = api.names
@@ -433,7 +438,7 @@ async def test_a_refusal_is_shown_where_it_was_asked(tab: Tab, api: ApiServer) -
     await dialog.get_by_label("Name").fill("sales")
     await button(tab.page, "Create").click()
     await expect(dialog.get_by_role("alert")).to_have_text(
-        "There is a session with this clientId already."
+        "A session with this clientId already exists."
     )
 
 
@@ -462,13 +467,13 @@ async def test_a_session_of_somebody_else_is_not_there(tab: Tab, api: ApiServer)
     await put(api, "theirs", READY, owner="otto")
     await tab.sign_in()
     await tab.go("theirs")
-    await expect(tab.page.get_by_text("There is no session of that name")).to_be_visible()
+    await expect(tab.page.get_by_text("No session has this name")).to_be_visible()
 
 
 # --- without a connection -------------------------------------------------------------------------
 
 
-async def test_a_lost_gateway_is_told_and_found_again(open_tab: Open, api: ApiServer) -> None:
+async def test_a_lost_connection_is_shown_and_restored(open_tab: Open, api: ApiServer) -> None:
     await put(api, "sales", status("Starting", "PageLoading"))
     async with contextlib.AsyncExitStack() as stack:
         first = await Replica(api).start()
@@ -507,7 +512,7 @@ async def test_with_the_keyboard_alone(tab: Tab, api: ApiServer) -> None:
         assert (
             await page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
         )
-    assert order[:4] == ["Skip to the content", "wasession", "Sign out", "New session"]
+    assert order[:4] == ["Skip to content", "wasession", "Sign out", "New session"]
     assert order[4].startswith("sales")
     await press("Enter")
     await expect(page.get_by_role("heading", name="sales", level=1)).to_be_focused()
@@ -522,7 +527,7 @@ async def test_with_the_keyboard_alone(tab: Tab, api: ApiServer) -> None:
 
 
 async def walk(tab: Tab, api: ApiServer, sales: PairingPod) -> AsyncIterator[str]:
-    """Every page and dialog, one after another."""
+    """Yield on every page and dialog."""
     await sales.offers(FIRST, 1)
     for name, state in {"warehouse": READY, **OTHERS}.items():
         await put(api, name, state)
@@ -551,8 +556,8 @@ async def test_axe_finds_nothing(
     tab = await open_tab(color_scheme=scheme, reduced_motion="reduce")
     async for where in walk(tab, api, sales):
         await tab.page.evaluate(AXE.read_text())
-        found = await tab.page.evaluate("axe.run()")
-        assert [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]] == [], where
+        result = await tab.page.evaluate("axe.run()")
+        assert [(one["id"], one["nodes"][0]["html"]) for one in result["violations"]] == [], where
 
 
 async def test_on_a_phone_everything_fits_and_is_large_enough(
@@ -572,5 +577,5 @@ async def test_on_a_phone_everything_fits_and_is_large_enough(
 
 
 def test_tokens_of_the_tests_look_like_tokens() -> None:
-    """``Tab`` looks for them in addresses by their beginning."""
+    """``Tab`` searches URLs for them by their beginning."""
     assert token("maria").startswith("eyJ")

@@ -1,4 +1,4 @@
-"""Callers that mean harm: what they send is refused, they are hung up on, and nobody else notices."""
+"""Hostile callers: they are rejected and disconnected, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -39,13 +39,31 @@ ENGINE_PACKETS = [
     b"\xff" * 100,
 ]
 SOCKET_PACKETS: list[Any] = [
-    "4", "49", "4" + "[" * 20_000, "4{" + '"a":{' * 4000, "42", '42["init"]', "40/elsewhere,", "40/whatsapp,[]", "42/whatsapp,",
-    '42/whatsapp,["connect",{},{"token":"x"}]', '42/whatsapp,["disconnect"]', '42/whatsapp,[{"a":1}]', "42/whatsapp,[[]]",
-    '43/whatsapp,99["x"]', '451-/whatsapp,["init",{"_placeholder":true,"num":0}]', '459999999999-/whatsapp,["init"]',
-    '42/whatsapp,1["init","text"]', '42/whatsapp,2["init",[]]', '42/whatsapp,3["init",{"clientId":7}]',
-    '42/whatsapp,4["init",{"clientId":"' + "x" * 20_000 + '"}]', '42/whatsapp,5["init",{"create":true,"clientId":"../../etc"}]',
-    '42/whatsapp,6["init",{"owner":"alice","clientId":"sales"}]', '42/whatsapp,["unheard-of",{}]', "44/whatsapp,{}",
-]  # fmt: skip
+    "4",
+    "49",
+    "4" + "[" * 20_000,
+    "4{" + '"a":{' * 4000,
+    "42",
+    '42["init"]',
+    "40/elsewhere,",
+    "40/whatsapp,[]",
+    "42/whatsapp,",
+    '42/whatsapp,["connect",{},{"token":"x"}]',
+    '42/whatsapp,["disconnect"]',
+    '42/whatsapp,[{"a":1}]',
+    "42/whatsapp,[[]]",
+    '43/whatsapp,99["x"]',
+    '451-/whatsapp,["init",{"_placeholder":true,"num":0}]',
+    '459999999999-/whatsapp,["init"]',
+    '42/whatsapp,1["init","text"]',
+    '42/whatsapp,2["init",[]]',
+    '42/whatsapp,3["init",{"clientId":7}]',
+    '42/whatsapp,4["init",{"clientId":"' + "x" * 20_000 + '"}]',
+    '42/whatsapp,5["init",{"create":true,"clientId":"../../etc"}]',
+    '42/whatsapp,6["init",{"owner":"alice","clientId":"sales"}]',
+    '42/whatsapp,["unheard-of",{}]',
+    "44/whatsapp,{}",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -54,12 +72,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def all_gone(gateway: Replica) -> bool:
-    """No connection is open; the library forgets the closed ones later."""
+    """Whether no connection is open; the library drops closed ones later."""
     return all(engine.closed for engine in gateway.gateway._connections.server.eio.sockets.values())
 
 
 async def heard(connection: aiohttp.ClientWebSocketResponse, start: str) -> str:
-    """Reads on to a packet that begins so."""
+    """Read packets until one starts so, and return it."""
     async for message in connection:
         if message.type is aiohttp.WSMsgType.TEXT and message.data.startswith(start):
             return str(message.data)
@@ -81,9 +99,7 @@ async def test_nonsense_on_the_wire(
             send = mallory.send_bytes if isinstance(nonsense, bytes) else mallory.send_str
             await send(nonsense)
             if nonsense != "1":  # goodbye
-                await mallory.send_str(
-                    '42/whatsapp,99["init",{}]'
-                )  # answered, unless it was hung up on
+                await mallory.send_str('42/whatsapp,99["init",{}]')  # answered, unless disconnected
             async for message in mallory:
                 if message.type is aiohttp.WSMsgType.TEXT and message.data.startswith(
                     "43/whatsapp,99"
@@ -125,16 +141,21 @@ async def test_packets_and_connections_have_limits(start: Start) -> None:
             return False
         return True
 
-    while not await again():  # noqa: ASYNC110 - the gateway tells nobody
+    while not await again():  # noqa: ASYNC110 - no event
         await asyncio.sleep(0.01)
 
 
 async def test_nonsense_over_polling(gateway: Replica) -> None:
     polling = "/socket.io/?EIO=4&transport=polling"
     for path, method in (
-        ("/socket.io/?EIO=3&transport=polling", "GET"), ("/socket.io/?EIO=4&transport=pigeon", "GET"), ("/socket.io/", "GET"),
-        (f"{polling}&sid=guessed", "GET"), (f"{polling}&sid=guessed", "POST"), (polling, "POST"), (f"{polling}&j=x", "GET"),
-    ):  # fmt: skip
+        ("/socket.io/?EIO=3&transport=polling", "GET"),
+        ("/socket.io/?EIO=4&transport=pigeon", "GET"),
+        ("/socket.io/", "GET"),
+        (f"{polling}&sid=guessed", "GET"),
+        (f"{polling}&sid=guessed", "POST"),
+        (polling, "POST"),
+        (f"{polling}&j=x", "GET"),
+    ):
         async with gateway.http.request(method, path) as answer:
             assert answer.status == 400, path
     async with gateway.http.delete(polling) as answer:
@@ -221,9 +242,9 @@ async def test_paths_lead_nowhere_else(gateway: Replica, pod: Pod, path: str, st
     await gateway.caught_up()
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    writer.write(
-        f"GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token('alice')}\r\nConnection: close\r\n\r\n".encode()
-    )
+    headers = {"Host": "x", "Authorization": f"Bearer {token('alice')}", "Connection": "close"}
+    lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    writer.write("\r\n".join([*lines, "", ""]).encode())
     answer = await reader.read()
     writer.close()
     assert answer.split(b" ", 2)[1] == str(status).encode()

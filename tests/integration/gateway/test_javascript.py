@@ -1,4 +1,4 @@
-"""The same with socket.io-client from npm, which applications of the original server use, unchanged."""
+"""Socket.IO with an unmodified socket.io-client from npm."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Application:
             heard, data = self._heard.pop(0)
             if heard == name and _has(data, expected):
                 return data
-        found = await self._next(name, **expected)
+        data = await self._next(name, **expected)
         self._heard = []
-        return found
+        return data
 
     async def _next(self, name: str, **expected: Any) -> Any:
         assert self._process.stdout is not None
@@ -73,9 +73,14 @@ async def application(gateway: Replica) -> AsyncIterator[Any]:
                 **options,
             }
             process = await asyncio.create_subprocess_exec(
-                "node", str(SCRIPT), f"{url}/whatsapp", json.dumps(chosen),
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=2**20,
-            )  # fmt: skip
+                "node",
+                str(SCRIPT),
+                f"{url}/whatsapp",
+                json.dumps(chosen),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=2**20,
+            )
             stack.push_async_callback(process.wait)
             stack.callback(process.kill)
             return Application(process)
@@ -135,7 +140,7 @@ async def test_an_expired_token_keeps_the_client_away(
     assert await app.hears("disconnect") == {"reason": "io server disconnect", "active": False}
 
 
-async def test_a_bad_token_is_told(application: Any) -> None:
+async def test_a_bad_token_is_rejected_with_a_reason(application: Any) -> None:
     app = await application("alice", claims={"exp": 1})
     refused = await app.hears("connect_error")
     assert refused["message"] == "the token has expired"

@@ -1,4 +1,4 @@
-"""The gateway as a process: how it starts, what it costs, how it goes."""
+"""The gateway as a process: start, memory and shutdown."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ from integration.gateway.test_socket import Client
 
 @pytest.fixture
 async def process(api: ApiServer, tmp_path: Path) -> AsyncIterator[Process]:
-    found = Process(api, tmp_path, drain_delay="1s", address_rate="100000", address_burst="100000")
-    await found.start()
-    yield found
+    running = Process(
+        api, tmp_path, drain_delay="1s", address_rate="100000", address_burst="100000"
+    )
+    await running.start()
+    yield running
     with contextlib.suppress(ProcessLookupError):
-        found.process.kill()
-    await found.process.wait()
+        running.process.kill()
+    await running.process.wait()
 
 
 HEADERS = {"Authorization": f"Bearer {token('alice')}"}
@@ -55,7 +57,7 @@ async def test_it_goes_gracefully(api: ApiServer, process: Process, pod: Pod) ->
 
 
 async def test_memory_stays_flat(process: Process) -> None:
-    """Whatever is refused leaves nothing behind."""
+    """Rejected requests leave nothing behind."""
     big = b'"' + b"x" * 10_000_000 + b'"'
     async with aiohttp.ClientSession(
         process.url, headers=HEADERS | {"Content-Type": "application/json"}
@@ -69,7 +71,7 @@ async def test_memory_stays_flat(process: Process) -> None:
             ):
                 with contextlib.suppress(
                     aiohttp.ClientError
-                ):  # it is hung up on before it has sent everything
+                ):  # disconnected before it has sent everything
                     async with http.post(path, data=big) as answer:
                         assert answer.status == 413
             with contextlib.suppress(aiohttp.ClientError):

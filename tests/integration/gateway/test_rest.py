@@ -49,17 +49,17 @@ async def test_an_admin_sees_all_and_says_whose(api: ApiServer, gateway: Replica
         await api.put(f"sales-of-{owner}", {"owner": owner, "clientId": "sales"}, READY)
     await api.put("nobodys", {}, READY)
     admin = {"role": "admin"}
-    found = await gateway.ask("root", "GET", "/whatsapp/sessions", claims=admin)
-    assert [item["name"] for item in found["items"]] == [
+    answer = await gateway.ask("root", "GET", "/whatsapp/sessions", claims=admin)
+    assert [item["name"] for item in answer["items"]] == [
         "nobodys",
         "sales-of-alice",
         "sales-of-bob",
     ]
-    found = await gateway.ask("root", "GET", "/whatsapp/sessions?owner=bob", claims=admin)
-    assert [item["name"] for item in found["items"]] == ["sales-of-bob"]
+    answer = await gateway.ask("root", "GET", "/whatsapp/sessions?owner=bob", claims=admin)
+    assert [item["name"] for item in answer["items"]] == ["sales-of-bob"]
     await gateway.ask("root", "GET", "/whatsapp/sessions/sales", 409, claims=admin)
-    found = await gateway.ask("root", "GET", "/whatsapp/sessions/sales?owner=bob", claims=admin)
-    assert found["owner"] == "bob"
+    answer = await gateway.ask("root", "GET", "/whatsapp/sessions/sales?owner=bob", claims=admin)
+    assert answer["owner"] == "bob"
     assert (await gateway.ask("root", "GET", "/whatsapp/sessions/nobodys", claims=admin))[
         "clientId"
     ] == "nobodys"
@@ -90,10 +90,15 @@ async def test_lists_come_in_pages(api: ApiServer, gateway: Replica) -> None:
 
 
 async def test_accounts_and_health_tell_of_restorations(api: ApiServer, gateway: Replica) -> None:
-    failed = [{
-        "type": "Restored", "status": "False", "reason": "ProfileDamaged", "message": "…",
-        "lastTransitionTime": "2026-10-01T10:00:00Z",
-    }]  # fmt: skip
+    failed = [
+        {
+            "type": "Restored",
+            "status": "False",
+            "reason": "ProfileDamaged",
+            "message": "…",
+            "lastTransitionTime": "2026-10-01T10:00:00Z",
+        }
+    ]
     await api.put("a", {"owner": "alice"}, READY | {"restored": True, "restorations": 3})
     await api.put(
         "b", {"owner": "alice"}, {"phase": "Restoring", "sessionValid": True, "conditions": failed}
@@ -104,8 +109,11 @@ async def test_accounts_and_health_tell_of_restorations(api: ApiServer, gateway:
     assert [account["status"] for account in accounts] == ["ready", "active", "authenticating"]
     assert accounts[0]["account"] == {"id": "15551234567@c.us"}
     assert accounts[0]["sessionData"] == {
-        "isAuthenticated": True, "sessionValid": True, "authState": "CONNECTED", "lastConnected": "2026-10-01T10:00:00Z",
-    }  # fmt: skip
+        "isAuthenticated": True,
+        "sessionValid": True,
+        "authState": "CONNECTED",
+        "lastConnected": "2026-10-01T10:00:00Z",
+    }
     health = await gateway.ask("alice", "GET", "/whatsapp/health")
     assert health == {
         "status": "ok",
@@ -147,8 +155,8 @@ async def test_the_cache_outlives_the_api_server_and_a_lost_history(
     await api.put("sales", {"owner": "alice"}, {"phase": "Suspended"})
     await until(
         lambda: (
-            (found := gateway.gateway.sessions.get("sales")) is not None
-            and found.phase == "Suspended"
+            (session := gateway.gateway.sessions.get("sales")) is not None
+            and session.phase == "Suspended"
         )
     )
 
@@ -195,8 +203,11 @@ async def test_create_makes_what_the_platform_allows(api: ApiServer, start: Star
         json={"clientId": "Sales_EU", "pairing": pairing},
     )
     assert api.session(made["name"])["spec"] == {
-        "owner": "alice", "clientId": "Sales_EU", "storage": {"size": "2Gi"}, "pairing": {"maxRounds": 3, **pairing},
-    }  # fmt: skip
+        "owner": "alice",
+        "clientId": "Sales_EU",
+        "storage": {"size": "2Gi"},
+        "pairing": {"maxRounds": 3, **pairing},
+    }
     await gateway.ask("alice", "POST", "/whatsapp/sessions", 409, json={"clientId": "Sales_EU"})
     await gateway.ask(
         "alice", "POST", "/whatsapp/sessions", 403, json={"clientId": "x", "owner": "bob"}
@@ -242,7 +253,7 @@ async def test_the_limit_holds_for_requests_at_once(api: ApiServer, start: Start
     await gateway.ask("alice", "POST", "/whatsapp/sessions", 201, json={"clientId": "another"})
 
 
-async def test_users_may_be_kept_from_creating(api: ApiServer, start: Start) -> None:
+async def test_users_may_be_denied_to_create(api: ApiServer, start: Start) -> None:
     gateway = await start(allow_create=False)
     await gateway.ask("alice", "POST", "/whatsapp/sessions", 403, json={"clientId": "x"})
     body = {"clientId": "x", "owner": "alice"}
@@ -295,7 +306,7 @@ async def test_delete(
     assert body["metadata"].get("annotations", {}).get("wasession.dev/logout") == annotation
     assert body["spec"].get("storage", {}).get("retention", {}).get("whenDeleted") == retention
     await until(
-        lambda: (found := gateway.gateway.sessions.get("sales")) is not None and found.deleting
+        lambda: (session := gateway.gateway.sessions.get("sales")) is not None and session.deleting
     )
     assert (await gateway.ask("alice", "GET", "/whatsapp/sessions/sales"))["phase"] == "Terminating"
     await api.remove("sales")
@@ -450,7 +461,9 @@ async def test_a_session_without_a_pod_says_so(api: ApiServer, gateway: Replica)
         assert problem["phase"] == "Suspended"
 
 
-async def test_a_pod_that_moves_is_found_again(api: ApiServer, gateway: Replica, pod: Pod) -> None:
+async def test_a_pod_that_moves_is_looked_up_again(
+    api: ApiServer, gateway: Replica, pod: Pod
+) -> None:
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
     asked = api.calls["GET /api/v1/namespaces/sessions/pods"]
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
@@ -483,7 +496,7 @@ async def test_a_token_is_rotated(
     api.add_pod("sales", pod_address(1), third, second)
     another = Replica(api)
     await another.start()
-    try:  # knows nothing of before
+    try:  # has no cached token
         await another.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
         assert pod.refused == [first, third]
         pod.token = third
@@ -502,13 +515,13 @@ async def test_a_token_is_rotated(
     problem = await ask(503)
     assert problem["detail"] == "the session's pod rejects the gateway's token"
     assert (read, pod.refused) == ([1], [third, second]), "each once"
-    said = json.dumps(
+    output = json.dumps(
         [
             problem,
             [{key: str(value) for key, value in vars(record).items()} for record in caplog.records],
         ]
     )
-    assert not [which for which in (first, second, third) if which in said]
+    assert not [which for which in (first, second, third) if which in output]
 
 
 async def test_what_the_gateway_has_no_right_to(api: ApiServer, gateway: Replica, pod: Pod) -> None:
@@ -523,7 +536,7 @@ async def test_what_the_gateway_has_no_right_to(api: ApiServer, gateway: Replica
 async def test_an_answer_that_a_pod_does_not_finish(
     gateway: Replica, pod: Pod, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The caller sees that it is not whole."""
+    """The caller can tell that the response is incomplete."""
     await gateway.caught_up()
     pod.torn = True
     headers = {"Authorization": f"Bearer {token('alice')}"}
@@ -538,7 +551,7 @@ async def test_an_answer_that_a_pod_does_not_finish(
 async def test_another_sessions_pod_is_never_asked(
     api: ApiServer, gateway: Replica, pod: Pod
 ) -> None:
-    """A session was deleted and made anew with the same name: the old one's Secret and pod are still there."""
+    """A predecessor of the same name has left its pod and Secret behind."""
     await api.remove("sales")
     await api.put("sales", {"owner": "bob", "clientId": "sales"}, READY)
     await until(lambda: gateway.gateway.sessions.find("sales", "bob") is not None)

@@ -22,7 +22,7 @@ Heard = tuple[str, Any]
 
 
 class Client:
-    """One connection, and what it heard."""
+    """One connection, and the events that it received."""
 
     def __init__(self, url: str) -> None:
         self.url, self.heard = url, list[Heard]()
@@ -44,7 +44,7 @@ class Client:
         return await self.io.call("init", payload, namespace=NAMESPACE)
 
     async def hears(self, name: str, /, **expected: Any) -> Any:
-        """Waits for an event with this content, and forgets what was heard until then."""
+        """Wait for an event with this payload; drop what was received before."""
 
         def wanted() -> int | None:
             for index, (heard, data) in enumerate(self.heard):
@@ -102,9 +102,13 @@ async def test_a_known_session_answers_at_once(
     assert (await client.hears("state"))["clientId"] == "sales"
     ready = await client.hears("ready")
     assert ready == {
-        "clientId": "sales", "owner": "alice", "name": "sales", "isRestored": True,
-        "account": {"id": "15551234567@c.us"}, "lastConnected": "2026-10-01T10:00:00Z",
-    }  # fmt: skip
+        "clientId": "sales",
+        "owner": "alice",
+        "name": "sales",
+        "isRestored": True,
+        "account": {"id": "15551234567@c.us"},
+        "lastConnected": "2026-10-01T10:00:00Z",
+    }
     assert (await client.hears("restored_session_ready"))["restorations"] == 2
 
 
@@ -152,7 +156,7 @@ async def test_nobody_joins_anothers_session(
     assert [name for name in bob.names() if name != "exception"] == []
 
 
-async def test_create_when_told_to(
+async def test_init_creates_a_session_on_request(
     api: ApiServer, start: Start, gateway: Replica, connect: Any
 ) -> None:
     alice = await connect("alice")
@@ -161,8 +165,8 @@ async def test_create_when_told_to(
     assert answer["sessions"][0]["phase"] == "Pending"
     name = answer["sessions"][0]["name"]
     await api.status(name, phase="Authenticating")
-    told = await alice.hears("authenticating")
-    assert told == {"clientId": "new", "owner": "alice", "name": name, "method": "QRCode"}
+    event = await alice.hears("authenticating")
+    assert event == {"clientId": "new", "owner": "alice", "name": name, "method": "QRCode"}
     again = await alice.init(clientId="new", create=True)
     assert again["sessions"][0]["name"] == name, "a session that is there is joined"
     closed = await start(allow_create=False)
@@ -243,7 +247,7 @@ async def test_an_admin_tells_two_owners_sessions_apart(
     await admin.hears("session_removed", owner="bob", name="sales-of-bob")
 
 
-# --- being told -----------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------
 
 
 async def test_a_phone_is_linked(api: ApiServer, gateway: Replica, connect: Any, pod: Pod) -> None:
@@ -273,7 +277,7 @@ async def test_a_phone_is_linked(api: ApiServer, gateway: Replica, connect: Any,
     assert "restored_session_ready" not in client.names()
 
 
-async def test_logout_and_loss_are_told_apart(
+async def test_a_logout_and_a_lost_connection_differ(
     api: ApiServer, gateway: Replica, connect: Any
 ) -> None:
     await api.put("sales", {"owner": "alice"}, READY)
@@ -283,14 +287,14 @@ async def test_logout_and_loss_are_told_apart(
     await client.hears("ready")
     lost = {"at": now(), "kind": "Connection", "reason": "TIMEOUT"}
     await api.status("sales", phase="Reconnecting", lastDisconnect=lost)
-    told = await client.hears("disconnected")
-    assert (told["kind"], told["reason"], told["permanent"]) == ("Connection", "TIMEOUT", False)
+    event = await client.hears("disconnected")
+    assert (event["kind"], event["reason"], event["permanent"]) == ("Connection", "TIMEOUT", False)
     await api.status("sales", **READY | {"lastConnected": now()})
     await client.hears("ready")
     gone = {"at": now(seconds=1), "kind": "Logout", "reason": "user_initiated"}
     await api.status("sales", phase="LoggedOut", sessionValid=False, lastDisconnect=gone)
-    told = await client.hears("disconnected")
-    assert (told["kind"], told["permanent"]) == ("Logout", True)
+    event = await client.hears("disconnected")
+    assert (event["kind"], event["permanent"]) == ("Logout", True)
     assert (await client.hears("logged_out"))["reason"] == "user_initiated"
     again = await connect("alice")
     await again.init()
@@ -311,11 +315,9 @@ async def test_messages_survive_the_pods_stream(gateway: Replica, connect: Any, 
     await client.hears("message_ack", ack=3)
     await pod.tells("gap", {})
     await client.hears("messages_missed", clientId="sales")
-    pod.answer = {"code": 7}  # what is no code ends the stream as well
+    pod.answer = {"code": 7}  # an invalid code ends the stream too
     await pod.offers("2@code", attempt=1)
-    await pod.tells(
-        "message", {"id": "nonsense"}
-    )  # ends the stream, which is then read on from here
+    await pod.tells("message", {"id": "nonsense"})  # ends the stream, which resumes after it
     await pod.receives("two")
     await client.hears("message", text="two")
 
@@ -331,7 +333,7 @@ async def test_the_pods_stream_goes_on_when_its_token_is_rotated(
     api.add_pod("sales", pod_address(1), second, first)
     await pod.tells(
         "message", {"id": "nonsense"}
-    )  # ends the stream, while the pod has the token from before
+    )  # ends the stream, while the pod has the previous token
     await pod.receives("one")
     await client.hears("message", text="one")
     pod.token = second
@@ -403,15 +405,17 @@ async def test_an_expired_token_ends_the_connection(
     ] is True
     monkeypatch.setattr(socket, "LEEWAY", -7200)  # as if an hour were over
     assert await client.hears("closing") == {
-        "reason": "TokenExpired", "message": "the token has expired: connect with a new one", "reconnect": False,
-    }  # fmt: skip
+        "reason": "TokenExpired",
+        "message": "the token has expired: connect with a new one",
+        "reconnect": False,
+    }
     await until(lambda: not client.io.connected)
     await api.status("sales", phase="Reconnecting")
     await renewing.hears("disconnected")
     assert "disconnected" not in client.names()
 
 
-async def test_shutdown_is_told(api: ApiServer, start: Start) -> None:
+async def test_shutdown_is_announced(api: ApiServer, start: Start) -> None:
     gateway = await start()
     client = await Client(gateway.url).connect("alice")
     await client.init()

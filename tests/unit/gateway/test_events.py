@@ -1,4 +1,4 @@
-"""From two states of a session to what clients are told."""
+"""From two states of a session to its events."""
 
 from __future__ import annotations
 
@@ -36,10 +36,16 @@ def session(
     phase: Phase = Phase.READY, *, suspended: bool = False, deleting: bool = False, **status: Any
 ) -> Session:
     return Session(
-        name="sales-1", uid="u", version=str(next(VERSIONS)), owner="alice", client_id="sales",
+        name="sales-1",
+        uid="u",
+        version=str(next(VERSIONS)),
+        owner="alice",
+        client_id="sales",
         created_at="2026-10-01T10:00:00Z",
-        suspended=suspended, deleting=deleting, status=Status(phase=phase, **{"last_connected": START, **status}),
-    )  # fmt: skip
+        suspended=suspended,
+        deleting=deleting,
+        status=Status(phase=phase, **{"last_connected": START, **status}),
+    )
 
 
 def condition(kind: ConditionType, status: str, reason: str, message: str = "") -> Condition:
@@ -58,7 +64,7 @@ def lost(kind: DisconnectKind, minutes: int = 1, reason: str = "TIMEOUT") -> Las
     return LastDisconnect(at=START + timedelta(minutes=minutes), kind=kind, reason=reason)
 
 
-def told(before: Session | None, now: Session | None) -> list[str]:
+def names(before: Session | None, now: Session | None) -> list[str]:
     return [
         name(type(event))
         for event in events.changes(before, now)
@@ -67,8 +73,8 @@ def told(before: Session | None, now: Session | None) -> list[str]:
 
 
 def one(model: type[Model], before: Session | None, now: Session | None) -> Any:
-    [found] = [event for event in events.changes(before, now) if type(event) is model]
-    return found
+    [event] = [candidate for candidate in events.changes(before, now) if type(candidate) is model]
+    return event
 
 
 READY, RECONNECTING, RESTORING = session(), session(Phase.RECONNECTING), session(Phase.RESTORING)
@@ -102,8 +108,8 @@ NOT_RESTORED = session(
         (session(Phase.PASSKEY_REQUIRED), []),
     ],
 )
-def test_a_client_that_joins_is_told_how_it_is(now: Session, expected: list[str]) -> None:
-    assert told(None, now) == expected
+def test_a_client_that_joins_gets_the_present_state(now: Session, expected: list[str]) -> None:
+    assert names(None, now) == expected
     assert isinstance(events.changes(None, now)[0], events.State)
 
 
@@ -174,47 +180,76 @@ def test_a_client_that_joins_is_told_how_it_is(now: Session, expected: list[str]
         ),
     ],
 )
-def test_a_change_is_told(before: Session, now: Session | None, expected: list[str]) -> None:
-    assert told(before, now) == expected
+def test_events_of_a_change(before: Session, now: Session | None, expected: list[str]) -> None:
+    assert names(before, now) == expected
 
 
 @pytest.mark.parametrize(
     ("now", "kind", "permanent", "reason"),
     [
-        (session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)), "Connection", False, "TIMEOUT"),
-        (session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.PHONE_OFFLINE)), "PhoneOffline", False, "TIMEOUT"),
-        (session(Phase.RESTORING, last_disconnect=lost(DisconnectKind.CRASH)), "Crash", False, "TIMEOUT"),
-        (session(Phase.CONFLICT, last_disconnect=lost(DisconnectKind.CONFLICT)), "Conflict", False, "TIMEOUT"),
+        (
+            session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)),
+            "Connection",
+            False,
+            "TIMEOUT",
+        ),
+        (
+            session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.PHONE_OFFLINE)),
+            "PhoneOffline",
+            False,
+            "TIMEOUT",
+        ),
+        (
+            session(Phase.RESTORING, last_disconnect=lost(DisconnectKind.CRASH)),
+            "Crash",
+            False,
+            "TIMEOUT",
+        ),
+        (
+            session(Phase.CONFLICT, last_disconnect=lost(DisconnectKind.CONFLICT)),
+            "Conflict",
+            False,
+            "TIMEOUT",
+        ),
         (session(Phase.CONFLICT), "Conflict", False, "Conflict"),
         (LOGGED_OUT, "Logout", True, "TIMEOUT"),
         (session(Phase.LOGGED_OUT), "Logout", True, "Logout"),
         (session(Phase.SUSPENDED, suspended=True), "Suspended", False, "Suspended"),
         (session(deleting=True), "Deleted", True, "Deleted"),
         (
-            session(Phase.RESTORING, conditions=[condition(ConditionType.READY, "False", "NodeLost", "node1 is silent")]),
-            "Connection", False, "NodeLost",
+            session(
+                Phase.RESTORING,
+                conditions=[condition(ConditionType.READY, "False", "NodeLost", "node1 is silent")],
+            ),
+            "Connection",
+            False,
+            "NodeLost",
         ),
     ],
-)  # fmt: skip
+)
 def test_why_it_is_disconnected(now: Session, kind: str, permanent: bool, reason: str) -> None:
-    found: Disconnected = one(Disconnected, READY, now)
-    assert (found.kind, found.permanent, found.reason) == (kind, permanent, reason)
+    event: Disconnected = one(Disconnected, READY, now)
+    assert (event.kind, event.permanent, event.reason) == (kind, permanent, reason)
 
 
 def test_a_known_disconnect_is_not_taken_for_a_new_one() -> None:
     old = lost(DisconnectKind.LOGOUT, minutes=-60, reason="user_initiated")
     before, now = session(last_disconnect=old), session(Phase.RECONNECTING, last_disconnect=old)
     assert one(Disconnected, before, now).kind == "Connection"
-    assert told(before, now) == ["disconnected"]
+    assert names(before, now) == ["disconnected"]
 
 
 def test_contents() -> None:
     account = Account(id="15551234567@c.us", push_name="Sales")
     ready: Ready = one(Ready, RESTORING, session(restored=True, restorations=4, account=account))
     assert ready.dump() == {
-        "clientId": "sales", "owner": "alice", "name": "sales-1", "isRestored": True, "lastConnected": "2026-10-01T10:00:00Z",
+        "clientId": "sales",
+        "owner": "alice",
+        "name": "sales-1",
+        "isRestored": True,
+        "lastConnected": "2026-10-01T10:00:00Z",
         "account": {"id": "15551234567@c.us", "pushName": "Sales"},
-    }  # fmt: skip
+    }
     assert (
         one(RestoredSessionReady, RESTORING, session(restored=True, restorations=4)).restorations
         == 4
@@ -235,10 +270,10 @@ def test_nothing_restored_is_no_failure() -> None:
         now = session(
             Phase.STARTING, conditions=[condition(ConditionType.RESTORED, "False", reason)]
         )
-        assert told(RESTORING, now) == []
+        assert names(RESTORING, now) == []
     suspended = session(
         Phase.SUSPENDED,
         suspended=True,
         conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged")],
     )
-    assert told(RESTORING, suspended) == []
+    assert names(RESTORING, suspended) == []

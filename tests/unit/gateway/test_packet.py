@@ -1,4 +1,4 @@
-"""Socket.IO packets as hostile clients send them: decoded, or the client's goodbye, never an error."""
+"""Hostile Socket.IO packets: decoded, or taken as a disconnect, never an error."""
 
 from __future__ import annotations
 
@@ -38,13 +38,37 @@ def test_sense(encoded: str, expected: tuple[int, Any, Any]) -> None:
 @pytest.mark.parametrize(
     "encoded",
     [
-        "", {}, [], 0, "x", "9", "2", "2/whatsapp,", "2/whatsapp,{}", "2/whatsapp,[]", '2/whatsapp,"init"', "2/whatsapp,[",
-        '2/whatsapp,["connect",{"aiohttp.request":{}}]', '2/whatsapp,["disconnect"]', '2/whatsapp,[{"a":1}]',
-        "2/whatsapp,[null]", "0/whatsapp,[]", '0/whatsapp,"x"', '4/whatsapp,{"message":"x"}', "3/whatsapp,1", "3/whatsapp,1{}",
-        '51-/whatsapp,["init",{"_placeholder":true,"num":0}]', '59999999999-/whatsapp,["init"]', "61-/whatsapp,1[]",
-        "2/whatsapp," + "[" * 30_000, "2" + "1" * 30_000, b"2[]", b"\xff", {"type": 2},
+        "",
+        {},
+        [],
+        0,
+        "x",
+        "9",
+        "2",
+        "2/whatsapp,",
+        "2/whatsapp,{}",
+        "2/whatsapp,[]",
+        '2/whatsapp,"init"',
+        "2/whatsapp,[",
+        '2/whatsapp,["connect",{"aiohttp.request":{}}]',
+        '2/whatsapp,["disconnect"]',
+        '2/whatsapp,[{"a":1}]',
+        "2/whatsapp,[null]",
+        "0/whatsapp,[]",
+        '0/whatsapp,"x"',
+        '4/whatsapp,{"message":"x"}',
+        "3/whatsapp,1",
+        "3/whatsapp,1{}",
+        '51-/whatsapp,["init",{"_placeholder":true,"num":0}]',
+        '59999999999-/whatsapp,["init"]',
+        "61-/whatsapp,1[]",
+        "2/whatsapp," + "[" * 30_000,
+        "2" + "1" * 30_000,
+        b"2[]",
+        b"\xff",
+        {"type": 2},
     ],
-)  # fmt: skip
+)
 def test_nonsense(encoded: Any) -> None:
     assert seen(encoded) == GOODBYE
 

@@ -1,4 +1,4 @@
-"""What restore-session does first, and when it has an answer."""
+"""How restore-session proceeds, and when it has its answer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,19 @@ from wasession_gateway.session import Session
 
 def session(phase: Phase, pod: str | None = "1", **more: Any) -> Session:
     return Session(
-        name="s", uid="u", version="1", owner="o", client_id="s", created_at="2026-10-01T10:00:00Z",
-        status=Status(phase=phase, pod_uid=pod), **more,
-    )  # fmt: skip
+        name="s",
+        uid="u",
+        version="1",
+        owner="o",
+        client_id="s",
+        created_at="2026-10-01T10:00:00Z",
+        status=Status(phase=phase, pod_uid=pod),
+        **more,
+    )
 
 
 @pytest.mark.parametrize(
-    ("found", "expected"),
+    ("now", "expected"),
     [
         (session(Phase.READY), Step.WAIT),
         (session(Phase.SUSPENDED, suspended=True), Step.RESUME),
@@ -30,8 +36,8 @@ def session(phase: Phase, pod: str | None = "1", **more: Any) -> Session:
         (session(Phase.LOGGED_OUT), Step.WAIT),
     ],
 )
-def test_first_step(found: Session, expected: Step) -> None:
-    assert first_step(found) is expected
+def test_first_step(now: Session, expected: Step) -> None:
+    assert first_step(now) is expected
 
 
 @pytest.mark.parametrize(
@@ -55,9 +61,9 @@ def test_first_step(found: Session, expected: Step) -> None:
     ],
 )
 def test_outcome(now: Session | None, step: Step, ready: bool | None) -> None:
-    found = outcome(now, step, pod_before="1")
-    assert (found.ready if found is not None else None) is ready
-    assert found is None or found.final
+    result = outcome(now, step, pod_before="1")
+    assert (result.ready if result is not None else None) is ready
+    assert result is None or result.final
 
 
 def test_the_time_is_up() -> None:

@@ -1,4 +1,4 @@
-"""Names, manifests, and reading what the API server has."""
+"""Names, manifests, and sessions read from the API server's objects."""
 
 from __future__ import annotations
 
@@ -41,8 +41,11 @@ def test_the_users_choice_is_laid_over_the_platforms() -> None:
     body = manifest("ns", "alice", "sales", template, {"method": "QRCode"})
     assert body["metadata"] == {"name": resource_name("alice", "sales"), "namespace": "ns"}
     assert body["spec"] == {
-        "owner": "alice", "clientId": "sales", "storage": {"size": "5Gi"}, "pairing": {"maxRounds": 2, "method": "QRCode"},
-    }  # fmt: skip
+        "owner": "alice",
+        "clientId": "sales",
+        "storage": {"size": "5Gi"},
+        "pairing": {"maxRounds": 2, "method": "QRCode"},
+    }
 
 
 def test_a_session_of_kubectl_or_of_a_newer_operator_is_read() -> None:

@@ -1,4 +1,4 @@
-"""A gateway that could not do its work does not start."""
+"""A gateway with unusable settings does not start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from wasession_gateway.settings import Settings
 
-GOOD = {"namespace": "sessions", "JWT_SECRET": "x" * 32}
+GOOD: dict[str, Any] = {"namespace": "sessions", "JWT_SECRET": "x" * 32}
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ GOOD = {"namespace": "sessions", "JWT_SECRET": "x" * 32}
         ({"namespace": ""}, "at least 1 character"),
     ],
 )
-def test_wrong_settings_are_told(wrong: dict[str, Any], sentence: str) -> None:
+def test_invalid_settings(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Settings(**{**GOOD, **wrong})
 
@@ -32,7 +32,7 @@ def test_wrong_settings_are_told(wrong: dict[str, Any], sentence: str) -> None:
 def test_good_settings() -> None:
     settings = Settings(
         **GOOD, cors_origins="https://a.example, http://localhost:3000", restore_timeout="90s"
-    )  # type: ignore[arg-type]
+    )
     assert settings.cors_origins == ["https://a.example", "http://localhost:3000"]
     assert "xxxx" not in repr(settings)
     assert Settings(namespace="s", jwks_url="https://issuer.example/keys").jwt_secret is None

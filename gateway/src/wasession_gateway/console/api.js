@@ -1,6 +1,6 @@
 // The gateway's REST API, with the caller's token.
 
-/** An answer that says no, in the words of its problem+json. */
+/** An error response; the message is the detail of its problem+json. */
 export class Problem extends Error {
   constructor(status, detail) {
     super(detail);
@@ -9,11 +9,11 @@ export class Problem extends Error {
 }
 
 export class Api {
-  /** `expired` is called when the gateway does not take the token. */
+  /** `expired` is called when the gateway rejects the token. */
   constructor(token, expired) {
     this.token = token;
     this.expired = expired;
-    this.clockSkew = 0; // milliseconds that the gateway's clock is ahead of this one
+    this.clockSkew = 0; // milliseconds by which the gateway's clock is ahead of this one
     const claims = readClaims(token);
     this.subject = claims.sub ?? "";
     this.admin = claims.role === "admin";
@@ -40,12 +40,12 @@ export class Api {
     if (!response.ok) {
       const problem = await response.json().catch(() => ({}));
       if (response.status === 401) this.expired(problem.detail);
-      throw new Problem(response.status, sentence(problem.detail ?? `The gateway answered ${response.status}.`));
+      throw new Problem(response.status, sentence(problem.detail ?? `The gateway answered with status ${response.status}.`));
     }
     return response;
   }
 
-  /** A request about one session. Admins say whose it is. */
+  /** A request about one session. For an admin it names the owner. */
   async of(session, method, what = "", options = {}) {
     const query = { owner: this.owner(session), ...options.query };
     return this.request(method, `/whatsapp/sessions/${encodeURIComponent(session.clientId)}${what}`, { ...options, query });
@@ -55,7 +55,7 @@ export class Api {
     return this.admin ? (session.owner ?? undefined) : undefined;
   }
 
-  /** The console's page of a session, which admins find by its owner too. */
+  /** The address of a session's page in the console; for an admin it names the owner. */
   address(session) {
     const owner = this.owner(session);
     return `#/sessions/${encodeURIComponent(session.clientId)}${owner === undefined ? "" : `?${new URLSearchParams({ owner })}`}`;
@@ -66,14 +66,14 @@ export class Api {
     return this.request("POST", path, { query: { owner: this.owner(session) } });
   }
 
-  /** A QR as a picture that an `img` can show. */
+  /** The QR as a URL for an `img`. */
   async picture(session) {
     const response = await this.of(session, "GET", "/pairing", { accept: "image/svg+xml" });
     return `data:image/svg+xml;base64,${btoa(await response.text())}`;
   }
 }
 
-/** What a token says of itself, for showing only: the gateway is the one that verifies it. */
+/** A token's claims, for display only: the gateway verifies tokens. */
 export function readClaims(token) {
   try {
     const bytes = Uint8Array.from(atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/")), (c) => c.charCodeAt(0));
@@ -83,12 +83,12 @@ export function readClaims(token) {
   }
 }
 
-/** A key that no other request has; `crypto.randomUUID` needs HTTPS. */
+/** A key for one request; `crypto.randomUUID` would require HTTPS. */
 export function idempotencyKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 function sentence(text) {
-  const begun = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(begun) ? begun : `${begun}.`;
+  const capitalized = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`;
 }

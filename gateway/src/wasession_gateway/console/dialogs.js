@@ -1,20 +1,20 @@
-// What is asked before something is done.
+// Dialogs that ask before something is done.
 
 import { busy, field, h, toast } from "/dom.js";
-import { phone } from "/words.js";
+import { phone } from "/formatting.js";
 
-/** Opens a dialog; `act` gets the dialog's values when it is confirmed, and the dialog closes when it has worked. */
+/** Opens a dialog. `act` runs on confirmation; the dialog closes when it succeeds, unless it returns false. */
 function ask({ title, body, confirm, tone = "primary", act }) {
   const problem = h("p", { class: "note bad", role: "alert", hidden: true });
   const cancel = h("button", { type: "button" }, "Cancel");
-  const agree = h("button", { class: tone, type: "submit" }, confirm);
-  const form = h("form", { novalidate: true }, ...body, problem, h("div", { class: "buttons" }, cancel, agree));
+  const confirmButton = h("button", { class: tone, type: "submit" }, confirm);
+  const form = h("form", { novalidate: true }, ...body, problem, h("div", { class: "buttons" }, cancel, confirmButton));
   const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, h("h2", { id: "dialog-title" }, title), form);
   cancel.addEventListener("click", () => dialog.close());
   dialog.addEventListener("close", () => dialog.remove());
   form.addEventListener("submit", (event) => {
     event.preventDefault();
-    busy(agree, async () => {
+    busy(confirmButton, async () => {
       problem.hidden = true;
       try {
         if ((await act()) !== false) dialog.close();
@@ -31,9 +31,9 @@ function ask({ title, body, confirm, tone = "primary", act }) {
 
 export function createSession(api) {
   const name = h("input", { id: "new-name", autocomplete: "off", spellcheck: "false", autocapitalize: "off", maxlength: "64" });
-  const nameField = field("Name", name, "Letters, digits, - and _, such as sales-eu. It cannot be changed later.");
+  const nameField = field("Name", name, "Letters, digits, - and _, such as sales-eu. The name cannot be changed later.");
   const number = h("input", { id: "new-number", type: "tel", inputmode: "tel", autocomplete: "off", placeholder: "15551234567" });
-  const numberField = field("The phone's number", number, "Country code and number. WhatsApp asks for the code on this phone.");
+  const numberField = field("Phone number", number, "Country code and number. WhatsApp asks for the code on this phone.");
   numberField.hidden = true;
   const method = (value, label, hint, checked) => {
     const input = h("input", { type: "radio", name: "method", value, id: `method-${value}`, checked });
@@ -42,8 +42,8 @@ export function createSession(api) {
   };
   const methods = h(
     "fieldset", {}, h("legend", {}, "How to link the phone"),
-    method("QRCode", "Scan a QR", "With the camera of the phone that has the account.", true),
-    method("PairingCode", "Type a code", "Eight letters, for a phone whose camera cannot see this screen.", false),
+    method("QRCode", "Scan a QR", "With the camera of the account's phone.", true),
+    method("PairingCode", "Type a code", "Eight characters, for a phone whose camera cannot see this screen.", false),
   );
   ask({
     title: "New session",
@@ -55,7 +55,7 @@ export function createSession(api) {
       nameField.fail("");
       numberField.fail("");
       if (byCode && !/^[1-9]\d{6,14}$/.test(digits)) numberField.fail("Country code and number, such as 15551234567.");
-      if (!/^[A-Za-z0-9_-]{1,64}$/.test(name.value.trim())) nameField.fail("Letters, digits, - and _ only, at least one.");
+      if (!/^[A-Za-z0-9_-]{1,64}$/.test(name.value.trim())) nameField.fail("Use letters, digits, - and _ only, at least one.");
       if (methods.parentElement.querySelector("[aria-invalid]")) return false;
       const pairing = byCode ? { method: "PairingCode", phoneNumber: digits } : undefined;
       const response = await api.request("POST", "/whatsapp/sessions", { json: { clientId: name.value.trim(), pairing } });
@@ -71,14 +71,14 @@ export function confirmLogout(api, session) {
   ask({
     title: `Log out of ${who}?`,
     body: [
-      h("p", {}, "The login ends: this session disappears from the phone's linked devices, and a phone has to be linked again."),
-      h("p", { class: "hint" }, "To stop the session for a while and keep its login, suspend it instead."),
+      h("p", {}, "The login ends: the session disappears from the phone's linked devices, and using it again requires linking a phone."),
+      h("p", { class: "hint" }, "To stop the session but retain its login, suspend it instead."),
     ],
     confirm: "Log out",
     tone: "danger",
     act: async () => {
       await api.of(session, "POST", "/logout");
-      toast(`${session.clientId} is logged out.`);
+      toast(`${session.clientId} was logged out.`);
     },
   });
 }
@@ -86,7 +86,7 @@ export function confirmLogout(api, session) {
 export function confirmSuspend(api, session) {
   ask({
     title: `Suspend ${session.clientId}?`,
-    body: [h("p", {}, "The session stops: no messages are sent or received. Its login is kept, and it comes back without a phone when you resume it.")],
+    body: [h("p", {}, "The session stops: no messages are sent or received. Its login is retained: resuming it requires no phone.")],
     confirm: "Suspend",
     act: () => api.of(session, "POST", "/suspend"),
   });
@@ -99,34 +99,34 @@ export function confirmDelete(api, session) {
   };
   const volume = h(
     "fieldset", {}, h("legend", {}, "The volume with the login"),
-    choice("keep", "Keep it", "For a later session of the same name.", true),
-    choice("delete", "Delete it", "Nothing of the login is left.", false),
+    choice("keep", "Keep it", "A later session of the same name uses it.", true),
+    choice("delete", "Delete it", "The login is lost.", false),
   );
   const logout = h("input", { type: "checkbox", id: "delete-logout" });
-  const becomes = h("p", { role: "status" });
+  const outcome = h("p", { role: "status" });
   const chosen = () => ({
     deleteVolume: volume.querySelector("input:checked").value === "delete",
     logout: logout.checked,
   });
-  const tell = () => {
-    const [words, tone] = fate(session, chosen());
-    becomes.textContent = words;
-    becomes.className = `note ${tone}`;
+  const describe = () => {
+    const [sentence, tone] = volumeOutcome(session, chosen());
+    outcome.textContent = sentence;
+    outcome.className = `note ${tone}`;
   };
-  volume.addEventListener("change", tell);
-  logout.addEventListener("change", tell);
-  tell();
+  volume.addEventListener("change", describe);
+  logout.addEventListener("change", describe);
+  describe();
   const logoutChoice = h(
     "label", { class: "choice", for: logout.id }, logout,
-    h("span", {}, "Log out of WhatsApp first", h("small", {}, "It also disappears from the phone's linked devices.")),
+    h("span", {}, "Log out of WhatsApp first", h("small", {}, "The session disappears from the phone's linked devices as well.")),
   );
   ask({
     title: `Delete ${session.clientId}?`,
     body: [
-      h("p", {}, "The session stops and is removed. Applications that use it lose it."),
+      h("p", {}, "The session is stopped and deleted. Applications can no longer use it."),
       volume,
       ...(session.phase === "Ready" ? [logoutChoice] : []),
-      becomes,
+      outcome,
     ],
     confirm: "Delete",
     tone: "danger",
@@ -138,9 +138,9 @@ export function confirmDelete(api, session) {
   });
 }
 
-/** What becomes of the volume, and a tone. */
-function fate(session, { deleteVolume, logout }) {
+/** What happens to the volume, as a sentence and a tone. */
+function volumeOutcome(session, { deleteVolume, logout }) {
   if (deleteVolume) return ["The volume is deleted with everything on it. This cannot be undone.", "bad"];
   if (logout || !session.sessionValid) return ["The volume stays in the cluster, without a login.", "idle"];
-  return [`The volume stays in the cluster. A new session named ${session.clientId} takes it up with its login: no phone is needed then.`, "idle"];
+  return [`The volume stays in the cluster. A new session named ${session.clientId} uses it with its login, without linking a phone.`, "idle"];
 }

@@ -1,4 +1,4 @@
-// Elements from data. Everything from outside becomes text or an attribute, never markup.
+// Elements from data. External data becomes text or an attribute, never markup.
 
 /** `h("button", { class: "primary", type: "button", onclick: send }, "Send")` */
 export function h(tag, attributes = {}, ...children) {
@@ -12,12 +12,12 @@ export function h(tag, attributes = {}, ...children) {
   return element;
 }
 
-/** Sets a text only when it is another one: live regions read out what is set. */
-export function say(element, text) {
+/** Sets a text only when it differs: screen readers announce every change of a live region. */
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A button that cannot be pressed twice, and shows what went wrong. */
+/** A button that ignores clicks while it works, and shows errors as toasts. */
 export function action(label, attributes, act) {
   const button = h("button", { type: "button", ...attributes }, label);
   button.addEventListener("click", () => busy(button, act));
@@ -26,7 +26,7 @@ export function action(label, attributes, act) {
 
 export async function busy(button, act) {
   if (button.getAttribute("aria-disabled") === "true") return;
-  // Not `disabled`: that would take the focus away.
+  // Not `disabled`, which would lose the focus.
   button.setAttribute("aria-disabled", "true");
   try {
     await act();
@@ -39,14 +39,14 @@ export async function busy(button, act) {
 
 const TOAST_TIME = 8000; // milliseconds
 
-/** A short message at the edge of the screen. */
+/** Shows a short message at the edge of the screen. */
 export function toast(text, tone = "good") {
   const note = h("p", { class: `toast ${tone}` }, text);
   document.getElementById("toasts").append(note);
   setTimeout(() => note.remove(), TOAST_TIME);
 }
 
-/** A field with its label, a hint and a place for what is wrong with it. */
+/** A field with its label, a hint and a place for an error. */
 export function field(label, control, hint) {
   const id = control.id;
   const wrong = h("p", { class: "wrong", id: `${id}-wrong`, hidden: true });

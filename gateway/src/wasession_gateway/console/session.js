@@ -1,11 +1,11 @@
-// One session: how it is, how to link its phone, what can be done with it.
+// One session: its state, linking its phone, and its actions.
 
 import { idempotencyKey } from "/api.js";
 import { confirmDelete, confirmLogout, confirmSuspend } from "/dialogs.js";
-import { action, busy, field, h, say, toast } from "/dom.js";
-import { ACKS, account, ago, exactly, history, phone, state } from "/words.js";
+import { action, busy, field, h, setText, toast } from "/dom.js";
+import { ACKS, account, ago, exactly, history, phone, state } from "/formatting.js";
 
-const NO_LOGIN_NEEDED = ["Pending", "Starting", "Syncing", "Restoring", "Reconnecting"];
+const IN_PROGRESS = ["Pending", "Starting", "Syncing", "Restoring", "Reconnecting"];
 const RESTORABLE = ["Failed", "Conflict"];
 
 export class SessionPage {
@@ -24,7 +24,7 @@ export class SessionPage {
     this._actions = h("div", { class: "buttons start" });
     this._facts = h("dl", { class: "facts" });
     this._history = h("ol", { class: "history" });
-    this._missing = h("p", { class: "empty", hidden: true }, "There is no session of that name, or it is somebody else's. ", h("a", { href: "#/" }, "See all sessions"));
+    this._missing = h("p", { class: "empty", hidden: true }, "No session has this name, or it belongs to somebody else. ", h("a", { href: "#/" }, "See all sessions"));
     this._bone = h("span", { class: "bone tall", "aria-hidden": "true" });
     this._body = h(
       "div", { class: "columns", hidden: true },
@@ -47,42 +47,42 @@ export class SessionPage {
     this._pairing.leave();
   }
 
-  /** A code that the gateway has told. */
-  code(told) {
-    if (told.name === this._session?.name) this._pairing.show(told);
+  /** A link code from the gateway. */
+  code(code) {
+    if (code.name === this._session?.name) this._pairing.show(code);
   }
 
-  ack(told) {
-    if (told.name === this._session?.name) this._message.ack(told);
+  ack(ack) {
+    if (ack.name === this._session?.name) this._message.ack(ack);
   }
 
   update() {
     const session = (this._session = this._live.find(this._clientId, this._owner));
-    this._missing.hidden = session !== undefined || !this._live.known;
-    this._bone.hidden = session !== undefined || this._live.known;
+    this._missing.hidden = session !== undefined || !this._live.loaded;
+    this._bone.hidden = session !== undefined || this._live.loaded;
     this._body.hidden = this._pill.hidden = session === undefined;
-    if (session === undefined) return say(this._state, "");
-    const { word, tone, sentence } = state(session);
+    if (session === undefined) return setText(this._state, "");
+    const { label, tone, sentence } = state(session);
     this._pill.className = `pill ${tone}`;
-    say(this._pill, word);
-    say(this._state, sentence);
+    setText(this._pill, label);
+    setText(this._state, sentence);
     this._pairing.update(session);
     this._message.update(session);
-    this._offer(session);
-    this._tell(session);
+    this._showActions(session);
+    this._showDetails(session);
   }
 
   _controls() {
-    const act = (label, words, request, attributes = {}) =>
+    const act = (label, outcome, request, attributes = {}) =>
       action(label, attributes, async () => {
         await request(this._session);
-        if (words) toast(`${this._clientId} ${words}.`);
+        if (outcome) toast(`${this._clientId} ${outcome}.`);
       });
     const post = (what) => (session) => this._api.of(session, "POST", `/${what}`);
     this._buttons = {
-      resume: act("Resume", "starts", post("resume"), { class: "primary" }),
+      resume: act("Resume", "is being resumed", post("resume"), { class: "primary" }),
       restore: act("Restore", "is ready again", (session) => this._api.restore(session), { class: "primary" }),
-      restart: act("Restart", "restarts", post("restart")),
+      restart: act("Restart", "is being restarted", post("restart")),
       suspend: act("Suspend…", "", (session) => confirmSuspend(this._api, session)),
       logout: act("Log out…", "", (session) => confirmLogout(this._api, session)),
       remove: act("Delete…", "", (session) => confirmDelete(this._api, session), { class: "danger-quiet" }),
@@ -91,8 +91,8 @@ export class SessionPage {
     return h("section", { class: "card", "aria-labelledby": "actions-title" }, h("h2", { id: "actions-title" }, "Actions"), this._actions);
   }
 
-  /** Only what makes sense now. */
-  _offer(session) {
+  /** Shows only the actions that apply now. */
+  _showActions(session) {
     const deleting = session.phase === "Terminating";
     const { resume, restore, restart, suspend, logout, remove } = this._buttons;
     resume.hidden = !session.suspended || deleting;
@@ -103,21 +103,21 @@ export class SessionPage {
     this._actions.parentElement.hidden = deleting;
   }
 
-  _tell(session) {
+  _showDetails(session) {
     const now = this._api.now();
     const moment = (at) => (at ? h("time", { datetime: at, title: exactly(at) }, ago(at, now)) : "never");
     const facts = [
       ["Account", account(session)],
-      ["Login", session.sessionValid ? "Valid, stored on its volume" : "None"],
+      ["Login", session.sessionValid ? "Valid, stored on the volume" : "None"],
       ["Last connected", moment(session.lastConnected)],
-      ["Came back by itself", session.restorations === 1 ? "Once" : session.restorations ? `${session.restorations} times` : "Not yet"],
+      ["Restored", session.restorations === 1 ? "Once" : session.restorations ? `${session.restorations} times` : "Never"],
       ["Created", moment(session.createdAt)],
     ];
     if (session.owner) facts.splice(0, 0, ["Owner", session.owner]);
-    this._facts.replaceChildren(...facts.flatMap(([word, said]) => [h("dt", {}, word), h("dd", {}, said)]));
+    this._facts.replaceChildren(...facts.flatMap(([term, detail]) => [h("dt", {}, term), h("dd", {}, detail)]));
     this._history.replaceChildren(
       ...history(session).map(({ at, title, text, tone }) =>
-        h("li", { class: tone }, h("span", { class: "happened" }, title), text ? h("span", { class: "why" }, text) : null, moment(at))),
+        h("li", { class: tone }, h("span", {}, title), text ? h("span", { class: "why" }, text) : null, moment(at))),
     );
   }
 }
@@ -127,18 +127,18 @@ class Pairing {
   constructor(api) {
     this._api = api;
     this._code = null; // what is shown: { method, attempt, expiresAt }
-    this._asked = ""; // which code was asked for already
+    this._requested = ""; // the code that was requested last
     this._session = undefined;
     this._picture = h("img", { class: "qr", width: "320", height: "320" });
     this._letters = h("output", { class: "letters" });
     this._wait = h("p", { class: "qr-wait" }, h("span", { class: "spinner", "aria-hidden": "true" }), "Waiting for a code…");
-    this._left = h("span", { class: "left" });
+    this._countdown = h("span", { class: "left" });
     this._round = h("span", {});
-    this._renew = action("New code", { class: "primary" }, () => this._ask());
+    this._renew = action("New code", { class: "primary" }, () => this._refresh());
     this._steps = h("ol", { class: "steps" });
     this._frame = h("div", { class: "frame" }, this._picture, this._letters, this._wait);
-    this._spent = h("p", {}, "Nobody has used the codes that were shown. Ask for a new one when the phone is at hand.");
-    this._foot = h("p", { class: "hint foot" }, this._left, this._round);
+    this._spent = h("p", {}, "The codes expired unused. Request a new one when you have the phone at hand.");
+    this._foot = h("p", { class: "hint foot" }, this._countdown, this._round);
     this._shown = h("div", {}, this._frame, this._foot);
     this.element = h(
       "section", { class: "card pairing", "aria-labelledby": "pairing-title", hidden: true },
@@ -160,30 +160,30 @@ class Pairing {
     this._spent.hidden = this._renew.hidden = !spent;
     this._shown.hidden = this._steps.hidden = spent;
     if (!open) {
-      this._forget();
+      this._clear();
       return;
     }
     this._explain(session.pairing?.method ?? "QRCode");
     if (session.pairing?.available) {
-      const which = `${session.pairing.attempt} ${session.pairing.expiresAt}`;
-      if (this._code === null && which !== this._asked) {
-        this._asked = which;
+      const current = `${session.pairing.attempt} ${session.pairing.expiresAt}`;
+      if (this._code === null && current !== this._requested) {
+        this._requested = current;
         this.fetch(session);
       }
     }
     this._tick();
   }
 
-  /** Asks for the code, where it was not told. */
+  /** Fetches the code, in case no event brought it. */
   async fetch(session) {
     const shown = this._code;
     try {
       const answer = await this._api.of(session, "GET", "/pairing");
       const code = await answer.json();
       const image = code.method === "QRCode" ? await this._api.picture(session) : undefined;
-      if (this._code === shown) this.show({ ...code, image }); // else a newer one was told meanwhile
+      if (this._code === shown) this.show({ ...code, image }); // else an event brought a newer one in the meantime
     } catch (error) {
-      if (error.status !== 404 && error.status !== 503) toast(error.message, "bad"); // then there is none now; the next is told
+      if (error.status !== 404 && error.status !== 503) toast(error.message, "bad"); // else there is none now, and an event will bring the next
     }
   }
 
@@ -196,13 +196,13 @@ class Pairing {
       this._picture.src = code.image;
       this._picture.alt = "QR to scan with WhatsApp on the phone";
     } else {
-      say(this._letters, spaced(code.code));
+      setText(this._letters, spaced(code.code));
       this._letters.setAttribute("aria-label", [...code.code].join(" "));
     }
     this._tick();
   }
 
-  _forget() {
+  _clear() {
     this._code = null;
     this._picture.removeAttribute("src");
     this._letters.textContent = "";
@@ -223,30 +223,30 @@ class Pairing {
   _tick() {
     if (this.element.hidden) return;
     const until = this._code?.expiresAt ? Date.parse(this._code.expiresAt) - this._api.now() : null;
-    if (until !== null && until <= 0) this._forget(); // an old code would only waste the person's time
+    if (until !== null && until <= 0) this._clear(); // an expired code would only waste somebody's time
     const code = this._code;
     this._picture.hidden = code?.method !== "QRCode";
     this._letters.hidden = code?.method !== "PairingCode";
     this._wait.hidden = code !== null;
-    say(this._left, code && until !== null ? `A new code comes in ${Math.ceil(until / 1000)} s. ` : "");
-    say(this._round, code ? `Round ${code.attempt}.` : "");
+    setText(this._countdown, code && until !== null ? `New code in ${Math.ceil(until / 1000)} s. ` : "");
+    setText(this._round, code ? `Round ${code.attempt}.` : "");
   }
 
-  async _ask() {
+  async _refresh() {
     await this._api.of(this._session, "POST", "/pairing/refresh");
-    this._asked = "";
+    this._requested = "";
   }
 }
 
-/** A form that sends a text, and follows what becomes of it. */
+/** A form that sends a text and shows its progress. */
 class TestMessage {
   constructor(api) {
     this._api = api;
     this._sent = null;
     this._session = undefined;
-    this._key = idempotencyKey(); // kept until the message is sent, so that another try does not send it twice
+    this._key = idempotencyKey(); // the same until the message is sent, so that a retry does not send it twice
     this._to = h("input", { id: "to", type: "tel", inputmode: "tel", autocomplete: "off", placeholder: "15551234567" });
-    this._toField = field("To", this._to, "Country code and number, or the id of a chat.");
+    this._toField = field("To", this._to, "Country code and number, or a chat id.");
     this._text = h("textarea", { id: "text", rows: "3", maxlength: "65536" });
     this._text.value = "A test message from wasession.";
     this._textField = field("Text", this._text);
@@ -263,13 +263,13 @@ class TestMessage {
 
   update(session) {
     this._session = session;
-    const onTheWay = session.sessionValid && NO_LOGIN_NEEDED.includes(session.phase);
-    this.element.hidden = session.phase !== "Ready" && !(onTheWay && this._sent);
+    const inProgress = session.sessionValid && IN_PROGRESS.includes(session.phase);
+    this.element.hidden = session.phase !== "Ready" && !(inProgress && this._sent);
     this._button.hidden = session.phase !== "Ready";
   }
 
   ack({ id, ack }) {
-    if (this._sent?.id === id && ack > this._sent.ack) this._tell({ ...this._sent, ack });
+    if (this._sent?.id === id && ack > this._sent.ack) this._showSent({ ...this._sent, ack });
   }
 
   async _send() {
@@ -277,29 +277,29 @@ class TestMessage {
     const to = typed.includes("@") ? typed : typed.replace(/[\s()-]/g, "");
     this._toField.fail("");
     this._textField.fail("");
-    if (!this._text.value) return this._textField.fail("Write something to send.");
+    if (!this._text.value) return this._textField.fail("Enter a text.");
     if (!/^\+?[1-9]\d{6,14}$|@/.test(to)) return this._toField.fail("Country code and number, such as 15551234567.");
-    say(this._button, "Sending…");
+    setText(this._button, "Sending…");
     try {
       const headers = { "Idempotency-Key": this._key };
       const response = await this._api.of(this._session, "POST", "/messages", { json: { to, text: this._text.value }, headers });
       this._key = idempotencyKey();
-      this._tell(await response.json());
+      this._showSent(await response.json());
     } catch (error) {
       this._sent = null;
       this._outcome.hidden = false;
       this._outcome.className = "note bad";
-      say(this._outcome, error.message);
+      setText(this._outcome, error.message);
     } finally {
-      say(this._button, "Send");
+      setText(this._button, "Send");
     }
   }
 
-  _tell(sent) {
+  _showSent(sent) {
     this._sent = sent;
     this._outcome.hidden = false;
     this._outcome.className = `note ${sent.ack < 0 ? "bad" : "good"}`;
-    say(this._outcome, `To ${phone(sent.to)}: ${(ACKS[sent.ack] ?? "Sent").toLowerCase()}.`);
+    setText(this._outcome, `To ${phone(sent.to)}: ${(ACKS[sent.ack] ?? "Sent").toLowerCase()}.`);
   }
 }
 

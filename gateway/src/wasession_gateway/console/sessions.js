@@ -1,10 +1,10 @@
-// All sessions of the caller, live.
+// The list of the caller's sessions, live.
 
-import { h, say } from "/dom.js";
+import { h, setText } from "/dom.js";
 import { createSession } from "/dialogs.js";
-import { account, ago, exactly, state } from "/words.js";
+import { account, ago, exactly, state } from "/formatting.js";
 
-const WORTH_A_FILTER = 8; // sessions
+const FILTER_FROM = 8; // sessions
 
 export class SessionsPage {
   title = "Sessions";
@@ -20,42 +20,42 @@ export class SessionsPage {
     this._empty = h(
       "div", { class: "empty card", hidden: true },
       h("h2", {}, "No sessions yet"),
-      h("p", {}, "A session is one WhatsApp account that stays linked. Create one and link your phone to it."),
+      h("p", {}, "A session is a WhatsApp account that stays linked. Create one and link your phone to it."),
       this._new("Create your first session"),
     );
-    this._none = h("p", { class: "empty", hidden: true }, "No session has that in its name, account or owner.");
-    this._waiting = h("div", { class: "waiting", "aria-hidden": "true" }, ...[1, 2, 3].map(() => h("span", { class: "bone" })));
+    this._none = h("p", { class: "empty", hidden: true }, "No session matches in its name, account or owner.");
+    this._loading = h("div", { class: "loading", "aria-hidden": "true" }, ...[1, 2, 3].map(() => h("span", { class: "bone" })));
     this.element = h(
       "section", { "aria-labelledby": "sessions-title" },
       h("div", { class: "heading" }, h("h1", { id: "sessions-title", tabindex: "-1" }, "Sessions"), this._new("New session")),
       h("div", { class: "tools" }, this._summary, this._filter),
-      this._waiting, this._empty, this._none, this._list,
+      this._loading, this._empty, this._none, this._list,
     );
   }
 
   update() {
-    const wanted = this._filter.value.trim().toLowerCase();
+    const query = this._filter.value.trim().toLowerCase();
     const all = [...this._live.sessions.values()];
-    const found = all.filter((session) => matches(session, wanted)).sort(byName);
-    const names = new Set(found.map((session) => session.name));
+    const shown = all.filter((session) => matches(session, query)).sort(byName);
+    const names = new Set(shown.map((session) => session.name));
     for (const [name, row] of this._rows) {
       if (!names.has(name)) {
         row.element.remove();
         this._rows.delete(name);
       }
     }
-    found.forEach((session, index) => {
+    shown.forEach((session, index) => {
       const row = this._rows.get(session.name) ?? this._row(session);
       row.update(session);
       if (this._list.children[index] !== row.element) this._list.insertBefore(row.element, this._list.children[index] ?? null);
     });
-    const { known } = this._live;
-    this._waiting.hidden = known;
-    this._filter.hidden = all.length < WORTH_A_FILTER && !wanted;
-    this._empty.hidden = !known || all.length > 0;
-    this._none.hidden = !known || all.length === 0 || found.length > 0;
-    this._list.hidden = found.length === 0;
-    say(this._summary, known && all.length ? summary(all) : known ? "" : "Loading the sessions…");
+    const { loaded } = this._live;
+    this._loading.hidden = loaded;
+    this._filter.hidden = all.length < FILTER_FROM && !query;
+    this._empty.hidden = !loaded || all.length > 0;
+    this._none.hidden = !loaded || all.length === 0 || shown.length > 0;
+    this._list.hidden = shown.length === 0;
+    setText(this._summary, loaded && all.length ? summary(all) : loaded ? "" : "Loading the sessions…");
   }
 
   _new(label) {
@@ -76,14 +76,14 @@ export class SessionsPage {
     const row = {
       element: h("li", {}, link),
       update: (now) => {
-        const { word, tone } = state(now);
+        const { label, tone } = state(now);
         pill.className = `pill ${tone}`;
-        say(pill, word);
-        say(who, account(now));
+        setText(pill, label);
+        setText(who, account(now));
         const moment = now.lastConnected ?? now.createdAt;
         when.dateTime = moment;
         when.title = exactly(moment);
-        say(when, `${now.lastConnected ? "Connected" : "Created"} ${ago(moment, this._api.now())}`);
+        setText(when, `${now.lastConnected ? "Connected" : "Created"} ${ago(moment, this._api.now())}`);
       },
     };
     this._rows.set(session.name, row);
@@ -91,8 +91,8 @@ export class SessionsPage {
   }
 }
 
-function matches(session, wanted) {
-  return [session.clientId, session.owner ?? "", account(session)].some((text) => text.toLowerCase().includes(wanted));
+function matches(session, query) {
+  return [session.clientId, session.owner ?? "", account(session)].some((text) => text.toLowerCase().includes(query));
 }
 
 function byName(one, other) {
@@ -101,8 +101,8 @@ function byName(one, other) {
 
 function summary(sessions) {
   const ready = sessions.filter((session) => session.phase === "Ready").length;
-  const waiting = sessions.filter((session) => ["attention", "bad"].includes(state(session).tone)).length;
+  const attention = sessions.filter((session) => ["attention", "bad"].includes(state(session).tone)).length;
   const parts = [`${ready} of ${sessions.length} ready`];
-  if (waiting) parts.push(waiting === 1 ? "1 waits for you" : `${waiting} wait for you`);
+  if (attention) parts.push(attention === 1 ? "1 needs attention" : `${attention} need attention`);
   return parts.join(", ");
 }

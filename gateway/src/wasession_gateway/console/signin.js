@@ -1,12 +1,12 @@
-// Who are you: a token, tried once before it is kept.
+// Sign-in with a token, which is tried once before it is stored.
 
 import { Api } from "/api.js";
-import { busy, field, h, say } from "/dom.js";
+import { busy, field, h, setText } from "/dom.js";
 
 export class SignIn {
   title = "Sign in";
 
-  constructor(signedIn, words) {
+  constructor(signedIn, message) {
     this._signedIn = signedIn;
     this._token = h("input", {
       id: "token", type: "password", autocomplete: "off", spellcheck: "false", autocapitalize: "off", required: true,
@@ -21,8 +21,8 @@ export class SignIn {
     this.element = h(
       "section", { class: "card sign-in", "aria-labelledby": "sign-in-title" },
       h("h1", { id: "sign-in-title", tabindex: "-1" }, "Sign in"),
-      h("p", { class: "lead" }, "Link phones to WhatsApp sessions and see how the sessions are."),
-      words ? h("p", { class: "note attention", role: "alert" }, words) : null,
+      h("p", { class: "lead" }, "Link phones to WhatsApp sessions and watch their state."),
+      message ? h("p", { class: "note attention", role: "alert" }, message) : null,
       this._form,
     );
   }
@@ -36,14 +36,14 @@ export class SignIn {
     const token = this._token.value.trim().replace(/^Bearer\s+/i, "");
     this._field.fail("");
     if (!token) return this._field.fail("Paste your token here.");
-    if (!/^[\w.+/=-]+$/.test(token)) return this._field.fail("This is not a token: it has characters that no token has.");
-    say(this._button, "Signing in…");
+    if (!/^[\w.+/=-]+$/.test(token)) return this._field.fail("This is not a token: it contains characters that tokens cannot have.");
+    setText(this._button, "Signing in…");
     try {
       await new Api(token, () => {}).request("GET", "/whatsapp/health");
     } catch (error) {
-      return this._field.fail(error.status === 401 ? `The gateway does not take this token: ${error.message}` : error.message);
+      return this._field.fail(error.status === 401 ? `The gateway rejected this token: ${error.message}` : error.message);
     } finally {
-      say(this._button, "Sign in");
+      setText(this._button, "Sign in");
     }
     this._signedIn(token);
   }
