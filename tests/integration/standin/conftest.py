@@ -66,14 +66,14 @@ class Client:
     """One page with wa-js, seen through wa-js."""
 
     def __init__(self, page: Page, url: str) -> None:
-        self.page, self._url = page, url
+        self.page, self.url = page, url
         self.visited: list[str] = []
         self.errors: list[str] = []
         page.on("framenavigated", lambda frame: self.visited.append(frame.url))
         page.on("pageerror", lambda error: self.errors.append(error.message))
 
     async def open(self) -> None:
-        await self.page.goto(self._url + "/", wait_until="domcontentloaded")
+        await self.page.goto(self.url + "/", wait_until="domcontentloaded")
         await self.until("() => WPP.isFullReady")
 
     async def until(self, condition: str, argument: Any = None) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import json
 import secrets
 import time
+from collections import deque
 from collections.abc import Coroutine
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
@@ -25,8 +26,10 @@ from support.standin.world import (
     World,
 )
 
+OddKind = Literal["message", "contact", "chat"]
 CONFIRM_SECONDS = 10.0  # for the page to store its login after a scan
 SYNC_STEPS = 10
+LONGEST_LOG = 1000  # of what pages have said of themselves
 BLOCKS: tuple[LastingFault, ...] = (
     "banned",
     "outdated",
@@ -81,9 +84,28 @@ class Assertion(BaseModel):
     t: Literal["passkey-assertion"]
 
 
+class Presence(BaseModel):
+    """Whether the account is to be shown as online."""
+
+    t: Literal["presence"]
+    available: bool
+
+
+class PageFailure(BaseModel):
+    """Something was thrown into the page's own work."""
+
+    t: Literal["page-error"]
+    detail: str
+
+
 class Query(BaseModel):
     op: Literal["query-exists"]
     wid: str
+
+
+class QueryGroup(BaseModel):
+    op: Literal["query-group"]
+    group: str
 
 
 class LinkCode(BaseModel):
@@ -120,15 +142,11 @@ class Call(BaseModel):
 
     t: Literal["call"]
     id: int
-    args: Annotated[Query | LinkCode | Send | RemoveMe, Field(discriminator="op")]
+    args: Annotated[Query | QueryGroup | LinkCode | Send | RemoveMe, Field(discriminator="op")]
 
 
-Incoming = Annotated[
-    Hello | WantRefs | PairConfirm | Got | Seen | Assertion | Call, Field(discriminator="t")
-]
-INCOMING: TypeAdapter[Hello | WantRefs | PairConfirm | Got | Seen | Assertion | Call] = TypeAdapter(
-    Incoming
-)
+Incoming = Hello | WantRefs | PairConfirm | Got | Seen | Assertion | Presence | PageFailure | Call
+INCOMING: TypeAdapter[Incoming] = TypeAdapter(Annotated[Incoming, Field(discriminator="t")])
 
 
 class Page:
@@ -140,6 +158,7 @@ class Page:
         self.noise = ""
         self.device: Device | None = None
         self.synced = False
+        self.available: bool | None = None  # it has not said
         self.confirmed = asyncio.Event()
 
     @property
@@ -155,6 +174,14 @@ class Page:
                 return
 
 
+class Shown(NamedTuple):
+    """A device has made its account be shown as online, or no longer so."""
+
+    device: str
+    phone: str
+    available: bool
+
+
 class Switchboard:
     """All pages that are connected."""
 
@@ -162,6 +189,8 @@ class Switchboard:
         self.world = world
         self.offers: Offers[Page] = Offers()
         self.browsers = Browsers()
+        self.presences: deque[Shown] = deque(maxlen=LONGEST_LOG)
+        self.failures: deque[str] = deque(maxlen=LONGEST_LOG)
         self.online: dict[str, Page] = {}
         self.arrival = asyncio.Condition()
         self._pages: set[Page] = set()
@@ -218,6 +247,11 @@ class Switchboard:
                 await self._got(page.device, number)
             case Seen(chat=chat) if page.device:
                 await self._seen(page.device, chat)
+            case Presence(available=available) if page.device:
+                page.available = available
+                self.presences.append(Shown(page.device.id, page.device.phone, available))
+            case PageFailure(detail=detail):
+                self.failures.append(detail)
             case Assertion():
                 if phone := self.offers.passkey_phone(page):
                     await self.confirm_passkey(phone)
@@ -268,6 +302,7 @@ class Switchboard:
         chats: list[JsonValue] = [
             {"id": wid, "name": name, "t": now}
             for wid, name in (state.contacts | state.groups).items()
+            if wid not in state.unloaded
         ]
         lids: list[JsonValue] = [[lid, phone] for lid, phone in state.lids.items() if phone]
         await page.send("synced", chats=chats, contacts=contacts, lids=lids)
@@ -292,11 +327,15 @@ class Switchboard:
             await page.send("result", id=call.id, value=result)
 
     async def _call(
-        self, page: Page, args: Query | LinkCode | Send | RemoveMe
+        self, page: Page, args: Query | QueryGroup | LinkCode | Send | RemoveMe
     ) -> dict[str, JsonValue]:
         match args:
             case Query(wid=wid):
                 return {"exists": self.world.exists(wid), "lid": self.world.lid_of(wid)}
+            case QueryGroup(group=group):
+                if group not in self.world.state.groups:
+                    raise Refused(404, "item-not-found")
+                return {"subject": self.world.state.groups[group]}
             case LinkCode(phone=phone, noise=noise):
                 return {"code": self.offers.new_code(page, noise, phone, self.world.behaviour)}
             case Send():
@@ -430,6 +469,20 @@ class Switchboard:
             await self._push(device, message, chat=to, from_me=True)
         return sum(device.id in self.online for device in devices)
 
+    async def send_odd(
+        self, phone: str, message: Message, kind: OddKind, fields: dict[str, JsonValue]
+    ) -> None:
+        """Gives an account's devices a message, contact or chat whose ``fields`` are odd."""
+        if kind == "message":
+            self.world.deliver(message)
+        for device in self.world.devices_of(phone):
+            if kind == "message":
+                await self._push(device, message, chat=message.sender, odd=fields)
+            else:
+                await self._owe(
+                    device, {"t": "odd", "kind": kind, "id": message.sender, "fields": fields}
+                )
+
     async def acknowledge(self, message_id: str, ack: int) -> bool:
         """A receipt for a message that a linked device sent; False when that changes nothing."""
         message = self.world.acknowledge(message_id, ack)
@@ -450,9 +503,14 @@ class Switchboard:
         return True
 
     async def _push(
-        self, device: Device, message: Message, chat: str, from_me: bool = False
+        self,
+        device: Device,
+        message: Message,
+        chat: str,
+        from_me: bool = False,
+        odd: dict[str, JsonValue] | None = None,
     ) -> None:
-        body: dict[str, JsonValue] = {"t": "message", "chat": chat, "from_me": from_me}
+        body: dict[str, JsonValue] = {"t": "message", "chat": chat, "from_me": from_me, "odd": odd}
         body |= message.model_dump(include={"id", "text", "media", "at", "author"})
         author = message.author or message.sender
         body["notify"] = f"Phone {author.partition('@')[0]}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
 from pydantic import BaseModel, TypeAdapter
+from support.standin.chat import OddKind
 from support.standin.identity import SIGHTINGS, Sighting
 from support.standin.world import ACK_DELIVERED, ACK_READ, Behaviour, Fault, Media, Message
 
@@ -32,6 +33,7 @@ class LinkedDevice(BaseModel):
     id: str
     phone: str
     online: bool
+    available: bool | None  # whether the account is shown as online; None before it has said
 
 
 DEVICES = TypeAdapter(list[LinkedDevice])
@@ -145,9 +147,23 @@ class Phone:
         order = {"phone": phone, "name": name, "listed": [*listed]}
         return str((await self._call("POST", "/phone/person", order))["lid"])
 
-    async def create_group(self, name: str) -> str:
-        """A group that everybody is in; returns its id. Devices see it at their next login or message."""
-        return str((await self._call("POST", "/phone/group", {"name": name}))["id"])
+    async def create_group(self, name: str, loaded: bool = True) -> str:
+        """A group that everybody is in; returns its id. Devices see it at their next login.
+
+        One that is not ``loaded`` has no chat on the page, until a message comes in it.
+        """
+        order = {"name": name, "loaded": loaded}
+        return str((await self._call("POST", "/phone/group", order))["id"])
+
+    async def send_odd(
+        self, kind: OddKind, to: str, fields: Mapping[str, object], sender: str = "15550001111"
+    ) -> str:
+        """Gives an account's devices a message, contact or chat with odd fields; see README.md.
+
+        Returns the message's id.
+        """
+        order = {"kind": kind, "to": to, "from": sender, "fields": fields}
+        return str((await self._call("POST", "/phone/odd", order))["id"])
 
     # --- the server -------------------------------------------------------------------------------
 
@@ -159,6 +175,15 @@ class Phone:
     async def sightings(self) -> list[Sighting]:
         """What browsers have shown of themselves since the server's start, each thing once."""
         return SIGHTINGS.validate_python(await self._call("GET", "/server/browsers"))
+
+    async def presences(self, phone: str) -> list[bool]:
+        """What the account's devices have said: whether it is to be shown as online, in order."""
+        shown = await self._call("GET", "/phone/presence")
+        return [one["available"] for one in shown if one["phone"] == phone]
+
+    async def page_errors(self) -> list[str]:
+        """What was thrown into pages' own work, by their listeners too."""
+        return [str(error) for error in await self._call("GET", "/server/errors")]
 
     async def heal(self) -> None:
         """Ends all lasting faults. Pages that were told to stop (outdated, proxy, tos) stay stopped, as the real ones."""

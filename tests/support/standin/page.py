@@ -8,7 +8,7 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
-from support.standin.world import Behaviour
+from support.standin.world import Behaviour, Missing, MissingMe
 
 WWW = Path(__file__).with_name("www")
 EARLY = (
@@ -23,7 +23,7 @@ EARLY = (
     "linking",
 )
 # wa-js waits until the number of modules has settled.
-LATE = ("collections", "getters", "messages", "media", "screen", "backend")
+LATE = ("collections", "getters", "messages", "media", "presence", "odd", "screen", "backend")
 
 
 class Settings(BaseModel):
@@ -35,6 +35,9 @@ class Settings(BaseModel):
     legacy_msg_key: bool
     debug_global: bool
     service_worker: bool
+    reload_ms: int | None
+    missing: list[Missing]
+    missing_me: list[MissingMe]
 
 
 def response(behaviour: Behaviour) -> web.Response:

@@ -11,8 +11,16 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
-from support.standin.chat import Switchboard
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from support.standin.chat import OddKind, Switchboard
 from support.standin.offers import Refused
 from support.standin.world import (
     ACK_DELIVERED,
@@ -96,6 +104,16 @@ class Receipt(Body):
 
 class Group(Body):
     name: str
+    loaded: bool = True
+
+
+class Odd(Body):
+    """A message, contact or chat with odd fields; see README.md for what JSON can't say."""
+
+    kind: OddKind
+    to: Number
+    sender: Number | Lid = Field("15550001111", alias="from")
+    fields: dict[str, JsonValue]
 
 
 class Person(Body):
@@ -199,7 +217,7 @@ async def send(request: web.Request) -> web.Response:
     board, order = request.app[SWITCHBOARD], Send.model_validate_json(await request.read())
     if order.group is not None and not board.world.exists(order.group):
         raise Refused(404, "there is no such group")
-    sender = order.sender if order.sender.endswith("@lid") else f"{order.sender}@c.us"
+    sender = wid_of(order.sender)
     if order.as_lid:
         sender = board.world.lid_of(sender) or sender
     message = Message(
@@ -216,6 +234,24 @@ async def send(request: web.Request) -> web.Response:
     return web.json_response({"id": message.id, "delivered": online})
 
 
+def wid_of(person: str) -> str:
+    return person if person.endswith("@lid") else f"{person}@c.us"
+
+
+@routes.post("/phone/odd")
+async def odd(request: web.Request) -> web.Response:
+    board, order = request.app[SWITCHBOARD], Odd.model_validate_json(await request.read())
+    message = Message(
+        id="3A" + secrets.token_hex(9).upper(),
+        sender=wid_of(order.sender),
+        to=f"{order.to}@c.us",
+        text=order.kind,
+        at=int(time.time()),
+    )
+    await board.send_odd(order.to, message, order.kind, order.fields)
+    return web.json_response({"id": message.id})
+
+
 @routes.post("/phone/receipt")
 async def receipt(request: web.Request) -> web.Response:
     order = Receipt.model_validate_json(await request.read())
@@ -227,7 +263,8 @@ async def receipt(request: web.Request) -> web.Response:
 @routes.post("/phone/group")
 async def group(request: web.Request) -> web.Response:
     order = Group.model_validate_json(await request.read())
-    return web.json_response({"id": request.app[SWITCHBOARD].world.add_group(order.name)})
+    group = request.app[SWITCHBOARD].world.add_group(order.name, order.loaded)
+    return web.json_response({"id": group})
 
 
 @routes.post("/phone/person")
@@ -271,16 +308,34 @@ async def message_by_id(request: web.Request) -> web.Response:
 @routes.get("/phone/devices")
 async def devices(request: web.Request) -> web.Response:
     board = request.app[SWITCHBOARD]
-    found = board.world.state.devices.values()
     return web.json_response(
-        [{"id": d.id, "phone": d.phone, "online": d.id in board.online} for d in found]
+        [
+            {
+                "id": device.id,
+                "phone": device.phone,
+                "online": device.id in board.online,
+                "available": page.available if (page := board.online.get(device.id)) else None,
+            }
+            for device in board.world.state.devices.values()
+        ]
     )
+
+
+@routes.get("/phone/presence")
+async def presence(request: web.Request) -> web.Response:
+    shown = request.app[SWITCHBOARD].presences
+    return web.json_response([one._asdict() for one in shown])
 
 
 @routes.get("/server/browsers")
 async def browsers(request: web.Request) -> web.Response:
     shown = [one.model_dump() for one in request.app[SWITCHBOARD].browsers]
     return web.json_response(shown)
+
+
+@routes.get("/server/errors")
+async def errors(request: web.Request) -> web.Response:
+    return web.json_response([*request.app[SWITCHBOARD].failures])
 
 
 @routes.post("/server/fault")

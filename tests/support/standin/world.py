@@ -17,6 +17,8 @@ MomentFault = Literal["drop", "replaced", "locked", "storage"]
 LastingFault = Literal[
     "refuse", "silent", "send_fails", "banned", "outdated", "proxy", "tos", "smb_tos"
 ]
+Missing = Literal["messages", "receipts", "version", "send"]
+MissingMe = Literal["phone", "lid", "device", "conn"]
 Fault = MomentFault | LastingFault
 LASTING: frozenset[str] = frozenset(get_args(LastingFault))
 ACK_SENT, ACK_DELIVERED, ACK_READ = 1, 2, 3
@@ -118,6 +120,15 @@ class Behaviour(BaseModel):
     passkey_accounts: list[Number] = Field(
         [], description="Phone numbers whose linking needs a passkey."
     )
+    reload_ms: int | None = Field(
+        None, description="How long after its start the page reloads itself.", ge=1
+    )
+    missing: list[Missing] = Field(
+        [], description="Modules that the page does not have under the names that clients know."
+    )
+    missing_me: list[MissingMe] = Field(
+        [], description="Ways of asking the page for its own id that have no answer."
+    )
     lid_keys: bool = Field(
         False, description="The page names a sent message by its recipient's LID once it is sent."
     )
@@ -136,6 +147,7 @@ class State(BaseModel):
     devices: dict[str, Device] = {}
     messages: dict[str, Message] = {}
     groups: dict[str, str] = {FIRST_GROUP: "Group"}
+    unloaded: list[str] = []  # groups without a chat on the page
     contacts: dict[str, str] = {"15550001111@c.us": "Ada"}
     lids: dict[str, str | None] = {}  # the phone number's id, where it is known
     uploads: dict[str, Upload] = {}
@@ -253,9 +265,11 @@ class World:
         """The id by which the page names a chat in the keys of the messages that it has sent."""
         return (self.lid_of(wid) if self.behaviour.lid_keys else None) or wid
 
-    def add_group(self, name: str) -> str:
+    def add_group(self, name: str, loaded: bool = True) -> str:
         group = f"120363{secrets.randbelow(10**12):012}@g.us"
         self.state.groups[group] = name
+        if not loaded:
+            self.state.unloaded.append(group)
         self._save()
         return group
 

@@ -34,6 +34,8 @@
     let progress = 0;
     let lastCall = 0;
     const calls = new Map();
+    const { reloadMs, missingMe } = self.__standin;
+    const connWid = (wid) => (missingMe.includes('conn') ? undefined : wid);
 
     const setState = (state) => {
       Socket.state = state;
@@ -62,7 +64,7 @@
       if (stopped) return;
       setState('OPENING');
       const noise = await require('WAWebUserPrefsInfoStore').waNoiseInfo.get();
-      const device = Me.getMaybeMeDevicePn();
+      const device = Me.standinDevice();
       const opened = new WebSocket(location.origin.replace(/^http/, 'ws') + '/ws/chat');
       socket = opened;
       opened.onopen = () =>
@@ -74,11 +76,16 @@
       let queue = Promise.resolve(); // one message after the other, whatever each awaits
       opened.onmessage = (event) => {
         const message = JSON.parse(event.data);
-        queue = queue.then(() => on[message.t](message)).catch((error) => console.error('stand-in', error));
+        queue = queue.then(() => on[message.t](message)).catch(failed);
       };
       opened.onclose = () => {
         if (socket === opened) disconnected();
       };
+    };
+    /** Whatever is thrown into the page's own work, by listeners too, is told to the server. */
+    const failed = (error) => {
+      console.error('stand-in', error);
+      exports.send({ t: 'page-error', detail: String(error?.stack || error) });
     };
     const disconnected = () => {
       for (const call of calls.values()) call.reject(new Error('connection lost'));
@@ -166,7 +173,7 @@
         Conn.ref = undefined;
         Me.standinStore(message); // localStorage: on disk later
         await database.put('signal-storage', 'adv', { device: message.device }); // IndexedDB: on disk now
-        Conn.set({ wid: createWid(message.pn), platform: message.platform, connected: true });
+        Conn.set({ wid: connWid(createWid(message.pn)), platform: message.platform, connected: true });
         exports.send({ t: 'pair-confirm' });
       },
       'stream-error': () => (restarting = true), // 515: the server closes, and a new connection logs in at once
@@ -178,7 +185,7 @@
         Socket.stream = 'SYNCING';
         BackendEventBus.triggerTemporaryBan({ banned: false });
         Conn.set({
-          wid: createWid(message.pn),
+          wid: connWid(createWid(message.pn)),
           pushname: message.pushname,
           platform: message.platform,
           connected: true,
@@ -195,14 +202,24 @@
         const { ContactCollection } = require('WAWebContactCollection');
         for (const { id, name } of contacts) ContactCollection.add({ id: createWid(id), name });
         const { ChatCollection } = require('WAWebChatCollection');
-        for (const { id, name, t } of chats) ChatCollection.add({ id: createWid(id), name, t });
+        const { GroupMetadataCollection } = require('WAWebGroupMetadataCollection');
+        for (const { id, name, t } of chats) {
+          const [chat] = ChatCollection.add({ id: createWid(id), name, t });
+          if (chat.id.isGroup()) GroupMetadataCollection.add({ id: chat.id, subject: name });
+        }
         BackendEventBus.triggerMainStreamModeReady();
         Socket.hasSynced = true;
         Socket.stream = 'CONNECTED';
+        require('StandinPresence').loggedIn();
       },
       stanza: async ({ number, body }) => {
-        const messages = require('StandinMessages');
-        await (body.t === 'message' ? messages.receive(body) : messages.receiveReceipt(body));
+        const { receive, receiveReceipt } = require('StandinMessages');
+        const handle = { message: receive, receipt: receiveReceipt, odd: require('StandinOdd').receive }[body.t];
+        try {
+          await handle(body);
+        } catch (error) {
+          failed(error);
+        }
         exports.send({ t: 'got', number });
       },
       'offline-end': () => BackendEventBus.triggerOfflineDeliveryEnd(),
@@ -223,9 +240,9 @@
     };
 
     exports.boot = async () => {
+      if (reloadMs) setTimeout(() => location.reload(), reloadMs);
       if (location.search.includes('post_logout')) history.replaceState(null, '', '/');
-      const me = Me.getMaybeMePnUser();
-      if (isRegistered()) Conn.set({ wid: me, platform: Me.standinPlatform() });
+      if (isRegistered()) Conn.set({ wid: connWid(Me.standinMe()), platform: Me.standinPlatform() });
       require('StandinScreen').start();
       try {
         await database.get('model-storage', 'any');

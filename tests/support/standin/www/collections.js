@@ -4,13 +4,14 @@
 (function () {
   'use strict';
   const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const { missing } = self.__standin;
   const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
 
   def('WAWebChatModel', (require, exports) => {
     const { BaseModel } = require('WAWebBaseModel');
     class Chat extends BaseModel {
       initialize() {
-        const { MsgCollectionImpl } = require('WAWebMsgCollection');
+        const { MsgCollectionImpl } = require('StandinMsgCollection');
         this.msgs = new MsgCollectionImpl();
       }
       get presence() {
@@ -91,7 +92,7 @@
     exports.ChatCollection = new ChatCollectionImpl();
   });
 
-  def('WAWebMsgCollection', (require, exports) => {
+  def('StandinMsgCollection', (require, exports) => {
     const Collection = require('WAWebCollection').default;
     class MsgCollectionImpl extends Collection {
       async processMultipleMessages(chat, messages) {
@@ -101,6 +102,9 @@
     MsgCollectionImpl.model = require('WAWebMsgModel').Msg;
     exports.MsgCollectionImpl = MsgCollectionImpl;
     exports.MsgCollection = new MsgCollectionImpl();
+  });
+  def('WAWebMsgCollection', (require, exports) => {
+    if (!missing.includes('messages')) Object.assign(exports, require('StandinMsgCollection'));
   });
 
   def('WAWebContactCollection', (require, exports) => {
@@ -116,9 +120,16 @@
     const { BaseModel } = require('WAWebBaseModel');
     class GroupMetadata extends BaseModel {}
     GroupMetadata.prototype.proxyName = 'group-metadata';
-    GroupMetadata.props = { id: undefined };
+    GroupMetadata.props = { id: undefined, subject: undefined };
     class GroupMetadataCollectionImpl extends Collection {
       _handleParentGroupChange() {}
+      /** Asks the server for a group that the page does not know. */
+      async find(id) {
+        const known = this.get(id);
+        if (known) return known;
+        const { subject } = await require('StandinBackend').call({ op: 'query-group', group: String(id) });
+        return this.add({ id, subject })[0];
+      }
     }
     GroupMetadataCollectionImpl.model = GroupMetadata;
     exports.GroupMetadataCollectionImpl = GroupMetadataCollectionImpl;
@@ -148,7 +159,7 @@
 
   def('WAWebCollections', (require, exports) => {
     exports.Chat = require('WAWebChatCollection').ChatCollection;
-    exports.Msg = require('WAWebMsgCollection').MsgCollection;
+    exports.Msg = require('StandinMsgCollection').MsgCollection;
     exports.Contact = require('WAWebContactCollection').ContactCollection;
   });
 

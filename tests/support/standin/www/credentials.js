@@ -119,20 +119,25 @@
       return value;
     };
 
-    exports.getMaybeMeDevicePn = () => wid('last-wid-md');
-    exports.getMaybeMePnUser = () => wid('last-wid-md')?.toUserWid();
-    exports.getMaybeMeLidUser = () => wid('WALid');
+    const { missingMe } = self.__standin;
+    const unless = (missing, value) => (missingMe.includes(missing) ? undefined : value);
+    exports.getMaybeMeDevicePn = () => unless('device', wid('last-wid-md'));
+    exports.getMaybeMePnUser = () => unless('phone', exports.standinMe());
+    exports.getMaybeMeLidUser = () => unless('lid', wid('WALid'));
     exports.getMePnUserOrThrow = () => orThrow(exports.getMaybeMePnUser(), 'me user');
     exports.getMeLidUserOrThrow = () => orThrow(exports.getMaybeMeLidUser(), 'me lid');
     exports.isMeAccount = (other) =>
       [exports.getMaybeMePnUser(), exports.getMaybeMeLidUser()].some((me) => String(me) === String(other));
 
-    /** The stand-in's own, as the names of the real ones aren't known. */
+    /** The stand-in's own, as the names of the real ones aren't known; they know what the others may not. */
     exports.standinStore = ({ device, lid, platform }) => {
       localStorage.setItem('last-wid-md', JSON.stringify(device));
       localStorage.setItem('WALid', JSON.stringify(lid));
       localStorage.setItem('mobile-platform', JSON.stringify(platform));
     };
+    exports.standinDevice = () => wid('last-wid-md');
+    exports.standinMe = () => wid('last-wid-md')?.toUserWid();
+    exports.standinLid = () => wid('WALid');
     exports.standinPlatform = () => read('mobile-platform');
     exports.standinClear = () => KEYS.forEach((key) => localStorage.removeItem(key));
   });

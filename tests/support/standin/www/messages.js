@@ -5,6 +5,7 @@
 (function () {
   'use strict';
   const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const { missing } = self.__standin;
   const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
 
   /** The stand-in's own: messages on the page and in its database. */
@@ -13,7 +14,7 @@
     const { createWid } = require('WAWebWidFactory');
     const MsgKey = require('WAWebMsgKey');
     const { Msg } = require('WAWebMsgModel');
-    const { MsgCollection } = require('WAWebMsgCollection');
+    const { MsgCollection } = require('StandinMsgCollection');
     const { ChatCollection } = require('WAWebChatCollection');
     const TEXT = ['body', 'type', 'ack', 't', 'self', 'notifyName', 'quotedStanzaID'];
     const KEPT = [...TEXT, 'mimetype', 'size', 'filename', 'caption', 'isCaptionByUser', 'duration'];
@@ -37,7 +38,7 @@
       if (received.lid) require('WAWebLidPnCache').standinLearn(...received.lid);
       const remote = createWid(received.chat);
       const Me = require('WAWebUserPrefsMeUser');
-      const me = remote.isLid() ? Me.getMeLidUserOrThrow() : Me.getMePnUserOrThrow();
+      const me = remote.isLid() ? Me.standinLid() : Me.standinMe();
       const chat = ChatCollection.get(remote) || ChatCollection.add({ id: remote })[0];
       const author = received.author ? createWid(received.author) : undefined;
       const { media } = received;
@@ -63,11 +64,12 @@
         msg.caption = caption || filename || undefined;
         msg.isCaptionByUser = !!caption;
       }
+      if (received.odd) require('StandinOdd').change(msg, received.odd);
       chat.t = received.at;
       if (!received.from_me) chat.unreadCount += 1;
       chat.msgs.add(msg);
       await MsgCollection.processMultipleMessages(remote, [msg]);
-      await exports.store(msg);
+      if (!received.odd) await exports.store(msg);
     };
 
     /** Everybody that the account hears of is a contact. */
@@ -125,12 +127,13 @@
         msg.ack = ack;
         await exports.store(msg);
       }
-      const me = require('WAWebUserPrefsMeUser').getMeLidUserOrThrow();
+      const me = require('WAWebUserPrefsMeUser').standinLid();
       for (const key of [`true_${from}_${id}`, `true_${from}_${id}_${me}`]) {
         const record = await database.get('model-storage', key); // of a message that is not on the page
         if (record && record.ack < ack) await database.put('model-storage', key, { ...record, ack });
       }
       const { ACK, ACK_STRING } = require('WAWebAck');
+      if (missing.includes('receipts')) return;
       await require('WAWebHandleDirectChatReceipt').handleChatSimpleReceipt({
         ack,
         ackString: type || (ack === ACK.READ ? ACK_STRING.READ : ACK_STRING.DELIVERY),
@@ -179,7 +182,7 @@
   // name assumed; wa-js asks it for each new message that answers another
   def('WAWebQuotedMsgModelUtils', (require, exports) => {
     exports.getQuotedMsgObj = (msg) => {
-      const { MsgCollection } = require('WAWebMsgCollection');
+      const { MsgCollection } = require('StandinMsgCollection');
       return MsgCollection.findFirst((other) => other.id.id === msg.quotedStanzaID);
     };
   });
@@ -203,7 +206,7 @@
     };
   });
 
-  def('WAWebSendMsgChatAction', (require, exports) => {
+  if (!missing.includes('send')) def('WAWebSendMsgChatAction', (require, exports) => {
     const { Msg } = require('WAWebMsgModel');
     /** Both promises at once, as whatsapp-web.js takes them apart without waiting. */
     exports.addAndSendMsgToChat = (chat, raw) => {
@@ -219,15 +222,10 @@
     exports.SendMsgResult = Object.fromEntries(names.map((name) => [name, name]));
   });
 
-  def('WAWebHandleDirectChatReceipt', (require, exports) => {
-    exports.handleChatSimpleReceipt = async () => {};
-  });
-  def('WAWebHandleGroupChatReceipt', (require, exports) => {
-    exports.handleGroupSimpleReceipt = async () => {};
-  });
-  def('WAWebHandleStatusReceipt', (require, exports) => {
-    exports.handleStatusSimpleReceipt = async () => {};
-  });
+  const receipts = (id, name) => missing.includes('receipts') || def(id, (require, exports) => (exports[name] = async () => {}));
+  receipts('WAWebHandleDirectChatReceipt', 'handleChatSimpleReceipt');
+  receipts('WAWebHandleGroupChatReceipt', 'handleGroupSimpleReceipt');
+  receipts('WAWebHandleStatusReceipt', 'handleStatusSimpleReceipt');
 
   // name assumed
   def('WAWebHistorySyncProgress', (require, exports) => {

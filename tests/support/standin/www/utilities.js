@@ -5,6 +5,7 @@
 (function () {
   'use strict';
   const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
+  const { missing } = self.__standin;
   const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
   const mirror = (...names) => Object.fromEntries(names.map((name) => [name, name]));
   const VERSION = '2.3000.1048032155';
@@ -21,7 +22,7 @@
   });
 
   def('WAWebUpdaterVersion', (require, exports) => {
-    exports.SANITIZED_VERSION_STR = VERSION;
+    if (!missing.includes('version')) exports.SANITIZED_VERSION_STR = VERSION;
   });
 
   def('WAWebBuildConstants', (require, exports) => {
