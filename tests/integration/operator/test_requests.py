@@ -285,7 +285,7 @@ async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
     await world.start_operator()
     await world.create("sales")
     condition = await world.until_reason("sales", "Degraded", "NameConflict")
-    assert "was not made by this operator" in condition["message"]
+    assert "was not created by this operator" in condition["message"]
     assert world.object(plural, "sales") == foreign
     await world.take_away(plural, "sales")
     await world.until_phase("sales")
