@@ -17,7 +17,9 @@ FRIEND = "15550001111"
 async def until(condition: Callable[[], Any]) -> None:
     """Waits for something that the server knows."""
     async with asyncio.timeout(20):
-        while not await condition():
+        while True:
+            if await condition():
+                return
             await asyncio.sleep(0.02)  # between two looks
 
 
@@ -108,9 +110,10 @@ async def test_page_can_reload_itself_for_ever(client: Client, phone: Phone) -> 
     await phone.behave(reload_ms=1500)
     await client.page.goto(client.url)
 
-    async with asyncio.timeout(20):
-        while len(client.visited) < 3:
-            await asyncio.sleep(0.05)  # between two looks
+    async def thrice() -> bool:
+        return len(client.visited) >= 3
+
+    await until(thrice)
 
 
 @pytest.mark.parametrize(

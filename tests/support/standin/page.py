@@ -40,14 +40,15 @@ class Settings(BaseModel):
     missing_me: list[MissingMe]
 
 
-def response(behaviour: Behaviour) -> web.Response:
+def response(behaviour: Behaviour, script_host: str) -> web.Response:
+    """The page; its scripts come from ``script_host``, an origin, or ``/static``."""
     nonce = secrets.token_urlsafe(6)
     settings = Settings.model_validate(
         behaviour.model_dump(include=set(Settings.model_fields)), by_name=True
     )
-    headers = {"Content-Security-Policy": policy(nonce), "Cache-Control": "no-store"}
+    headers = {"Content-Security-Policy": policy(nonce, script_host), "Cache-Control": "no-store"}
     return web.Response(
-        text=html(nonce, settings, behaviour.late_bundle_ms),
+        text=html(nonce, settings, behaviour.late_bundle_ms, script_host),
         content_type="text/html",
         headers=headers,
     )
@@ -59,17 +60,17 @@ def frame() -> web.Response:
     return web.Response(text=text, content_type="text/html", headers={"Cache-Control": "no-store"})
 
 
-def policy(nonce: str) -> str:
+def policy(nonce: str, script_host: str) -> str:
     return (
-        f"default-src 'self'; script-src 'self' 'nonce-{nonce}' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+        f"default-src 'self'; script-src 'self' {script_host.removeprefix('/static')} 'nonce-{nonce}' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
         "connect-src 'self' ws: wss: https:; img-src * data: blob:; worker-src 'self' blob:"
     )
 
 
-def html(nonce: str, settings: Settings, late_ms: int) -> str:
+def html(nonce: str, settings: Settings, late_ms: int, script_host: str) -> str:
     """An inline script queues early ``__d`` and ``requireLazy`` calls, then come the bundles, the last ones late."""
     early = "\n".join(
-        f'<script src="/static/{name}.js" defer nonce="{nonce}"></script>' for name in EARLY
+        f'<script src="{script_host}/{name}.js" defer nonce="{nonce}"></script>' for name in EARLY
     )
     return f"""<!DOCTYPE html>
 <html id="whatsapp-web" lang="en" dir="ltr">
@@ -89,7 +90,7 @@ def html(nonce: str, settings: Settings, late_ms: int) -> str:
   function late() {{
     for (const name of {list(LATE)}) {{
       const script = document.createElement('script');
-      Object.assign(script, {{ src: '/static/' + name + '.js', nonce: '{nonce}', async: false }});
+      Object.assign(script, {{ src: '{script_host}/' + name + '.js', nonce: '{nonce}', async: false }});
       document.head.appendChild(script);
     }}
   }}

@@ -8,14 +8,19 @@ import secrets
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from aiohttp import web
 from pydantic import TypeAdapter
 from support.standin import identity, page, phone
 from support.standin.chat import Switchboard
 from support.standin.identity import Browsers, Context, Navigator
+from support.standin.scripts import NAME as SCRIPT_NAME
+from support.standin.scripts import application as script_application
 from support.standin.world import World
 
+SCRIPT_HOST = web.AppKey("script_host", str)
+DOCUMENT: web.AppKey[Path | None] = web.AppKey("document")
 CONTEXT: TypeAdapter[Context] = TypeAdapter(Context)
 SCRIPTS: dict[str, Context] = {
     "/document.js": "document",
@@ -28,7 +33,11 @@ SCRIPTS: dict[str, Context] = {
 
 async def index(request: web.Request) -> web.Response:
     board = request.app[phone.SWITCHBOARD]
-    response = page.response(board.world.behaviour)
+    document = request.app[DOCUMENT]
+    if document is not None:
+        response = web.Response(text=document.read_text(), content_type="text/html")
+    else:
+        response = page.response(board.world.behaviour, request.app[SCRIPT_HOST])
     browser = identity.browser_of(request) or secrets.token_hex(8)
     response.set_cookie(identity.COOKIE, browser, httponly=True)
     board.browsers.note(request, "document", browser=browser)
@@ -80,8 +89,11 @@ async def hang_up(app: web.Application) -> None:
     await app[phone.SWITCHBOARD].close()
 
 
-def application(world: World) -> web.Application:
+def application(
+    world: World, script_host: str = "/static", document: Path | None = None
+) -> web.Application:
     app = web.Application(middlewares=[phone.explain])
+    app[SCRIPT_HOST], app[DOCUMENT] = script_host, document
     app[phone.SWITCHBOARD] = Switchboard(world)
     app.on_shutdown.append(hang_up)
     app.router.add_get("/", index)
@@ -106,6 +118,7 @@ class Running:
     port: int
     world: World
     browsers: Browsers
+    script_port: int | None
 
 
 @contextlib.asynccontextmanager
@@ -114,15 +127,35 @@ async def running(
     host: str = "localhost",
     port: int = 0,
     tls: ssl.SSLContext | None = None,
+    scripts: bool = False,
+    document: Path | None = None,
 ) -> AsyncIterator[Running]:
-    """Serves while the block runs, on a free port unless one is given."""
+    """Serve while the block runs, on a free port unless one is given.
+
+    With ``scripts`` a host of its own serves the page's scripts, on another port. ``document`` is
+    served in place of the stand-in's page.
+    """
     world = world or World()
-    runner = web.AppRunner(application(world), shutdown_timeout=0.1, access_log=None)
+    async with contextlib.AsyncExitStack() as stack:
+        script_host, script_port = "/static", None
+        if scripts:
+            script_port = await stack.enter_async_context(_serving(script_application(world), tls))
+            script_host = f"{'https' if tls else 'http'}://{SCRIPT_NAME}:{script_port}"
+        app = application(world, script_host, document)
+        port = await stack.enter_async_context(_serving(app, tls, host, port))
+        url = f"{'https' if tls else 'http'}://{host}:{port}"
+        yield Running(url, port, world, app[phone.SWITCHBOARD].browsers, script_port)
+
+
+@contextlib.asynccontextmanager
+async def _serving(
+    app: web.Application, tls: ssl.SSLContext | None, host: str = "localhost", port: int = 0
+) -> AsyncIterator[int]:
+    """Serve an application while the block runs; yields its port."""
+    runner = web.AppRunner(app, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     try:
-        browsers = runner.app[phone.SWITCHBOARD].browsers
         await web.TCPSite(runner, host, port, ssl_context=tls).start()
-        port = runner.addresses[0][1]
-        yield Running(f"{'https' if tls else 'http'}://{host}:{port}", port, world, browsers)
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()

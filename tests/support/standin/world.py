@@ -129,6 +129,10 @@ class Behaviour(BaseModel):
     missing_me: list[MissingMe] = Field(
         [], description="Ways of asking the page for its own id that have no answer."
     )
+    scripts: Literal["served", "missing", "hanging", "html", "reset"] = Field(
+        "served",
+        description="What the host of the page's scripts does, where it is one of its own.",
+    )
     lid_keys: bool = Field(
         False, description="The page names a sent message by its recipient's LID once it is sent."
     )
