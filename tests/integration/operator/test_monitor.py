@@ -54,7 +54,7 @@ def made(
     ("changes", "words"),
     [
         ([pod(1, "ADDED", "a"), pod(2, "ADDED", "b", "other")], "while another one had claim"),
-        ([session(1), made(2, "ADDED", "a")], "an empty claim took the place"),
+        ([session(1), made(2, "ADDED", "a")], "an empty claim replaced"),
         (
             [session(1, valid=False), made(2, "ADDED", "a"), session(3), made(4, "DELETED", "a")],
             "was deleted while",

@@ -1,4 +1,4 @@
-"""A bare client of the API server for tests: plain dicts, exact watches."""
+"""A minimal client of the API server for tests: plain dicts, exact watches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import aiohttp
 
 Manifest = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
-AGAIN = 0.1  # seconds until a connection that was lost is tried again
+RETRY_AFTER = 0.1  # seconds until a watch reconnects
 GROUPS = {
     "whatsappsessions": "/apis/wasession.dev/v1alpha1",
     "statefulsets": "/apis/apps/v1",
@@ -26,7 +26,7 @@ GROUPS = {
 
 
 class ApiError(Exception):
-    """The API server's refusal."""
+    """An error response of the API server."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -39,7 +39,7 @@ def path(
     name: str | None = None,
     subresource: str | None = None,
 ) -> str:
-    """Where a collection, an object or a part of it is."""
+    """Return the URL path of a collection, an object or its subresource."""
     parts = [
         GROUPS.get(plural, "/api/v1"),
         *(["namespaces", namespace] if namespace else []),
@@ -49,14 +49,14 @@ def path(
 
 
 def context(directory: Path) -> ssl.SSLContext:
-    """The administrator's certificate, and trust in the cluster's own authority."""
-    made = ssl.create_default_context(cafile=str(directory / "ca.crt"))
-    made.load_cert_chain(directory / "admin.crt", directory / "admin.key")
-    return made
+    """Return a context with the administrator's certificate that trusts the cluster's authority."""
+    context = ssl.create_default_context(cafile=str(directory / "ca.crt"))
+    context.load_cert_chain(directory / "admin.crt", directory / "admin.key")
+    return context
 
 
 class Api:
-    """Speaks to the API server at ``base``; close it at the end."""
+    """A client of the API server at ``base``; close it at the end."""
 
     def __init__(self, base: str, connector: aiohttp.TCPConnector) -> None:
         self.http = aiohttp.ClientSession(
@@ -69,7 +69,7 @@ class Api:
     async def call(
         self, verb: str, where: str, body: Any = None, kind: str = "application/json"
     ) -> Manifest:
-        """One request; raises ``ApiError``."""
+        """Send one request and return the response's body; raises ``ApiError``."""
         data = None if body is None else json.dumps(body)
         timeout = aiohttp.ClientTimeout(total=60)
         async with self.http.request(
@@ -78,8 +78,8 @@ class Api:
             text = await answer.text()
             if answer.status >= 400:
                 raise ApiError(answer.status, text)
-            found: Manifest = json.loads(text) if text.startswith("{") else {"text": text}
-            return found
+            payload: Manifest = json.loads(text) if text.startswith("{") else {"text": text}
+            return payload
 
     async def get(self, plural: str, namespace: str | None, name: str) -> Manifest:
         return await self.call("GET", path(plural, namespace, name))
@@ -104,7 +104,7 @@ class Api:
         patch: Manifest,
         subresource: str | None = None,
     ) -> Manifest:
-        """A merge patch."""
+        """Apply a merge patch."""
         return await self.call(
             "PATCH", path(plural, namespace, name, subresource), patch, MERGE_PATCH
         )
@@ -115,23 +115,21 @@ class Api:
     async def watch(
         self, plural: str, resource_version: str, namespace: str | None = None
     ) -> AsyncIterator[Manifest]:
-        """Every change after this version, in order, without end.
+        """Yield every event after this version, in order, without end.
 
-        The API server ends the stream of a reader that is slow: it is opened again behind what was
-        read last. Raises ``ApiError`` when the API server has forgotten what came then: nothing is
-        ever missed silently.
+        The API server ends the stream of a slow reader; it is then reopened after the last event.
+        Raises ``ApiError`` if that version has expired, so no event is ever missed silently.
         """
+        options = "watch=true&timeoutSeconds=7200&allowWatchBookmarks=true"
         while True:
-            query = f"?watch=true&timeoutSeconds=7200&allowWatchBookmarks=true&resourceVersion={resource_version}"
+            url = f"{path(plural, namespace)}?{options}&resourceVersion={resource_version}"
             try:
-                async with self.http.get(
-                    path(plural, namespace) + query, read_bufsize=2**22
-                ) as stream:
+                async with self.http.get(url, read_bufsize=2**22) as stream:
                     if stream.status >= 400:
                         raise ApiError(stream.status, await stream.text())
                     async for line in stream.content:
                         if not line.endswith(b"\n"):
-                            break  # cut off in the middle of an event
+                            break  # the connection broke in the middle of an event
                         event: Manifest = json.loads(line)
                         if event["type"] == "ERROR":
                             raise ApiError(
@@ -140,4 +138,4 @@ class Api:
                         resource_version = event["object"]["metadata"]["resourceVersion"]
                         yield event
             except aiohttp.ClientError:
-                await asyncio.sleep(AGAIN)
+                await asyncio.sleep(RETRY_AFTER)

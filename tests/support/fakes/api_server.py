@@ -1,4 +1,4 @@
-"""etcd, kube-apiserver and kube-controller-manager, with no nodes: the real thing that the operator is tested against."""
+"""A real control plane without nodes: etcd, kube-apiserver and kube-controller-manager."""
 
 from __future__ import annotations
 
@@ -14,21 +14,31 @@ from support.cluster import binaries, control_plane
 from support.cluster.pki import Pki
 from support.fakes.api import Api, ApiError, Manifest, context
 from support.fakes.network import Network
+from support.processes import ENDS_WITH_PARENT
 from wasession_api.crd import FILES
 
 BASE = "https://127.0.0.1:6443"
 CONTROLLERS = (
-    "garbage-collector-controller", "namespace-controller", "serviceaccount-controller", "node-lifecycle-controller",
-    "taint-eviction-controller", "pod-garbage-collector-controller", "persistentvolume-binder-controller",
-    "persistentvolumeclaim-protection-controller", "statefulset-controller",
-)  # fmt: skip
-# A node that has been silent for so long is marked, and its pods are evicted soon after.
+    "garbage-collector-controller",
+    "namespace-controller",
+    "node-lifecycle-controller",
+    "persistentvolume-binder-controller",
+    "persistentvolumeclaim-protection-controller",
+    "pod-garbage-collector-controller",
+    "serviceaccount-controller",
+    "statefulset-controller",
+    "taint-eviction-controller",
+)
+# A node whose heartbeat is this old becomes unreachable; its pods are evicted soon after.
 NODE_SILENCE = 10  # seconds
 EVICTION = 2  # seconds
 
 
 class ApiServer:
-    """The control plane with its state in ``directory``, inside ``network``. Its programs end with the network's thread."""
+    """The control plane, with its state in ``directory``, inside ``network``.
+
+    Its programs end with the network's thread.
+    """
 
     def __init__(self, directory: Path, network: Network, node_silence: int = NODE_SILENCE) -> None:
         self.directory = directory
@@ -38,12 +48,11 @@ class ApiServer:
         self._programs: list[subprocess.Popen[bytes]] = []
 
     async def start(self, *more: str, scheduler: bool = False) -> None:
-        """Returns when the API server, with ``more`` arguments, is ready and knows ``WhatsAppSession``."""
-        self.pki.issue("apiserver", "kube-apiserver", None, "localhost", "127.0.0.1")
-        self.pki.issue("admin", "admin", "system:masters")
-        for program in ("controller-manager", "scheduler"):
-            self.pki.issue(program, f"system:kube-{program}")
-        self.pki.signing_key("service-account")
+        """Start the programs; return when the API server is ready and knows ``WhatsAppSession``.
+
+        ``more`` are further arguments for kube-apiserver.
+        """
+        self._issue_certificates()
         self._spawn("etcd", *control_plane.etcd(self.directory / "etcd"))
         self._spawn(
             "kube-apiserver",
@@ -53,8 +62,7 @@ class ApiServer:
             "--endpoint-reconciler-type=none",
             f"--default-not-ready-toleration-seconds={EVICTION}",
             f"--default-unreachable-toleration-seconds={EVICTION}",
-            # Fakes and operators are many clients of one server: nobody is to be held back on
-            # another's account.
+            # Fakes and operators share one server; none may be throttled because of another.
             "--enable-priority-and-fairness=false",
             "--max-requests-inflight=2000",
             "--max-mutating-requests-inflight=2000",
@@ -62,8 +70,8 @@ class ApiServer:
         )
         async with self.client() as api:
             await self._until_answers(api, "/readyz")
-            # Before the garbage collector, which looks for new kinds of owners twice a minute only.
-            await api.create("customresourcedefinitions", _definition())
+            # Before the garbage collector starts, which looks for new kinds only twice a minute.
+            await api.create("customresourcedefinitions", _custom_resource_definition())
             await self._until_answers(api, "/apis/wasession.dev/v1alpha1/whatsappsessions")
             self._spawn(
                 "kube-controller-manager",
@@ -76,20 +84,26 @@ class ApiServer:
                 f"--node-monitor-grace-period={self._node_silence}s",
             )
             if scheduler:
-                kubeconfig = self.pki.kubeconfig("scheduler")
-                limits = ("--kube-api-qps=1000", "--kube-api-burst=2000")
                 self._spawn(
                     "kube-scheduler",
-                    f"--kubeconfig={kubeconfig}",
+                    f"--kubeconfig={self.pki.kubeconfig('scheduler')}",
                     "--leader-elect=false",
                     "--secure-port=0",
-                    *limits,
+                    "--kube-api-qps=1000",
+                    "--kube-api-burst=2000",
                 )
             await self._until_answers(api, "/api/v1/namespaces/default/serviceaccounts/default")
 
+    def _issue_certificates(self) -> None:
+        self.pki.issue("apiserver", "kube-apiserver", None, "localhost", "127.0.0.1")
+        self.pki.issue("admin", "admin", "system:masters")
+        for program in ("controller-manager", "scheduler"):
+            self.pki.issue(program, f"system:kube-{program}")
+        self.pki.signing_key("service-account")
+
     @contextlib.asynccontextmanager
     async def client(self) -> AsyncIterator[Api]:
-        """The administrator's client."""
+        """Yield a client with the administrator's rights."""
         api = Api(BASE, self.network.connector(ssl=context(self.pki.directory), limit=0))
         try:
             yield api
@@ -97,7 +111,7 @@ class ApiServer:
             await api.close()
 
     async def calm(self) -> None:
-        """Returns when the programs have done what they do after a start: that costs more than hundreds of sessions."""
+        """Return when the programs are idle; at first they cost more than hundreds of sessions."""
         processes = [psutil.Process(program.pid) for program in self._programs]
 
         def spent() -> float:
@@ -131,21 +145,14 @@ class ApiServer:
                     await asyncio.sleep(0.05)
 
     def _spawn(self, component: str, *arguments: str) -> None:
-        command = [
-            "setpriv",
-            "--pdeathsig",
-            "KILL",
-            str(binaries.path("kube")),
-            component,
-            *arguments,
-        ]
+        command = [*ENDS_WITH_PARENT, str(binaries.path("kube")), component, *arguments]
         with (self.directory / f"{component}.log").open("wb") as log:
-            started = self.network.run(
+            program = self.network.run(
                 subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        self._programs.append(started)
+        self._programs.append(program)
 
 
-def _definition() -> Manifest:
-    found: Manifest = yaml.safe_load(FILES[0].read_text())
-    return found
+def _custom_resource_definition() -> Manifest:
+    manifest: Manifest = yaml.safe_load(FILES[0].read_text())
+    return manifest

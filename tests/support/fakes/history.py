@@ -1,4 +1,4 @@
-"""Everything that happened to the objects of the tests, in the API server's own order, and what must never be in it."""
+"""The history of the tests' objects in the API server's order, and what must never be in it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Key = tuple[str, str, str]  # plural, namespace, name
 
 @dataclass(frozen=True)
 class Change:
-    """One event of a watch. ``version`` orders the changes of all kinds: it is etcd's own counter."""
+    """One event of a watch. ``version``, etcd's counter, orders the changes of all kinds."""
 
     version: int
     plural: str
@@ -30,7 +30,7 @@ class Change:
 
 
 class History:
-    """Watches from the very beginning, without a gap: a watch that can't go on where it was fails whoever waits."""
+    """Watches without a gap: when a watch cannot resume where it was, every waiter fails."""
 
     def __init__(self, api: Api) -> None:
         self.current: dict[Key, Manifest] = {}
@@ -58,32 +58,35 @@ class History:
         self._subscribers.append(subscriber)
 
     def of(self, namespace: str) -> list[Change]:
-        """All changes in a namespace in their order."""
+        """Return all changes in a namespace, in order."""
         return sorted(self._changes[namespace], key=lambda change: change.version)
 
     def objects(self, plural: str, namespace: str) -> list[Manifest]:
-        return [found for key, found in self.current.items() if key[:2] == (plural, namespace)]
+        return [obj for key, obj in self.current.items() if key[:2] == (plural, namespace)]
 
     async def until(self, condition: Callable[[], Any], what: str, timeout: float = 120) -> Any:
-        """Waits until ``condition()`` is true of what has been seen, and returns its value; ``TimeoutError`` says ``what``."""
+        """Wait until ``condition()`` is true, evaluated at each change, and return its value.
+
+        Raises ``TimeoutError`` naming ``what``.
+        """
         changed = asyncio.Event()
         self._waiting.add(changed)
         try:
             async with asyncio.timeout(timeout):
-                while not (found := condition()):
+                while not (value := condition()):
                     for task in self._tasks:
                         if task.done():
                             task.result()
                     changed.clear()
                     await changed.wait()
-                return found
+                return value
         except TimeoutError:
             raise TimeoutError(f"{what}: not within {timeout:.0f} s") from None
         finally:
             self._waiting.discard(changed)
 
     async def catch_up(self, namespace: str) -> None:
-        """Returns when the watches have told all that the API server knows of a namespace now."""
+        """Return when the watches have delivered the current state of a namespace."""
         for plural in WATCHED:
             listed = await self._api.list(plural, namespace)
             versions = {
@@ -91,26 +94,26 @@ class History:
                 for item in listed["items"]
             }
 
-            def told(plural: str = plural, versions: dict[str, int] = versions) -> bool:
+            def delivered(plural: str = plural, versions: dict[str, int] = versions) -> bool:
                 seen = {
-                    found["metadata"]["name"]: int(found["metadata"]["resourceVersion"])
-                    for found in self.objects(plural, namespace)
+                    obj["metadata"]["name"]: int(obj["metadata"]["resourceVersion"])
+                    for obj in self.objects(plural, namespace)
                 }
                 return all(seen.get(name, 0) >= version for name, version in versions.items())
 
-            await self.until(told, f"the watch of {plural} to catch up")
+            await self.until(delivered, f"the watch of {plural} to catch up")
 
     def poke(self) -> None:
-        """Has everybody who waits look again."""
+        """Have all waiters evaluate their conditions."""
         for changed in self._waiting:
             changed.set()
 
     async def _follow(self, plural: str, version: str) -> None:
         async for event in self._api.watch(plural, version):
-            found = event["object"]
+            obj = event["object"]
             if event["type"] != "BOOKMARK":
                 self._take(
-                    Change(int(found["metadata"]["resourceVersion"]), plural, event["type"], found)
+                    Change(int(obj["metadata"]["resourceVersion"]), plural, event["type"], obj)
                 )
 
     def _take(self, change: Change) -> None:
@@ -126,60 +129,65 @@ class History:
 
 
 def violations(changes: Iterable[Change], deleted_by_test: Iterable[Key] = ()) -> Iterator[str]:
-    """What must never happen, in words: pure.
+    """Describe what has happened and must never happen; pure.
 
-    At most one pod per volume claim at any time; a claim whose session has a valid login is neither
-    deleted nor replaced, except that its session is deleted; a session gets one token and one
-    claim, whatever happens meanwhile. ``deleted_by_test`` are objects that somebody else than the
-    operator took away.
+    A volume claim has at most one pod at any time. A claim whose session has a valid login is
+    neither deleted nor replaced unless its session is deleted. A session gets one token and one
+    claim. ``deleted_by_test`` are objects that the test has deleted, not the operator.
     """
-    excused = set(deleted_by_test)
-    sessions: dict[tuple[str, str], Manifest] = {}
-    users: dict[tuple[str, str], Manifest] = {}  # the pod of each claim
-    made: set[tuple[Key, str]] = set()
-    for change in sorted(changes, key=lambda change: change.version):
-        found, metadata = change.object, change.object["metadata"]
-        where = (metadata["namespace"], metadata["name"])
-        if change.plural == "whatsappsessions":
+    changes = sorted(changes, key=lambda change: change.version)
+    yield from _shared_claims(change for change in changes if change.plural == "pods")
+    yield from _lost_or_duplicate_objects(changes, set(deleted_by_test))
+
+
+def _shared_claims(changes: Iterable[Change]) -> Iterator[str]:
+    """Describe pods that were created while another pod had their claim."""
+    users: dict[tuple[str, str], str] = {}  # claim -> UID of its pod
+    for change in changes:
+        metadata = change.object["metadata"]
+        for name in _claims(change.object):
+            claim = (metadata["namespace"], name)
             if change.type == "DELETED":
-                sessions.pop(where, None)
-            else:
-                sessions[where] = found
+                users.pop(claim, None)
+            elif users.setdefault(claim, metadata["uid"]) != metadata["uid"]:
+                yield (
+                    f"{change.version}: pod {metadata['name']} was created "
+                    f"while another one had claim {name}"
+                )
+
+
+def _lost_or_duplicate_objects(changes: Iterable[Change], excused: set[Key]) -> Iterator[str]:
+    """Describe claims and Secrets that were created twice, or lost with a valid login."""
+    sessions: dict[tuple[str, str], Manifest] = {}
+    created: set[tuple[Key, str]] = set()
+    for change in changes:
+        obj, metadata = change.object, change.object["metadata"]
+        if change.plural == "whatsappsessions":
+            sessions[change.key[1:]] = obj
+            if change.type == "DELETED":
+                del sessions[change.key[1:]]
             continue
-        if change.plural == "pods":
-            for claim in _claims(found):
-                place = (metadata["namespace"], claim)
-                other = users.get(place)
-                if change.type == "DELETED":
-                    users.pop(place, None)
-                elif other is not None and other["metadata"]["uid"] != metadata["uid"]:
-                    yield f"{change.version}: pod {metadata['name']} was created while another one had claim {claim}"
-                else:
-                    users[place] = found
+        label = metadata.get("labels", {}).get("wasession.dev/session", "")
+        session = sessions.get((metadata["namespace"], label))
+        if session is None or change.plural == "pods":
             continue
-        session = sessions.get(
-            (metadata["namespace"], metadata.get("labels", {}).get("wasession.dev/session", ""))
-        )
-        if session is None:
-            continue
-        valid = (
-            session.get("status", {}).get("sessionValid")
-            and "deletionTimestamp" not in session["metadata"]
-        )
+        name, uid = metadata["name"], session["metadata"]["uid"]
+        with_login = change.plural == "persistentvolumeclaims" and _has_login(session)
         if change.type == "ADDED":
-            if (change.key, session["metadata"]["uid"]) in made and change.key not in excused:
-                yield f"{change.version}: {change.plural} {where[1]} was created twice for one session"
-            made.add((change.key, session["metadata"]["uid"]))
-            if valid and change.plural == "persistentvolumeclaims":
-                yield f"{change.version}: an empty claim took the place of {where[1]}, whose login was valid"
-        going = change.type == "DELETED" or "deletionTimestamp" in metadata
-        if (
-            going
-            and valid
-            and change.plural == "persistentvolumeclaims"
-            and change.key not in excused
-        ):
-            yield f"{change.version}: claim {where[1]} was deleted while its login was valid"
+            if (change.key, uid) in created and change.key not in excused:
+                yield f"{change.version}: {change.plural} {name} was created twice for one session"
+            created.add((change.key, uid))
+            if with_login:
+                yield f"{change.version}: an empty claim replaced {name}, whose login was valid"
+        deleted = change.type == "DELETED" or "deletionTimestamp" in metadata
+        if deleted and with_login and change.key not in excused:
+            yield f"{change.version}: claim {name} was deleted while its login was valid"
+
+
+def _has_login(session: Manifest) -> bool:
+    """Return whether the session has a valid login that must survive."""
+    deleting = "deletionTimestamp" in session["metadata"]
+    return bool(session.get("status", {}).get("sessionValid")) and not deleting
 
 
 def _claims(pod: Manifest) -> list[str]:

@@ -1,8 +1,8 @@
-"""Fake nodes: the scheduler's, the kubelet's and the storage driver's part, without containers.
+"""Fake nodes: scheduler, kubelet and storage driver without containers.
 
-A pod is bound to a node, waits for its volume, its Secret and its image as on a real node, then
-runs as a ``SessionPod``; its deletion is confirmed when its program has ended. A node may be silent
-(it runs on, but the API server does not hear of it) or dead.
+A pod is bound to a node, waits for its volume, its Secret and its image as on a real node, and then
+runs as a ``SessionPod``. Its deletion is confirmed when its program has ended. A node may be
+disconnected (it goes on, but the API server does not hear from it) or dead.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEASES = "kube-node-lease"
 
 @dataclass
 class Node:
-    """A machine of one namespace's pods."""
+    """A machine for the pods of one namespace."""
 
     name: str
     namespace: str
@@ -38,12 +38,12 @@ class Node:
 
 @dataclass
 class Script:
-    """What is to happen to the pods of one namespace; a test changes it as it goes."""
+    """What happens to the pods of one namespace; a test may change it at any time."""
 
     scans: bool = True  # a phone scans each QR at once
-    volumes: bool = True  # the storage makes volumes
-    images: bool = True  # the registry has them
-    stops: bool = True  # programs end when they are told to
+    volumes: bool = True  # the storage driver provisions volumes
+    images: bool = True  # the registry has the images
+    stops: bool = True  # programs end when their pod is deleted
 
 
 @dataclass
@@ -54,8 +54,8 @@ class _Pod:
     node: Node | None = None
     program: SessionPod | None = None
     restarts: int = 0
-    last: Manifest | None = None  # how the container ended last
-    broken: str | None = None  # why it is not started again
+    last: Manifest | None = None  # lastState of the container
+    broken: str | None = None  # why the container is not restarted
     task: asyncio.Task[None] | None = None
 
 
@@ -87,7 +87,7 @@ class Kubelet:
     # --- nodes ------------------------------------------------------------------------------------
 
     async def add_node(self, name: str, namespace: str) -> Node:
-        """A node that is Ready, for the pods of one namespace."""
+        """Add a node that is Ready, for the pods of one namespace."""
         node = Node(name, namespace)
         lease = {"metadata": {"name": name, "namespace": LEASES}, "spec": _lease()}
         await self._api.create(
@@ -100,7 +100,7 @@ class Kubelet:
         return node
 
     async def remove_node(self, node: Node) -> None:
-        """The machine and its object are gone for good."""
+        """Remove the machine and its object for good."""
         self.kill_node(node)
         if node.heartbeat:
             node.heartbeat.cancel()
@@ -108,38 +108,32 @@ class Kubelet:
             await self._api.delete("nodes", None, node.name)
 
     def kill_node(self, node: Node) -> None:
-        """Power off: its programs end at once, and nobody is told."""
+        """Power a node off: its programs end at once, and the API server does not hear of it."""
         node.connected = False
         for uid, pod in self._on(node):
             if pod.program is not None:
                 self._end_program(uid, pod)
 
     async def reconnect(self, node: Node) -> None:
-        """The node is heard again, and tells of its pods anew; a machine that was off starts them again."""
+        """Let the node report its pods again; one that was powered off restarts them."""
         node.connected = True
+        manifests = {
+            manifest["metadata"]["uid"]: manifest
+            for manifest in self._history.objects("pods", node.namespace)
+        }
         for uid, pod in self._on(node):
-            found = next(
-                (
-                    p
-                    for p in self._history.objects("pods", node.namespace)
-                    if p["metadata"]["uid"] == uid
-                ),
-                None,
-            )
-            if found is not None and pod.program is not None:
-                await self._status(
-                    found, self._running(found, pod, {"running": {"startedAt": _now()}})
-                )
+            if uid in manifests and pod.program is not None:
+                running = {"running": {"startedAt": _now()}}
+                await self._status(manifests[uid], self._running(manifests[uid], pod, running))
             pod.wake.set()
 
     async def _beat(self, node: Node) -> None:
         while True:
             if node.connected:
                 await self._api.patch("leases", LEASES, node.name, {"spec": _lease()})
-                found = await self._api.get("nodes", None, node.name)
-                if (
-                    found["status"]["conditions"][0]["status"] == "Unknown"
-                ):  # the node controller had missed it
+                manifest = await self._api.get("nodes", None, node.name)
+                # The node controller sets it when heartbeats are missing.
+                if manifest["status"]["conditions"][0]["status"] == "Unknown":
                     await self._api.patch(
                         "nodes", None, node.name, {"status": _node_status()}, "status"
                     )
@@ -148,7 +142,7 @@ class Kubelet:
     # --- what can go wrong with a pod -------------------------------------------------------------
 
     def program(self, pod: Manifest) -> SessionPod:
-        """The program that runs in a pod; ``KeyError`` when none does."""
+        """Return the program that runs in a pod; raises ``KeyError`` if none does."""
         program = self._pods[pod["metadata"]["uid"]].program
         if program is None:
             raise KeyError(pod["metadata"]["name"])
@@ -157,7 +151,7 @@ class Kubelet:
     async def end(
         self, pod: Manifest, phase: str, reason: str | None = None, message: str = ""
     ) -> None:
-        """The pod ends for good: Failed (perhaps Evicted), or Succeeded."""
+        """End a pod for good: Failed (for example with the reason Evicted) or Succeeded."""
         uid = pod["metadata"]["uid"]
         self._end_program(uid, self._pods[uid])
         status: Manifest = {"phase": phase, "conditions": _conditions(ready=False)}
@@ -166,31 +160,23 @@ class Kubelet:
         await self._status(pod, status)
 
     async def crash(self, pod: Manifest, reason: str, *, again: bool = True) -> None:
-        """The container ends (``reason`` is kubelet's word, such as OOMKilled); it is started again unless not ``again``."""
+        """End a pod's container with one of kubelet's reasons, such as OOMKilled.
+
+        It is restarted at once, or, unless ``again``, when ``mend`` is called.
+        """
         uid = pod["metadata"]["uid"]
         state = self._pods[uid]
         self._end_program(uid, state)
         state.restarts += 1
-        state.last = {
-            "terminated": {
-                "reason": reason,
-                "exitCode": 137,
-                "startedAt": _now(),
-                "finishedAt": _now(),
-            }
-        }
+        times = {"startedAt": _now(), "finishedAt": _now()}
+        state.last = {"terminated": {"reason": reason, "exitCode": 137, **times}}
         state.broken = None if again else "CrashLoopBackOff"
-        waiting = {
-            "waiting": {
-                "reason": "CrashLoopBackOff",
-                "message": "back-off restarting failed container",
-            }
-        }
-        await self._status(pod, self._running(pod, state, waiting))
+        waiting = {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}
+        await self._status(pod, self._running(pod, state, {"waiting": waiting}))
         state.wake.set()
 
     def mend(self, pod: Manifest) -> None:
-        """What kept the container from starting is over."""
+        """Restart the container of a pod that has crashed."""
         state = self._pods[pod["metadata"]["uid"]]
         state.broken = None
         state.wake.set()
@@ -210,7 +196,7 @@ class Kubelet:
                 self._begin(change.key[1], self._provision(change.object))
 
     def _begin(self, namespace: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Work in the background; its failure is a failure of the namespace's test."""
+        """Run a coroutine in the background; its failure fails the namespace's test."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
 
@@ -223,18 +209,18 @@ class Kubelet:
         return task
 
     def look_again(self, namespace: str, name: str | None = None) -> None:
-        """Something that pods wait for may be there now."""
-        for found in self._history.objects("pods", namespace):
-            if name in (None, found["metadata"]["name"]) and found["metadata"]["uid"] in self._pods:
-                self._pods[found["metadata"]["uid"]].wake.set()
+        """Wake pods that wait for something that may exist now."""
+        for manifest in self._history.objects("pods", namespace):
+            metadata = manifest["metadata"]
+            if name in (None, metadata["name"]) and metadata["uid"] in self._pods:
+                self._pods[metadata["uid"]].wake.set()
 
     async def _live(self, key: tuple[str, str, str], uid: str, pod: _Pod) -> None:
         while True:
             pod.wake.clear()
-            found = self._history.current.get(key)
-            if found is None or found["metadata"]["uid"] != uid:
-                # An object that is gone does not end a program: a node that hears nothing lets it
-                # run on.
+            manifest = self._history.current.get(key)
+            if manifest is None or manifest["metadata"]["uid"] != uid:
+                # A node that does not hear of the deletion lets the program go on.
                 if pod.program is not None and pod.node is not None and pod.node.connected:
                     self._end_program(uid, pod)
                 elif pod.program is not None:
@@ -242,83 +228,80 @@ class Kubelet:
                     continue
                 return
             try:
-                if await self._step(found, uid, pod):
+                if await self._step(manifest, uid, pod):
                     continue
             except ApiError as error:
                 if error.status not in (404, 409):
                     raise
             await pod.wake.wait()
 
-    async def _step(self, found: Manifest, uid: str, pod: _Pod) -> bool:
-        """Does the next thing for a pod; True when the next can follow at once."""
-        metadata, spec, status = found["metadata"], found["spec"], found.get("status", {})
-        script = self.scripts[metadata["namespace"]]
+    async def _step(self, manifest: Manifest, uid: str, pod: _Pod) -> bool:
+        """Take a pod's next step; return whether another one can follow at once."""
+        spec, status = manifest["spec"], manifest.get("status", {})
         if "nodeName" not in spec:
-            await self._bind(found)
+            await self._bind(manifest)
             return False
         node = pod.node = self._nodes.get(spec["nodeName"])
         if node is None or not node.connected:
             return False
-        if "deletionTimestamp" in metadata:
-            if pod.program is not None and not script.stops:
-                return False
-            if pod.program is not None:
-                self._end_program(uid, pod)
-            await self._api.delete(
-                "pods",
-                metadata["namespace"],
-                metadata["name"],
-                gracePeriodSeconds=0,
-                preconditions={"uid": uid},
-            )
+        if "deletionTimestamp" in manifest["metadata"]:
+            await self._confirm_deletion(manifest, uid, pod)
             return False
         if status.get("phase") in ("Failed", "Succeeded") or pod.program is not None or pod.broken:
             return False
+        return await self._start(manifest, uid, pod)
+
+    async def _confirm_deletion(self, manifest: Manifest, uid: str, pod: _Pod) -> None:
+        """End the program of a pod that is being deleted, then delete its object."""
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        if pod.program is not None:
+            if not self.scripts[namespace].stops:
+                return
+            self._end_program(uid, pod)
+        precondition = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+        await self._api.delete("pods", namespace, name, **precondition)
+
+    async def _start(self, manifest: Manifest, uid: str, pod: _Pod) -> bool:
+        """Start the program once image, volume and Secret exist; return whether it has started."""
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        script = self.scripts[namespace]
         if not script.images:
-            waiting = {
-                "waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
-            }
-            await self._status(found, {**self._running(found, pod, waiting), "phase": "Pending"})
+            waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
+            status = self._running(manifest, pod, {"waiting": waiting})
+            await self._status(manifest, {**status, "phase": "Pending"})
             return False
-        claim = self._history.current.get(
-            ("persistentvolumeclaims", metadata["namespace"], _claim(found))
-        )
-        secret = self._history.current.get(("secrets", metadata["namespace"], metadata["name"]))
+        claim = self._history.current.get(("persistentvolumeclaims", namespace, _claim(manifest)))
+        secret = self._history.current.get(("secrets", namespace, name))
         if claim is None or secret is None or claim.get("status", {}).get("phase") != "Bound":
             return False
-        await self._start_program(found, uid, pod, claim, secret, scans=script.scans)
-        await self._status(found, self._running(found, pod, {"running": {"startedAt": _now()}}))
+        await self._start_program(manifest, uid, pod, claim, secret, scans=script.scans)
+        running = {"running": {"startedAt": _now()}}
+        await self._status(manifest, self._running(manifest, pod, running))
         return True
 
-    async def _bind(self, found: Manifest) -> None:
-        namespace, name = found["metadata"]["namespace"], found["metadata"]["name"]
+    async def _bind(self, manifest: Manifest) -> None:
+        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
         usable = [
             node for node in self._nodes.values() if node.namespace == namespace and node.connected
         ]
         if not usable:
-            message = "0/0 nodes are available."
             condition = {
                 "type": "PodScheduled",
                 "status": "False",
                 "reason": "Unschedulable",
-                "message": message,
+                "message": "0/0 nodes are available.",
+                "lastTransitionTime": _now(),
             }
-            await self._status(
-                found,
-                {"phase": "Pending", "conditions": [{**condition, "lastTransitionTime": _now()}]},
-            )
+            await self._status(manifest, {"phase": "Pending", "conditions": [condition]})
             return
         target = {"apiVersion": "v1", "kind": "Node", "name": usable[0].name}
-        metadata = {"namespace": namespace, "name": name, "uid": found["metadata"]["uid"]}
-        await self._api.create(
-            "pods",
-            {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target},
-            "binding",
-        )
+        metadata = {"namespace": namespace, "name": name, "uid": manifest["metadata"]["uid"]}
+        binding = {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": target}
+        await self._api.create("pods", binding, "binding")
 
     async def _start_program(
         self,
-        found: Manifest,
+        manifest: Manifest,
         uid: str,
         pod: _Pod,
         claim: Manifest,
@@ -326,12 +309,13 @@ class Kubelet:
         *,
         scans: bool,
     ) -> None:
-        [container] = found["spec"]["containers"]
+        [container] = manifest["spec"]["containers"]
         environment = {entry["name"]: entry.get("value", "") for entry in container["env"]}
         volume = self._volumes[claim["spec"]["volumeName"]]
         if volume.writers:
-            words = f"pod {found['metadata']['name']} started while {volume.writers} had its volume"
-            self.violations[found["metadata"]["namespace"]].append(words)
+            metadata = manifest["metadata"]
+            violation = f"pod {metadata['name']} started while {volume.writers} had its volume"
+            self.violations[metadata["namespace"]].append(violation)
         volume.writers.add(uid)
         pod.program = SessionPod(
             next(self._addresses),
@@ -349,11 +333,12 @@ class Kubelet:
         pod.program.volume.writers.discard(uid)
         pod.program = None
 
-    def _running(self, found: Manifest, pod: _Pod, state: Manifest) -> Manifest:
+    def _running(self, manifest: Manifest, pod: _Pod, state: Manifest) -> Manifest:
+        """Return the status of a pod whose container is in a state."""
         ready = "running" in state
         container = {
-            "name": found["spec"]["containers"][0]["name"],
-            "image": found["spec"]["containers"][0]["image"],
+            "name": manifest["spec"]["containers"][0]["name"],
+            "image": manifest["spec"]["containers"][0]["image"],
             "imageID": "",
             "ready": ready,
             "restartCount": pod.restarts,
@@ -373,8 +358,8 @@ class Kubelet:
             }
         return status
 
-    async def _status(self, found: Manifest, status: Manifest) -> None:
-        metadata = found["metadata"]
+    async def _status(self, manifest: Manifest, status: Manifest) -> None:
+        metadata = manifest["metadata"]
         patch = {"metadata": {"uid": metadata["uid"]}, "status": status}
         await self._api.patch("pods", metadata["namespace"], metadata["name"], patch, "status")
 
@@ -384,7 +369,7 @@ class Kubelet:
     # --- the storage driver -----------------------------------------------------------------------
 
     async def _provision(self, claim: Manifest) -> None:
-        """Makes the volume that a claim waits for, and enlarges one that is asked to be larger."""
+        """Provision the volume of a claim, or expand it to the requested size."""
         metadata, spec = claim["metadata"], claim["spec"]
         if (
             not str(spec.get("storageClassName")).startswith(STORAGE_CLASS)
@@ -399,18 +384,15 @@ class Kubelet:
                 claim.get("status", {}).get("phase") == "Bound"
                 and claim["status"]["capacity"]["storage"] != size
             ):
+                capacity = {"capacity": {"storage": size}}
                 await self._api.patch(
-                    "persistentvolumes",
-                    None,
-                    spec["volumeName"],
-                    {"spec": {"capacity": {"storage": size}}},
+                    "persistentvolumes", None, spec["volumeName"], {"spec": capacity}
                 )
-                status = {"status": {"capacity": {"storage": size}}}
                 await self._api.patch(
                     "persistentvolumeclaims",
                     metadata["namespace"],
                     metadata["name"],
-                    status,
+                    {"status": capacity},
                     "status",
                 )
         except ApiError as error:
@@ -418,7 +400,7 @@ class Kubelet:
                 raise
 
     async def provision_all(self, namespace: str) -> None:
-        """The storage works again."""
+        """Provision the volumes of all claims in a namespace."""
         for claim in self._history.objects("persistentvolumeclaims", namespace):
             await self._provision(claim)
 
@@ -493,5 +475,5 @@ def _now() -> str:
 
 
 def _addresses() -> Iterator[str]:
-    """Loopback has millions of addresses; those below 127.64 are for servers."""
+    """Yield addresses for pods; those below 127.64 are for servers."""
     return (f"127.{64 + (n >> 16)}.{n >> 8 & 255}.{n & 255}" for n in itertools.count(1))

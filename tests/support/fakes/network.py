@@ -1,4 +1,4 @@
-"""A network namespace of its own: the addresses and ports in it meet nobody else's."""
+"""A private network namespace, whose addresses and ports collide with nobody else's."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ CLONE_NEWNET = 0x40000000
 
 
 class Network:
-    """A namespace with nothing but loopback, 127.0.0.0/8, and one thread that lives in it.
+    """A namespace with nothing but loopback, 127.0.0.0/8, and one thread in it.
 
-    A socket stays in the namespace that it was made in, and a program in that of the thread that
-    started it. So whatever is to be inside is made by ``run``; using it needs nothing more.
+    A socket stays in the namespace where it was created, a program in that of the thread that
+    started it. So create with ``run`` what has to be inside; afterwards use it from anywhere.
     """
 
     def __init__(self) -> None:
@@ -28,24 +28,24 @@ class Network:
         self.run(_enter)
 
     def run(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Calls a function in the namespace's thread."""
+        """Call a function in the namespace's thread and return its result."""
         return self._inside.submit(function, *args, **kwargs).result()
 
     def connector(self, **options: Any) -> aiohttp.TCPConnector:
-        """For an HTTP client whose connections are inside."""
+        """Return a connector for HTTP clients that connect inside."""
         return aiohttp.TCPConnector(socket_factory=self._socket, **options)
 
     def listen(self, address: str, port: int) -> socket.socket:
-        """A listening socket; port 0 takes a free one."""
+        """Return a listening socket; port 0 chooses a free one."""
         return self.run(socket.create_server, (address, port), backlog=1024)
 
     def close(self) -> None:
         self._inside.shutdown()
 
     def _socket(self, address: Any) -> socket.socket:
-        made = self.run(socket.socket, address[0], address[1], address[2])
-        made.setblocking(False)
-        return made
+        created = self.run(socket.socket, address[0], address[1], address[2])
+        created.setblocking(False)
+        return created
 
 
 def _enter() -> None:

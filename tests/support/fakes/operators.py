@@ -1,4 +1,4 @@
-"""Operators as processes, to be killed at any moment."""
+"""Operators as processes, which can be killed at any moment."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ import sys
 from pathlib import Path
 
 from support.fakes.network import Network
+from support.processes import ENDS_WITH_PARENT
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
 
 
 class Operators:
-    """Starts them inside the network."""
+    """Starts operators inside the network."""
 
     def __init__(self, network: Network, directory: Path) -> None:
         self.directory = directory
         self._network = network
         self._count = 0
-        command = ["setpriv", "--pdeathsig", "KILL", sys.executable, str(ZYGOTE)]
+        command = [*ENDS_WITH_PARENT, sys.executable, str(ZYGOTE)]
         self._zygote = network.run(
             subprocess.Popen, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -34,9 +35,10 @@ class Operators:
         self._zygote.wait()
 
     def start(self, api: str, *, imported: bool = True, **settings: str) -> OperatorProcess:
-        """An operator that speaks to the API server at ``api``; ``settings`` are its WASESSION_ variables in small letters.
+        """Start an operator for the API server at ``api``.
 
-        Unless ``imported`` it is a plain ``python -m wasession_operator``.
+        ``settings`` are its WASESSION_ variables in lower case. Unless ``imported``, it is a plain
+        ``python -m wasession_operator`` instead of a fork of the zygote.
         """
         self._count += 1
         log = self.directory / f"operator-{self._count}.log"
@@ -45,18 +47,21 @@ class Operators:
         environment = {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
         environment["KUBECONFIG"] = str(kubeconfig)
         if imported:
-            pid = self._order({"environment": environment, "log": str(log)})
+            pid = self._fork({"environment": environment, "log": str(log)})
         else:
             with log.open("wb") as output:
                 started = self._network.run(
                     subprocess.Popen,
-                    ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "wasession_operator"],
-                    env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                )  # fmt: skip
+                    [*ENDS_WITH_PARENT, sys.executable, "-m", "wasession_operator"],
+                    env={**os.environ, **environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
             pid = started.pid
         return OperatorProcess(pid, log)
 
-    def _order(self, order: object) -> int:
+    def _fork(self, order: object) -> int:
         assert self._zygote.stdin is not None
         assert self._zygote.stdout is not None
         self._zygote.stdin.write(f"{json.dumps(order)}\n")
@@ -79,20 +84,20 @@ class OperatorProcess:
         return not self._ended.is_set()
 
     def kill(self) -> None:
-        """SIGKILL: it does nothing more."""
+        """Send SIGKILL."""
         self._send(signal.SIGKILL)
 
     def terminate(self) -> None:
         self._send(signal.SIGTERM)
 
     async def ended(self, timeout: float = 60) -> None:
-        """Returns when the process is gone; raises ``TimeoutError``."""
+        """Return when the process has ended; raises ``TimeoutError``."""
         async with asyncio.timeout(timeout):
             await self._ended.wait()
 
     def _send(self, number: int) -> None:
         if self.running:
-            with contextlib.suppress(ProcessLookupError):  # it has ended just now
+            with contextlib.suppress(ProcessLookupError):  # it has just ended
                 signal.pidfd_send_signal(self._fd, number)
 
     def _end(self) -> None:

@@ -1,4 +1,4 @@
-"""An HTTP proxy between an operator and the API server: it counts, and makes happen what happens to such connections."""
+"""An HTTP proxy between an operator and the API server: it records calls and injects faults."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WRITES = {"POST", "PUT", "PATCH", "DELETE"}
 
 @dataclass
 class Call:
-    """One request of the operator, and how it ended: 0 when the API server has not been asked."""
+    """One request of the operator; its status is 0 if it has not reached the API server."""
 
     verb: str
     resource: str  # such as "pods" or "whatsappsessions/status"
@@ -39,12 +39,12 @@ class Call:
 
     @property
     def write(self) -> bool:
-        """Whether it changes an object. An Event only tells of one."""
+        """Whether it changes an object; an Event only reports on one."""
         return self.verb in WRITES and self.resource != "events"
 
 
 class Forward(Protocol):
-    """Passes the request on; a watch may be cut after some events, or slowed down."""
+    """Forwards a request; it may break a watch after some events, or slow it down."""
 
     def __call__(
         self, *, cut_after: int | None = None, pause: float = 0
@@ -56,23 +56,22 @@ Action = Callable[[web.Request, Forward], Awaitable[web.StreamResponse]]
 
 @dataclass
 class Fault:
-    """Does ``action`` in place of the first ``times`` requests that match."""
+    """Replaces the first ``times`` requests that match by ``action``."""
 
     action: Action
     matches: Callable[[Call], bool]
     times: int = 1
-    done: int = field(default=0, init=False)  # how often it has happened
+    done: int = field(default=0, init=False)  # how often that has happened
 
 
 class Proxy:
-    """Serves one operator at ``url``, with the API server's rights of ``user``."""
+    """Serves one operator at ``url``, with the rights that ``user`` has in the API server."""
 
     def __init__(self, api: Api, network: Network, user: str | None) -> None:
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
-        self.written: Callable[[Call], None] = lambda _: (
-            None
-        )  # called when a write is done, before the operator knows
+        # Called after each successful write, before the operator gets the response.
+        self.written: Callable[[Call], None] = lambda _: None
         self.down = False
         self._called = asyncio.Event()
         self._api = api
@@ -98,24 +97,27 @@ class Proxy:
         await self._runner.cleanup()
 
     def cut(self) -> None:
-        """Ends every connection that is open now."""
+        """Abort every open connection."""
         for transport in list(self._open):
             transport.abort()
 
     def fail(
         self, action: Action, verb: str | None = None, resource: str | None = None, times: int = 1
     ) -> Fault:
-        """From now on the next ``times`` requests of this kind end so. Watches are the resource's name with ``?watch``."""
+        """Inject a fault into the next ``times`` requests of a kind.
+
+        A watch has the resource's name with ``?watch``.
+        """
 
         def matches(call: Call) -> bool:
-            found = f"{call.resource}?watch" if call.watch else call.resource
-            return verb in (None, call.verb) and resource in (None, found)
+            name = f"{call.resource}?watch" if call.watch else call.resource
+            return verb in (None, call.verb) and resource in (None, name)
 
         self.faults.append(Fault(action, matches, times))
         return self.faults[-1]
 
     async def until(self, condition: Callable[[], object], timeout: float = 120) -> None:
-        """Waits for something about the calls; raises ``TimeoutError``."""
+        """Wait for a condition, evaluated at each call; raises ``TimeoutError``."""
         async with asyncio.timeout(timeout):
             while not condition():
                 await self._called.wait()
@@ -154,7 +156,7 @@ class Proxy:
             request.method, request.path_qs, headers=headers, data=body or None, read_bufsize=2**22
         ) as answer:
             call.status = answer.status
-            kept = {
+            passed_on = {
                 name: value
                 for name, value in answer.headers.items()
                 if name.lower() not in HOP_BY_HOP
@@ -163,8 +165,8 @@ class Proxy:
                 content = await answer.read()
                 if call.write and answer.status < 400:
                     self.written(call)
-                return web.Response(status=answer.status, headers=kept, body=content)
-            stream = web.StreamResponse(status=answer.status, headers=kept)
+                return web.Response(status=answer.status, headers=passed_on, body=content)
+            stream = web.StreamResponse(status=answer.status, headers=passed_on)
             await stream.prepare(request)
             seen = 0
             with contextlib.suppress(ConnectionResetError):
@@ -180,11 +182,11 @@ class Proxy:
             return stream
 
 
-# --- what can happen to a request -----------------------------------------------------------------
+# --- faults ---------------------------------------------------------------------------------------
 
 
 def answers(status: int, retry_after: int | None = None) -> Action:
-    """The API server refuses, without having done anything."""
+    """Return an error without forwarding the request."""
 
     async def action(request: web.Request, forward: Forward) -> web.StreamResponse:
         await request.read()
@@ -203,32 +205,32 @@ def answers(status: int, retry_after: int | None = None) -> Action:
         }
         headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
         return web.json_response(
-            {**body, "message": "said by the proxy"}, status=status, headers=headers
+            {**body, "message": "injected by the proxy"}, status=status, headers=headers
         )
 
     return action
 
 
 async def drop_before(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """The connection ends before the API server has heard anything."""
+    """Abort the connection before the request reaches the API server."""
     return _abort(request)
 
 
 async def drop_after(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """The API server does it, but the answer gets lost."""
+    """Forward the request, but lose the response."""
     await forward()
     return _abort(request)
 
 
 async def hang(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """The API server does it, but never answers."""
+    """Forward the request, but never respond."""
     await forward()
     await asyncio.Event().wait()
     raise AssertionError
 
 
 def slow(seconds: float) -> Action:
-    """The answer takes its time."""
+    """Delay the response."""
 
     async def action(request: web.Request, forward: Forward) -> web.StreamResponse:
         await asyncio.sleep(seconds)
@@ -238,7 +240,7 @@ def slow(seconds: float) -> Action:
 
 
 async def expired(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """A watch that starts from what the API server has forgotten: it says so in the stream."""
+    """Answer a watch as if its resource version had expired: with an error in the stream."""
     status = {
         "kind": "Status",
         "apiVersion": "v1",
@@ -253,7 +255,7 @@ async def expired(request: web.Request, forward: Forward) -> web.StreamResponse:
 
 
 def cut_mid_line(after: int) -> Action:
-    """A watch that breaks off in the middle of an event, after so many whole ones."""
+    """Break a watch off in the middle of an event, after ``after`` whole ones."""
 
     async def action(request: web.Request, forward: Forward) -> web.StreamResponse:
         return await forward(cut_after=after)
@@ -262,7 +264,7 @@ def cut_mid_line(after: int) -> Action:
 
 
 def trickle(pause: float) -> Action:
-    """A watch whose events come one by one, with so many seconds between them."""
+    """Deliver a watch's events one by one, with a pause in seconds between them."""
 
     async def action(request: web.Request, forward: Forward) -> web.StreamResponse:
         return await forward(pause=pause)
@@ -273,7 +275,7 @@ def trickle(pause: float) -> Action:
 def _abort(request: web.Request) -> web.StreamResponse:
     if isinstance(request.transport, asyncio.Transport):
         request.transport.abort()
-    return web.Response()  # to nobody
+    return web.Response()  # nobody receives it
 
 
 def _read(request: web.Request) -> Call:

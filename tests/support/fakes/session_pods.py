@@ -1,4 +1,4 @@
-"""Fake session pods: they answer the operator as the real ones do, over HTTP, and do at once what the test tells them."""
+"""Fake session pods: they answer the operator over HTTP like real ones, and obey tests at once."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ACCOUNT = Account(id="15551234567@c.us", push_name="Sales", platform="android")
 
 @dataclass
 class Volume:
-    """What is on a disk: a login, or none."""
+    """The contents of a disk: a login, or none."""
 
     login: bool = False
-    clock: datetime = field(default_factory=lambda: datetime.now(UTC))  # of the program that has it
+    clock: datetime = field(default_factory=lambda: datetime.now(UTC))  # of the program on it
     writers: set[str] = field(default_factory=set)  # UIDs of the pods that have it mounted
 
 
@@ -44,11 +44,10 @@ class SessionPod:
         self.token = token
         self.volume = volume
         self.requests: list[str] = []  # such as "POST /v1/logout"
-        self.deaf = False  # whether requests are not answered
+        self.deaf = False  # whether requests stay unanswered
         self.ended = asyncio.Event()
         self._changed = asyncio.Event()
-        # What takes real pods seconds takes none here; Kubernetes' times have whole seconds and
-        # must differ all the same.
+        # Real pods take seconds where these take none, and timestamps of whole seconds must differ.
         volume.clock = max(datetime.now(UTC), volume.clock + timedelta(seconds=2)).replace(
             microsecond=0
         )
@@ -69,7 +68,7 @@ class SessionPod:
                 self.scan()
 
     def say(self, phase: Phase, reason: Reason, message: str = "", **more: Any) -> None:
-        """The next report."""
+        """Publish the next report."""
         changes = {
             "seq": self.report.seq + 1,
             "phase": phase,
@@ -82,7 +81,7 @@ class SessionPod:
         changed.set()
 
     def scan(self) -> None:
-        """A phone scans the QR: the login is on the volume, then the pod says so."""
+        """Act as after the scan of a phone: write the login to the volume, then report it."""
         self.volume.login = True
         self.say(
             Phase.READY, Reason.CONNECTED, restored=False, session_valid=True, **self._connected()
@@ -102,16 +101,15 @@ class SessionPod:
             is_authenticated=False,
         )
 
-    async def tell(self, stream: web.StreamResponse) -> None:
-        """Each report as a server-sent event, until the program ends."""
-        said = -1
+    async def write_events(self, stream: web.StreamResponse) -> None:
+        """Write each report as a server-sent event, until the program ends."""
+        last = -1
         while not self.ended.is_set():
             changed = self._changed
-            if self.report.seq != said:
-                said = self.report.seq
-                await stream.write(
-                    f"id: {said}\nevent: state\ndata: {self.report.model_dump_json(by_alias=True)}\n\n".encode()
-                )
+            if self.report.seq != last:
+                last = self.report.seq
+                report = self.report.model_dump_json(by_alias=True)
+                await stream.write(f"id: {last}\nevent: state\ndata: {report}\n\n".encode())
             else:
                 await stream.write(b": alive\n\n")
             ended = asyncio.ensure_future(self.ended.wait())
@@ -124,7 +122,7 @@ class SessionPod:
 
 
 class SessionPods:
-    """The HTTP server of all fake session pods: which one is asked is told by the address."""
+    """The HTTP server of all fake session pods: the address of a request selects the pod."""
 
     def __init__(self, network: Network) -> None:
         self._network = network
@@ -145,12 +143,12 @@ class SessionPods:
         await self._runner.cleanup()
 
     async def add(self, pod: SessionPod) -> None:
-        """From now on the pod's address answers; before and after, connections to it are refused."""
+        """Listen on the pod's address; before and after, connections to it are refused."""
         assert self._runner.server is not None
         self._pods[pod.address] = pod
-        listening = self._network.listen(pod.address, PORT)
+        listener = self._network.listen(pod.address, PORT)
         self._servers[pod.address] = await asyncio.get_running_loop().create_server(
-            self._runner.server, sock=listening
+            self._runner.server, sock=listener
         )
 
     def remove(self, pod: SessionPod) -> None:
@@ -173,7 +171,7 @@ class SessionPods:
         stream = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await stream.prepare(request)
         with contextlib.suppress(ConnectionResetError):
-            await pod.tell(stream)
+            await pod.write_events(stream)
         return stream
 
     async def _state(self, request: web.Request) -> web.Response:

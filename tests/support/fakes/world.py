@@ -26,39 +26,31 @@ class Environment:
     def __init__(
         self, api: Api, network: Network, history: History, kubelet: Kubelet, operators: Operators
     ) -> None:
-        self.api, self.network, self.history, self.kubelet, self.operators = (
-            api,
-            network,
-            history,
-            kubelet,
-            operators,
-        )
+        self.api = api
+        self.network = network
+        self.history = history
+        self.kubelet = kubelet
+        self.operators = operators
         self.numbers = itertools.count(1)
-        self.user: str | None = (
-            None  # whose rights the operators have; the administrator's when None
-        )
+        self.user: str | None = None  # the operators have this user's rights; None: all rights
 
 
 class World:
-    """A namespace of its own. ``close`` says what has happened in it that must never happen."""
+    """A namespace. ``close`` returns what has happened in it and must never happen."""
 
     def __init__(self, environment: Environment) -> None:
         self._number = next(environment.numbers)
         self.namespace = f"world-{self._number}"
-        self.history, self.kubelet, self.api = (
-            environment.history,
-            environment.kubelet,
-            environment.api,
-        )
+        self.api = environment.api
+        self.history = environment.history
+        self.kubelet = environment.kubelet
         self.script = self.kubelet.scripts[self.namespace]
         self.proxy = Proxy(environment.api, environment.network, environment.user)
         self.nodes: list[Node] = []
         self.operator: OperatorProcess | None = None
         self.settings = {**SETTINGS, "namespaces": self.namespace}
-        self.imported = (
-            True  # whether operators are forks of a process that has imported everything
-        )
-        self.deleted: set[Key] = set()  # objects that the test has taken away
+        self.imported = True  # whether operators are forks of the zygote
+        self.deleted: set[Key] = set()  # objects that the test has deleted
         self._operators = environment.operators
         self._http_port = 10000 + self._number
 
@@ -73,7 +65,7 @@ class World:
         try:
             await self.api.create("serviceaccounts", account)
         except ApiError as error:
-            if error.status != 409:  # its controller was quicker
+            if error.status != 409:  # the controller was quicker
                 raise
         await self.add_node()
         await self.proxy.start()
@@ -82,10 +74,10 @@ class World:
         await self.stop_operator()
         await self.proxy.stop()
         await self.history.catch_up(self.namespace)
-        found = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
+        never = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
         for node in self.nodes:
             await self.kubelet.remove_node(node)
-        return found
+        return never
 
     async def add_node(self) -> Node:
         node = await self.kubelet.add_node(
@@ -108,7 +100,7 @@ class World:
         await self.operator.ended()
 
     async def restart_operator(self) -> None:
-        """As when its pod was killed: returns when the new one watches sessions."""
+        """Kill the operator and start another; return when that one watches sessions."""
         await self.kill_operator()
         before = len(self.proxy.calls)
         await self.start_operator()
@@ -117,7 +109,7 @@ class World:
         )
 
     async def stop_operator(self) -> None:
-        """Ends it as a Deployment does: SIGTERM, and SIGKILL when that does not help."""
+        """End the operator like a Deployment: SIGTERM, and SIGKILL if it does not end."""
         if self.operator is not None and self.operator.running:
             self.operator.terminate()
             try:
@@ -138,22 +130,25 @@ class World:
         await self.api.patch(PLURAL, self.namespace, name, {"spec": spec})
 
     async def annotate(self, name: str, **annotations: str) -> None:
-        """Annotations of the project's group."""
-        found = {
-            f"wasession.dev/{key.replace('_', '-')}": value for key, value in annotations.items()
+        """Set annotations of the project's group."""
+        metadata = {
+            "annotations": {
+                f"wasession.dev/{key.replace('_', '-')}": value
+                for key, value in annotations.items()
+            }
         }
-        await self.api.patch(PLURAL, self.namespace, name, {"metadata": {"annotations": found}})
+        await self.api.patch(PLURAL, self.namespace, name, {"metadata": metadata})
 
     async def delete(self, name: str) -> None:
         await self.api.delete(PLURAL, self.namespace, name)
 
     async def take_away(self, plural: str, name: str, **options: Any) -> Manifest:
-        """Deletes an object of a session, and returns it as it was; a person may."""
-        found = self.object(plural, name)
-        assert found is not None
+        """Delete an object of a session, as a person may, and return it as it was."""
+        obj = self.object(plural, name)
+        assert obj is not None
         self.deleted.add((plural, self.namespace, object_name(name)))
         await self.api.delete(plural, self.namespace, object_name(name), **options)
-        return found
+        return obj
 
     # --- what there is ----------------------------------------------------------------------------
 
@@ -165,20 +160,20 @@ class World:
         return self.history.current.get((PLURAL, self.namespace, name))
 
     def object(self, plural: str, name: str) -> Manifest | None:
-        """The pod, claim or Secret of a session."""
+        """Return the pod, claim or Secret of a session, if it exists."""
         return self.history.current.get((plural, self.namespace, object_name(name)))
 
     def pod(self, name: str) -> Manifest:
-        found = self.object("pods", name)
-        assert found is not None, f"session {name} has no pod"
-        return found
+        pod = self.object("pods", name)
+        assert pod is not None, f"session {name} has no pod"
+        return pod
 
     def program(self, name: str) -> SessionPod:
         return self.kubelet.program(self.pod(name))
 
     def status(self, name: str) -> Manifest:
-        found: Manifest = (self.session(name) or {}).get("status", {})
-        return found
+        status: Manifest = (self.session(name) or {}).get("status", {})
+        return status
 
     def phase(self, name: str) -> str | None:
         return self.status(name).get("phase")
@@ -187,7 +182,7 @@ class World:
         return next((c for c in self.status(name).get("conditions", []) if c["type"] == kind), {})
 
     def created(self, plural: str) -> int:
-        """How many of this kind were ever made."""
+        """Return how many objects of a kind were ever created."""
         return sum(change.plural == plural and change.type == "ADDED" for change in self.changes)
 
     async def until(self, condition: Callable[[], Any], what: str, timeout: float = 120) -> Any:
@@ -203,55 +198,49 @@ class World:
         await self.until(reached, f"{', '.join(names[:5])} {phase}")
 
     async def until_replaced(self, name: str, pod: Manifest, phase: str = "Ready") -> Manifest:
-        """Waits until another pod than this one is there and the session has the phase; returns the pod."""
+        """Wait until another pod has replaced this one and the session has the phase; return it."""
         uid = pod["metadata"]["uid"]
 
         def replaced() -> Manifest | None:
-            found = self.object("pods", name)
-            status = self.status(name)
-            fresh = (
-                found is not None
-                and found["metadata"]["uid"] != uid
-                and status.get("podUID") == found["metadata"]["uid"]
-            )
-            return found if fresh and status.get("phase") == phase else None
+            current, status = self.object("pods", name), self.status(name)
+            if current is None or current["metadata"]["uid"] == uid:
+                return None
+            reported = status.get("podUID") == current["metadata"]["uid"]
+            return current if reported and status.get("phase") == phase else None
 
-        found: Manifest = await self.until(replaced, f"another pod of {name}, {phase}")
-        return found
+        replacement: Manifest = await self.until(replaced, f"another pod of {name}, {phase}")
+        return replacement
 
     async def until_gone(self, name: str) -> None:
         await self.until(lambda: self.session(name) is None, f"session {name} to be gone")
 
     async def until_none(self, plural: str, name: str) -> None:
-        """Waits until a session's pod, claim or Secret is gone."""
+        """Wait until a session's pod, claim or Secret is gone."""
         await self.until(lambda: self.object(plural, name) is None, f"no more {plural} of {name}")
 
     async def until_reason(self, name: str, kind: str, reason: str) -> Manifest:
-        """Waits for a condition's reason; returns the condition."""
+        """Wait until a condition has a reason; return the condition."""
 
-        def found() -> Manifest | None:
+        def with_reason() -> Manifest | None:
             condition = self.condition(name, kind)
             return condition if condition.get("reason") == reason else None
 
-        condition: Manifest = await self.until(found, f"condition {kind} of {name} for {reason}")
+        what = f"condition {kind} of {name} with reason {reason}"
+        condition: Manifest = await self.until(with_reason, what)
         return condition
 
     async def until_calls(self, number: int) -> None:
-        """Waits until the operator has made so many calls in all."""
+        """Wait until the operator has made this many calls in total."""
         await self.proxy.until(lambda: len(self.proxy.calls) >= number)
 
     def _story(self) -> str:
-        """What is to be read when a test fails."""
-        sessions = [
-            found
-            for key, found in self.history.current.items()
-            if key[:2] == (PLURAL, self.namespace)
-        ]
+        """Return what helps to understand a failure."""
+        sessions = self.history.objects(PLURAL, self.namespace)
         lines = [
             f"{s['metadata']['name']}: {s.get('status', {}).get('phase')}" for s in sessions[:10]
         ]
-        for found in sessions[:2]:
-            lines += [str(c) for c in found.get("status", {}).get("conditions", [])]
+        for session in sessions[:2]:
+            lines += [str(c) for c in session.get("status", {}).get("conditions", [])]
         lines += [f"{c.version} {c.plural} {c.type} {c.key[2]}" for c in self.changes[-30:]]
         lines += [str(call) for call in self.proxy.calls[-15:]]
         lines += self.kubelet.violations[self.namespace]

@@ -1,8 +1,8 @@
-"""Starts operators as processes of their own, quickly: everything is imported once, and each start is a fork.
+"""Starts operators quickly: it imports everything once, and forks for each start.
 
-``python zygote.py`` reads lines of JSON ``{"environment": {...}, "log": "path"}`` and answers each
-with the PID of the operator that it has started, which runs ``wasession_operator.__main__.main``.
-All of them end with it, and it with its input.
+``python zygote.py`` reads lines of JSON ``{"environment": {...}, "log": "path"}``. For each of them
+it forks an operator, which runs ``wasession_operator.__main__.main``, and prints its PID. The
+operators end with this process, and this process ends with its input.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wasession_operator import __main__ as operator
 
 
 def main() -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # who waits for an operator has its pidfd
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever waits for an operator has its pidfd
     for line in sys.stdin:
         order = json.loads(line)
         pid = os.fork()
@@ -32,14 +32,13 @@ def _become_operator(environment: dict[str, str], log: str) -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.environ.update(environment)
-    kube_config.KUBE_CONFIG_DEFAULT_LOCATION = environment[
-        "KUBECONFIG"
-    ]  # read from the environment at the import
+    # The library has read this from the environment when it was imported.
+    kube_config.KUBE_CONFIG_DEFAULT_LOCATION = environment["KUBECONFIG"]
     code = 1
     try:
         operator.main()
