@@ -19,6 +19,7 @@ from wasession_api.v1alpha1 import ClientId, PairingMethod, PhoneNumber, WhenDel
 from wasession_gateway import restore
 from wasession_gateway.auth import MAXIMUM_SUBJECT, Identity
 from wasession_gateway.pods import Pods
+from wasession_gateway.problems import RETRY_LATER
 from wasession_gateway.restore import Outcome, Step
 from wasession_gateway.session import Session
 from wasession_gateway.session_cache import Ambiguous, SessionCache, manifest
@@ -26,7 +27,6 @@ from wasession_gateway.settings import Settings
 
 LOGOUT_TIMEOUT = 45.0  # seconds; the session pod gives WhatsApp thirty
 Owner = Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_SUBJECT)]
-RETRY_LATER = {"Retry-After": "5"}
 NO_SUCH_SESSION = "you have no session with this clientId"
 EXISTS = "a session with this clientId already exists"
 

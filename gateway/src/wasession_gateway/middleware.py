@@ -7,20 +7,16 @@ import ipaddress
 import logging
 import math
 import time
-import traceback
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, typedefs, web
-from pydantic import ValidationError
-from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, to_problem
+from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem
 from wasession_api.http.routes import Handler
-from wasession_api.kube.client import Unavailable
 
 from wasession_gateway import metrics
-from wasession_gateway.auth import Authenticator, Identity, KeysUnavailable, Unauthorized, bearer
-from wasession_gateway.commands import RETRY_LATER
+from wasession_gateway.auth import Authenticator, Identity, bearer
 from wasession_gateway.limits import Limiter
-from wasession_gateway.pods import Interrupted, Unreachable
+from wasession_gateway.problems import problem_of
 from wasession_gateway.session import Session
 from wasession_gateway.settings import Settings
 from wasession_gateway.socketio_connections import ADDRESS, PATH
@@ -62,7 +58,10 @@ class Middleware:
 
     @web.middleware
     async def observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Log and count the request, without its query, headers and body: they may be secret."""
+        """Log and count the request.
+
+        Its path may contain phone numbers, its query, headers and body secrets: log the route only.
+        """
         request[ADDRESS] = address(request, self._settings.trusted_proxies)
         start = time.perf_counter()
         response = await handler(request)
@@ -72,9 +71,11 @@ class Middleware:
         if request.path != SOCKET:
             operation = request.get(OPERATION, "none")
             metrics.REQUEST_DURATION.labels(operation, str(response.status)).observe(seconds)
+            resource, session = request.match_info.route.resource, request.get(SESSION)
             details = {
                 "method": request.method,
-                "path": request.path,
+                "route": resource.canonical if resource is not None else None,
+                "session": session.name if session is not None else None,
                 "status": response.status,
                 "ms": round(seconds * 1000, 1),
             }
@@ -89,7 +90,7 @@ class Middleware:
         except ConnectionError:
             raise  # the caller is gone
         except Exception as error:
-            problem = _to_problem(error)
+            problem = problem_of(error)
         session = request.get(SESSION)
         return web.json_response(
             problem.problem(session.phase if session is not None else None).dump(),
@@ -130,14 +131,7 @@ class Middleware:
         if not request.path.startswith(API):
             return await handler(request)
         token = bearer(request.headers.get(hdrs.AUTHORIZATION))
-        try:
-            identity = await self._authenticator.identify(token)
-        except Unauthorized as error:
-            raise HTTPProblem(
-                401, "Unauthorized", str(error), {"WWW-Authenticate": "Bearer"}
-            ) from None
-        except KeysUnavailable as error:
-            raise HTTPProblem(503, "Keys unavailable", str(error), RETRY_LATER) from None
+        identity = await self._authenticator.identify(token)
         self._count("subject", self._subjects, f"subject:{identity.subject}")
         request[IDENTITY] = identity
         return await handler(request)
@@ -154,35 +148,6 @@ class Middleware:
             raise HTTPProblem(
                 429, "Too many requests", f"try again in {seconds} s", {"Retry-After": str(seconds)}
             )
-
-
-def _to_problem(error: Exception) -> HTTPProblem:
-    match error:
-        case HTTPProblem():
-            return error
-        case ValidationError():
-            return to_problem(error)
-        case Unreachable():
-            return HTTPProblem(503, "Not available", str(error), RETRY_LATER)
-        case Interrupted():
-            return HTTPProblem(502, "No response", f"{error}; the request may have taken effect")
-        case web.HTTPException():
-            headers = {
-                name: value
-                for name, value in error.headers.items()
-                if name in (hdrs.ALLOW, hdrs.LOCATION)
-            }
-            return HTTPProblem(error.status, error.reason, error.text or error.reason, headers)
-        case Unavailable():
-            log.warning("API server unavailable; failing the request", extra={"error": str(error)})
-            return HTTPProblem(
-                503, "Not available", "the Kubernetes API does not answer", RETRY_LATER
-            )
-    # A bug. The error's message may contain user data, so log its location only.
-    where = traceback.format_tb(error.__traceback__)
-    extra = {"error": type(error).__name__, "traceback": where}
-    log.error("unexpected error in a request handler; answering 500", extra=extra)
-    return HTTPProblem(500, "Internal error", "the gateway failed; its log says where")
 
 
 def _is_own_page(request: web.Request) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ from typing import Any
 import segno
 import socketio
 import socketio.exceptions
-from pydantic import Field, ValidationError
+from pydantic import Field
 from wasession_api.base import Model, Observed
-from wasession_api.http.problem import HTTPProblem, to_problem
+from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.sse import ServerSentEvent
 from wasession_api.session_pod import messages
 from wasession_api.session_pod.link_code import LinkCode
@@ -29,19 +28,17 @@ from wasession_gateway.auth import (
     LEEWAY,
     Authenticator,
     Identity,
-    KeysUnavailable,
-    Unauthorized,
     bearer,
 )
 from wasession_gateway.commands import Commands, NewSession, Owner, PairingChoice
 from wasession_gateway.events import Closing, NamedPayload, PairingCode, Qr
 from wasession_gateway.limits import Limiter
 from wasession_gateway.pods import PodEventStream, Pods
+from wasession_gateway.problems import log_unexpected, problem_of
 from wasession_gateway.session import Session
 from wasession_gateway.session_cache import SessionCache
 from wasession_gateway.socketio_connections import ADDRESS, NAMESPACE, Connections
 
-log = logging.getLogger(__name__)
 SWEEP = 1.0  # seconds between two checks of all clients
 PAIRING_TIMEOUT = 5.0  # seconds
 ADMINS = "admins"  # the room of admins that have joined all sessions
@@ -109,10 +106,8 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if token is not None:
             try:
                 client.identity = await self._authenticator.identify(token)
-            except Unauthorized as error:
-                raise _refusal(HTTPProblem(401, "Unauthorized", str(error))) from None
-            except KeysUnavailable as error:
-                raise _refusal(HTTPProblem(503, "Keys unavailable", str(error))) from None
+            except Exception as error:
+                raise _refusal(problem_of(error)) from None
         self._clients[sid] = client
         metrics.CLIENTS.set(len(self._clients))
 
@@ -132,18 +127,8 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             init = Init.model_validate({} if payload is None else payload)
             sessions = await self._init(sid, init)
             return {"ok": True, "sessions": [session.view.dump() for session in sessions]}
-        except ValidationError as error:
-            problem = to_problem(error)
-        except Unauthorized as error:
-            problem = HTTPProblem(401, "Unauthorized", str(error))
-        except KeysUnavailable as error:
-            problem = HTTPProblem(503, "Keys unavailable", str(error))
-        except HTTPProblem as error:
-            problem = error
-        except Exception:
-            log.exception("unexpected error in init; answering 503")
-            problem = HTTPProblem(503, "Not available", "the Kubernetes API does not answer")
-        content = problem.problem().dump()
+        except Exception as error:
+            content = problem_of(error).problem().dump()
         await self._emit(("exception", content), [sid])
         return {"ok": False, "problem": content}
 
@@ -236,10 +221,11 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
                 del self._changed[name]
                 try:
                     await self._publish(name)
-                except Exception:  # must not affect other sessions
-                    log.exception(
+                except Exception as error:  # must not affect other sessions
+                    log_unexpected(
+                        error,
                         "cannot publish a change of a session; its clients get the next one",
-                        extra={"session": name},
+                        session=name,
                     )
                 await asyncio.sleep(0)  # let others run
 

@@ -653,6 +653,40 @@ async def test_tokens_never_reach_the_log(
     )
 
 
+async def test_phone_numbers_never_reach_the_log(
+    gateway: Replica, pod: Pod, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    number = "15550001111"
+    headers = {"Authorization": f"Bearer {token('alice')}"}
+    await gateway.caught_up()
+    for path, status in (
+        (f"/whatsapp/sessions/sales/messages/true_{number}@c.us_3EB0", 200),
+        (f"/whatsapp/sessions/sales/messages/true_{number}", 422),
+        (f"/whatsapp/sessions/sales/chats?continue={number}", 200),
+        (f"/whatsapp/sessions/sales/chats/{number}@c.us", 404),
+        (f"/whatsapp/sessions/{number}", 404),
+        (f"/{number}", 404),
+    ):
+        async with gateway.http.get(path, headers=headers) as answer:
+            assert answer.status == status, path
+    records = [record for record in caplog.records if record.getMessage() == "request"]
+    assert [vars(record).get("route") for record in records] == [
+        "/whatsapp/sessions/{clientId}/messages/{messageId}",
+        "/whatsapp/sessions/{clientId}/messages/{messageId}",
+        "/whatsapp/sessions/{clientId}/chats",
+        None,
+        "/whatsapp/sessions/{clientId}",
+        None,
+    ]
+    assert [vars(record).get("session") for record in records] == ["sales", None, "sales"] + 3 * [
+        None
+    ]
+    assert number not in json.dumps(
+        [{key: str(value) for key, value in vars(record).items()} for record in caplog.records]
+    )
+
+
 async def test_metrics_and_probes_are_apart(api: ApiServer, gateway: Replica) -> None:
     await gateway.ask("alice", "GET", "/whatsapp/sessions")
     async with aiohttp.ClientSession(gateway.management) as http:
