@@ -1,4 +1,4 @@
-"""A program in a terminal of its own, seen as a person sees it: its screen, and the QR that a phone's camera would read."""
+"""A program in a pseudo-terminal, as a person sees it: the screen, and the QR on it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ import zxingcpp
 
 T = TypeVar("T")
 PATIENCE = 60.0  # seconds
-PIXELS = 3  # a module's width in the picture
+PIXELS = 3  # width of a QR's module in the picture
 UPPER, LOWER = "▀█", "▄█"
 BLACK = "000000"
 
 
 class Terminal:
-    """Runs ``command`` in a pseudo-terminal of ``columns`` by ``lines``; a context manager that kills what still runs."""
+    """Runs ``command`` in a pseudo-terminal; a context manager that kills it at its end."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class Terminal:
         self._stream = pyte.ByteStream(self._screen)
         self._drawn = threading.Condition()
         self._ended = False
-        self.output = b""  # everything that was written, with its control sequences
+        self.output = b""  # all output, with its control sequences
         self._terminal, inner = pty.openpty()
         self.resize(columns, lines)
         # The size comes from the terminal alone: these variables would hide it.
@@ -69,7 +69,7 @@ class Terminal:
             self._screen.resize(lines, columns)
 
     def type(self, characters: str) -> None:
-        """As on the keyboard: ``\\x03`` is Ctrl-C."""
+        """Type on the keyboard: ``\\x03`` is Ctrl-C."""
         os.write(self._terminal, characters.encode())
 
     def text(self) -> str:
@@ -77,7 +77,7 @@ class Terminal:
             return "\n".join(line.rstrip() for line in self._screen.display)
 
     def qr(self) -> str | None:
-        """What a camera reads from the screen."""
+        """Return what a camera reads from the screen."""
         with self._drawn:
             rows = [
                 [self._screen.buffer[y][x] for x in range(self._screen.columns)]
@@ -86,37 +86,39 @@ class Terminal:
         picture = []
         for row in rows:
             for half in (UPPER, LOWER):
-                # The terminal's own ground counts as white, so that it does not matter where the QR
-                # stands.
+                # The default background counts as white, wherever the QR is on the screen.
                 dark = [(cell.fg if cell.data in half else cell.bg) == BLACK for cell in row]
                 picture += [
                     bytes(0 if module else 255 for module in dark for _ in range(PIXELS))
                 ] * PIXELS
         pixels = memoryview(b"".join(picture)).cast("B", shape=[len(picture), len(picture[0])])
-        found = zxingcpp.read_barcodes(pixels)
-        return found[0].text if found else None
+        barcodes = zxingcpp.read_barcodes(pixels)
+        return barcodes[0].text if barcodes else None
 
     def wait_for(
         self, look: Callable[[Terminal], T | None], what: str, patience: float = PATIENCE
     ) -> T:
-        """What ``look`` finds once it finds something; raises ``AssertionError`` with the screen when that never comes."""
+        """Return the first true value of ``look``, evaluated whenever the screen changes.
+
+        Raises ``AssertionError`` with the screen after ``patience`` seconds.
+        """
         end = time.monotonic() + patience
         with self._drawn:
             while True:
-                found = look(self)
-                if found:
-                    return found
+                value = look(self)
+                if value:
+                    return value
                 more = not self._ended and self._drawn.wait(end - time.monotonic())
                 assert more, f"{what} was not shown; the screen:\n{self.text()}"
 
-    def wait_text(self, words: str) -> None:
-        self.wait_for(lambda terminal: words in terminal.text(), repr(words))
+    def wait_text(self, text: str) -> None:
+        self.wait_for(lambda terminal: text in terminal.text(), repr(text))
 
     def wait_qr(self, code: str) -> None:
         self.wait_for(lambda terminal: terminal.qr() == code, "the QR")
 
     def wait(self, patience: float = PATIENCE) -> int:
-        """The exit code, when the program has ended and everything it wrote was read."""
+        """Wait for the end of the program and of its output; return its exit code."""
         code = self.process.wait(patience)
         with self._drawn:
             assert self._drawn.wait_for(lambda: self._ended, PATIENCE)

@@ -26,7 +26,7 @@ SYSTEM = "wasession-system"
 
 
 class Cluster(Protocol):
-    """What a cluster must offer; pytest-kind's ``KindCluster`` and the embedded cluster both do."""
+    """The interface of a cluster, shared by pytest-kind's ``KindCluster`` and the embedded one."""
 
     @property
     def kubeconfig_path(self) -> Path: ...
@@ -43,7 +43,7 @@ class Cluster(Protocol):
 class Testbed:
     """The operator and the stand-in of web.whatsapp.com in one cluster."""
 
-    __test__ = False  # not a test class, whatever pytest thinks of its name
+    __test__ = False  # not a test class, in spite of its name
 
     def __init__(self, cluster: Cluster, helm: str = "helm") -> None:
         self.cluster = cluster
@@ -52,18 +52,28 @@ class Testbed:
     # --- installing -------------------------------------------------------------------------------
 
     def load_images(self) -> None:
-        """Builds the images and gives them to every node."""
+        """Build the images and load them into every node."""
         for target in images.TARGETS:
             self.cluster.load_docker_image(images.build(target))
 
     def install_operator(self, *more: str) -> None:
-        """``helm upgrade --install`` of the chart with the images built here; returns when all of it is ready."""
+        """Install or upgrade the chart with the images built here; return when it is ready."""
+        values = {
+            "image.repository": _repository("operator"),
+            "image.tag": "dev",
+            "sessionImage.repository": _repository("session-pod"),
+            "sessionImage.tag": "dev",
+        }
         self.helm(
-            "upgrade", "--install", "--take-ownership", "wasession", str(CHART), "--namespace", SYSTEM, "--create-namespace",
-            "--set", f"image.repository={_repository('operator')}", "--set", "image.tag=dev",
-            "--set", f"sessionImage.repository={_repository('session-pod')}", "--set", "sessionImage.tag=dev",
-            "--wait", "--timeout", "120s", *more,
-        )  # fmt: skip
+            *("upgrade", "--install", "--take-ownership", "wasession", str(CHART)),
+            *("--namespace", SYSTEM, "--create-namespace", "--wait", "--timeout", "120s"),
+            *(
+                argument
+                for name, value in values.items()
+                for argument in ("--set", f"{name}={value}")
+            ),
+            *more,
+        )
 
     def install_standin(self) -> None:
         self.cluster.kubectl("apply", "-f", str(STANDIN))
@@ -77,7 +87,7 @@ class Testbed:
 
     @contextlib.contextmanager
     def phone(self) -> Iterator[str]:
-        """The base URL of the stand-in's control API."""
+        """Yield the base URL of the stand-in's control API."""
         with self.cluster.port_forward("service/standin", 80, "-n", "standin") as port:
             yield f"http://127.0.0.1:{port}"
 
@@ -99,29 +109,26 @@ class Session:
 
     @property
     def resource(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
-            self.kubectl("get", "wasession", self.name, "-o", "json")
-        )
-        return found
+        output = self.kubectl("get", "wasession", self.name, "-o", "json")
+        resource: dict[str, Any] = json.loads(output)
+        return resource
 
     @property
     def status(self) -> dict[str, Any]:
         return dict(self.resource.get("status", {}))
 
     def pod(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(
-            self.kubectl("get", "pod", self.status["podName"], "-o", "json")
-        )
-        return found
+        output = self.kubectl("get", "pod", self.status["podName"], "-o", "json")
+        pod: dict[str, Any] = json.loads(output)
+        return pod
 
     def condition(self, kind: str) -> dict[str, Any]:
-        """One of the status's conditions; ``KeyError`` when it isn't there."""
-        return dict(
-            {condition["type"]: condition for condition in self.status.get("conditions", [])}[kind]
-        )
+        """Return a condition of the status; raises ``KeyError`` if it is missing."""
+        conditions = self.status.get("conditions", [])
+        return dict({condition["type"]: condition for condition in conditions}[kind])
 
     def wait(self, condition: str, timeout: float = 120) -> None:
-        """``kubectl wait --for=...``; raises ``CalledProcessError`` after ``timeout`` seconds."""
+        """Run ``kubectl wait --for=...``; raises ``CalledProcessError`` at its timeout in seconds."""
         self.kubectl(
             "wait", f"--for={condition}", f"wasession/{self.name}", f"--timeout={timeout:.0f}s"
         )
@@ -135,13 +142,14 @@ class Session:
     # --- the session pod's own HTTP API -----------------------------------------------------------
 
     def call(self, method: str, path: str, body: object = None, timeout: float = 60) -> Any:
-        """JSON from the session pod's API, with the session's token; raises ``urllib.error.HTTPError``."""
-        names = self.status
-        secret = json.loads(self.kubectl("get", "secret", names["podName"], "-o", "json"))
+        """Return JSON from the session pod's API, called with the session's token.
+
+        Raises ``urllib.error.HTTPError``.
+        """
+        name = self.status["podName"]
+        secret = json.loads(self.kubectl("get", "secret", name, "-o", "json"))
         token = base64.b64decode(secret["data"]["token"]).decode()
-        with self.cluster.port_forward(
-            f"pod/{names['podName']}", 8080, "-n", self.namespace
-        ) as port:
+        with self.cluster.port_forward(f"pod/{name}", 8080, "-n", self.namespace) as port:
             call = request.Request(
                 f"http://127.0.0.1:{port}{path}",
                 method=method,
@@ -156,22 +164,16 @@ class Session:
         return code
 
     def send(self, to: str, text: str) -> str:
-        """Sends a text message and returns its id."""
+        """Send a text message and return its id."""
         message_id: str = self.call("POST", "/v1/messages", {"to": to, "text": text})["id"]
         return message_id
 
     @contextlib.contextmanager
     def recorded_phases(self) -> Iterator[list[str]]:
-        """The phases that a watch of the session shows while the block runs, in order, without repeats."""
+        """Record the phases that a watch of the session shows, in order, without repeats."""
         phases: list[str] = []
-        command = [
-            "kubectl",
-            "--kubeconfig",
-            str(self.cluster.kubeconfig_path),
-            "-n",
-            self.namespace,
-            "get",
-        ]
+        kubeconfig = str(self.cluster.kubeconfig_path)
+        command = ["kubectl", "--kubeconfig", kubeconfig, "-n", self.namespace, "get"]
         command += ["wasession", self.name, "--watch", "-o", "jsonpath={.status.phase}{'\\n'}"]
         watch = subprocess.Popen(command, text=True, stdout=subprocess.PIPE)
         first = threading.Event()
