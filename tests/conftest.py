@@ -16,10 +16,13 @@ hypothesis.settings.register_profile("wasession", deadline=None, derandomize="CI
 hypothesis.settings.load_profile("wasession")
 
 
+# Before xdist's own hooks: they read the groups, and report that the collection is complete.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     distribute(items)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Prepare in one process: no process gets a test before all have reported their collection."""
     first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"

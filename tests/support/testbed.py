@@ -128,7 +128,7 @@ class Session:
         return dict({condition["type"]: condition for condition in conditions}[kind])
 
     def wait(self, condition: str, timeout: float = 120) -> None:
-        """Run ``kubectl wait --for=...``; raises ``CalledProcessError`` at its timeout in seconds."""
+        """Run ``kubectl wait --for=...``; raises ``CalledProcessError`` when the time is up."""
         self.kubectl(
             "wait", f"--for={condition}", f"wasession/{self.name}", f"--timeout={timeout:.0f}s"
         )
