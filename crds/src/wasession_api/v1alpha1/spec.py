@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 from wasession_api.base import Duration, Model, Pattern
+from wasession_api.v1alpha1 import timezones
 from wasession_api.v1alpha1.enums import (
     AccessMode,
     PairingMethod,
@@ -23,6 +25,24 @@ RESERVED_FLAGS = (
     "--disable-web-security", "--ignore-certificate-errors", "--load-extension", "--proxy-server",
     "--user-agent", "--lang", "--disable-features",
 )  # fmt: skip
+_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
+_HOST = rf"{_HOST_LABEL}(\.{_HOST_LABEL})*"
+_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
+ORIGIN = Pattern(
+    rf"^https?://{_HOST}(:{_PORT})?$",
+    "must be an http or https origin such as https://web.whatsapp.com, without a path",
+)
+# As in github.com/distribution/reference.
+_IMAGE_PATH = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
+IMAGE = Pattern(
+    rf"^({_HOST}(:{_PORT})?/)?{_IMAGE_PATH}(/{_IMAGE_PATH})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+    r"(@[A-Za-z][A-Za-z0-9]*([-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,})?$",
+    "must be a container image such as registry.example/wasession/session-pod:1.0",
+)
+NO_CONTROL = r"[^\x00-\x1F\x7F-\x9F]"
+TEXT = Pattern(rf"^{NO_CONTROL}*$", "must not contain control characters")
+HTTP_HEADER = Pattern(r"^[!-~]([ -~]*[!-~])?$", "must be one line of printable ASCII characters")
 QUANTITY = Pattern(
     r"^([0-9]+(\.[0-9]+)?)(m|k|Ki|M|Mi|G|Gi|T|Ti)?$", "must be a quantity such as 512Mi or 1Gi"
 )
@@ -42,8 +62,8 @@ Name = Annotated[
     str,
     StringConstraints(max_length=253),
     Pattern(
-        r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
-        "must be a name of lower-case letters, digits, - and .",
+        rf"^{_DNS_LABEL}(\.{_DNS_LABEL})*$",
+        "must be a name of lower-case letters, digits, - and ., with a letter or digit at both ends",
     ),
 ]
 LabelValue = Annotated[
@@ -137,17 +157,9 @@ class SecretReference(Model):
 class Browser(Model):
     """The session's Chromium."""
 
-    image: (
-        Annotated[
-            str,
-            StringConstraints(max_length=512),
-            Pattern(
-                r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$",
-                "must be a container image such as registry.example/wasession/session-pod:1.0",
-            ),
-        ]
-        | None
-    ) = Field(None, description="Image of the session pod; the operator's default if unset.")
+    image: Annotated[str, StringConstraints(max_length=512), IMAGE] | None = Field(
+        None, description="Image of the session pod; the operator's default if unset."
+    )
     resources: Resources = Field(
         default_factory=Resources,
         description="Resource requests and limits of the session's container.",
@@ -155,9 +167,10 @@ class Browser(Model):
     shm_size: Quantity = Field(
         "256Mi", description="Size of /dev/shm; counts towards the memory limit."
     )
-    user_agent: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = Field(
-        None,
-        description="User agent for WhatsApp Web; derived from Chromium's version if unset.",
+    user_agent: (
+        Annotated[str, StringConstraints(min_length=1, max_length=512), HTTP_HEADER] | None
+    ) = Field(
+        None, description="User agent for WhatsApp Web; derived from Chromium's version if unset."
     )
     locale: (
         Annotated[
@@ -175,7 +188,7 @@ class Browser(Model):
             str,
             StringConstraints(max_length=64),
             Pattern(
-                r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$",
+                timezones.REGEX,
                 "must be a name of the IANA time zone database, such as Europe/Berlin",
             ),
         ]
@@ -190,7 +203,7 @@ class Browser(Model):
             str,
             StringConstraints(max_length=1024),
             Pattern(
-                r"^--[a-z0-9][a-z0-9-]*(=.*)?$",
+                rf"^--[a-z0-9][a-z0-9-]*(={NO_CONTROL}*)?$",
                 "must be one Chromium flag that begins with --, such as --mute-audio",
             ),
         ]
@@ -200,19 +213,12 @@ class Browser(Model):
 class WhatsApp(Model):
     """The WhatsApp Web that the session opens."""
 
-    url: Annotated[
-        str,
-        StringConstraints(max_length=253),
-        Pattern(
-            r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
-            "must be an http or https origin such as https://web.whatsapp.com, without a path",
-        ),
-    ] = Field(
+    url: Annotated[str, StringConstraints(max_length=253), ORIGIN] = Field(
         "https://web.whatsapp.com",
         description="Origin of WhatsApp Web: scheme, host and port, without a path.",
     )
-    device_name: Annotated[str, StringConstraints(min_length=1, max_length=50)] | None = Field(
-        None, description="Name of this device in the phone's list of linked devices."
+    device_name: Annotated[str, StringConstraints(min_length=1, max_length=50), TEXT] | None = (
+        Field(None, description="Name of this device in the phone's list of linked devices.")
     )
     takeover: Takeover = Field(
         Takeover.NEVER,
@@ -302,11 +308,14 @@ class PodTemplate(Model):
 class Spec(Model):
     """The desired state of the session."""
 
+    replicas: int = Field(
+        1, ge=1, le=1, description="Always 1, for the scale subresource; to stop it, use suspend."
+    )
     client_id: ClientId | None = Field(
         None,
         description="Identifies the login on the volume; metadata.name if unset. Immutable.",
     )
-    owner: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = Field(
+    owner: Annotated[str, StringConstraints(min_length=1, max_length=253), TEXT] | None = Field(
         None, description="Owner of the session: the subject of a user's token."
     )
     suspend: bool = Field(False, description="Stop the pod and keep the volume.")
@@ -335,3 +344,11 @@ class Spec(Model):
         default_factory=PodTemplate,
         description="Additions to the pod that the operator creates.",
     )
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """Return a spec of the API server, whose CRD may be newer: unknown fields are ignored.
+
+        Raises ``ValidationError`` for invalid values of known fields.
+        """
+        return cls.model_validate(stored, extra="ignore")
