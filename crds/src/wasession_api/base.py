@@ -15,7 +15,10 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import core_schema
@@ -108,6 +111,18 @@ def clip(limit: int) -> BeforeValidator:
         return f"{value[: limit - 1]}…" if isinstance(value, str) and len(value) > limit else value
 
     return BeforeValidator(truncate)
+
+
+def fallback(default: Any) -> WrapValidator:
+    """Return a validator that replaces an invalid value: another version may know more values."""
+
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return handler(value)
+        except ValidationError:
+            return default
+
+    return WrapValidator(validate)
 
 
 def rfc3339(moment: datetime) -> str:

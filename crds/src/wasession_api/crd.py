@@ -65,6 +65,25 @@ COLUMNS = (
 )
 
 
+# PodDisruptionBudgets find out with it how many pods a session should have.
+SCALE = {
+    "specReplicasPath": ".spec.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.selector",
+}
+# Fields for field selectors; at most eight.
+SELECTABLE = (
+    ".spec.clientId",
+    ".spec.owner",
+    ".spec.suspend",
+    ".status.accountStatus",
+    ".status.nodeName",
+    ".status.phase",
+    ".status.podName",
+    ".status.sessionValid",
+)
+
+
 def crd() -> Schema:
     """Return the CustomResourceDefinition."""
     return {
@@ -92,7 +111,8 @@ def _version() -> Schema:
         "name": v1alpha1.VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {"status": {}, "scale": SCALE},
+        "selectableFields": [{"jsonPath": path} for path in SELECTABLE],
         "additionalPrinterColumns": [column.dump() for column in COLUMNS],
         "schema": {"openAPIV3Schema": _structural("", model, model["$defs"])},
     }
@@ -111,6 +131,9 @@ def _structural(path: str, schema: Schema, definitions: Schema) -> Schema:
     result |= {key: schema[key] for key in KEYWORDS if key in schema}
     if "const" in schema:
         result["enum"] = [schema["const"]]
+    if path.startswith("status") and "enum" in result:
+        # A newer operator may write values that this CRD does not know.
+        result["description"] += f" Known values: {', '.join(result.pop('enum'))}."
     _add_validations(path, schema, result)
     _add_children(path, schema, definitions, result)
     if path.startswith("spec"):

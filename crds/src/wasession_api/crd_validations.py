@@ -57,6 +57,15 @@ SESSION = [
         "(has(oldSelf.spec.clientId) ? oldSelf.spec.clientId : oldSelf.metadata.name)",
         "spec.clientId is immutable: it identifies the login on the volume",
     ),
+    # An expansion that the storage does not support can be taken back.
+    rule(
+        "!isQuantity(self.spec.storage.size) || !isQuantity(oldSelf.spec.storage.size) || "
+        "quantity(self.spec.storage.size).compareTo(quantity(oldSelf.spec.storage.size)) >= 0 || "
+        "(has(self.status) && has(self.status.pvcCapacity) && "
+        "isQuantity(self.status.pvcCapacity) && "
+        "quantity(self.spec.storage.size).compareTo(quantity(self.status.pvcCapacity)) >= 0)",
+        "spec.storage.size cannot shrink below the capacity of the volume",
+    ),
 ]
 PAIRING = [
     rule(
@@ -66,14 +75,6 @@ PAIRING = [
     rule(
         "self.method != 'QRCode' || !has(self.phoneNumber)",
         "phoneNumber requires method PairingCode",
-    ),
-]
-SIZE = [
-    _at_least("64Mi"),
-    rule(
-        "!isQuantity(self) || !isQuantity(oldSelf) "
-        "|| quantity(self).compareTo(quantity(oldSelf)) >= 0",
-        "size can grow, but not shrink",
     ),
 ]
 BROWSER = [
@@ -105,10 +106,11 @@ RESOURCES = [
     ),
 ]
 AMOUNTS = [
+    _valid_keys("cpu or memory"),
     rule(
         f"self.all(r, string(self[r]).matches(r'{QUANTITY.regex}'))",
         "must have quantities such as 512Mi or 1Gi",
-    )
+    ),
 ]
 RECONNECT = [
     rule(
@@ -125,7 +127,10 @@ VALIDATIONS: dict[str, list[Rule]] = {
     "spec.storage.accessMode": [
         rule("self == oldSelf", "accessMode is immutable; delete the session and create another")
     ],
-    "spec.storage.size": SIZE,
+    "spec.storage.size": [_at_least("64Mi")],
+    "spec.replicas": [
+        rule("self == 1", "must be 1: a session has one pod; to stop it, set spec.suspend to true")
+    ],
     "spec.browser": BROWSER,
     "spec.browser.shmSize": [_at_least("1Mi")],
     "spec.browser.extraArgs": EXTRA_ARGS,

@@ -23,15 +23,17 @@ ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"
 ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 
+_HASHED = re.compile(r".*--[0-9a-f]{10}")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _MAXIMUM = 63
+_MAXIMUM_REQUEST = 128  # characters; requests are noted in pods, Secrets and statuses
 
 
 def object_name(session: str) -> str:
     """Return the name of the session's pod, PVC and Secret: a DNS label, unique per session."""
     name = f"wasession-{session}"
-    if len(name) <= _MAXIMUM and _DNS_LABEL.fullmatch(name):
+    if len(name) <= _MAXIMUM and _DNS_LABEL.fullmatch(name) and not _HASHED.fullmatch(name):
         return name
     readable = re.sub(r"[^a-z0-9-]", "-", name)[: _MAXIMUM - 12].rstrip("-")
     return f"{readable}--{_digest(session)}"
@@ -40,6 +42,13 @@ def object_name(session: str) -> str:
 def label_value(text: str) -> str:
     """Return the text if it is a valid label value, else a hash of it."""
     return text if _LABEL_VALUE.fullmatch(text) else f"sha256-{_digest(text)}"
+
+
+def request_id(value: str) -> str:
+    """Return what identifies a request by annotation: its value, or a hash of a long one."""
+    if len(value) <= _MAXIMUM_REQUEST:
+        return value
+    return f"sha256-{hashlib.sha256(value.encode()).hexdigest()}"
 
 
 def _digest(text: str) -> str:

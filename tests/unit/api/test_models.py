@@ -1,16 +1,29 @@
-"""Durations, defaults and what is read from others."""
+"""The models: durations, defaults, other versions' objects and invalid values."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from wasession_api.base import format_duration, parse_duration
+from wasession_api.crd import crd
+from wasession_api.http.problem import describe_error
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import AccountStatus, Phase, Spec, account_status
+from wasession_api.v1alpha1 import (
+    AccountStatus,
+    AuthState,
+    ConditionType,
+    DisconnectKind,
+    Phase,
+    Spec,
+    Status,
+    account_status,
+)
 
 
 @given(st.integers(0, 10**8))
@@ -47,31 +60,169 @@ def test_every_phase_has_an_account_status(phase: Phase) -> None:
     assert account_status(phase) is expected.get(phase, AccountStatus.DISCONNECTED)
 
 
-def test_a_report_of_a_newer_pod_is_understood() -> None:
-    fields = {
-        "clientId": "a",
-        "startedAt": "2026-01-02T03:04:05Z",
-        "seq": 1,
-        "phase": "Ready",
-        "reason": "New",
-    }
-    assert Report.model_validate(
-        fields | {"somethingNew": 1, "message": "x" * 5000}
-    ).message.endswith("…")
+REPORT: dict[str, Any] = {
+    "clientId": "a",
+    "startedAt": "2026-01-02T03:04:05Z",
+    "seq": 1,
+    "phase": "Ready",
+    "reason": "Connected",
+}
+PAIRING = {"available": True, "method": "QRCode", "attempt": 1}
+CONDITION = {
+    "type": "Ready",
+    "status": "True",
+    "reason": "Connected",
+    "lastTransitionTime": "2026-01-02T03:04:05Z",
+}
+LOST = {"at": "2026-01-02T03:04:05Z", "kind": "Logout", "reason": "LOGOUT"}
+
+
+# --- objects of newer versions --------------------------------------------------------------------
+
+
+def test_a_stored_spec_may_have_fields_of_a_newer_crd() -> None:
+    stored = {"owner": "u", "future": 1, "browser": {"future": {"a": 1}, "locale": "de"}}
+    spec = Spec.read(stored)
+    assert (spec.owner, spec.browser.locale) == ("u", "de")
+    with pytest.raises(ValidationError, match="future"):
+        Spec.model_validate(stored)  # people's input stays strict
+
+
+def test_a_stored_spec_may_lack_the_fields_of_a_newer_operator() -> None:
+    assert Spec.read({"storage": {"size": "2Gi"}}).storage.retention == Spec().storage.retention
+
+
+def test_a_stored_spec_with_an_invalid_value_is_rejected() -> None:
     with pytest.raises(ValidationError):
-        Report.model_validate(fields | {"phase": "NoPhase"})
+        Spec.read({"whatsapp": {"takeover": "Sometimes"}})
 
 
-def test_a_report_warns_in_words_that_may_be_new() -> None:
-    fields = {
-        "clientId": "a",
-        "startedAt": "2026-01-02T03:04:05Z",
-        "seq": 1,
-        "phase": "Ready",
-        "reason": "Connected",
-    }
-    assert Report.model_validate(fields).warnings == []
-    warned = Report.model_validate(
-        fields | {"warnings": [{"reason": "Tomorrow", "message": "m", "level": 3}]}
+def test_a_report_of_a_newer_pod_is_read() -> None:
+    report = Report.model_validate(
+        REPORT
+        | {"phase": "Hibernating", "reason": "New", "authState": "NEW", "future": 1}
+        | {"message": "x" * 5000, "sessionValid": True, "pairing": PAIRING | {"method": "Passkey"}}
+        | {"lastDisconnect": LOST | {"kind": "New"}}
     )
-    assert warned.dump()["warnings"] == [{"reason": "Tomorrow", "message": "m"}]
+    assert report.phase is Phase.RECONNECTING
+    assert report.auth_state is None
+    assert report.session_valid
+    assert report.pairing is None
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.kind is DisconnectKind.CONNECTION
+    assert report.message.endswith("…")
+
+
+def test_a_report_with_known_values_is_read_exactly() -> None:
+    report = Report.model_validate(
+        REPORT | {"authState": "CONNECTED", "pairing": PAIRING, "lastDisconnect": LOST}
+    )
+    assert (report.phase, report.auth_state) == (Phase.READY, AuthState.CONNECTED)
+    assert report.pairing is not None
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.kind is DisconnectKind.LOGOUT
+
+
+def test_a_status_of_a_newer_operator_is_read() -> None:
+    status = Status.model_validate(
+        {
+            "phase": "Hibernated",
+            "accountStatus": "sleeping",
+            "authState": "NEW",
+            "conditions": [CONDITION, CONDITION | {"type": "Delivering"}],
+            "pairing": PAIRING | {"method": "Passkey"},
+            "lastDisconnect": LOST | {"kind": "New"},
+            "sessionValid": True,
+            "logout": {"request": "r", "at": "2026-01-02T03:04:05Z", "done": True},
+            "future": {},
+        }
+    )
+    assert (status.phase, status.account_status, status.auth_state) == (None, None, None)
+    assert [condition.type for condition in status.conditions] == [ConditionType.READY]
+    assert status.session_valid
+    assert status.logout is not None
+    assert status.logout.done
+
+
+def test_the_crd_accepts_the_status_of_a_newer_operator() -> None:
+    """No field of the status has a closed set of values."""
+    version = crd()["spec"]["versions"][0]
+    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]
+    assert list(enums("status", status)) == []
+    assert "Known values: Pending, Starting," in status["properties"]["phase"]["description"]
+
+
+def enums(path: str, schema: dict[str, Any]) -> Iterator[str]:
+    if "enum" in schema:
+        yield path
+    for name, child in schema.get("properties", {}).items():
+        yield from enums(f"{path}.{name}", child)
+    if "items" in schema:
+        yield from enums(f"{path}[]", schema["items"])
+
+
+def test_a_report_may_warn_with_reasons_that_are_not_known() -> None:
+    assert Report.model_validate(REPORT).warnings == []
+    warning = {"reason": "Tomorrow", "message": "m", "level": 3}
+    report = Report.model_validate(REPORT | {"warnings": [warning]})
+    assert report.dump()["warnings"] == [{"reason": "Tomorrow", "message": "m"}]
+
+
+# --- values that are rejected ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"whatsapp": {"url": "https://web.whatsapp.com:99999"}}, "whatsapp.url: must be an http"),
+        ({"whatsapp": {"url": "https://web.whatsapp.com:0"}}, "whatsapp.url: must be an http"),
+        ({"whatsapp": {"url": "https://-a..b"}}, "whatsapp.url: must be an http"),
+        ({"whatsapp": {"url": "https://web.whatsapp.com\n"}}, "whatsapp.url: must be an http"),
+        (
+            {"whatsapp": {"deviceName": "a\x1b[2Jb"}},
+            "whatsapp.deviceName: must not contain control",
+        ),
+        ({"browser": {"image": "Foo/Bar::"}}, "browser.image: must be a container image"),
+        ({"browser": {"image": "a//b"}}, "browser.image: must be a container image"),
+        ({"browser": {"image": "a:1:2"}}, "browser.image: must be a container image"),
+        ({"browser": {"image": "host:99999/a"}}, "browser.image: must be a container image"),
+        ({"browser": {"timezone": "Mars/Phobos"}}, "browser.timezone: must be a name of the IANA"),
+        ({"browser": {"timezone": "Europe/Berln"}}, "browser.timezone: must be a name of the IANA"),
+        ({"browser": {"timezone": "europe/berlin"}}, "browser.timezone: must be a name of the"),
+        ({"browser": {"userAgent": "a\r\nX: b"}}, "browser.userAgent: must be one line"),
+        ({"browser": {"userAgent": " a"}}, "browser.userAgent: must be one line"),
+        ({"browser": {"userAgent": "ü"}}, "browser.userAgent: must be one line"),
+        ({"browser": {"extraArgs": ["--a=\x1b[2J"]}}, "browser.extraArgs.0: must be one Chromium"),
+        ({"browser": {"proxySecretRef": {"name": "a..b"}}}, "browser.proxySecretRef.name: must be"),
+        ({"owner": "user\x1b[31m"}, "owner: must not contain control characters"),
+        ({"owner": "user\x9b31m"}, "owner: must not contain control characters"),
+        ({"pairing": {"phoneNumber": "+1 555"}}, "pairing.phoneNumber: must be country code"),
+        ({"replicas": 2}, "replicas: Input should be less than or equal to 1"),
+    ],
+)
+def test_an_invalid_value_is_rejected_with_a_sentence(spec: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Spec.model_validate(spec)
+    assert describe_error(error.value).startswith(message)
+    with pytest.raises(ValidationError):
+        Spec.read(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"whatsapp": {"url": "http://standin.standin.svc:8080"}},
+        {"whatsapp": {"url": "https://web.whatsapp.com:65535", "deviceName": "Küche 1"}},
+        {"browser": {"image": "session-pod"}},
+        {"browser": {"image": "localhost/wasession/session-pod:dev"}},
+        {"browser": {"image": "registry.example:5000/a__b/c.d-e:V1.0_x"}},
+        {"browser": {"image": f"ghcr.io/a/b:1@sha256:{'0a' * 32}"}},
+        {"browser": {"timezone": "America/Argentina/Buenos_Aires"}},
+        {"browser": {"timezone": "Etc/GMT+12"}},
+        {"browser": {"timezone": "UTC"}},
+        {"browser": {"userAgent": "Mozilla/5.0 (X11; Linux x86_64)"}},
+        {"owner": "auth0|user:42 (Müller)"},
+    ],
+)
+def test_a_valid_value_is_accepted(spec: dict[str, Any]) -> None:
+    Spec.model_validate(spec)

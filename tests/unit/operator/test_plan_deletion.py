@@ -230,16 +230,3 @@ def test_a_logout_that_fails_is_reported_and_retried() -> None:
     assert plan(
         requesting(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS
     ).actions == [Logout()]
-
-
-def test_a_long_request_is_recognized() -> None:
-    recorded = plan(requesting(value="x" * 5000), facts(report=valid()), SETTINGS).status
-    done = plan(
-        requesting(recorded, "x" * 5000),
-        facts(report=report(Phase.LOGGED_OUT, reason="LoggedOutOnRequest")),
-        SETTINGS,
-    )
-    assert plan(requesting(done.status, "x" * 5000), facts(report=valid()), SETTINGS).actions == []
-    assert plan(requesting(done.status, "x" * 5001), facts(report=valid()), SETTINGS).actions == [
-        Logout()
-    ]

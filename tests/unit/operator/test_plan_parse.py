@@ -43,7 +43,27 @@ def test_an_invalid_spec_counts_as_empty_and_is_explained() -> None:
     session, error = parse_session(stored(spec={"suspend": True, "storage": {"size": "much"}}))
     assert session.spec == Spec()
     assert error is not None
-    assert error.startswith("storage.size: ")
+    assert error == "storage.size: must be a quantity such as 512Mi or 1Gi"
+
+
+def test_fields_of_a_newer_crd_are_ignored() -> None:
+    spec = {"suspend": True, "future": 1, "browser": {"future": {}, "locale": "de"}}
+    session, error = parse_session(stored(spec=spec))
+    assert error is None
+    assert session.spec.suspend
+    assert session.spec.browser.locale == "de"
+
+
+def test_a_large_annotation_is_bounded() -> None:
+    """Requests are copied to pods, Secrets and statuses."""
+    values = ["x" * 100_000, "x" * 100_001]
+    parsed = [
+        parse_session(stored(metadata={"annotations": {"wasession.dev/restart": value}}))[0]
+        for value in values
+    ]
+    requests = [session.annotations["wasession.dev/restart"] for session in parsed]
+    assert all(len(request) <= 128 for request in requests)
+    assert requests[0] != requests[1]
 
 
 def test_an_invalid_field_of_the_status_does_not_lose_the_others() -> None:

@@ -15,6 +15,7 @@ from unit.operator.situations import (
     facts,
     message,
     pod,
+    pvc,
     report,
     session,
 )
@@ -246,3 +247,13 @@ def test_an_update_is_under_way_from_the_deletion_of_the_pod() -> None:
     )
     done = plan(session(gone), facts(pod=new, report=back), SETTINGS).status
     assert not is_updating(done)
+
+
+def test_the_status_has_what_the_scale_subresource_and_the_size_of_the_volume_need() -> None:
+    claim = pvc()
+    claim["status"]["capacity"] = {"storage": "1Gi"}
+    status = plan(session(VALID), facts(pvc=claim, report=report()), SETTINGS).status
+    assert (status.replicas, status.selector) == (1, "wasession.dev/session=sales")
+    assert status.pvc_capacity == "1Gi"
+    without = plan(session(status), facts(pvc=claim, pod=None), SETTINGS).status
+    assert (without.replicas, without.selector) == (0, "wasession.dev/session=sales")

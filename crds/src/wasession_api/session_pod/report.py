@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from wasession_api.base import Observed, Time, clip
+from wasession_api.base import Observed, Time, clip, fallback
 from wasession_api.v1alpha1 import (
     Account,
     AuthState,
@@ -29,18 +29,22 @@ class Notice(Observed):
 
 
 class Report(Observed):
-    """The whole state of a session pod; ``seq`` grows by one with each change."""
+    """The whole state of a session pod; ``seq`` grows by one with each change.
+
+    The pod may be newer than the reader. A phase that the reader does not know counts as
+    Reconnecting: the session is not Ready, and nothing follows from it.
+    """
 
     client_id: str = Field(max_length=64)
     session_uid: str | None = Field(None, max_length=64)
     started_at: Time
     seq: int = Field(ge=0)
-    phase: Phase
+    phase: Annotated[Phase, fallback(Phase.RECONNECTING)]
     reason: ReasonWord = Field(
         description="One of ``v1alpha1.Reason``; a newer pod may report others."
     )
     message: Annotated[str, clip(1024)] = Field("", max_length=1024)
-    auth_state: AuthState | None = None
+    auth_state: Annotated[AuthState | None, fallback(None)] = None
     is_authenticated: bool = False
     session_valid: bool = False
     last_connected: Time | None = None
@@ -48,7 +52,7 @@ class Report(Observed):
     restored: bool = False
     account: Account | None = None
     whatsapp_web_version: Annotated[str, clip(64)] | None = Field(None, max_length=64)
-    pairing: PairingStatus | None = None
+    pairing: Annotated[PairingStatus | None, fallback(None)] = None
     last_shutdown: LastShutdown | None = None
     sandboxed: bool | None = None
     phone_last_seen: Time | None = Field(

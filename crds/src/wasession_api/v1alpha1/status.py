@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints
 
-from wasession_api.base import Observed, Time, clip
+from wasession_api.base import Observed, Time, clip, fallback
 from wasession_api.v1alpha1.enums import (
     AccountStatus,
     AuthState,
@@ -21,7 +21,7 @@ class Condition(Observed):
     """A condition, as in metav1.Condition."""
 
     type: ConditionType = Field(description="Type of the condition.")
-    status: Literal["True", "False", "Unknown"] = Field(description="True, False or Unknown.")
+    status: Literal["True", "False", "Unknown"] = Field(description="Status of the condition.")
     reason: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)] = (
         Field(description="Reason for the status in CamelCase.")
     )
@@ -38,7 +38,7 @@ class LastDisconnect(Observed):
     """The last loss of the connection to WhatsApp."""
 
     at: Time = Field(description="When the connection was lost.")
-    kind: DisconnectKind = Field(
+    kind: Annotated[DisconnectKind, fallback(DisconnectKind.CONNECTION)] = Field(
         description="Cause. Only a Logout is permanent; after the others the session reconnects."
     )
     reason: Annotated[str, clip(256)] = Field(
@@ -97,22 +97,40 @@ class LogoutStatus(Observed):
     done: bool = Field(False, description="Whether the login has ended, or there was none.")
 
 
+def _known(conditions: object) -> object:
+    """Drop the conditions whose types only another version knows."""
+    if not isinstance(conditions, list):
+        return conditions
+    return [
+        condition
+        for condition in conditions
+        if not isinstance(condition, dict) or condition.get("type") in set(ConditionType)
+    ]
+
+
 class Status(Observed):
-    """The observed state of the session. Written by the operator alone."""
+    """The observed state of the session. Written by the operator alone.
+
+    Another version may have written it: values that this one does not know count as absent.
+    """
 
     observed_generation: int | None = Field(
         None, description="Generation of the session that this status refers to."
     )
-    phase: Phase | None = Field(None, description="Phase of the session's life cycle.")
-    account_status: AccountStatus | None = Field(
+    phase: Annotated[Phase | None, fallback(None)] = Field(
+        None, description="Phase of the session's life cycle."
+    )
+    account_status: Annotated[AccountStatus | None, fallback(None)] = Field(
         None, description="Summary of the phase for applications."
     )
-    conditions: list[Condition] = Field([], description="Conditions, one per type.", max_length=16)
+    conditions: Annotated[list[Condition], BeforeValidator(_known)] = Field(
+        [], description="Conditions, one per type.", max_length=16
+    )
     session_valid: bool | None = Field(
         None, description="Whether the volume holds a login that WhatsApp has not ended."
     )
     is_authenticated: bool | None = Field(None, description="Whether WhatsApp Web is logged in.")
-    auth_state: AuthState | None = Field(
+    auth_state: Annotated[AuthState | None, fallback(None)] = Field(
         None, description="State of the connection as WhatsApp Web names it."
     )
     last_connected: Time | None = Field(None, description="When the session became Ready last.")
@@ -129,6 +147,8 @@ class Status(Observed):
     whatsapp_web_version: Annotated[str, clip(64)] | None = Field(
         None, description="Version of WhatsApp Web.", max_length=64
     )
+    replicas: int | None = Field(None, ge=0, description="Number of the session's pods: 1 or 0.")
+    selector: str | None = Field(None, description="Label selector of the session's pod.")
     pod_name: str | None = Field(None, description="Name of the session's pod.")
     pod_uid: str | None = Field(None, alias="podUID", description="UID of the session's pod.")
     node_name: str | None = Field(None, description="Node that runs the pod.")
@@ -136,7 +156,14 @@ class Status(Observed):
     pvc_uid: str | None = Field(
         None, alias="pvcUID", description="UID of the session's PersistentVolumeClaim."
     )
-    pairing: PairingStatus | None = Field(None, description="Whether a phone can be linked now.")
+    pvc_capacity: str | None = Field(
+        None,
+        description="Capacity of the volume. spec.storage.size cannot be less.",
+        max_length=32,
+    )
+    pairing: Annotated[PairingStatus | None, fallback(None)] = Field(
+        None, description="Whether a phone can be linked now."
+    )
     last_shutdown: LastShutdown | None = Field(
         None, description="The last shutdown of the session pod."
     )

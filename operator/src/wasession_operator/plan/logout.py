@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from wasession_api import names
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import DisconnectKind, LogoutStatus, Phase
@@ -11,8 +9,6 @@ from wasession_api.v1alpha1 import DisconnectKind, LogoutStatus, Phase
 from wasession_operator.plan.actions import Logout
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.results import LogoutResult, attempt
-
-MAXIMUM = 128  # characters; the status has the hash of a longer value
 
 
 def pending_request(session: Session) -> str | None:
@@ -23,8 +19,6 @@ def pending_request(session: Session) -> str | None:
     request = session.annotations.get(names.ANNOTATION_LOGOUT)
     if request is None:
         return None
-    if len(request) > MAXIMUM:
-        request = f"sha256-{hashlib.sha256(request.encode()).hexdigest()}"
     recorded = session.status.logout
     done = recorded is not None and recorded.request == request and recorded.done
     return None if done else request

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from pydantic import ValidationError
+from wasession_api import names
+from wasession_api.http.problem import describe_error
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import Spec, Status
 
@@ -31,7 +33,10 @@ def parse_session(obj: Manifest, written: Status | None = None) -> tuple[Session
         spec=spec,
         status=written or _parse_status(obj.get("status") or {}),
         deleted_at=deleted_at,
-        annotations=dict(metadata.get("annotations") or {}),
+        annotations={
+            key: names.request_id(value)
+            for key, value in (metadata.get("annotations") or {}).items()
+        },
         finalizers=tuple(metadata.get("finalizers") or ()),
     )
     return session, error
@@ -39,11 +44,9 @@ def parse_session(obj: Manifest, written: Status | None = None) -> tuple[Session
 
 def _parse_spec(stored: Manifest) -> tuple[Spec, str | None]:
     try:
-        return Spec.model_validate(stored), None
+        return Spec.read(stored), None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        return Spec(), f"{path}: {first['msg']}"
+        return Spec(), describe_error(error)
 
 
 def _parse_status(stored: Manifest) -> Status:

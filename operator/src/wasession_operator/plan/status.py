@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
+from wasession_api import names
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import (
     AccountStatus,
@@ -62,6 +63,8 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     if facts.pvc is not None:
         metadata = facts.pvc["metadata"]
         status.pvc_name, status.pvc_uid = metadata["name"], metadata.get("uid")
+        capacity = (facts.pvc.get("status") or {}).get("capacity") or {}
+        status.pvc_capacity = capacity.get("storage")
     _count_restarts(session, status, facts)
     if outcome.data_loss_accepted:
         status.session_valid = False
@@ -175,6 +178,8 @@ def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
     status.pod_name = pod["metadata"]["name"] if pod else None
     status.node_name = pod["spec"].get("nodeName") if pod else None
     status.pod_uid = uid
+    status.replicas = 1 if pod else 0
+    status.selector = f"{names.LABEL_SESSION}={names.label_value(session.name)}"
     if before.pod_uid not in (None, uid):
         reason = termination_reason(before) or Reason.POD_DELETED
         status.restarts = status.restarts.model_copy(update={"container": 0})
