@@ -8,10 +8,10 @@ import secrets
 from collections import Counter
 from typing import Annotated
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, ValidationError, model_validator
 from wasession_api import names
 from wasession_api.base import Model
-from wasession_api.http.problem import HTTPProblem
+from wasession_api.http.problem import HTTPProblem, Problem
 from wasession_api.kube import client as kube
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import ClientId, PairingMethod, PhoneNumber, WhenDeleted
@@ -25,7 +25,7 @@ from wasession_gateway.session import Session
 from wasession_gateway.session_cache import Ambiguous, SessionCache, manifest
 from wasession_gateway.settings import Settings
 
-LOGOUT_TIMEOUT = 45.0  # seconds; the session pod gives WhatsApp thirty
+LOGOUT_MARGIN = 45.0  # seconds for the pod to begin, which may take thirty, and to answer
 Owner = Annotated[str, StringConstraints(min_length=1, max_length=MAXIMUM_SUBJECT)]
 NO_SUCH_SESSION = "you have no session with this clientId"
 EXISTS = "a session with this clientId already exists"
@@ -154,14 +154,10 @@ class Commands:
 
     async def logout(self, session: Session) -> None:
         """End the login; return when WhatsApp has confirmed it."""
-        async with self._pods.request(session, "POST", "/v1/logout", LOGOUT_TIMEOUT) as response:
+        timeout = logout_timeout(session)
+        async with self._pods.request(session, "POST", "/v1/logout", timeout) as response:
             if response.status >= 400:
-                raise HTTPProblem(
-                    503,
-                    "Not logged out",
-                    "WhatsApp did not confirm the logout; the session retains its login",
-                    RETRY_LATER,
-                )
+                raise _not_logged_out(response.status, await response.read())
 
     async def restore(self, session: Session, timeout: float) -> Outcome:
         """Restore the session; return when it is ready, cannot be, or after ``timeout`` seconds."""
@@ -193,6 +189,23 @@ class Commands:
         if patched is None:
             raise HTTPProblem(404, "Not found", NO_SUCH_SESSION)
         return patched
+
+
+def logout_timeout(session: Session) -> float:
+    """Return for how many seconds to wait for the pod's answer to a logout."""
+    return session.logout_timeout.total_seconds() + LOGOUT_MARGIN
+
+
+def _not_logged_out(status: int, body: bytes) -> HTTPProblem:
+    """Return the pod's problem; unless it had not begun, the logout may still take effect."""
+    try:
+        detail = Problem.model_validate_json(body).detail
+    except ValidationError:
+        detail = f"the session's pod answered with status {status}"
+    if status == 503:
+        return HTTPProblem(503, "Not logged out", detail, RETRY_LATER)
+    detail += "; the session may still be logged out: its state will tell"
+    return HTTPProblem(504 if status == 504 else 502, "Outcome unknown", detail)
 
 
 def _changed() -> HTTPProblem:

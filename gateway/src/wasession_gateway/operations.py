@@ -149,8 +149,8 @@ SENDING = {
     502: "WhatsApp rejected the message, or it is not known whether it was sent: repeat the "
     "request with the same Idempotency-Key.",
     503: "The session is not Ready, or has no pod at the moment. Nothing was sent.",
-    504: "It is not known whether the message was sent: repeat the request with the same "
-    "Idempotency-Key.",
+    504: "WhatsApp has not confirmed the message in time: repeat the request with the same "
+    "Idempotency-Key, or read its state at `Location`.",
     507: "The session's volume is full. Nothing was sent.",
 }
 ETAG = {"ETag": "The session's version in quotation marks."}
@@ -187,8 +187,11 @@ sessions, pairing, messages = (
 )
 BY_NAME = "Sorted by the name of the WhatsAppSession."
 CREATED = {**ETAG, "Location": "The session's path."}
-IDEMPOTENT_REPLAYED = {"Idempotent-Replayed": "`true`: an earlier request sent the message."}
-SENT = {201: Answer("The message was sent.", (Content(SentMessage),), IDEMPOTENT_REPLAYED)}
+SENT_HEADERS = {
+    "Location": "Path of the message's state.",
+    "Idempotent-Replayed": "`true`: an earlier request sent the message.",
+}
+SENT = {201: Answer("The message was sent.", (Content(SentMessage),), SENT_HEADERS)}
 POD_LIST: dict[str, Any] = {
     "problems": {**OF_ONE, **ASKING},
     "path_parameters": SessionPath,
@@ -303,7 +306,11 @@ WRITES = (
         "logoutSession",
         "Log a session out of WhatsApp",
         {204: Answer("WhatsApp has confirmed the logout.")},
-        {**OF_ONE, **ASKING},
+        {
+            **OF_ONE,
+            **ASKING,
+            504: "WhatsApp has not confirmed the logout in time; it may still take effect.",
+        },
         **OF_SESSION,
     ),
     sessions(

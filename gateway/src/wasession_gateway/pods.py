@@ -102,13 +102,17 @@ class Pods:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield the pod's response to one request; ``timeout`` is in seconds, for all of it.
 
-        Raises ``Unreachable``, or ``Interrupted`` once the pod may have begun.
+        For a body that the caller is still sending, it begins with the end of the body: the pod
+        ends a body that stops arriving. Raises ``Unreachable``, or ``Interrupted`` once the pod
+        may have begun.
         """
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         if isinstance(options.get("data"), aiohttp.StreamReader):
             # The body can be sent only once, so find the right token first.
             async with self.request(session, "GET", "/v1/state", timeout):
                 pass
-        options["timeout"] = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+            limits = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=timeout)
+        options["timeout"] = limits
         async with contextlib.AsyncExitStack() as stack:
             yield await self._open(stack, session, method, path, **options)
 

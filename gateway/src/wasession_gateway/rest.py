@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import aiohttp
 from aiohttp import hdrs, web
@@ -18,6 +19,7 @@ from wasession_api.http.openapi import Operation
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler, checked
 
+from wasession_gateway.auth import Identity
 from wasession_gateway.commands import Commands, NewSession
 from wasession_gateway.middleware import IDENTITY, OPERATION, SESSION
 from wasession_gateway.operations import OPERATIONS, SendMessage, document
@@ -28,9 +30,11 @@ from wasession_gateway.settings import Settings
 
 MAXIMUM_BODY = 512 * 1024  # bytes of JSON
 STALE_AFTER = 180.0  # seconds without an event from the API server
-QUICK, SENDING, UPLOADING = 15.0, 60.0, 300.0  # seconds for the pod to answer
+# Seconds for the pod to answer, more than it allows itself: it calls the page for up to 30 s, and
+# waits up to 60 s more for WhatsApp to confirm a message.
+READ_TIMEOUT, SEND_TIMEOUT = 45.0, 120.0
 REQUEST_HEADERS = ("Accept", "Content-Type", "Idempotency-Key")
-RESPONSE_HEADERS = ("Content-Type", "Retry-After", "Idempotent-Replayed")
+RESPONSE_HEADERS = ("Content-Type", "Location", "Retry-After", "Idempotent-Replayed")
 JSON = "application/json"
 M = TypeVar("M", bound=Model)
 
@@ -95,7 +99,7 @@ class Rest:
     async def create_session(self, request: web.Request) -> web.Response:
         wanted = await _body(request, NewSession)
         session = await self._commands.create(request[IDENTITY], wanted)
-        return _response(session, status=201, location=f"/whatsapp/sessions/{session.client_id}")
+        return _response(session, status=201, location=_location(request[IDENTITY], session))
 
     async def delete_session(self, request: web.Request) -> web.Response:
         query = request[QUERY]
@@ -137,10 +141,12 @@ class Rest:
     # --- pairing and messages: answered by the session's pod --------------------------------------
 
     async def get_pairing(self, request: web.Request) -> web.StreamResponse:
-        return await self._proxy(request, self._session(request), "/v1/pairing", QUICK)
+        return await self._proxy(request, self._session(request), "/v1/pairing", READ_TIMEOUT)
 
     async def refresh_pairing(self, request: web.Request) -> web.StreamResponse:
-        return await self._proxy(request, self._session(request), "/v1/pairing/refresh", QUICK)
+        return await self._proxy(
+            request, self._session(request), "/v1/pairing/refresh", READ_TIMEOUT
+        )
 
     async def send_text(self, request: web.Request) -> web.StreamResponse:
         message = await _body(request, SendMessage)
@@ -150,13 +156,13 @@ class Rest:
         body = message.model_dump_json(
             by_alias=True, exclude_none=True, exclude={"client_id", "owner"}
         )
-        return await self._proxy(request, session, "/v1/messages", SENDING, data=body.encode())
+        return await self._proxy(request, session, "/v1/messages", SEND_TIMEOUT, data=body.encode())
 
     async def send_message(self, request: web.Request) -> web.StreamResponse:
         session = self._session(request)
         if request.content_type == JSON:
             return await self._proxy(
-                request, session, "/v1/messages", SENDING, data=await request.read()
+                request, session, "/v1/messages", SEND_TIMEOUT, data=await request.read()
             )
         if request.content_length is None:
             raise HTTPProblem(411, "Length required", "a file requires a Content-Length header")
@@ -164,11 +170,16 @@ class Rest:
             raise HTTPProblem(
                 413, "Too large", f"a file may have at most {self._settings.max_upload} bytes"
             )
-        return await self._proxy(request, session, "/v1/messages", UPLOADING, data=request.content)
+        return await self._proxy(
+            request, session, "/v1/messages", SEND_TIMEOUT, data=request.content
+        )
 
     async def get_message(self, request: web.Request) -> web.StreamResponse:
         return await self._proxy(
-            request, self._session(request), f"/v1/messages/{request[PATH].message_id}", QUICK
+            request,
+            self._session(request),
+            f"/v1/messages/{request[PATH].message_id}",
+            READ_TIMEOUT,
         )
 
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
@@ -214,7 +225,7 @@ class Rest:
         query = request[QUERY]
         session = self._session(request)
         params = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
-        return await self._proxy(request, session, path, QUICK, params=params)
+        return await self._proxy(request, session, path, READ_TIMEOUT, params=params)
 
     async def _proxy(
         self, request: web.Request, session: Session, path: str, timeout: float, **options: Any
@@ -228,14 +239,13 @@ class Rest:
         async with self._pods.request(
             session, request.method, path, timeout, headers=headers, **options
         ) as pod_response:
-            response = web.StreamResponse(
-                status=pod_response.status,
-                headers={
-                    name: pod_response.headers[name]
-                    for name in RESPONSE_HEADERS
-                    if name in pod_response.headers
-                },
-            )
+            response = web.StreamResponse(status=pod_response.status)
+            for name in RESPONSE_HEADERS:
+                if name in pod_response.headers:
+                    response.headers[name] = pod_response.headers[name]
+            if hdrs.LOCATION in response.headers:
+                pod_path = response.headers[hdrs.LOCATION]
+                response.headers[hdrs.LOCATION] = _location(request[IDENTITY], session, pod_path)
             await response.prepare(request)
             try:
                 async for chunk in pod_response.content.iter_any():
@@ -260,6 +270,14 @@ def _response(session: Session, status: int = 200, location: str | None = None) 
     if location is not None:
         headers[hdrs.LOCATION] = location
     return web.Response(body=session.json, status=status, content_type=JSON, headers=headers)
+
+
+def _location(caller: Identity, session: Session, pod_path: str = "") -> str:
+    """Return the path at which the caller reads the session, or what its pod has at a path."""
+    path = f"/whatsapp/sessions/{session.client_id}{pod_path.removeprefix('/v1')}"
+    if caller.admin and session.owner is not None:
+        path += f"?{urlencode({'owner': session.owner})}"
+    return path
 
 
 def _etag(session: Session) -> str:

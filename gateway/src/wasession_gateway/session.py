@@ -6,12 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 
 from pydantic import Field, ValidationError
 from wasession_api import restoration
-from wasession_api.base import Model, Time
+from wasession_api.base import Model, Time, parse_duration
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import (
     Account,
@@ -22,6 +22,7 @@ from wasession_api.v1alpha1 import (
     LastDisconnect,
     PairingStatus,
     Phase,
+    Spec,
     Status,
     account_status,
 )
@@ -130,6 +131,7 @@ class Session:
     created_at: str
     suspended: bool = False
     deleting: bool = False
+    logout_timeout: timedelta = Spec().timeouts.logout
     status: Status = field(default_factory=Status)
 
     @property
@@ -178,8 +180,16 @@ def read_session(obj: Manifest) -> Session:
         created_at=metadata["creationTimestamp"],
         suspended=spec.get("suspend", False),
         deleting="deletionTimestamp" in metadata,
+        logout_timeout=_logout_timeout(spec),
         status=status,
     )
+
+
+def _logout_timeout(spec: Manifest) -> timedelta:
+    try:
+        return parse_duration(spec["timeouts"]["logout"])
+    except (KeyError, TypeError, ValueError):
+        return Spec().timeouts.logout
 
 
 def health(sessions: Iterable[Session], stale: bool) -> Health:

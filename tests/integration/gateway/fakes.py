@@ -257,6 +257,7 @@ class Pod:
         self.hold.set()
         self.code: str | None = None
         self.answer: Body | None = None  # the next response with a link code
+        self.unconfirmed = False  # whether sends and logouts end with 504
         self.followers = 0
         self.torn = False  # whether lists break off
         self.state: Body = {
@@ -379,6 +380,9 @@ class Pod:
             }
         self.sent.append({**order, "key": request.headers.get("Idempotency-Key")})
         await self.hold.wait()
+        location = "/v1/messages/true_15550001111@c.us_3EB0"
+        if self.unconfirmed:
+            return _unconfirmed({"Retry-After": "10", "Location": location})
         sent = {
             "id": "true_15550001111@c.us_3EB0",
             "to": "15550001111@c.us",
@@ -386,7 +390,9 @@ class Pod:
             "sentAt": now(),
         }
         return web.json_response(
-            sent, status=201, headers={"Idempotent-Replayed": "true", "X-Internal": "secret"}
+            sent,
+            status=201,
+            headers={"Idempotent-Replayed": "true", "X-Internal": "secret", "Location": location},
         )
 
     async def _message(self, request: web.Request) -> web.Response:
@@ -415,4 +421,13 @@ class Pod:
 
     async def _logout(self, _: web.Request) -> web.Response:
         self.logouts += 1
+        if self.unconfirmed:
+            return _unconfirmed({})
         return web.json_response({})
+
+
+def _unconfirmed(headers: dict[str, str]) -> web.Response:
+    problem = {"title": "Outcome unknown", "status": 504, "detail": "no confirmation within 60 s"}
+    return web.json_response(
+        problem, status=504, headers=headers, content_type="application/problem+json"
+    )

@@ -404,6 +404,35 @@ async def test_messages_reach_the_pod(gateway: Replica, pod: Pod) -> None:
     assert len(pod.sent) == 3
 
 
+async def test_an_unknown_outcome_says_where_to_look(gateway: Replica, pod: Pod) -> None:
+    """The Location is one that the caller can use, with the owner for an admin."""
+    await gateway.caught_up()
+    message = {"to": "15550001111", "text": "Hello"}
+    path = "/whatsapp/sessions/sales/messages/true_15550001111@c.us_3EB0"
+    callers = ((token("alice"), path), (token("root", role="admin"), f"{path}?owner=alice"))
+    for pod.unconfirmed, status in ((False, 201), (True, 504)):
+        for bearer, location in callers:
+            headers = {"Authorization": f"Bearer {bearer}"}
+            async with gateway.http.post(
+                "/whatsapp/messages",
+                json={"clientId": "sales", **message}
+                | ({"owner": "alice"} if "?" in location else {}),
+                headers=headers,
+            ) as answer:
+                assert (answer.status, answer.headers["Location"]) == (status, location)
+                assert answer.headers.get("Retry-After") == ("10" if status == 504 else None)
+            async with gateway.http.get(location, headers=headers) as answer:
+                assert answer.status == 200
+
+
+async def test_an_unconfirmed_logout_is_reported_as_such(gateway: Replica, pod: Pod) -> None:
+    pod.unconfirmed = True
+    problem = await gateway.ask("alice", "POST", "/whatsapp/sessions/sales/logout", 504)
+    assert problem["detail"] == (
+        "no confirmation within 60 s; the session may still be logged out: its state will tell"
+    )
+
+
 async def test_uploads_have_limits(start: Start, pod: Pod) -> None:
     gateway = await start(max_upload=1000)
 
