@@ -74,7 +74,8 @@ BY_REASON: dict[str, str] = {
     ),
     Reason.PVC_DELETE_FAILED: "The message says why the API server rejects the claim's deletion.",
     Reason.PVC_EXPAND_FAILED: (
-        "The volume cannot be expanded: its StorageClass requires allowVolumeExpansion."
+        "Allow the expansion of its StorageClass (allowVolumeExpansion), "
+        "or set spec.storage.size back to the volume's capacity."
     ),
     Reason.PVC_UPDATE_FAILED: "The message says why the API server rejects the claim's new owner.",
     Reason.RESTORATION_FAILED: (

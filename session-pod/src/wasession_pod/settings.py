@@ -17,8 +17,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
-from wasession_api.base import Pattern
-from wasession_api.v1alpha1 import PairingMethod, Takeover
+from wasession_api.v1alpha1 import ClientId, Origin, PairingMethod, PhoneNumber, Takeover
 
 DEVELOPMENT_WA_JS = (
     Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
@@ -42,37 +41,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
 
-    client_id: Annotated[
-        str,
-        Pattern(r"^[a-zA-Z0-9_-]{1,64}$", "must be 1 to 64 letters, digits, _ and -"),
-    ]
+    client_id: ClientId
     session_uid: str | None = None
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
     data_dir: Path = Path("/var/lib/wasession")
     host: str = "0.0.0.0"  # noqa: S104 - a pod's server is reached from other pods
     port: int = Field(8080, ge=1, le=65535)
-    whatsapp_url: Annotated[
-        str,
-        Pattern(
-            r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$",
-            "must be an origin such as https://web.whatsapp.com, without a path",
-        ),
-        AfterValidator(normalize_origin),
-    ] = "https://web.whatsapp.com"
+    whatsapp_url: Annotated[Origin, AfterValidator(normalize_origin)] = "https://web.whatsapp.com"
     device_name: str | None = None
     takeover: Takeover = Takeover.NEVER
     pairing_method: PairingMethod = PairingMethod.QR_CODE
-    phone_number: (
-        Annotated[
-            str,
-            Pattern(
-                r"^[1-9][0-9]{6,14}$",
-                "must be country code and number in digits only, such as 15551234567",
-            ),
-        ]
-        | None
-    ) = None
+    phone_number: PhoneNumber | None = None
     max_rounds: int = Field(5, ge=1)
     restoring: bool = False
     initialization_timeout: float = Field(120, gt=0)

@@ -27,7 +27,7 @@ GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
         ({"port": "0"}, "WASESSION_PORT: Input should be greater than or equal to 1"),
         (
             {"whatsapp_url": "web.whatsapp.com/x"},
-            "WASESSION_WHATSAPP_URL: must be an origin such as",
+            "WASESSION_WHATSAPP_URL: must be an http or https origin",
         ),
         (
             {"phone_number": "+1 555"},

@@ -23,7 +23,7 @@ from wasession_api.v1alpha1.enums import (
     WhenDeleted,
     account_status,
 )
-from wasession_api.v1alpha1.spec import ClientId, Pairing, PhoneNumber, Spec
+from wasession_api.v1alpha1.spec import ClientId, Origin, Pairing, PhoneNumber, Spec
 from wasession_api.v1alpha1.status import (
     Account,
     Condition,
@@ -73,6 +73,7 @@ __all__ = [
     "LastDisconnect",
     "LastShutdown",
     "LogoutStatus",
+    "Origin",
     "Pairing",
     "PairingMethod",
     "PairingStatus",

@@ -29,10 +29,14 @@ _DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
 _HOST = rf"{_HOST_LABEL}(\.{_HOST_LABEL})*"
 _PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-ORIGIN = Pattern(
-    rf"^https?://{_HOST}(:{_PORT})?$",
-    "must be an http or https origin such as https://web.whatsapp.com, without a path",
-)
+Origin = Annotated[
+    str,
+    StringConstraints(max_length=253),
+    Pattern(
+        rf"^https?://{_HOST}(:{_PORT})?$",
+        "must be an http or https origin such as https://web.whatsapp.com, without a path",
+    ),
+]
 # As in github.com/distribution/reference.
 _IMAGE_PATH = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 IMAGE = Pattern(
@@ -213,7 +217,7 @@ class Browser(Model):
 class WhatsApp(Model):
     """The WhatsApp Web that the session opens."""
 
-    url: Annotated[str, StringConstraints(max_length=253), ORIGIN] = Field(
+    url: Origin = Field(
         "https://web.whatsapp.com",
         description="Origin of WhatsApp Web: scheme, host and port, without a path.",
     )
