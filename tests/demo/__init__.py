@@ -1,1 +1,1 @@
-"""`make demo`: the whole story on one machine, told step by step with its times."""
+"""`make demo`: a session's life on one machine, step by step with the time of each."""

@@ -22,7 +22,8 @@ The cluster stays up. Use it:
 The console, at http://127.0.0.1:8080/, and a token to sign in with:
 
   kubectl -n wasession-system port-forward service/wasession-gateway 8080:80
-  kubectl -n wasession-system exec deployment/wasession-gateway -- python -m wasession_gateway.issue_token --admin me
+  kubectl -n wasession-system exec deployment/wasession-gateway -- \\
+    python -m wasession_gateway.issue_token --admin me
 
 Take it down:
 
@@ -45,9 +46,9 @@ def up() -> None:
         try:
             cluster.start(detached=True)
         except ClusterRunning as error:
-            sys.exit(f"{error}: `make demo-down` does it")
+            sys.exit(f"{error}, with `make demo-down`")
     bed = Testbed(cluster, helm=str(binaries.path("helm")))
-    with story.step("images into the nodes"):
+    with story.step("load the images into the nodes"):
         bed.load_images()
     with story.step("helm install: the operator and two gateways"):
         bed.install_operator("--values", str(GATEWAY))
@@ -59,7 +60,7 @@ def up() -> None:
     story.lose_pod(session)
     node = next(node for node in cluster.nodes if node.name == session.status["nodeName"])
     story.lose_power(bed, session, node)
-    story.send(bed, session, "Still here, and nobody scanned anything")
+    story.send(bed, session, "Still here, without another scan")
     print(USAGE.format(kubeconfig=cluster.kubeconfig_path, binaries=binaries.directory()))
 
 

@@ -1,4 +1,4 @@
-"""The demo's steps after the cluster is up. Each prints what a user would see."""
+"""The demo's steps once the cluster is up. Each prints what a user would see."""
 
 from __future__ import annotations
 
@@ -22,18 +22,16 @@ _started = time.monotonic()
 
 @contextlib.contextmanager
 def step(title: str) -> Iterator[None]:
-    """Prints the step with the time since the start and how long it took."""
+    """Print the step, the time since the start, and the time that it took."""
     began = time.monotonic()
     print(f"[{began - _started:6.1f} s] {title} ...", flush=True)
     yield
-    print(
-        f"[{time.monotonic() - _started:6.1f} s]   done in {time.monotonic() - began:.1f} s",
-        flush=True,
-    )
+    ended = time.monotonic()
+    print(f"[{ended - _started:6.1f} s]   done in {ended - began:.1f} s", flush=True)
 
 
 def pair(bed: Testbed, session: Session) -> None:
-    with step("kubectl apply -f session.yaml; its pod shows a QR"):
+    with step("kubectl apply -f session.yaml, until its pod shows a QR"):
         session.apply(MANIFEST)
         session.wait_phase("Authenticating")
         code = session.pairing_code()
@@ -45,7 +43,7 @@ def pair(bed: Testbed, session: Session) -> None:
 
 
 def send(bed: Testbed, session: Session, text: str) -> None:
-    with step(f"sends a message: {text!r}"), bed.phone() as url:
+    with step(f"send a message: {text!r}"), bed.phone() as url:
         session.send(FRIEND, text)
         arrived = asyncio.run(Phone(url).messages())
         assert any(message.text == text for message in arrived), f"{text!r} did not arrive"
@@ -54,7 +52,7 @@ def send(bed: Testbed, session: Session, text: str) -> None:
 def lose_pod(session: Session) -> None:
     before = session.pod()["metadata"]["uid"]
     restorations = session.status["restorations"]
-    with step("the pod is deleted; Ready again by itself"):
+    with step("delete the pod, until the session is Ready again"):
         session.kubectl("delete", "pod", session.status["podName"])
         restored(session, restorations)
     assert session.pod()["metadata"]["uid"] != before, "the pod is still the old one"
@@ -71,13 +69,13 @@ def lose_power(bed: Testbed, session: Session, node: Node) -> None:
     with step(f"{node.name} is back"):
         node.power_on()
         bed.cluster.kubectl("wait", "--for=condition=Ready", f"node/{node.name}", "--timeout=60s")
-    with step("the session is Ready again by itself"):
+    with step("the session is Ready again"):
         restored(session, restorations)
     show(session)
 
 
 def restored(session: Session, restorations: int) -> None:
-    """Waits for the next restoration: the count goes up only when a session is Ready without a new QR."""
+    """Wait for the next restoration, which counts only if the session is Ready without a new QR."""
     with session.recorded_phases() as phases:
         session.wait(f"jsonpath={{.status.restorations}}={restorations + 1}")
         session.wait_ready()

@@ -1,4 +1,4 @@
-"""What goes wrong outside is told with a reason, a sentence and an Event, and is over when its cause is."""
+"""External causes show up as a reason, a message and an Event, and go away with their cause."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def create(bed: Testbed, directory: Path, name: str, **spec: Any) -> Session:
 
 
 def page(url: str) -> dict[str, Any]:
-    """The spec's parts that open the stand-in under this origin."""
+    """Return the parts of a spec that open the stand-in under this origin."""
     flag = f"--unsafely-treat-insecure-origin-as-secure={url}"
     return {"whatsapp": {"url": url}, "browser": {"extraArgs": [flag]}}
 
 
 def wait_condition(session: Session, kind: str, status: str, reason: str) -> dict[str, Any]:
-    """The condition, once it has this status and reason."""
+    """Wait until a condition has this status and reason; return it."""
     path = f"{{.status.conditions[?(@.type=='{kind}')].reason}}"
     session.wait(f"jsonpath={path}={reason}")
     condition = session.condition(kind)
@@ -54,17 +54,11 @@ def wait_condition(session: Session, kind: str, status: str, reason: str) -> dic
 
 
 def wait_event(session: Session, reason: str) -> None:
-    """Waits until an Event of this reason about the session is there."""
-    selector = f"involvedObject.name={session.name},reason={reason}"
-    command = [
-        "kubectl",
-        f"--kubeconfig={session.cluster.kubeconfig_path}",
-        "-n",
-        NAMESPACE,
-        "get",
-        "events",
-    ]
-    command += [f"--field-selector={selector}", "--watch", "-o", "name"]
+    """Wait for an Event with this reason about the session."""
+    kubeconfig = f"--kubeconfig={session.cluster.kubeconfig_path}"
+    selector = f"--field-selector=involvedObject.name={session.name},reason={reason}"
+    command = ["kubectl", kubeconfig, "-n", NAMESPACE, "get", "events", selector]
+    command += ["--watch", "-o", "name"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
         try:
             assert watch.stdout is not None

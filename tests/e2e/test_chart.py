@@ -1,4 +1,4 @@
-"""The chart is upgraded, narrowed and uninstalled as it was installed, and takes no session with it."""
+"""The chart can be upgraded, restricted to namespaces and uninstalled without losing a session."""
 
 from __future__ import annotations
 
@@ -28,9 +28,14 @@ def namespaces(bed: Testbed) -> Iterator[None]:
         bed.cluster.kubectl("delete", "namespace", name)
 
 
-def test_an_upgrade_changes_what_it_is_told(bed: Testbed) -> None:
-    bed.helm("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values", "--set",
-             "settings.restorationDelay=1s", "--wait", "--timeout", "120s")  # fmt: skip
+def upgrade(bed: Testbed, values: str) -> None:
+    """Upgrade the release, with these values besides those that it has."""
+    release = ("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values")
+    bed.helm(*release, "--set", values, "--wait", "--timeout", "120s")
+
+
+def test_an_upgrade_changes_a_setting(bed: Testbed) -> None:
+    upgrade(bed, "settings.restorationDelay=1s")
     deployment = json.loads(bed.cluster.kubectl("-n", SYSTEM, "get", "deployments", "-o", "json"))[
         "items"
     ][0]
@@ -42,12 +47,11 @@ def test_an_upgrade_changes_what_it_is_told(bed: Testbed) -> None:
 
 
 def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
-    """With nothing but a Role in each of them."""
+    """It then needs only a Role in each of them."""
     narrow = (
         f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.aggregate=false,crds.enabled=false"
     )
-    bed.helm("upgrade", "wasession", str(CHART), "--namespace", SYSTEM, "--reuse-values", "--set", narrow,
-             "--wait", "--timeout", "120s")  # fmt: skip
+    upgrade(bed, narrow)
     assert "wasession-system:" not in bed.cluster.kubectl(
         "get", "clusterroles,clusterrolebindings", "-o", "name"
     )
@@ -74,7 +78,7 @@ def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
     bed.install_operator()
 
 
-# --- what is rendered -----------------------------------------------------------------------------
+# --- rendering ------------------------------------------------------------------------------------
 
 
 def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
@@ -274,7 +278,7 @@ def test_every_setting_of_the_gateway_is_one_that_it_knows(
 
 @pytest.mark.parametrize("component", ["operator", "gateway"])
 def test_the_pods_are_restricted(bed: Testbed, component: str) -> None:
-    """As the Pod Security Standard of that name demands."""
+    """They meet the Pod Security Standard of that name."""
     pod = deployment(bed, component)["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -286,18 +290,18 @@ def test_the_pods_are_restricted(bed: Testbed, component: str) -> None:
 
 
 def deployment(bed: Testbed, component: str, *values: str) -> dict[str, Any]:
-    [found] = [
+    [document] = [
         document
         for document in render(bed, GATEWAY, *values)
         if document["kind"] == "Deployment"
         and document["spec"]["selector"]["matchLabels"]["app.kubernetes.io/component"] == component
     ]
-    return found
+    return document
 
 
 def container(bed: Testbed, component: str, *values: str) -> dict[str, Any]:
-    [found] = deployment(bed, component, *values)["spec"]["template"]["spec"]["containers"]
-    return dict(found)
+    [only] = deployment(bed, component, *values)["spec"]["template"]["spec"]["containers"]
+    return dict(only)
 
 
 def test_an_unknown_value_is_refused(bed: Testbed) -> None:

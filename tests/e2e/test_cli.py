@@ -1,4 +1,4 @@
-"""``kubectl wasession`` as people have it: kubectl's plugin, a terminal, and the rights of the roles edit and view."""
+"""``kubectl wasession`` as a plugin, in a terminal, with the rights of the roles edit and view."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.testbed import Session, Testbed
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-cli"
 ME, FRIEND = "15551234567", "15550001111"
-# Where pip has put the plugin, which is where kubectl looks for it.
+# pip has installed the plugin here, and kubectl looks for plugins on PATH.
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
@@ -41,17 +41,12 @@ def session(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 def kubeconfig(
     bed: Testbed, session: Session, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
-    """The kubeconfig of somebody who has this ClusterRole in the session's namespace, and nothing else."""
+    """Return a function that makes kubeconfigs with a ClusterRole in the session's namespace."""
 
     def make(role: str) -> str:
         session.kubectl("create", "serviceaccount", role)
-        session.kubectl(
-            "create",
-            "rolebinding",
-            role,
-            f"--clusterrole={role}",
-            f"--serviceaccount={NAMESPACE}:{role}",
-        )
+        subject = f"--serviceaccount={NAMESPACE}:{role}"
+        session.kubectl("create", "rolebinding", role, f"--clusterrole={role}", subject)
         config: dict[str, Any] = yaml.safe_load(bed.cluster.kubeconfig_path.read_text())
         config["users"] = [
             {"name": role, "user": {"token": session.kubectl("create", "token", role).strip()}}
@@ -67,12 +62,12 @@ def kubeconfig(
 
 @pytest.fixture(scope="module")
 def editor(kubeconfig: Callable[[str], str]) -> dict[str, str]:
-    """The environment of somebody with the role edit."""
+    """Return the environment of a user with the role edit."""
     return {"KUBECONFIG": kubeconfig("edit"), "PATH": PATH}
 
 
 def wasession(environment: dict[str, str], *arguments: str) -> str:
-    """What ``kubectl wasession ...`` prints; raises ``CalledProcessError``."""
+    """Return the output of ``kubectl wasession ...``; raises ``CalledProcessError``."""
     command = ["kubectl", "wasession", *arguments]
     return subprocess.run(
         command, env=os.environ | environment, check=True, capture_output=True, text=True
@@ -81,7 +76,7 @@ def wasession(environment: dict[str, str], *arguments: str) -> str:
 
 @pytest.fixture(scope="module")
 def linked(bed: Testbed, session: Session, editor: dict[str, str]) -> Session:
-    """The session, linked by a phone that has read the terminal."""
+    """Link the session with a phone that reads the QR from the terminal."""
     with bed.phone() as url, Terminal(["kubectl", "wasession", "qr", "shop"], editor) as terminal:
         code = terminal.wait_for(Terminal.qr, "the QR", patience=300)
         asyncio.run(Phone(url).scan(code, ME))
@@ -115,8 +110,8 @@ def test_status_logs_and_a_message(
     bed: Testbed, linked: Session, editor: dict[str, str], tmp_path: Path
 ) -> None:
     status = wasession(editor, "status", "shop")
-    for words in ("Ready for", f"{ME}@c.us", "PodReady", "What to do: Nothing, it is ready."):
-        assert words in status
+    for text in ("Ready for", f"{ME}@c.us", "PodReady", "What to do: Nothing, it is ready."):
+        assert text in status
     assert '"message"' in wasession(editor, "logs", "shop", "--tail", "5")
     sent = json.loads(wasession(editor, "send", "shop", FRIEND, "from the terminal", "-o", "json"))
     document = tmp_path / "list.txt"

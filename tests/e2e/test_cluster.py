@@ -1,4 +1,4 @@
-"""The embedded cluster itself: that it is a Kubernetes, loses power like one, and leaves nothing behind."""
+"""The embedded cluster is a Kubernetes, loses power like one, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -14,6 +14,15 @@ import yaml
 from support.cluster import Cluster, ClusterRunning, images, machine
 from support.cluster.waiting import wait_for
 
+PROGRAM = """
+import socket, time
+with open("/data/starts", "a+") as starts:
+    starts.write("x")
+    starts.seek(0)
+    print("starts:", len(starts.read()))
+print("dns:", socket.gethostbyname("kubernetes.default.svc"), flush=True)
+time.sleep(1e6)
+"""
 PROBE = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -25,14 +34,7 @@ PROBE = {
             {
                 "name": "probe",
                 "image": images.name("operator"),
-                "command": [
-                    "python3",
-                    "-c",
-                    "import socket, time\n"
-                    "print('starts:', open('/data/starts', 'a+').write('x') and len(open('/data/starts').read()))\n"
-                    "print('dns:', socket.gethostbyname('kubernetes.default.svc'), flush=True)\n"
-                    "time.sleep(1e6)",
-                ],
+                "command": ["python3", "-c", PROGRAM],
                 "volumeMounts": [{"name": "data", "mountPath": "/data"}],
             }
         ],
@@ -49,7 +51,7 @@ CLAIM = {
 
 @pytest.fixture(scope="module")
 def probe(embedded_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Cluster:
-    """The cluster with a pod that counts its starts on a volume."""
+    """Return the cluster, with a pod that counts its starts on a volume."""
     embedded_cluster.load_docker_image(images.build("operator"))
     manifest = tmp_path_factory.mktemp("probe") / "probe.yaml"
     manifest.write_text(yaml.safe_dump_all([CLAIM, PROBE]))
@@ -59,13 +61,13 @@ def probe(embedded_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def started(cluster: Cluster, times: int) -> None:
-    """Waits until the pod has started so many times, on the same volume, with DNS."""
+    """Wait until the pod has started this many times on the same volume, with DNS."""
 
-    def said() -> bool:
+    def logged() -> bool:
         log = cluster.kubectl("-n", "probe", "logs", "probe")
         return f"starts: {times}" in log and "dns: 10.96.0.1" in log
 
-    wait_for(f"start {times} of the pod", said, 60)
+    wait_for(f"start {times} of the pod", logged, 60)
 
 
 def test_nodes_are_ready(embedded_cluster: Cluster) -> None:
@@ -121,25 +123,25 @@ def test_nothing_is_left_when_its_program_is_killed(
 
 
 def traces(directory: Path) -> list[str]:
-    """What a cluster would leave on this machine: processes, mounts, interfaces, routes, packet filter rules."""
-    found = []
+    """Return a cluster's processes, mounts, interfaces, routes and packet filter rules."""
+    left = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
         if str(directory) in line and not line.startswith(sys.executable):
-            found.append(line)
-    found += [
+            left.append(line)
+    left += [
         line
         for line in Path("/proc/mounts").read_text().splitlines()
         if str(directory) in line or "hostpath_pv" in line
     ]
     for command in (["ip", "link"], ["ip", "route"], ["iptables-save"]):
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        found += [
+        left += [
             line
             for line in output.splitlines()
             if machine.HOST_INTERFACE in line or "KUBE-" in line
         ]
-    return found
+    return left

@@ -1,4 +1,4 @@
-"""The API server refuses bad manifests in words, and takes good ones."""
+"""The API server rejects bad manifests with a message, and accepts good ones."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def manifest(directory: Path, spec: dict[str, Any] | None, name: str = "sales") 
 
 
 def refused(cluster: Cluster, *arguments: str) -> str:
-    """What the API server said when it refused."""
+    """Return the message of the API server's rejection."""
     with pytest.raises(subprocess.CalledProcessError) as error:
         cluster.kubectl("-n", NAMESPACE, *arguments)
     return str(error.value.stderr)
@@ -96,12 +96,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "words"), BAD, ids=[json.dumps(spec)[:60] for spec, _ in BAD])
-def test_bad_specs_are_refused_in_words(
-    kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any], words: str
+@pytest.mark.parametrize(("spec", "message"), BAD, ids=[json.dumps(spec)[:60] for spec, _ in BAD])
+def test_bad_specs_are_rejected_with_a_message(
+    kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any], message: str
 ) -> None:
-    said = refused(kind_cluster, "apply", "--dry-run=server", "-f", manifest(tmp_path, spec))
-    assert words in said
+    output = refused(kind_cluster, "apply", "--dry-run=server", "-f", manifest(tmp_path, spec))
+    assert message in output
 
 
 GOOD: list[dict[str, Any] | None] = [
@@ -161,13 +161,13 @@ def existing(kind_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), CHANGES, ids=[json.dumps(change) for change, _ in CHANGES]
+    ("change", "message"), CHANGES, ids=[json.dumps(change) for change, _ in CHANGES]
 )
 def test_what_belongs_to_the_login_cannot_change(
-    kind_cluster: Cluster, existing: str, change: dict[str, Any], words: str
+    kind_cluster: Cluster, existing: str, change: dict[str, Any], message: str
 ) -> None:
     patch = json.dumps({"spec": change})
-    assert words in refused(
+    assert message in refused(
         kind_cluster, "patch", existing, "--type=merge", "--dry-run=server", "-p", patch
     )
 
@@ -213,6 +213,6 @@ def test_columns(kind_cluster: Cluster, existing: str) -> None:
     "field", ["", ".spec", ".spec.pairing", ".spec.storage.size", ".status", ".status.conditions"]
 )
 def test_every_field_is_explained(kind_cluster: Cluster, field: str) -> None:
-    said = kind_cluster.kubectl("explain", f"whatsappsessions{field}")
-    assert "DESCRIPTION:" in said
-    assert "<empty>" not in said
+    output = kind_cluster.kubectl("explain", f"whatsappsessions{field}")
+    assert "DESCRIPTION:" in output
+    assert "<empty>" not in output

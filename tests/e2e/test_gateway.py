@@ -1,4 +1,4 @@
-"""Two gateways as the chart installs them, and an application in the cluster that uses them through their Service."""
+"""Two gateways of the chart, and an application in the cluster that uses them by their Service."""
 
 from __future__ import annotations
 
@@ -34,48 +34,37 @@ class Application:
     """``client.py`` in its pod."""
 
     def __init__(self, bed: Testbed, *arguments: str) -> None:
-        command = [
-            "kubectl",
-            "--kubeconfig",
-            str(bed.cluster.kubeconfig_path),
-            "-n",
-            NAMESPACE,
-            "exec",
-            "-i",
-            "client",
-            "--",
-        ]
+        kubectl = ["kubectl", "--kubeconfig", str(bed.cluster.kubeconfig_path), "-n", NAMESPACE]
+        program = ["python", "/client/client.py", *arguments]
         self._process = subprocess.Popen(
-            [*command, "python", "/client/client.py", *arguments],
+            [*kubectl, "exec", "-i", "client", "--", *program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._said: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._said.put(line)
-        self._said.put("")
+            self._lines.put(line)
+        self._lines.put("")
 
     def hears(self, name: str, **expected: object) -> Any:
-        """Waits for an event with this content; what was told before it is forgotten."""
+        """Wait for an event with this content and return the content; discard earlier events."""
         deadline = time.monotonic() + PATIENCE
         before: list[str] = []
         while time.monotonic() < deadline:
             with contextlib.suppress(queue.Empty):
-                line = self._said.get(timeout=1)
+                line = self._lines.get(timeout=1)
                 assert line, f"the application has ended without {name}; before: {before}"
-                heard, content = json.loads(line)
-                if heard == name and all(
-                    content.get(key) == value for key, value in expected.items()
-                ):
+                event, content = json.loads(line)
+                if event == name and expected.items() <= content.items():
                     return content
-                before.append(heard)
-        raise AssertionError(f"no {name} {expected} within {PATIENCE} s; heard: {before}")
+                before.append(event)
+        raise AssertionError(f"no {name} {expected} within {PATIENCE} s; events: {before}")
 
     def end_of_input(self) -> None:
         assert self._process.stdin is not None
@@ -88,7 +77,7 @@ class Application:
 
 
 class Gateway:
-    """The gateways of this release."""
+    """The gateways of the release."""
 
     def __init__(self, bed: Testbed) -> None:
         self.bed = bed
@@ -107,18 +96,18 @@ class Gateway:
         )
 
     def pods(self) -> list[str]:
-        """The names of the gateways' pods that are not ending."""
-        found = json.loads(
+        """Return the names of the gateways' pods that are not terminating."""
+        pods = json.loads(
             self.kubectl("get", "pods", "-l", "app.kubernetes.io/component=gateway", "-o", "json")
         )
         return [
             pod["metadata"]["name"]
-            for pod in found["items"]
+            for pod in pods["items"]
             if "deletionTimestamp" not in pod["metadata"]
         ]
 
     def clients(self, pod: str) -> float:
-        """How many Socket.IO clients one gateway has."""
+        """Return how many Socket.IO clients a gateway has."""
         with (
             self.bed.cluster.port_forward(f"pod/{pod}", 8081, "-n", SYSTEM) as port,
             request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer,
@@ -133,7 +122,7 @@ class Gateway:
     def ask(
         self, who: str, method: str, path: str, body: object = None, token: str | None = None
     ) -> Any:
-        """JSON from one of the gateways; raises ``urllib.error.HTTPError``."""
+        """Return JSON from one of the gateways; raises ``urllib.error.HTTPError``."""
         headers = {
             "Authorization": f"Bearer {token or self.token(who)}",
             "Content-Type": "application/json",
@@ -169,15 +158,8 @@ def gateway(bed: Testbed) -> Iterator[Gateway]:
     values = ",".join(f"gateway.{name}={value}" for name, value in chosen.items())
     bed.cluster.kubectl("create", "namespace", NAMESPACE)
     bed.install_operator("--values", str(VALUES), "--set", values)
-    bed.cluster.kubectl(
-        "-n",
-        NAMESPACE,
-        "create",
-        "configmap",
-        "client",
-        "--from-file",
-        str(HERE / "client" / "client.py"),
-    )
+    program = f"--from-file={HERE / 'client' / 'client.py'}"
+    bed.cluster.kubectl("-n", NAMESPACE, "create", "configmap", "client", program)
     bed.cluster.kubectl("-n", NAMESPACE, "apply", "-f", str(HERE / "client" / "pod.yaml"))
     bed.cluster.kubectl(
         "-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/client", "--timeout=120s"
@@ -189,7 +171,7 @@ def gateway(bed: Testbed) -> Iterator[Gateway]:
 
 @pytest.fixture(scope="module")
 def linked(bed: Testbed, gateway: Gateway) -> Session:
-    """Alice's session, made and linked by her application."""
+    """Create and link Alice's session with her application."""
     with (
         gateway.application("listen", "alice", {"clientId": "shop", "create": True}) as application,
         bed.phone() as url,
@@ -208,24 +190,17 @@ def test_messages_go_both_ways(bed: Testbed, gateway: Gateway, linked: Session) 
         bed.phone() as url,
     ):
         application.hears("ready", clientId="shop")
-        gateway.ask(
-            "alice",
-            "POST",
-            "/whatsapp/messages",
-            {"clientId": "shop", "to": FRIEND, "text": "through the gateway"},
-        )
-        assert "through the gateway" in [
-            message.text for message in asyncio.run(Phone(url).messages())
-        ]
+        message = {"clientId": "shop", "to": FRIEND, "text": "through the gateway"}
+        gateway.ask("alice", "POST", "/whatsapp/messages", message)
+        delivered = asyncio.run(Phone(url).messages())
+        assert "through the gateway" in [message.text for message in delivered]
         asyncio.run(Phone(url).send(FRIEND, ME, "and back"))
         assert application.hears("message", clientId="shop")["text"] == "and back"
 
 
 def test_nobody_else_sees_it(gateway: Gateway, linked: Session) -> None:
-    assert [
-        session["clientId"]
-        for session in gateway.ask("alice", "GET", "/whatsapp/sessions")["items"]
-    ] == ["shop"]
+    sessions = gateway.ask("alice", "GET", "/whatsapp/sessions")["items"]
+    assert [session["clientId"] for session in sessions] == ["shop"]
     assert gateway.ask("bob", "GET", "/whatsapp/sessions")["items"] == []
     with pytest.raises(error.HTTPError) as refused:
         gateway.ask("bob", "GET", "/whatsapp/session-status/shop")
@@ -235,20 +210,10 @@ def test_nobody_else_sees_it(gateway: Gateway, linked: Session) -> None:
 def test_the_command_that_the_chart_names_makes_an_administrators_token(
     gateway: Gateway, linked: Session
 ) -> None:
-    command = [
-        "exec",
-        f"deployment/{NAME}",
-        "--",
-        "python",
-        "-m",
-        "wasession_gateway.issue_token",
-        "--admin",
-        "me",
-    ]
-    found = gateway.ask("me", "GET", "/whatsapp/sessions", token=gateway.kubectl(*command).strip())[
-        "items"
-    ]
-    assert [(session["owner"], session["clientId"]) for session in found] == [("alice", "shop")]
+    command = ["python", "-m", "wasession_gateway.issue_token", "--admin", "me"]
+    token = gateway.kubectl("exec", f"deployment/{NAME}", "--", *command).strip()
+    sessions = gateway.ask("me", "GET", "/whatsapp/sessions", token=token)["items"]
+    assert [(session["owner"], session["clientId"]) for session in sessions] == [("alice", "shop")]
 
 
 def test_the_console_is_whole(gateway: Gateway) -> None:
@@ -261,7 +226,7 @@ def test_the_console_is_whole(gateway: Gateway) -> None:
 
 
 def test_a_client_survives_the_death_of_its_gateway(gateway: Gateway, linked: Session) -> None:
-    """What happened meanwhile it is told by the other one."""
+    """The other gateway sends what has happened in between."""
     with gateway.application("listen", "alice", {"clientId": "shop"}) as application:
         application.hears("ready", clientId="shop")
         [mine] = [pod for pod in gateway.pods() if gateway.clients(pod)]
@@ -298,9 +263,5 @@ def test_one_gateway_at_a_time_may_be_evicted(gateway: Gateway) -> None:
 def test_deleted_with_its_login(gateway: Gateway, linked: Session) -> None:
     gateway.ask("alice", "DELETE", "/whatsapp/sessions/shop?logout=true&deleteVolume=true")
     linked.kubectl("wait", "--for=delete", f"wasession/{linked.name}", "--timeout=180s")
-    assert (
-        linked.kubectl(
-            "get", "pods,pvc", "-l", f"wasession.dev/session={linked.name}", "-o", "name"
-        )
-        == ""
-    )
+    label = f"wasession.dev/session={linked.name}"
+    assert linked.kubectl("get", "pods,pvc", "-l", label, "-o", "name") == ""

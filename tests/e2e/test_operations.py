@@ -1,4 +1,4 @@
-"""What people, nodes and clusters do to one session on a real cluster: it comes back by itself, or says what it needs."""
+"""What happens to a session on a real cluster: it recovers by itself, or says what it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.testbed import SYSTEM, Session, Testbed
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-operations"
 PHONE = "15552223333"
-# Away from the stand-in, so that the node of the one can be lost without the other.
+# Not on the stand-in's node if possible, so that the session's node can be lost without it.
 APART = {
     "podAntiAffinity": {
         "preferredDuringSchedulingIgnoredDuringExecution": [
@@ -122,7 +122,7 @@ def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None
     wait_for("the pod to know its new token", accepted, 120)
     assert session.pod()["metadata"]["uid"] == pod
     session.wait_ready()
-    said = [
+    outputs = [
         session.kubectl("get", "wasession", session.name, "-o", "yaml"),
         session.kubectl("get", "pod", session.status["podName"], "-o", "yaml"),
         session.kubectl("get", "events", "-o", "yaml"),
@@ -134,7 +134,7 @@ def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None
     ]
     for token in secret.values():
         assert not any(
-            base64.b64decode(token).decode() in text or token in text for text in said
+            base64.b64decode(token).decode() in text or token in text for text in outputs
         ), "a token is nobody's to read"
 
 
@@ -170,7 +170,7 @@ def test_an_evicted_pod_comes_back_without_a_qr(session: Session, tmp_path: Path
 def test_a_node_that_is_given_up_loses_its_session_to_another(
     session: Session, embedded_cluster: Cluster
 ) -> None:
-    """And the operator too, where it was on that node."""
+    """And so does the operator, if it was on that node."""
     restorations = session.status["restorations"]
     lost = next(node for node in embedded_cluster.nodes if node.name == session.status["nodeName"])
     lost.power_off()

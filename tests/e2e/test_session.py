@@ -1,4 +1,4 @@
-"""The life of a session on a real cluster: paired once, then restored without a QR after every kind of restart."""
+"""A session on a real cluster: linked once, then restored without a QR after any restart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FRIEND = "15550001111"
 
 
 def create(bed: Testbed, directory: Path, name: str) -> Session:
-    """The demo's session under another name, in this module's namespace."""
+    """Create the demo's session under another name, in this module's namespace."""
     manifest = yaml.safe_load(EXAMPLE.read_text())
     manifest["metadata"] = {"name": name}
     path = directory / f"{name}.yaml"
@@ -36,14 +36,14 @@ def scan(bed: Testbed, session: Session, phone: str) -> None:
 
 
 def arrives(bed: Testbed, session: Session, text: str) -> bool:
-    """Sends a text and says whether the stand-in delivered it."""
+    """Send a text and return whether the stand-in delivered it."""
     session.send(FRIEND, text)
     with bed.phone() as url:
         return any(message.text == text for message in asyncio.run(Phone(url).messages()))
 
 
 def await_restoration(session: Session, restorations: int) -> list[str]:
-    """Waits until the session was restored once more; returns the phases seen on the way."""
+    """Wait until the session is restored once more; return the phases on the way."""
     with session.recorded_phases() as phases:
         session.wait(f"jsonpath={{.status.restorations}}={restorations + 1}")
         session.wait_ready()
@@ -52,7 +52,7 @@ def await_restoration(session: Session, restorations: int) -> list[str]:
 
 @pytest.fixture(scope="module")
 def paired(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
-    """A session that a phone has scanned and that has sent its first message."""
+    """Create a session, link it with a phone and send its first message."""
     bed.cluster.kubectl("create", "namespace", NAMESPACE)
     session = create(bed, tmp_path_factory.mktemp("session"), "paired")
     scan(bed, session, "15551234567")
@@ -61,7 +61,7 @@ def paired(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     bed.cluster.kubectl("delete", "namespace", NAMESPACE)
 
 
-def test_ready_session_tells_who_and_how_it_is(paired: Session) -> None:
+def test_status_of_a_ready_session(paired: Session) -> None:
     status = paired.status
     assert status["phase"] == "Ready"
     assert status["accountStatus"] == "ready"
@@ -137,16 +137,15 @@ def test_operator_restart_changes_nothing(bed: Testbed, paired: Session) -> None
         "patch", "wasession", paired.name, "--type=merge", "-p", '{"spec": {"owner": "somebody"}}'
     )
     generation = paired.resource["metadata"]["generation"]
-    paired.wait(
-        f"jsonpath={{.status.observedGeneration}}={generation}"
-    )  # the new operator has seen it
+    # The new operator has observed the change.
+    paired.wait(f"jsonpath={{.status.observedGeneration}}={generation}")
     paired.wait_ready()
     assert paired.pod()["metadata"]["uid"] == pod
     assert paired.status["restorations"] == before["restorations"]
     assert paired.status["restarts"] == before["restarts"]
 
 
-def test_phone_logout_is_told_apart_and_not_restored(
+def test_a_logout_on_the_phone_is_not_restored(
     bed: Testbed, paired: Session, tmp_path: Path
 ) -> None:
     other = create(bed, tmp_path, "unlinked")
@@ -163,12 +162,10 @@ def test_delete_keeps_the_volume_and_a_new_session_adopts_it(
 ) -> None:
     volume = paired.status["pvcName"]
     paired.kubectl("delete", "wasession", paired.name, "--timeout=60s")
-    assert (
-        paired.kubectl("get", "pods", "-l", f"wasession.dev/session={paired.name}", "-o", "name")
-        == ""
-    )
+    label = f"wasession.dev/session={paired.name}"
+    assert paired.kubectl("get", "pods", "-l", label, "-o", "name") == ""
     assert paired.kubectl("get", "pvc", volume, "-o", "jsonpath={.status.phase}") == "Bound"
     again = create(bed, tmp_path, paired.name)
     again.wait_ready()
     assert again.status["restored"] is True
-    assert arrives(bed, again, "from the volume that was kept")
+    assert arrives(bed, again, "from the retained volume")

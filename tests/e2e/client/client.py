@@ -1,7 +1,7 @@
-"""Runs in a pod of the cluster, as an application does, with what the gateway's image has: aiohttp and python-socketio.
+"""An application in a pod of the cluster, with aiohttp and python-socketio of the gateway's image.
 
-``listen`` reads the ``init`` to say from its arguments and prints each Socket.IO event as a line of
-JSON; ``load`` asks so many times a second until its input ends, and prints what came of it.
+``listen`` emits the ``init`` in its arguments and prints each Socket.IO event as a line of JSON;
+``load`` sends requests at a rate until its input ends, and prints how many had which outcome.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ NAMESPACE = "/whatsapp"
 PATH = "/whatsapp/sessions"
 
 
-def tell(event: str, content: object) -> None:
+def show(event: str, content: object) -> None:
     print(json.dumps([event, content]), flush=True)
 
 
 async def listen(url: str, token: str, init: dict[str, Any]) -> None:
-    """Until it is killed; connects again by itself, as the library does."""
+    """Print all events until killed; the library reconnects by itself."""
     client = socketio.AsyncClient(reconnection_delay=0.2, reconnection_delay_max=1)
 
     @client.on("connect", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
     async def connected() -> None:
-        tell("connected", {})
+        show("connected", {})
         await client.emit(
-            "init", init, namespace=NAMESPACE, callback=lambda answer: tell("init", answer)
+            "init", init, namespace=NAMESPACE, callback=lambda answer: show("init", answer)
         )
 
     @client.on("*", namespace=NAMESPACE)  # type: ignore[untyped-decorator]
-    async def heard(event: str, data: object = None) -> None:
-        tell(event, data)
+    async def received(event: str, data: object = None) -> None:
+        show(event, data)
 
     await client.connect(
         url, namespaces=[NAMESPACE], auth={"token": token}, wait_timeout=10, retry=True
@@ -46,7 +46,7 @@ async def listen(url: str, token: str, init: dict[str, Any]) -> None:
 
 
 async def load(url: str, token: str, rate: float) -> None:
-    """Half of the requests over kept connections, half over a new one each."""
+    """Send half of the requests over reused connections, half over a new one each."""
     headers = {"Authorization": f"Bearer {token}"}
     outcomes: collections.Counter[str] = collections.Counter()
     timeout = aiohttp.ClientTimeout(total=20)
@@ -61,20 +61,20 @@ async def load(url: str, token: str, rate: float) -> None:
 
     ended = asyncio.ensure_future(asyncio.to_thread(sys.stdin.read))
     async with (
-        aiohttp.ClientSession(timeout=timeout) as keeping,
+        aiohttp.ClientSession(timeout=timeout) as reusing,
         aiohttp.ClientSession(
             timeout=timeout, connector=aiohttp.TCPConnector(force_close=True)
         ) as closing,
-        asyncio.TaskGroup() as asking,
+        asyncio.TaskGroup() as requests,
     ):
         loop = asyncio.get_running_loop()
         due, number = loop.time(), 0
-        tell("started", {})
+        show("started", {})
         while not ended.done():
-            asking.create_task(ask(closing if number % 2 else keeping))
+            requests.create_task(ask(closing if number % 2 else reusing))
             due, number = due + 1 / rate, number + 1
             await asyncio.sleep(max(0, due - loop.time()))
-    tell("outcomes", outcomes)
+    show("outcomes", outcomes)
 
 
 def main() -> None:
@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("url")
     parser.add_argument("token")
     parser.add_argument(
-        "argument", type=json.loads, help="what init says, or how many requests a second"
+        "argument", type=json.loads, help="the payload of init, or the requests per second"
     )
     given = parser.parse_args()
     program = listen if given.what == "listen" else load
