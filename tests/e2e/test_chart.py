@@ -155,6 +155,7 @@ def test_session_pods_are_reached_by_operator_and_gateway_alone(
 
 
 GATEWAY = "gateway.enabled=true"
+JWKS = "gateway.jwt.jwksUrl=https://issuer.example/keys"
 
 
 @pytest.mark.parametrize(
@@ -178,11 +179,16 @@ GATEWAY = "gateway.enabled=true"
                 "gateway.ingress.enabled=true",
                 "gateway.ingress.host=wa.example",
                 "gateway.ingress.tlsSecret=wa",
+                "gateway.settings.trustedProxies=1",
             ],
             {"Ingress"},
         ),
         (
-            ["gateway.httpRoute.enabled=true", "gateway.httpRoute.parentRefs[0].name=public"],
+            [
+                "gateway.httpRoute.enabled=true",
+                "gateway.httpRoute.parentRefs[0].name=public",
+                "gateway.settings.trustedProxies=1",
+            ],
             {"HTTPRoute"},
         ),
         (["metrics.serviceMonitor.enabled=true"], {"ServiceMonitor"}),
@@ -205,7 +211,7 @@ def test_every_choice_of_the_gateway_renders(
     [
         ("gateway.podDisruptionBudget.enabled=false", "PodDisruptionBudget"),
         ("gateway.jwt.existingSecret=mine", "Secret"),
-        ("gateway.jwt.jwksUrl=https://issuer.example/keys", "Secret"),
+        (f"{JWKS},gateway.jwt.audience=wasession", "Secret"),
         ("rbac.create=false", "Role"),
     ],
 )
@@ -218,11 +224,8 @@ def test_the_gateway_verifies_tokens_with_what_it_is_given(bed: Testbed) -> None
     for values, secret in (
         ([], "x-wasession-gateway-jwt"),
         (["gateway.jwt.existingSecret=mine"], "mine"),
-        (["gateway.jwt.jwksUrl=https://issuer.example/keys"], None),
-        (
-            ["gateway.jwt.jwksUrl=https://issuer.example/keys", "gateway.jwt.existingSecret=mine"],
-            "mine",
-        ),
+        ([JWKS, "gateway.jwt.audience=wasession"], None),
+        ([JWKS, "gateway.jwt.audience=wasession", "gateway.jwt.existingSecret=mine"], "mine"),
     ):
         environment = {
             variable["name"]: variable for variable in container(bed, "gateway", *values)["env"]

@@ -97,6 +97,11 @@ class Settings(BaseSettings):
     def _can_verify(self) -> Self:
         if self.jwt_secret is None and self.jwks_url is None:
             raise ValueError("JWT_SECRET or WASESSION_JWKS_URL is required")
+        if self.jwks_url is not None and self.jwt_audience is None:
+            raise ValueError(
+                "WASESSION_JWT_AUDIENCE is required with WASESSION_JWKS_URL: without it, tokens "
+                "that the issuer has signed for other applications would be accepted"
+            )
         return self
 
 

@@ -33,7 +33,9 @@ READY: dict[str, Any] = {
 
 def token(subject: str, **claims: Any) -> str:
     return jwt.encode(
-        {"sub": subject, "exp": time.time() + 3600, **claims}, SECRET, algorithm="HS256"
+        {"sub": subject, "aud": "wasession", "exp": time.time() + 3600, **claims},
+        SECRET,
+        algorithm="HS256",
     )
 
 

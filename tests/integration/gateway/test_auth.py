@@ -21,6 +21,7 @@ from wasession_gateway import auth
 from wasession_gateway.auth import Authenticator, KeysUnavailable, Unauthorized
 from wasession_gateway.settings import Settings
 
+AUDIENCE = "wasession"
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 EC = ec.generate_private_key(ec.SECP256R1())
 RSA_PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -29,7 +30,7 @@ RSA_PEM = RSA.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublic
 def claims(**more: Any) -> dict[str, Any]:
     return {
         key: value
-        for key, value in {"sub": "alice", "exp": time.time() + 60, **more}.items()
+        for key, value in {"sub": "alice", "exp": time.time() + 60, "aud": AUDIENCE, **more}.items()
         if value is not None
     }
 
@@ -103,6 +104,7 @@ def authenticator(
 ) -> Authenticator:
     if issuer is not None:
         settings["jwks_url"] = f"http://127.0.0.1:{issuer.port}/keys"  # type: ignore[attr-defined]
+        settings["jwt_audience"] = AUDIENCE
     return Authenticator(Settings(**{"namespace": "s", "JWT_SECRET": SECRET, **settings}), http)
 
 
@@ -177,7 +179,9 @@ async def test_hostile_tokens(http: aiohttp.ClientSession, name: str) -> None:
 
 
 async def test_hostile_tokens_over_http(start: Start) -> None:
-    gateway = await start(address_burst=1000, jwks_url="http://127.0.0.1:1/keys")
+    gateway = await start(
+        address_burst=1000, jwks_url="http://127.0.0.1:1/keys", jwt_audience=AUDIENCE
+    )
     for name, hostile in HOSTILE.items():
         if not isinstance(hostile, str) or "\0" in hostile:
             continue
@@ -209,6 +213,15 @@ async def test_the_other_keys_algorithm_is_refused(
     only_keys = authenticator(http, issuer, JWT_SECRET=None)
     with pytest.raises(Unauthorized):
         await only_keys.identify(token("alice"))
+
+
+async def test_an_issuers_tokens_for_others_are_rejected(
+    http: aiohttp.ClientSession, issuer: Issuer
+) -> None:
+    verifier = authenticator(http, issuer)
+    for audience in (None, "another-application", ["a", "b"]):
+        with pytest.raises(Unauthorized):
+            await verifier.identify(signed(RSA, "RS256", "one", aud=audience, role="admin"))
 
 
 async def test_audience_and_issuer(http: aiohttp.ClientSession) -> None:

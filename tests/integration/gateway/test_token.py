@@ -44,7 +44,10 @@ def test_as_a_command() -> None:
         (["alice"], {"JWT_SECRET": "short"}, "32 bytes"),
         (
             ["alice"],
-            {"WASESSION_JWKS_URL": "https://issuer.example/keys"},
+            {
+                "WASESSION_JWKS_URL": "https://issuer.example/keys",
+                "WASESSION_JWT_AUDIENCE": "wasession",
+            },
             "JWT_SECRET is not set here",
         ),
     ):

@@ -17,6 +17,10 @@ GOOD: dict[str, Any] = {"namespace": "sessions", "JWT_SECRET": "x" * 32}
     [
         ({"JWT_SECRET": "x" * 31}, "must have at least 32 bytes"),
         ({"JWT_SECRET": None}, "JWT_SECRET or WASESSION_JWKS_URL is required"),
+        (
+            {"jwks_url": "https://issuer.example/keys"},
+            "WASESSION_JWT_AUDIENCE is required with WASESSION_JWKS_URL",
+        ),
         ({"cors_origins": "*"}, "should match pattern"),
         ({"cors_origins": "https://a.example/path"}, "should match pattern"),
         ({"session_template": {"owner": "alice"}}, "differs between sessions: owner"),
@@ -35,7 +39,8 @@ def test_good_settings() -> None:
     )
     assert settings.cors_origins == ["https://a.example", "http://localhost:3000"]
     assert "xxxx" not in repr(settings)
-    assert Settings(namespace="s", jwks_url="https://issuer.example/keys").jwt_secret is None
+    keys = {"jwks_url": "https://issuer.example/keys", "jwt_audience": "wasession"}
+    assert Settings(namespace="s", **keys).jwt_secret is None
 
 
 @pytest.mark.parametrize("secret", ["", "short"])
