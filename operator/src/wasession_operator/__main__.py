@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 
 import kopf
 from pydantic import ValidationError
@@ -26,6 +27,7 @@ def main() -> None:
     if settings.log_level != "DEBUG":
         # kopf logs each event that each handler has processed.
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+    raise_descriptor_limit()
     registry = kopf.OperatorRegistry()
     handlers.register(registry, settings)
     operator = kopf.operator(
@@ -39,6 +41,17 @@ def main() -> None:
     except Exception:  # what kopf cannot recover from, such as a forbidden watch
         logging.getLogger(__name__).critical("operator failed; exiting", exc_info=True)
         raise SystemExit(1) from None
+
+
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of file descriptors to the hard one.
+
+    The operator has a connection to each session pod. Container runtimes start processes with a
+    soft limit of 1024, for the sake of programs that use select(2).
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

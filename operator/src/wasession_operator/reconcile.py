@@ -115,6 +115,7 @@ class Reconciler:
             node=await cache.node_of(pod) if pod else None,
             report=watcher.report if watcher else None,
             silent_since=watcher.silent_since if watcher else None,
+            watch_error=watcher.error if watcher else None,
             may_start=may_start if self.starts.is_open else None,
             may_update=self.updates.is_held(key),
             failures=state.pod_failures,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
+import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
@@ -14,6 +16,8 @@ from wasession_api.session_pod.report import Report
 
 log = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
+# What a network plugin answers where it does not just drop the packets.
+BLOCKED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES}
 REQUEST_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, Unauthorized)
 
 
@@ -24,8 +28,9 @@ class LogoutFailed(Exception):
 class ReportWatcher:
     """Follows the event stream of one pod until closed, and calls ``on_change`` for each report.
 
-    ``report`` is the latest one; None while the stream is down. Reports of a session other than
-    ``session_uid`` are ignored: the pod's IP address may be another pod's by now.
+    ``report`` is the latest one; None while the stream is down, and ``error`` says why. Reports of
+    a session other than ``session_uid`` are ignored: the pod's IP address may be another pod's by
+    now.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class ReportWatcher:
         self.pod = pod
         self.session_uid = session_uid
         self.silent_since = datetime.now(UTC)
+        self.error: str | None = None
         self._payload: str | None = None  # JSON takes a fifth of a Report's memory
         self._on_change = on_change
         self._log_extra = log_extra
@@ -101,12 +107,13 @@ class ReportWatcher:
             try:
                 async with contextlib.aclosing(self.pod.events("state")) as events:
                     async for event in events:
-                        delay = RETRY_FIRST
+                        delay, self.error = RETRY_FIRST, None
                         self._receive(event.data)
             except (*REQUEST_ERRORS, ValueError) as error:
+                self.error = describe_error(error)
                 log.debug(
                     "report stream of the session pod failed; retrying",
-                    extra={**self._log_extra, "pod": self.pod.base, "error": describe_error(error)},
+                    extra={**self._log_extra, "pod": self.pod.base, "error": self.error},
                 )
             self._disconnected()
             if not self._retry_now:
@@ -145,8 +152,15 @@ def describe_error(error: Exception) -> str:
     """Return what went wrong, without any text that the pod has sent."""
     if isinstance(error, aiohttp.ClientResponseError):
         return f"the pod answered {error.status}"
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        return "the operator has no free file descriptor for the connection"
+    if isinstance(error, aiohttp.ServerTimeoutError):
+        return "the pod did not answer in time; a NetworkPolicy may block the connection"
     if isinstance(error, TimeoutError):
         return "the pod did not answer in time"
+    if isinstance(error, OSError) and error.errno in BLOCKED:
+        reason = os.strerror(error.errno or 0).lower()
+        return f"the pod cannot be reached ({reason}); a NetworkPolicy may block the connection"
     if isinstance(error, Unauthorized):
         return "the pod does not accept the session's token"
     if isinstance(error, ValueError):

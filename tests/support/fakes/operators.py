@@ -34,11 +34,14 @@ class Operators:
         self._zygote.stdin.close()
         self._zygote.wait()
 
-    def start(self, api: str, *, imported: bool = True, **settings: str) -> OperatorProcess:
+    def start(
+        self, api: str, *, imported: bool = True, descriptors: int | None = None, **settings: str
+    ) -> OperatorProcess:
         """Start an operator for the API server at ``api``.
 
         ``settings`` are its WASESSION_ variables in lower case. Unless ``imported``, it is a plain
-        ``python -m wasession_operator`` instead of a fork of the zygote.
+        ``python -m wasession_operator`` instead of a fork of the zygote. ``descriptors`` is the
+        soft limit of open file descriptors that a fork starts with.
         """
         self._count += 1
         log = self.directory / f"operator-{self._count}.log"
@@ -47,7 +50,8 @@ class Operators:
         environment = {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
         environment["KUBECONFIG"] = str(kubeconfig)
         if imported:
-            pid = self._fork({"environment": environment, "log": str(log)})
+            order = {"environment": environment, "log": str(log), "descriptors": descriptors}
+            pid = self._fork(order)
         else:
             with log.open("wb") as output:
                 started = self._network.run(

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import aiohttp
 from support.fakes.api import Api, ApiError, Manifest
 from support.fakes.history import Change, History, Key, violations
 from support.fakes.kubelet import Kubelet, Node
@@ -50,7 +51,9 @@ class World:
         self.operator: OperatorProcess | None = None
         self.settings = {**SETTINGS, "namespaces": self.namespace}
         self.imported = True  # whether operators are forks of the zygote
+        self.descriptors: int | None = None  # soft limit that operators start with
         self.deleted: set[Key] = set()  # objects that the test has deleted
+        self._network = environment.network
         self._operators = environment.operators
         self._http_port = 10000 + self._number
 
@@ -91,7 +94,9 @@ class World:
 
     async def start_operator(self, **settings: str) -> OperatorProcess:
         chosen = {**self.settings, "http_port": str(self._http_port), **settings}
-        self.operator = self._operators.start(self.proxy.url, imported=self.imported, **chosen)
+        self.operator = self._operators.start(
+            self.proxy.url, imported=self.imported, descriptors=self.descriptors, **chosen
+        )
         return self.operator
 
     async def kill_operator(self) -> None:
@@ -117,6 +122,15 @@ class World:
             except TimeoutError:
                 await self.kill_operator()
                 raise
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of one of the operator's HTTP endpoints."""
+        url = f"http://127.0.0.1:{self._http_port}{path}"
+        async with (
+            aiohttp.ClientSession(connector=self._network.connector()) as http,
+            http.get(url) as response,
+        ):
+            return response.status, await response.text()
 
     # --- what a person does -----------------------------------------------------------------------
 

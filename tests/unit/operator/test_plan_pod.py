@@ -388,7 +388,15 @@ def test_a_pod_that_does_not_answer_is_no_problem_at_first() -> None:
     assert condition(result, DEGRADED)[0] == "False"
     late = unanswered(result.status, 60)
     assert condition(late, DEGRADED) == ("True", Reason.POD_UNREACHABLE)
-    assert "NetworkPolicy" in message(late, DEGRADED)
+
+
+@pytest.mark.parametrize("error", ["the pod answered 503", "no free file descriptor"])
+def test_a_pod_that_does_not_answer_is_reported_with_the_cause(error: str) -> None:
+    called = facts(silent_since=NOW, report=None, watch_error=error)
+    late = replace(called, now=NOW + timedelta(minutes=2))
+    result = plan(session(reported()), late, SETTINGS)
+    assert error in message(result, DEGRADED)
+    assert "NetworkPolicy" not in message(result, DEGRADED)
 
 
 def test_a_new_pod_has_no_report_to_stand() -> None:

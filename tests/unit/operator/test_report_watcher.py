@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections.abc import AsyncGenerator, AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -134,6 +135,12 @@ async def test_a_logout_that_takes_too_long_fails(fixture: Fixture) -> None:
     assert str(await results.get()) == "the pod did not answer in time"
 
 
+def connector_error(number: int) -> Exception:
+    return aiohttp.ClientConnectorError(
+        cast(Any, SimpleNamespace(ssl=None, host="10.0.0.1", port=8080)), OSError(number, "")
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "description"),
     [
@@ -141,6 +148,19 @@ async def test_a_logout_that_takes_too_long_fails(fixture: Fixture) -> None:
         (Unauthorized(), "the pod does not accept the session's token"),
         (ValueError("15551234567"), "the pod sent an invalid report"),
         (ConnectionRefusedError("secret"), "the pod cannot be reached (ConnectionRefusedError)"),
+        (
+            connector_error(errno.EMFILE),
+            "the operator has no free file descriptor for the connection",
+        ),
+        (
+            connector_error(errno.ECONNREFUSED),
+            "the pod cannot be reached (connection refused); a NetworkPolicy may block the "
+            "connection",
+        ),
+        (
+            aiohttp.ConnectionTimeoutError(),
+            "the pod did not answer in time; a NetworkPolicy may block the connection",
+        ),
         (
             aiohttp.ClientResponseError(cast(Any, None), (), status=503, message="secret"),
             "the pod answered 503",

@@ -84,6 +84,7 @@ class Facts:
     node: Node | None = None
     report: Report | None = None  # from this very pod, while the operator is connected to it
     silent_since: datetime | None = None  # since when the pod has not answered the operator
+    watch_error: str | None = None  # why the operator has no report from the pod
     may_start: bool | None = True  # has a start slot; None before slots are granted
     may_update: bool = True  # has a slot to replace the pod for a changed template
     failures: Backoff = Backoff()  # of its pods

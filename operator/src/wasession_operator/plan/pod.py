@@ -326,10 +326,8 @@ def _running_pod(
     if silence < UNREACHABLE_PATIENCE:
         step = Step(requeue_after=UNREACHABLE_PATIENCE - silence)
         return PodResult(phase, reason, message, RUNNING, step)
-    message = (
-        f"The session pod does not answer the operator on port {objects.PORT}. "
-        "A NetworkPolicy may block the connection."
-    )
+    cause = facts.watch_error or "the pod does not answer"
+    message = f"The operator cannot follow the session pod on port {objects.PORT}: {cause}."
     return PodResult(phase, reason, message, RUNNING, report_problem(reason, message))
 
 
