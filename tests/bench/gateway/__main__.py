@@ -1,4 +1,4 @@
-"""``python -m bench.gateway``: measures, all or some parts, keeps the results, and prints them beside the goals."""
+"""``python -m bench.gateway``: measure, save the results, and print them beside the goals."""
 
 from __future__ import annotations
 
@@ -36,11 +36,12 @@ async def measure(parts: list[str], found: results.Results) -> None:
 
 
 def conditions() -> dict[str, str]:
-    """Versions and machine."""
+    """Return versions and machine."""
     packages = {
         package: version(package) for package in ("aiohttp", "python-socketio", "python-engineio")
     }
-    machine = f"{os.cpu_count()} cores, Linux {platform.release()}, load average {os.getloadavg()[0]:.1f} before"
+    load = f"load average {os.getloadavg()[0]:.1f} before"
+    machine = f"{os.cpu_count()} cores, Linux {platform.release()}, {load}"
     return {**packages, "python": platform.python_version(), "machine": machine}
 
 
@@ -50,7 +51,7 @@ def main() -> None:
         "--part", action="append", choices=PARTS, help="only this part; may be given several times"
     )
     parser.add_argument(
-        "--report", action="store_true", help="measures nothing; prints the results that are there"
+        "--report", action="store_true", help="measure nothing; print the saved results"
     )
     options = parser.parse_args()
     found = results.load()

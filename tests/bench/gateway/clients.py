@@ -1,8 +1,8 @@
-"""``python -m bench.gateway.clients``: many Socket.IO clients in one process, on WebSockets of aiohttp.
+"""``python -m bench.gateway.clients``: many Socket.IO clients in one process, with aiohttp.
 
-It reads an ``Order`` on the first line of stdin, writes ``{"joined": seconds}`` when all have
-joined, and then for each event that all clients of its session have heard ``{"event": number, "at":
-[moments of the monotonic clock]}``. Ends with stdin.
+It reads an ``Order`` from the first line of stdin and writes ``{"joined": seconds}`` when all
+clients have joined. For each event that all clients of a session have received it then writes
+``{"event": number, "at": [times of the monotonic clock]}``. It ends with stdin.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 NAMESPACE = "/whatsapp"
 NUMBER = re.compile(r'"restorations":([0-9]+)')
-AT_ONCE = 50  # connections that are being made at a time
+AT_ONCE = 50  # connections that are opened at a time
 
 
 class Order(BaseModel):

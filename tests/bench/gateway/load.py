@@ -1,7 +1,7 @@
-"""``python -m bench.gateway.load``: one program that asks for one path again and again, over so many connections at a time.
+"""``python -m bench.gateway.load``: requests of one path over a number of connections.
 
-It reads an ``Order`` on stdin and writes a ``Load`` to stdout. A protocol of its own, as aiohttp's
-client would take longer to ask than the servers to answer.
+It reads an ``Order`` from stdin and writes a ``Load`` to stdout. It does not use aiohttp's client,
+which would take longer for a request than the servers for the response.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class Order(BaseModel):
 
 
 class Caller(asyncio.Protocol):
-    """One connection: the next request goes out when the answer before has been read."""
+    """One connection: it sends the next request when it has read the response to the last one."""
 
     def __init__(self, order: Order, until: float, done: asyncio.Future[None]) -> None:
-        self._request = f"GET {order.path} HTTP/1.1\r\nHost: 127.0.0.1:{order.port}\r\nAuthorization: Bearer {order.token}\r\n\r\n".encode()
+        headers = (f"Host: 127.0.0.1:{order.port}", f"Authorization: Bearer {order.token}")
+        self._request = "\r\n".join([f"GET {order.path} HTTP/1.1", *headers, "", ""]).encode()
         self._until, self._done = until, done
         self.milliseconds: list[float] = []
         self.bytes = 0

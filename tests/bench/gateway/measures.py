@@ -1,4 +1,4 @@
-"""The measurements: a gateway and its peers as processes, programs that ask them, and the played API server here."""
+"""The measurements: a gateway and its peers as processes, their clients, and a fake API server."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 import aiohttp
 import psutil
 from aiohttp import web
-from support.loopback import unused_port
 from integration.gateway.fakes import ApiServer, Body, now, pod_token, serving
 from integration.gateway.process import Process
 from integration.gateway.replica import token, until
 from pydantic import BaseModel
+from support.loopback import unused_port
 
 from bench.gateway import clients, load
 from bench.gateway.results import Lists, Load, Quantiles, Told
@@ -38,35 +38,58 @@ EVENTS = {1: 40, SESSIONS: 1000}  # by the number of sessions that the clients h
 ADDRESS = "127.0.3.1"  # of the one session pod that plays all of them
 HEARTBEAT = 10.0  # seconds, as in the session pod
 UNLIMITED = {
-    "subject_rate": "1e9", "subject_burst": "1000000000", "address_rate": "1e9", "address_burst": "1000000000",
-    "max_connections_per_address": "100000", "drain_delay": "0s",
-}  # fmt: skip
+    "subject_rate": "1e9",
+    "subject_burst": "1000000000",
+    "address_rate": "1e9",
+    "address_burst": "1000000000",
+    "max_connections_per_address": "100000",
+    "drain_delay": "0s",
+}
 MIB, KIB = 2**20, 2**10
 
 
-# --- what the gateway talks to --------------------------------------------------------------------
+# --- the gateway's surroundings -------------------------------------------------------------------
 
 
 def status(restorations: int = 0) -> Body:
-    """Of a session that is ready, as the operator writes it."""
+    """Return the status of a ready session as the operator writes it."""
     reasons = {
-        "Ready": "Connected", "PodReady": "PodRunning", "StorageReady": "VolumeBound", "Authenticated": "Connected",
-        "Restored": "NewLogin", "Progressing": "UpToDate", "Degraded": "AsExpected",
-    }  # fmt: skip
+        "Ready": "Connected",
+        "PodReady": "PodRunning",
+        "StorageReady": "VolumeBound",
+        "Authenticated": "Connected",
+        "Restored": "NewLogin",
+        "Progressing": "UpToDate",
+        "Degraded": "AsExpected",
+    }
     conditions = [
         {
-            "type": kind, "status": str(kind not in ("Restored", "Progressing", "Degraded")), "reason": reason, "message": "",
-            "lastTransitionTime": "2026-10-01T10:00:00Z", "observedGeneration": 1,
+            "type": kind,
+            "status": str(kind not in ("Restored", "Progressing", "Degraded")),
+            "reason": reason,
+            "message": "",
+            "lastTransitionTime": "2026-10-01T10:00:00Z",
+            "observedGeneration": 1,
         }
         for kind, reason in reasons.items()
-    ]  # fmt: skip
+    ]
     return {
-        "phase": "Ready", "accountStatus": "ready", "sessionValid": True, "isAuthenticated": True, "authState": "CONNECTED",
-        "restored": False, "restorations": restorations, "lastConnected": "2026-10-01T10:00:00Z", "conditions": conditions,
-        "account": {"id": "15551234567@c.us", "pushName": "Sales", "platform": "android"}, "observedGeneration": 1,
-        "podName": "wasession-pod", "podUID": "1", "nodeName": "node-1",
+        "phase": "Ready",
+        "accountStatus": "ready",
+        "sessionValid": True,
+        "isAuthenticated": True,
+        "authState": "CONNECTED",
+        "restored": False,
+        "restorations": restorations,
+        "lastConnected": "2026-10-01T10:00:00Z",
+        "conditions": conditions,
+        "account": {"id": "15551234567@c.us", "pushName": "Sales", "platform": "android"},
+        "observedGeneration": 1,
+        "podName": "wasession-pod",
+        "podUID": "1",
+        "nodeName": "node-1",
         "lastDisconnect": {"at": "2026-10-01T09:59:50Z", "kind": "Connection", "reason": "TIMEOUT"},
-    }  # fmt: skip
+    }
 
 
 def name(number: int) -> str:
@@ -78,7 +101,7 @@ def owner(number: int) -> str:
 
 
 async def stream(request: web.Request) -> web.StreamResponse:
-    """A session pod that has nothing to tell."""
+    """Serve the event stream of a session pod without news."""
     response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
     await response.prepare(request)
     state = {"clientId": "x", "startedAt": now(), "seq": 1, "phase": "Ready", "reason": "Connected"}
@@ -90,7 +113,7 @@ async def stream(request: web.Request) -> web.StreamResponse:
 
 @contextlib.asynccontextmanager
 async def gateway(directory: Path) -> AsyncIterator[tuple[ApiServer, Process]]:
-    """One that knows all sessions, and what is around it."""
+    """Run a gateway that knows all sessions, with its API server and session pods."""
     api, pods = ApiServer(), web.Application()
     pods.router.add_get("/v1/events", stream)
     for number in range(SESSIONS):
@@ -122,7 +145,7 @@ async def program(module: str, *arguments: str) -> AsyncIterator[asyncio.subproc
 
 @contextlib.asynccontextmanager
 async def peer(content: Path) -> AsyncIterator[tuple[int, int]]:
-    """The peers' port and process id."""
+    """Run the peers; yield their port and process id."""
     port = unused_port()
     async with program("bench.gateway.peer", str(port), str(content)) as process:
         while True:
@@ -156,12 +179,12 @@ async def ask(port: int, path: str, who: str) -> list[Load]:
 
 
 def reads(api: ApiServer) -> int:
-    """Calls so far, without the one watch, which the gateway opens anew when it was silent for long."""
+    """Return the number of calls so far, without the watch, which the gateway reopens when idle."""
     return sum(calls for call, calls in api.calls.items() if not call.startswith("WATCH "))
 
 
 async def lists(directory: Path) -> Lists:
-    """The lists of a user and of an admin, and plain aiohttp with an answer of the same length."""
+    """Measure the lists of a user and an admin, and plain aiohttp with as many bytes."""
     user, admin = token(owner(0)), token("root", role="admin")
     pages = {
         "a user's 10 sessions": ("/whatsapp/sessions", user),
@@ -201,7 +224,7 @@ class Heard(BaseModel):
 
 @dataclass
 class Server:
-    """What is asked to tell the clients of a session about event number so and so."""
+    """A server; ``tell`` makes it send an event, by its number, to the clients of a session."""
 
     port: int
     pid: int
@@ -209,7 +232,7 @@ class Server:
 
     @property
     def memory(self) -> int:
-        """Bytes of its own, which it does not share."""
+        """Bytes that it does not share."""
         return int(psutil.Process(self.pid).memory_full_info().uss)
 
     @property
@@ -228,7 +251,7 @@ async def told_by_gateway(directory: Path, sessions: int) -> Told:
 
 
 async def told_by_peer(directory: Path, sessions: int) -> Told:
-    """The same event, word by word, to rooms."""
+    """Measure python-socketio with the same event, sent to rooms."""
     content = directory / "content"
     content.write_bytes(b"")
     async with (
@@ -250,7 +273,10 @@ async def told_by_peer(directory: Path, sessions: int) -> Told:
 
 
 async def told(server: Server, sessions: int) -> Told:
-    """Has all clients told of changes: one after the other where they have joined one session, else fifty a second."""
+    """Measure changes from the server to all clients.
+
+    They follow each other if all clients have joined one session; else there are fifty per second.
+    """
     order = clients.Order(
         port=server.port,
         tokens={name(number): token(owner(number)) for number in range(sessions)},

@@ -1,7 +1,7 @@
-"""``python -m bench.gateway.peer PORT FILE``: what the gateway is measured beside, as its own documentation has it.
+"""``python -m bench.gateway.peer PORT FILE``: the gateway's peers, as in their documentation.
 
 Plain aiohttp: ``/hello``, and ``/file`` with as many bytes as a list of sessions. Bare
-python-socketio: clients enter rooms with ``init``, and whoever posts to ``/tell`` tells a room.
+python-socketio: clients enter rooms with ``init``, and a POST to ``/tell`` sends to a room.
 """
 
 from __future__ import annotations

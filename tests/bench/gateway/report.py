@@ -30,26 +30,28 @@ def lists(found: Lists) -> list[str]:
             for what, loads in found.loads.items()
         ),
         "",
-        f"{found.sessions} sessions; {found.requests} lists, {found.api_calls} calls to the API server meanwhile beside the "
-        f"watch; {found.memory_mib:.0f} MiB.",
+        f"{found.sessions} sessions; {found.requests} lists, {found.api_calls} calls to the API "
+        f"server meanwhile beside the watch; {found.memory_mib:.0f} MiB.",
     ]
 
 
 def verdict(loads: list[Load]) -> str:
-    """With how many at a time the goal is reached."""
+    """Return whether the goal is reached, or the numbers of connections with which it is not."""
     missed = [str(load.connections) for load in loads if load.milliseconds.p99 > GOAL]
     return f"not with {', '.join(missed)}" if missed else "reached"
 
 
 def told(found: dict[str, list[Told]]) -> list[str]:
     rows = [
-        f"| {server} | {run.clients} in {run.sessions} | {_times(run.milliseconds)} | {run.kib_per_client:.1f} KiB "
-        f"| {run.cpu_microseconds:.0f} µs | {run.idle_cpu_percent:.1f} % | {run.joined_seconds:.1f} s |"
+        f"| {server} | {run.clients} in {run.sessions} | {_times(run.milliseconds)} "
+        f"| {run.kib_per_client:.1f} KiB | {run.cpu_microseconds:.0f} µs "
+        f"| {run.idle_cpu_percent:.1f} % | {run.joined_seconds:.1f} s |"
         for server, runs in found.items()
         for run in runs
     ]
     return [
-        "| | clients in sessions | change → client, p50 / p99 ms | memory of one | CPU to tell one | idle CPU | all joined |",
+        "| | clients in sessions | change → client, p50 / p99 ms | memory of one | CPU to tell one "
+        "| idle CPU | all joined |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *rows,
     ]

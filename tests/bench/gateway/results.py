@@ -1,4 +1,4 @@
-"""What was measured, as it lies in ``results.json``. What it means is in ``report.py``."""
+"""The measured values, as in ``results.json``; ``report.py`` evaluates them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Quantiles(BaseModel):
 
 
 class Load(BaseModel):
-    """Answers to one path; the times are what each request took, ``bytes`` is a body's length."""
+    """Responses of one path, with the time of each request and the length of a body in bytes."""
 
     connections: int
     bytes: int
@@ -33,7 +33,7 @@ class Load(BaseModel):
 
 
 class Lists(BaseModel):
-    """Lists of sessions. ``loads`` is by server and page, one for each number of connections."""
+    """Lists of sessions. ``loads`` has, by server and page, one for each number of connections."""
 
     sessions: int
     loads: dict[str, list[Load]] = {}
@@ -43,14 +43,14 @@ class Lists(BaseModel):
 
 
 class Told(BaseModel):
-    """Changes that were told to clients: milliseconds from the change to the client."""
+    """Changes that were sent to clients: milliseconds from the change to the client."""
 
     clients: int
-    sessions: int  # that they have joined; the clients are shared out evenly
+    sessions: int  # each has the same number of clients
     milliseconds: Quantiles
     joined_seconds: float  # until all had joined
     kib_per_client: float
-    cpu_microseconds: float  # of the server, for each client that was told
+    cpu_microseconds: float  # of the server, for each change and client
     idle_cpu_percent: float  # of one core, while nothing happens
 
 

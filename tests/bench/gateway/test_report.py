@@ -1,4 +1,4 @@
-"""What becomes of the numbers."""
+"""The numbers become the right tables."""
 
 from __future__ import annotations
 
@@ -22,9 +22,14 @@ def test_tables() -> None:
         loads={"us: a page": [load(1, 2), load(10, 30)], "them": [load(1, 1), load(10, 120)]},
     )
     told = Told(
-        clients=2000, sessions=1, milliseconds=Quantiles(count=5, p50=9.87, p99=123.4, most=200), joined_seconds=2.04,
-        kib_per_client=31.26, cpu_microseconds=44.4, idle_cpu_percent=0.3,
-    )  # fmt: skip
+        clients=2000,
+        sessions=1,
+        milliseconds=Quantiles(count=5, p50=9.87, p99=123.4, most=200),
+        joined_seconds=2.04,
+        kib_per_client=31.26,
+        cpu_microseconds=44.4,
+        idle_cpu_percent=0.3,
+    )
     lines = table(
         Results(conditions={"python": "3"}, lists=lists, told={"us": [told]})
     ).splitlines()

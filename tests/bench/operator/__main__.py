@@ -1,4 +1,4 @@
-"""``make bench-operator``: measures the operator beside StatefulSets, and writes the results and their picture.
+"""``make bench-operator``: measure the operator beside StatefulSets, and write page and picture.
 
 python -m bench.operator --sessions 1000
 python -m bench.operator --sessions 5000 --without-peers
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument(
         "--report",
         action="store_true",
-        help="only the picture and the page, of the results that are there",
+        help="only write page and picture, from the saved results",
     )
     arguments = parser.parse_args()
     if not arguments.report:

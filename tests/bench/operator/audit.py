@@ -1,4 +1,4 @@
-"""The API server's own record of every write: who, what, when to the microsecond. All times and counts come from it."""
+"""The API server's audit log of all writes, to the microsecond: the source of times and counts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WRITES = {"create", "update", "patch", "delete"}
 
 @dataclass(frozen=True)
 class Write:
-    """One request that was carried out."""
+    """One successful request."""
 
     user: str
     verb: str
@@ -36,7 +36,7 @@ class Write:
 
 
 class Audit:
-    """Reads what has been added to the log since the last time."""
+    """Reads what has been appended to the log since the last time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -78,21 +78,24 @@ class Audit:
 
 
 def latencies(causes: list[Write], effects: list[Write]) -> list[float]:
-    """Milliseconds from each cause's request to the end of the first effect of the same name after it."""
-    found: dict[str, list[float]] = {}
+    """Return the milliseconds from each cause's request to the end of its effect.
+
+    That is the first effect of the same name after it; raises ``LookupError`` if there is none.
+    """
+    effects_by_name: dict[str, list[float]] = {}
     for effect in effects:
-        found.setdefault(effect.name, []).append(effect.done)
+        effects_by_name.setdefault(effect.name, []).append(effect.done)
     waits = []
     for cause in causes:
-        later = [done for done in found.get(cause.name, []) if done >= cause.received]
+        later = [done for done in effects_by_name.get(cause.name, []) if done >= cause.received]
         if not later:
-            raise LookupError(f"nothing came of {cause.name}")
+            raise LookupError(f"no effect on {cause.name}")
         waits.append((min(later) - cause.received) * 1000)
     return waits
 
 
 def by_kind(writes: list[Write]) -> dict[str, int]:
-    """How many of each verb and resource, Events apart: they tell of writes and are not state."""
+    """Count writes by verb and resource, without Events, which are not state."""
     return dict(
         Counter(f"{write.verb} {write.resource}" for write in writes if write.resource != "events")
     )

@@ -1,4 +1,4 @@
-"""kwok: nodes and kubelets that are objects only, from the Go module beside this file."""
+"""kwok: nodes and kubelets that are only objects, built from the Go module beside this file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STAGES = ("node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml")
 
 
 def program() -> Path:
-    """The built program; the first build takes a minute or two."""
+    """Return the path of the program; the first build takes a minute or two."""
     digest = hashlib.sha256(
         b"".join((MODULE / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go"))
     )
@@ -33,10 +33,10 @@ def program() -> Path:
 
 
 def configuration(path: Path) -> Path:
-    """kwok's own stages: a pod that is bound is Running and Ready at once.
+    """Write kwok's own stages to a file: a pod that is bound is Running and Ready at once.
 
-    Not the one for the end of pods: it deletes by name, and when it is late, takes the pod that has
-    come since.
+    The stage for the end of pods is left out: it deletes by name, and when it is late, it deletes
+    the next pod.
     """
     command = ["go", "list", "-m", "-f", "{{.Dir}}", PACKAGE.removesuffix("/cmd/kwok")]
     module = subprocess.run(

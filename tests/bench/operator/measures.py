@@ -1,4 +1,4 @@
-"""What is measured, one after the other on the same cluster."""
+"""The measurements, one after the other on the same cluster."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ async def measure_operator(rig: Rig, sessions: int, rate: float, *, removed: boo
 
 
 async def restart(rig: Rig, operator: psutil.Process, sessions: int) -> Found:
-    """SIGTERM and a new process: until it knows every session, and hears every pod."""
+    """Restart the operator; measure until it knows every session and listens to every pod."""
     operator.terminate()
     operator.wait(60)
     await until(lambda: count_streams(rig), 0)
@@ -114,7 +114,7 @@ async def restart(rig: Rig, operator: psutil.Process, sessions: int) -> Found:
 
 
 async def measure_statefulsets(rig: Rig, sessions: int, rate: float) -> Found:
-    """A StatefulSet of one replica for each session, with the same pod and claim."""
+    """Measure a StatefulSet of one replica for each session, with the same pod and claim."""
     names = [f"s-{number:05}" for number in range(sessions)]
     await shared_secret(rig)
     found: Found = {}
@@ -144,7 +144,7 @@ async def measure_statefulsets(rig: Rig, sessions: int, rate: float) -> Found:
 
 
 async def measure_one_statefulset(rig: Rig, sessions: int) -> Found:
-    """One StatefulSet with a replica for each session, all at once."""
+    """Measure one StatefulSet with a replica for each session, all at once."""
     await shared_secret(rig)
     await settled(rig)
     await rig.api.create("statefulsets", stateful_set("all", sessions))
@@ -167,7 +167,7 @@ async def measure_one_statefulset(rig: Rig, sessions: int) -> Found:
 async def delete_pods(
     rig: Rig, names: list[str], rate: float, prefix: str, suffix: str, user: str
 ) -> Found:
-    """Somebody deletes pods; milliseconds until each one's successor is created."""
+    """Delete pods; return the milliseconds until the next pod of each is created."""
     await settled(rig)
     await at_rate(
         min(rate, 20),
@@ -184,19 +184,18 @@ async def delete_pods(
             if len({w.name for w in created}) == len(names):
                 break
     deleted = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "delete", "pods")]
-    first = {
-        w.name: w for w in reversed(deleted)
-    }  # a deletion is confirmed by another one, as the same person
+    # The confirmation of a deletion is another one by the same user.
+    first = {w.name: w for w in reversed(deleted)}
     return summary(latencies(list(first.values()), created))
 
 
-# --- the pieces -----------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------
 
 
 async def at_rate(
     rate: float, names: Iterable[str], do: Callable[[str], Awaitable[object]]
 ) -> float:
-    """Begins ``do`` for each name at its time, however long the ones before take; returns the seconds until all are done."""
+    """Start ``do`` for each name at a fixed rate; return the seconds until all are done."""
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number, name in enumerate(names):
@@ -210,7 +209,7 @@ async def _done(work: Awaitable[object]) -> None:
 
 
 async def settled(rig: Rig) -> list[Write]:
-    """The writes since the last time, once the audit log has been flushed and nobody writes any more."""
+    """Wait until nobody writes any more and the audit log is flushed; return the new writes."""
     found: list[Write] = []
     quiet = 0
     while quiet < 2:
@@ -232,7 +231,7 @@ def session(name: str) -> Manifest:
 
 
 def stateful_set(name: str, replicas: int) -> Manifest:
-    """The pod of a session, as the operator made it, in a StatefulSet."""
+    """Return a StatefulSet whose pod is that of a session."""
     settings = Settings(session_image="session-pod:1")
     labels = {"app": name}
     pod = copy.deepcopy(
@@ -268,7 +267,7 @@ async def shared_secret(rig: Rig) -> None:
 
 
 async def empty(rig: Rig) -> None:
-    """Claims, volumes and Secrets go, so that what is measured next finds the cluster as the one before did."""
+    """Delete claims, volumes and Secrets, so that each measurement starts with the same cluster."""
     for plural in ("persistentvolumeclaims", "secrets"):
         await rig.api.call("DELETE", path(plural, NAMESPACE))
         await until(partial(count, rig, plural), 0)
@@ -332,7 +331,7 @@ def seconds_of(process: psutil.Process) -> float:
 
 
 def machine() -> Found:
-    """To be asked before anything is started: what it is doing then is other work."""
+    """Return facts about the machine; call it before anything starts, to measure other work."""
     return {
         "cores": os.cpu_count(),
         "memoryGiB": round(psutil.virtual_memory().total / 2**30),

@@ -1,6 +1,6 @@
-"""All fake session pods of the benchmark in one server: each is Ready with a stored login, and says so.
+"""All fake session pods of the benchmark in one server: each reports Ready with a stored login.
 
-kwok gives each pod an address of loopback; one socket hears them all.
+kwok gives each pod a loopback address; one socket listens on all of them.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class Pods:
         )
 
     async def serve(self, network: Network) -> None:
-        """Until it is cancelled."""
+        """Serve until cancelled."""
         listening = network.listen("0.0.0.0", PORT)
         await asyncio.get_running_loop().create_server(lambda: _Stream(self), sock=listening)
-        while True:  # each says something at its own time, as real ones do
+        while True:  # heartbeats at different times, like those of real pods
             streams = list(self.streams)
             for stream in streams:
                 if stream in self.streams:
@@ -53,7 +53,7 @@ class Pods:
 
 
 class _Stream(asyncio.Protocol):
-    """Answers any request with the one report, and keeps the stream open."""
+    """Responds to any request with the one report, and leaves the stream open."""
 
     def __init__(self, pods: Pods) -> None:
         self._pods = pods

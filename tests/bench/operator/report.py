@@ -1,4 +1,4 @@
-"""The results as a page with a picture: ``docs/benchmarks/operator.md``, beside the numbers it is made of."""
+"""The results as a page with a picture: ``docs/benchmarks/operator.md``, beside its numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OURS, PEER, OTHER = "#1a73e8", "#9aa0a6", "#dadce0"
 
 
 def keep(sessions: int, found: Found) -> None:
-    """Takes the place of what an earlier run of this size has found."""
+    """Replace the results of an earlier run of this size."""
     known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known[str(sessions)] = found
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ def keep(sessions: int, found: Found) -> None:
 
 
 def write() -> None:
-    """The page and the picture, from the results that are there."""
+    """Write page and picture from the saved results."""
     runs: dict[str, Found] = json.loads(RESULTS.read_text())
     compared = next(run for run in reversed(runs.values()) if "statefulsets" in run)
     PICTURE.write_text(picture(compared))
@@ -40,16 +40,23 @@ def page(runs: list[Found], compared: Found) -> str:
     lines = [
         "# The operator, measured",
         "",
-        f"Kubernetes {machine['kubernetes']} (etcd, kube-apiserver, kube-controller-manager, kube-scheduler), nodes of kwok,",
-        f"the operator and the load all on one machine with {machine['cores']} cores and {machine['memoryGiB']} GiB, Python",
-        f"{machine['python']}. The session pods are fakes: kwok makes them Ready at once, and one server answers for all of",
-        "them. So this is what the operator and the API server do, not what Chromium does. All times and counts of writes are",
+        f"Kubernetes {machine['kubernetes']} (etcd, kube-apiserver, kube-controller-manager, "
+        "kube-scheduler), nodes of kwok,",
+        f"the operator and the load all on one machine with {machine['cores']} cores and "
+        f"{machine['memoryGiB']} GiB, Python",
+        f"{machine['python']}. The session pods are fakes: kwok makes them Ready at once, and one "
+        "server answers for all of",
+        "them. So this is what the operator and the API server do, not what Chromium does. All "
+        "times and counts of writes are",
         "from the API server's audit log.",
         *busy(machine),
         "",
-        "The peer is Kubernetes' own StatefulSet controller, in the same run on the same cluster, with the same pod and claim.",
-        "It does less: no token for each session, no status of what runs in the pod. The rate is more than the machine can do,",
-        "API server and all: who keeps up makes the pods first, and what is left to do takes until all sessions are Ready.",
+        "The peer is Kubernetes' own StatefulSet controller, in the same run on the same cluster, "
+        "with the same pod and claim.",
+        "It does less: no token for each session, no status of what runs in the pod. The rate is "
+        "more than the machine can do,",
+        "API server and all: who keeps up makes the pods first, and what is left to do takes until "
+        "all sessions are Ready.",
         "",
         "![CR to pod, pod to pod](operator.svg)",
         "",
@@ -63,13 +70,15 @@ def page(runs: list[Found], compared: Found) -> str:
         "",
         "The same for more of them, applied at the same rate.",
         "",
-        "| sessions | applied → pod | deleted → next pod | memory | after a restart | CPU of a restart, until all are known "
-        "| idle |",
+        "| sessions | applied → pod | deleted → next pod | memory | after a restart "
+        "| CPU of a restart, until all are known | idle |",
         "| --- | --- | --- | --- | --- | --- | --- |",
         *(size_row(run) for run in runs),
         "",
-        "The goals: 300 MB and 30 s of CPU at 5000 sessions, nothing written while idle or at a restart.",
-        f"The process has {compared['operator']['memoryEmptyMiB']:.0f} MiB before the first session.",
+        "The goals: 300 MB and 30 s of CPU at 5000 sessions, nothing written while idle or at a "
+        "restart.",
+        f"The process has {compared['operator']['memoryEmptyMiB']:.0f} MiB before the first "
+        "session.",
         "",
         "`make bench-operator` measures again; the numbers are in [operator.json](operator.json).",
     ]
@@ -77,26 +86,27 @@ def page(runs: list[Found], compared: Found) -> str:
 
 
 def busy(machine: Found) -> list[str]:
-    """A word on a run that did not have the machine for itself."""
+    """Return a warning if the machine had other work."""
     if machine["cpuPercentBefore"] < OTHER_WORK:
         return []
     return [
         "",
-        f"**The machine had other work at the time: {machine['cpuPercentBefore']:.0f} % of its CPU.** The "
-        "counts of writes and the memory are what they are; the times are only good to compare the columns.",
+        f"**The machine had other work at the time: {machine['cpuPercentBefore']:.0f} % of its "
+        "CPU.** The counts of writes and the memory are what they are; the times are only good to "
+        "compare the columns.",
     ]
 
 
 def rows(run: Found) -> list[str]:
     ours, each, one = run["operator"], run["statefulsets"], run["statefulset"]
-    applied = f"| applied → pod created, p50 / p99 | {times(ours['appliedToPodMs'])} | {times(each['appliedToPodMs'])} "
-    deleted = f"| pod deleted → next pod created, p50 / p99 | {times(ours['deletedToPodMs'])} | {times(each['deletedToPodMs'])} "
     return [
-        f"{applied}| {one['podsPerSecond']:.0f} pods/s | 100 / 500 ms |",
-        f"{deleted}| {times(one['deletedToPodMs'])} | 100 ms |",
+        f"| applied → pod created, p50 / p99 | {times(ours['appliedToPodMs'])} "
+        f"| {times(each['appliedToPodMs'])} | {one['podsPerSecond']:.0f} pods/s | 100 / 500 ms |",
+        f"| pod deleted → next pod created, p50 / p99 | {times(ours['deletedToPodMs'])} "
+        f"| {times(each['deletedToPodMs'])} | {times(one['deletedToPodMs'])} | 100 ms |",
         f"| all Ready after | {ours['readyAfter']:.0f} s | {each['readyAfter']:.0f} s | | |",
-        f"| writes from the CR to Ready | {ours['writesPerSession']['all']:.1f} | {each['writesPerSession']['all']:.1f} "
-        f"| {one['writesPerSession']['all']:.1f} | 6 |",
+        f"| writes from the CR to Ready | {ours['writesPerSession']['all']:.1f} "
+        f"| {each['writesPerSession']['all']:.1f} | {one['writesPerSession']['all']:.1f} | 6 |",
         f"| writes of a removal | {ours['writesPerRemoval']['all']:.1f} | | | |",
         f"| CPU of the operator from the CR to Ready | {ours['cpuMsPerSession']:.0f} ms | | | |",
     ]
@@ -109,17 +119,18 @@ def size_row(run: Found) -> str:
         f"| {run['sessions']} | {times(ours['appliedToPodMs'])} | {times(ours['deletedToPodMs'])} "
         f"| {ours['memoryMiB']:.0f} MiB | {restart['memoryMiB']:.0f} MiB "
         f"| {restart['cpuSeconds']:.1f} s, {restart['writes']} writes "
-        f"| {idle['writes']} writes in {idle['seconds']:g} s, {idle['cpuPercent']:.1f} % of a core |"
+        f"| {idle['writes']} writes in {idle['seconds']:g} s, "
+        f"{idle['cpuPercent']:.1f} % of a core |"
     )
 
 
 def times(found: Found) -> str:
-    """The 50th percentile and the 99th."""
+    """Return the 50th and the 99th percentile."""
     return f"{found['p50']:.0f} / {found['p99']:.0f} ms"
 
 
 def picture(run: Found) -> str:
-    """Bars of milliseconds: the length is the 50th percentile, the thin line goes on to the 99th."""
+    """Draw bars of milliseconds up to the 50th percentile, with a thin line to the 99th."""
     groups = [
         ("applied → pod created", "appliedToPodMs"),
         ("pod deleted → next pod created", "deletedToPodMs"),
@@ -145,14 +156,14 @@ def picture(run: Found) -> str:
         )
         parts.append(f'<text x="{LABEL - 10}" y="{y + 12}" text-anchor="end">{escape(name)}</text>')
         parts.append(
-            f'<rect x="{LABEL}" y="{y}" width="{p50 - LABEL:.1f}" height="{BAR - 4}" fill="{colour}"/>'
+            f'<rect x="{LABEL}" y="{y}" width="{p50 - LABEL:.1f}" height="{BAR - 4}" '
+            f'fill="{colour}"/>'
         )
         parts.append(
-            f'<line x1="{p50:.1f}" x2="{p99:.1f}" y1="{middle}" y2="{middle}" stroke="{colour}" stroke-width="2"/>'
+            f'<line x1="{p50:.1f}" x2="{p99:.1f}" y1="{middle}" y2="{middle}" '
+            f'stroke="{colour}" stroke-width="2"/>'
         )
-        parts.append(
-            f'<text x="{p99 + 6:.1f}" y="{y + 12}">{found["p50"]:.0f} / {found["p99"]:.0f} ms</text>'
-        )
+        parts.append(f'<text x="{p99 + 6:.1f}" y="{y + 12}">{times(found)}</text>')
         y += BAR + 4
         if name == contenders[-1][0] or (group, name) == (groups[0][0], contenders[1][0]):
             y += 8
@@ -162,5 +173,6 @@ def picture(run: Found) -> str:
         f'aria-label="Milliseconds of wasession and of StatefulSets"><style>{style}</style>'
         '<rect width="100%" height="100%" fill="#fff"/>'
         + "\n".join(parts)
-        + f'<text x="12" y="{y + 10}">{run["sessions"]} sessions, {run["rate"]:g} a second. Bar: p50; line: p99.</text></svg>\n'
+        + f'<text x="12" y="{y + 10}">{run["sessions"]} sessions, {run["rate"]:g} a second. '
+        "Bar: p50; line: p99.</text></svg>\n"
     )

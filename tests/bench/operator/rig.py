@@ -1,4 +1,4 @@
-"""The cluster that is measured on: a real control plane with a scheduler, kwok's nodes, and the operator as a process."""
+"""The benchmark's cluster: a real control plane with a scheduler, kwok's nodes, the operator."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from support.fakes.api import Api, ApiError, Manifest
 from support.fakes.api_server import ApiServer
 from support.fakes.kubelet import STORAGE_CLASS, storage_class, volume
 from support.fakes.network import Network
+from support.processes import ENDS_WITH_PARENT
 
 from bench.operator import kwok
 from bench.operator.audit import POLICY, Audit
@@ -27,26 +28,24 @@ NAMESPACE = "bench"
 NODES = 10
 USER = "system:serviceaccount:default:wasession-operator"
 HTTP_PORT = 9090
-CREATORS = 100  # PersistentVolumes that are made at a time
+CREATORS = 100  # PersistentVolumes that are created at a time
 
 
 class Rig:
-    """``async with rig(directory) as it``: all up, and nothing in the namespace."""
+    """``async with rig(directory) as it``: everything runs, and the namespace is empty."""
 
     def __init__(
         self, directory: Path, network: Network, server: ApiServer, api: Api, pods: Pods
     ) -> None:
-        self.directory, self.network, self.server, self.api, self.pods = (
-            directory,
-            network,
-            server,
-            api,
-            pods,
-        )
+        self.directory = directory
+        self.network = network
+        self.server = server
+        self.api = api
+        self.pods = pods
         self.audit = Audit(directory / "audit.log")
 
     def start_operator(self) -> psutil.Process:
-        """``python -m wasession_operator`` with the chart's settings, except that starts are not limited."""
+        """Start ``python -m wasession_operator`` with the chart's settings and unlimited starts."""
         environment = {
             **os.environ,
             "KUBECONFIG": str(self.directory / "operator.conf"),
@@ -56,7 +55,7 @@ class Rig:
             "WASESSION_HTTP_PORT": str(HTTP_PORT),
         }
         with (self.directory / "operator.log").open("ab") as log:
-            command = ["setpriv", "--pdeathsig", "KILL", sys.executable, "-m", "wasession_operator"]
+            command = [*ENDS_WITH_PARENT, sys.executable, "-m", "wasession_operator"]
             started = self.network.run(
                 subprocess.Popen,
                 command,
@@ -68,7 +67,7 @@ class Rig:
         return psutil.Process(started.pid)
 
     async def metric(self, name: str) -> float:
-        """One of the operator's metrics; 0 when it does not answer yet."""
+        """Return one of the operator's metrics; 0 if it does not respond yet."""
         try:
             url = f"http://127.0.0.1:{HTTP_PORT}/metrics"
             async with (
@@ -83,7 +82,7 @@ class Rig:
         )
 
     async def phases(self) -> int:
-        """How many sessions are Ready by the operator's own metrics."""
+        """Return how many sessions are Ready by the operator's own metrics."""
         return int(await self.metric('wasession_sessions{phase="Ready"}'))
 
 
@@ -98,7 +97,7 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
         f"--audit-policy-file={directory}/policy.json",
         f"--audit-log-path={directory}/audit.log",
         "--audit-log-mode=batch",
-        "--audit-log-maxsize=100000",  # MB: a file that is turned over would be read to its end and no further
+        "--audit-log-maxsize=100000",  # MB; the reader does not follow a rotated file
         "--audit-log-batch-max-wait=500ms",
         "--audit-log-batch-buffer-size=100000",
     )
@@ -132,7 +131,7 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
 
 
 async def provision(api: Api) -> None:
-    """The storage: a volume for each claim, as soon as it is there."""
+    """Act as the storage driver: create a volume for each new claim."""
     turn = asyncio.Semaphore(CREATORS)
 
     async def make(claim: Manifest) -> None:
@@ -142,7 +141,7 @@ async def provision(api: Api) -> None:
                     await api.create("persistentvolumes", volume(claim))
                 except aiohttp.ClientError:
                     continue
-                except ApiError:  # there is one already
+                except ApiError:  # it exists already
                     pass
                 return
 
@@ -152,7 +151,7 @@ async def provision(api: Api) -> None:
             for claim in listed["items"]:
                 if "volumeName" not in claim["spec"]:
                     group.create_task(make(claim))
-            with contextlib.suppress(ApiError):  # too much has happened: everything is listed again
+            with contextlib.suppress(ApiError):  # the version has expired: list again
                 async for event in api.watch(
                     "persistentvolumeclaims", listed["metadata"]["resourceVersion"]
                 ):
@@ -164,11 +163,11 @@ async def provision(api: Api) -> None:
 
 
 async def confirm(api: Api) -> None:
-    """The kubelets' part in the end of a pod: one that is deleted is gone at once."""
+    """Act as the kubelets: confirm the deletion of pods at once."""
 
     async def take(pod: Manifest) -> None:
         metadata = pod["metadata"]
-        with contextlib.suppress(ApiError):  # it is gone, or another has its name
+        with contextlib.suppress(ApiError):  # it is gone, or another pod has its name
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
             await api.delete("pods", metadata["namespace"], metadata["name"], **options)
 
@@ -178,7 +177,7 @@ async def confirm(api: Api) -> None:
             for pod in listed["items"]:
                 if "deletionTimestamp" in pod["metadata"]:
                     group.create_task(take(pod))
-            with contextlib.suppress(ApiError):  # too much has happened: everything is listed again
+            with contextlib.suppress(ApiError):  # the version has expired: list again
                 async for event in api.watch("pods", listed["metadata"]["resourceVersion"]):
                     if (
                         event["type"] == "MODIFIED"
@@ -190,20 +189,24 @@ async def confirm(api: Api) -> None:
 async def until(
     count: Callable[[], Awaitable[object]], wanted: object, timeout: float = 900
 ) -> float:
-    """Waits until ``await count()`` is ``wanted``; returns the seconds that it took."""
+    """Wait until ``await count()`` is ``wanted``; return the seconds that it took."""
     began = time.monotonic()
     async with asyncio.timeout(timeout):
-        while await count() != wanted:  # noqa: ASYNC110 - what is counted is elsewhere
+        while await count() != wanted:  # noqa: ASYNC110 - the objects are in other processes
             await asyncio.sleep(0.2)
     return time.monotonic() - began
 
 
 def _start_kwok(directory: Path, network: Network, server: ApiServer) -> subprocess.Popen[bytes]:
     command = [
-        "setpriv", "--pdeathsig", "KILL", str(kwok.program()), f"--kubeconfig={server.pki.kubeconfig('admin')}",
-        f"--config={kwok.configuration(directory / 'kwok.yaml')}", "--manage-all-nodes", "--cidr=127.64.0.0/12",
-        "--node-lease-duration-seconds=40", "--node-ip=127.0.0.1",
-    ]  # fmt: skip
+        *(*ENDS_WITH_PARENT, str(kwok.program())),
+        f"--kubeconfig={server.pki.kubeconfig('admin')}",
+        f"--config={kwok.configuration(directory / 'kwok.yaml')}",
+        "--manage-all-nodes",
+        "--cidr=127.64.0.0/12",
+        "--node-lease-duration-seconds=40",
+        "--node-ip=127.0.0.1",
+    ]
     with (directory / "kwok.log").open("wb") as log:
         return network.run(
             subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -211,7 +214,7 @@ def _start_kwok(directory: Path, network: Network, server: ApiServer) -> subproc
 
 
 async def _token(api: Api) -> str:
-    """Of a service account, as the operator has where it is installed."""
+    """Return a token of a service account, which an installed operator has as well."""
     _, _, namespace, name = USER.split(":")
     metadata = {"namespace": namespace, "name": name}
     await api.create(
@@ -236,9 +239,9 @@ async def _token(api: Api) -> str:
 
 
 def _write_kubeconfig(server: ApiServer, token: str, path: Path) -> None:
-    found = json.loads(server.pki.kubeconfig("admin").read_text())
-    found["users"][0]["user"] = {"token": token}
-    path.write_text(json.dumps(found))
+    kubeconfig = json.loads(server.pki.kubeconfig("admin").read_text())
+    kubeconfig["users"][0]["user"] = {"token": token}
+    path.write_text(json.dumps(kubeconfig))
 
 
 def _node(index: int) -> Manifest:
@@ -252,8 +255,8 @@ def _node(index: int) -> Manifest:
 
 
 async def _ready_nodes(api: Api) -> int:
-    found = (await api.list("nodes"))["items"]
-    conditions = [c for node in found for c in node.get("status", {}).get("conditions", [])]
+    nodes = (await api.list("nodes"))["items"]
+    conditions = [c for node in nodes for c in node.get("status", {}).get("conditions", [])]
     return sum(
         condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
     )

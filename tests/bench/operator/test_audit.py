@@ -1,4 +1,4 @@
-"""The numbers are counted right."""
+"""The audit log is evaluated correctly."""
 
 from __future__ import annotations
 

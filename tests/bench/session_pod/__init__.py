@@ -1,1 +1,1 @@
-"""The session pod measured against whatsapp-web.js, with the same Chromium, on the same stand-in, in one run."""
+"""The session pod against whatsapp-web.js, with the same Chromium and stand-in, in one run."""

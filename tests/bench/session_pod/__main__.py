@@ -1,4 +1,4 @@
-"""``python -m bench.session_pod``: measures, all or some parts, keeps the results, and prints them beside the goals."""
+"""``python -m bench.session_pod``: measure, save the results, and print them beside the goals."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from bench.session_pod.contenders import CHROMIUM, PEER, stage
 from bench.session_pod.measures import Bench
 
 PARTS = {"start": 10, "messages": 3, "send": 4, "idle": 1, "kill": 20}  # with their repetitions
-# The page takes as long as it takes to sync; whatsapp-web.js is told ready only when that is longer
-# than its own start.
+# The page's first sync. If it is shorter than the start of whatsapp-web.js, that never gets ready.
 SYNC_SECONDS = 1.0
 
 
@@ -38,27 +37,28 @@ async def measure(parts: dict[str, int], found: results.Results) -> None:
 
 
 def conditions() -> dict[str, str]:
-    """Versions and machine."""
+    """Return versions and machine."""
 
-    def said(*command: str) -> str:
+    def output(*command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     def package(path: Path) -> str:
-        found: str = json.loads((path / "package.json").read_text())["version"]
-        return found
+        version: str = json.loads((path / "package.json").read_text())["version"]
+        return version
 
     from playwright._impl._driver import compute_driver_executable
 
+    user = "root" if os.geteuid() == 0 else "not root"
     return {
-        "chromium": said(str(CHROMIUM), "--version").split(" built")[0],
+        "chromium": output(str(CHROMIUM), "--version").split(" built")[0],
         "whatsapp-web.js": package(PEER / "node_modules" / "whatsapp-web.js"),
         "puppeteer": package(PEER / "node_modules" / "puppeteer"),
-        "node": said("node", "--version"),
+        "node": output("node", "--version"),
         "wa-js": package(report.ROOT / "session-pod/bridge/node_modules/@wppconnect/wa-js"),
         "playwright": version("playwright"),
-        "playwright's node": said(compute_driver_executable()[0], "--version"),
+        "playwright's node": output(compute_driver_executable()[0], "--version"),
         "python": platform.python_version(),
-        "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, {'root' if os.geteuid() == 0 else 'not root'}",
+        "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, {user}",
         "page": f"stand-in, first sync {SYNC_SECONDS:g} s",
     }
 
@@ -70,7 +70,7 @@ def main() -> None:
     )
     parser.add_argument("--repetitions", type=int, help="instead of each part's own number")
     parser.add_argument(
-        "--report", action="store_true", help="measures nothing; prints the results that are there"
+        "--report", action="store_true", help="measure nothing; print the saved results"
     )
     options = parser.parse_args()
     found = results.load()

@@ -1,7 +1,7 @@
-"""What is compared, each behind the same few calls: the session pod as a process, and whatsapp-web.js in a small Node program.
+"""The contenders, with one interface: the session pod, and whatsapp-web.js in a Node program.
 
-Both open ``https://web.whatsapp.com``, which Chromium takes for the stand-in: whatsapp-web.js knows
-no other address.
+Both open ``https://web.whatsapp.com``, which Chromium resolves to the stand-in: whatsapp-web.js
+knows no other address.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ REAL = "web.whatsapp.com"
 CHROMIUM = Path("/usr/bin/chromium")
 PEER = Path(__file__).with_name("peer")
 ESBUILD = Path(__file__).parents[3] / "session-pod/bridge/node_modules/.bin/esbuild"
-PATIENCE = 120.0  # seconds for anything that a contender is waited for
+PATIENCE = 120.0  # seconds to wait for anything that a contender does
 TOKEN = "token-of-the-benchmark"
 
 Sign = Literal["qr", "ready"]
 
 
 class Stuck(Exception):
-    """The contender gave none of the signs that it was waited for."""
+    """The contender has not given any of the expected signs."""
 
 
 class Contender(ABC):
@@ -66,10 +66,10 @@ class Contender(ABC):
 
     @abstractmethod
     async def start(self) -> None:
-        """Starts the process; returns at once."""
+        """Start the process; return at once."""
 
     async def until(self, *wanted: Sign) -> Sign:
-        """The first of the wanted signs that it gives; raises ``Stuck`` after ``PATIENCE`` seconds."""
+        """Return the first of the wanted signs; raises ``Stuck`` after ``PATIENCE`` seconds."""
         try:
             async with asyncio.timeout(PATIENCE):
                 async for sign in self._signs():
@@ -81,14 +81,14 @@ class Contender(ABC):
 
     @abstractmethod
     def _signs(self) -> AsyncIterator[Sign]:
-        """``ready`` when it says that the session is ready and its login valid, ``qr`` when there is one."""
+        """Yield ``ready`` when it reports a ready session and a valid login, ``qr`` for each QR."""
 
     @abstractmethod
     async def send(self, to: str, text: str) -> float:
-        """Sends a text to a chat id, waits for WhatsApp's answer; returns the milliseconds that its caller waited."""
+        """Send a text to a chat; return the milliseconds until the caller has WhatsApp's answer."""
 
     async def stop(self) -> None:
-        """Ends it gracefully, as its documentation says."""
+        """End it gracefully, as its documentation says."""
         assert self._process is not None
         await self._end()
         await asyncio.wait_for(self._process.wait(), PATIENCE)
@@ -99,16 +99,14 @@ class Contender(ABC):
 
     @abstractmethod
     async def _close(self) -> None:
-        """Lets go of the connection to a process that has ended."""
+        """Close the connection to a process that has ended."""
 
     async def kill(self) -> None:
-        """SIGKILL to all its processes at once, as when a container's first process is killed."""
+        """Send SIGKILL to all its processes, as when a container's first process is killed."""
         assert self._process is not None
         members = family(self.pid)
-        for number in (
-            signal.SIGSTOP,
-            signal.SIGKILL,
-        ):  # stopped first, so that none acts on another one's end
+        # Stop them first, so that none can act on the end of another.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
             for process in members:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(number)
@@ -127,9 +125,14 @@ class SessionPod(Contender):
         self._url = f"http://127.0.0.1:{(port := unused_port())}"
         self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
         settings = {
-            "client_id": "bench", "token": TOKEN, "data_dir": str(self._directory), "host": "127.0.0.1", "port": str(port),
-            "extra_args": json.dumps(self._flags), "chromium": str(CHROMIUM),
-        }  # fmt: skip
+            "client_id": "bench",
+            "token": TOKEN,
+            "data_dir": str(self._directory),
+            "host": "127.0.0.1",
+            "port": str(port),
+            "extra_args": json.dumps(self._flags),
+            "chromium": str(CHROMIUM),
+        }
         environment = (
             os.environ
             | image
@@ -164,7 +167,7 @@ class SessionPod(Contender):
                     timeout=aiohttp.ClientTimeout(None),
                 )
             except aiohttp.ClientConnectorError:
-                await asyncio.sleep(0.02)  # it doesn't listen yet
+                await asyncio.sleep(0.02)  # it does not listen yet
 
     async def send(self, to: str, text: str) -> float:
         before = time.perf_counter()
@@ -176,7 +179,10 @@ class SessionPod(Contender):
         return (time.perf_counter() - before) * 1000
 
     async def page_milliseconds(self) -> float:
-        """The mean of all sends so far from the call into the page to WhatsApp's answer, by the pod's own metric."""
+        """Return the mean of all sends, from the call into the page to WhatsApp's answer.
+
+        It comes from the pod's own metric.
+        """
         async with self._http.get(self._url + "/metrics") as answer:
             lines = dict(
                 line.rsplit(" ", 1)
@@ -204,9 +210,7 @@ class WhatsAppWebJs(Contender):
 
     async def start(self) -> None:
         if not (PEER / "node_modules").exists():
-            raise SystemExit(
-                f"whatsapp-web.js is not installed: make setup, or npm ci --ignore-scripts in {PEER}"
-            )
+            raise SystemExit("whatsapp-web.js is not installed: run `make setup`")
         # Its guide has --no-sandbox for root on Linux, where Chromium refuses its sandbox.
         flags = [*self._flags, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         order = {"dataPath": str(self._directory), "chromium": str(CHROMIUM), "args": flags}
@@ -228,40 +232,39 @@ class WhatsAppWebJs(Contender):
         assert self._process is not None
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            told = json.loads(line)
-            if "event" in told:
-                self._events.put_nowait(told)
+            message = json.loads(line)
+            if "event" in message:
+                self._events.put_nowait(message)
             else:
-                self._answers.pop(told["id"]).set_result(told)
+                self._answers.pop(message["id"]).set_result(message)
 
     async def _signs(self) -> AsyncIterator[Sign]:
         while True:
-            told = await self._events.get()
-            match told["event"]:
+            message = await self._events.get()
+            match message["event"]:
                 case "ready":
                     yield "ready"
-                case "qr" if not told["qr"].startswith(
-                    "undefined,"
-                ):  # what it tells when the page has taken its QR away
-                    self.code = told["qr"]
+                # It starts like this once the page has removed its QR.
+                case "qr" if not message["qr"].startswith("undefined,"):
+                    self.code = message["qr"]
                     yield "qr"
 
     async def order(self, name: str, **values: Any) -> dict[str, Any]:
         assert self._process is not None
         assert self._process.stdin is not None
         number = next(self._numbers)
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self._answers[number] = answer
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = future
         self._process.stdin.write(
             json.dumps({"id": number, "order": name, **values}).encode() + b"\n"
         )
-        said = await answer
-        assert "error" not in said, said
-        return said
+        answer = await future
+        assert "error" not in answer, answer
+        return answer
 
     async def send(self, to: str, text: str) -> float:
-        said = await self.order("send", to=to, text=text, options={"waitUntilMsgSent": True})
-        return float(said["ms"])
+        answer = await self.order("send", to=to, text=text, options={"waitUntilMsgSent": True})
+        return float(answer["ms"])
 
     async def _end(self) -> None:
         await self.order("stop")
@@ -274,16 +277,16 @@ CONTENDERS: tuple[type[Contender], ...] = (SessionPod, WhatsAppWebJs)
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """The process and everything that came of it."""
+    """Return a process and all its descendants."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
 
 
 def as_in_the_image(directory: Path) -> dict[str, str]:
-    """The environment in which Python and Playwright's driver start as in the Dockerfile's image.
+    """Return an environment in which Python and Playwright's driver start as in the image.
 
-    The driver has no comments there, and what both are compiled to is kept; here the first start
-    keeps it.
+    There the driver has no comments, and the compiled code of both is cached; here the first start
+    caches it.
     """
     package, copy = Path(playwright.__file__).parent, directory / "playwright"
     if not copy.exists():
@@ -303,7 +306,7 @@ def as_in_the_image(directory: Path) -> dict[str, str]:
 
 @dataclass
 class Stage:
-    """The stand-in, with phones, and the flags that lead a Chromium there."""
+    """The stand-in, with phones, and the flags that make Chromium open it."""
 
     phone: Phone
     flags: list[str]
@@ -311,7 +314,7 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(directory: Path, behaviour: Behaviour) -> AsyncIterator[Stage]:
-    """Serves web.whatsapp.com while the block runs; ``directory`` is for its certificate."""
+    """Serve web.whatsapp.com; its certificate is stored in ``directory``."""
     tls, key_hash = self_signed(directory, REAL)
     world = World()
     world.behaviour = behaviour

@@ -1,4 +1,4 @@
-"""The measurements, each a part that can be run by itself. Contenders take turns, and who is first alternates."""
+"""The measurements, each a part of its own. Contenders take turns, and each is first in turn."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bench.session_pod.contenders import CONTENDERS, Contender, SessionPod, Stag
 from bench.session_pod.results import Idle, Kill, Kills, Messages, Sends, Starts
 
 FRIEND = "15550001111"
-SETTLE = 10.0  # seconds between the word ready, or the last message, and a look at the memory
-SCAN_AFTER = 10.0  # seconds that a person needs to take the phone and scan
-LONGEST = 60.0  # seconds between the word ready and a kill
-AT_ONCE = 6  # sessions in the kills' part, which measures no time
+SETTLE = 10.0  # seconds between ready, or the last message, and a measurement of memory
+SCAN_AFTER = 10.0  # seconds that a person needs to scan
+LONGEST = 60.0  # seconds between ready and a kill
+AT_ONCE = 6  # sessions at a time in the part with kills, which measures no time
 
 
 class Bench:
@@ -33,7 +33,7 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def session(self, kind: type[Contender]) -> AsyncIterator[tuple[Contender, str]]:
-        """A session that has never been started, and its account; whatever is left of it is killed and deleted."""
+        """Yield a new session and its account; then kill its processes and delete its data."""
         number = next(self._numbers)
         data = self._directory / f"{kind.__name__}-{number}"
         contender = kind(data, self._here.flags)
@@ -45,7 +45,7 @@ class Bench:
             shutil.rmtree(data, ignore_errors=True)
 
     async def pair(self, contender: Contender, account: str, scan_after: float = 0) -> None:
-        """From nothing to ready."""
+        """Take a new session to ready."""
         await contender.start()
         await contender.until("qr")
         await asyncio.sleep(scan_after)
@@ -56,7 +56,10 @@ class Bench:
     # --- parts ------------------------------------------------------------------------------------
 
     async def start(self, repetitions: int) -> Starts:
-        """Start → QR; start with a stored login → ready; memory then. One round before the first is not counted."""
+        """Measure start to QR, start with a stored login to ready, and the memory then.
+
+        One round before the first does not count.
+        """
         found = Starts()
         for number, kind in turns(1 + repetitions):
             async with self.session(kind) as (contender, account):
@@ -85,7 +88,7 @@ class Bench:
         return found
 
     async def messages(self, repetitions: int, count: int = 500) -> Messages:
-        """Memory after as many received as sent texts."""
+        """Measure memory after as many received as sent texts."""
         found = Messages(received=count, sent=count)
         for _, kind in turns(repetitions):
             async with self.session(kind) as (contender, account):
@@ -99,7 +102,7 @@ class Bench:
         return found
 
     async def idle(self, repetitions: int, seconds: float = 300) -> Idle:
-        """CPU time of sessions that nobody uses. All at once: what is counted is time on the CPU, not on the clock."""
+        """Measure the CPU time of idle sessions, all at once."""
         found = Idle(seconds=seconds)
         for _ in range(repetitions):
             async with contextlib.AsyncExitStack() as stack:
@@ -122,7 +125,7 @@ class Bench:
         return found
 
     async def send(self, repetitions: int, count: int = 100) -> Sends:
-        """``count`` texts one after the other, in each repetition; the first 20 of a session are not counted."""
+        """Measure ``count`` sends one after the other; the first 20 of a session do not count."""
         found = Sends()
         for _, kind in turns(repetitions):
             async with self.session(kind) as (contender, account):
@@ -140,7 +143,7 @@ class Bench:
         return found
 
     async def kill(self, repetitions: int) -> Kills:
-        """SIGKILL to everything at moments spread over the first minute after the word ready; then a new start."""
+        """Send SIGKILL to everything at moments of the first minute after ready; then restart."""
         found = Kills(scan_after=SCAN_AFTER)
         at_once = asyncio.Semaphore(AT_ONCE)
 
@@ -164,7 +167,10 @@ class Bench:
         return found
 
     async def _after_kill(self, contender: Contender, account: str) -> str:
-        """``ready``; ``qr``: the login is lost; ``connected``: WhatsApp sees the device, but ready was never told."""
+        """Restart; return ``ready``, ``qr`` (the login is lost), ``connected`` or ``stuck``.
+
+        With ``connected`` the device is online at WhatsApp, but the contender never reports ready.
+        """
         await contender.start()
         try:
             return await contender.until("ready", "qr")
@@ -174,7 +180,7 @@ class Bench:
 
 
 def turns(repetitions: int) -> Iterator[tuple[int, type[Contender]]]:
-    """Every contender in each repetition, the other one first each time."""
+    """Yield both contenders in each repetition, each of them first in turn."""
     for number in range(repetitions):
         for kind in CONTENDERS if number % 2 == 0 else CONTENDERS[::-1]:
             yield number, kind

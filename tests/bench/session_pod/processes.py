@@ -1,4 +1,4 @@
-"""What a tree of processes takes of the machine, as the kernel counts it."""
+"""Memory and CPU time of a tree of processes, as counted by the kernel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 1024  # of the KiB in /proc
 
 
 def memory(pid: int) -> Tree:
-    """Memory by kind of process, of the whole tree."""
+    """Return the memory of a tree by kind of process."""
     found: Tree = {}
     for process in family(pid):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
@@ -30,7 +30,7 @@ def memory(pid: int) -> Tree:
 
 
 def cpu_seconds(pid: int) -> dict[str, float]:
-    """CPU time so far by kind of process, of the whole tree; that of children that have ended is their parent's."""
+    """Return the CPU time of a tree by kind of process; ended children count to their parent."""
     found: dict[str, float] = {}
     for process in family(pid):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
@@ -43,7 +43,7 @@ def cpu_seconds(pid: int) -> dict[str, float]:
 
 
 def role(command: list[str]) -> str:
-    """``python``, ``node`` or Chromium's own word for the process."""
+    """Return ``python``, ``node`` or Chromium's own name for the process."""
     text = " ".join(command)
     if "chromium" not in Path(command[0]).name if command else True:
         return (

@@ -18,7 +18,7 @@ OURS, PEER = SessionPod.name, WhatsAppWebJs.name
 
 @dataclass(frozen=True)
 class Row:
-    """One measure of both: medians, with the least and the most."""
+    """One measurement of both contenders."""
 
     what: str
     unit: str
@@ -101,7 +101,8 @@ def table(found: Results) -> str:
         "| --- | --- | --- | --- | --- |",
     ]
     lines += [
-        f"| {row.what} | {_span(row.ours, row.unit)} | {_span(row.peer, row.unit)} | {row.share:.0%} | {row.verdict} |"
+        f"| {row.what} | {_span(row.ours, row.unit)} | {_span(row.peer, row.unit)} "
+        f"| {row.share:.0%} | {row.verdict} |"
         for row in rows(found)
     ]
     if kill := found.kill:
@@ -110,7 +111,8 @@ def table(found: Results) -> str:
             f"all: {'reached' if all(one.outcome == 'ready' for one in ours) else 'not reached'}"
         )
         lines.append(
-            f"| logins that survived SIGKILL 0 to 60 s after ready | {survival(ours)} | {survival(peer)} | | {verdict} |"
+            f"| logins that survived SIGKILL 0 to 60 s after ready | {survival(ours)} "
+            f"| {survival(peer)} | | {verdict} |"
         )
     lines += ["", "; ".join(f"{name} {value}" for name, value in found.conditions.items())]
     return "\n".join(lines)
@@ -136,7 +138,7 @@ COLOURS = {OURS: "#1a7f64", PEER: "#9aa0a6"}
 
 
 def picture(found: Results) -> str:
-    """Bars, the peer's length being the same in each row; a line marks where a goal ends."""
+    """Draw bars, the peer's with the same length in each row; a line marks a goal."""
     parts, y = [], 44
     scale = (WIDTH - LABEL - 130) / 1.0
     shown = rows(found)
@@ -150,21 +152,25 @@ def picture(found: Results) -> str:
         ):
             top, length = y + offset * BAR, share / longest * scale
             parts.append(
-                f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR - 2}" fill="{COLOURS[name]}"/>'
+                f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR - 2}" '
+                f'fill="{COLOURS[name]}"/>'
             )
-            words = f"{_number(statistics.median(values))} {row.unit}"
+            median = f"{_number(statistics.median(values))} {row.unit}"
             parts.append(
-                f'<text x="{LABEL + length + 6:.1f}" y="{top + 11}" class="small">{escape(words)}</text>'
+                f'<text x="{LABEL + length + 6:.1f}" y="{top + 11}" class="small">'
+                f"{escape(median)}</text>"
             )
         if row.goal is not None:
             x = LABEL + row.goal / longest * scale
             parts.append(
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 2 * BAR + 1}" class="goal"/>'
+                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 2 * BAR + 1}" '
+                'class="goal"/>'
             )
         y += 2 * BAR + GAP
     if kill := found.kill:
         parts.append(
-            f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">SIGKILL, seconds after ready</text>'
+            f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">'
+            "SIGKILL, seconds after ready</text>"
         )
         for offset, name in enumerate((OURS, PEER)):
             middle = y + offset * BAR + BAR / 2
@@ -178,11 +184,13 @@ def picture(found: Results) -> str:
                 )
                 parts.append(f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="4" {look}/>')
             parts.append(
-                f'<text x="{WIDTH - 118}" y="{middle + 4:.1f}" class="small">{survival(kill.kills[name])} survived</text>'
+                f'<text x="{WIDTH - 118}" y="{middle + 4:.1f}" class="small">'
+                f"{survival(kill.kills[name])} survived</text>"
             )
         y += 2 * BAR + GAP
     legend = "".join(
-        f'<rect x="{x}" y="14" width="12" height="12" fill="{COLOURS[name]}"/><text x="{x + 18}" y="24">{name}</text>'
+        f'<rect x="{x}" y="14" width="12" height="12" fill="{COLOURS[name]}"/>'
+        f'<text x="{x + 18}" y="24">{name}</text>'
         for x, name in ((LABEL, OURS), (LABEL + 120, PEER))
     )
     style = (

@@ -1,4 +1,4 @@
-"""What was measured, as it lies in ``results.json``: raw values, by contender. What they mean is in ``report.py``."""
+"""The measured values by contender, as in ``results.json``; ``report.py`` evaluates them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ Series = dict[str, list[float]]  # contender -> one value for each repetition
 
 
 class Memory(BaseModel):
-    """MiB. ``private`` is anonymous and shared memory: what no other session shares and the kernel can't drop. ``pss`` adds
-    the share of mapped files' pages, ``rss`` counts what processes share once for each of them."""
+    """MiB. ``private`` is anonymous and shared memory, which belongs to one session.
+
+    ``pss`` adds a share of the pages of mapped files; ``rss`` counts shared pages in each process.
+    """
 
     private: float
     pss: float
@@ -33,7 +35,7 @@ class Starts(BaseModel):
     qr_seconds: Series = {}
     ready_seconds: Series = {}
     memory: dict[str, list[Tree]] = {}
-    stuck: dict[str, int] = {}  # starts with a stored login that were never told ready
+    stuck: dict[str, int] = {}  # starts with a stored login that never got ready
 
 
 class Messages(BaseModel):
@@ -55,13 +57,12 @@ class Sends(BaseModel):
     """Milliseconds that callers waited for a text to be sent."""
 
     milliseconds: Series = {}
-    page_milliseconds: list[
-        float
-    ] = []  # of the session pod: means from its call into the page to WhatsApp's answer
+    # Of the session pod: means from its call into the page to WhatsApp's answer.
+    page_milliseconds: list[float] = []
 
 
 class Kill(BaseModel):
-    """SIGKILL ``after`` seconds from the word ready; ``outcome`` is what the next start came to."""
+    """SIGKILL ``after`` seconds from ready, and the ``outcome`` of the next start."""
 
     after: float
     outcome: str

@@ -1,4 +1,4 @@
-"""The benchmark's contenders do on the stand-in what they are measured at; without this it would be found out late."""
+"""The benchmark's contenders can do on the stand-in what the benchmark measures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""``python -m bench.session_pod_kills``: SIGKILL to everything a hundred times, at random moments after ``sessionValid``.
+"""``python -m bench.session_pod_kills``: a hundred SIGKILLs at random moments.
 
-Each login is paired anew, killed and started five times while messages come and go; half of the
-kills hit a start with the stored login. The results lie in ``results.json``.
+Each new login is killed and restarted five times after ``sessionValid``, during an exchange of
+messages; half of the kills hit a start with the stored login. The results are in ``results.json``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
         "--at-once",
         type=int,
         default=5,
-        help="sessions at a time; nothing that takes time is measured",
+        help="sessions at a time; no time is measured",
     )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
