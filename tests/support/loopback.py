@@ -30,7 +30,7 @@ def unused_port() -> int:
 
 
 def pod_address(number: int) -> str:
-    """Return one of this process's addresses for fake session pods, which all have the same port."""
+    """Return one of this process's addresses for fake session pods, which all use one port."""
     return f"127.1.{_claim()[0]}.{number}"
 
 
