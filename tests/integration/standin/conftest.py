@@ -171,7 +171,7 @@ async def world() -> AsyncIterator[Running]:
         # This saves each test some time; those that are about it set it themselves.
         world.world.behaviour.late_bundle_ms = 0
         world.world.behaviour.sync_seconds = 0
-        world.world.behaviour.service_worker = True
+        world.world.behaviour.refuse_automation = False  # Playwright's Chromium says Headless
         yield world
 
 

@@ -136,9 +136,9 @@ class Behaviour(BaseModel):
     lid_keys: bool = Field(
         False, description="The page names a sent message by its recipient's LID once it is sent."
     )
-    service_worker: bool = Field(False, description="Whether the page has a service worker.")
+    service_worker: bool = Field(True, description="Whether the page has a service worker.")
     refuse_automation: bool = Field(
-        False, description="Browsers that say Headless or webdriver anywhere are not let in."
+        True, description="Browsers that say Headless or webdriver anywhere are not let in."
     )
     unknown_numbers: list[Number] = Field(
         ["19999999999"], description="Numbers that are not on WhatsApp."

@@ -12,6 +12,8 @@ from wasession_pod.browser.launch import (
     FLAGS,
     PLAYWRIGHT_DISABLED_FEATURES,
     PLAYWRIGHT_ENABLED_FEATURES,
+    browser_environment,
+    identity_flags,
     init_script,
     user_agent,
 )
@@ -74,3 +76,23 @@ def test_a_chromium_without_a_version_is_no_version_0(program: str | None, tmp_p
         chromium.chmod(0o755)
     with pytest.raises(BrowserError, match="version"):
         user_agent(chromium)
+
+
+@pytest.mark.parametrize(
+    ("locale", "languages"),
+    [
+        (None, []),
+        ("de-DE", ["--lang=de-DE", "--accept-lang=de-DE,de"]),
+        ("de", ["--lang=de", "--accept-lang=de"]),
+    ],
+)
+def test_flags_tell_every_process_what_to_say(locale: str | None, languages: list[str]) -> None:
+    agent, webdriver, *rest = identity_flags("Agent/1", locale)
+    assert agent == "--user-agent=Agent/1"
+    assert webdriver == "--disable-blink-features=AutomationControlled"
+    assert rest == languages
+
+
+def test_the_time_zone_is_in_the_environment() -> None:
+    assert browser_environment("Europe/Berlin")["TZ"] == "Europe/Berlin"
+    assert "PATH" in browser_environment(None)

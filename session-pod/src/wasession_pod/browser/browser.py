@@ -64,7 +64,12 @@ class Browser:
             self._context = await playwright.chromium.launch_persistent_context(
                 str(profile),
                 executable_path=str(settings.chromium),
-                args=[*launch.FLAGS, *settings.extra_args],
+                args=[
+                    *launch.FLAGS,
+                    *launch.identity_flags(user_agent, settings.locale),
+                    *settings.extra_args,
+                ],
+                env=launch.browser_environment(settings.timezone),
                 chromium_sandbox=self.sandboxed,
                 headless=True,
                 # Playwright's own handlers would kill Chromium before it has written its profile.
@@ -72,9 +77,6 @@ class Browser:
                 handle_sigint=False,
                 handle_sighup=False,
                 viewport={"width": VIEWPORT_WIDTH, "height": VIEWPORT_HEIGHT},
-                user_agent=user_agent,
-                locale=settings.locale,
-                timezone_id=settings.timezone,
                 # ``confinement`` supplies the credentials.
                 proxy={"server": settings.proxy_address} if settings.proxy_address else None,
                 accept_downloads=False,

@@ -85,6 +85,26 @@ def user_agent(chromium: Path) -> str:
     )
 
 
+def identity_flags(user_agent: str, locale: str | None) -> list[str]:
+    """Return the flags for what the browser says of itself.
+
+    Flags reach every context alike: documents, workers, the service worker and WebSockets. What
+    DevTools overrides for a page does not reach shared and service workers, whose requests would
+    still say Headless, and WhatsApp Web sessions then hang or are not restored
+    (whatsapp-web.js #1518).
+    """
+    flags = [f"--user-agent={user_agent}", "--disable-blink-features=AutomationControlled"]
+    if locale is not None:
+        languages = dict.fromkeys((locale, locale.partition("-")[0]))
+        flags += [f"--lang={locale}", f"--accept-lang={','.join(languages)}"]
+    return flags
+
+
+def browser_environment(timezone: str | None) -> dict[str, str | float | bool]:
+    """Return Chromium's environment, which sets the time zone of all its processes."""
+    return {**os.environ} if timezone is None else {**os.environ, "TZ": timezone}
+
+
 @functools.cache
 def sandbox_available() -> bool:
     """Whether Chromium's sandbox works here: it needs namespaces and a user other than root."""

@@ -111,9 +111,10 @@ class WhatsAppPage:
         """Make Chromium write the login by replacing the page; return whether it has.
 
         WhatsApp Web stores its keys in localStorage, which Chromium holds in memory for up to a
-        minute but writes at once when the last page of an origin closes. The proof is a mark that
-        is stored along with the keys and then appears on disk. The new page opens WhatsApp Web only
-        afterwards, because a page of the origin would hold the data in memory.
+        minute but writes at once when the last page of an origin closes and its service worker
+        stops. The proof is a mark that is stored along with the keys and then appears on disk. The
+        new page opens WhatsApp Web only afterwards, because a page of the origin would hold the
+        data in memory.
         """
         mark = secrets.token_hex(16)
         async with browser_errors(self._settings.answer_timeout):
@@ -121,6 +122,7 @@ class WhatsAppPage:
                 "mark => localStorage.setItem('wasession', mark)", mark
             )
         await self._replace()
+        await self._stop_service_workers()
         written = await self._wait_until_on_disk(mark.encode())
         await self.goto()
         return written
@@ -162,6 +164,15 @@ class WhatsAppPage:
                 await old.close()
         self._close_others()
 
+    async def _stop_service_workers(self) -> None:
+        """Stop the workers of the pages that are closed; WhatsApp Web starts its own again."""
+        async with browser_errors(self._settings.answer_timeout):
+            page = self._current_page()
+            session = await page.context.new_cdp_session(page)
+            await session.send("ServiceWorker.enable")
+            await session.send("ServiceWorker.stopAllWorkers")
+            await session.detach()
+
     async def _wait_until_on_disk(self, mark: bytes) -> bool:
         """Wait for the mark in localStorage's files; return False after ``FLUSH_TIMEOUT``."""
         directory = self._settings.profile / "Default" / "Local Storage" / "leveldb"
@@ -175,6 +186,9 @@ class WhatsAppPage:
 
     async def _adopt(self, page: Page) -> None:
         """Confine a page, make it the current one and listen to its events."""
+        if self._settings.locale is not None:  # for Intl, which ignores flags without locale files
+            session = await page.context.new_cdp_session(page)
+            await session.send("Emulation.setLocaleOverride", {"locale": self._settings.locale})
         self._confinement = await confine(
             page,
             self._settings.whatsapp_url,
