@@ -132,7 +132,7 @@ async def test_a_damaged_file_is_noticed_before_chromium_sees_it(
     report = await pod.ready()
     assert report.session_valid
     assert report.restored
-    assert "comes from the snapshot of" in warned(report)
+    assert "was restored from the snapshot of" in warned(report)
     [profile] = quarantined(pod)
     assert profile.name in warned(report)
     assert not (pod.directory / "repair.json").exists()
@@ -161,7 +161,7 @@ async def test_a_missing_profile_comes_back(start: Callable[..., Awaitable[Pod]]
     pod = await start(("session-sales", shutil.rmtree))
     report = await pod.ready()
     assert report.restored
-    assert "there is none" in warned(report)
+    assert "there is no database" in warned(report)
 
 
 async def test_a_login_that_only_the_page_misses_comes_back(
@@ -194,7 +194,7 @@ async def test_when_the_snapshot_does_not_help_either_a_person_decides(
     report = await pod.until(lambda report: report.pairing is not None and report.pairing.available)
     assert (report.phase, report.reason) == (Phase.AUTHENTICATING, Reason.RESTORATION_FAILED)
     assert report.session_valid
-    assert "a phone has to be linked" in warned(report)
+    assert "a phone must be linked" in warned(report)
     assert len(quarantined(pod)) == 1
     # A restart repeats no attempt.
     await pod.kill()
