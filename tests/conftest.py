@@ -5,7 +5,7 @@ import os
 import hypothesis
 import pytest
 from support.cluster.fixture import chromium, embedded_cluster, kind_cluster, pytest_addoption
-from support.distribution import distribute
+from support.distribution import Groups, rank
 from support.preparation import prepare
 
 __all__ = ["chromium", "embedded_cluster", "kind_cluster", "pytest_addoption"]
@@ -16,15 +16,19 @@ hypothesis.settings.register_profile("wasession", deadline=None, derandomize="CI
 hypothesis.settings.load_profile("wasession")
 
 
-# Before xdist's own hooks: they read the groups, and report that the collection is complete.
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    distribute(items)
+    items.sort(key=lambda item: rank(item.nodeid))
 
 
+# Before the hook of pytest-xdist, which reports that this process is ready for tests.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Prepare in one process: no process gets a test before all have reported their collection."""
+    """Prepare in one process; no process gets a test before all are ready."""
     first = os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0"
     if first and not session.config.option.collectonly:
         prepare(session.items, session.config.getoption("--cluster"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Groups:
+    return Groups(config, log)
