@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 from bench.session_pod.contenders import SessionPod, WhatsAppWebJs
-from bench.session_pod.results import Kill, Memory, Results, Tree
+from bench.session_pod.results import Kill, Kills, Memory, Results, Tree
 
 ROOT = Path(__file__).resolve().parents[3]
 SVG = ROOT / "docs" / "benchmarks" / "session-pod.svg"
@@ -136,72 +136,76 @@ def _number(value: float) -> str:
 WIDTH, LABEL, BAR, GAP = 860, 300, 15, 14
 COLOURS = {OURS: "#1a7f64", PEER: "#9aa0a6"}
 
+STYLE = (
+    "text{font:13px system-ui,sans-serif;fill:#202124}.small{font-size:11px}"
+    ".goal{stroke:#c5221f;stroke-width:1.5;stroke-dasharray:3 2}"
+)
+
 
 def picture(found: Results) -> str:
     """Draw bars, the peer's with the same length in each row; a line marks a goal."""
     parts, y = [], 44
-    scale = (WIDTH - LABEL - 130) / 1.0
     shown = rows(found)
-    longest = max([1.0, *(row.share for row in shown)])
+    scale = (WIDTH - LABEL - 130) / max([1.0, *(row.share for row in shown)])
     for row in shown:
-        parts.append(
-            f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">{escape(row.what)}</text>'
-        )
-        for offset, (name, share, values) in enumerate(
-            ((OURS, row.share, row.ours), (PEER, 1.0, row.peer))
-        ):
-            top, length = y + offset * BAR, share / longest * scale
-            parts.append(
-                f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR - 2}" '
-                f'fill="{COLOURS[name]}"/>'
-            )
-            median = f"{_number(statistics.median(values))} {row.unit}"
-            parts.append(
-                f'<text x="{LABEL + length + 6:.1f}" y="{top + 11}" class="small">'
-                f"{escape(median)}</text>"
-            )
-        if row.goal is not None:
-            x = LABEL + row.goal / longest * scale
-            parts.append(
-                f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 2 * BAR + 1}" '
-                'class="goal"/>'
-            )
+        parts += _bars(row, y, scale)
         y += 2 * BAR + GAP
-    if kill := found.kill:
-        parts.append(
-            f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">'
-            "SIGKILL, seconds after ready</text>"
-        )
-        for offset, name in enumerate((OURS, PEER)):
-            middle = y + offset * BAR + BAR / 2
-            for one in kill.kills[name]:
-                x = LABEL + 5 + one.after / 60 * (WIDTH - LABEL - 135)
-                lost = one.outcome == "qr"
-                look = (
-                    'fill="none" stroke="#c5221f" stroke-width="1.5"'
-                    if lost
-                    else f'fill="{COLOURS[name]}"'
-                )
-                parts.append(f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="4" {look}/>')
-            parts.append(
-                f'<text x="{WIDTH - 118}" y="{middle + 4:.1f}" class="small">'
-                f"{survival(kill.kills[name])} survived</text>"
-            )
+    if found.kill:
+        parts += _kills(found.kill, y)
         y += 2 * BAR + GAP
     legend = "".join(
         f'<rect x="{x}" y="14" width="12" height="12" fill="{COLOURS[name]}"/>'
         f'<text x="{x + 18}" y="24">{name}</text>'
         for x, name in ((LABEL, OURS), (LABEL + 120, PEER))
     )
-    style = (
-        "text{font:13px system-ui,sans-serif;fill:#202124}.small{font-size:11px}"
-        ".goal{stroke:#c5221f;stroke-width:1.5;stroke-dasharray:3 2}"
-    )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {y + 22}" role="img" '
-        f'aria-label="The session pod beside whatsapp-web.js"><style>{style}</style>'
+        f'aria-label="The session pod beside whatsapp-web.js"><style>{STYLE}</style>'
         f'<rect width="100%" height="100%" fill="#fff"/>{legend}'
         f'<text x="{LABEL + 270}" y="24" class="small">dashed: goal; hollow: login lost</text>'
         + "\n".join(parts)
         + f'<text x="12" y="{y + 10}" class="small">Medians. Shorter is better.</text></svg>\n'
     )
+
+
+def _bars(row: Row, y: int, scale: float) -> list[str]:
+    parts = [
+        f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">{escape(row.what)}</text>'
+    ]
+    both = ((OURS, row.share, row.ours), (PEER, 1.0, row.peer))
+    for offset, (name, share, values) in enumerate(both):
+        top, length = y + offset * BAR, share * scale
+        median = f"{_number(statistics.median(values))} {row.unit}"
+        parts.append(
+            f'<rect x="{LABEL}" y="{top}" width="{length:.1f}" height="{BAR - 2}" '
+            f'fill="{COLOURS[name]}"/>'
+        )
+        parts.append(
+            f'<text x="{LABEL + length + 6:.1f}" y="{top + 11}" class="small">'
+            f"{escape(median)}</text>"
+        )
+    if row.goal is not None:
+        x = LABEL + row.goal * scale
+        parts.append(
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y - 3}" y2="{y + 2 * BAR + 1}" class="goal"/>'
+        )
+    return parts
+
+
+def _kills(kill: Kills, y: int) -> list[str]:
+    parts = [
+        f'<text x="{LABEL - 10}" y="{y + BAR + 4}" text-anchor="end">'
+        "SIGKILL, seconds after ready</text>"
+    ]
+    for offset, name in enumerate((OURS, PEER)):
+        middle = y + offset * BAR + BAR / 2
+        for one in kill.kills[name]:
+            x = LABEL + 5 + one.after / 60 * (WIDTH - LABEL - 135)
+            hollow = 'fill="none" stroke="#c5221f" stroke-width="1.5"'
+            look = hollow if one.outcome == "qr" else f'fill="{COLOURS[name]}"'
+            parts.append(f'<circle cx="{x:.1f}" cy="{middle:.1f}" r="4" {look}/>')
+        parts.append(
+            f'<text x="{WIDTH - 118}" y="{middle + 4:.1f}" class="small">'
+            f"{survival(kill.kills[name])} survived</text>"
+        )
+    return parts
