@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +54,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(scope="session")
-def kind_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
+def kind_cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
     """Start or find the cluster, with ``kubectl`` and ``helm`` on PATH."""
     match request.config.getoption("--cluster"):
         case "kind":
@@ -71,13 +72,11 @@ def kind_cluster(request: pytest.FixtureRequest) -> Iterator[Any]:
             )
         case _:
             binaries.put_on_path()
-            with tempfile.TemporaryDirectory(
-                prefix="wasession-", ignore_cleanup_errors=True
-            ) as directory:
-                embedded = Cluster(Path(directory) / "cluster", NODES)
-                embedded.start()
-                yield embedded
-                embedded.stop()
+            # pytest removes the directory even if this process is killed: some runs later.
+            embedded = Cluster(tmp_path_factory.mktemp("machine") / "cluster", NODES)
+            embedded.start()
+            yield embedded
+            embedded.stop()
 
 
 @pytest.fixture(scope="session")
