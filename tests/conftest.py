@@ -5,7 +5,7 @@ import os
 import hypothesis
 import pytest
 from support.cluster.fixture import chromium, embedded_cluster, kind_cluster, pytest_addoption
-from support.distribution import Groups, rank
+from support.distribution import CLUSTER, Groups, rank
 from support.preparation import prepare
 
 __all__ = ["chromium", "embedded_cluster", "kind_cluster", "pytest_addoption"]
@@ -18,6 +18,11 @@ hypothesis.settings.load_profile("wasession")
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: rank(item.nodeid))
+    for item in items:
+        if item.nodeid.startswith(
+            CLUSTER
+        ):  # whole sessions on a cluster that starts with the first
+            item.add_marker(pytest.mark.timeout(900))
 
 
 # Before the hook of pytest-xdist, which reports that this process is ready for tests.

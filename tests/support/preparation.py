@@ -30,12 +30,14 @@ def _steps(fixtures: set[str], cluster: str) -> Iterable[Step]:
     if "chromium" in fixtures:
         yield functools.partial(host.ensure, "browser")
     if "bed" in fixtures:
-        yield _build_images
+        yield functools.partial(_build_images, archive=embedded)
 
 
-def _build_images() -> None:
+def _build_images(*, archive: bool) -> None:
     for target in images.TARGETS:
-        images.build(target)
+        name = images.build(target)
+        if archive:
+            images.archive(name)
 
 
 def _run(step: Step) -> None:
