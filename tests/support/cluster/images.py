@@ -57,7 +57,7 @@ def build(target: str) -> str:
 
 
 def archive(image: str) -> Path:
-    """Return an archive of a built image, cached by image id in the user's cache directory."""
+    """Return docker's archive of an image, cached by image id in the user's cache directory."""
     image_id = _output(
         [engine(), "inspect", "--type=image", "--format", _ID_FORMAT[engine()], image]
     )
@@ -72,9 +72,8 @@ def archive(image: str) -> Path:
         if engine() == "docker":
             _run(["docker", "save", "--output", str(partial), image])
         else:
-            # It never leaves this machine, and compressing it takes a minute.
-            push = ["buildah", "push", "--quiet", "--disable-compression", image]
-            _run([*push, f"oci-archive:{partial}:{image}"])
+            # Not an OCI archive, which buildah compresses: that takes a minute.
+            _run(["buildah", "push", "--quiet", image, f"docker-archive:{partial}:{image}"])
         partial.rename(path)
     return path
 
