@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 from wasession_api import names
 from wasession_api.kube.client import SESSIONS, Conflict, KubeClient, Rejected, Unavailable
@@ -20,7 +22,10 @@ from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import LogoutFailed
 from wasession_operator.settings import Settings
 
+log = logging.getLogger(__name__)
 FAILURE_REASONS = {
+    actions.AddFinalizer: Reason.SESSION_UPDATE_FAILED,
+    actions.RemoveFinalizer: Reason.SESSION_UPDATE_FAILED,
     actions.CreateSecret: Reason.SECRET_CREATE_FAILED,
     actions.RotateToken: Reason.SECRET_UPDATE_FAILED,
     actions.CreatePvc: Reason.PVC_CREATE_FAILED,
@@ -32,6 +37,7 @@ FAILURE_REASONS = {
     actions.DeletePod: Reason.POD_DELETE_FAILED,
     actions.Logout: Reason.LOGOUT_FAILED,
 }
+CREATIONS = (actions.CreateSecret, actions.CreatePvc, actions.CreatePod)
 
 
 class ActionExecutor:
@@ -50,7 +56,7 @@ class ActionExecutor:
         self._enqueue = enqueue
 
     async def execute(self, session: Session, state: ReconcileState, action: Action) -> None:
-        """Execute one action, and record whether it was refused. Raise ``Unavailable``.
+        """Execute one action, and record whether it has failed.
 
         A logout is only begun, as it may wait for the phone.
         """
@@ -59,8 +65,8 @@ class ActionExecutor:
                 self._begin_logout(session, state, action)
             else:
                 await self._execute(session, state, action)
-                state.refusals.pop(type(action), None)
-        except (Rejected, Conflict, LogoutFailed) as error:
+                self._record_success(state, action)
+        except (Rejected, Conflict, Unavailable, LogoutFailed) as error:
             self._record_refusal(state, action, error)
 
     async def _execute(self, session: Session, state: ReconcileState, action: Action) -> None:
@@ -169,21 +175,37 @@ class ActionExecutor:
             if error is not None:
                 self._record_refusal(state, action, error)
             else:
-                state.refusals.pop(type(action), None)
+                self._record_success(state, action)
 
         if state.report_watcher is None:
             raise LogoutFailed("the pod cannot be reached")
         state.report_watcher.logout(session.spec.timeouts.logout.total_seconds(), on_result)
 
+    def _record_success(self, state: ReconcileState, action: Action) -> None:
+        if state.refusals.pop(type(action), None) is not None:
+            self._enqueue(state.key)  # its status still shows the failure
+
     def _record_refusal(
-        self, state: ReconcileState, action: Action, error: Rejected | Conflict | LogoutFailed
+        self,
+        state: ReconcileState,
+        action: Action,
+        error: Rejected | Conflict | Unavailable | LogoutFailed,
     ) -> None:
-        reason = FAILURE_REASONS[type(action)]
-        if isinstance(error, Conflict):
+        kind, reason, message = type(action), FAILURE_REASONS[type(action)], str(error)
+        if isinstance(error, Conflict) and kind in CREATIONS:
             reason = Reason.NAME_CONFLICT
-        before = state.refusals.get(type(action))
+        before = state.refusals.get(kind)
         retry = next_backoff(before.retry if before else Backoff())
-        state.refusals[type(action)] = Refusal(reason, str(error), retry)
+        assert retry.until is not None
+        after = timedelta(seconds=getattr(error, "retry_after", 0.0))
+        retry = replace(retry, until=retry.until + after)
+        transient = isinstance(error, Unavailable)
+        state.refusals[kind] = Refusal(reason, message, retry, transient)
+        log.warning(
+            "%s failed; it is retried with backoff",
+            kind.__name__,
+            extra={**state.log_extra, "reason": reason, "error": message, "failures": retry.count},
+        )
         self._enqueue(state.key)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -21,6 +21,7 @@ from wasession_operator.cluster_cache import ClusterCache, object_key
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.parse import parse_session
+from wasession_operator.plan.results import attempt
 from wasession_operator.priority_semaphore import PrioritySemaphore
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import ReportWatcher
@@ -84,6 +85,8 @@ class Reconciler:
         wait = await self._apply(session, body, state, planned, facts)
         if wait is None:  # count only persisted status towards the limits
             self._update_permits(state.key, session, facts, planned)
+        if actions.RemoveFinalizer in state.refusals:
+            planned = replace(planned, done=False)
         return _result(planned, wait)
 
     async def _reject_spec(
@@ -162,11 +165,7 @@ class Reconciler:
         """
         kinds = tuple(type(action) for action in planned.actions)
         if actions.CreatePod in kinds:
-            try:
-                await self._execute(session, state, planned)
-            except Exception:
-                await self._status_writer.write(session, body, state, planned, facts.report)
-                raise
+            await self._execute(session, state, planned)
             return None
         if session.status.phase is None and any(kind in POD_NEEDS for kind in kinds):
             await self._execute(session, state, planned)
@@ -188,10 +187,7 @@ class Reconciler:
             await self._executor.execute(session, state, action)
 
         needs = [action for action in planned.actions if isinstance(action, POD_NEEDS)]
-        errors = await asyncio.gather(*map(execute, needs), return_exceptions=True)
-        for error in errors:
-            if error is not None:
-                raise error
+        await asyncio.gather(*map(execute, needs))
         if any(type(action) in state.refusals for action in needs):
             return
         for action in planned.actions:

@@ -80,3 +80,27 @@ async def test_an_api_server_that_refuses_half_of_all(world: World) -> None:
         await world.create(name)
     await world.until_phase(*names)
     assert world.created("pods") == len(names)
+
+
+REFUSALS = {"forbidden": proxy.answers(403), "a webhook that is down": proxy.answers(500)}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_a_deletion_that_is_refused_for_long(world: World, name: str) -> None:
+    """It is retried after 2 s, 4 s, 8 s …, and the status says so; then the session goes on."""
+    await world.start_operator()
+    await world.create("sales")
+    await world.until_phase("sales")
+    world.script.scans = False
+    pod = world.pod("sales")
+    fault = world.proxy.fail(REFUSALS[name], "DELETE", "pods", times=10**6)
+    began = asyncio.get_running_loop().time()
+    await world.annotate("sales", restart="1")
+    condition = await world.until_reason("sales", "Degraded", "PodDeleteFailed")
+    assert "injected by the proxy" in condition["message"]
+    await world.proxy.until(lambda: fault.done >= 3)
+    assert asyncio.get_running_loop().time() - began > 4, "three attempts take 2 + 4 s, less jitter"
+    assert fault.done == 3
+    fault.times = 0
+    await world.until_replaced("sales", pod)
+    await world.until_reason("sales", "Degraded", "AsExpected")

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, cast
+from unittest import mock
 
 import pytest
+from hypothesis import given as given_any
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from unit.operator.situations import (
     NOW,
     SETTINGS,
@@ -22,23 +27,39 @@ from unit.operator.situations import (
     session,
     terminating,
 )
+from wasession_api.kube.client import Conflict, KubeClient, Rejected, Resource, Unavailable
+from wasession_api.kube.manifests import Key
 from wasession_api.v1alpha1 import ConditionType, Reason
-from wasession_operator.plan import Action, Backoff, Facts, Node, Refusal, Session, plan
+from wasession_operator import action_executor
+from wasession_operator.action_executor import ActionExecutor
+from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.plan import Action, Backoff, Facts, Node, Plan, Refusal, Session, plan
 from wasession_operator.plan.actions import (
+    AddFinalizer,
     CreatePod,
     CreatePvc,
     CreateSecret,
     DeletePod,
     DeletePvc,
     ExpandPvc,
+    Logout,
     RefreshToken,
+    RemoveFinalizer,
+    RepairPod,
+    RepairPvc,
+    RepairSecret,
     RotateToken,
     SetPvcOwner,
 )
+from wasession_operator.reconcile_state import ReconcileState
 
 RUNNING = facts(report=report(session_valid=True))
 GONE = Node("node-1", gone=True)
 DELETE: dict[str, Any] = {"retention": {"whenDeleted": "Delete"}}
+
+
+def without_labels(obj: dict[str, Any]) -> dict[str, Any]:
+    return {**obj, "metadata": {**obj["metadata"], "labels": {}}}
 
 
 def rotated() -> dict[str, Any]:
@@ -47,43 +68,80 @@ def rotated() -> dict[str, Any]:
     return obj
 
 
-@pytest.mark.parametrize(
-    ("given", "circumstances", "action", "reason"),
-    [
-        (session(), facts(pod=None), CreatePod, Reason.POD_CREATE_FAILED),
-        (
-            session(VALID),
-            replace(RUNNING, secret=rotated()),
-            RefreshToken,
-            Reason.POD_UPDATE_FAILED,
-        ),
-        (session(VALID, suspend=True), RUNNING, DeletePod, Reason.POD_DELETE_FAILED),
-        (session(VALID, deleting=True), RUNNING, DeletePod, Reason.POD_DELETE_FAILED),
-        (session(VALID), facts(pod=pod(phase="Failed")), DeletePod, Reason.POD_DELETE_FAILED),
-        (
-            session(VALID),
-            facts(pod=terminating(), node=GONE),
-            DeletePod,
-            Reason.POD_DELETE_FAILED,
-        ),
-        (session(), facts(pod=None, pvc=None), CreatePvc, Reason.PVC_CREATE_FAILED),
-        (session(VALID, storage=DELETE), RUNNING, SetPvcOwner, Reason.PVC_UPDATE_FAILED),
-        (session(VALID, storage={"size": "2Gi"}), RUNNING, ExpandPvc, Reason.PVC_EXPAND_FAILED),
-        (
-            session(VALID, annotations={"accept-data-loss": "pvc-uid"}),
-            facts(pod=None, pvc=pvc("Lost")),
-            DeletePvc,
-            Reason.PVC_DELETE_FAILED,
-        ),
-        (session(), facts(pod=None, secret=None), CreateSecret, Reason.SECRET_CREATE_FAILED),
-        (
-            session(VALID, annotations={"rotate-token": "1"}),
-            RUNNING,
-            RotateToken,
-            Reason.SECRET_UPDATE_FAILED,
-        ),
-    ],
-)
+# For each action: when it is due, and the reason of its failure.
+ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
+    (session(), facts(pod=None), CreatePod, Reason.POD_CREATE_FAILED),
+    (
+        session(VALID),
+        replace(RUNNING, secret=rotated()),
+        RefreshToken,
+        Reason.POD_UPDATE_FAILED,
+    ),
+    (session(VALID, suspend=True), RUNNING, DeletePod, Reason.POD_DELETE_FAILED),
+    (session(VALID, deleting=True), RUNNING, DeletePod, Reason.POD_DELETE_FAILED),
+    (session(VALID), facts(pod=pod(phase="Failed")), DeletePod, Reason.POD_DELETE_FAILED),
+    (
+        session(VALID),
+        facts(pod=terminating(), node=GONE),
+        DeletePod,
+        Reason.POD_DELETE_FAILED,
+    ),
+    (session(), facts(pod=None, pvc=None), CreatePvc, Reason.PVC_CREATE_FAILED),
+    (session(VALID, storage=DELETE), RUNNING, SetPvcOwner, Reason.PVC_UPDATE_FAILED),
+    (session(VALID, storage={"size": "2Gi"}), RUNNING, ExpandPvc, Reason.PVC_EXPAND_FAILED),
+    (
+        session(VALID, annotations={"accept-data-loss": "pvc-uid"}),
+        facts(pod=None, pvc=pvc("Lost")),
+        DeletePvc,
+        Reason.PVC_DELETE_FAILED,
+    ),
+    (session(), facts(pod=None, secret=None), CreateSecret, Reason.SECRET_CREATE_FAILED),
+    (
+        session(VALID, annotations={"rotate-token": "1"}),
+        RUNNING,
+        RotateToken,
+        Reason.SECRET_UPDATE_FAILED,
+    ),
+    (
+        replace(session(VALID), finalizers=()),
+        RUNNING,
+        AddFinalizer,
+        Reason.SESSION_UPDATE_FAILED,
+    ),
+    (
+        session(VALID, deleting=True),
+        facts(pod=None),
+        RemoveFinalizer,
+        Reason.SESSION_UPDATE_FAILED,
+    ),
+    (
+        session(VALID),
+        replace(RUNNING, pod=without_labels(pod())),
+        RepairPod,
+        Reason.POD_UPDATE_FAILED,
+    ),
+    (
+        session(VALID),
+        replace(RUNNING, pvc=without_labels(pvc())),
+        RepairPvc,
+        Reason.PVC_UPDATE_FAILED,
+    ),
+    (
+        session(VALID),
+        replace(RUNNING, secret=without_labels(secret())),
+        RepairSecret,
+        Reason.SECRET_UPDATE_FAILED,
+    ),
+    (
+        session(VALID, annotations={"logout": "1"}),
+        RUNNING,
+        Logout,
+        Reason.LOGOUT_FAILED,
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "circumstances", "action", "reason"), ATTEMPTS)
 def test_a_failed_request_is_reported_and_retried(
     given: Session, circumstances: Facts, action: type[Action], reason: Reason
 ) -> None:
@@ -109,3 +167,93 @@ def test_a_pod_that_cannot_be_deleted_says_why() -> None:
     assert message(result, ConditionType.DEGRADED) == "denied by policy"
     assert event_reasons(result) == [Reason.POD_DELETE_FAILED]
     assert not result.done
+
+
+# --- attempts -------------------------------------------------------------------------------------
+
+
+class RefusingApi:
+    """An API server that refuses every write with ``error``, and counts them."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.attempts: Counter[str] = Counter()
+
+    async def get(self, resource: Resource, *_: Any) -> None:
+        """Nothing exists."""
+
+    async def create(self, resource: Resource, *_: Any, **__: Any) -> None:
+        self._refuse(f"create {resource.plural}")
+
+    async def patch(self, resource: Resource, *_: Any) -> None:
+        self._refuse(f"patch {resource.plural}")
+
+    async def delete(self, resource: Resource, *_: Any) -> None:
+        self._refuse(f"delete {resource.plural}")
+
+    def _refuse(self, call: str) -> None:
+        self.attempts[call] += 1
+        raise self.error
+
+
+class Simulation:
+    """Plans and executes against a refusing API server, with a clock of its own."""
+
+    def __init__(self, circumstances: Facts, error: Exception) -> None:
+        self.api = RefusingApi(error)
+        self.state = ReconcileState(("ns", "sales"), "uid-1")
+        self.now = circumstances.now
+        self.enqueued = False
+        self._facts = circumstances
+        kube = cast(KubeClient, self.api)
+        cache = ClusterCache(kube, [], cast(Any, self), watch_nodes=False)
+        if circumstances.secret is not None:
+            cache.secrets.objects["ns", "wasession-sales"] = circumstances.secret
+        self._executor = ActionExecutor(SETTINGS, kube, cache, self._enqueue)
+
+    def _enqueue(self, _: Key) -> None:
+        self.enqueued = True
+
+    async def run(self, session: Session, until: datetime) -> Plan:
+        """Reconcile whenever it is due, for at most a thousand times; return the last plan."""
+        for _ in range(1000):
+            seen = replace(self._facts, now=self.now, refusals=dict(self.state.refusals))
+            result = plan(session, seen, SETTINGS)
+            session = replace(session, status=result.status)
+            self.now += await self._execute(session, result)
+            if self.now > until:
+                break
+        return result
+
+    async def _execute(self, session: Session, result: Plan) -> timedelta:
+        """Return when the session is reconciled the next time."""
+        self.enqueued = False
+        for action in result.actions:
+            await self._executor.execute(session, self.state, action)
+        if self.enqueued:
+            return timedelta(milliseconds=1)
+        return result.requeue_after or timedelta(days=1)
+
+    def next_backoff(self, before: Backoff) -> Backoff:
+        return before.after(self.now, 1)
+
+
+@hypothesis_settings(max_examples=200, deadline=None)
+@given_any(
+    st.sampled_from(ATTEMPTS),
+    st.sampled_from([Rejected("no"), Conflict("no"), Unavailable("no"), Unavailable("no", 1.0)]),
+)
+async def test_a_refused_request_is_retried_seldom_and_shows(
+    attempt: tuple[Session, Facts, type[Action], Reason], error: Exception
+) -> None:
+    given, circumstances, _, _ = attempt
+    simulation = Simulation(circumstances, error)
+    with mock.patch.object(action_executor, "next_backoff", simulation.next_backoff):
+        result = await simulation.run(given, NOW + timedelta(minutes=1))
+    assert simulation.now > NOW + timedelta(minutes=1), "it goes on for ever without a pause"
+    # After 0, 2, 6, 14, 30 and 62 seconds; patches of one object may have several causes.
+    for call, times in simulation.api.attempts.items():
+        assert times <= 6 * (3 if call.startswith("patch") else 1), call
+    assert condition(result, ConditionType.DEGRADED)[0] == "True"
+    assert "no" in message(result, ConditionType.DEGRADED)
+    assert result.requeue_after is not None, "it is retried"

@@ -167,6 +167,7 @@ class Reason(StrEnum):
     PVC_DELETE_FAILED = "PVCDeleteFailed"
     SECRET_CREATE_FAILED = "SecretCreateFailed"  # noqa: S105 - not a secret
     SECRET_UPDATE_FAILED = "SecretUpdateFailed"  # noqa: S105 - not a secret
+    SESSION_UPDATE_FAILED = "SessionUpdateFailed"
     NAME_CONFLICT = "NameConflict"
     PREDECESSOR_TERMINATING = "PredecessorTerminating"
     CLIENT_ID_SHARED = "ClientIdShared"

@@ -18,7 +18,13 @@ from wasession_operator.plan.facts import Backoff, Facts, Node, Refusal, Session
 from wasession_operator.plan.logout import plan_logout
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.pod import plan_pod
-from wasession_operator.plan.results import LogoutResult, Outcome, Step, report_problem
+from wasession_operator.plan.results import (
+    LogoutResult,
+    Outcome,
+    Step,
+    attempt,
+    report_problem,
+)
 from wasession_operator.plan.secret import plan_secret
 from wasession_operator.plan.status import (
     invalid_spec_status,
@@ -72,7 +78,7 @@ def _hold(session: Session, facts: Facts) -> Step:
     held = names.FINALIZER in session.finalizers
     if held or (facts.pod is None and not session.status.session_valid):
         return Step()
-    return Step((AddFinalizer(session.finalizers),))
+    return attempt(AddFinalizer(session.finalizers), facts)
 
 
 def _report_duplicate(facts: Facts) -> Step:

@@ -68,7 +68,7 @@ def _finish(session: Session, facts: Facts) -> Step:
     if delete and pvc is not None and not is_terminating(pvc):
         step += attempt(DeletePvc(pvc["metadata"]["uid"]), facts)
     if names.FINALIZER in session.finalizers:
-        step += Step((RemoveFinalizer(session.finalizers),))
+        step += attempt(RemoveFinalizer(session.finalizers), facts)
     return step
 
 

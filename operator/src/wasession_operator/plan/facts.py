@@ -61,6 +61,7 @@ class Refusal:
     reason: Reason
     message: str
     retry: Backoff = Backoff()
+    transient: bool = False  # the API server did not answer, or may answer otherwise next time
 
 
 @dataclass(frozen=True)

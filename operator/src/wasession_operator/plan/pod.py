@@ -17,6 +17,7 @@ from wasession_operator.plan.manifests import (
     annotations_of,
     is_terminating,
     ownership_conflict,
+    repair_metadata,
     report_conflict,
     since,
     state,
@@ -96,6 +97,13 @@ def plan_pod(
     if conflict := ownership_conflict(session, pod):
         phase = Phase.FAILED if conflict.reason in FATAL_REASONS else Phase.PENDING
         return _not_ready(phase, conflict.reason, conflict.message, report_conflict(conflict))
+    result = _own_pod(session, facts, settings, storage, pod)
+    return replace(result, step=repair_metadata(session, pod, facts) + result.step)
+
+
+def _own_pod(
+    session: Session, facts: Facts, settings: Settings, storage: StorageResult, pod: Manifest
+) -> PodResult:
     if is_terminating(pod):
         return _terminating_pod(session, facts, pod, settings)
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
@@ -263,7 +271,9 @@ def _ended_pod(session: Session, facts: Facts, pod: Manifest) -> PodResult:
         else f"The pod has ended: {status.get('reason') or status['phase']}."
     )
     delete = attempt(DeletePod(pod["metadata"]["uid"], reason, failed=True), facts)
-    return _stalled(_phase_without_report(session), reason, message, delete)
+    # A refused deletion is the problem to show: without it there would be another pod by now.
+    result = _not_ready if delete.problems else _stalled
+    return result(_phase_without_report(session), reason, message, delete)
 
 
 def _replacement(

@@ -11,6 +11,8 @@ from wasession_api.v1alpha1 import LogoutStatus, Phase
 from wasession_operator.plan.actions import Action
 from wasession_operator.plan.facts import Facts
 
+PATIENCE = 3  # failed attempts in a row until a failure that may pass by itself is a problem
+
 
 class Finding(NamedTuple):
     """Whether one of the session's objects is as it should be, and why."""
@@ -52,12 +54,15 @@ def report_problem(reason: str, message: str) -> Step:
 def attempt(action: Action, facts: Facts) -> Step:
     """Return a step that takes the action, as soon as the backoff of a failed attempt is over.
 
-    Until an attempt succeeds, the last failure is reported as a problem.
+    Until an attempt succeeds, the last failure is reported as a problem; one that may pass by
+    itself only when it lasts.
     """
     failure = facts.refusals.get(type(action))
     if failure is None:
         return Step((action,))
-    step = report_problem(failure.reason, failure.message)
+    step = Step()
+    if not failure.transient or failure.retry.count >= PATIENCE:
+        step = report_problem(failure.reason, failure.message)
     wait = failure.retry.wait(facts.now)
     return step + (Step(requeue_after=wait) if wait > timedelta(0) else Step((action,)))
 
