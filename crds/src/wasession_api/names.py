@@ -12,10 +12,12 @@ LABEL_SESSION = f"{GROUP}/session"
 LABEL_OWNER = f"{GROUP}/owner"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABELS = (LABEL_NAME, LABEL_MANAGED_BY, LABEL_SESSION, LABEL_OWNER)
 MANAGED_BY = "wasession-operator"
 APP_NAME = "wasession-session"
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 ANNOTATION_CLIENT_ID = f"{GROUP}/client-id"
+ANNOTATION_OWNER = LABEL_OWNER  # in full; the label may hold a hash of it
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 ANNOTATION_RESTART = f"{GROUP}/restart"
 ANNOTATION_LOGOUT = f"{GROUP}/logout"

@@ -83,7 +83,7 @@ def node(obj: Manifest) -> Manifest:
 def _metadata(obj: Manifest) -> Manifest:
     """Reduce the metadata. Foreign labels and annotations may be large; the plan reads none."""
     full = obj["metadata"]
-    labels = _pick(full.get("labels") or {}, (names.LABEL_MANAGED_BY,))
+    labels = _pick(full.get("labels") or {}, names.LABELS)
     annotations = {
         name: value
         for name, value in (full.get("annotations") or {}).items()

@@ -52,12 +52,23 @@ def client_id(name: str, spec: Spec) -> str:
     return spec.client_id or name
 
 
+def identity(name: str, spec: Spec) -> dict[str, str]:
+    """Return the annotations that say whose login a volume claim holds, also without its session.
+
+    A session without an owner is noted as such: it is not one whose owner is unknown.
+    """
+    return {
+        names.ANNOTATION_CLIENT_ID: client_id(name, spec),
+        names.ANNOTATION_OWNER: spec.owner or "",
+    }
+
+
 def _metadata(namespace: str, name: str, spec: Spec) -> Manifest:
     return {
         "name": names.object_name(name),
         "namespace": namespace,
         "labels": labels(name, spec),
-        "annotations": {names.ANNOTATION_CLIENT_ID: client_id(name, spec)},
+        "annotations": identity(name, spec),
     }
 
 

@@ -10,6 +10,7 @@ from functools import partial
 
 import aiohttp
 from wasession_api.kube.client import KubeClient
+from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, condition
 from wasession_api.session_pod.client import SessionPodClient, base_url
 from wasession_api.session_pod.tokens import tokens
@@ -30,6 +31,7 @@ from wasession_operator.status_writer import StatusWriter
 
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
+UNWATCHED_RECHECK = timedelta(seconds=10)
 DELETION_DEBOUNCE = 2.0  # seconds from deletionTimestamp, which has whole seconds
 
 
@@ -87,7 +89,11 @@ class Reconciler:
             self._update_permits(state.key, session, facts, planned)
         if actions.RemoveFinalizer in state.refusals:
             planned = replace(planned, done=False)
-        return _result(planned, wait)
+        result = _result(planned, wait)
+        if self._has_unwatched(state.key, facts) and not result.done:
+            recheck = min(result.requeue_after or UNWATCHED_RECHECK, UNWATCHED_RECHECK)
+            return Result(recheck)
+        return result
 
     async def _reject_spec(
         self, session: Session, body: Manifest, state: ReconcileState, problem: str
@@ -101,8 +107,11 @@ class Reconciler:
 
     async def _gather_facts(self, state: ReconcileState, session: Session) -> Facts:
         key, cache = state.key, self._cache
-        pod = _expect_deletion(cache.pods.objects.get(object_key(key)), state)
-        pvc = _expect_deletion(cache.pvcs.objects.get(object_key(key)), state)
+        status = session.status
+        pod = await self._read(cache.pods, key, expected=status.pod_uid is not None)
+        pvc = await self._read(cache.pvcs, key, expected=status.pvc_uid is not None)
+        secret = await self._read(cache.secrets, key, expected=status.phase is not None)
+        pod, pvc = _expect_deletion(pod, state), _expect_deletion(pvc, state)
         state.deleted.intersection_update(
             obj["metadata"]["uid"] for obj in (pod, pvc) if obj is not None
         )
@@ -114,7 +123,7 @@ class Reconciler:
             now=datetime.now(UTC),
             pod=pod,
             pvc=pvc,
-            secret=cache.secrets.objects.get(object_key(key)),
+            secret=secret,
             node=await cache.node_of(pod) if pod else None,
             report=watcher.report if watcher else None,
             silent_since=watcher.silent_since if watcher else None,
@@ -125,6 +134,23 @@ class Reconciler:
             refusals=dict(state.refusals),
             conflicting_session=cache.conflicting_session(key),
         )
+
+    async def _read(self, informer: Informer, key: Key, *, expected: bool) -> Manifest | None:
+        """Return the session's pod, claim or Secret.
+
+        One that the cache should have but has not may only have lost its labels: the informer sees
+        that as a deletion. Nothing is believed to be gone before the API server says so.
+        """
+        obj = informer.objects.get(object_key(key))
+        if obj is not None or not expected:
+            return obj
+        return await informer.read(object_key(key))
+
+    def _has_unwatched(self, key: Key, facts: Facts) -> bool:
+        """Return whether an object was read that no informer has, and so changes without events."""
+        cache, name = self._cache, object_key(key)
+        read = ((facts.pod, cache.pods), (facts.pvc, cache.pvcs), (facts.secret, cache.secrets))
+        return any(obj is not None and name not in informer.objects for obj, informer in read)
 
     def _watch_report(self, state: ReconcileState, pod: Manifest | None) -> None:
         """Watch the pod at its present address, until it is gone even while it terminates."""

@@ -120,20 +120,28 @@ async def test_a_secret_that_is_lost_or_damaged_is_healed(world: World) -> None:
     assert world.created("pods") == 1
 
 
-async def test_orphaned_secrets_are_deleted(world: World) -> None:
+async def test_only_garbage_collection_deletes_secrets(world: World) -> None:
+    """A Secret without an owner is somebody's, whatever its labels say."""
     await begin(world, "sales", cleanup_interval="1s")
-    orphan = json.loads(json.dumps(world.object("secrets", "sales")))
-    orphan["metadata"] = {
-        "name": object_name("gone"),
-        "namespace": world.namespace,
-        "labels": orphan["metadata"]["labels"] | {"wasession.dev/session": "gone"},
-        "annotations": orphan["metadata"]["annotations"],
-    }
-    await world.api.create("secrets", orphan)
+    secret = world.object("secrets", "sales")
+    assert secret is not None
+    labels = secret["metadata"]["labels"]
+    owner = secret["metadata"]["ownerReferences"][0] | {"name": "gone", "uid": "gone"}
+    for name, owners in (("ownerless", []), ("gone", [owner])):
+        metadata = {
+            "name": object_name(name),
+            "namespace": world.namespace,
+            "labels": labels | {"wasession.dev/session": name},
+            "ownerReferences": owners,
+        }
+        await world.api.create("secrets", {**secret, "metadata": metadata})
+        await world.until(lambda name=name: world.object("secrets", name), f"Secret {name}")
     world.deleted.add(("secrets", world.namespace, object_name("gone")))
-    await world.until(lambda: world.object("secrets", "gone") is not None, "the orphan to be there")
     await world.until(lambda: world.object("secrets", "gone") is None, "the orphan to be gone")
-    assert world.object("secrets", "sales") is not None
+    await world.take_away("secrets", "sales")
+    await world.until(lambda: world.object("secrets", "sales"), "another Secret")
+    assert not [c for c in world.proxy.calls if (c.verb, c.resource) == ("DELETE", "secrets")]
+    assert world.object("secrets", "ownerless") is not None
 
 
 # --- storage --------------------------------------------------------------------------------------
@@ -322,10 +330,10 @@ async def test_the_longest_name(world: World) -> None:
 
 async def test_a_name_that_is_used_again_at_once(world: World) -> None:
     await begin(world, "sales")
-    for count in range(1, 6):
+    for _ in range(5):
         await world.delete("sales")
         await world.until_gone("sales")
-        await world.create("sales", owner=f"user-{count}")
+        await world.create("sales")
         await world.until_phase("sales")
         assert world.status("sales")["restored"] is True
     assert world.created("pods") == 6

@@ -34,6 +34,7 @@ from wasession_operator.plan.actions import (
     DeletePod,
     DeletePvc,
     ExpandPvc,
+    RepairPvc,
     SetPvcOwner,
 )
 from wasession_operator.plan.manifests import amount
@@ -208,17 +209,47 @@ def test_amounts(quantity: str, number: float) -> None:
 # --- ownership ------------------------------------------------------------------------------------
 
 
-def test_a_retained_claim_is_adopted_by_name_and_client_id_only() -> None:
-    adopting = session(uid="uid-2")
-    retained = facts(pod=None, secret=None)
-    assert plan(adopting, retained, SETTINGS).actions == [
-        CreateSecret(),
-        CreatePod(restoring=False),
-    ]
-    result = plan(session(uid="uid-2", clientId="other"), retained, SETTINGS)
-    assert of(CreatePod, result) == []
+def test_a_retained_claim_is_adopted_by_its_session() -> None:
+    for spec in ({}, {"owner": "alice"}, {"owner": "alice", "clientId": "main"}):
+        retained = facts(pod=None, secret=None, pvc=pvc(spec=spec))
+        assert plan(session(uid="uid-2", **spec), retained, SETTINGS).actions == [
+            CreateSecret(),
+            CreatePod(restoring=False),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        ({}, {"clientId": "other"}, "holds the login of clientId sales"),
+        ({"owner": "alice"}, {"owner": "mallory"}, "holds the login of another owner"),
+        ({"owner": "alice"}, {}, "holds the login of another owner"),
+        ({}, {"owner": "mallory"}, "holds the login of another owner"),
+    ],
+)
+def test_a_retained_claim_of_somebody_else_is_reported_and_left_alone(
+    before: dict[str, Any], after: dict[str, Any], why: str
+) -> None:
+    retained = facts(pod=None, secret=None, pvc=pvc(spec=before))
+    result = plan(session(uid="uid-2", **after), retained, SETTINGS)
+    assert result.actions == [CreateSecret()]
     assert condition(result, STORAGE) == ("False", Reason.NAME_CONFLICT)
     assert result.status.phase is Phase.FAILED
+    assert why in message(result, STORAGE)
+    assert "alice" not in message(result, STORAGE)
+
+
+def test_a_retained_claim_that_does_not_say_whose_it_is_is_not_taken() -> None:
+    """An earlier version did not note the owner."""
+    retained = pvc()
+    del retained["metadata"]["annotations"]["wasession.dev/owner"]
+    result = plan(session(uid="uid-2", owner="alice"), facts(pod=None, pvc=retained), SETTINGS)
+    assert of(CreatePod, result) == []
+    assert condition(result, STORAGE) == ("False", Reason.NAME_CONFLICT)
+    assert "'wasession.dev/owner=alice'" in message(result, STORAGE)
+    known = plan(session(VALID, owner="alice"), facts(pvc=retained, report=report()), SETTINGS)
+    assert of(RepairPvc, known)[0].annotations == {"wasession.dev/owner": "alice"}
+    assert condition(known, STORAGE) == ("True", Reason.VOLUME_BOUND)
 
 
 def test_a_foreign_claim_is_reported_and_left_alone() -> None:

@@ -114,6 +114,14 @@ class Informer:
     async def _list(self, namespace: str | None) -> None:
         before = {key for key in self.objects if namespace is None or key[0] == namespace}
         listed: set[Key] = set()
+    async def read(self, key: Key) -> Manifest | None:
+        """Return an object as the API server has it, even one that the selector does not match.
+
+        The cache stays as it is: no event would tell it when such an object changes.
+        """
+        obj = await self._kube.get(self.resource, *key)
+        return None if obj is None else {**self._transform(obj), "kind": self.resource.kind}
+
         version = ""
         async for page in self._kube.pages(self.resource, namespace, self._selector):
             version = page["metadata"]["resourceVersion"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -49,6 +50,27 @@ class SetPvcOwner:
 
 
 @dataclass(frozen=True)
+class _RepairMetadata:
+    """Give an object of the session its labels and annotations back; None removes one."""
+
+    uid: str
+    labels: Mapping[str, str | None]
+    annotations: Mapping[str, str | None]
+
+
+class RepairSecret(_RepairMetadata):
+    pass
+
+
+class RepairPvc(_RepairMetadata):
+    pass
+
+
+class RepairPod(_RepairMetadata):
+    pass
+
+
+@dataclass(frozen=True)
 class ExpandPvc:
     size: str
 
@@ -88,6 +110,7 @@ Action = (
     AddFinalizer | RemoveFinalizer | CreateSecret | RotateToken
     | CreatePvc | SetPvcOwner | ExpandPvc | DeletePvc
     | CreatePod | RefreshToken | DeletePod | Logout
+    | RepairSecret | RepairPvc | RepairPod
 )  # fmt: skip
 
 

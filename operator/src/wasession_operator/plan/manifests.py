@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from wasession_api import names
@@ -9,8 +10,16 @@ from wasession_api.kube.manifests import Manifest, condition, controller
 from wasession_api.v1alpha1 import KIND, Reason
 
 from wasession_operator import objects
-from wasession_operator.plan.facts import Session
-from wasession_operator.plan.results import Finding, Step, report_problem
+from wasession_operator.plan.actions import RepairPod, RepairPvc, RepairSecret
+from wasession_operator.plan.facts import Facts, Session
+from wasession_operator.plan.results import Finding, Step, attempt, report_problem
+
+Repair = RepairPod | RepairPvc | RepairSecret
+REPAIRS: Mapping[str, type[Repair]] = {
+    "Pod": RepairPod,
+    "PersistentVolumeClaim": RepairPvc,
+    "Secret": RepairSecret,
+}
 
 
 def annotations_of(obj: Manifest) -> dict[str, str]:
@@ -24,23 +33,73 @@ def is_terminating(obj: Manifest) -> bool:
 def ownership_conflict(session: Session, obj: Manifest) -> Finding | None:
     """Return why an object with the session's name must not be touched; None when it may.
 
-    A claim that an earlier session of the same name and clientId has left behind belongs to this
-    session: it was retained for that.
+    The session's own are known by UID: by that of their controller, or by their own as the status
+    has it. Anybody may edit labels. What an earlier session has left behind without a controller,
+    such as a retained claim, belongs to a session with the same name, owner and clientId.
     """
     metadata, owner = obj["metadata"], controller(obj)
     which = f"{obj.get('kind', 'object')} {metadata['name']}"
-    if owner is not None and owner["uid"] != session.uid:
+    if owner is not None and owner["uid"] == session.uid:
+        return None
+    if owner is not None:
         if (owner["kind"], owner["name"]) == (KIND, session.name):
             message = f"{which} belongs to a deleted session of the same name and is being removed."
             return Finding(False, Reason.PREDECESSOR_TERMINATING, message)
         conflict = f"belongs to {owner['kind']} {owner['name']}"
-    elif metadata.get("labels", {}).get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
-        conflict = "was not created by this operator"
-    elif owner is None and _client_id(obj) != objects.client_id(session.name, session.spec):
-        conflict = f"holds the login of clientId {_client_id(obj)}"
+    elif metadata["uid"] in (session.status.pvc_uid, session.status.pod_uid):
+        return None
+    elif foreign := _foreign_identity(session, obj):
+        conflict = foreign
     else:
         return None
     return Finding(False, Reason.NAME_CONFLICT, f"{which} {conflict}; it is left alone.")
+
+
+def _foreign_identity(session: Session, obj: Manifest) -> str | None:
+    """Return whose login an object without a controller holds, unless it is the session's."""
+    noted, own = annotations_of(obj), objects.identity(session.name, session.spec)
+    client_id = noted.get(names.ANNOTATION_CLIENT_ID)
+    if client_id is None:
+        return "was not created by this operator"
+    if client_id != own[names.ANNOTATION_CLIENT_ID]:
+        return f"holds the login of clientId {client_id}"
+    owner = noted.get(names.ANNOTATION_OWNER)
+    if owner is None:
+        expected = f"{names.ANNOTATION_OWNER}={own[names.ANNOTATION_OWNER]}"
+        return f"does not say whose it is; if it is this session's, annotate it with {expected!r}"
+    if owner != own[names.ANNOTATION_OWNER]:
+        return "holds the login of another owner"
+    return None
+
+
+def repair_metadata(session: Session, obj: Manifest, facts: Facts) -> Step:
+    """Give an object of the session back the labels and annotations that it should have.
+
+    The operator watches the objects with these labels: others change without an event.
+    """
+    repair = metadata_repair(session, obj)
+    return Step() if repair is None else attempt(repair, facts)
+
+
+def metadata_repair(session: Session, obj: Manifest) -> Repair | None:
+    """Return what gives an object its labels and annotations back; None if it has them."""
+    metadata = obj["metadata"]
+    labels = _differences(
+        dict.fromkeys(names.LABELS) | objects.labels(session.name, session.spec),
+        metadata.get("labels") or {},
+    )
+    annotations = _differences(
+        objects.identity(session.name, session.spec), metadata.get("annotations") or {}
+    )
+    if not labels and not annotations:
+        return None
+    return REPAIRS[obj["kind"]](metadata["uid"], labels, annotations)
+
+
+def _differences(
+    desired: Mapping[str, str | None], present: Mapping[str, str]
+) -> dict[str, str | None]:
+    return {key: value for key, value in desired.items() if present.get(key) != value}
 
 
 def report_conflict(conflict: Finding) -> Step:
@@ -85,7 +144,3 @@ def amount(quantity: str) -> float:
         return float(number) * 1024.0 ** ("KMGTPE".index(unit[0]) + 1)
     scale = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
     return float(number) * scale[unit]
-
-
-def _client_id(obj: Manifest) -> str | None:
-    return annotations_of(obj).get(names.ANNOTATION_CLIENT_ID)

@@ -12,6 +12,7 @@ from wasession_operator.plan.manifests import (
     annotations_of,
     is_terminating,
     ownership_conflict,
+    repair_metadata,
     report_conflict,
 )
 from wasession_operator.plan.results import Finding, SecretResult, Step, attempt
@@ -29,6 +30,9 @@ def plan_secret(session: Session, facts: Facts) -> SecretResult:
         return SecretResult(failure or USABLE, step)
     if conflict := ownership_conflict(session, secret):
         return SecretResult(conflict, report_conflict(conflict))
+    repair = repair_metadata(session, secret, facts)
+    if repair != Step():  # without its labels the Secret is not in the cache, which all else needs
+        return SecretResult(USABLE, repair)
     fulfilled = annotations_of(secret).get(names.ANNOTATION_ROTATE_TOKEN)
     requested = request is not None and request != fulfilled
     owned = bool(secret["metadata"].get("ownerReferences"))

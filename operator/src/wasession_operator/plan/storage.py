@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest, condition
@@ -15,6 +16,7 @@ from wasession_operator.plan.manifests import (
     amount,
     is_terminating,
     ownership_conflict,
+    repair_metadata,
     report_conflict,
 )
 from wasession_operator.plan.results import Finding, Step, StorageResult, attempt, report_problem
@@ -25,6 +27,7 @@ LOGIN_AT_RISK = (
     "The volume claim is being deleted: it is removed, and the login with it, as soon as the pod "
     "ends. Until then the operator does not stop the pod. Copy the volume, then delete the session."
 )
+LOST_RECHECK = timedelta(seconds=30)  # a claim restored without its labels gives no event
 CLAIM_MISSING = (
     "The volume claim of a valid login is missing. The operator does not replace it with an empty "
     "one: restore it from a backup."
@@ -38,15 +41,17 @@ def plan_storage(session: Session, facts: Facts) -> StorageResult:
     accepted = _data_loss_accepted(session, facts)
     if facts.pvc is None:
         result = _missing(session, facts, accepted)
-    elif is_terminating(facts.pvc):
+        return replace(result, data_loss_accepted=accepted)
+    if conflict := ownership_conflict(session, facts.pvc):
+        return StorageResult(conflict, report_conflict(conflict), data_loss_accepted=accepted)
+    if is_terminating(facts.pvc):
         result = _terminating(session, facts)
-    elif conflict := ownership_conflict(session, facts.pvc):
-        result = StorageResult(conflict, report_conflict(conflict))
     elif facts.pvc.get("status", {}).get("phase") == "Lost":
         result = _lost(session, facts, facts.pvc)
     else:
         result = _present(session, facts, facts.pvc)
-    return replace(result, data_loss_accepted=accepted)
+    repair = repair_metadata(session, facts.pvc, facts)
+    return replace(result, step=repair + result.step, data_loss_accepted=accepted)
 
 
 def login_ends_with_pod(session: Session, storage: StorageResult) -> bool:
@@ -100,7 +105,8 @@ def _lost(session: Session, facts: Facts, pvc: Manifest) -> StorageResult:
 def _volume_lost(message: str, session: Session, uid: str) -> StorageResult:
     accept = ACCEPT.format(name=session.name, annotation=names.ANNOTATION_ACCEPT_DATA_LOSS, uid=uid)
     finding = Finding(False, Reason.VOLUME_LOST, f"{message} {accept}")
-    return StorageResult(finding, report_problem(finding.reason, finding.message))
+    step = report_problem(finding.reason, finding.message)
+    return StorageResult(finding, step + Step(requeue_after=LOST_RECHECK))
 
 
 def _present(session: Session, facts: Facts, pvc: Manifest) -> StorageResult:
@@ -111,7 +117,8 @@ def _present(session: Session, facts: Facts, pvc: Manifest) -> StorageResult:
     desired = objects.make_pvc(session.namespace, session.name, session.uid, session.spec)
     owners = desired["metadata"].get("ownerReferences")
     step = Step()
-    if bool(owners) != bool(pvc["metadata"].get("ownerReferences")):
+    present = pvc["metadata"].get("ownerReferences") or []
+    if bool(owners) != any(owner["uid"] == session.uid for owner in present):
         step += attempt(SetPvcOwner(owners), facts)
     if amount(session.spec.storage.size) > amount(pvc["spec"]["resources"]["requests"]["storage"]):
         step += attempt(ExpandPvc(session.spec.storage.size), facts)
