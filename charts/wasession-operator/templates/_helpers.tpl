@@ -5,7 +5,9 @@
 {{- define "wasession.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
-{{- else if contains .Release.Name (include "wasession.name" .) }}
+{{- else if contains (include "wasession.name" .) .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else if eq (include "wasession.name" .) (printf "%s-operator" .Release.Name) }}
 {{- include "wasession.name" . }}
 {{- else }}
 {{- printf "%s-%s" .Release.Name (include "wasession.name" .) | trunc 63 | trimSuffix "-" }}
@@ -59,8 +61,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [pods, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [secrets] # the session pods' tokens
-  verbs: [get, list, watch, create, patch, delete]
+  resources: [secrets] # the session pods' tokens; garbage collection deletes them
+  verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [events]
   verbs: [create]

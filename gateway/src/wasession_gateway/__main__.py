@@ -16,7 +16,7 @@ async def serve(settings: Settings) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    kube = await KubeClient.connect()
+    kube = await KubeClient.connect("wasession-gateway")
     try:
         async with Gateway(settings, kube):
             await stop.wait()

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import resource
+import signal
+from collections.abc import Coroutine
+from functools import partial
 
+import aiohttp
 import kopf
 from pydantic import ValidationError
+from wasession_api import names
+from wasession_api.kube.client import KubeClient
 
-from wasession_operator import handlers
+from wasession_operator import handlers, health, startup
+from wasession_operator.controller import Controller
+from wasession_operator.resync import Resync
+from wasession_operator.session_watch import SessionWatch
 from wasession_operator.settings import Settings
 
 
@@ -28,19 +38,49 @@ def main() -> None:
         # kopf logs each event that each handler has processed.
         logging.getLogger("kopf.objects").setLevel(logging.WARNING)
     raise_descriptor_limit()
-    registry = kopf.OperatorRegistry()
-    handlers.register(registry, settings)
-    operator = kopf.operator(
-        registry=registry,
-        standalone=True,
-        clusterwide=not settings.namespaces,
-        namespaces=settings.namespaces,
-    )
     try:
-        asyncio.run(operator)
-    except Exception:  # what kopf cannot recover from, such as a forbidden watch
+        asyncio.run(run(settings))
+    except Exception:  # a bug: kubelet's restart is better than half an operator
         logging.getLogger(__name__).critical("operator failed; exiting", exc_info=True)
         raise SystemExit(1) from None
+
+
+async def run(settings: Settings) -> None:
+    """Run the operator until SIGTERM or SIGINT; raise when a part of it fails."""
+    async with contextlib.AsyncExitStack() as resources:
+        kube = await KubeClient.connect(names.MANAGED_BY)
+        resources.push_async_callback(kube.close)
+        # No limit: each session pod has a stream of its own, aiohttp's default is 100 in all.
+        http = await resources.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+        )
+        controller = Controller(settings, kube, http)
+        resources.push_async_callback(controller.close)
+        resync, stop = Resync(controller), asyncio.Event()
+        registry = handlers.registry_for(controller.cache)
+        watches = [
+            SessionWatch(registry, namespace, partial(_stop_on_signals, stop))
+            for namespace in controller.cache.namespaces
+        ]
+        server = await health.serve(settings.http_port, controller, resync, watches, kube)
+        resources.push_async_callback(server.cleanup)
+        _stop_on_signals(stop)
+        work = (controller.run(), resync.run(), startup.run(controller))
+        await _run_until(stop, *work, *(watch.run() for watch in watches))
+
+
+async def _run_until(stop: asyncio.Event, *work: Coroutine[None, None, None]) -> None:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(part) for part in work]
+        await stop.wait()
+        for task in tasks:
+            task.cancel()
+
+
+def _stop_on_signals(stop: asyncio.Event) -> None:
+    """Set ``stop`` on a signal. kopf installs handlers of its own, at each of its starts."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
 
 
 def raise_descriptor_limit() -> None:

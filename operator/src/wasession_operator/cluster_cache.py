@@ -12,13 +12,14 @@ from wasession_api.kube.client import NODES, PODS, PVCS, SECRETS, SESSIONS, Kube
 from wasession_api.kube.informer import Informer, is_newer
 from wasession_api.kube.manifests import Key, Manifest, condition, key_of
 
-from wasession_operator import cache_transform
+from wasession_operator import cache_transform, metrics
 from wasession_operator.cache_transform import PackedStore
 from wasession_operator.plan import Node
 from wasession_operator.plan.manifests import is_terminating
 
 ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
 Age = tuple[str, str]  # creation time and UID of a session; the oldest sorts first
+NODE_QUARANTINE = 40.0  # seconds, as in kube-controller-manager's pod garbage collector
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 
@@ -34,6 +35,9 @@ class EventHandler(Protocol):
     def on_delete(self, key: Key, uid: str) -> None:
         """The session with this UID does not exist any more."""
 
+    def on_sync(self, namespace: str | None) -> None:
+        """A namespace is served from now on, or no longer; None stands for all of them."""
+
 
 class ClusterCache:
     """Every watch event goes through here: informers and kopf feed it, it calls ``handler``."""
@@ -47,31 +51,37 @@ class ClusterCache:
         watch_nodes: bool,
     ) -> None:
         self.sessions = PackedStore()
+        self.counts = metrics.SessionCounts()
         self.pods = Informer(
             kube, PODS, namespaces, names.SELECTOR,
-            self._pod_changed, cache_transform.pod, PackedStore(),
+            self._pod_changed, cache_transform.pod, PackedStore(), self._on_sync,
         )  # fmt: skip
         self.pvcs = Informer(
             kube, PVCS, namespaces, names.SELECTOR,
-            self._object_changed, cache_transform.pvc, PackedStore(),
+            self._object_changed, cache_transform.pvc, PackedStore(), self._on_sync,
         )  # fmt: skip
         self.secrets = Informer(
             kube, SECRETS, namespaces, names.SELECTOR,
-            self._object_changed, cache_transform.secret, PackedStore(),
+            self._object_changed, cache_transform.secret, PackedStore(), self._on_sync,
         )  # fmt: skip
         self.nodes = (
-            Informer(kube, NODES, namespaces, "", self._node_changed, cache_transform.node)
+            Informer(
+                kube, NODES, namespaces, "",
+                self._node_changed, cache_transform.node, on_sync=self._on_sync,
+            )
             if watch_nodes
             else None
-        )
+        )  # fmt: skip
         self.informers = [self.pods, self.pvcs, self.secrets]
         if self.nodes is not None:
             self.informers.append(self.nodes)
+        self.namespaces: Sequence[str | None] = namespaces or (None,)  # None: the whole cluster
         self._kube = kube
-        self._namespaces = namespaces
         self._handler = handler
+        self._synced = asyncio.Event()
         self._session_of: dict[Key, Key] = {}  # by the key of its pod, claim and Secret
         self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
+        self._missing_since: dict[str, float] = {}  # nodes that do not exist; the loop's time
         self._duplicates: dict[ClientId, dict[Key, Age]] = {}  # sessions that share a clientId
 
     async def run(self) -> None:
@@ -79,12 +89,30 @@ class ClusterCache:
         await asyncio.gather(*(informer.run() for informer in self.informers))
 
     async def wait_for_sync(self) -> None:
-        """Return once all objects have been listed; until then a missing one means nothing."""
-        await asyncio.gather(*(informer.wait_for_sync() for informer in self.informers))
+        """Return once each namespace is served, or known not to be.
+
+        Until a namespace is served, an object that is missing from the cache means nothing.
+        """
+        await self._synced.wait()
 
     @property
     def is_synced(self) -> bool:
-        return all(informer.is_synced for informer in self.informers)
+        return self._synced.is_set()
+
+    def is_served(self, namespace: str | None) -> bool:
+        """Return whether the objects of a namespace are cached and watched."""
+        return all(informer.has_synced(namespace) for informer in self.informers)
+
+    def rejection(self, namespace: str | None) -> str | None:
+        """Return why the API server does not let a namespace be served, if so."""
+        errors = (informer.rejection(namespace) for informer in self.informers)
+        return next(filter(None, errors), None)
+
+    def _on_sync(self, namespace: str | None) -> None:
+        settled = (self.is_served(scope) or self.rejection(scope) for scope in self.namespaces)
+        if all(settled):
+            self._synced.set()
+        self._handler.on_sync(namespace)
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -109,6 +137,9 @@ class ClusterCache:
             before["metadata"]["resourceVersion"], obj["metadata"]["resourceVersion"]
         ):
             return False
+        if before is not None:
+            self.counts.remove(before)
+        self.counts.add(obj)
         self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
         client_id = _client_id(obj)
@@ -124,16 +155,16 @@ class ClusterCache:
         session = self.sessions.get(key)
         if session is not None and session["metadata"]["uid"] == uid:
             del self.sessions[key]
+            self.counts.remove(session)
             self._session_of.pop(object_key(key), None)
             self._remove_duplicate(key, session)
         self._handler.on_delete(key, uid)
 
-    async def list_sessions(self) -> dict[Key, Manifest]:
+    async def list_sessions(self, namespace: str | None) -> dict[Key, Manifest]:
         """Return the sessions that the API server has now, with their metadata only."""
         sessions: dict[Key, Manifest] = {}
-        for namespace in self._namespaces or (None,):
-            async for page in self._kube.pages(SESSIONS, namespace, metadata=True):
-                sessions |= {key_of(item): cache_transform.session(item) for item in page["items"]}
+        async for page in self._kube.pages(SESSIONS, namespace, metadata=True):
+            sessions |= {key_of(item): cache_transform.session(item) for item in page["items"]}
         return sessions
 
     def conflicting_session(self, key: Key) -> str | None:
@@ -156,17 +187,32 @@ class ClusterCache:
     # --- the objects of sessions ------------------------------------------------------------------
 
     async def node_of(self, pod: Manifest) -> Node | None:
-        """Return the pod's node; one that the informer does not have is read, as it may be new."""
+        """Return the pod's node, or None while it is not known.
+
+        One that the informer does not have is read, as it may be new. It is gone when it has been
+        missing for as long as the pod garbage collector waits too: whoever re-creates the Node
+        object of a running machine, such as a kubelet that registers again, does it at once.
+        """
         name = _node_name(pod)
         if name is None or self.nodes is None:
             return None
         node = self.nodes.objects.get(("", name)) or await self._kube.get(NODES, None, name)
         if node is None:
-            return Node(name, gone=True)
+            return Node(name, gone=True) if self._is_gone(name) else None
+        self._missing_since.pop(name, None)
         taints = [taint["key"] for taint in node["spec"].get("taints") or []]
         return Node(
             name, not_ready_since=_not_ready_since(node), out_of_service=OUT_OF_SERVICE in taints
         )
+
+    def _is_gone(self, node: str) -> bool:
+        """Return whether a missing node has been missing for long enough; else check again then."""
+        loop = asyncio.get_running_loop()
+        if node not in self._missing_since:
+            self._missing_since[node] = loop.time()
+            loop.call_later(NODE_QUARANTINE + 0.1, self._enqueue_pods_on, node)
+            return False
+        return loop.time() - self._missing_since[node] >= NODE_QUARANTINE
 
     def _pod_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         old_node, new_node = _node_name(before), _node_name(after)
@@ -175,6 +221,7 @@ class ClusterCache:
                 self._pods_on[old_node].discard(key_of(before))
                 if not self._pods_on[old_node]:
                     del self._pods_on[old_node]
+                    self._missing_since.pop(old_node, None)
             if after is not None and new_node is not None:
                 self._pods_on.setdefault(new_node, set()).add(key_of(after))
         self._object_changed(before, after)
@@ -194,7 +241,10 @@ class ClusterCache:
         assert node is not None
         if before is not None and after is not None and _health(before) == _health(after):
             return
-        for key in self._pods_on.get(node["metadata"]["name"], ()):
+        self._enqueue_pods_on(node["metadata"]["name"])
+
+    def _enqueue_pods_on(self, node: str) -> None:
+        for key in self._pods_on.get(node, ()):
             if key in self._session_of:
                 self._handler.enqueue(self._session_of[key])
 

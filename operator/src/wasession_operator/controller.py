@@ -38,10 +38,9 @@ class Controller:
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
 
     async def run(self) -> None:
-        """Reconcile until cancelled, from when the informers have synced."""
+        """Reconcile until cancelled; each session from when its namespace has synced."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.cache.run())
-            await self.cache.wait_for_sync()
             for _ in range(WORKERS):
                 group.create_task(self._work())
 
@@ -51,14 +50,21 @@ class Controller:
         await self._reconciler.close()
 
     def enqueue(self, key: Key) -> None:
-        """Queue a session, because something about it has changed."""
-        if key in self.states:
+        """Queue a session, because something about it has changed.
+
+        One whose namespace has not synced is queued when it has.
+        """
+        if key in self.states and self._may_reconcile(key[0]):
             self.queue.add(key)
 
     def enqueue_all(self) -> None:
         """Queue every session, behind those that have changed."""
         for key in self.states:
-            self.queue.add(key, PATIENCE_UNCHANGED)
+            if self._may_reconcile(key[0]):
+                self.queue.add(key, PATIENCE_UNCHANGED)
+
+    def _may_reconcile(self, namespace: str) -> bool:
+        return self.cache.is_served(namespace) or self.cache.rejection(namespace) is not None
 
     def _patience(self, key: Key) -> float:
         """Return none for a session that can create its pod or whose permit others await."""
@@ -89,6 +95,11 @@ class Controller:
         state = self.states.get(key)
         if state is not None and state.uid == uid:
             self._forget(state)
+
+    def on_sync(self, namespace: str | None) -> None:
+        for key in self.states:
+            if namespace in (None, key[0]):
+                self.enqueue(key)
 
     def _forget(self, state: ReconcileState) -> None:
         """Drop a session for which nothing is left to do."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -11,6 +12,7 @@ from wasession_api.kube.client import KubeClient
 from wasession_operator import metrics
 from wasession_operator.controller import Controller
 from wasession_operator.resync import Resync
+from wasession_operator.session_watch import SessionWatch
 
 STUCK_AFTER = 900.0  # seconds; one pass makes a few API requests of at most 30 each
 SILENT_AFTER = 300.0  # seconds; a watch receives a bookmark about every minute
@@ -20,22 +22,39 @@ ANSWERED_WITHIN = 60.0  # seconds; no watch is to blame while the API server ans
 def find_failure(controller: Controller, resync: Resync, kube: KubeClient) -> str | None:
     """Return what only a restart of the operator can repair; None if there is nothing.
 
-    A blocked event loop needs no check: the probe would time out.
+    Nothing is to blame on the operator while the API server does not answer, and then not before it
+    has had time to catch up. A blocked event loop needs no check: the probe would time out.
     """
-    if (stuck := controller.queue.longest) > STUCK_AFTER:
-        return f"a session has been waiting or reconciling for {stuck:.0f} s"
-    if time.monotonic() - kube.answered_at > ANSWERED_WITHIN:
+    now = time.monotonic()
+    if now - kube.answered_at > ANSWERED_WITHIN:
         return None
+    answering = now - kube.answering_since
+    if (stuck := min(controller.queue.longest, answering)) > STUCK_AFTER:
+        return f"a session has been waiting or reconciling for {stuck:.0f} s"
     for informer in controller.cache.informers:
-        if informer.age > SILENT_AFTER:
-            return f"the watch of {informer.resource.plural} is silent for {informer.age:.0f} s"
+        if (silent := min(informer.age, answering)) > SILENT_AFTER:
+            return f"the watch of {informer.resource.plural} is silent for {silent:.0f} s"
     if resync.missed is not None:
         return f"the watch of sessions has missed a change of {resync.missed}"
     return None
 
 
+def find_unserved(controller: Controller, watches: Sequence[SessionWatch]) -> dict[str, str]:
+    """Return the namespaces that are not served, and why; the whole cluster is named ``*``."""
+    unserved: dict[str, str] = {}
+    for watch in watches:
+        error = controller.cache.rejection(watch.namespace) or watch.error
+        if error is not None:
+            unserved[watch.namespace or "*"] = error
+    return unserved
+
+
 async def serve(
-    port: int, controller: Controller, resync: Resync, kube: KubeClient
+    port: int,
+    controller: Controller,
+    resync: Resync,
+    watches: Sequence[SessionWatch],
+    kube: KubeClient,
 ) -> web.AppRunner:
     """Serve until the returned runner is cleaned up."""
 
@@ -44,12 +63,19 @@ async def serve(
         return web.json_response({"status": failure or "ok"}, status=503 if failure else 200)
 
     async def ready(_: web.Request) -> web.Response:
-        if controller.cache.is_synced:
-            return web.json_response({"status": "ok"})
-        return web.json_response({"status": "waiting for the informers to sync"}, status=503)
+        if not controller.cache.is_synced:
+            return web.json_response({"status": "waiting for the informers to sync"}, status=503)
+        unserved = find_unserved(controller, watches)
+        if len(unserved) == len(watches):
+            return web.json_response({"status": "unserved", "unserved": unserved}, status=503)
+        return web.json_response({"status": "ok", "unserved": unserved})
 
     async def collect(_: web.Request) -> web.Response:
-        metrics.observe_sessions(controller.cache.sessions.values())
+        controller.cache.counts.observe()
+        unserved = find_unserved(controller, watches)
+        for watch in watches:
+            name = watch.namespace or "*"
+            metrics.NAMESPACE_SERVED.labels(name).set(name not in unserved)
         for informer in controller.cache.informers:
             metrics.INFORMER_LAST_EVENT_AGE.labels(informer.resource.plural).set(informer.age)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

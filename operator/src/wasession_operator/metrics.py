@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
 from wasession_api import restoration
@@ -12,21 +11,30 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase, Status
 
 SECONDS = (0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
+# Up to where a session counts as stuck; see health.py.
+WORK_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
 SESSIONS = Gauge("wasession_sessions", "Sessions by phase.", ["phase"])
 VALID = Gauge("wasession_sessions_valid", "Sessions whose volume holds a valid login.")
 RECONCILE_DURATION = Histogram(
     "wasession_reconcile_duration_seconds",
     "Duration of one reconciliation of a session, including its API requests.",
+    buckets=WORK_SECONDS,
 )
 WORKQUEUE_QUEUE_DURATION = Histogram(
     "wasession_workqueue_queue_duration_seconds",
     "How long a session stays in the workqueue before it is reconciled.",
+    buckets=WORK_SECONDS,
 )
 INFORMER_LAST_EVENT_AGE = Gauge(
     "wasession_informer_last_event_age_seconds",
     "Time since the informer's last event, list or bookmark.",
     ["resource"],
+)
+NAMESPACE_SERVED = Gauge(
+    "wasession_namespace_served",
+    "1 if the namespace is served, 0 if the API server rejects what that takes; * is the cluster.",
+    ["namespace"],
 )
 RESTARTS = Counter(
     "wasession_pod_restarts_total",
@@ -63,10 +71,26 @@ def observe_change(before: Status, after: Status, report: Report | None) -> None
         READY_SECONDS.labels(str(after.restored).lower()).observe(max(seconds, 0))
 
 
-def observe_sessions(sessions: Iterable[Manifest]) -> None:
-    """Set the gauges of sessions by phase and of valid logins."""
-    statuses = [session.get("status") or {} for session in sessions]
-    phases = Tally(status.get("phase") for status in statuses)
-    for phase in Phase:
-        SESSIONS.labels(phase).set(phases[phase])
-    VALID.set(sum(bool(status.get("sessionValid")) for status in statuses))
+class SessionCounts:
+    """Counts sessions by phase, and those with a valid login, as they change."""
+
+    def __init__(self) -> None:
+        self.phases: Tally[str | None] = Tally()
+        self.valid = 0
+
+    def add(self, session: Manifest) -> None:
+        self._count(session, 1)
+
+    def remove(self, session: Manifest) -> None:
+        self._count(session, -1)
+
+    def observe(self) -> None:
+        """Set the gauges."""
+        for phase in Phase:
+            SESSIONS.labels(phase).set(self.phases[phase])
+        VALID.set(self.valid)
+
+    def _count(self, session: Manifest, number: int) -> None:
+        status = session.get("status") or {}
+        self.phases[status.get("phase")] += number
+        self.valid += number * bool(status.get("sessionValid"))

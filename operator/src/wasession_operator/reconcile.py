@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import aiohttp
-from wasession_api.kube.client import KubeClient
+from wasession_api import names
+from wasession_api.kube.client import NAMESPACES, KubeClient, Rejected
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, condition
 from wasession_api.session_pod.client import SessionPodClient, base_url
@@ -31,6 +32,7 @@ from wasession_operator.status_writer import StatusWriter
 
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
+NAMESPACE_RECHECK = timedelta(seconds=30)
 UNWATCHED_RECHECK = timedelta(seconds=10)
 DELETION_DEBOUNCE = 2.0  # seconds from deletionTimestamp, which has whole seconds
 
@@ -57,6 +59,7 @@ class Reconciler:
         self.starts = PrioritySemaphore(settings.max_concurrent_starts, enqueue)
         self.updates = PrioritySemaphore(settings.max_concurrent_updates, enqueue)
         self._settings = settings
+        self._kube = kube
         self._http = http
         self._cache = cache
         self._enqueue = enqueue
@@ -74,6 +77,17 @@ class Reconciler:
 
     async def reconcile(self, state: ReconcileState) -> Result:
         """Bring a session one step closer to its spec. Raise what its API requests raise."""
+        if not self._cache.is_served(state.key[0]):
+            return await self._release(state)
+        try:
+            return await self._reconcile(state)
+        except Rejected:
+            released = await self._release(state)
+            if not released.done:
+                raise
+            return released
+
+    async def _reconcile(self, state: ReconcileState) -> Result:
         body = self._cache.sessions.get(state.key)
         if body is None:
             return Result()
@@ -87,13 +101,35 @@ class Reconciler:
         wait = await self._apply(session, body, state, planned, facts)
         if wait is None:  # count only persisted status towards the limits
             self._update_permits(state.key, session, facts, planned)
-        if actions.RemoveFinalizer in state.refusals:
-            planned = replace(planned, done=False)
         result = _result(planned, wait)
+        if actions.RemoveFinalizer in state.refusals:
+            result = replace(result, done=False)
         if self._has_unwatched(state.key, facts) and not result.done:
             recheck = min(result.requeue_after or UNWATCHED_RECHECK, UNWATCHED_RECHECK)
             return Result(recheck)
         return result
+
+    async def _release(self, state: ReconcileState) -> Result:
+        """Let a deleted session of a terminating namespace go, whatever its objects.
+
+        With the namespace goes the role that allows to see and change them. They go with it too,
+        and nothing new can be created in it: not even a session of the same name.
+        """
+        body = self._cache.sessions.get(state.key)
+        if body is None or not is_terminating(body):
+            return Result()
+        namespace = await self._kube.get(NAMESPACES, None, state.key[0])
+        if namespace is not None and not is_terminating(namespace):
+            return Result(NAMESPACE_RECHECK)
+        session, _ = parse_session(body, state.written)
+        if names.FINALIZER in session.finalizers:
+            facts = Facts(datetime.now(UTC), refusals=state.refusals)
+            step = attempt(actions.RemoveFinalizer(session.finalizers), facts)
+            for action in step.actions:
+                await self._executor.execute(session, state, action)
+            if actions.RemoveFinalizer in state.refusals:
+                return Result(step.requeue_after)
+        return Result(done=True)
 
     async def _reject_spec(
         self, session: Session, body: Manifest, state: ReconcileState, problem: str

@@ -51,24 +51,37 @@ async def run(controller: Controller) -> None:
 async def _wait_until_all_are_reconciled(controller: Controller) -> None:
     """Wait until each session that the API server has was reconciled once.
 
-    kopf delivers sessions one by one and does not mark the last one.
+    kopf delivers sessions one by one and does not mark the last one. A namespace that cannot be
+    served now does not hold up the others.
     """
-    while True:
-        try:
-            sessions = await controller.cache.list_sessions()
-        except (Unavailable, Rejected, ResourceExpired) as error:
-            log.warning(
-                "listing the sessions failed; no session starts until it succeeds",
-                extra={"error": str(error)},
-            )
-        else:
-            if all(
-                _is_reconciled(controller, key)
-                for key, session in sessions.items()
-                if not is_released(session)
-            ):
-                return
-        await asyncio.sleep(POLL_INTERVAL)
+    pending = set(controller.cache.namespaces)
+    while pending:
+        for namespace in list(pending):
+            if await _is_all_reconciled(controller, namespace):
+                pending.remove(namespace)
+        if pending:
+            await asyncio.sleep(POLL_INTERVAL)
+
+
+async def _is_all_reconciled(controller: Controller, namespace: str | None) -> bool:
+    if controller.cache.rejection(namespace) is not None:
+        return True
+    try:
+        sessions = await controller.cache.list_sessions(namespace)
+    except (Unavailable, Rejected, ResourceExpired) as error:
+        rejected = isinstance(error, Rejected)
+        follows = "others start" if rejected else "no session starts until it succeeds"
+        log.warning(
+            "listing the sessions failed; %s",
+            follows,
+            extra={"namespace": namespace, "error": str(error)},
+        )
+        return rejected
+    return all(
+        _is_reconciled(controller, key)
+        for key, session in sessions.items()
+        if not is_released(session)
+    )
 
 
 def _is_reconciled(controller: Controller, key: Key) -> bool:

@@ -63,7 +63,7 @@ class Replica:
     async def start(self) -> Replica:
         self._stack.push_async_callback(self._client.close)
         self.gateway = await self._stack.enter_async_context(
-            Gateway(self.settings, KubeClient(self._client))
+            Gateway(self.settings, KubeClient(self._client, "wasession-gateway"))
         )
         self.http = await self._stack.enter_async_context(aiohttp.ClientSession(self.url))
         await self.gateway.sessions.informer.wait_for_sync()

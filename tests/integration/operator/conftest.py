@@ -48,20 +48,18 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         network.close()
 
 
-def render_roles() -> list[Manifest]:
-    """Return the chart's roles: the operators here have the permissions of an installed one."""
+def render(template: str, *options: str, release: str = "wasession") -> list[Manifest]:
+    """Return the manifests of one of the chart's templates."""
     helm = shutil.which("helm") or str(binaries.path("helm"))
-    command = [
-        helm,
-        "template",
-        "wasession",
-        str(CHART),
-        "--kube-version",
-        binaries.kubernetes_version(),
-    ]
-    command += ["--namespace", "wasession-system", "--show-only", "templates/rbac.yaml"]
+    command = [helm, "template", release, str(CHART), "--namespace", "wasession-system"]
+    command += ["--kube-version", binaries.kubernetes_version(), "--show-only", template, *options]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return list(yaml.safe_load_all(done.stdout))
+
+
+def render_roles(*options: str, release: str = "wasession") -> list[Manifest]:
+    """Return the chart's roles: the operators here have the permissions of an installed one."""
+    return render("templates/rbac.yaml", *options, release=release)
 
 
 async def grant(api: Api, roles: list[Manifest]) -> str:

@@ -76,7 +76,8 @@ class Proxy:
         self._called = asyncio.Event()
         self._api = api
         self._socket = network.listen("127.0.0.1", 0)
-        self._as = {"Impersonate-User": user} if user else {}
+        self._as: dict[str, str] = {}
+        self.impersonate(user)
         self._open: set[asyncio.Transport] = set()
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._serve)
@@ -87,6 +88,10 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def impersonate(self, user: str | None) -> None:
+        """Let the operator have the rights of a user; all rights without one."""
+        self._as = {"Impersonate-User": user} if user else {}
 
     async def start(self) -> None:
         await self._runner.setup()

@@ -1,8 +1,8 @@
 """Starts operators quickly: it imports everything once, and forks for each start.
 
-``python zygote.py`` reads lines of JSON ``{"environment": {...}, "log": "path", "descriptors": 128}``. For each of them
-it forks an operator, which runs ``wasession_operator.__main__.main``, and prints its PID. The
-operators end with this process, and this process ends with its input.
+``python zygote.py`` reads lines of JSON: ``{"environment": {...}, "log": "path", "descriptors":
+128}``. For each of them it forks an operator, which runs ``wasession_operator.__main__.main``, and
+prints its PID. The operators end with this process, and this process ends with its input.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 from wasession_api.kube import informer
-from wasession_api.kube.client import PODS, KubeClient, ResourceExpired, Unavailable
+from wasession_api.kube.client import PODS, KubeClient, Rejected, ResourceExpired, Unavailable
 from wasession_api.kube.informer import Informer, Transform
 from wasession_api.kube.manifests import Manifest
 
@@ -180,3 +180,30 @@ async def test_without_a_transform_only_managed_fields_are_dropped() -> None:
     [obj] = pods.objects.values()
     assert obj["spec"] == pod("a", 4)["spec"]
     assert "managedFields" not in obj["metadata"]
+
+
+async def test_a_rejected_namespace_holds_up_no_other() -> None:
+    class Kube(FakeKube):
+        async def pages(self, _resource: Any, namespace: str, *_: Any) -> AsyncGenerator[Manifest]:
+            if namespace == "forbidden" and not allowed.is_set():
+                raise Rejected("forbidden")
+            yield {"metadata": {"resourceVersion": "5"}, "items": []}
+
+    allowed = asyncio.Event()
+    synced: asyncio.Queue[str | None] = asyncio.Queue()
+    pods = Informer(
+        cast(KubeClient, Kube([], [])), PODS, ["ns", "forbidden"], "", lambda *_: None,
+        on_sync=synced.put_nowait,
+    )  # fmt: skip
+    task = asyncio.create_task(pods.run())
+    async with asyncio.timeout(60):
+        assert {await synced.get(), await synced.get()} == {"ns", "forbidden"}
+        assert pods.has_synced("ns")
+        assert (pods.has_synced("forbidden"), pods.rejection("forbidden")) == (False, "forbidden")
+        pods._watches["forbidden"].last_event -= 1000
+        assert pods.age < 1000, "it is not silent"
+        allowed.set()
+        assert await synced.get() == "forbidden"
+    assert pods.has_synced("forbidden")
+    assert pods.is_synced
+    task.cancel()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import pytest
 from wasession_api.kube.client import KubeClient, Resource
 from wasession_api.kube.manifests import Key, Manifest
+from wasession_operator import cluster_cache
 from wasession_operator.cluster_cache import ClusterCache
 
 KEY = ("ns", "sales")
@@ -29,6 +31,7 @@ class Handler:
         self.enqueued: list[Key] = []
         self.upserted: list[tuple[Manifest | None, Manifest]] = []
         self.deleted: list[tuple[Key, str]] = []
+        self.synced: list[str | None] = []
 
     def enqueue(self, key: Key) -> None:
         self.enqueued.append(key)
@@ -38,6 +41,9 @@ class Handler:
 
     def on_delete(self, key: Key, uid: str) -> None:
         self.deleted.append((key, uid))
+
+    def on_sync(self, namespace: str | None) -> None:
+        self.synced.append(namespace)
 
 
 def make_cache(*nodes: Manifest) -> tuple[ClusterCache, Handler]:
@@ -164,34 +170,54 @@ def test_two_owners_may_use_one_client_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("obj", "gone", "silent", "out_of_service"),
+    ("obj", "silent", "out_of_service"),
     [
-        (node(), False, False, False),
-        (node("Unknown"), False, True, False),
-        (node("False", ("node.kubernetes.io/out-of-service",)), False, True, True),
-        (None, True, False, False),
+        (node(), False, False),
+        (node("Unknown"), True, False),
+        (node("False", ("node.kubernetes.io/out-of-service",)), True, True),
     ],
 )
-async def test_a_node_is_gone_only_when_the_api_server_says_so(
-    obj: Manifest | None, gone: bool, silent: bool, out_of_service: bool
+async def test_a_node_is_read_from_the_api_server_if_the_informer_does_not_have_it(
+    obj: Manifest, silent: bool, out_of_service: bool
 ) -> None:
-    """The informer may not have a new one yet."""
-    cache, _ = make_cache(*([obj] if obj else []))
-    found = await cache.node_of({"spec": {"nodeName": "node-1"}})
-    assert found is not None
-    assert (found.gone, found.not_ready_since is not None, found.out_of_service) == (
-        gone,
-        silent,
-        out_of_service,
-    )
+    cache, _ = make_cache(obj)
+    result = await cache.node_of({"spec": {"nodeName": "node-1"}})
+    assert result is not None
+    assert not result.gone
+    assert (result.not_ready_since is not None, result.out_of_service) == (silent, out_of_service)
     assert await cache.node_of({"spec": {}}) is None
+
+
+async def test_a_missing_node_is_gone_only_after_a_quarantine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache, handler = make_cache()
+    api = cast(Api, cache._kube)
+    present = pod(7, "node-1")
+    cache.upsert_session(session(5))
+    cache.pods._watches[None].version = "1"
+    cache.pods.upsert(present)
+    assert await cache.node_of(present) is None
+    assert await cache.node_of(present) is None, "it has just been deleted"
+    api.nodes["node-1"] = node()
+    assert await cache.node_of(present) is not None, "and is there again"
+    api.nodes.clear()
+    monkeypatch.setattr(cluster_cache, "NODE_QUARANTINE", 0.0)
+    checked = asyncio.Event()
+    monkeypatch.setattr(handler, "enqueue", lambda key: checked.set() if key == KEY else None)
+    assert await cache.node_of(present) is None
+    async with asyncio.timeout(60):
+        await checked.wait()
+    result = await cache.node_of(present)
+    assert result is not None
+    assert result.gone
 
 
 def test_a_change_of_a_node_enqueues_its_sessions() -> None:
     cache, handler = make_cache()
     cache.upsert_session(session(5))
     cache.upsert_session(session(6, "uid-2", "other"))
-    cache.pods._versions[None] = "1"
+    cache.pods._watches[None].version = "1"
     cache.pods.upsert(pod(7, None))
     cache.pods.upsert(pod(8, "node-1"))
     cache.pods.upsert(pod(9, "node-2", "other"))
@@ -204,13 +230,54 @@ def test_a_change_of_a_node_enqueues_its_sessions() -> None:
     assert handler.enqueued == []
 
 
+def test_a_namespace_is_served_once_all_informers_have_it() -> None:
+    handler = Handler()
+    cache = ClusterCache(cast(KubeClient, Api()), ["a", "b"], handler, watch_nodes=True)
+    assert cache.nodes is not None
+    cache.nodes._accept(None)
+    for informer in (cache.pods, cache.pvcs):
+        informer._accept("a")
+    assert not cache.is_served("a")
+    cache.secrets._accept("a")
+    assert cache.is_served("a")
+    assert not cache.is_synced, "nothing is known of the other one"
+    cache.pods._reject("b", "pods is forbidden")
+    assert cache.is_synced
+    assert (cache.is_served("b"), cache.rejection("b")) == (False, "pods is forbidden")
+    assert cache.rejection("a") is None
+    for informer in (cache.pods, cache.pvcs, cache.secrets):
+        informer._accept("b")
+    assert cache.is_served("b")
+    assert handler.synced[-1] == "b"
+
+
 def test_heartbeats_of_a_node_enqueue_nothing() -> None:
     cache, handler = make_cache()
     cache.upsert_session(session(5))
-    cache.pods._versions[None] = "1"
+    cache.pods._watches[None].version = "1"
     cache.pods.upsert(pod(7, "node-1"))
     handler.enqueued.clear()
     later = node()
     later["status"]["conditions"][0]["lastHeartbeatTime"] = "2026-01-02T03:05:05Z"
     cache._node_changed(node(), later)
     assert handler.enqueued == []
+
+
+def test_sessions_are_counted_as_they_change() -> None:
+    cache, _ = make_cache()
+
+    def with_status(version: int, name: str, phase: str, *, valid: bool) -> Manifest:
+        status = {"phase": phase, "sessionValid": valid}
+        return {**session(version, f"uid-of-{name}", name), "status": status}
+
+    cache.upsert_session(session(1, "uid-of-a", "a"))
+    for name in ("a", "b"):
+        cache.upsert_session(with_status(5, name, "Ready", valid=True))
+    assert (cache.counts.phases["Ready"], cache.counts.valid) == (2, 2)
+    cache.upsert_session(with_status(4, "b", "Pending", valid=False))
+    cache.upsert_session(with_status(6, "a", "LoggedOut", valid=False))
+    assert (cache.counts.phases["Ready"], cache.counts.valid) == (1, 1)
+    cache.delete_session(("ns", "b"), "uid-of-b")
+    cache.delete_session(("ns", "b"), "uid-of-b")
+    assert +cache.counts.phases == {"LoggedOut": 1}
+    assert cache.counts.valid == 0

@@ -85,7 +85,7 @@ async def running() -> AsyncIterator[Fixture]:
 
 def sync(controller: Controller) -> None:
     for informer in controller.cache.informers:
-        informer._synced.set()
+        informer._accept(None)
 
 
 @pytest.fixture

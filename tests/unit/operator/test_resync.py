@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from wasession_api.base import rfc3339
-from wasession_api.kube.client import SECRETS, KubeClient, Resource
+from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.controller import Controller
 from wasession_operator.resync import Resync
 
 KEY = ("ns", "sales")
-INTERVAL = timedelta(minutes=10)
 
 
 def session(version: int, **metadata: Any) -> Manifest:
@@ -24,50 +21,30 @@ def session(version: int, **metadata: Any) -> Manifest:
     return {"metadata": fixed | metadata}
 
 
-def secret(name: str, owner: str, age: timedelta) -> Manifest:
-    return {
-        "metadata": {
-            "name": name,
-            "namespace": "ns",
-            "uid": f"uid-of-{name}",
-            "creationTimestamp": rfc3339(datetime.now(UTC) - age),
-            "ownerReferences": [{"uid": owner, "controller": True}],
-        }
-    }
-
-
 class Api:
     def __init__(self) -> None:
         self.sessions: list[Manifest] = []
-        self.deleted: list[tuple[str, ...]] = []
+        self.rejected: set[str] = set()  # namespaces
 
-    async def pages(self, *_: Any, metadata: bool) -> AsyncIterator[Manifest]:
+    async def pages(
+        self, _: Resource, namespace: str | None, *, metadata: bool
+    ) -> AsyncIterator[Manifest]:
+        if namespace in self.rejected:
+            raise Rejected("forbidden")
         for item in self.sessions:
-            yield {"items": [item]}
-
-    async def delete(self, resource: Resource, *where: str) -> None:
-        assert resource is SECRETS
-        self.deleted.append(where)
+            if namespace in (None, item["metadata"]["namespace"]):
+                yield {"items": [item]}
 
 
 class Fixture:
     """A resync, what the API server has, and what kopf has delivered."""
 
-    def __init__(self) -> None:
+    def __init__(self, *namespaces: str) -> None:
         self.api = Api()
         kube = cast(KubeClient, self.api)
         self.deleted: list[str] = []
-        self.enqueued_all = 0
-        self.cache = ClusterCache(kube, [], self, watch_nodes=False)
-        controller = SimpleNamespace(
-            cache=self.cache,
-            settings=SimpleNamespace(cleanup_interval=INTERVAL),
-            enqueue_all=self._enqueue_all,
-        )
-        self.resync = Resync(cast(Controller, controller), kube)
-
-    def _enqueue_all(self) -> None:
-        self.enqueued_all += 1
+        self.cache = ClusterCache(kube, namespaces, self, watch_nodes=False)
+        self.resync = Resync(cast(Controller, SimpleNamespace(cache=self.cache)))
 
     def enqueue(self, key: Key) -> None:
         """Nothing."""
@@ -77,6 +54,9 @@ class Fixture:
 
     def on_delete(self, key: Key, uid: str) -> None:
         self.deleted.append(uid)
+
+    def on_sync(self, namespace: str | None) -> None:
+        """Nothing."""
 
     async def verify(self) -> str | None:
         await self.resync._verify_cache()
@@ -119,15 +99,15 @@ async def test_a_session_that_was_never_delivered_is_one(fixture: Fixture) -> No
     assert await fixture.verify() == "ns/sales"
 
 
-async def test_only_old_orphaned_secrets_are_deleted(fixture: Fixture) -> None:
+async def test_a_namespace_that_cannot_be_listed_is_left_alone() -> None:
+    fixture = Fixture("ns", "other")
+    other = session(5, namespace="other", uid="uid-2")
     fixture.cache.session_event("ADDED", session(5))
-    for name, owner, age in (
-        ("wasession-sales", "uid-0", 2 * INTERVAL),
-        ("wasession-owned", "uid-1", 2 * INTERVAL),
-        ("wasession-new", "uid-2", INTERVAL / 2),
-        ("wasession-orphan", "uid-2", 2 * INTERVAL),
-    ):
-        fixture.cache.secrets.objects["ns", name] = secret(name, owner, age)
-    await fixture.resync._resync()
-    assert fixture.api.deleted == [("ns", "wasession-orphan", "uid-of-wasession-orphan")]
-    assert fixture.enqueued_all == 1
+    fixture.cache.session_event("ADDED", other)
+    fixture.api.rejected.add("ns")
+    await fixture.verify()
+    assert fixture.deleted == ["uid-2"]
+    assert KEY in fixture.cache.sessions
+    fixture.api.sessions = [{**other, "metadata": {**other["metadata"], "resourceVersion": "7"}}]
+    await fixture.verify()
+    assert await fixture.verify() == "other/sales"

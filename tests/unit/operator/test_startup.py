@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from wasession_api.kube.client import Unavailable
+from wasession_api.kube.client import Rejected, Unavailable
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator import startup
 from wasession_operator.controller import Controller
@@ -50,8 +50,11 @@ async def test_the_gate_opens_when_all_sessions_have_been_reconciled(
     state = ReconcileState(KEY, "uid-1")
     lists = 0
 
-    async def list_sessions() -> dict[Key, Manifest]:
+    async def list_sessions(namespace: str | None) -> dict[Key, Manifest]:
         nonlocal lists
+        assert namespace != "forbidden"
+        if namespace == "rejected":
+            raise Rejected("forbidden")
         lists += 1
         assert not starts.is_open
         if lists == 1:
@@ -65,7 +68,11 @@ async def test_the_gate_opens_when_all_sessions_have_been_reconciled(
     starts, updates = (PrioritySemaphore(1, lambda _: None) for _ in range(2))
     controller = SimpleNamespace(
         cache=SimpleNamespace(
-            wait_for_sync=synced, list_sessions=list_sessions, sessions={KEY: session()}
+            wait_for_sync=synced,
+            list_sessions=list_sessions,
+            sessions={KEY: session()},
+            namespaces=["forbidden", "ns", "rejected"],
+            rejection=lambda namespace: "no" if namespace == "forbidden" else None,
         ),
         settings=SimpleNamespace(restoration_delay=timedelta(0)),
         states={KEY: state},

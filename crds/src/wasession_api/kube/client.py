@@ -27,9 +27,11 @@ Body = Manifest | list[Manifest]
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 TIMEOUT = 30.0  # seconds for one request
 WATCH_TIMEOUT = 300  # seconds after which the API server ends a watch
+OUTAGE = 150.0  # seconds without an answer; there is a bookmark of each watch about once a minute
 WATCH_SILENCE = 90.0  # seconds; the API server sends a bookmark about once a minute
 PAGE_SIZE = 100  # objects
 MAX_CONCURRENT_REQUESTS = 50
@@ -64,6 +66,10 @@ class Resource:
     prefix: str = "/api/v1"
     namespaced: bool = True
 
+    @property
+    def is_core(self) -> bool:
+        return self.prefix == "/api/v1"
+
     def path(self, namespace: str | None = None, name: str | None = None) -> str:
         """Return the path of one object, or of all in a namespace or in the cluster."""
         scope = f"/namespaces/{namespace}" if namespace and self.namespaced else ""
@@ -75,6 +81,7 @@ PVCS = Resource("PersistentVolumeClaim", "persistentvolumeclaims")
 SECRETS = Resource("Secret", "secrets")
 NODES = Resource("Node", "nodes", namespaced=False)
 EVENTS = Resource("Event", "events")
+NAMESPACES = Resource("Namespace", "namespaces", namespaced=False)
 SESSIONS = Resource("WhatsAppSession", PLURAL, f"/apis/{API_VERSION}")
 
 
@@ -82,15 +89,19 @@ class KubeClient:
     """A client of the API server: one per process, closed at the end.
 
     All requests raise ``Unavailable`` when there is no answer; writes raise ``Rejected`` too.
+    ``field_manager`` is the name under which ``managedFields`` show what the process has written.
     """
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: client.ApiClient, field_manager: str) -> None:
         self._api = api
+        self._field_manager = field_manager
+        api.user_agent = field_manager
         self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
-        self.answered_at = time.monotonic()  # time of the last answer
+        # Monotonic; since when the API server has been answering without an outage in between.
+        self.answered_at = self.answering_since = time.monotonic()
 
     @classmethod
-    async def connect(cls) -> KubeClient:
+    async def connect(cls, field_manager: str) -> KubeClient:
         """Connect with the pod's service account, or outside a cluster with the kubeconfig."""
         configuration = client.Configuration()
         # No limit: each watch holds a connection, and requests have a semaphore.
@@ -101,7 +112,14 @@ class KubeClient:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        return cls(client.ApiClient(configuration))
+        return cls(client.ApiClient(configuration), field_manager)
+
+    def note_answer(self) -> None:
+        """Note that the API server has just done what it was asked to."""
+        now = time.monotonic()
+        if now - self.answered_at > OUTAGE:
+            self.answering_since = now
+        self.answered_at = now
 
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
@@ -157,7 +175,7 @@ class KubeClient:
             yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
             with contextlib.suppress(aiohttp.SocketTimeoutError):
                 async for line in response.content:
-                    self.answered_at = time.monotonic()
+                    self.note_answer()
                     event: Manifest = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
@@ -177,11 +195,17 @@ class KubeClient:
     ) -> Manifest | None:
         """Patch an object; return it as it is then, or None when it does not exist.
 
-        A dict is a merge patch (a None removes the field), a list is a JSON patch. ``sub`` is a
+        A dict is a merge patch (a None removes the field), a list is a JSON patch. Owner references
+        of core objects are merged by their UID: it is a strategic merge patch. One that has a
+        ``metadata.uid`` raises ``Conflict`` when the name is another object's by now. ``sub`` is a
         subresource, such as ``/status``.
         """
+        content_type = JSON_PATCH
+        if isinstance(patch, dict):
+            content_type = STRATEGIC_MERGE_PATCH if resource.is_core else MERGE_PATCH
+        path = resource.path(namespace, name) + sub
         try:
-            return await self._call("patch", resource.path(namespace, name) + sub, patch)
+            return await self._call("patch", path, patch, content_type=content_type)
         except _NotFound:
             return None
 
@@ -225,8 +249,12 @@ class KubeClient:
         body: Body | None = None,
         query: dict[str, str] | None = None,
         accept: str = JSON,
+        content_type: str = JSON,
     ) -> Manifest:
-        async with self._semaphore, self._request(verb, path, body, query, accept) as response:
+        async with (
+            self._semaphore,
+            self._request(verb, path, body, query, accept, content_type) as response,
+        ):
             result: Manifest = from_json(await response.read())
             return result
 
@@ -238,16 +266,20 @@ class KubeClient:
         body: Body | None = None,
         query: dict[str, str] | None = None,
         accept: str = JSON,
+        content_type: str = JSON,
         timeout: aiohttp.ClientTimeout | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield a successful response; raise the exception that any other one stands for."""
         result = "unanswered"
+        query = query or {}
+        if verb in ("create", "patch"):
+            query = {**query, "fieldManager": self._field_manager}
         try:
             request = await self._api.param_serialize(
                 METHODS[verb],
                 path,
-                query_params=[(key, value) for key, value in (query or {}).items() if value],
-                header_params={"Accept": accept, "Content-Type": _content_type(verb, body)},
+                query_params=[(key, value) for key, value in query.items() if value],
+                header_params={"Accept": accept, "Content-Type": content_type},
                 auth_settings=["BearerToken"],
             )
             # The body is plain JSON: skip the client's sanitizing, which walks all of it.
@@ -255,7 +287,9 @@ class KubeClient:
             sent = await self._api.call_api(*request[:3], body, _request_timeout=timeout)
             response: aiohttp.ClientResponse = sent.response
             async with response:
-                result, self.answered_at = str(response.status), time.monotonic()
+                result = str(response.status)
+                if response.status < 500:
+                    self.note_answer()
                 if response.status >= 300:
                     raise _error(response, await response.text())
                 yield response
@@ -275,12 +309,6 @@ METHODS = {
 }
 
 
-def _content_type(verb: str, body: Body | None) -> str:
-    if verb != "patch":
-        return JSON
-    return JSON_PATCH if isinstance(body, list) else MERGE_PATCH
-
-
 class _NotFound(Exception):
     """The object does not exist (404)."""
 
@@ -288,10 +316,15 @@ class _NotFound(Exception):
 def _error(response: aiohttp.ClientResponse, body: str) -> Exception:
     """Return the exception that an error response stands for, with the API server's message."""
     try:
-        message = str(from_json(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        message = f"{response.status} {response.reason}"
+        status = from_json(body)
+        message = str(status["message"])
+        causes = (status.get("details") or {}).get("causes") or []
+        fields = {cause.get("field") for cause in causes}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        message, fields = f"{response.status} {response.reason}", set()
     match response.status:
+        case 422 if "metadata.uid" in fields:
+            return Conflict(message)
         case 404 if response.method != "POST":
             return _NotFound(message)
         case 409:

@@ -12,6 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, MutableMapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from wasession_api.kube.client import KubeClient, Rejected, Resource, ResourceExpired, Unavailable
@@ -29,12 +30,25 @@ def without_managed_fields(obj: Manifest) -> Manifest:
     return {**obj, "metadata": metadata}
 
 
+@dataclass(slots=True)
+class _Watch:
+    """The watch of one namespace, or of the cluster. Times are monotonic."""
+
+    version: str | None = None  # to watch from; None: list first
+    listed: bool = False  # at least once
+    error: str | None = None  # why the API server rejects it
+    last_event: float = field(default_factory=time.monotonic)
+
+
 class Informer:
     """Keep ``objects`` equal to what the API server has; call ``on_change`` for each change.
 
     The objects of the first list are changes too. ``transform`` reduces an object to what the
     cache holds of it: at least namespace, name, uid and resourceVersion. ``objects`` may be a
     mapping that stores them more compactly than a dict.
+
+    Namespaces are independent: one that is deleted or forbidden holds up no other. ``on_sync`` is
+    called with a namespace (None: the cluster) when it has synced, or is rejected.
     """
 
     def __init__(
@@ -46,6 +60,7 @@ class Informer:
         on_change: OnChange,
         transform: Transform = without_managed_fields,
         objects: MutableMapping[Key, Manifest] | None = None,
+        on_sync: Callable[[str | None], None] = lambda _: None,
     ) -> None:
         """Watch ``namespaces``, or the whole cluster when there are none."""
         self.resource = resource
@@ -54,16 +69,14 @@ class Informer:
         self._selector = selector
         self._on_change = on_change
         self._transform = transform
-        self._versions: dict[str | None, str | None] = dict.fromkeys(
-            namespaces if resource.namespaced else ()
-        ) or {None: None}
-        self._last_event: dict[str | None, float] = dict.fromkeys(self._versions, time.monotonic())
-        self._listed: set[str | None] = set()
+        self._on_sync = on_sync
+        scopes: Sequence[str | None] = namespaces if resource.namespaced else ()
+        self._watches: dict[str | None, _Watch] = {scope: _Watch() for scope in scopes or (None,)}
         self._synced = asyncio.Event()
 
     async def run(self) -> None:
         """List and watch until cancelled."""
-        await asyncio.gather(*(self._list_and_watch(namespace) for namespace in self._versions))
+        await asyncio.gather(*(self._list_and_watch(namespace) for namespace in self._watches))
 
     async def wait_for_sync(self) -> None:
         """Return once everything has been listed."""
@@ -73,10 +86,23 @@ class Informer:
     def is_synced(self) -> bool:
         return self._synced.is_set()
 
+    def has_synced(self, namespace: str | None) -> bool:
+        """Return whether the cache has the objects of a namespace, and follows their changes."""
+        watch = self._watch_of(namespace)
+        return watch.listed and watch.error is None
+
+    def rejection(self, namespace: str | None) -> str | None:
+        """Return why the API server does not let a namespace be listed or watched, if so."""
+        return self._watch_of(namespace).error
+
     @property
     def age(self) -> float:
-        """Seconds since the last event or list; of several namespaces, the oldest counts."""
-        return time.monotonic() - min(self._last_event.values())
+        """Seconds since the last event or list; of several namespaces, the oldest counts.
+
+        Namespaces that the API server rejects do not count: their watch is not silent.
+        """
+        events = [watch.last_event for watch in self._watches.values() if watch.error is None]
+        return time.monotonic() - min(events) if events else 0.0
 
     def upsert(self, obj: Manifest) -> None:
         """Add the answer to a write, ahead of its watch event, which may never come."""
@@ -84,9 +110,17 @@ class Informer:
             return
         key = key_of(obj)
         cached = self.objects.get(key)
-        known = cached["metadata"]["resourceVersion"] if cached else self._version(key)
+        known = cached["metadata"]["resourceVersion"] if cached else self._watch_of(key[0]).version
         if known is None or is_newer(obj["metadata"]["resourceVersion"], known):
             self._upsert(key, self._transform(obj))
+
+    async def read(self, key: Key) -> Manifest | None:
+        """Return an object as the API server has it, even one that the selector does not match.
+
+        The cache stays as it is: no event would tell it when such an object changes.
+        """
+        obj = await self._kube.get(self.resource, *key)
+        return None if obj is None else {**self._transform(obj), "kind": self.resource.kind}
 
     # --- one namespace, or the cluster ------------------------------------------------------------
 
@@ -95,16 +129,18 @@ class Informer:
         while True:
             began = time.monotonic()
             try:
-                if self._versions[namespace] is None:
+                if self._watches[namespace].version is None:
                     await self._list(namespace)
                 await self._watch(namespace)
             except ResourceExpired:
                 log.info("watch expired; listing again", extra=self._extra(namespace))
-                self._versions[namespace] = None
-            except (Unavailable, Rejected) as error:
+                self._watches[namespace].version = None
+            except Unavailable as error:
                 log.warning(
                     "watch failed; retrying", extra={**self._extra(namespace), "error": str(error)}
                 )
+            except Rejected as error:
+                self._reject(namespace, str(error))
             # A watch that lasted is reopened at once; one that fails at once must not spin.
             delay = (
                 RETRY_FIRST if time.monotonic() - began > RETRY_LAST else min(delay * 2, RETRY_LAST)
@@ -114,14 +150,6 @@ class Informer:
     async def _list(self, namespace: str | None) -> None:
         before = {key for key in self.objects if namespace is None or key[0] == namespace}
         listed: set[Key] = set()
-    async def read(self, key: Key) -> Manifest | None:
-        """Return an object as the API server has it, even one that the selector does not match.
-
-        The cache stays as it is: no event would tell it when such an object changes.
-        """
-        obj = await self._kube.get(self.resource, *key)
-        return None if obj is None else {**self._transform(obj), "kind": self.resource.kind}
-
         version = ""
         async for page in self._kube.pages(self.resource, namespace, self._selector):
             version = page["metadata"]["resourceVersion"]
@@ -132,26 +160,46 @@ class Informer:
             cached = self.objects.get(key)
             if cached is not None and not is_newer(cached["metadata"]["resourceVersion"], version):
                 self._remove(key, cached)
-        self._versions[namespace] = version
-        self._last_event[namespace] = time.monotonic()
-        self._listed.add(namespace)
-        if len(self._listed) == len(self._versions):
-            self._synced.set()
+        self._watches[namespace].version = version
+        self._accept(namespace)
 
     async def _watch(self, namespace: str | None) -> None:
-        version = self._versions[namespace]
-        assert version is not None
+        watch = self._watches[namespace]
+        assert watch.version is not None
         async with contextlib.aclosing(
-            self._kube.watch(self.resource, namespace, self._selector, version)
+            self._kube.watch(self.resource, namespace, self._selector, watch.version)
         ) as events:
             async for event in events:
-                self._last_event[namespace] = time.monotonic()
+                self._accept(namespace)
                 obj = event["object"]
                 if event["type"] in ("ADDED", "MODIFIED"):
                     self._upsert(key_of(obj), self._transform(obj))
                 elif event["type"] == "DELETED":
                     self._remove(key_of(obj), obj)
-                self._versions[namespace] = obj["metadata"]["resourceVersion"]
+                watch.version = obj["metadata"]["resourceVersion"]
+
+    def _accept(self, namespace: str | None) -> None:
+        """Note that a namespace has been listed, or that its watch has delivered something."""
+        watch = self._watches[namespace]
+        watch.last_event = time.monotonic()
+        if watch.listed and watch.error is None:
+            return
+        watch.listed, watch.error = True, None
+        if all(watch.listed for watch in self._watches.values()):
+            self._synced.set()
+        self._on_sync(namespace)
+
+    def _reject(self, namespace: str | None, error: str) -> None:
+        """Note why a namespace cannot be listed or watched; it is retried like any other."""
+        watch = self._watches[namespace]
+        if watch.error is not None:
+            return
+        watch.error = error
+        log.warning(
+            "watch rejected; the namespace is not served until it succeeds",
+            extra={**self._extra(namespace), "error": error},
+        )
+        self._on_sync(namespace)
 
     def _upsert(self, key: Key, obj: Manifest) -> None:
         before = self.objects.get(key)
@@ -171,8 +219,8 @@ class Informer:
             del self.objects[key]
             self._on_change(before, None)
 
-    def _version(self, key: Key) -> str | None:
-        return self._versions.get(key[0], self._versions.get(None))
+    def _watch_of(self, namespace: str | None) -> _Watch:
+        return self._watches.get(namespace) or self._watches[None]
 
     def _extra(self, namespace: str | None) -> dict[str, Any]:
         return {"resource": self.resource.plural, "namespace": namespace}
