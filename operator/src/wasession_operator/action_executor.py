@@ -17,7 +17,12 @@ from wasession_api.v1alpha1 import Reason
 from wasession_operator import objects
 from wasession_operator.cluster_cache import ClusterCache, object_key, requested
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
-from wasession_operator.plan.manifests import annotations_of, ownership_conflict
+from wasession_operator.plan.manifests import (
+    Repair,
+    annotations_of,
+    metadata_repair,
+    ownership_conflict,
+)
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import LogoutFailed
 from wasession_operator.settings import Settings
@@ -30,6 +35,9 @@ FAILURE_REASONS = {
     actions.RotateToken: Reason.SECRET_UPDATE_FAILED,
     actions.CreatePvc: Reason.PVC_CREATE_FAILED,
     actions.SetPvcOwner: Reason.PVC_UPDATE_FAILED,
+    actions.RepairSecret: Reason.SECRET_UPDATE_FAILED,
+    actions.RepairPvc: Reason.PVC_UPDATE_FAILED,
+    actions.RepairPod: Reason.POD_UPDATE_FAILED,
     actions.ExpandPvc: Reason.PVC_EXPAND_FAILED,
     actions.DeletePvc: Reason.PVC_DELETE_FAILED,
     actions.CreatePod: Reason.POD_CREATE_FAILED,
@@ -86,8 +94,16 @@ class ActionExecutor:
                 changes = objects.secret_patch(secret, session.name, session.uid, token, request)
                 await self._patch(self._cache.secrets, state.key, changes)
             case actions.SetPvcOwner(references):
-                changes = {"metadata": {"ownerReferences": references}}
+                # Merged by UID: references to other owners stay.
+                owners = references or [{"$patch": "delete", "uid": session.uid}]
+                changes = {"metadata": {"ownerReferences": owners}}
                 await self._patch(self._cache.pvcs, state.key, changes)
+            case actions.RepairSecret():
+                await self._repair(self._cache.secrets, state.key, action)
+            case actions.RepairPvc():
+                await self._repair(self._cache.pvcs, state.key, action)
+            case actions.RepairPod():
+                await self._repair(self._cache.pods, state.key, action)
             case actions.ExpandPvc(size):
                 changes = {"spec": {"resources": {"requests": {"storage": size}}}}
                 await self._patch(self._cache.pvcs, state.key, changes)
@@ -130,23 +146,47 @@ class ActionExecutor:
         return self._cache.secrets.objects.get(object_key(key))
 
     async def _create(self, informer: Informer, manifest: Manifest, session: Session) -> None:
-        """Create an object. If the session has it already, the informer was behind: take it in."""
+        """Create an object. If the session has it already, take it in.
+
+        The informer was behind, or does not watch it because its labels were removed.
+        """
         try:
             informer.upsert(await self._kube.create(informer.resource, manifest))
         except Conflict as conflict:
             present = await self._kube.get(informer.resource, *key_of(manifest))
             if present is None:
                 raise Unavailable(str(conflict)) from None
-            labels = present["metadata"].get("labels", {})
-            if labels.get(names.LABEL_MANAGED_BY) != names.MANAGED_BY:
-                problem = ownership_conflict(session, {**present, "kind": informer.resource.kind})
-                raise Conflict(problem.message if problem else str(conflict)) from None
-            informer.upsert(present)
+            present["kind"] = informer.resource.kind
+            labels = present["metadata"].get("labels") or {}
+            if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
+                informer.upsert(present)
+            elif problem := ownership_conflict(session, present):
+                raise Conflict(problem.message) from None
+            elif repair := metadata_repair(session, present):
+                await self._repair(informer, (session.namespace, session.name), repair)
 
     async def _patch(self, informer: Informer, key: Key, patch: Manifest) -> None:
-        obj = await self._kube.patch(informer.resource, *object_key(key), patch)
+        """Patch an object that was planned for, but not another one of its name."""
+        metadata = patch.get("metadata", {})
+        cached = informer.objects.get(object_key(key))
+        if cached is not None:
+            metadata = {"uid": cached["metadata"]["uid"]} | metadata
+        try:
+            obj = await self._kube.patch(
+                informer.resource, *object_key(key), {**patch, "metadata": metadata}
+            )
+        except Conflict as error:
+            raise Unavailable(str(error)) from None
         if obj is not None:
             informer.upsert(obj)
+
+    async def _repair(self, informer: Informer, key: Key, repair: Repair) -> None:
+        metadata = {
+            "uid": repair.uid,
+            "labels": repair.labels,
+            "annotations": repair.annotations,
+        }
+        await self._patch(informer, key, {"metadata": metadata})
 
     async def _patch_finalizers(self, key: Key, patch: list[Manifest]) -> None:
         try:

@@ -1,8 +1,6 @@
-"""How a status becomes a patch, and how long the patch may wait: pure."""
+"""What changes in a status, and how long writing it may wait: pure."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import ConditionType, Status
@@ -24,15 +22,10 @@ URGENT = (
 PROGRESS = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
 
-def merge_patch(stored: Manifest, desired: Manifest) -> Manifest:
-    """Return the merge patch from the stored status to the desired one; empty if they are equal."""
-    removed: Manifest = {name: None for name in stored if name not in desired}
-    changed = {
-        name: _merged(stored.get(name), value)
-        for name, value in desired.items()
-        if stored.get(name) != value
-    }
-    return {**removed, **changed}
+def changed_fields(stored: Manifest, desired: Manifest) -> list[str]:
+    """Return the fields in which the stored status differs from the desired one."""
+    names = stored.keys() | desired.keys()
+    return sorted(name for name in names if stored.get(name) != desired.get(name))
 
 
 def debounce(before: Status, after: Status) -> float:
@@ -64,10 +57,3 @@ def _conditions(status: Status) -> dict[ConditionType, tuple[str, str]]:
 def _details(status: Status) -> Status:
     """Return what is not in the conditions; the pod and its node are written with the phase."""
     return status.model_copy(update={"conditions": [], "pod_name": None, "node_name": None})
-
-
-def _merged(before: Any, after: Any) -> Any:
-    """Return a value for a merge patch: it sets removed fields of an object to None."""
-    if not isinstance(before, dict) or not isinstance(after, dict):
-        return after
-    return {**{name: None for name in before if name not in after}, **after}

@@ -43,8 +43,8 @@ class StatusWriter:
         ``Unavailable``.
         """
         stored = state.written.dump() if state.written is not None else body.get("status") or {}
-        patch = status_patch.merge_patch(stored, result.status.dump())
-        if not patch:
+        fields = status_patch.changed_fields(stored, result.status.dump())
+        if not fields:
             state.differs_since = None
             return None
         now = time.monotonic()
@@ -53,7 +53,7 @@ class StatusWriter:
         due = max(state.differs_since + debounce, state.written_at + status_patch.MIN_INTERVAL)
         if due > now:
             return due - now
-        if await self._patch(body, state, result.status, patch):
+        if await self._patch(body, state, result.status, fields):
             metrics.observe_change(session.status, result.status, report)
             _log_change(session, result.status, state.log_extra)
             if result.events:
@@ -67,18 +67,26 @@ class StatusWriter:
         await asyncio.gather(*self._emitting)
 
     async def _patch(
-        self, body: Manifest, state: ReconcileState, status: Status, patch: Manifest
+        self, body: Manifest, state: ReconcileState, status: Status, fields: list[str]
     ) -> bool:
-        """Patch the status; False when the API server has pruned the whole change."""
-        obj = await self._kube.patch(SESSIONS, *state.key, {"status": patch}, "/status")
+        """Write the status; False when the API server has pruned all changed fields.
+
+        Not of another session of the same name: a merge patch of the status with ``metadata.uid``
+        would be applied to that one too.
+        """
+        operations: list[Manifest] = [
+            {"op": "test", "path": "/metadata/uid", "value": state.uid},
+            {"op": "add", "path": "/status", "value": status.dump()},
+        ]
+        obj = await self._kube.patch(SESSIONS, *state.key, operations, "/status")
         state.written, state.written_at, state.differs_since = status, time.monotonic(), None
         state.written_version = obj["metadata"]["resourceVersion"] if obj else None
         if state.written_version != body["metadata"].get("resourceVersion"):
             return True
-        # The same patch would be pruned again, for ever: take the status as written.
+        # The same fields would be pruned again, for ever: take the status as written.
         log.warning(
             "status fields unknown to the installed CRD were not stored; upgrade the CRD",
-            extra={**state.log_extra, "fields": sorted(patch)},
+            extra={**state.log_extra, "fields": fields},
         )
         state.written_version = None
         return False

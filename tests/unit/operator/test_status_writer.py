@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
-from wasession_api.kube.client import KubeClient
+from wasession_api.kube.client import KubeClient, Rejected
 from wasession_api.kube.manifests import Manifest
 from wasession_operator.plan import Plan, plan
 from wasession_operator.reconcile_state import ReconcileState
@@ -19,7 +20,12 @@ class Api:
 
     def __init__(self, unknown: str | None = None) -> None:
         self.body: Manifest = {
-            "metadata": {"name": "sales", "namespace": "ns", "resourceVersion": "1"},
+            "metadata": {
+                "name": "sales",
+                "namespace": "ns",
+                "uid": "uid-1",
+                "resourceVersion": "1",
+            },
             "status": {},
         }
         self.patches: list[Manifest] = []
@@ -31,15 +37,13 @@ class Api:
         return manifest
 
     async def patch(
-        self, _resource: Any, _namespace: str, _name: str, patch: Manifest, _sub: str
+        self, _resource: Any, _namespace: str, _name: str, patch: list[Manifest], _sub: str
     ) -> Manifest:
-        self.patches.append(patch)
-        status = {**self.body["status"], **patch["status"]}
-        status = {
-            name: value
-            for name, value in status.items()
-            if value is not None and name != self.unknown
-        }
+        test, add = patch
+        if test["value"] != self.body["metadata"]["uid"]:
+            raise Rejected("the test failed")
+        self.patches.append(add["value"])
+        status = {name: value for name, value in add["value"].items() if name != self.unknown}
         if status != self.body["status"]:
             version = str(int(self.body["metadata"]["resourceVersion"]) + 1)
             self.body = {
@@ -86,7 +90,15 @@ async def test_a_change_that_follows_at_once_is_debounced() -> None:
     state.differs_since -= 1
     state.written_at -= 1
     assert await write(api, state, ready(whatsapp_web_version="2.3")) is None
-    assert api.patches[1] == {"status": {"whatsappWebVersion": "2.3"}}
+    assert api.patches[1] == api.patches[0] | {"whatsappWebVersion": "2.3"}
+
+
+async def test_a_status_does_not_land_on_a_session_of_the_same_name() -> None:
+    api, state = Api(), ReconcileState(KEY, "uid-1")
+    api.body["metadata"]["uid"] = "uid-2"
+    with pytest.raises(Rejected):
+        await write(api, state, ready())
+    assert api.patches == []
 
 
 async def test_an_outdated_crd_does_not_cause_endless_writes() -> None:
