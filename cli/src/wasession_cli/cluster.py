@@ -25,6 +25,7 @@ from wasession_cli.portforward import PortForwardConnector
 from wasession_cli.session_pod import SessionPod
 
 CONTAINER = "session"
+FIELD_MANAGER = "kubectl-wasession"
 MERGE_PATCH = "application/merge-patch+json"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
@@ -90,7 +91,8 @@ class Cluster:
 
     async def patch(self, name: str, patch: Manifest) -> Manifest:
         """Apply a merge patch to a session; return the result."""
-        return await self._call("PATCH", f"{self._sessions()}/{quote(name)}", body=patch)
+        path, query = f"{self._sessions()}/{quote(name)}", {"fieldManager": FIELD_MANAGER}
+        return await self._call("PATCH", path, query, patch)
 
     async def watch_session(self, name: str) -> AsyncIterator[Manifest]:
         """Yield a session now and after each change; raise ``NotFound`` when it is deleted."""

@@ -203,9 +203,9 @@ def test_suspend_and_resume_change_the_spec_alone(
     server.put(make_session("sales", suspend=before))
     result = command(verb, "sales", "-o", "json")
     assert json.loads(result.out)["spec"]["suspend"] is after
-    assert [call.body for call in server.calls if call.method == "PATCH"] == [
-        {"spec": {"suspend": after}}
-    ]
+    [call] = [call for call in server.calls if call.method == "PATCH"]
+    assert call.body == {"spec": {"suspend": after}}
+    assert call.query == {"fieldManager": "kubectl-wasession"}
 
 
 @pytest.mark.parametrize(
