@@ -276,6 +276,25 @@ async def test_one_client_id_for_two_sessions_is_told(world: World) -> None:
     await world.until_reason(told, "Degraded", "AsExpected")
 
 
+async def test_a_pod_that_loses_its_labels_gets_them_back(world: World) -> None:
+    """It is the session's: its controller says so. It runs on, also for another operator."""
+    await begin(world, "sales")
+    labels = world.pod("sales")["metadata"]["labels"]
+    bare = {"metadata": {"labels": dict.fromkeys(labels)}}
+    for again in (False, True):
+        if again:
+            await world.kill_operator()
+        await world.api.patch("pods", world.namespace, object_name("sales"), bare)
+        if again:
+            await world.start_operator()
+        await world.until(
+            lambda: world.pod("sales")["metadata"].get("labels") == labels, "the labels to be back"
+        )
+    await world.until_phase("sales")
+    assert world.condition("sales", "Degraded")["reason"] == "AsExpected"
+    assert world.created("pods") == 1
+
+
 @pytest.mark.parametrize("plural", ["secrets", PVCS])
 async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
     """It is reported and left alone; the session goes on once the name is free."""

@@ -29,7 +29,7 @@ from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan
-from wasession_operator.plan.actions import CreatePod, CreateSecret, DeletePod
+from wasession_operator.plan.actions import CreatePod, CreateSecret, DeletePod, RepairPod
 from wasession_operator.settings import NodeLost
 
 READY, POD_READY, DEGRADED = ConditionType.READY, ConditionType.POD_READY, ConditionType.DEGRADED
@@ -545,6 +545,21 @@ def test_a_foreign_pod_is_reported_and_left_alone() -> None:
     assert result.actions == []
     assert result.status.phase is Phase.FAILED
     assert condition(result, READY) == ("False", Reason.NAME_CONFLICT)
+
+
+@pytest.mark.parametrize("obj", [pod(), pod(ready=False), terminating()])
+def test_a_pod_without_its_labels_is_the_sessions_and_gets_them_back(obj: dict[str, Any]) -> None:
+    """Its controller is the session: anybody may edit labels."""
+    bare = {**obj, "metadata": {**obj["metadata"], "labels": {"mine": "1"}}}
+    seen = facts(pod=bare, report=report(session_valid=True))
+    result = plan(session(VALID), seen, SETTINGS)
+    [repair] = result.actions
+    assert isinstance(repair, RepairPod)
+    assert repair.uid == "pod-uid"
+    assert repair.labels == obj["metadata"]["labels"]
+    with_labels = plan(session(VALID), replace(seen, pod=obj), SETTINGS)
+    assert with_labels.actions == []
+    assert result.status == with_labels.status
 
 
 def test_the_pod_of_an_earlier_session_is_awaited() -> None:
