@@ -15,6 +15,7 @@ from unit.operator.situations import (
     event_reasons,
     facts,
     message,
+    of,
     owned_by,
     pod,
     pvc,
@@ -501,6 +502,46 @@ def test_a_pod_that_has_never_run_is_replaced_at_once() -> None:
     stuck = pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff"))
     result = plan(session(browser={"image": "other"}), facts(pod=stuck, may_update=False), SETTINGS)
     assert result.actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pod(ready=False, containerStatuses=waiting("CrashLoopBackOff")),
+        pod(ready=False, containerStatuses=waiting("CreateContainerConfigError")),
+        pod(ready=False, phase="Pending", conditions=[unschedulable(timedelta(minutes=1))]),
+        pod(ready=False),
+    ],
+)
+@pytest.mark.parametrize("strategy", ["OnDelete", "RollingUpdate"])
+def test_a_pod_that_does_not_work_is_replaced_when_its_template_changes(
+    broken: dict[str, Any], strategy: str
+) -> None:
+    """It has nothing to lose, and the change may be what repairs it; so it has no turn to await."""
+    mended = session(VALID, browser={"locale": "de-DE"}, updateStrategy=strategy)
+    late = facts(pod=broken, now=NOW + timedelta(minutes=3), may_update=False)
+    assert of(DeletePod, plan(mended, late, SETTINGS)) == [
+        DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)
+    ]
+    same = replace(mended, spec=session(updateStrategy=strategy).spec)
+    assert of(DeletePod, plan(same, late, SETTINGS)) == []
+
+
+@pytest.mark.parametrize("reason", [Reason.BROWSER_FAILED, Reason.PROXY_FAILED])
+def test_a_session_that_has_failed_is_replaced_when_its_template_changes(reason: Reason) -> None:
+    failed = facts(report=report(Phase.FAILED, reason=reason, session_valid=True))
+    mended = session(VALID, browser={"locale": "de-DE"})
+    assert of(DeletePod, plan(mended, failed, SETTINGS)) == [
+        DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)
+    ]
+
+
+@pytest.mark.parametrize("young", [pod(ready=False), pod()])
+def test_a_pod_that_may_still_work_is_not_replaced_on_delete(young: dict[str, Any]) -> None:
+    changed = session(VALID, browser={"locale": "de-DE"})
+    assert plan(changed, facts(pod=young), SETTINGS).actions == []
+    away = facts(pod=pod(ready=False), node=silent(60), now=NOW + timedelta(hours=1))
+    assert plan(changed, away, SETTINGS).actions == [], "its node is what does not work"
 
 
 def test_suspend_stops_the_pod_and_retains_the_claim() -> None:

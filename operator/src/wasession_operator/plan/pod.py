@@ -298,14 +298,26 @@ def _replacement(
     )
     if annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) == desired:
         return None, ""
-    # A pod that has never run has nothing to lose, and the change may be what repairs it.
-    if pod.get("status", {}).get("phase") != "Pending":
+    if not _has_failed(facts, pod):
         if session.spec.update_strategy is UpdateStrategy.ON_DELETE:
             return None, UPDATE_ON_DELETE
         begun = termination_reason(session.status) is Reason.TEMPLATE_CHANGED
         if not facts.may_update and not begun:
             return None, UPDATE_QUEUED
     return Reason.TEMPLATE_CHANGED, ""
+
+
+def _has_failed(facts: Facts, pod: Manifest) -> bool:
+    """Return whether a pod does not work, so that a change can only repair it.
+
+    Not if it may work, or if its node is the problem.
+    """
+    if pod.get("status", {}).get("phase") == "Pending" or _container_problem(pod):
+        return True
+    if _is_ready(pod):
+        return facts.report is not None and facts.report.phase is Phase.FAILED
+    waits_for_node = facts.node is not None and (facts.node.gone or facts.node.not_ready_since)
+    return not waits_for_node and facts.now - since(pod, "Ready") >= STARTING_PATIENCE
 
 
 def _delete(session: Session, facts: Facts, pod: Manifest, reason: Reason) -> PodResult:
