@@ -25,6 +25,7 @@ from wasession_api.v1alpha1 import (
     ConditionType,
     DisconnectKind,
     LastDisconnect,
+    LogoutStatus,
     Phase,
     Reason,
     Restarts,
@@ -112,6 +113,27 @@ def test_a_disconnection_is_emitted_once_with_its_kind(
     assert event_reasons(first) == [reason]
     assert first.status.last_disconnect == gone
     assert event_reasons(plan(session(first.status), seen, SETTINGS)) == []
+
+
+def test_a_logout_on_request_is_no_warning() -> None:
+    """Its Event says what the status says, also if the session shows a code again by then."""
+    gone = LastDisconnect(at=NOW, kind=DisconnectKind.LOGOUT, reason="user_initiated")
+    reported = {"session_valid": False, "last_disconnect": gone}
+    out = report(Phase.LOGGED_OUT, reason="LoggedOutOnRequest", **reported)
+    [event] = plan(session(VALID), facts(report=out), SETTINGS).events
+    assert (event.type, event.reason) == ("Normal", Reason.LOGGED_OUT_ON_REQUEST)
+    assert "user_initiated" not in event.message
+    requested = LogoutStatus(request="1", at=NOW)
+    asked = session(VALID.model_copy(update={"logout": requested}), annotations={"logout": "1"})
+    again = report(Phase.AUTHENTICATING, reason="WaitingForScan", message="Scan.", **reported)
+    events = plan(asked, facts(report=again), SETTINGS).events
+    assert [(event.type, event.reason) for event in events] == [
+        ("Normal", Reason.LOGGED_OUT_ON_REQUEST),
+        ("Normal", Reason.WAITING_FOR_SCAN),
+    ]
+    by_phone = report(Phase.LOGGED_OUT, reason="LoggedOutByPhone", **reported)
+    [event] = plan(session(VALID), facts(report=by_phone), SETTINGS).events
+    assert (event.type, event.reason) == ("Warning", Reason.LOGGED_OUT_BY_PHONE)
 
 
 def test_a_new_login_is_emitted() -> None:

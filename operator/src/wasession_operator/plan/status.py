@@ -12,6 +12,7 @@ from wasession_api.v1alpha1 import (
     Condition,
     ConditionType,
     DisconnectKind,
+    LastDisconnect,
     Phase,
     Reason,
     Restarts,
@@ -138,11 +139,24 @@ def make_events(before: Status, after: Status) -> list[Event]:
         events.append(Event(kind, restarts.reason, "The pod or its container is started again."))
     last = after.last_disconnect
     if last is not None and last != before.last_disconnect:
-        message = f"The connection to WhatsApp ended: {last.reason}."
-        events.append(Event("Warning", DISCONNECTS[last.kind], message))
+        events.append(_disconnect_event(last, before, after))
     if after.phase is not before.phase:
         events += _phase_events(before, after)
     return events
+
+
+def _disconnect_event(last: LastDisconnect, before: Status, after: Status) -> Event:
+    ready, logout = after.condition(ConditionType.READY), after.logout
+    reason = ready.reason if ready is not None else None
+    fulfilled = logout is not None and logout.done and logout != before.logout
+    requested = reason == Reason.LOGGED_OUT_ON_REQUEST or (
+        fulfilled and reason != Reason.LOGGED_OUT_BY_PHONE
+    )
+    if last.kind is DisconnectKind.LOGOUT and requested:
+        message = "The device was logged out of WhatsApp, as requested."
+        return Event("Normal", Reason.LOGGED_OUT_ON_REQUEST, message)
+    message = f"The connection to WhatsApp ended: {last.reason}."
+    return Event("Warning", DISCONNECTS[last.kind], message)
 
 
 def _phase_events(before: Status, after: Status) -> list[Event]:
