@@ -123,13 +123,14 @@ class World:
                 await self.kill_operator()
                 raise
 
+    def http(self) -> aiohttp.ClientSession:
+        """Return an HTTP client inside the network."""
+        return aiohttp.ClientSession(connector=self._network.connector())
+
     async def get(self, path: str) -> tuple[int, str]:
         """Return status and body of one of the operator's HTTP endpoints."""
         url = f"http://127.0.0.1:{self._http_port}{path}"
-        async with (
-            aiohttp.ClientSession(connector=self._network.connector()) as http,
-            http.get(url) as response,
-        ):
+        async with self.http() as http, http.get(url) as response:
             return response.status, await response.text()
 
     # --- what a person does -----------------------------------------------------------------------

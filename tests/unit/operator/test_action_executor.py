@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from unit.operator.situations import SETTINGS, session
+from unit.operator.situations import SETTINGS, pvc, session
 from wasession_api.kube.client import (
+    PVCS,
     SESSIONS,
     Conflict,
     KubeClient,
@@ -18,7 +19,13 @@ from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.names import FINALIZER
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache
-from wasession_operator.plan.actions import Action, AddFinalizer, RemoveFinalizer
+from wasession_operator.plan.actions import (
+    Action,
+    AddFinalizer,
+    ExpandPvc,
+    RemoveFinalizer,
+    SetPvcOwner,
+)
 from wasession_operator.reconcile_state import ReconcileState
 
 KEY = ("ns", "sales")
@@ -40,7 +47,7 @@ class Api:
         self.patches: list[Any] = []
 
     async def patch(self, resource: Resource, *where: Any) -> Manifest | None:
-        assert resource is SESSIONS
+        assert resource in (SESSIONS, PVCS)
         self.patches.append(where[2])
         return self.answer()
 
@@ -116,3 +123,29 @@ async def test_finalizers_changed_by_someone_else_are_planned_again(
     refusal = fixture.state.refusals[type(action)]
     assert refusal.transient, "no problem before it has lasted"
     assert fixture.enqueued == [KEY]
+
+
+@pytest.mark.parametrize(
+    ("action", "patch"),
+    [
+        (ExpandPvc("2Gi"), {"spec": {"resources": {"requests": {"storage": "2Gi"}}}}),
+        (
+            SetPvcOwner(None),
+            {"metadata": {"ownerReferences": [{"$patch": "delete", "uid": "uid-1"}]}},
+        ),
+    ],
+)
+async def test_a_patch_is_for_the_object_that_was_planned_for(
+    action: Action, patch: Manifest
+) -> None:
+    """On one that has its name by now it must not land; the informer brings that one soon."""
+
+    def answer() -> Manifest:
+        raise Conflict("metadata.uid: field is immutable")
+
+    fixture = Fixture(answer)
+    fixture.cache.pvcs.objects["ns", "wasession-sales"] = pvc()
+    await fixture.execute(action)
+    metadata = {"uid": "pvc-uid", **patch.get("metadata", {})}
+    assert fixture.api.patches == [{**patch, "metadata": metadata}]
+    assert fixture.state.refusals[type(action)].transient

@@ -24,7 +24,7 @@ from unit.operator.situations import (
     terminating,
     unschedulable,
 )
-from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, VolumeLoss
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Refusal, plan
 from wasession_operator.plan.actions import (
@@ -40,7 +40,10 @@ from wasession_operator.plan.actions import (
 from wasession_operator.plan.manifests import amount
 
 STORAGE = ConditionType.STORAGE_READY
-ACCEPTED = {"accept-data-loss": "pvc-uid"}
+LOST = VALID.model_copy(
+    update={"volume_loss": VolumeLoss(nonce="n1", pvc_uid="pvc-uid", at=NOW)}
+)
+ACCEPTED = {"accept-data-loss": "n1"}
 
 
 def test_a_new_session_gets_claim_secret_and_pod_at_once() -> None:
@@ -58,45 +61,134 @@ def test_a_lost_claim_of_a_valid_login_is_never_replaced() -> None:
         assert result.status.phase is Phase.FAILED
         assert result.status.session_valid
         assert Reason.VOLUME_LOST in event_reasons(result)
-        assert "wasession.dev/accept-data-loss=pvc-uid" in message(result, STORAGE)
+        loss = result.status.volume_loss
+        assert loss is not None
+        assert (loss.pvc_uid, loss.at) == ("pvc-uid", NOW)
+        assert f"wasession.dev/accept-data-loss={loss.nonce}" in message(result, STORAGE)
+        later = facts(pod=None, pvc=missing, now=NOW + timedelta(minutes=1))
+        assert plan(session(result.status), later, SETTINGS).status.volume_loss == loss
+
+
+def test_a_login_without_a_claim_is_lost_even_if_its_claim_is_not_known() -> None:
+    """A status that was restored from a backup, or written by hand."""
+    result = plan(session(Status(session_valid=True)), facts(pod=None, pvc=None), SETTINGS)
+    assert result.actions == []
+    assert condition(result, STORAGE) == ("False", Reason.VOLUME_LOST)
 
 
 def test_a_person_may_accept_the_loss_of_a_missing_claim() -> None:
-    asked = session(VALID, annotations=ACCEPTED)
+    asked = session(LOST, annotations=ACCEPTED)
     result = plan(asked, facts(pod=None, pvc=None), SETTINGS)
     assert result.actions == [CreatePvc(), CreatePod(restoring=False)]
     assert result.status.session_valid is False
     assert Reason.DATA_LOSS_ACCEPTED in event_reasons(result)
+    again = plan(session(result.status, annotations=ACCEPTED), facts(pod=None, pvc=None), SETTINGS)
+    assert again.actions == [CreatePvc(), CreatePod(restoring=False)]
+    assert again.events == []
 
 
 def test_a_person_may_accept_the_loss_of_a_claim_without_volume() -> None:
-    asked, lost = session(VALID, annotations=ACCEPTED), pvc("Lost")
+    asked, lost = session(LOST, annotations=ACCEPTED), pvc("Lost")
     running = plan(asked, facts(pvc=lost, report=report()), SETTINGS)
     assert running.actions == [DeletePod("pod-uid", Reason.VOLUME_LOST)], (
         "the pod has to release it first"
     )
-    assert plan(asked, facts(pod=None, pvc=lost), SETTINGS).actions == [DeletePvc("pvc-uid")]
-    gone = plan(asked, facts(pod=None, pvc=None), SETTINGS)
+    released = session(running.status, annotations=ACCEPTED)
+    assert plan(released, facts(pod=None, pvc=lost), SETTINGS).actions == [DeletePvc("pvc-uid")]
+    gone = plan(released, facts(pod=None, pvc=None), SETTINGS)
     assert of(CreatePvc, gone)
 
 
 def test_the_consent_counts_for_one_loss_only() -> None:
-    """The annotation stays in place; the new claim has another UID."""
-    again = VALID.model_copy(update={"pvc_uid": "pvc-uid-2"})
+    """The annotation stays in place; the next loss has another nonce."""
+    new_claim = pvc(uid="pvc-uid-2")
+    replaced = plan(session(LOST, annotations=ACCEPTED), facts(pvc=new_claim), SETTINGS)
+    assert replaced.status.volume_loss is None
+    linked = replaced.status.model_copy(update={"session_valid": True})
     for missing in (None, pvc("Lost", uid="pvc-uid-2")):
-        result = plan(session(again, annotations=ACCEPTED), facts(pod=None, pvc=missing), SETTINGS)
+        result = plan(
+            session(linked, annotations=ACCEPTED), facts(pod=None, pvc=missing), SETTINGS
+        )
         assert result.actions == []
         assert condition(result, STORAGE) == ("False", Reason.VOLUME_LOST)
+        again = plan(
+            session(result.status, annotations=ACCEPTED), facts(pod=None, pvc=missing), SETTINGS
+        )
+        assert again.actions == []
+        assert again.status.session_valid
+
+
+@pytest.mark.parametrize("value", ["pvc-uid", "n1", "true"])
+def test_no_annotation_counts_before_the_loss(value: str) -> None:
+    """Neither the claim's UID nor anything else that is known while the claim exists."""
+    asked = session(VALID, annotations={"accept-data-loss": value})
+    for claim in (pvc(), None, pvc("Lost")):
+        result = plan(asked, facts(pod=None, pvc=claim), SETTINGS)
+        assert of(CreatePvc, result) == of(DeletePvc, result) == []
+        assert result.status.session_valid
+
+
+def test_the_consent_is_refused_while_the_claim_exists() -> None:
+    """It may come back: the volume of a Lost claim, for one."""
+    result = plan(session(LOST, annotations=ACCEPTED), facts(report=report()), SETTINGS)
+    assert result.status.volume_loss is None
+    assert Reason.DATA_LOSS_ACCEPTED not in event_reasons(result)
+    back = plan(session(LOST, annotations=ACCEPTED), facts(pod=None), SETTINGS)
+    assert back.status.session_valid
+    assert back.actions == [CreatePod(restoring=True)]
+
+
+def test_the_consent_to_one_claim_is_none_to_the_next() -> None:
+    second = pvc("Lost", uid="pvc-uid-2")
+    result = plan(session(LOST, annotations=ACCEPTED), facts(pod=None, pvc=second), SETTINGS)
+    assert result.actions == []
+    assert result.status.volume_loss is not None
+    assert result.status.volume_loss.pvc_uid == "pvc-uid-2"
+
+
+def test_a_restored_claim_ends_the_loss() -> None:
+    restored = pvc(uid="pvc-uid-2")
+    result = plan(session(LOST), facts(pod=None, pvc=restored), SETTINGS)
+    assert result.actions == [CreatePod(restoring=True)]
+    assert result.status.volume_loss is None
+    assert result.status.pvc_uid == "pvc-uid-2"
 
 
 def test_the_consent_counts_also_after_a_restart_of_the_operator() -> None:
     """The new claim was created, but the status does not show the loss yet."""
     result = plan(
-        session(VALID, annotations=ACCEPTED), facts(pod=None, pvc=pvc(uid="pvc-uid-2")), SETTINGS
+        session(LOST, annotations=ACCEPTED), facts(pod=None, pvc=pvc(uid="pvc-uid-2")), SETTINGS
     )
     assert result.status.session_valid is False
     assert result.status.pvc_uid == "pvc-uid-2"
     assert result.actions == [CreatePod(restoring=False)]
+
+
+# --- before the first claim -----------------------------------------------------------------------
+
+
+def test_a_suspended_session_creates_no_claim() -> None:
+    """A backup may still be restoring it."""
+    result = plan(session(suspend=True), facts(pod=None, pvc=None), SETTINGS)
+    assert of(CreatePvc, result) == []
+    assert result.status.phase is Phase.SUSPENDED
+    assert condition(result, STORAGE) == ("False", Reason.VOLUME_PENDING)
+    resumed = plan(session(result.status), facts(pod=None, pvc=None), SETTINGS)
+    assert of(CreatePvc, resumed)
+
+
+def test_a_session_that_expects_a_login_waits_for_its_claim() -> None:
+    expecting = {"annotations": {"expects-login": "true"}}
+    result = plan(session(**expecting), facts(pod=None, pvc=None), SETTINGS)
+    assert result.actions == []
+    assert condition(result, STORAGE) == ("False", Reason.VOLUME_MISSING)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.VOLUME_MISSING)
+    assert "wasession-sales" in message(result, STORAGE)
+    assert result.requeue_after is not None
+    restored = plan(session(result.status, **expecting), facts(pod=None), SETTINGS)
+    assert restored.actions == [CreatePod(restoring=True)]
+    once = Status(session_valid=False, last_connected=NOW)
+    assert of(CreatePvc, plan(session(once, **expecting), facts(pod=None, pvc=None), SETTINGS))
 
 
 def test_a_missing_claim_without_a_login_is_recreated() -> None:
@@ -266,3 +358,20 @@ def test_the_claim_of_an_earlier_session_is_awaited() -> None:
     assert condition(result, STORAGE) == ("False", Reason.PREDECESSOR_TERMINATING)
     assert result.status.phase is Phase.PENDING
     assert event_reasons(result) == []
+
+
+@pytest.mark.parametrize(
+    ("when", "owned", "references"),
+    [("Retain", False, None), ("Retain", True, 0), ("Delete", False, 1), ("Delete", True, None)],
+)
+def test_other_owners_of_a_claim_are_no_reason_to_change_its_owner(
+    when: str, owned: bool, references: int | None
+) -> None:
+    others = [{"kind": "ConfigMap", "name": "backup", "uid": "uid-of-backup"}]
+    own = [{"kind": "WhatsAppSession", "name": "sales", "uid": "uid-1", "controller": True}]
+    claim = pvc(ownerReferences=[*others, *(own if owned else [])])
+    result = plan(
+        session(VALID, storage={"retention": {"whenDeleted": when}}), facts(pvc=claim), SETTINGS
+    )
+    changes = [len(action.references or []) for action in of(SetPvcOwner, result)]
+    assert changes == ([] if references is None else [references])
