@@ -36,6 +36,10 @@ NAMESPACE_SERVED = Gauge(
     "1 if the namespace is served, 0 if the API server rejects what that takes; * is the cluster.",
     ["namespace"],
 )
+EVENTS_DROPPED = Counter(
+    "wasession_events_dropped_total",
+    "Events that were not created because their session had too many.",
+)
 RESTARTS = Counter(
     "wasession_pod_restarts_total",
     "Restarts of session pods and their containers, by cause.",

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from datetime import UTC, datetime
 
-from wasession_api import names, restoration
-from wasession_api.base import rfc3339
-from wasession_api.kube.client import EVENTS, SESSIONS, Conflict, KubeClient, Rejected, Unavailable
+from wasession_api import restoration
+from wasession_api.kube.client import SESSIONS, KubeClient
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import API_VERSION, KIND, ConditionType, Status
+from wasession_api.v1alpha1 import ConditionType, Status
 
 from wasession_operator import metrics, status_patch
-from wasession_operator.plan import Event, Plan, Session
+from wasession_operator.event_recorder import EventRecorder
+from wasession_operator.plan import Plan, Session
 from wasession_operator.reconcile_state import ReconcileState
 
 log = logging.getLogger(__name__)
-EVENT_MESSAGE_MAX = 1024  # characters that the API server accepts
 
 
 class StatusWriter:
@@ -27,7 +24,7 @@ class StatusWriter:
 
     def __init__(self, kube: KubeClient) -> None:
         self._kube = kube
-        self._emitting: set[asyncio.Task[None]] = set()
+        self._recorder = EventRecorder(kube)
 
     async def write(
         self,
@@ -56,15 +53,12 @@ class StatusWriter:
         if await self._patch(body, state, result.status, fields):
             metrics.observe_change(session.status, result.status, report)
             _log_change(session, result.status, state.log_extra)
-            if result.events:
-                task = asyncio.create_task(self._emit_events(session, result.events, state))
-                self._emitting.add(task)
-                task.add_done_callback(self._emitting.discard)
+            self._recorder.emit(session, result.events, state.log_extra)
         return None
 
     async def close(self) -> None:
         """Wait until all Events have been emitted."""
-        await asyncio.gather(*self._emitting)
+        await self._recorder.close()
 
     async def _patch(
         self, body: Manifest, state: ReconcileState, status: Status, fields: list[str]
@@ -90,48 +84,6 @@ class StatusWriter:
         )
         state.written_version = None
         return False
-
-    async def _emit_events(
-        self, session: Session, events: list[Event], state: ReconcileState
-    ) -> None:
-        """Create the Events, without retries: they inform people, the status holds what counts."""
-        for event in events:
-            try:
-                await self._kube.create(EVENTS, make_event(session, event, datetime.now(UTC)))
-            except (Unavailable, Rejected, Conflict) as error:
-                log.warning(
-                    "Event not created; it will be missing",
-                    extra={**state.log_extra, "reason": event.reason, "error": str(error)},
-                )
-
-
-def make_event(session: Session, event: Event, now: datetime) -> Manifest:
-    """Return a core/v1 Event, which ``kubectl describe`` shows.
-
-    See https://kubernetes.io/docs/reference/kubernetes-api/cluster-resources/event-v1/
-    """
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {
-            "namespace": session.namespace,
-            "generateName": f"{names.object_name(session.name)}.",
-        },
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "namespace": session.namespace,
-            "name": session.name,
-            "uid": session.uid,
-        },
-        "type": event.type,
-        "reason": event.reason,
-        "message": event.message[:EVENT_MESSAGE_MAX],
-        "source": {"component": names.MANAGED_BY},
-        "firstTimestamp": rfc3339(now),
-        "lastTimestamp": rfc3339(now),
-        "count": 1,
-    }
 
 
 def _log_change(session: Session, after: Status, log_extra: dict[str, str]) -> None:

@@ -34,7 +34,7 @@ class Api:
 
     async def create(self, _resource: Any, manifest: Manifest) -> Manifest:
         self.events.append(manifest)
-        return manifest
+        return manifest | {"metadata": manifest["metadata"] | {"name": f"e-{len(self.events)}"}}
 
     async def patch(
         self, _resource: Any, _namespace: str, _name: str, patch: list[Manifest], _sub: str
