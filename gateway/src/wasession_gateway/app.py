@@ -45,13 +45,14 @@ class Gateway:
         self._http = aiohttp.ClientSession(
             read_bufsize=READ_BUFFER, connector=aiohttp.TCPConnector(limit=0)
         )
-        subjects = Limiter(settings.subject_rate, settings.subject_burst)
+        subjects = Limiter("subject", settings.subject_rate, settings.subject_burst)
         authenticator = Authenticator(settings, self._http)
         pods = Pods(self._kube, self._http, settings.namespace)
         commands = Commands(settings, self.sessions, pods)
         self._middleware = Middleware(settings, authenticator, subjects)
+        handshakes = Limiter("handshake", settings.address_rate, settings.address_burst)
         self._connections = Connections(
-            settings.max_connections_per_address, self._middleware.may_connect
+            settings.max_connections_per_address, handshakes, self._middleware.may_connect
         )
         self._namespace = Namespace(
             self._connections, authenticator, self.sessions, commands, pods, subjects

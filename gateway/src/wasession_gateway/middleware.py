@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import math
 import time
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, typedefs, web
-from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem
+from wasession_api.http.problem import MEDIA_TYPE
 from wasession_api.http.routes import Handler
 
 from wasession_gateway import metrics
@@ -50,7 +49,7 @@ class Middleware:
     def __init__(self, settings: Settings, authenticator: Authenticator, subjects: Limiter) -> None:
         self.draining = asyncio.Event()
         self._settings, self._authenticator, self._subjects = settings, authenticator, subjects
-        self._addresses = Limiter(settings.address_rate, settings.address_burst)
+        self._addresses = Limiter("address", settings.address_rate, settings.address_burst)
 
     def all(self) -> list[typedefs.Middleware]:
         """Return the middlewares, outermost first."""
@@ -123,7 +122,9 @@ class Middleware:
 
     @web.middleware
     async def limit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._count("address", self._addresses, request[ADDRESS])
+        """Limit requests per address, except those of Socket.IO, which has limits of its own."""
+        if request.path != SOCKET:
+            self._addresses.check(request[ADDRESS])
         return await handler(request)
 
     @web.middleware
@@ -132,22 +133,13 @@ class Middleware:
             return await handler(request)
         token = bearer(request.headers.get(hdrs.AUTHORIZATION))
         identity = await self._authenticator.identify(token)
-        self._count("subject", self._subjects, f"subject:{identity.subject}")
+        self._subjects.check(f"subject:{identity.subject}")
         request[IDENTITY] = identity
         return await handler(request)
 
     def may_connect(self, request: web.Request) -> bool:
         """Whether a page of this origin may use the gateway; other programs send no origin."""
         return _is_own_page(request) or request.headers[hdrs.ORIGIN] in self._settings.cors_origins
-
-    def _count(self, by: str, limiter: Limiter, key: str) -> None:
-        wait = limiter.take(key, time.monotonic())
-        if wait:
-            metrics.RATE_LIMITED.labels(by).inc()
-            seconds = math.ceil(wait)
-            raise HTTPProblem(
-                429, "Too many requests", f"try again in {seconds} s", {"Retry-After": str(seconds)}
-            )
 
 
 def _is_own_page(request: web.Request) -> bool:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -18,11 +18,14 @@ from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import Handler
 
 from wasession_gateway import metrics
+from wasession_gateway.limits import Limiter, too_many
 
 NAMESPACE = "/whatsapp"
 PATH = "socket.io"
 ADDRESS = web.RequestKey("address", str)  # the caller's, for limits
 MAXIMUM_PACKET = 32 * 1024  # bytes that a client may send at once
+REQUESTS_PER_ENGINE = 8  # open ones; a client has a poll, a post and a WebSocket at most
+TOO_MANY_CONNECTIONS_RETRY = 5.0  # seconds
 INTRODUCTION = 10.0  # seconds for a client to join the namespace and authenticate
 FULL_QUEUE = 256  # events that wait for a client to read them
 FULL_FOR = 20.0  # seconds that a client may leave so many unread
@@ -89,11 +92,21 @@ class Connections:
     """
 
     def __init__(
-        self, maximum_per_address: int, may_connect: Callable[[web.Request], bool]
+        self,
+        maximum_per_address: int,
+        handshakes: Limiter,
+        may_connect: Callable[[web.Request], bool],
     ) -> None:
-        self._maximum, self._may_connect = maximum_per_address, may_connect
+        self._maximum, self._handshakes, self._may_connect = (
+            maximum_per_address,
+            handshakes,
+            may_connect,
+        )
         self._requests: dict[asyncio.Task[Any], web.Request] = {}  # polls and WebSockets
-        self._per_address: Counter[str] = Counter()
+        self._per_engine: Counter[str] = Counter()  # open requests of an engine
+        # By address: open handshakes, which for WebSockets are connections, and polling engines.
+        self._opening: Counter[str] = Counter()
+        self._polling: defaultdict[str, set[str]] = defaultdict(set)
         # Engines outside the namespace, and WebSockets whose engine has ended, each since when.
         self._strangers: dict[str, float] = {}
         self._ended: dict[asyncio.Task[Any], float] = {}
@@ -117,8 +130,10 @@ class Connections:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Limit connections per address, and disable compression.
+        """Limit handshakes and connections per address, and disable compression.
 
+        Requests of an open connection do not count: a client with socket.io-client's default
+        transports sends many, and with one of them rejected it would lose its connection.
         Compression buffers would take most of a client's memory.
         """
         if request.path != f"/{PATH}/":
@@ -127,20 +142,18 @@ class Connections:
             raise HTTPProblem(403, "Not allowed", "pages of this origin may not connect")
         if (request.content_length or 0) > MAXIMUM_PACKET:
             raise HTTPProblem(413, "Too large", f"a body may have at most {MAXIMUM_PACKET} bytes")
-        address = request[ADDRESS]
-        if self._per_address[address] >= self._maximum:
-            raise HTTPProblem(
-                429,
-                "Too many connections",
-                "your address has too many connections: close some first",
-                {"Retry-After": "5"},
-            )
+        sid = request.query.get("sid")
+        if not self._is_open(sid):
+            self._handshakes.check(request[ADDRESS])
         if hdrs.SEC_WEBSOCKET_EXTENSIONS in request.headers:
             request = _without_extensions(request)
-        with self._counted(request, address):
+        with self._tracked(request), self._limited(sid, request[ADDRESS]):
             try:
-                return await handler(request)
-            except (ValueError, IndexError, RecursionError):
+                response = await handler(request)
+                if sid is None and response.status == 200:
+                    self._note_polling(request)
+                return response
+            except (ValueError, LookupError, RecursionError):
                 metrics.INVALID_PACKETS.inc()
                 if (engine := self._engine_finder()(request)) is not None:
                     await engine.close(wait=False, abort=True)
@@ -148,20 +161,56 @@ class Connections:
                     400, "Bad request", "the request is not valid Engine.IO"
                 ) from None
 
+    def _is_open(self, sid: str | None) -> bool:
+        engine = self.server.eio.sockets.get(sid)
+        return engine is not None and not engine.closed
+
     @contextlib.contextmanager
-    def _counted(self, request: web.Request, address: str) -> Iterator[None]:
+    def _tracked(self, request: web.Request) -> Iterator[None]:
         task = asyncio.current_task()
         assert task is not None
         self._requests[task] = request
-        self._per_address[address] += 1
         try:
             yield
         finally:
             del self._requests[task]
             self._ended.pop(task, None)
-            self._per_address[address] -= 1
-            if not self._per_address[address]:
-                del self._per_address[address]
+
+    @contextlib.contextmanager
+    def _limited(self, sid: str | None, address: str) -> Iterator[None]:
+        """Limit the requests of an engine, or the connections of an address."""
+        counter, key = (self._opening, address) if sid is None else (self._per_engine, sid)
+        if sid is not None and counter[key] >= REQUESTS_PER_ENGINE:
+            raise too_many("Too many requests", "this connection has too many open requests", 1)
+        if sid is None and self._connections_of(address) >= self._maximum:
+            detail = "your address has too many connections"
+            raise too_many("Too many connections", detail, TOO_MANY_CONNECTIONS_RETRY)
+        counter[key] += 1
+        try:
+            yield
+        finally:
+            counter[key] -= 1
+            if not counter[key]:
+                del counter[key]
+
+    def _connections_of(self, address: str) -> int:
+        count = self._opening[address] + len(self._polling.get(address, ()))
+        if count >= self._maximum and address in self._polling:
+            self._forget_closed(address)
+            count = self._opening[address] + len(self._polling.get(address, ()))
+        return count
+
+    def _note_polling(self, request: web.Request) -> None:
+        """Count the engine that a handshake has opened: it is among the newest."""
+        for sid, environ in reversed(self.server.environ.items()):
+            if environ["aiohttp.request"] is request:
+                self._polling[request[ADDRESS]].add(sid)
+                return
+
+    def _forget_closed(self, address: str) -> None:
+        self._polling[address] = {sid for sid in self._polling[address] if self._is_open(sid)}
+        if not self._polling[address]:
+            del self._polling[address]
 
     async def send(self, sids: Iterable[str], event: str, payload: dict[str, Any]) -> None:
         """Send an event to these clients.
@@ -218,6 +267,8 @@ class Connections:
         engines = {
             sid: engine for sid, engine in self.server.eio.sockets.items() if sid not in members
         }
+        for address in list(self._polling):
+            self._forget_closed(address)
         self._strangers = {sid: self._strangers.get(sid, now) for sid in engines}
         for sid, since in self._strangers.items():
             if now - since >= INTRODUCTION:

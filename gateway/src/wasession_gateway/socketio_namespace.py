@@ -137,9 +137,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         caller = (
             f"subject:{client.identity.subject}" if client.identity else f"address:{client.address}"
         )
-        wait = self._limiter.take(caller, time.monotonic())
-        if wait:
-            raise HTTPProblem(429, "Too many requests", f"try again in {wait:.0f} s")
+        self._limiter.check(caller)
         if init.token is not None or client.identity is None:
             identity = await self._authenticator.identify(init.token)
             if client.identity is not None and client.identity.role != identity.role:

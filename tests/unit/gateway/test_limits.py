@@ -10,7 +10,7 @@ from wasession_gateway.limits import Limiter
 
 
 def test_a_burst_and_then_the_rate() -> None:
-    limiter = Limiter(rate=2, burst=3)
+    limiter = Limiter("address", rate=2, burst=3)
     assert [limiter.take("a", 0) for _ in range(4)] == [0, 0, 0, 0.5]
     assert limiter.take("b", 0) == 0, "others have their own"
     assert limiter.take("a", 0.5) == 0
@@ -22,7 +22,7 @@ def test_a_burst_and_then_the_rate() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200), st.integers(1, 5), st.integers(1, 10))
 def test_never_more_than_the_rate_and_one_burst(pauses: list[float], rate: int, burst: int) -> None:
-    limiter, now, passed = Limiter(rate, burst), 0.0, 0
+    limiter, now, passed = Limiter("address", rate, burst), 0.0, 0
     for pause in pauses:
         now += pause
         wait = limiter.take("a", now)
@@ -36,7 +36,7 @@ def test_never_more_than_the_rate_and_one_burst(pauses: list[float], rate: int, 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "MAXIMUM_KEYS", 100)
-    limiter = Limiter(rate=1, burst=2)
+    limiter = Limiter("address", rate=1, burst=2)
     for _ in range(2):
         assert limiter.take("noisy", 0) == 0
     for number in range(1000):

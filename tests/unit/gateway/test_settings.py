@@ -39,7 +39,7 @@ def test_good_settings() -> None:
     )
     assert settings.cors_origins == ["https://a.example", "http://localhost:3000"]
     assert "xxxx" not in repr(settings)
-    keys = {"jwks_url": "https://issuer.example/keys", "jwt_audience": "wasession"}
+    keys: dict[str, Any] = {"jwks_url": "https://issuer.example/keys", "jwt_audience": "wasession"}
     assert Settings(namespace="s", **keys).jwt_secret is None
 
 
