@@ -86,5 +86,5 @@ async def serve(
     app.router.add_get("/metrics", collect)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", port).start()  # noqa: S104 - probes come from the node
+    await web.TCPSite(runner, None, port).start()  # on all addresses of both IP families
     return runner

@@ -46,7 +46,7 @@ class Settings(BaseSettings):
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
     data_dir: Path = Path("/var/lib/wasession")
-    host: str = "0.0.0.0"  # noqa: S104 - a pod's server is reached from other pods
+    host: str | None = None  # listens on all addresses of both IP families when None
     port: int = Field(8080, ge=1, le=65535)
     whatsapp_url: Annotated[Origin, AfterValidator(normalize_origin)] = "https://web.whatsapp.com"
     device_name: str | None = None
