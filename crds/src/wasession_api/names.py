@@ -19,6 +19,7 @@ SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 ANNOTATION_CLIENT_ID = f"{GROUP}/client-id"
 ANNOTATION_OWNER = LABEL_OWNER  # in full; the label may hold a hash of it
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
+ANNOTATION_TEMPLATE_METADATA = f"{GROUP}/template-metadata"
 ANNOTATION_RESTART = f"{GROUP}/restart"
 ANNOTATION_LOGOUT = f"{GROUP}/logout"
 ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"

@@ -7,11 +7,12 @@ import hashlib
 import json
 import secrets
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import API_VERSION, KIND, Spec, WhenDeleted
+from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, Spec, WhenDeleted
 
 from wasession_operator.settings import Settings
 
@@ -21,6 +22,9 @@ USER = 10001
 DATA = "/var/lib/wasession"
 TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
 TOKEN_BYTES = 32
+# The pod's local volumes are caches: they are no reason to keep a node. See
+# https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 GRACE_SECONDS = 15  # for the process, beyond the browser's own shutdown timeout
 # Part of the template's hash: raise it when all pods should be replaced for a change in this file.
 TEMPLATE_VERSION = 1
@@ -178,6 +182,7 @@ def make_pod(
     pod = _pod(namespace, name, uid, spec, settings)
     annotations = {
         names.ANNOTATION_TEMPLATE_HASH: template_hash(pod),
+        names.ANNOTATION_TEMPLATE_METADATA: template_metadata(spec).record(),
         names.ANNOTATION_RESTART: restart,
         names.ANNOTATION_TOKEN_ID: token_id,
     }
@@ -196,16 +201,68 @@ def desired_hash(namespace: str, name: str, uid: str, spec: Spec, settings: Sett
 
 
 def template_hash(pod: Manifest) -> str:
-    """Return a hash of the pod as built here, without the API server's defaults."""
-    content = json.dumps([TEMPLATE_VERSION, pod["spec"], pod["metadata"]["labels"]], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+    """Return a hash of the pod's spec as built here, without the API server's defaults."""
+    return _digest([TEMPLATE_VERSION, pod["spec"]])
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class TemplateMetadata(NamedTuple):
+    """The labels and annotations that the pod has from its template."""
+
+    labels: dict[str, str]
+    annotations: dict[str, str]
+
+    def record(self) -> str:
+        """Return what a pod notes of them: their names, and a hash of their values."""
+        return json.dumps(
+            {
+                "hash": _digest(self),
+                "labels": sorted(self.labels),
+                "annotations": sorted(self.annotations),
+            }
+        )
+
+    def changes(self, record: str | None) -> tuple[dict[str, str | None], dict[str, str | None]]:
+        """Return labels and annotations to patch onto a pod with a record; None removes one."""
+        if record == self.record():
+            return {}, {}
+        try:
+            noted = json.loads(record or "{}")
+            labels = dict.fromkeys(map(str, noted.get("labels", [])))
+            annotations = dict.fromkeys(map(str, noted.get("annotations", [])))
+        except (ValueError, AttributeError, TypeError):  # edited by a person
+            labels, annotations = {}, {}
+        annotations[names.ANNOTATION_TEMPLATE_METADATA] = None
+        return {**labels, **self.labels}, {
+            **annotations,
+            **self.annotations,
+            names.ANNOTATION_TEMPLATE_METADATA: self.record(),
+        }
+
+
+def template_metadata(spec: Spec) -> TemplateMetadata:
+    """Return the template's labels and annotations, without the operator's own names."""
+    template = spec.pod_template.metadata
+    return TemplateMetadata(
+        {name: value for name, value in template.labels.items() if name not in names.LABELS},
+        {SAFE_TO_EVICT: "tmp,shm"}
+        | {
+            name: value
+            for name, value in template.annotations.items()
+            if not name.startswith(f"{GROUP}/")
+        },
+    )
 
 
 def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
     template = spec.pod_template
     metadata = _metadata(namespace, name, spec)
-    metadata["labels"] = {**template.metadata.labels, **metadata["labels"]}
-    metadata["annotations"] = {**template.metadata.annotations, **metadata["annotations"]}
+    from_template = template_metadata(spec)
+    metadata["labels"] = {**from_template.labels, **metadata["labels"]}
+    metadata["annotations"] = {**from_template.annotations, **metadata["annotations"]}
     metadata["ownerReferences"] = [owner_reference(name, uid)]
     volumes: list[Manifest] = [
         {"name": "data", "persistentVolumeClaim": {"claimName": names.object_name(name)}},

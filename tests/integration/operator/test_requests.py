@@ -181,6 +181,20 @@ def phases(world: World) -> list[tuple[str, str]]:
     return found
 
 
+async def test_changed_metadata_reaches_the_running_pod(world: World) -> None:
+    metadata = {"labels": {"team": "a"}, "annotations": {"note": "1", "old": "x"}}
+    await begin(world, "sales", spec={"podTemplate": {"metadata": metadata}})
+    changed = {"labels": {"team": "b"}, "annotations": {"note": "2", "old": None}}
+    await world.change("sales", podTemplate={"metadata": changed})
+    await world.until(
+        lambda: world.pod("sales")["metadata"]["labels"]["team"] == "b", "the label to be patched"
+    )
+    annotations = world.pod("sales")["metadata"]["annotations"]
+    assert annotations["note"] == "2"
+    assert "old" not in annotations
+    assert world.created("pods") == 1
+
+
 async def test_so_many_updates_at_a_time(world: World) -> None:
     sessions = names(5)
     await begin(

@@ -26,6 +26,7 @@ from unit.operator.situations import (
     unschedulable,
     waiting,
 )
+from wasession_api import names
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
 from wasession_operator import objects
@@ -542,6 +543,42 @@ def test_a_pod_that_may_still_work_is_not_replaced_on_delete(young: dict[str, An
     assert plan(changed, facts(pod=young), SETTINGS).actions == []
     away = facts(pod=pod(ready=False), node=silent(60), now=NOW + timedelta(hours=1))
     assert plan(changed, away, SETTINGS).actions == [], "its node is what does not work"
+
+
+def template(labels: dict[str, str], annotations: dict[str, str]) -> dict[str, Any]:
+    return {"podTemplate": {"metadata": {"labels": labels, "annotations": annotations}}}
+
+
+@pytest.mark.parametrize("strategy", ["OnDelete", "RollingUpdate"])
+def test_changed_labels_and_annotations_are_patched_onto_the_running_pod(strategy: str) -> None:
+    before = template({"team": "a", "tier": "x"}, {"note": "1", "old": "y"})
+    after = template({"team": "b"}, {"note": "2", "new": "z"}) | {"updateStrategy": strategy}
+    running = facts(pod=pod(spec=before), report=report(session_valid=True))
+    changed = session(VALID, **after)
+    [patch] = plan(changed, running, SETTINGS).actions
+    assert isinstance(patch, RepairPod)
+    assert patch.labels == {"team": "b", "tier": None}
+    record = pod(spec=after)["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_METADATA]
+    assert {**patch.annotations} == {
+        "note": "2",
+        "new": "z",
+        "old": None,
+        objects.SAFE_TO_EVICT: "tmp,shm",
+        names.ANNOTATION_TEMPLATE_METADATA: record,
+    }
+    patched = running.pod or {}
+    patched["metadata"]["labels"] |= patch.labels
+    patched["metadata"]["annotations"] |= patch.annotations
+    assert plan(changed, replace(running, pod=patched), SETTINGS).actions == []
+
+
+def test_a_template_cannot_replace_the_operators_own_metadata() -> None:
+    own = {"wasession.dev/restart": "9", "wasession.dev/template-hash": "x"}
+    made = pod(spec=template({"wasession.dev/session": "other"}, own))
+    assert made["metadata"]["labels"]["wasession.dev/session"] == "sales"
+    assert "wasession.dev/restart" not in made["metadata"]["annotations"]
+    given = session(VALID, **template({"wasession.dev/session": "other"}, own))
+    assert plan(given, facts(pod=made, report=report()), SETTINGS).actions == []
 
 
 def test_suspend_stops_the_pod_and_retains_the_claim() -> None:

@@ -275,7 +275,8 @@ def test_the_status_has_what_the_scale_subresource_and_the_size_of_the_volume_ne
     claim = pvc()
     claim["status"]["capacity"] = {"storage": "1Gi"}
     status = plan(session(VALID), facts(pvc=claim, report=report()), SETTINGS).status
-    assert (status.replicas, status.selector) == (1, "wasession.dev/session=sales")
+    selector = "app.kubernetes.io/managed-by=wasession-operator,wasession.dev/session=sales"
+    assert (status.replicas, status.selector) == (1, selector)
     assert status.pvc_capacity == "1Gi"
     without = plan(session(status), facts(pvc=claim, pod=None), SETTINGS).status
-    assert (without.replicas, without.selector) == (0, "wasession.dev/session=sales")
+    assert (without.replicas, without.selector) == (0, selector)

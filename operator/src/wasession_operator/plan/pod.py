@@ -11,13 +11,13 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
 from wasession_operator import objects
-from wasession_operator.plan.actions import CreatePod, DeletePod, RefreshToken
+from wasession_operator.plan.actions import CreatePod, DeletePod, RefreshToken, RepairPod
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import (
     annotations_of,
     is_terminating,
+    metadata_repair,
     ownership_conflict,
-    repair_metadata,
     report_conflict,
     since,
     state,
@@ -98,7 +98,20 @@ def plan_pod(
         phase = Phase.FAILED if conflict.reason in FATAL_REASONS else Phase.PENDING
         return _not_ready(phase, conflict.reason, conflict.message, report_conflict(conflict))
     result = _own_pod(session, facts, settings, storage, pod)
-    return replace(result, step=repair_metadata(session, pod, facts) + result.step)
+    return replace(result, step=_repair(session, facts, pod) + result.step)
+
+
+def _repair(session: Session, facts: Facts, pod: Manifest) -> Step:
+    """Give the pod its labels and annotations: back, or after a change in its template."""
+    repair = metadata_repair(session, pod)
+    record = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_METADATA)
+    labels, annotations = objects.template_metadata(session.spec).changes(record)
+    if repair is not None:
+        labels |= repair.labels
+        annotations |= repair.annotations
+    if not labels and not annotations:
+        return Step()
+    return attempt(RepairPod(pod["metadata"]["uid"], labels, annotations), facts)
 
 
 def _own_pod(

@@ -193,7 +193,9 @@ def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
     status.node_name = pod["spec"].get("nodeName") if pod else None
     status.pod_uid = uid
     status.replicas = 1 if pod else 0
-    status.selector = f"{names.LABEL_SESSION}={names.label_value(session.name)}"
+    status.selector = (
+        f"{names.SELECTOR},{names.LABEL_SESSION}={names.label_value(session.name)}"
+    )
     if before.pod_uid not in (None, uid):
         reason = termination_reason(before) or Reason.POD_DELETED
         status.restarts = status.restarts.model_copy(update={"container": 0})
