@@ -9,7 +9,7 @@ import time
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, typedefs, web
-from wasession_api.http.problem import MEDIA_TYPE
+from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem
 from wasession_api.http.routes import Handler
 
 from wasession_gateway import metrics
@@ -107,6 +107,7 @@ class Middleware:
         if (
             request.method == hdrs.METH_OPTIONS
             and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+            and not _is_malformed_origin(request.headers[hdrs.ORIGIN])
         ):
             response: web.StreamResponse = web.Response(status=204)
             if allowed:
@@ -125,6 +126,8 @@ class Middleware:
         """Limit requests per address, except those of Socket.IO, which has limits of its own."""
         if request.path != SOCKET:
             self._addresses.check(request[ADDRESS])
+        if _is_malformed_origin(request.headers.get(hdrs.ORIGIN)):
+            raise HTTPProblem(403, "Not allowed", "the Origin header is malformed")
         return await handler(request)
 
     @web.middleware
@@ -144,7 +147,17 @@ class Middleware:
 
 def _is_own_page(request: web.Request) -> bool:
     origin = request.headers.get(hdrs.ORIGIN)
-    return origin is None or urlsplit(origin).netloc == request.host
+    return origin is None or origin.partition("://")[2] == request.host
+
+
+def _is_malformed_origin(origin: str | None) -> bool:
+    """Whether a program forges an Origin: browsers send ``null`` or a scheme and a host."""
+    if origin is None or origin == "null":
+        return False
+    try:
+        return not urlsplit(origin).scheme
+    except ValueError:
+        return True
 
 
 async def strict_headers(request: web.Request, response: web.StreamResponse) -> None:

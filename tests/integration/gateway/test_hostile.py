@@ -240,11 +240,62 @@ async def test_a_flood_of_inits(start: Start) -> None:
 )
 async def test_paths_lead_nowhere_else(gateway: Replica, pod: Pod, path: str, status: int) -> None:
     await gateway.caught_up()
+    assert await raw_status(gateway, path) == status
+
+
+async def raw_status(gateway: Replica, path: str, headers: dict[str, str] | None = None) -> int:
+    """Send a request as it is, which a client library might not; return the status."""
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    headers = {"Host": "x", "Authorization": f"Bearer {token('alice')}", "Connection": "close"}
+    headers = {
+        "Host": "x",
+        "Authorization": f"Bearer {token('alice')}",
+        "Connection": "close",
+        **(headers or {}),
+    }
     lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
-    writer.write("\r\n".join([*lines, "", ""]).encode())
+    writer.write("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
     answer = await reader.read()
     writer.close()
-    assert answer.split(b" ", 2)[1] == str(status).encode()
+    return int(answer.split(b" ", 2)[1])
+
+
+PAGES = ("/", "/openapi.json", "/whatsapp/sessions", "/socket.io/?EIO=4&transport=polling", "/no")
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://[", "http://]", "http://[x]", "[", "http://\u2100.example"]
+)
+async def test_a_malformed_origin_is_forbidden(
+    gateway: Replica, origin: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path in PAGES:
+        assert await raw_status(gateway, path, {"Origin": origin}) == 403, path
+        preflight = {"Origin": origin, "Access-Control-Request-Method": "GET"}
+        assert await raw_status(gateway, path, preflight) == 403, path
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_requests_with_a_malformed_origin_count(start: Start) -> None:
+    gateway = await start(address_rate=0.001, address_burst=2)
+    statuses = [
+        await raw_status(gateway, "/whatsapp/sessions", {"Origin": "http://["}) for _ in range(3)
+    ]
+    assert statuses == [403, 403, 429]
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        (header, value)
+        for header in ("Host", "X-Forwarded-For", "Accept", "If-None-Match", "Cookie", "Range")
+        for value in ("[", "http://[", "\udcff", "=", "a, ,b", "bytes=9-1", "x" * 2000)
+    ],
+)
+async def test_malformed_headers_are_no_server_error(
+    start: Start, caplog: pytest.LogCaptureFixture, header: str, value: str
+) -> None:
+    gateway = await start(trusted_proxies=1, subject_burst=1000)
+    for path in PAGES:
+        assert await raw_status(gateway, path, {header: value}) < 500, path
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
