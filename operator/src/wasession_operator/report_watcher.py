@@ -90,7 +90,7 @@ class ReportWatcher:
                     "POST", "/v1/logout", timeout=request_timeout
                 ) as response:
                     response.raise_for_status()
-                while (report := self.report) is not None and report.session_valid:
+                while (report := self.report) is not None and report.proven_validity is not False:
                     self._changed = self._changed or asyncio.Event()
                     await self._changed.wait()
         except REQUEST_ERRORS as error:

@@ -8,7 +8,7 @@ from typing import Any
 
 from wasession_api import names
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import ConditionType, Phase, Spec, Status
+from wasession_api.v1alpha1 import ConditionType, Phase, Spec, Status, VolumeLoss
 from wasession_operator import objects
 from wasession_operator.plan import Facts, Node, Plan, Session
 from wasession_operator.settings import Settings
@@ -117,6 +117,7 @@ def report(phase: Phase = Phase.READY, **fields: Any) -> Report:
         "seq": 1,
         "reason": "Connected",
         "phase": phase,
+        "session_valid": False,
     }
     return Report(**defaults | fields)
 
@@ -143,6 +144,7 @@ def message(result: Plan, kind: ConditionType) -> str:
     return {c.type: c.message for c in result.status.conditions}[kind]
 
 
+LOSS = VolumeLoss(nonce="n1", pvc_uid="pvc-uid", at=NOW)
 VALID = Status(
     session_valid=True,
     pvc_name="wasession-sales",
@@ -150,3 +152,4 @@ VALID = Status(
     pod_uid="pod-uid",
     last_connected=NOW,
 )
+LOST = VALID.model_copy(update={"volume_loss": LOSS})

@@ -20,6 +20,7 @@ from unit.operator.situations import (
     session,
 )
 from wasession_api.v1alpha1 import (
+    Account,
     AccountStatus,
     Condition,
     ConditionType,
@@ -76,6 +77,45 @@ def test_a_proven_logout_ends_the_login() -> None:
     )
     assert result.status.session_valid is False
     assert condition(result, ConditionType.RESTORED) == ("False", Reason.NO_LOGIN)
+
+
+def test_the_account_of_an_ended_login_is_the_last_one() -> None:
+    linked = {"session_valid": True, "account": {"id": "1@c.us", "pushName": "Sales"}}
+    before = plan(session(), facts(report=report(**linked)), SETTINGS).status
+    assert before.account is not None
+    assert before.last_account is None
+    logged_out = report(Phase.LOGGED_OUT, reason="LoggedOutByPhone", account={"id": "1@c.us"})
+    after = plan(session(before), facts(report=logged_out), SETTINGS).status
+    assert after.account is None
+    assert after.last_account is not None
+    assert after.last_account.id == "1@c.us"
+    waits = report(Phase.AUTHENTICATING, reason="WaitingForScan")
+    later = plan(session(after), facts(report=waits), SETTINGS).status
+    assert (later.account, later.last_account) == (None, after.last_account)
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        {"session_valid": None, "phase": Phase.STARTING, "reason": "BrowserStarting"},
+        {"session_valid": None, "phase": Phase.FAILED, "reason": "VolumeInUse"},
+        *(
+            {"session_valid": False, "phase": Phase.FAILED, "reason": reason}
+            for reason in Reason
+            if reason.startswith("Volume")
+        ),
+    ],
+)
+@pytest.mark.parametrize("deleting", [False, True])
+def test_a_pod_that_has_not_read_the_volume_proves_no_logout(
+    unknown: dict[str, Any], deleting: bool
+) -> None:
+    known = VALID.model_copy(update={"account": Account(id="1@c.us")})
+    requested = session(known, deleting=deleting, annotations={"logout": "1"})
+    result = plan(requested, facts(report=report(**unknown)), SETTINGS)
+    assert result.status.session_valid is True
+    assert result.status.account == Account(id="1@c.us")
+    assert result.status.logout is None or not result.status.logout.done
 
 
 def test_a_stalled_restoration_is_reported() -> None:
@@ -183,7 +223,7 @@ def test_what_the_next_report_omits_stays() -> None:
     first = plan(session(), facts(report=report(**known)), SETTINGS).status
     later = plan(
         session(first),
-        facts(report=report(Phase.RESTORING, reason="LoginRestoring", seq=2)),
+        facts(report=report(Phase.RESTORING, reason="LoginRestoring", seq=2, session_valid=True)),
         SETTINGS,
     ).status
     for name in known:

@@ -46,7 +46,11 @@ class Report(Observed):
     message: Annotated[str, clip(1024)] = Field("", max_length=1024)
     auth_state: Annotated[AuthState | None, fallback(None)] = None
     is_authenticated: bool = False
-    session_valid: bool = False
+    session_valid: bool | None = Field(
+        None,
+        description="Whether the volume holds a login that WhatsApp has not ended; null while the "
+        "pod has not read the volume.",
+    )
     last_connected: Time | None = None
     last_disconnect: LastDisconnect | None = None
     restored: bool = False
@@ -59,3 +63,13 @@ class Report(Observed):
         None, description="When the account's phone was online last, to the hour."
     )
     warnings: list[Notice] = Field([], max_length=16)
+
+    @property
+    def proven_validity(self) -> bool | None:
+        """Whether the volume holds a valid login; None when the report proves neither.
+
+        A problem of the volume proves nothing: an earlier version has not read the login then.
+        """
+        if not self.session_valid and self.reason.startswith("Volume"):
+            return None
+        return self.session_valid

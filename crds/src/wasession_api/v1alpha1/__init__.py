@@ -34,6 +34,7 @@ from wasession_api.v1alpha1.status import (
     Restarts,
     Status,
 )
+    VolumeLoss,
 
 GROUP = "wasession.dev"
 VERSION = "v1alpha1"
@@ -87,5 +88,6 @@ __all__ = [
     "UpdateStrategy",
     "WhatsAppSession",
     "WhenDeleted",
+    "VolumeLoss",
     "account_status",
 ]

@@ -97,6 +97,19 @@ class LogoutStatus(Observed):
     done: bool = Field(False, description="Whether the login has ended, or there was none.")
 
 
+class VolumeLoss(Observed):
+    """The loss of a volume that held a valid login, until the login or another claim is there."""
+
+    nonce: str = Field(
+        description="Value of the annotation wasession.dev/accept-data-loss that accepts this loss.",
+        max_length=64,
+    )
+    pvc_uid: str | None = Field(
+        None, alias="pvcUID", description="UID of the lost PersistentVolumeClaim."
+    )
+    at: Time = Field(description="When the operator noticed the loss.")
+
+
 def _known(conditions: object) -> object:
     """Drop the conditions whose types only another version knows."""
     if not isinstance(conditions, list):
@@ -144,6 +157,9 @@ class Status(Observed):
         0, ge=0, description="How often the session was restored from its stored login."
     )
     account: Account | None = Field(None, description="The linked WhatsApp account.")
+    last_account: Account | None = Field(
+        None, description="The account that was linked before, once its login has ended."
+    )
     whatsapp_web_version: Annotated[str, clip(64)] | None = Field(
         None, description="Version of WhatsApp Web.", max_length=64
     )
@@ -160,6 +176,9 @@ class Status(Observed):
         None,
         description="Capacity of the volume. spec.storage.size cannot be less.",
         max_length=32,
+    )
+    volume_loss: Annotated[VolumeLoss | None, fallback(None)] = Field(
+        None, description="The loss of a volume with a valid login, while nobody has accepted it."
     )
     pairing: Annotated[PairingStatus | None, fallback(None)] = Field(
         None, description="Whether a phone can be linked now."

@@ -46,4 +46,4 @@ def _is_over(logout: LogoutStatus, report: Report) -> bool:
     """Return whether the login that existed at the time of the request has ended."""
     last = report.last_disconnect
     ended_since = last is not None and last.kind is DisconnectKind.LOGOUT and last.at >= logout.at
-    return ended_since or not (report.session_valid or report.is_authenticated)
+    return ended_since or (report.proven_validity is False and not report.is_authenticated)

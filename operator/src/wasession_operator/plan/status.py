@@ -84,7 +84,7 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
         status.restored = False
     if session.deleted_at is not None and facts.report is not None:
         # Whether the device was logged out before the end.
-        status.session_valid = facts.report.session_valid
+        status.session_valid = _validity(status, facts.report)
     if status.session_valid is None:
         status.session_valid = False
     status.conditions = _conditions(session, facts, outcome, status, report)
@@ -223,13 +223,16 @@ def _apply_report(before: Status, status: Status, report: Report) -> None:
     counted = before.last_connected is not None and before.last_connected >= report.started_at
     if status.restored and not counted:
         status.restorations = before.restorations + 1
-    status.session_valid = report.session_valid
+    status.session_valid = _validity(before, report)
     status.is_authenticated = report.is_authenticated
     status.auth_state = report.auth_state
     status.pairing = report.pairing
     status.last_connected = report.last_connected or before.last_connected
     status.last_disconnect = report.last_disconnect or before.last_disconnect
     status.account = report.account or before.account
+    if status.session_valid is False and not report.is_authenticated:
+        status.last_account = status.account or before.last_account
+        status.account = None
     status.whatsapp_web_version = report.whatsapp_web_version or before.whatsapp_web_version
     status.last_shutdown = report.last_shutdown or before.last_shutdown
     seen, known = report.phone_last_seen, before.phone_last_seen
@@ -237,6 +240,12 @@ def _apply_report(before: Status, status: Status, report: Report) -> None:
         return
     if known is None or seen < known or seen - known >= PHONE_LAST_SEEN_STEP:
         status.phone_last_seen = seen
+
+
+def _validity(before: Status, report: Report) -> bool | None:
+    """Return whether the login is valid: as before, unless the report proves otherwise."""
+    proven = report.proven_validity
+    return before.session_valid if proven is None else proven
 
 
 # --- conditions -----------------------------------------------------------------------------------
