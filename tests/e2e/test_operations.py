@@ -197,7 +197,7 @@ def test_a_lost_volume_is_replaced_only_on_a_persons_word(session: Session) -> N
     assert session.status["phase"] == "Failed"
     assert session.status["sessionValid"] is True
     assert session.kubectl("get", "pvc", "-o", "name") == ""
-    annotate(session, "accept-data-loss", uid)
+    annotate(session, "accept-data-loss", session.status["volumeLoss"]["nonce"])
     session.wait_phase("Authenticating")
     assert session.status["sessionValid"] is False
     assert session.status["pvcUID"] != uid

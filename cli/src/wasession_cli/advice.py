@@ -95,10 +95,13 @@ BY_REASON: dict[str, str] = {
         "Another process uses the volume. If this persists, look for another pod that mounts it."
     ),
     Reason.VOLUME_LOST: (
-        "Restore the volume claim {pvc}, "
-        "or accept its loss with the annotation wasession.dev/accept-data-loss."
+        "Restore the volume claim {pvc}, or accept its loss with the command in the message."
     ),
     Reason.VOLUME_LOW: "Expand the volume: spec.storage.size.",
+    Reason.VOLUME_MISSING: (
+        "Restore the volume claim that the message names, "
+        "or remove the annotation wasession.dev/expects-login."
+    ),
     Reason.VOLUME_OF_ANOTHER_SESSION: (
         "The volume holds another session's login: restore the right one."
     ),

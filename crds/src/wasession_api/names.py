@@ -24,6 +24,7 @@ ANNOTATION_RESTART = f"{GROUP}/restart"
 ANNOTATION_LOGOUT = f"{GROUP}/logout"
 ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"
 ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
+ANNOTATION_EXPECTS_LOGIN = f"{GROUP}/expects-login"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 
 _HASHED = re.compile(r".*--[0-9a-f]{10}")

@@ -145,7 +145,8 @@ class Reconciler:
         key, cache = state.key, self._cache
         status = session.status
         pod = await self._read(cache.pods, key, expected=status.pod_uid is not None)
-        pvc = await self._read(cache.pvcs, key, expected=status.pvc_uid is not None)
+        had_pvc = status.pvc_uid is not None or bool(status.session_valid)
+        pvc = await self._read(cache.pvcs, key, expected=had_pvc)
         secret = await self._read(cache.secrets, key, expected=status.phase is not None)
         pod, pvc = _expect_deletion(pod, state), _expect_deletion(pvc, state)
         state.deleted.intersection_update(

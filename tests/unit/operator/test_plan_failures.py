@@ -13,6 +13,7 @@ from hypothesis import given as given_any
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from unit.operator.situations import (
+    LOST,
     NOW,
     SETTINGS,
     VALID,
@@ -90,7 +91,7 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
     (session(VALID, storage=DELETE), RUNNING, SetPvcOwner, Reason.PVC_UPDATE_FAILED),
     (session(VALID, storage={"size": "2Gi"}), RUNNING, ExpandPvc, Reason.PVC_EXPAND_FAILED),
     (
-        session(VALID, annotations={"accept-data-loss": "pvc-uid"}),
+        session(LOST, annotations={"accept-data-loss": "n1"}),
         facts(pod=None, pvc=pvc("Lost")),
         DeletePvc,
         Reason.PVC_DELETE_FAILED,

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from unit.operator.situations import (
+    LOST,
     NOW,
     SETTINGS,
     VALID,
@@ -72,6 +73,7 @@ STATUSES = st.sampled_from(
         VALID,
         Status(session_valid=False, pod_uid="old"),
         VALID.model_copy(update={"pvc_uid": None}),
+        LOST,
         VALID.model_copy(update={"logout": LogoutStatus(request="1", at=NOW, done=True)}),
     ]
 )
@@ -84,7 +86,7 @@ SPECS: Any = st.fixed_dictionaries(
         "browser": st.just({"locale": "de-DE"}),
         "annotations": st.dictionaries(
             st.sampled_from(["restart", "logout", "rotate-token", "accept-data-loss"]),
-            st.sampled_from(["1", "pvc-uid"]),
+            st.sampled_from(["1", "pvc-uid", "n1"]),
         ),
     },
 )
@@ -155,20 +157,19 @@ def test_the_invariants(status: Status, spec: dict[str, Any], deleting: bool, se
         if deletion.grace_seconds == 0:
             assert seen.node is not None
             assert seen.node.gone, "by default only a pod of a deleted node is force-deleted"
-    accepted = given_session.annotations.get("wasession.dev/accept-data-loss")
+    asked = given_session.annotations.get("wasession.dev/accept-data-loss")
+    accepted = status.volume_loss is not None and asked == status.volume_loss.nonce
     for deletion in of(DeletePvc, result):
         assert seen.pod is None or not ours, "a claim outlives its pod"
         assert _owner(seen.pvc or {}) in (None, "uid-1"), "never the claim of another owner"
-        assert (
-            deleting and given_session.spec.storage.retention.when_deleted == "Delete"
-        ) or accepted == deletion.uid
+        assert (deleting and given_session.spec.storage.retention.when_deleted == "Delete") or (
+            accepted and status.pvc_uid == deletion.uid and seen.pvc == pvc("Lost")
+        )
     if of(CreatePvc, result):
         assert seen.pvc is None, "never a second claim"
-        assert not (result.status.session_valid and status.pvc_uid), (
-            "an empty volume never takes a login's place"
-        )
+        assert not result.status.session_valid, "an empty volume never takes a login's place"
     if status.session_valid and result.status.session_valid is False:
-        assert seen.report is not None or accepted == status.pvc_uid, (
+        assert accepted or (seen.report is not None and seen.report.session_valid is False), (
             "a login ends only when its pod reports so, or a person accepts its loss"
         )
     if of(Logout, result):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from unit.operator.situations import (
+    LOST,
     NOW,
     SETTINGS,
     VALID,
@@ -24,7 +25,7 @@ from unit.operator.situations import (
     terminating,
     unschedulable,
 )
-from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, VolumeLoss
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Refusal, plan
 from wasession_operator.plan.actions import (
@@ -40,9 +41,6 @@ from wasession_operator.plan.actions import (
 from wasession_operator.plan.manifests import amount
 
 STORAGE = ConditionType.STORAGE_READY
-LOST = VALID.model_copy(
-    update={"volume_loss": VolumeLoss(nonce="n1", pvc_uid="pvc-uid", at=NOW)}
-)
 ACCEPTED = {"accept-data-loss": "n1"}
 
 
@@ -106,9 +104,7 @@ def test_the_consent_counts_for_one_loss_only() -> None:
     assert replaced.status.volume_loss is None
     linked = replaced.status.model_copy(update={"session_valid": True})
     for missing in (None, pvc("Lost", uid="pvc-uid-2")):
-        result = plan(
-            session(linked, annotations=ACCEPTED), facts(pod=None, pvc=missing), SETTINGS
-        )
+        result = plan(session(linked, annotations=ACCEPTED), facts(pod=None, pvc=missing), SETTINGS)
         assert result.actions == []
         assert condition(result, STORAGE) == ("False", Reason.VOLUME_LOST)
         again = plan(

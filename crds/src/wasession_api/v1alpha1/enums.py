@@ -161,6 +161,7 @@ class Reason(StrEnum):
     VOLUME_LOST = "VolumeLost"
     VOLUME_TERMINATING = "VolumeTerminating"
     DATA_LOSS_ACCEPTED = "DataLossAccepted"
+    VOLUME_MISSING = "VolumeMissing"
     PVC_CREATE_FAILED = "PVCCreateFailed"
     PVC_UPDATE_FAILED = "PVCUpdateFailed"
     PVC_EXPAND_FAILED = "PVCExpandFailed"

@@ -32,7 +32,7 @@ from wasession_operator.plan.results import (
     attempt,
     report_problem,
 )
-from wasession_operator.plan.storage import login_ends_with_pod
+from wasession_operator.plan.storage import expects_login, login_ends_with_pod
 from wasession_operator.settings import NodeLost, Settings
 
 SCHEDULING_PATIENCE = timedelta(seconds=30)  # includes the provisioning of a volume
@@ -81,7 +81,7 @@ TERMINATION_REASONS = {
     Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED,
 }  # fmt: skip
 # No pod can be created before a person has acted.
-FATAL_REASONS = {Reason.VOLUME_LOST, Reason.NAME_CONFLICT}
+FATAL_REASONS = {Reason.VOLUME_LOST, Reason.VOLUME_MISSING, Reason.NAME_CONFLICT}
 
 
 def plan_pod(
@@ -181,7 +181,8 @@ def _without_pod(
         return replace(_not_ready(phase, Reason.POD_MISSING, ""), undecided=True)
     if not facts.may_start:
         return _not_ready(phase, Reason.START_QUEUED, "Other sessions start first.")
-    restoring = bool(session.status.session_valid) and not storage.data_loss_accepted
+    valid = bool(session.status.session_valid) and not storage.data_loss_accepted
+    restoring = valid or expects_login(session)
     restart = session.annotations.get(names.ANNOTATION_RESTART)
     step = attempt(CreatePod(restoring, restart), facts)
     if step.problems:

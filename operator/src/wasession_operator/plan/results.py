@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from wasession_api.v1alpha1 import LogoutStatus, Phase
+from wasession_api.v1alpha1 import LogoutStatus, Phase, VolumeLoss
 
 from wasession_operator.plan.actions import Action
 from wasession_operator.plan.facts import Facts
@@ -74,6 +74,7 @@ class StorageResult:
     finding: Finding  # the condition StorageReady
     step: Step = field(default_factory=Step)
     data_loss_accepted: bool = False  # by annotation: the login is lost together with its volume
+    loss: VolumeLoss | None = None  # of a valid login, until another claim is there
     release_volume: bool = False  # delete the pod, so that the lost claim can be replaced
 
 

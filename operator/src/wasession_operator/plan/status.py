@@ -66,6 +66,8 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
         status.pvc_name, status.pvc_uid = metadata["name"], metadata.get("uid")
         capacity = (facts.pvc.get("status") or {}).get("capacity") or {}
         status.pvc_capacity = capacity.get("storage")
+    if outcome.storage is not None:
+        status.volume_loss = outcome.storage.loss
     _count_restarts(session, status, facts)
     if outcome.data_loss_accepted:
         status.session_valid = False
@@ -193,9 +195,7 @@ def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
     status.node_name = pod["spec"].get("nodeName") if pod else None
     status.pod_uid = uid
     status.replicas = 1 if pod else 0
-    status.selector = (
-        f"{names.SELECTOR},{names.LABEL_SESSION}={names.label_value(session.name)}"
-    )
+    status.selector = f"{names.SELECTOR},{names.LABEL_SESSION}={names.label_value(session.name)}"
     if before.pod_uid not in (None, uid):
         reason = termination_reason(before) or Reason.POD_DELETED
         status.restarts = status.restarts.model_copy(update={"container": 0})

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from datetime import timedelta
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest, condition
-from wasession_api.v1alpha1 import Reason
+from wasession_api.v1alpha1 import Reason, VolumeLoss
 
 from wasession_operator import objects
 from wasession_operator.plan.actions import CreatePvc, DeletePvc, ExpandPvc, SetPvcOwner
@@ -33,25 +34,35 @@ CLAIM_MISSING = (
     "one: restore it from a backup."
 )
 CLAIM_LOST = "The volume claim has lost its volume."
-ACCEPT = "To continue with an empty volume: kubectl annotate wasession {name} {annotation}={uid}"
+ACCEPT = "To continue with an empty volume: kubectl annotate wasession {name} {annotation}={nonce}"
+SUSPENDED = "The volume claim is created when the session is resumed."
+EXPECTED = (
+    "The session expects a login, so that no empty volume claim is created: restore claim {claim}, "
+    "or remove the annotation {annotation}."
+)
 
 
 def plan_storage(session: Session, facts: Facts) -> StorageResult:
     """Create, adopt and expand the claim; never replace one that held a valid login on a guess."""
-    accepted = _data_loss_accepted(session, facts)
+    accepted, loss = _is_loss_accepted(session, facts), _loss(session, facts)
+    result = _plan_claim(session, facts, loss, accepted)
+    return replace(result, data_loss_accepted=accepted, loss=loss)
+
+
+def _plan_claim(
+    session: Session, facts: Facts, loss: VolumeLoss | None, accepted: bool
+) -> StorageResult:
     if facts.pvc is None:
-        result = _missing(session, facts, accepted)
-        return replace(result, data_loss_accepted=accepted)
+        return _missing(session, facts, None if accepted else loss)
     if conflict := ownership_conflict(session, facts.pvc):
-        return StorageResult(conflict, report_conflict(conflict), data_loss_accepted=accepted)
+        return StorageResult(conflict, report_conflict(conflict))
     if is_terminating(facts.pvc):
         result = _terminating(session, facts)
-    elif facts.pvc.get("status", {}).get("phase") == "Lost":
-        result = _lost(session, facts, facts.pvc)
+    elif loss is not None:
+        result = _lost(session, facts, loss, accepted and loss == session.status.volume_loss)
     else:
         result = _present(session, facts, facts.pvc)
-    repair = repair_metadata(session, facts.pvc, facts)
-    return replace(result, step=repair + result.step, data_loss_accepted=accepted)
+    return replace(result, step=repair_metadata(session, facts.pvc, facts) + result.step)
 
 
 def login_ends_with_pod(session: Session, storage: StorageResult) -> bool:
@@ -61,25 +72,55 @@ def login_ends_with_pod(session: Session, storage: StorageResult) -> bool:
     )
 
 
-def _data_loss_accepted(session: Session, facts: Facts) -> bool:
+def expects_login(session: Session) -> bool:
+    """Return whether a person has noted that the session's login is still to be restored."""
+    noted = session.annotations.get(names.ANNOTATION_EXPECTS_LOGIN) == "true"
+    return noted and session.status.last_connected is None
+
+
+def _is_loss_accepted(session: Session, facts: Facts) -> bool:
     """Return whether a person has accepted the loss of the session's previous volume.
 
-    The annotation names the UID of the lost claim, so that one left in place never accepts a later
-    loss.
+    The annotation has the nonce that the status shows of a loss, and no other loss has: so it
+    accepts this loss alone, and only once it has happened. While the claim exists nothing is lost.
     """
-    lost = session.status.pvc_uid
-    present = facts.pvc["metadata"].get("uid") if facts.pvc else None
-    return lost is not None and lost != present and _accepted_uid(session) == lost
+    loss, pvc = session.status.volume_loss, facts.pvc
+    if loss is None or session.annotations.get(names.ANNOTATION_ACCEPT_DATA_LOSS) != loss.nonce:
+        return False
+    return pvc is None or _is_lost(pvc) or pvc["metadata"]["uid"] != loss.pvc_uid
 
 
-def _accepted_uid(session: Session) -> str | None:
-    return session.annotations.get(names.ANNOTATION_ACCEPT_DATA_LOSS)
+def _loss(session: Session, facts: Facts) -> VolumeLoss | None:
+    """Return the loss that the status shows, while it lasts, or else one that has happened."""
+    known, pvc = session.status.volume_loss, facts.pvc
+    if known is not None and (pvc is None or _is_lost(pvc, known.pvc_uid)):
+        return known
+    lost = session.status.session_valid if pvc is None else _is_lost(pvc)
+    if not lost:
+        return None
+    uid = session.status.pvc_uid if pvc is None else pvc["metadata"]["uid"]
+    at = facts.now.replace(microsecond=0)
+    nonce = hashlib.sha256(f"{session.uid} {uid} {at.isoformat()}".encode()).hexdigest()[:16]
+    return VolumeLoss(nonce=nonce, pvc_uid=uid, at=at)
 
 
-def _missing(session: Session, facts: Facts, accepted: bool) -> StorageResult:
-    lost = session.status.pvc_uid
-    if session.status.session_valid and lost is not None and not accepted:
-        return _volume_lost(CLAIM_MISSING, session, lost)
+def _is_lost(pvc: Manifest, uid: str | None = None) -> bool:
+    """Return whether a claim, that with the given UID if any, has lost its volume."""
+    lost: bool = pvc.get("status", {}).get("phase") == "Lost"
+    return lost and uid in (None, pvc["metadata"]["uid"])
+
+
+def _missing(session: Session, facts: Facts, loss: VolumeLoss | None) -> StorageResult:
+    if loss is not None and session.status.session_valid:
+        return _volume_lost(CLAIM_MISSING, session, loss)
+    if session.spec.suspend:
+        return StorageResult(Finding(False, Reason.VOLUME_PENDING, SUSPENDED))
+    if expects_login(session):
+        claim = names.object_name(session.name)
+        message = EXPECTED.format(claim=claim, annotation=names.ANNOTATION_EXPECTS_LOGIN)
+        finding = Finding(False, Reason.VOLUME_MISSING, message)
+        step = report_problem(finding.reason, finding.message)
+        return StorageResult(finding, step + Step(requeue_after=LOST_RECHECK))
     step = attempt(CreatePvc(), facts)
     failure = next((Finding(False, *problem) for problem in step.problems), None)
     pending = Finding(False, Reason.VOLUME_PENDING, "The volume claim is being created.")
@@ -93,17 +134,19 @@ def _terminating(session: Session, facts: Facts) -> StorageResult:
     return StorageResult(Finding(False, Reason.VOLUME_TERMINATING, TERMINATING))
 
 
-def _lost(session: Session, facts: Facts, pvc: Manifest) -> StorageResult:
-    uid = pvc["metadata"]["uid"]
-    result = _volume_lost(CLAIM_LOST, session, uid)
-    if _accepted_uid(session) != uid:
+def _lost(session: Session, facts: Facts, loss: VolumeLoss, accepted: bool) -> StorageResult:
+    assert facts.pvc is not None
+    result = _volume_lost(CLAIM_LOST, session, loss)
+    if not accepted:
         return result
+    uid = facts.pvc["metadata"]["uid"]
     delete = attempt(DeletePvc(uid), facts) if facts.pod is None else Step()
     return replace(result, step=result.step + delete, release_volume=True)
 
 
-def _volume_lost(message: str, session: Session, uid: str) -> StorageResult:
-    accept = ACCEPT.format(name=session.name, annotation=names.ANNOTATION_ACCEPT_DATA_LOSS, uid=uid)
+def _volume_lost(message: str, session: Session, loss: VolumeLoss) -> StorageResult:
+    annotation, nonce = names.ANNOTATION_ACCEPT_DATA_LOSS, loss.nonce
+    accept = ACCEPT.format(name=session.name, annotation=annotation, nonce=nonce)
     finding = Finding(False, Reason.VOLUME_LOST, f"{message} {accept}")
     step = report_problem(finding.reason, finding.message)
     return StorageResult(finding, step + Step(requeue_after=LOST_RECHECK))
