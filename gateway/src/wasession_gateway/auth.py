@@ -118,7 +118,11 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
         raise Unauthorized(
             f"the token's sub must be a printable string of 1 to {MAXIMUM_SUBJECT} characters"
         )
-    return Identity(subject, claims.get("role") == "admin", float(claims["exp"]))
+    try:
+        expires_at = float(claims["exp"])
+    except (TypeError, ValueError, OverflowError):
+        raise Unauthorized("the token's exp is not a valid date") from None
+    return Identity(subject, claims.get("role") == "admin", expires_at)
 
 
 def bearer(header: str | None) -> str | None:

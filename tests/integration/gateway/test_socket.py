@@ -138,6 +138,17 @@ async def test_a_bad_token_is_refused_with_a_reason(gateway: Replica) -> None:
     await client.io.disconnect()
 
 
+async def test_a_token_with_an_impossible_date_is_refused(gateway: Replica, connect: Any) -> None:
+    endless = {"exp": 10**400}
+    client = Client(gateway.url)
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        await client.connect("alice", **endless)
+    assert (await client.hears("connect_error"))["data"]["status"] == 401
+    await client.io.disconnect()
+    client = await connect()
+    assert (await client.init(token=token("alice", **endless)))["problem"]["status"] == 401
+
+
 async def test_nobody_joins_anothers_session(
     api: ApiServer, gateway: Replica, connect: Any, pod: Pod
 ) -> None:
