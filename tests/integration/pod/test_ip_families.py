@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import aiohttp
 import pytest
 from support.ip_families import Families, run_in
-from wasession_api.v1alpha1 import Phase
 from wasession_pod.api.app import serving
+from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 
 PORT = 8080
@@ -23,8 +21,7 @@ def test_the_api_answers(families: Families, tmp_path: Path) -> None:
     )
 
     async def main() -> list[int]:
-        session = cast(Any, SimpleNamespace(report=SimpleNamespace(phase=Phase.STARTING)))
-        async with serving(session, settings), aiohttp.ClientSession() as http:
+        async with serving(Session(settings), settings), aiohttp.ClientSession() as http:
             statuses = []
             for address in families.loopback:
                 async with http.get(f"http://{address}:{PORT}/v1/status") as response:

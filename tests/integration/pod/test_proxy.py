@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -69,3 +70,21 @@ async def test_a_wrong_password_is_reported_and_nothing_bypasses_the_proxy(
 async def test_an_unreachable_proxy_is_reported(start: Start) -> None:
     pod = await start(proxy_server="http://127.0.0.1:9")
     await pod.until(lambda report: report.reason == Reason.PROXY_FAILED)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_never_answers_is_reported(
+    start: Start, world: Running, scheme: str
+) -> None:
+    """Chromium reports no more than a timeout, as if WhatsApp did not answer."""
+
+    async def never(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    server = await asyncio.start_server(never, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    url = world.url.replace("http:", f"{scheme}:")
+    pod = await start(url=url, proxy_server=f"http://127.0.0.1:{port}", initialization_timeout="3")
+    report = await pod.until(lambda report: report.reason == Reason.PROXY_FAILED)
+    assert "proxy" in report.message
+    server.close()

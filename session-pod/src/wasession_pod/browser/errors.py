@@ -11,6 +11,8 @@ from playwright.async_api import Error as PlaywrightError
 from wasession_api.v1alpha1 import Reason
 
 WRONG_CREDENTIALS = "the proxy does not accept the username and password"
+PROXY_UNREACHABLE = "the proxy does not accept connections"
+PROXY_SILENT = "the proxy does not answer"
 PROXY_ERRORS = (
     "ERR_PROXY",
     "ERR_TUNNEL",
@@ -19,6 +21,8 @@ PROXY_ERRORS = (
     "ERR_INVALID_AUTH",
     "HTTP 407",
     WRONG_CREDENTIALS,
+    PROXY_UNREACHABLE,
+    PROXY_SILENT,
 )
 
 

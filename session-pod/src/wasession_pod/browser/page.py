@@ -28,6 +28,7 @@ from wasession_pod.browser.errors import (
     first_line,
 )
 from wasession_pod.browser.launch import init_script
+from wasession_pod.browser.proxy import find_proxy_fault
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent, PageObservation, PageUnavailable
 
@@ -85,6 +86,7 @@ class WhatsAppPage:
     async def goto(self) -> None:
         """Open WhatsApp Web; raise ``Unreachable`` if the network or WhatsApp is to blame."""
         timeout = self._settings.initialization_timeout
+        failure = None
         async with browser_errors(timeout + DRIVER_GRACE):
             try:
                 response = await self._current_page().goto(
@@ -93,14 +95,22 @@ class WhatsAppPage:
                     timeout=timeout * 1000,
                 )
             except PlaywrightError as error:
-                message = first_line(error.message)
+                failure = first_line(error.message)
                 if self._confinement is not None and self._confinement.wrong_credentials:
                     raise Unreachable(WRONG_CREDENTIALS) from None
-                if "net::ERR_" in message or message.startswith("Timeout "):
-                    raise Unreachable(message) from None
-                raise
+                if "net::ERR_" not in failure and not failure.startswith("Timeout "):
+                    raise
+        if failure is not None:
+            raise Unreachable(await self._blame(failure))
         if response is not None and response.status >= 400:
             raise Unreachable(f"HTTP {response.status}")
+
+    async def _blame(self, message: str) -> str:
+        """Return why the page could not be loaded, naming the proxy where that is to blame."""
+        if not self._settings.proxy_address:
+            return message
+        fault = await find_proxy_fault(self._settings.proxy_address, self._settings.whatsapp_url)
+        return message if fault is None else f"{fault} ({message})"
 
     async def reload(self) -> None:
         """Open WhatsApp Web in a new page, even if the old one hangs; raise like ``goto``."""
