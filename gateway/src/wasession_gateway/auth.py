@@ -23,7 +23,10 @@ from wasession_gateway.settings import Settings
 log = logging.getLogger(__name__)
 MAXIMUM_TOKEN = 8000  # bytes; as much as an HTTP header can hold
 MAXIMUM_SUBJECT = 253  # characters, as in spec.owner
-LEEWAY = 5.0  # seconds between the issuer's clock and ours
+ISSUED_IN_FUTURE = (
+    "the token was issued in the future: check the clocks of its issuer and the gateway"
+)
+NOT_VALID_YET = "the token is not valid yet"
 KEY_TYPES = {"RS256": "RSA", "ES256": "EC"}
 KEYS_LIFETIME = 600.0  # seconds after which an issuer's keys are fetched again
 KEYS_RETRY = 15.0  # seconds between two fetches, at least
@@ -40,11 +43,11 @@ class KeysUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The caller, from a verified token. ``expires_at`` is in seconds since the epoch."""
+    """The caller, from a verified token, which is accepted until a time (s since the epoch)."""
 
     subject: str
     admin: bool
-    expires_at: float
+    accepted_until: float
 
     @property
     def role(self) -> tuple[str, bool]:
@@ -64,6 +67,7 @@ class Authenticator:
         )
         self._keys = IssuerKeys(str(settings.jwks_url), http) if settings.jwks_url else None
         self._audience, self._issuer = settings.jwt_audience, settings.jwt_issuer
+        self._leeway = settings.jwt_leeway.total_seconds()
 
     async def identify(self, token: object) -> Identity:
         """Return the caller; raises ``Unauthorized`` or ``KeysUnavailable``."""
@@ -85,18 +89,21 @@ class Authenticator:
                 algorithms=[str(algorithm)],
                 audience=self._audience,
                 issuer=self._issuer,
-                leeway=LEEWAY,
+                leeway=self._leeway,
                 options={"require": ["exp", "sub"], "verify_aud": self._audience is not None},
             )
         except jwt.ExpiredSignatureError:
             raise Unauthorized("the token has expired") from None
+        except jwt.ImmatureSignatureError as error:
+            in_future = "(iat)" in str(error)  # else it is the token's nbf
+            raise Unauthorized(ISSUED_IN_FUTURE if in_future else NOT_VALID_YET) from None
         except jwt.MissingRequiredClaimError as error:
             raise Unauthorized(f"the token has no {error.claim}") from None
         except (jwt.InvalidAudienceError, jwt.InvalidIssuerError):
             raise Unauthorized("the token is for another audience or from another issuer") from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError):
             raise Unauthorized("the token is not valid") from None
-        return _identity(claims)
+        return _identity(claims, self._leeway)
 
     async def _key(self, header: Mapping[str, Any]) -> Any:
         algorithm, key_id = header.get("alg"), header.get("kid")
@@ -108,7 +115,7 @@ class Authenticator:
         raise Unauthorized("the token is signed with an algorithm that is not accepted here")
 
 
-def _identity(claims: Mapping[str, Any]) -> Identity:
+def _identity(claims: Mapping[str, Any], leeway: float) -> Identity:
     subject = claims["sub"]
     if (
         not isinstance(subject, str)
@@ -119,10 +126,10 @@ def _identity(claims: Mapping[str, Any]) -> Identity:
             f"the token's sub must be a printable string of 1 to {MAXIMUM_SUBJECT} characters"
         )
     try:
-        expires_at = float(claims["exp"])
+        accepted_until = float(claims["exp"]) + leeway
     except (TypeError, ValueError, OverflowError):
         raise Unauthorized("the token's exp is not a valid date") from None
-    return Identity(subject, claims.get("role") == "admin", expires_at)
+    return Identity(subject, claims.get("role") == "admin", accepted_until)
 
 
 def bearer(header: str | None) -> str | None:

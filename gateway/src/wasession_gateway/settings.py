@@ -50,6 +50,7 @@ class Settings(BaseSettings):
     jwks_url: HttpUrl | None = None
     jwt_audience: OneLine | None = None
     jwt_issuer: OneLine | None = None
+    jwt_leeway: Duration = timedelta(seconds=30)  # between the issuer's clock and the gateway's
     cors_origins: Annotated[list[Origin], NoDecode, BeforeValidator(_split_commas)] = []
     # Number of proxies in front that each append to X-Forwarded-For: as many entries, from its end,
     # can be trusted.

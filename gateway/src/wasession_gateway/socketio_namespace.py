@@ -25,7 +25,6 @@ from wasession_api.v1alpha1 import PairingMethod
 from wasession_gateway import events, metrics
 from wasession_gateway import socketio_connections as connections
 from wasession_gateway.auth import (
-    LEEWAY,
     Authenticator,
     Identity,
     bearer,
@@ -359,7 +358,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
                 message="neither the handshake nor init had a token",
                 reconnect=False,
             )
-        if time.time() >= client.identity.expires_at + LEEWAY:
+        if time.time() >= client.identity.accepted_until:
             return Closing(
                 reason="TokenExpired",
                 message="the token has expired: connect with a new one",

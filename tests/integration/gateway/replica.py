@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import Any
@@ -68,6 +69,13 @@ class Replica:
         self.http = await self._stack.enter_async_context(aiohttp.ClientSession(self.url))
         await self.gateway.sessions.informer.wait_for_sync()
         return self
+
+    def expire_tokens(self, until: float) -> None:
+        """Let the tokens of connected clients expire that do so until then."""
+        for connected in self.gateway._namespace._clients.values():
+            identity = connected.identity
+            if identity is not None and identity.accepted_until <= until:
+                connected.identity = dataclasses.replace(identity, accepted_until=0)
 
     async def stop(self) -> None:
         await self._stack.aclose()

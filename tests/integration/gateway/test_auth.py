@@ -189,6 +189,35 @@ async def test_hostile_tokens(http: aiohttp.ClientSession, name: str) -> None:
     assert len(str(refused.value)) < 100
 
 
+@pytest.mark.parametrize(
+    ("claim", "sentence"),
+    [
+        (
+            "iat",
+            "the token was issued in the future: check the clocks of its issuer and the gateway",
+        ),
+        ("nbf", "the token is not valid yet"),
+    ],
+)
+async def test_clocks_that_differ(http: aiohttp.ClientSession, claim: str, sentence: str) -> None:
+    def ahead(seconds: float) -> str:
+        claims: dict[str, Any] = {claim: time.time() + seconds}
+        return signed(SECRET, "HS256", **claims)
+
+    default, strict, lenient = (
+        authenticator(http),
+        authenticator(http, jwt_leeway="0s"),
+        authenticator(http, jwt_leeway="2m"),
+    )
+    assert await default.identify(ahead(8)), "a difference of some seconds is usual"
+    for verifier, seconds in ((default, 3600), (strict, 8), (lenient, 150)):
+        with pytest.raises(Unauthorized, match=sentence):
+            await verifier.identify(ahead(seconds))
+    assert await lenient.identify(ahead(90))
+    late = await lenient.identify(signed(SECRET, "HS256", exp=time.time() - 90))
+    assert late.accepted_until > time.time(), "connections last as long"
+
+
 async def test_hostile_tokens_over_http(start: Start) -> None:
     gateway = await start(
         address_burst=1000, jwks_url="http://127.0.0.1:1/keys", jwt_audience=AUDIENCE

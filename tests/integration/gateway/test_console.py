@@ -116,7 +116,9 @@ async def test_a_token_is_stored_for_the_tab_only(tab: Tab, api: ApiServer) -> N
 
 
 async def test_an_expired_token_signs_out_and_says_why(tab: Tab) -> None:
-    await tab.sign_in(exp=time.time() + 1)
+    await tab.sign_in()
+    await expect(tab.page.get_by_role("status").filter(has_text="Live")).to_be_visible()
+    tab.replica.expire_tokens(until=time.time() + 5000)
     await expect(
         tab.page.get_by_role("alert").filter(has_text="the token has expired")
     ).to_be_visible()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from integration.gateway.conftest import Start
 from integration.gateway.fakes import ApiServer, Pod
 from integration.gateway.replica import READY, Replica, token, until
 from support.loopback import unused_port
-from wasession_gateway import socketio_namespace as socket
 
 SCRIPT = Path(__file__).with_name("application.mjs")
 
@@ -130,12 +130,10 @@ async def test_a_gateway_goes_and_the_client_finds_another(
     await app.hears("logged_out")
 
 
-async def test_an_expired_token_keeps_the_client_away(
-    application: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_expired_token_keeps_the_client_away(gateway: Replica, application: Any) -> None:
     app = await application("alice")
     await app.hears("connect")
-    monkeypatch.setattr(socket, "LEEWAY", -7200)  # as if the token's hour were over
+    gateway.expire_tokens(until=time.time() + 5000)
     await app.hears("closing", reason="TokenExpired", reconnect=False)
     assert await app.hears("disconnect") == {"reason": "io server disconnect", "active": False}
 

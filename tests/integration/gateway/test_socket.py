@@ -15,7 +15,6 @@ from integration.gateway.conftest import Start
 from integration.gateway.fakes import ApiServer, Pod, now, pod_token
 from integration.gateway.replica import READY, Replica, token, until
 from support.loopback import pod_address
-from wasession_gateway import socketio_namespace as socket
 
 NAMESPACE = "/whatsapp"
 Heard = tuple[str, Any]
@@ -139,7 +138,7 @@ async def test_a_bad_token_is_refused_with_a_reason(gateway: Replica) -> None:
 
 
 async def test_a_token_with_an_impossible_date_is_refused(gateway: Replica, connect: Any) -> None:
-    endless = {"exp": 10**400}
+    endless: dict[str, Any] = {"exp": 10**400}
     client = Client(gateway.url)
     with pytest.raises(socketio.exceptions.ConnectionError):
         await client.connect("alice", **endless)
@@ -405,7 +404,7 @@ async def test_a_session_is_deleted(
 
 
 async def test_an_expired_token_ends_the_connection(
-    api: ApiServer, gateway: Replica, connect: Any, monkeypatch: pytest.MonkeyPatch
+    api: ApiServer, gateway: Replica, connect: Any
 ) -> None:
     await api.put("sales", {"owner": "alice"}, READY)
     await gateway.caught_up()
@@ -414,7 +413,7 @@ async def test_an_expired_token_ends_the_connection(
     assert (await renewing.init(clientId="sales", token=token("alice", exp=time.time() + 10_000)))[
         "ok"
     ] is True
-    monkeypatch.setattr(socket, "LEEWAY", -7200)  # as if an hour were over
+    gateway.expire_tokens(until=time.time() + 5000)
     assert await client.hears("closing") == {
         "reason": "TokenExpired",
         "message": "the token has expired: connect with a new one",

@@ -20,12 +20,12 @@ from wasession_gateway.settings import Settings
 @pytest.mark.parametrize("checks", [{}, {"jwt_audience": "wasession", "jwt_issuer": "us"}])
 @pytest.mark.parametrize("admin", [False, True])
 async def test_the_gateway_takes_them(admin: bool, checks: dict[str, Any]) -> None:
-    settings = Settings(namespace="default", JWT_SECRET=SECRET, **checks)
+    settings = Settings(namespace="default", JWT_SECRET=SECRET, jwt_leeway="0s", **checks)
     token = sign(settings, "alice", timedelta(minutes=5), admin=admin)
     async with aiohttp.ClientSession() as http:
         identity = await Authenticator(settings, http).identify(token)
-    assert identity == Identity("alice", admin, identity.expires_at)
-    assert 290 < identity.expires_at - time.time() <= 300
+    assert identity == Identity("alice", admin, identity.accepted_until)
+    assert 290 < identity.accepted_until - time.time() <= 300
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
