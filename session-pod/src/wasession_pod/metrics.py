@@ -34,6 +34,17 @@ RECOVERIES = Counter(
 )
 RECYCLES = Counter("wasession_pod_page_recycles_total", "Pages replaced by fresh ones.", ["cause"])
 
+UNREADABLE = Counter(
+    "wasession_pod_unreadable_total",
+    "Data of the page that could not be read and became a gap, by kind.",
+    ["kind"],
+)
+BRIDGE_ERRORS = Counter(
+    "wasession_pod_bridge_errors_total",
+    "Failures of listeners in the page, other than of messages and acks.",
+)
+PAGE_LOADS = Counter("wasession_pod_page_loads_total", "Documents of WhatsApp Web loaded.")
+
 REFUSED = Counter(
     "wasession_pod_refused_total", "Requests of the page that were denied, by kind.", ["kind"]
 )
@@ -70,7 +81,7 @@ def set_report(report: Report) -> None:
     """Set the gauges that repeat the report."""
     for phase in Phase:
         PHASE.labels(phase).set(phase is report.phase)
-    VALID.set(report.session_valid)
+    VALID.set(bool(report.session_valid))
     SANDBOXED.set(report.sandboxed is True)
     if report.phone_last_seen is not None:
         PHONE_SEEN.set(report.phone_last_seen.timestamp())

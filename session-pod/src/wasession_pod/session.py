@@ -70,7 +70,11 @@ class Session:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._volume = Volume(
-            settings.data_dir, settings.client_id, settings.session_uid, settings.minimum_free_bytes
+            settings.data_dir,
+            settings.client_id,
+            settings.session_uid,
+            settings.minimum_free_bytes,
+            settings.owner,
         )
         self._browser = Browser(settings, self._handle_event)
         self._policy = Policy(
@@ -84,9 +88,10 @@ class Session:
                 random.uniform(0.8, 1.2),  # noqa: S311
             ),
         )
-        self._state = initial(has_login=False, restoring=settings.restoring, now=_now())
+        self._state = initial(has_login=None, restoring=settings.restoring, now=_now())
         self._last_shutdown: LastShutdown | None = None
         self._volume_opened = False  # and its login read
+        self._fulfilled_logout: str | None = None  # as on the volume
         self._profile_lock = asyncio.Lock()  # held while a profile moves, which must finish
         self._snapshot_at: datetime | None = None  # of the last snapshot or attempt
         self._snapshot_task: asyncio.Task[None] | None = None
@@ -164,21 +169,35 @@ class Session:
         self._set_state(transitions.code_requested(self._state))
         await self._renew_code()
 
-    async def logout(self) -> None:
+    async def logout(self, request: str | None = None) -> None:
         """Ask WhatsApp to end the login and wait until it has.
 
-        Raises ``NotReady``, ``BrowserError``, and ``TimeoutError`` without a confirmation.
+        The volume records a ``request`` first, and as fulfilled once the login has ended. Raises
+        ``NotReady``, ``BrowserError``, ``StorageError``, and ``TimeoutError`` without a
+        confirmation.
         """
         self._require_ready()
+        if request is not None:
+            self._volume.record_logout(request, done=False)
         self._set_state(transitions.logout_requested(self._state, True))
         try:
             await self._browser.page.bridge.logout()
             async with asyncio.timeout(self._settings.logout_timeout):
                 async for report in self.reports(self._settings.logout_timeout):
                     if report is not None and not report.session_valid:
-                        return
+                        break
+            if request is not None:
+                self.note_logout(request)
         finally:
             self._set_state(transitions.logout_requested(self._state, False))
+
+    def note_logout(self, request: str) -> None:
+        """Record on the volume that a logout is fulfilled. Raises ``NotReady``, ``StorageError``."""
+        if not self._volume_opened:
+            raise NotReady(self._state.phase)
+        self._volume.record_logout(request, done=True)
+        self._fulfilled_logout = request
+        self._set_state(self._state)
 
     def restart(self) -> None:
         """Restart the browser at the next tick."""
@@ -395,17 +414,25 @@ class Session:
 
     def _open_volume(self) -> None:
         """Open the volume and start from the login that it holds. Raises ``StorageError``."""
-        self._last_shutdown = self._volume.open()
+        try:
+            self._last_shutdown = self._volume.open()
+        except StorageError:
+            # A volume that is full, read-only or in use may well hold the login.
+            if self._volume.peek_login() is not None:
+                self._set_state(transitions.login_present(self._state))
+            raise
         login, snapshot = self._volume.login, self._volume.snapshot
         if snapshot is not None:
             self._snapshot_at = snapshot.taken_at
             metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
+        self._fulfilled_logout = self._volume.fulfilled_logout
         self._volume_opened = True
         self._set_state(
             initial(
                 has_login=login is not None,
                 restoring=self._settings.restoring,
                 now=_now(),
+                account=None if login is None else login.account,
                 phone_last_seen=None if login is None else login.phone_last_seen or login.since,
             )
         )
@@ -448,6 +475,7 @@ class Session:
         async with self._profile_lock:
             await self._close_browser()
             path = self._volume.quarantine()
+            self._fulfilled_logout = self._volume.fulfilled_logout
         log.info("The login has ended; profile quarantined", extra={"quarantined_as": path.name})
 
     async def _fall_back(self, because: str, damaged: Collection[Part]) -> None:
@@ -586,6 +614,13 @@ class Session:
             case "browser.close" if not self._stopping.is_set():
                 message = "The browser has crashed. Restarting it."
                 self._handle_crash(Reason.BROWSER_CRASHED, message, Step.RESTART)
+            case "page.load":
+                metrics.PAGE_LOADS.inc()
+                if event.reason == "reload":
+                    self._set_state(transitions.page_reloaded(self._state, _now()))
+            case "bridge.error":
+                metrics.BRIDGE_ERRORS.inc()
+                log.warning("A listener in the page failed", extra={"listener": event.reason})
             case "phone.seen" if self._state.session_valid:
                 self._record_phone_seen(event)
         self._wake.set()
@@ -653,6 +688,7 @@ class Session:
             last_shutdown=self._last_shutdown,
             method=self._settings.pairing_method,
             sandboxed=self._browser.sandboxed,
+            fulfilled_logout=self._fulfilled_logout,
         )
 
 

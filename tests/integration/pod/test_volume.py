@@ -77,6 +77,7 @@ async def test_a_start_waits_for_space_on_a_full_volume(disk: Disk, start: Start
     pod = await start(reconnect_max_delay="0.5")
     report = await pod.until(failed(Reason.VOLUME_FULL))
     assert "20 MiB free; 100 MiB are needed" in report.message
+    assert report.session_valid is None
     assert no_browser(pod)
     disk.leave(400)
     await pod.qr()
@@ -102,6 +103,7 @@ async def test_a_volume_that_fills_up_ends_no_login(
     await pod.kill()  # a restart does not help
     pod = await start(reconnect_max_delay="0.5")
     report = await pod.until(failed(Reason.VOLUME_FULL))
+    assert report.session_valid
     disk.leave(400)
     report = await pod.ready()
     assert report.restored
@@ -139,7 +141,8 @@ async def test_a_start_waits_for_a_writable_volume(disk: Disk, start: Start, pho
     before = sorted(str(path) for path in disk.path.rglob("*"))
     disk.mount_again("ro")
     pod = await start(reconnect_max_delay="0.5")
-    await pod.until(failed(Reason.VOLUME_READ_ONLY))
+    report = await pod.until(failed(Reason.VOLUME_READ_ONLY))
+    assert report.session_valid
     assert no_browser(pod)
     assert sorted(str(path) for path in disk.path.rglob("*")) == before
     disk.mount_again("rw")

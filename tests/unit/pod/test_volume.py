@@ -85,6 +85,28 @@ def test_a_killed_process_is_told_apart(tmp_path: Path) -> None:
     assert not left.graceful
 
 
+def test_the_login_of_a_volume_that_cannot_be_opened_is_known(tmp_path: Path) -> None:
+    first = opened(tmp_path)
+    first.record_login("15551234567@c.us")
+    second = Volume(tmp_path, "sales", "uid-2")
+    assert refused(second) == Reason.VOLUME_IN_USE
+    login = second.peek_login()
+    assert login is not None
+    assert login.account == "15551234567@c.us"
+
+
+def test_anothers_login_is_not_ours(tmp_path: Path) -> None:
+    opened(tmp_path).record_login("15551234567@c.us")
+    assert Volume(tmp_path, "other", "uid-2").peek_login() is None
+
+
+@pytest.mark.parametrize("name", ["owner.json", "login.json"])
+def test_a_login_that_cannot_be_read_is_not_known(tmp_path: Path, name: str) -> None:
+    opened(tmp_path).record_login("15551234567@c.us")
+    (tmp_path / name).write_text("{")
+    assert Volume(tmp_path, "sales", "uid-1").peek_login() is None
+
+
 def test_two_processes_never_share_it(tmp_path: Path) -> None:
     first = opened(tmp_path)
     (first.profile / "SingletonLock").symlink_to("host-17")
@@ -132,6 +154,44 @@ def test_an_unreadable_owner_is_left_alone(tmp_path: Path) -> None:
 def test_a_new_session_object_adopts_it(tmp_path: Path) -> None:
     opened(tmp_path, uid="uid-1").close()
     opened(tmp_path, uid="uid-2").close()
+
+
+def owned(directory: Path, owner: str | None, uid: str) -> Volume:
+    return Volume(directory, "sales", uid, owner=owner)
+
+
+@pytest.mark.parametrize(("before", "after"), [("alice", "mallory"), ("alice", ""), ("", "bob")])
+def test_another_owners_volume_is_left_alone(tmp_path: Path, before: str, after: str) -> None:
+    first = owned(tmp_path, before, "uid-1")
+    first.open()
+    first.record_login("15551234567@c.us")
+    first.close()
+    content = (tmp_path / "owner.json").read_text()
+    assert refused(owned(tmp_path, after, "uid-2")) == Reason.VOLUME_OF_ANOTHER_SESSION
+    assert owned(tmp_path, after, "uid-2").peek_login() is None
+    assert (tmp_path / "owner.json").read_text() == content
+    owned(tmp_path, before, "uid-2").open()
+
+
+def test_the_owner_of_a_session_may_change(tmp_path: Path) -> None:
+    for owner in ("alice", "bob"):
+        volume = owned(tmp_path, owner, "uid-1")
+        volume.open()
+        volume.close()
+    owned(tmp_path, "bob", "uid-2").open()
+
+
+def test_a_volume_without_an_owner_gets_one(tmp_path: Path) -> None:
+    """An earlier version did not note it; the operator decides whose the volume is."""
+    (tmp_path / "owner.json").write_text('{"client_id": "sales", "session_uid": "uid-1"}')
+    volume = owned(tmp_path, "alice", "uid-2")
+    volume.open()
+    volume.close()
+    assert refused(owned(tmp_path, "mallory", "uid-3")) == Reason.VOLUME_OF_ANOTHER_SESSION
+    unknown = owned(tmp_path, None, "uid-3")
+    unknown.open()
+    unknown.close()
+    owned(tmp_path, "alice", "uid-4").open()
 
 
 def test_a_volume_that_cannot_be_a_directory_is_told(tmp_path: Path) -> None:
@@ -204,6 +264,20 @@ def test_an_ended_login_is_quarantined_with_its_snapshots(tmp_path: Path) -> Non
     assert list(volume.profile.iterdir()) == []
     quarantined_paths.append(volume.quarantine())
     assert len(set(quarantined_paths)) == 2
+
+
+def test_a_requested_logout_is_fulfilled_once_the_login_has_ended(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    volume.record_logout("1", done=False)
+    assert volume.fulfilled_logout is None
+    volume.quarantine()
+    assert volume.fulfilled_logout == "1"
+    volume.record_login(ACCOUNT)
+    volume.close()
+    again = opened(tmp_path)
+    assert again.fulfilled_logout == "1", "it outlives the profile, and the next login"
+    again.record_logout("2", done=True)
+    assert again.fulfilled_logout == "2"
 
 
 def test_a_login_is_known_after_a_restart(tmp_path: Path) -> None:

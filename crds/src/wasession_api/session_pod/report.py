@@ -62,6 +62,11 @@ class Report(Observed):
     phone_last_seen: Time | None = Field(
         None, description="When the account's phone was online last, to the hour."
     )
+    fulfilled_logout: str | None = Field(
+        None,
+        description="ID of the latest logout request that the volume records as fulfilled.",
+        max_length=256,
+    )
     warnings: list[Notice] = Field([], max_length=16)
 
     @property

@@ -54,7 +54,7 @@ class State:
     message: str = ""
 
     # The login.
-    session_valid: bool = False
+    session_valid: bool | None = None  # None until the volume has been read
     had_login: bool = False  # at process start the volume held a login, or should have
     restored: bool = False
     login_written: bool = False  # this page has written its login to disk
@@ -62,6 +62,7 @@ class State:
     logout_reason: str | None = None  # the first of the two signals that prove a logout
     logout_requested: bool = False
     account: Account | None = None
+    recorded_account: str | None = None  # the id that the volume's login was recorded with
     phone_last_seen: datetime | None = None
 
     # The profile and the volume.
@@ -78,6 +79,9 @@ class State:
     waiting_since: datetime | None = None  # for a page that is being opened
     syncing_since: datetime | None = None
     healthy_since: datetime | None = None
+    unheard: tuple[str, ...] = ()  # what the page lacks to hear and send messages
+    unheard_since: datetime | None = None
+    page_reloads: tuple[datetime, ...] = ()  # recent ones, by the page itself
     ready_since: datetime | None = None
     blocked_since: datetime | None = None  # or since the last reload of a page WhatsApp has blocked
     outage: Outage | None = None
@@ -105,9 +109,18 @@ Decision = tuple[State, list[Action | Step]]
 
 
 def initial(
-    *, has_login: bool, restoring: bool, now: datetime, phone_last_seen: datetime | None = None
+    *,
+    has_login: bool | None,
+    restoring: bool,
+    now: datetime,
+    account: str | None = None,
+    phone_last_seen: datetime | None = None,
 ) -> State:
-    """Return the state of a process that has just started."""
+    """Return the state of a process that has just started.
+
+    ``has_login`` is None before the volume has been read. ``account`` is the id that the
+    volume's login was recorded with.
+    """
     if has_login or restoring:
         return State(
             Phase.RESTORING,
@@ -117,7 +130,12 @@ def initial(
             had_login=True,
             waiting_since=now,
             phone_last_seen=phone_last_seen,
+            recorded_account=account,
         )
     return State(
-        Phase.STARTING, Reason.BROWSER_STARTING, "Opening WhatsApp Web.", waiting_since=now
+        Phase.STARTING,
+        Reason.BROWSER_STARTING,
+        "Opening WhatsApp Web.",
+        session_valid=has_login,
+        waiting_since=now,
     )

@@ -15,6 +15,12 @@ def _truncate(value: Any) -> Any:
     return value[:256] if isinstance(value, str) else None
 
 
+def _texts(value: Any) -> Any:
+    """Return at most 8 texts; none for anything but a list, to preserve the other fields."""
+    items = value if isinstance(value, list) else []
+    return tuple(item[:64] for item in items if isinstance(item, str))[:8]
+
+
 Text = Annotated[str | None, BeforeValidator(_truncate)]
 
 
@@ -47,13 +53,14 @@ class PageObservation(PageModel):
     passkey_required: bool = False
     banned_until: float | None = None  # seconds since the epoch
     me: Text = None
+    unheard: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     push_name: Text = None
     platform: Text = None
     wa_version: Text = None
 
     @property
     def healthy(self) -> bool:
-        """Whether the page is logged in, synced and connected.
+        """Whether the page is logged in, synced and connected, whoever it is logged in as.
 
         In wa-js 4.6.0 each of these alone becomes true too early.
         """
@@ -62,7 +69,6 @@ class PageObservation(PageModel):
             and self.mode == "MAIN"
             and self.info == "NORMAL"
             and self.socket_state == "CONNECTED"
-            and self.me is not None
         )
 
 

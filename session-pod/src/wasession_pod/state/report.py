@@ -14,6 +14,11 @@ from wasession_pod.state.model import State
 PHONE_WARNING, PHONE_LIMIT = timedelta(days=10), timedelta(days=14)
 
 
+UNHEARD_AFTER = timedelta(seconds=30)  # for wa-js to find its way in a page that is connected
+# A page that reloads itself so often does not work, although it may look well in between.
+RELOADS_WINDOW, MAXIMUM_RELOADS = timedelta(minutes=10), 5
+
+
 def build_report(
     state: State,
     *,
@@ -25,6 +30,7 @@ def build_report(
     last_shutdown: LastShutdown | None,
     method: PairingMethod,
     sandboxed: bool | None,
+    fulfilled_logout: str | None = None,
 ) -> Report:
     """Return the state as the operator and API clients see it."""
     return Report(
@@ -46,6 +52,7 @@ def build_report(
         pairing=_pairing(state, method),
         last_shutdown=last_shutdown,
         sandboxed=sandboxed,
+        fulfilled_logout=fulfilled_logout,
         phone_last_seen=state.phone_last_seen,
         warnings=warnings(state, now),
     )
@@ -79,6 +86,20 @@ def warnings(state: State, now: datetime) -> list[Notice]:
             "Raise its memory limit."
         )
         notices.append(Notice(reason=Reason.MEMORY_LOW, message=message))
+    if state.unheard_since is not None and now - state.unheard_since >= UNHEARD_AFTER:
+        message = (
+            "Messages may be missed or not sent: WhatsApp Web has changed, and wa-js does not find "
+            f"{', '.join(state.unheard)}. A newer session image may support this version."
+        )
+        notices.append(Notice(reason=Reason.MESSAGES_NOT_HEARD, message=message))
+    reloads = [at for at in state.page_reloads if now - at < RELOADS_WINDOW]
+    if len(reloads) >= MAXIMUM_RELOADS:
+        minutes = int(RELOADS_WINDOW.total_seconds() / 60)
+        message = (
+            f"WhatsApp Web has reloaded itself {len(reloads)} times or more within {minutes} "
+            "minutes; requests fail while it loads."
+        )
+        notices.append(Notice(reason=Reason.PAGE_RELOADING, message=message))
     if state.repair_message is not None:
         notices.append(Notice(reason=Reason.PROFILE_DAMAGED, message=state.repair_message))
     if state.volume_warning is not None:

@@ -27,7 +27,7 @@ from wasession_pod.state.memory_pressure import Memory, Relief, needed_relief
 from wasession_pod.state.model import Action, Decision, Policy, State
 from wasession_pod.state.observation import PageObservation, PageUnavailable
 from wasession_pod.state.recovery import RESET_AFTER, Step, begin_step, escalate
-from wasession_pod.state.report import PHONE_LIMIT
+from wasession_pod.state.report import MAXIMUM_RELOADS, PHONE_LIMIT, RELOADS_WINDOW
 
 STABLE_FOR = timedelta(seconds=0.3)  # of a healthy page, until the session is Ready
 MISSING_FOR = timedelta(seconds=5)  # of a QR despite a stored login, until the profile is damaged
@@ -80,12 +80,18 @@ def page_opening(state: State, now: datetime) -> State:
         waiting_since=now,
         healthy_since=None,
         syncing_since=None,
-        login_written=state.session_valid and not state.new_login,
+        login_written=bool(state.session_valid) and not state.new_login,
         login_missing_since=None,
         renewing_code=False,
         code_expires_at=None,
         outage=state.outage and replace(state.outage, due=None),
     )
+
+
+def page_reloaded(state: State, now: datetime) -> State:
+    """Return the state after the page has loaded another document by itself."""
+    recent = [at for at in state.page_reloads if now - at < RELOADS_WINDOW]
+    return replace(state, page_reloads=(*recent[1 - MAXIMUM_RELOADS :], now))
 
 
 def unreachable(state: State, reason: str, error: str, now: datetime, policy: Policy) -> State:
@@ -133,6 +139,11 @@ def volume_unusable(
     )
 
 
+def login_present(state: State) -> State:
+    """Return the state after a login was read from a volume that cannot be opened yet."""
+    return replace(state, session_valid=True, had_login=True)
+
+
 def volume_checked(state: State, warning: Notice | None) -> State:
     """Return the state after the volume proved usable; ``warning`` tells if it may fill up."""
     return replace(state, volume_warning=warning)
@@ -144,7 +155,7 @@ def profile_selected(state: State, repair: str | None, *, can_fall_back: bool) -
     ``repair`` describes how the profile replaced a damaged one; None for an undamaged profile.
     """
     state = replace(
-        state, can_fall_back=state.session_valid and can_fall_back, login_missing_since=None
+        state, can_fall_back=bool(state.session_valid) and can_fall_back, login_missing_since=None
     )
     if repair is None:
         return state
@@ -319,9 +330,12 @@ def _judge(
         return _unavailable(state, observed, now, policy), []
     if not observed.injected or observed.registered is None:
         return _not_injected(state, now, policy)
-    state = _with_facts(state, observed)
+    state = _with_facts(state, observed, now)
     if observed.healthy:
-        return _healthy(state, observed, now)
+        account_id = _account_id(state, observed)
+        if account_id is None:
+            return _anonymous(state, now, policy)
+        return _healthy(state, observed, account_id, now)
     state = replace(state, healthy_since=None, ready_since=None)
     if observed.socket_state in BLOCKED:
         reason, message = BLOCKED[observed.socket_state]
@@ -340,7 +354,8 @@ def _judge(
     return _not_linked(state, observed, now, policy)
 
 
-def _with_facts(state: State, observed: PageObservation) -> State:
+def _with_facts(state: State, observed: PageObservation, now: datetime) -> State:
+    unheard = observed.unheard if observed.healthy else ()
     known = observed.socket_state in AuthState.__members__
     return replace(
         state,
@@ -348,6 +363,8 @@ def _with_facts(state: State, observed: PageObservation) -> State:
         if known and observed.socket_state
         else state.auth_state,
         is_authenticated=observed.authenticated is True,
+        unheard=unheard,
+        unheard_since=(state.unheard_since or now) if unheard else None,
         whatsapp_web_version=(observed.wa_version or state.whatsapp_web_version or "")[:64] or None,
     )
 
@@ -570,6 +587,7 @@ def _logged_out(state: State, cause: str, now: datetime) -> Decision:
     return replace(
         state,
         phase=Phase.LOGGED_OUT,
+        recorded_account=None,
         reason=reason,
         message=f"{message} Its profile is quarantined.",
         session_valid=False,
@@ -682,12 +700,30 @@ def _connection_lost(
     )
 
 
-def _healthy(state: State, observed: PageObservation, now: datetime) -> Decision:
+def _account_id(state: State, observed: PageObservation) -> str | None:
+    """Return the id of the page's account: its own word, else what is known of this login."""
+    known = state.account.id if state.account is not None else state.recorded_account
+    return observed.me or (None if state.new_login else known)
+
+
+def _anonymous(state: State, now: datetime, policy: Policy) -> Decision:
+    """Decide about a page that is connected and does not tell as whom."""
+    state = _loading(state, now)
+    if not _timed_out(state, now, policy):
+        return state, []
+    message = (
+        "WhatsApp Web does not tell which account it is logged in to. "
+        "A newer session image may support this version."
+    )
+    return _blocked(state, Reason.PAGE_INCOMPATIBLE, message, now, reload_at_once=True)
+
+
+def _healthy(state: State, observed: PageObservation, account_id: str, now: datetime) -> Decision:
     healthy_since = state.healthy_since or now
     state = replace(
         state,
         account=Account(
-            id=(observed.me or "")[:128],
+            id=account_id[:128],
             push_name=observed.push_name,
             platform=(observed.platform or "")[:64] or None,
         ),

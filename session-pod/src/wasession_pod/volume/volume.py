@@ -45,10 +45,14 @@ class StorageError(Exception):
 
 
 class Owner(BaseModel):
-    """The volume's owner. The client id never changes; adoption brings a new session UID."""
+    """The volume's owner. The client id never changes; adoption brings a new session UID.
+
+    ``owner`` is the session's; empty when it has none, None when it is not known.
+    """
 
     client_id: str
     session_uid: str | None
+    owner: str | None = None
 
 
 class Login(BaseModel):
@@ -57,6 +61,13 @@ class Login(BaseModel):
     account: str
     since: datetime
     phone_last_seen: datetime | None = None  # the last activity of the account's phone
+
+
+class LogoutRequest(BaseModel):
+    """The latest logout requested with an id; it outlives the profile, to be done only once."""
+
+    request: str
+    done: bool = False
 
 
 class Run(BaseModel):
@@ -115,12 +126,17 @@ class Volume:
     """The volume of one session; call ``open()`` before anything else."""
 
     def __init__(
-        self, directory: Path, client_id: str, session_uid: str | None, minimum_free_bytes: int = 0
+        self,
+        directory: Path,
+        client_id: str,
+        session_uid: str | None,
+        minimum_free_bytes: int = 0,
+        owner: str | None = None,
     ) -> None:
         self.profile = directory / f"session-{client_id}"
         self._directory = directory
         self._snapshots = directory / "snapshots"
-        self._owner = Owner(client_id=client_id, session_uid=session_uid)
+        self._owner = Owner(client_id=client_id, session_uid=session_uid, owner=owner)
         self._minimum_free = minimum_free_bytes
         self._lock: IO[str] | None = None
 
@@ -206,6 +222,17 @@ class Volume:
         """The login last recorded as valid on this volume; raises ``StorageError``."""
         return self._read("login.json", Login)
 
+    def peek_login(self) -> Login | None:
+        """Return the login of a volume that cannot be opened, if it is this session's.
+
+        None when there is none, or it cannot be read: only ``open`` proves that there is no login.
+        """
+        with contextlib.suppress(StorageError):
+            owner = self._read("owner.json", Owner)
+            if owner is not None and self._owner_conflict(owner) is None:
+                return self.login
+        return None
+
     def record_login(self, account: str, phone_last_seen: datetime | None = None) -> None:
         """Sync the login to disk and record it as valid; raise ``StorageError``."""
         with _os_errors():
@@ -222,6 +249,17 @@ class Volume:
             if login := self.login:
                 self._write("login.json", login.model_copy(update={"phone_last_seen": at}))
 
+    @property
+    def fulfilled_logout(self) -> str | None:
+        """The id of the latest logout request that is fulfilled; raises ``StorageError``."""
+        logout = self._read("logout.json", LogoutRequest)
+        return logout.request if logout is not None and logout.done else None
+
+    def record_logout(self, request: str, *, done: bool) -> None:
+        """Record that a logout is requested, or fulfilled; raise ``StorageError``."""
+        with _os_errors():
+            self._write("logout.json", LogoutRequest(request=request, done=done))
+
     def quarantine(self) -> Path:
         """Quarantine the profile after a proven logout; return its new path.
 
@@ -229,6 +267,9 @@ class Volume:
         """
         target = self._quarantine_path("logged-out")
         with _os_errors():
+            # The login that a request was to end has ended, whoever has ended it.
+            if logout := self._read("logout.json", LogoutRequest):
+                self._write("logout.json", logout.model_copy(update={"done": True}))
             self._remove("login.json")
             self._remove("repair.json")
             self.profile.rename(target)
@@ -385,13 +426,27 @@ class Volume:
                 Reason.VOLUME_OF_ANOTHER_SESSION,
                 "the volume's owner.json is not readable; the volume was left unchanged",
             ) from None
-        if owner.client_id != self._owner.client_id:
+        if conflict := self._owner_conflict(owner):
             raise StorageError(
-                Reason.VOLUME_OF_ANOTHER_SESSION,
-                f"the volume belongs to clientId {owner.client_id}; it was left unchanged",
+                Reason.VOLUME_OF_ANOTHER_SESSION, f"{conflict}; the volume was left unchanged"
             )
-        if owner != self._owner:
-            self._write("owner.json", self._owner)
+        known = owner.owner if self._owner.owner is None else self._owner.owner
+        updated = self._owner.model_copy(update={"owner": known})
+        if owner != updated:
+            self._write("owner.json", updated)
+
+    def _owner_conflict(self, present: Owner) -> str | None:
+        """Return why the volume is another session's; None when it is this one's.
+
+        A session that is created again has another UID: then it must have the same owner.
+        """
+        own = self._owner
+        if present.client_id != own.client_id:
+            return f"the volume belongs to clientId {present.client_id}"
+        handed_over = present.session_uid != own.session_uid and present.owner != own.owner
+        if handed_over and None not in (present.owner, own.owner):
+            return "the volume belongs to a session of another owner"
+        return None
 
     def _last_shutdown(self) -> LastShutdown | None:
         run = self._read("run.json", Run)
