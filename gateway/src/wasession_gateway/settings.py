@@ -82,9 +82,16 @@ class Settings(BaseSettings):
 
     @field_validator("jwt_secret")
     @classmethod
-    def _long_enough(cls, secret: SecretStr | None) -> SecretStr | None:
-        if secret is not None and len(secret.get_secret_value().encode()) < MINIMUM_SECRET:
+    def _check_secret(cls, secret: SecretStr | None) -> SecretStr | None:
+        value = secret.get_secret_value() if secret is not None else None
+        if value is not None and len(value.encode()) < MINIMUM_SECRET:
             raise ValueError(f"must have at least {MINIMUM_SECRET} bytes")
+        # Neither stripped nor used as it is: either may differ from what the tokens' signer uses.
+        if value is not None and value != value.strip():
+            raise ValueError(
+                "must not begin or end with white space: "
+                "create the Secret without a newline at its end (echo -n, --from-literal)"
+            )
         return secret
 
     @field_validator("session_template")

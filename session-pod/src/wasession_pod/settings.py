@@ -13,11 +13,12 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
-from wasession_api.v1alpha1 import ClientId, Origin, PairingMethod, PhoneNumber, Takeover
+from wasession_api.v1alpha1 import ClientId, Origin, PairingMethod, PhoneNumber, Presence, Takeover
 
 DEVELOPMENT_WA_JS = (
     Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
@@ -43,6 +44,7 @@ class Settings(BaseSettings):
 
     client_id: ClientId
     session_uid: str | None = None
+    owner: str | None = None  # of the session; empty when it has none
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
     data_dir: Path = Path("/var/lib/wasession")
@@ -51,6 +53,7 @@ class Settings(BaseSettings):
     whatsapp_url: Annotated[Origin, AfterValidator(normalize_origin)] = "https://web.whatsapp.com"
     device_name: str | None = None
     takeover: Takeover = Takeover.NEVER
+    presence: Presence = Presence.UNAVAILABLE
     pairing_method: PairingMethod = PairingMethod.QR_CODE
     phone_number: PhoneNumber | None = None
     max_rounds: int = Field(5, ge=1)
@@ -84,6 +87,12 @@ class Settings(BaseSettings):
     )
     send_timeout: float = Field(60, gt=0)
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)
+
+    @field_validator("proxy_server", "proxy_username", "proxy_password", mode="before")
+    @classmethod
+    def _strip(cls, value: object) -> object:
+        """Drop the newline that a Secret easily ends with; no proxy has one in its URL."""
+        return value.strip() if isinstance(value, str) else value
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:

@@ -16,6 +16,9 @@ GOOD: dict[str, Any] = {"namespace": "sessions", "JWT_SECRET": "x" * 32}
     ("wrong", "sentence"),
     [
         ({"JWT_SECRET": "x" * 31}, "must have at least 32 bytes"),
+        ({"JWT_SECRET": "x" * 32 + "\n"}, "must not begin or end with white space"),
+        ({"JWT_SECRET": "x" * 32 + "\r\n"}, "must not begin or end with white space"),
+        ({"JWT_SECRET": " " + "x" * 32}, "must not begin or end with white space"),
         ({"JWT_SECRET": None}, "JWT_SECRET or WASESSION_JWKS_URL is required"),
         (
             {"jwks_url": "https://issuer.example/keys"},

@@ -148,3 +148,13 @@ def test_the_readme_lists_every_metric() -> None:
         if isinstance(metric, kinds)
     }
     assert {name.removesuffix("_total") for name in first_column("Metrics", "[a-z_]+")} == ours
+
+
+def test_white_space_around_the_proxy_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Secret created from a file or with ``echo`` ends with a newline."""
+    proxy = {"proxy_server": "proxy:3128", "proxy_username": "us er", "proxy_password": "pass"}
+    for name, value in (GOOD | {key: f"{value}\r\n" for key, value in proxy.items()}).items():
+        monkeypatch.setenv(f"WASESSION_{name.upper()}", value)
+    settings = read()
+    assert settings.proxy_address == "proxy:3128"
+    assert settings.proxy_credentials == ("us er", "pass")
