@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from wasession_api import names
-from wasession_api.kube.client import SESSIONS, Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.client import PODS, SESSIONS, Conflict, KubeClient, Rejected, Unavailable
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, key_of
 from wasession_api.v1alpha1 import Reason
@@ -41,10 +41,13 @@ FAILURE_REASONS = {
     actions.ExpandPvc: Reason.PVC_EXPAND_FAILED,
     actions.DeletePvc: Reason.PVC_DELETE_FAILED,
     actions.CreatePod: Reason.POD_CREATE_FAILED,
+    actions.CheckPod: Reason.UPDATE_REFUSED,
     actions.RefreshToken: Reason.POD_UPDATE_FAILED,
     actions.DeletePod: Reason.POD_DELETE_FAILED,
     actions.Logout: Reason.LOGOUT_FAILED,
+    actions.NoteLogout: Reason.LOGOUT_FAILED,
 }
+EXCEEDED_QUOTA = "exceeded quota:"  # in the message of the API server's ResourceQuota admission
 CREATIONS = (actions.CreateSecret, actions.CreatePvc, actions.CreatePod)
 
 
@@ -69,7 +72,7 @@ class ActionExecutor:
         A logout is only begun, as it may wait for the phone.
         """
         try:
-            if isinstance(action, actions.Logout):
+            if isinstance(action, actions.Logout | actions.NoteLogout):
                 self._begin_logout(session, state, action)
             else:
                 await self._execute(session, state, action)
@@ -109,6 +112,10 @@ class ActionExecutor:
                 await self._patch(self._cache.pvcs, state.key, changes)
             case actions.DeletePvc(uid):
                 await self._delete(self._cache.pvcs, state, uid)
+            case actions.CheckPod(template):
+                await self._check_pod(session)
+                state.accept(template)
+                self._enqueue(state.key)
             case actions.RefreshToken(token_id):
                 changes = {"metadata": {"annotations": {names.ANNOTATION_TOKEN_ID: token_id}}}
                 await self._patch(self._cache.pods, state.key, changes)
@@ -130,7 +137,7 @@ class ActionExecutor:
                 await self._create(self._cache.secrets, manifest, session)
             case actions.CreatePvc():
                 await self._create(self._cache.pvcs, objects.make_pvc(*identity), session)
-            case actions.CreatePod(restoring, restart):
+            case actions.CreatePod(restoring, restart, proxy_version):
                 secret = self._secret(key)
                 token_id = annotations_of(secret).get(names.ANNOTATION_TOKEN_ID) if secret else None
                 manifest = objects.make_pod(
@@ -139,8 +146,29 @@ class ActionExecutor:
                     restoring=restoring,
                     restart=restart,
                     token_id=token_id,
+                    proxy_version=proxy_version,
                 )
                 await self._create(self._cache.pods, manifest, session)
+
+    async def _check_pod(self, session: Session) -> None:
+        """Raise ``Rejected`` if the API server would not accept the session's next pod.
+
+        A quota that both pods together exceed is no reason: the present one goes first.
+        """
+        manifest = objects.make_pod(
+            session.namespace,
+            session.name,
+            session.uid,
+            session.spec,
+            self._settings,
+            restoring=False,
+        )
+        manifest["metadata"]["generateName"] = f"{manifest['metadata'].pop('name')}-"
+        try:
+            await self._kube.create(PODS, manifest, dry_run=True)
+        except Rejected as error:
+            if EXCEEDED_QUOTA not in str(error):
+                raise
 
     def _secret(self, key: Key) -> Manifest | None:
         return self._cache.secrets.objects.get(object_key(key))
@@ -209,7 +237,10 @@ class ActionExecutor:
         state.deleted.add(uid)
 
     def _begin_logout(
-        self, session: Session, state: ReconcileState, action: actions.Logout
+        self,
+        session: Session,
+        state: ReconcileState,
+        action: actions.Logout | actions.NoteLogout,
     ) -> None:
         def on_result(error: LogoutFailed | None) -> None:
             if error is not None:
@@ -219,7 +250,11 @@ class ActionExecutor:
 
         if state.report_watcher is None:
             raise LogoutFailed("the pod cannot be reached")
-        state.report_watcher.logout(session.spec.timeouts.logout.total_seconds(), on_result)
+        if isinstance(action, actions.NoteLogout):
+            state.report_watcher.note_logout(action.request, on_result)
+        else:
+            timeout = session.spec.timeouts.logout.total_seconds()
+            state.report_watcher.logout(action.request, timeout, on_result)
 
     def _record_success(self, state: ReconcileState, action: Action) -> None:
         if state.refusals.pop(type(action), None) is not None:

@@ -167,6 +167,7 @@ class Reconciler:
             watch_error=watcher.error if watcher else None,
             may_start=may_start if self.starts.is_open else None,
             may_update=self.updates.is_held(key),
+            accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
             conflicting_session=cache.conflicting_session(key),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 from wasession_api.kube.informer import is_newer
@@ -11,6 +12,8 @@ from wasession_api.v1alpha1 import Status
 
 from wasession_operator.plan import Action, Backoff, Refusal
 from wasession_operator.report_watcher import ReportWatcher
+
+ACCEPTED_FOR = 60.0  # seconds
 
 
 @dataclass(slots=True)
@@ -29,6 +32,8 @@ class ReconcileState:
     pod_failures: Backoff = field(default_factory=Backoff)
     reconcile_failures: Backoff = field(default_factory=Backoff)
     refusals: dict[type[Action], Refusal] = field(default_factory=dict)
+    accepted_template: str | None = None  # hash of the one that the API server has accepted last
+    accepted_at: float = 0.0
     deleted: set[str] = field(default_factory=set)  # UIDs of objects, until the informers know
     report_watcher: ReportWatcher | None = None
     written: Status | None = None  # the last status written, until a watch event contains it
@@ -40,6 +45,15 @@ class ReconcileState:
     def log_extra(self) -> dict[str, str]:
         """Return what identifies the session in a log line."""
         return {"namespace": self.key[0], "session": self.key[1], "uid": self.uid}
+
+    def accept(self, template: str) -> None:
+        """Note that the API server accepts a pod of this template."""
+        self.accepted_template, self.accepted_at = template, time.monotonic()
+
+    def fresh_template(self) -> str | None:
+        """Return the accepted template unless that was too long ago to be relied on."""
+        fresh = time.monotonic() - self.accepted_at < ACCEPTED_FOR
+        return self.accepted_template if fresh else None
 
     def observe_generation(self, generation: int) -> None:
         """Forget refusals of an earlier spec."""

@@ -181,6 +181,35 @@ def phases(world: World) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ({"tolerations": [{"operator": "Nope"}]}, "Nope"),
+        ({"affinity": {"x": [1, 2]}}, 'unknown field "spec.affinity.x"'),
+    ],
+)
+async def test_a_pod_runs_on_if_the_next_one_is_rejected(
+    world: World, template: dict[str, Any], message: str
+) -> None:
+    await begin(world, "sales", spec={"updateStrategy": "RollingUpdate"})
+    pod = world.pod("sales")
+    await world.change("sales", podTemplate={"spec": template})
+    for restart in (None, "1"):
+        if restart:
+            await world.annotate("sales", restart=restart)
+        condition = await world.until_reason("sales", "Degraded", "UpdateRefused")
+        assert message in condition["message"]
+    assert world.phase("sales") == "Ready"
+    assert world.pod("sales")["metadata"]["uid"] == pod["metadata"]["uid"]
+    await world.create("support", podTemplate={"spec": template})
+    condition = await world.until_reason("support", "Degraded", "PodCreateFailed")
+    assert message in condition["message"]
+    world.script.scans = False
+    await world.change("sales", podTemplate={"spec": dict.fromkeys(template)})
+    await world.until_replaced("sales", pod)
+    await world.until_reason("sales", "Degraded", "AsExpected")
+
+
 async def test_changed_metadata_reaches_the_running_pod(world: World) -> None:
     metadata = {"labels": {"team": "a"}, "annotations": {"note": "1", "old": "x"}}
     await begin(world, "sales", spec={"podTemplate": {"metadata": metadata}})

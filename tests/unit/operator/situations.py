@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest import mock
 
 from wasession_api import names
 from wasession_api.session_pod.report import Report
@@ -123,7 +124,9 @@ def report(phase: Phase = Phase.READY, **fields: Any) -> Report:
 
 
 def facts(**changes: Any) -> Facts:
-    return replace(Facts(now=NOW, pvc=pvc(), pod=pod(), secret=secret()), **changes)
+    """Return the facts of a running session. The API server accepts any pod of it."""
+    whole = Facts(now=NOW, pvc=pvc(), pod=pod(), secret=secret(), accepted_template=mock.ANY)
+    return replace(whole, **changes)
 
 
 def condition(result: Plan, kind: ConditionType) -> tuple[str, str]:

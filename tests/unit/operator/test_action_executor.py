@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 from unit.operator.situations import SETTINGS, pvc, session
 from wasession_api.kube.client import (
+    PODS,
     PVCS,
     SESSIONS,
     Conflict,
@@ -22,6 +23,7 @@ from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.plan.actions import (
     Action,
     AddFinalizer,
+    CheckPod,
     ExpandPvc,
     RemoveFinalizer,
     SetPvcOwner,
@@ -95,6 +97,39 @@ async def test_a_change_by_someone_else_in_the_response_is_reconciled() -> None:
     metadata = {**HELD["metadata"], "generation": 2}
     fixture = Fixture(lambda: {**HELD, "metadata": metadata, "spec": {"suspend": True}})
     await fixture.execute(AddFinalizer(()))
+    assert fixture.enqueued == [KEY]
+
+
+@pytest.mark.parametrize(
+    ("error", "accepted"),
+    [
+        (None, True),
+        (Rejected('pods "wasession-sales-" is forbidden: exceeded quota: q, used: pods=1'), True),
+        (Rejected("spec.tolerations[0].operator: Unsupported value"), False),
+    ],
+)
+async def test_the_next_pod_is_checked_beside_the_present_one(
+    error: Exception | None, accepted: bool
+) -> None:
+    """Both together may exceed a quota, in which the next one has the place of the present one."""
+    created: list[Manifest] = []
+
+    async def create(resource: Resource, manifest: Manifest, *, dry_run: bool) -> Manifest:
+        assert resource is PODS
+        assert dry_run
+        created.append(manifest)
+        if error is not None:
+            raise error
+        return manifest
+
+    fixture = Fixture(lambda: None)
+    fixture.api.create = create  # type: ignore[attr-defined]
+    await fixture.execute(CheckPod("hash"))
+    [manifest] = created
+    assert "name" not in manifest["metadata"], "its name is the present pod's"
+    assert manifest["metadata"]["generateName"] == "wasession-sales-"
+    assert fixture.state.fresh_template() == ("hash" if accepted else None)
+    assert (CheckPod in fixture.state.refusals) is not accepted
     assert fixture.enqueued == [KEY]
 
 

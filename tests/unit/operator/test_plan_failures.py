@@ -37,6 +37,7 @@ from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.plan import Action, Backoff, Facts, Node, Plan, Refusal, Session, plan
 from wasession_operator.plan.actions import (
     AddFinalizer,
+    CheckPod,
     CreatePod,
     CreatePvc,
     CreateSecret,
@@ -138,6 +139,12 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
         RUNNING,
         Logout,
         Reason.LOGOUT_FAILED,
+    ),
+    (
+        session(VALID, annotations={"restart": "1"}),
+        replace(RUNNING, accepted_template=None),
+        CheckPod,
+        Reason.UPDATE_REFUSED,
     ),
 ]
 

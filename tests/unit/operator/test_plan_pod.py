@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from unit.operator.situations import (
     NOW,
     SETTINGS,
@@ -31,7 +33,14 @@ from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan
-from wasession_operator.plan.actions import CreatePod, CreateSecret, DeletePod, RepairPod
+from wasession_operator.plan.actions import (
+    CheckPod,
+    CreatePod,
+    CreateSecret,
+    DeletePod,
+    RepairPod,
+)
+from wasession_operator.plan.facts import ProxySecret
 from wasession_operator.settings import NodeLost
 
 READY, POD_READY, DEGRADED = ConditionType.READY, ConditionType.POD_READY, ConditionType.DEGRADED
@@ -490,6 +499,50 @@ def test_an_update_waits_for_a_slot() -> None:
     assert condition(result, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
 
 
+CHANGES: Any = st.sampled_from(
+    [
+        {"browser": {"locale": "de-DE"}, "updateStrategy": "RollingUpdate"},
+        {"annotations": {"restart": "1"}},
+    ]
+)
+
+
+@given(CHANGES)
+def test_a_working_pod_runs_until_the_api_server_accepts_the_next_one(spec: dict[str, Any]) -> None:
+    changed = session(VALID, **spec)
+    template = objects.desired_hash("ns", "sales", "uid-1", changed.spec, SETTINGS)
+    unknown = facts(report=report(session_valid=True), accepted_template=None)
+    checked = plan(changed, unknown, SETTINGS)
+    assert checked.actions == [CheckPod(template)]
+    assert checked.status.phase is Phase.READY
+    accepted = replace(unknown, accepted_template=template)
+    assert of(DeletePod, plan(changed, accepted, SETTINGS))
+    another = replace(unknown, accepted_template="of another spec")
+    assert not of(DeletePod, plan(changed, another, SETTINGS))
+
+
+@given(CHANGES)
+def test_a_pod_is_not_replaced_by_one_that_the_api_server_rejects(spec: dict[str, Any]) -> None:
+    refusal = Refusal(Reason.UPDATE_REFUSED, "not a valid operator", Backoff(1, NOW))
+    refused = facts(
+        report=report(session_valid=True), accepted_template=None, refusals={CheckPod: refusal}
+    )
+    result = plan(session(VALID, **spec), refused, SETTINGS)
+    assert [type(action) for action in result.actions] == [CheckPod], "it is checked again"
+    assert result.status.phase is Phase.READY
+    assert condition(result, DEGRADED) == ("True", Reason.UPDATE_REFUSED)
+    assert condition(result, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_REFUSED)
+    assert "not a valid operator" in message(result, DEGRADED)
+    assert event_reasons(result)[0] == Reason.UPDATE_REFUSED
+
+
+def test_a_pod_that_has_failed_needs_no_check() -> None:
+    mended = session(VALID, annotations={"restart": "1"})
+    broken = pod(ready=False, containerStatuses=waiting("CrashLoopBackOff"))
+    result = plan(mended, facts(pod=broken, accepted_template=None), SETTINGS)
+    assert of(DeletePod, result) == [DeletePod("pod-uid", Reason.RESTART_REQUESTED)]
+
+
 def test_an_update_under_way_continues() -> None:
     """The operator has restarted since it recorded the update, and no slots are granted yet."""
     changed: dict[str, Any] = {"browser": {"locale": "de-DE"}, "updateStrategy": "RollingUpdate"}
@@ -676,3 +729,38 @@ def test_all_conditions_are_set() -> None:
     assert all(
         isinstance(c, Condition) for c in plan(session(), facts(), SETTINGS).status.conditions
     )
+
+
+# --- the proxy's Secret ---------------------------------------------------------------------------
+
+PROXY = {"browser": {"proxySecretRef": {"name": "proxy"}}}
+
+
+def test_a_missing_secret_of_the_proxy_is_named() -> None:
+    missing = facts(pod=None, proxy_secret=ProxySecret("proxy", None))
+    result = plan(session(**PROXY), missing, SETTINGS)
+    assert not of(CreatePod, result)
+    assert condition(result, READY) == ("False", Reason.PROXY_SECRET_MISSING)
+    assert condition(result, DEGRADED) == ("True", Reason.PROXY_SECRET_MISSING)
+    assert "Secret proxy" in message(result, DEGRADED)
+    assert result.requeue_after is not None
+    there = replace(missing, proxy_secret=ProxySecret("proxy", "7"))
+    [create] = of(CreatePod, plan(session(**PROXY), there, SETTINGS))
+    assert create.proxy_version == "7"
+
+
+@pytest.mark.parametrize(("version", "pending"), [("7", False), ("8", True), (None, False)])
+def test_a_changed_secret_of_the_proxy_is_a_pending_update(
+    version: str | None, pending: bool
+) -> None:
+    running = pod(spec=PROXY)
+    running["metadata"]["annotations"]["wasession.dev/proxy-version"] = "7"
+    known = facts(
+        pod=running, report=report(session_valid=True), proxy_secret=ProxySecret("proxy", version)
+    )
+    result = plan(session(VALID, **PROXY), known, SETTINGS)
+    assert not of(DeletePod, result)
+    reason = condition(result, ConditionType.PROGRESSING)[1]
+    assert (reason == Reason.UPDATE_PENDING) is pending
+    if pending:
+        assert "Secret" in message(result, ConditionType.PROGRESSING)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from datetime import timedelta
 from typing import Any
+from unittest import mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -129,6 +130,7 @@ FACTS = st.builds(
     ),
     may_start=st.sampled_from([None, False, True]),
     may_update=st.booleans(),
+    accepted_template=st.sampled_from([None, mock.ANY]),
     failures=st.sampled_from(
         [Backoff(), Backoff(1, NOW + timedelta(seconds=1)), Backoff(3, NOW - timedelta(hours=1))]
     ),

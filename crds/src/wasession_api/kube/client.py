@@ -184,11 +184,17 @@ class KubeClient:
                         raise Unavailable(f"watch: {status.get('message')}")
                     yield event
 
-    async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
-        """Return the created object; raise ``Conflict`` when the name is taken."""
-        return await self._call(
-            "create", resource.path(manifest["metadata"]["namespace"]), manifest
-        )
+    async def create(
+        self, resource: Resource, manifest: Manifest, *, dry_run: bool = False
+    ) -> Manifest:
+        """Return the created object; raise ``Conflict`` when the name is taken.
+
+        Unknown fields are rejected, not dropped. A dry run only checks, with all admission, whether
+        the object would be accepted.
+        """
+        path = resource.path(manifest["metadata"]["namespace"])
+        query = {"fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}
+        return await self._call("create", path, manifest, query)
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: Body, sub: str = ""

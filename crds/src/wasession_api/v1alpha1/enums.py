@@ -175,6 +175,7 @@ class Reason(StrEnum):
     INVALID_SPEC = "InvalidSpec"
     TEMPLATE_CHANGED = "TemplateChanged"
     UPDATE_PENDING = "UpdatePending"
+    UPDATE_REFUSED = "UpdateRefused"
     RESTART_REQUESTED = "RestartRequested"
     LOGOUT_FAILED = "LogoutFailed"
     RESTORED = "Restored"

@@ -87,6 +87,13 @@ class CreatePod:
 
 
 @dataclass(frozen=True)
+class CheckPod:
+    """Ask the API server whether it would accept a pod of the present template."""
+
+    template: str  # its hash
+
+
+@dataclass(frozen=True)
 class RefreshToken:
     """Make kubelet update the mounted Secret now; on its own it takes up to about a minute."""
 
@@ -109,7 +116,7 @@ class Logout:
 Action = (
     AddFinalizer | RemoveFinalizer | CreateSecret | RotateToken
     | CreatePvc | SetPvcOwner | ExpandPvc | DeletePvc
-    | CreatePod | RefreshToken | DeletePod | Logout
+    | CreatePod | CheckPod | RefreshToken | DeletePod | Logout
     | RepairSecret | RepairPvc | RepairPod
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest, condition, controller
@@ -11,7 +12,13 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
 from wasession_operator import objects
-from wasession_operator.plan.actions import CreatePod, DeletePod, RefreshToken, RepairPod
+from wasession_operator.plan.actions import (
+    CheckPod,
+    CreatePod,
+    DeletePod,
+    RefreshToken,
+    RepairPod,
+)
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import (
     annotations_of,
@@ -45,9 +52,16 @@ RUNNING = Finding(True, Reason.POD_RUNNING)
 STOPPING = "The pod is being stopped."
 NO_NODE_YET = "The pod waits for a node."
 NEXT_POD = "The pod is terminating; the next one is created when it is gone."
+PROXY_MISSING = "Secret {name}, which spec.browser.proxySecretRef names, does not exist."
+PROXY_RECHECK = timedelta(seconds=10)
+PROXY_CHANGED = (
+    "The Secret with the proxy has changed; the change takes effect when the pod is started the "
+    "next time."
+)
 UPDATE_ON_DELETE = (
     "The pod's template has changed; the change takes effect when the pod is started the next time."
 )
+UPDATE_CHECKED = "The API server is asked whether it accepts the next pod."
 UPDATE_QUEUED = "The pod's template has changed; other sessions are updated first."
 NODE_NOT_READY = (
     "Node {name} does not answer; the pod on it may still run. Bring the node back. If the machine "
@@ -121,13 +135,13 @@ def _own_pod(
         return _terminating_pod(session, facts, pod, settings)
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         return _ended_pod(session, facts, pod)
-    reason, update_pending = _replacement(session, facts, pod, settings, storage)
-    if reason is not None:
-        return _delete(session, facts, pod, reason)
+    replacement = _replacement(session, facts, pod, settings, storage)
+    if replacement.reason is not None:
+        return _delete(session, facts, pod, replacement.reason)
     live = _running_pod if _is_ready(pod) else _starting_pod
     result = live(session, facts, pod, storage)
-    step = result.step + _refresh_token(facts, pod)
-    return replace(result, step=step, update_pending=update_pending)
+    step = result.step + replacement.step + _refresh_token(facts, pod)
+    return replace(result, step=step, pending=replacement.pending)
 
 
 def termination_reason(status: Status) -> Reason | None:
@@ -177,6 +191,11 @@ def _without_pod(
     if wait > timedelta(0):
         message = "The pod has failed; the next one is created after a backoff."
         return _not_ready(phase, Reason.BACK_OFF, message, Step(requeue_after=wait))
+    proxy = facts.proxy_secret
+    if proxy is not None and proxy.version is None:
+        message = PROXY_MISSING.format(name=proxy.name)
+        recheck = Step(requeue_after=PROXY_RECHECK)
+        return _stalled(phase, Reason.PROXY_SECRET_MISSING, message, recheck)
     if facts.may_start is None:
         return replace(_not_ready(phase, Reason.POD_MISSING, ""), undecided=True)
     if not facts.may_start:
@@ -184,7 +203,7 @@ def _without_pod(
     valid = bool(session.status.session_valid) and not storage.data_loss_accepted
     restoring = valid or expects_login(session)
     restart = session.annotations.get(names.ANNOTATION_RESTART)
-    step = attempt(CreatePod(restoring, restart), facts)
+    step = attempt(CreatePod(restoring, restart, proxy.version if proxy else None), facts)
     if step.problems:
         return _not_ready(phase, *step.problems[0], step)
     return _not_ready(phase, Reason.POD_CREATED, "The pod is being created.", step)
@@ -290,35 +309,69 @@ def _ended_pod(session: Session, facts: Facts, pod: Manifest) -> PodResult:
     return result(_phase_without_report(session), reason, message, delete)
 
 
+class _Replacement(NamedTuple):
+    """Whether the pod has to go although it may work."""
+
+    reason: Reason | None = None  # why it has to go now
+    pending: Problem | None = None  # why it has to go, but not yet
+    step: Step = Step()
+
+
 def _replacement(
     session: Session, facts: Facts, pod: Manifest, settings: Settings, storage: StorageResult
-) -> tuple[Reason | None, str]:
-    """Return why a pod with nothing wrong has to go, or else why a changed template must wait."""
+) -> _Replacement:
     if login_ends_with_pod(session, storage):
-        return None, ""
+        return _Replacement()
     if storage.release_volume:
-        return Reason.VOLUME_LOST, ""
-    if (
-        controller(pod) is None
-    ):  # left behind by an earlier session: it has that one's token and UID
-        return Reason.POD_ORPHANED, ""
+        return _Replacement(Reason.VOLUME_LOST)
+    if controller(pod) is None:
+        # Left behind by an earlier session: it has that one's token and UID.
+        return _Replacement(Reason.POD_ORPHANED)
     if session.spec.suspend:
-        return Reason.SUSPENDED, ""
-    requested = session.annotations.get(names.ANNOTATION_RESTART)
-    if requested is not None and requested != annotations_of(pod).get(names.ANNOTATION_RESTART):
-        return Reason.RESTART_REQUESTED, ""
-    desired = objects.desired_hash(
+        return _Replacement(Reason.SUSPENDED)
+    template = objects.desired_hash(
         session.namespace, session.name, session.uid, session.spec, settings
     )
-    if annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) == desired:
-        return None, ""
-    if not _has_failed(facts, pod):
-        if session.spec.update_strategy is UpdateStrategy.ON_DELETE:
-            return None, UPDATE_ON_DELETE
-        begun = termination_reason(session.status) is Reason.TEMPLATE_CHANGED
-        if not facts.may_update and not begun:
-            return None, UPDATE_QUEUED
-    return Reason.TEMPLATE_CHANGED, ""
+    reason = _replacement_reason(session, facts, pod, template)
+    begun = reason is termination_reason(session.status)
+    if reason is None or begun or _has_failed(facts, pod):
+        return _Replacement(reason)
+    update = reason is Reason.TEMPLATE_CHANGED
+    if update and session.spec.update_strategy is UpdateStrategy.ON_DELETE:
+        own = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) != template
+        message = UPDATE_ON_DELETE if own else PROXY_CHANGED
+        return _Replacement(pending=Problem(Reason.UPDATE_PENDING, message))
+    if facts.accepted_template != template:
+        return _check(facts, template)
+    if update and not facts.may_update:
+        return _Replacement(pending=Problem(Reason.UPDATE_PENDING, UPDATE_QUEUED))
+    return _Replacement(reason)
+
+
+def _replacement_reason(
+    session: Session, facts: Facts, pod: Manifest, template: str
+) -> Reason | None:
+    """Return what the spec or an annotation wants the pod to be replaced for."""
+    requested, present = session.annotations.get(names.ANNOTATION_RESTART), annotations_of(pod)
+    if requested is not None and requested != present.get(names.ANNOTATION_RESTART):
+        return Reason.RESTART_REQUESTED
+    if present.get(names.ANNOTATION_TEMPLATE_HASH) != template or _proxy_changed(facts, present):
+        return Reason.TEMPLATE_CHANGED
+    return None
+
+
+def _proxy_changed(facts: Facts, annotations: dict[str, str]) -> bool:
+    """Return whether the Secret with the proxy is not the one that the pod has started with."""
+    known = annotations.get(names.ANNOTATION_PROXY_VERSION)
+    present = facts.proxy_secret.version if facts.proxy_secret is not None else None
+    return None not in (known, present) and known != present
+
+
+def _check(facts: Facts, template: str) -> _Replacement:
+    """Let the API server check the next pod while this one still runs."""
+    step = attempt(CheckPod(template), facts)
+    pending = Problem(Reason.UPDATE_PENDING, UPDATE_CHECKED)
+    return _Replacement(None, next(iter(step.problems), pending), step)
 
 
 def _has_failed(facts: Facts, pod: Manifest) -> bool:

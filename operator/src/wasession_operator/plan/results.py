@@ -96,7 +96,7 @@ class PodResult:
     finding: Finding  # the condition PodReady
     step: Step = field(default_factory=Step)
     undecided: bool = False  # an answer is still awaited: until then the present status stands
-    update_pending: str = ""  # why a changed template has not been applied yet
+    pending: Problem | None = None  # why a change or a request has not been applied to it yet
 
 
 @dataclass(frozen=True)

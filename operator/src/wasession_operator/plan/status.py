@@ -265,9 +265,8 @@ def _conditions(
     _set_authenticated(conditions, outcome, status, report)
     _set_restored(conditions, outcome, status, report)
     progressing = pod.phase in PROGRESSING and not problems
-    if pod.update_pending and not progressing:
-        reason, message = Reason.UPDATE_PENDING, pod.update_pending
-        conditions.set(ConditionType.PROGRESSING, False, reason, message)
+    if pod.pending is not None and not progressing:
+        conditions.set(ConditionType.PROGRESSING, False, *pod.pending)
     else:
         conditions.set(ConditionType.PROGRESSING, progressing, pod.reason, pod.message)
     conditions.set(ConditionType.DEGRADED, bool(problems), *_main_problem(outcome))
