@@ -10,8 +10,15 @@ from datetime import UTC, datetime
 STANDARD = set(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "taskName"}
 
 
+TEXT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
+
+
 class JsonFormatter(logging.Formatter):
-    """Format time, level, logger, message and the fields of ``extra``."""
+    """Format time, level, logger, message, the given fields and those of ``extra``."""
+
+    def __init__(self, **fields: str) -> None:
+        super().__init__()
+        self._fields = fields
 
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
@@ -19,6 +26,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
+            **self._fields,
         }
         entry |= {key: value for key, value in vars(record).items() if key not in STANDARD}
         if record.exc_info:
@@ -26,9 +34,10 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(entry, default=str)
 
 
-def configure(level: str = "INFO") -> None:
-    """Log to standard output."""
+def configure(level: str = "INFO", *, text: bool = False, **fields: str | None) -> None:
+    """Log to standard output, as JSON with ``fields`` in each line, or as text for people."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter())
+    present = {name: value for name, value in fields.items() if value is not None}
+    handler.setFormatter(logging.Formatter(TEXT) if text else JsonFormatter(**present))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("aiohttp.access").setLevel(logging.WARNING)

@@ -11,9 +11,8 @@ from collections.abc import Coroutine
 from functools import partial
 
 import aiohttp
-import kopf
 from pydantic import ValidationError
-from wasession_api import names
+from wasession_api import logs, names
 from wasession_api.kube.client import KubeClient
 
 from wasession_operator import handlers, health, startup
@@ -31,12 +30,12 @@ def main() -> None:
             f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
         )
         raise SystemExit(f"invalid settings: {problems}") from None
-    log_format = kopf.LogFormat.JSON if settings.log_format == "json" else kopf.LogFormat.FULL
-    quiet = settings.log_level in ("WARNING", "ERROR")
-    kopf.configure(log_format=log_format, debug=settings.log_level == "DEBUG", quiet=quiet)
+    logs.configure(settings.log_level, text=settings.log_format == "text")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(name_session)
     if settings.log_level != "DEBUG":
-        # kopf logs each event that each handler has processed.
-        logging.getLogger("kopf.objects").setLevel(logging.WARNING)
+        # kopf logs each event that each handler has processed, and each attempt to log in.
+        logging.getLogger("kopf").setLevel(logging.WARNING)
     raise_descriptor_limit()
     try:
         asyncio.run(run(settings))
@@ -81,6 +80,17 @@ def _stop_on_signals(stop: asyncio.Event) -> None:
     """Set ``stop`` on a signal. kopf installs handlers of its own, at each of its starts."""
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+
+
+def name_session(record: logging.LogRecord) -> bool:
+    """Give kopf's lines about a session the fields of the operator's own."""
+    fields = record.__dict__
+    if (reference := fields.pop("k8s_ref", None)) is not None:
+        fields.pop("settings", None)
+        fields.pop("k8s_skip", None)
+        names_of = {"namespace": "namespace", "session": "name", "uid": "uid"}
+        fields |= {field: reference.get(name) for field, name in names_of.items()}
+    return True
 
 
 def raise_descriptor_limit() -> None:

@@ -2,86 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
 import os
-import signal
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from pathlib import Path
-from typing import NoReturn
 
-from wasession_api import logs
-
-from wasession_pod.browser.launch import sandbox_available
-from wasession_pod.session import RecoveryExhausted, Session
-from wasession_pod.settings import Settings, read, unknown_variables
-
-TERMINATION_LOG = Path("/dev/termination-log")  # kubelet publishes it as the termination message
-SECRETS = (
-    "WASESSION_TOKEN",
-    "WASESSION_PROXY_SERVER",
-    "WASESSION_PROXY_USERNAME",
-    "WASESSION_PROXY_PASSWORD",
-)
-log = logging.getLogger("wasession_pod")
-
-
-async def serve(settings: Settings) -> None:
-    """Run the session and its HTTP API until SIGTERM. Raises ``RecoveryExhausted``.
-
-    The session starts first: importing the API takes as long as starting Playwright's driver.
-    """
-    session = Session(settings)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, session.stop)
-    running = asyncio.create_task(session.run())
-    try:
-        serving = await asyncio.to_thread(import_api)
-        async with serving(session, settings):
-            if not sandbox_available():
-                log.warning("User namespaces are not available; Chromium runs without its sandbox")
-            await running
-    finally:
-        session.stop()
-        await running
-
-
-def import_api() -> Callable[[Session, Settings], AbstractAsyncContextManager[None]]:
-    """Import the HTTP API."""
-    from wasession_pod.api.app import serving
-
-    return serving
+from wasession_pod.listening import listen
 
 
 def main() -> None:
-    """Read the settings and run; exit with 1 and a reason when that fails."""
-    logs.configure()
-    for name in unknown_variables(os.environ):
-        log.warning("Unknown setting; ignoring it", extra={"variable": name})
-    try:
-        settings = read()
-    except ValueError as error:
-        fail(f"Invalid settings: {error}")
-    for name in SECRETS:  # Chromium and Playwright's driver inherit the environment
-        os.environ.pop(name, None)
-    try:
-        asyncio.run(serve(settings))
-    except RecoveryExhausted as error:
-        fail(str(error))
-    except Exception as error:
-        log.exception("Unexpected error; exiting")
-        fail(f"{type(error).__name__}: {error}")
+    """Listen, then import the rest: that takes seconds, for which kubelet's probes can wait."""
+    port = os.environ.get("WASESSION_PORT", "8080")
+    sockets = listen(os.environ.get("WASESSION_HOST"), int(port)) if port.isdecimal() else []
+    from wasession_pod import run
 
-
-def fail(reason: str) -> NoReturn:
-    """Exit with 1, with the reason in the log and in the container's termination message."""
-    log.critical("Exiting", extra={"reason": reason})
-    with contextlib.suppress(OSError):
-        if TERMINATION_LOG.exists():
-            TERMINATION_LOG.write_text(reason[:4096])
-    raise SystemExit(1)
+    run.main(sockets)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
 
     client_id: ClientId
+    namespace: str | None = None
+    session: str | None = None
     session_uid: str | None = None
     owner: str | None = None  # of the session; empty when it has none
     token: Annotated[SecretStr, Field(min_length=1)] | None = None

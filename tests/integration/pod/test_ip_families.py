@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from support.ip_families import Families, run_in
 from wasession_pod.api.app import serving
+from wasession_pod.listening import listen
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 
@@ -21,7 +22,8 @@ def test_the_api_answers(families: Families, tmp_path: Path) -> None:
     )
 
     async def main() -> list[int]:
-        async with serving(Session(settings), settings), aiohttp.ClientSession() as http:
+        sockets = listen(None, PORT)
+        async with serving(Session(settings), settings, sockets), aiohttp.ClientSession() as http:
             statuses = []
             for address in families.loopback:
                 async with http.get(f"http://{address}:{PORT}/v1/status") as response:

@@ -15,7 +15,7 @@ SENT, RECEIVED = "meet me where nobody looks", "i shall be there at nine"
 
 
 async def test_a_session_with_all_that_happens_to_it(start: Start, phone: Phone) -> None:
-    pod = await start()
+    pod = await start(namespace="ns", session="sales", session_uid="uid-1")
     secrets = {TOKEN, SENT, RECEIVED, FRIEND, STRANGER, "wrong-token"}
     qr = await pod.qr()
     secrets |= {part for part in qr.split(",") if part}
@@ -48,6 +48,8 @@ async def test_a_session_with_all_that_happens_to_it(start: Start, phone: Phone)
         line["message"] for line in lines
     }
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    about = {"namespace": "ns", "session": "sales", "uid": "uid-1"}
+    assert all(about.items() <= line.items() for line in lines), "as the operator's"
     assert [secret for secret in secrets if secret in pod.log] == []
 
 

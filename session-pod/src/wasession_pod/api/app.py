@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import hmac
 import logging
+import socket
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import hdrs, web
 from aiohttp.log import server_logger
@@ -32,8 +33,10 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.asynccontextmanager
-async def serving(session: Session, settings: Settings) -> AsyncIterator[None]:
-    """Serve the API on its port while the block runs."""
+async def serving(
+    session: Session, settings: Settings, sockets: Sequence[socket.socket]
+) -> AsyncIterator[None]:
+    """Serve the API while the block runs."""
     store = IdempotencyStore(settings.data_dir / "messages.sqlite")
     sender = MessageSender(session, store, settings.send_timeout)
     runner = web.AppRunner(
@@ -43,7 +46,8 @@ async def serving(session: Session, settings: Settings) -> AsyncIterator[None]:
     )
     await runner.setup()
     try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
+        for listener in sockets:
+            await web.SockSite(runner, listener).start()
         yield
     finally:
         await runner.cleanup()
