@@ -814,27 +814,40 @@ def test_an_incompatible_page_differs_from_one_that_does_not_answer() -> None:
         [Step.RELOAD],
     )
     assert state.session_valid
-    now = NOW + 120 * SECOND
-    state = transitions.page_opening(state, now)
-    for minutes in range(3, 60):
-        state, actions = decide(state, blank, now + minutes * MINUTE, POLICY)
-        assert (state.reason, actions) == (Reason.PAGE_INCOMPATIBLE, [])
-    _, actions = decide(state, blank, now + HOUR, POLICY)
-    assert actions == [Step.RELOAD]
 
 
-def test_a_refused_version_is_reloaded_once_and_then_each_hour() -> None:
-    outdated = observation(
-        socket_state="DEPRECATED_VERSION", mode="DEPRECATED_VERSION", needs_update=True
-    )
-    state, actions = decide(READY, outdated, NOW, POLICY)
-    assert actions == [Step.RELOAD]
-    state, actions = decide(transitions.page_opening(state, NOW), outdated, NOW + MINUTE, POLICY)
-    assert (state.phase, state.reason, actions) == (Phase.FAILED, Reason.VERSION_REFUSED, [])
-    _, actions = decide(state, outdated, NOW + HOUR, POLICY)
-    assert actions == [Step.RELOAD]
-    state, _ = settle(state, GOOD, NOW + HOUR)
-    assert state.phase is Phase.READY
+OUTDATED = observation(
+    socket_state="DEPRECATED_VERSION", mode="DEPRECATED_VERSION", needs_update=True
+)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (OUTDATED, Reason.VERSION_REFUSED),
+        (observation(injected=False), Reason.PAGE_INCOMPATIBLE),
+        (observation(me=None), Reason.PAGE_INCOMPATIBLE),
+    ],
+)
+def test_a_page_of_the_wrong_version_is_reloaded_with_a_backoff(
+    wrong: PageObservation, reason: Reason
+) -> None:
+    state, now, reloads = replace(STORED, recorded_account=None, new_login=True), NOW, []
+    while now < NOW + 8 * HOUR:
+        state, actions = decide(state, wrong, now, POLICY)
+        if actions:
+            assert (state.phase, state.reason, actions) == (Phase.FAILED, reason, [Step.RELOAD])
+            reloads.append(now)
+            state = transitions.page_opening(state, now)
+        now += 5 * SECOND
+    pauses = [after - before for before, after in itertools.pairwise(reloads)]
+    assert reloads[0] <= NOW + POLICY.initialization_timeout
+    assert pauses[0] <= POLICY.initialization_timeout, "a version is often replaced within minutes"
+    assert pauses == sorted(pauses)
+    assert HOUR <= pauses[-1] < HOUR + 2 * MINUTE
+    state, _ = settle(state, GOOD, now)
+    state, _ = settle(state, GOOD, now + MINUTE)
+    assert (state.phase, state.blocked_reloads) == (Phase.READY, 0)
 
 
 def test_a_block_is_tried_again_after_an_hour() -> None:

@@ -84,6 +84,7 @@ class State:
     page_reloads: tuple[datetime, ...] = ()  # recent ones, by the page itself
     ready_since: datetime | None = None
     blocked_since: datetime | None = None  # or since the last reload of a page WhatsApp has blocked
+    blocked_reloads: int = 0  # of a page whose version may be replaced
     outage: Outage | None = None
     last_connected: datetime | None = None
     last_disconnect: LastDisconnect | None = None

@@ -26,13 +26,15 @@ from wasession_api.v1alpha1 import (
 from wasession_pod.state.memory_pressure import Memory, Relief, needed_relief
 from wasession_pod.state.model import Action, Decision, Policy, State
 from wasession_pod.state.observation import PageObservation, PageUnavailable
-from wasession_pod.state.recovery import RESET_AFTER, Step, begin_step, escalate
+from wasession_pod.state.recovery import RESET_AFTER, Backoff, Step, begin_step, escalate
 from wasession_pod.state.report import MAXIMUM_RELOADS, PHONE_LIMIT, RELOADS_WINDOW
 
 STABLE_FOR = timedelta(seconds=0.3)  # of a healthy page, until the session is Ready
 MISSING_FOR = timedelta(seconds=5)  # of a QR despite a stored login, until the profile is damaged
 TAKEOVER_INTERVAL = timedelta(hours=1)  # at which takeover Once may take the session back
 BLOCKED_RELOAD_INTERVAL = timedelta(hours=1)  # of a page that WhatsApp has blocked
+# Between reloads of a page of the wrong version, which WhatsApp may replace at any time.
+VERSION_BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=1))
 CODE_GRACE = timedelta(seconds=30)  # for the page to replace an expired QR
 SYNCING_LIMIT = timedelta(minutes=15)  # until loading messages counts as stuck
 PHONE_SEEN_RESOLUTION = timedelta(hours=1)  # earlier activity of the phone is not recorded
@@ -219,6 +221,7 @@ def code_issued(state: State, expires_at: datetime, policy: Policy) -> State:
         next_code_at=None,
         waiting_since=None,
         blocked_since=None,
+        blocked_reloads=0,
     )
 
 
@@ -344,7 +347,7 @@ def _judge(
         observed.needs_update and observed.socket_state not in SERVED
     ):
         message = "WhatsApp refuses this version of WhatsApp Web."
-        return _blocked(state, Reason.VERSION_REFUSED, message, now, reload_at_once=True)
+        return _wrong_version(state, Reason.VERSION_REFUSED, message, now)
     banned_until = _to_datetime(observed.banned_until)
     if banned_until is not None and now < banned_until:
         message = f"WhatsApp has banned the account until {rfc3339(banned_until)}."
@@ -422,20 +425,27 @@ def _not_injected(state: State, now: datetime, policy: Policy) -> Decision:
         "This version of WhatsApp Web is not supported: wa-js cannot find what it needs. "
         "A newer session image may support it."
     )
-    return _blocked(state, Reason.PAGE_INCOMPATIBLE, message, now, reload_at_once=True)
+    return _wrong_version(state, Reason.PAGE_INCOMPATIBLE, message, now)
 
 
-def _blocked(
-    state: State, reason: Reason, message: str, now: datetime, *, reload_at_once: bool = False
-) -> Decision:
-    """Reload a blocked page at intervals; ``reload_at_once`` where a first reload may help."""
+def _blocked(state: State, reason: Reason, message: str, now: datetime) -> Decision:
+    """Reload a blocked page at long intervals."""
     before = state.blocked_since
     state = _stuck(state, reason, message, now)
-    if before is None and not reload_at_once:
+    if before is None:
         return replace(state, blocked_since=now), []
-    if before is not None and now - before < BLOCKED_RELOAD_INTERVAL:
+    if now - before < BLOCKED_RELOAD_INTERVAL:
         return state, []
     return replace(state, blocked_since=now), [Step.RELOAD]
+
+
+def _wrong_version(state: State, reason: Reason, message: str, now: datetime) -> Decision:
+    """Reload a page of the wrong version at once, and then with a backoff."""
+    before, reloads = state.blocked_since, state.blocked_reloads
+    state = _stuck(state, reason, message, now)
+    if before is not None and reloads and now - before < VERSION_BACKOFF.delay(reloads - 1):
+        return state, []
+    return replace(state, blocked_since=now, blocked_reloads=reloads + 1), [Step.RELOAD]
 
 
 def _stuck(state: State, reason: str, message: str, now: datetime) -> State:
@@ -715,7 +725,7 @@ def _anonymous(state: State, now: datetime, policy: Policy) -> Decision:
         "WhatsApp Web does not tell which account it is logged in to. "
         "A newer session image may support this version."
     )
-    return _blocked(state, Reason.PAGE_INCOMPATIBLE, message, now, reload_at_once=True)
+    return _wrong_version(state, Reason.PAGE_INCOMPATIBLE, message, now)
 
 
 def _healthy(state: State, observed: PageObservation, account_id: str, now: datetime) -> Decision:
@@ -731,6 +741,7 @@ def _healthy(state: State, observed: PageObservation, account_id: str, now: date
         waiting_since=None,
         syncing_since=None,
         blocked_since=None,
+        blocked_reloads=0,
         logout_reason=None,
         healthy_since=healthy_since,
         outage=state.outage and replace(state.outage, due=None),
