@@ -45,7 +45,27 @@ SETTLED = {
     Phase.SUSPENDED,
 }
 PHONE_LAST_SEEN_STEP = timedelta(hours=12)  # a smaller advance alone is not written
-REQUESTED = {Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED}
+# Restarts that somebody has caused on purpose.
+REQUESTED = {
+    Reason.RESTART_REQUESTED,
+    Reason.TEMPLATE_CHANGED,
+    Reason.POD_DELETED,
+    Reason.POD_ORPHANED,
+}
+RESTARTED = {
+    Reason.RESTART_REQUESTED: "The pod was replaced, as requested by annotation.",
+    Reason.TEMPLATE_CHANGED: "The pod was replaced, because its template has changed.",
+    Reason.POD_DELETED: "The pod was deleted; another one replaces it.",
+    Reason.POD_ORPHANED: "The pod of an earlier session of this name was replaced.",
+    Reason.POD_FAILED: "The pod has failed; another one replaces it.",
+    Reason.POD_SUCCEEDED: "The session's process has ended; another pod replaces this one.",
+    Reason.EVICTED: "The pod had to leave its node; another one replaces it.",
+    Reason.NODE_GONE: "The pod's node was deleted; another pod replaces this one.",
+    Reason.NODE_LOST: "The pod's node is considered down; another pod replaces this one.",
+    Reason.VOLUME_LOST: "The pod had lost its volume; another one replaces it.",
+    Reason.OOM_KILLED: "The session needed more memory than its limit; it is started again.",
+    Reason.CONTAINER_RESTARTED: "The session's container has exited; kubelet starts it again.",
+}
 DISCONNECTS = {
     DisconnectKind.LOGOUT: Reason.LOGGED_OUT_BY_PHONE,
     DisconnectKind.CONNECTION: Reason.CONNECTION_LOST,
@@ -138,7 +158,7 @@ def make_events(before: Status, after: Status) -> list[Event]:
     restarts = after.restarts
     if restarts.count > before.restarts.count and restarts.reason is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if restarts.reason in REQUESTED else "Warning"
-        events.append(Event(kind, restarts.reason, "The pod or its container is started again."))
+        events.append(Event(kind, restarts.reason, RESTARTED[Reason(restarts.reason)]))
     last = after.last_disconnect
     if last is not None and last != before.last_disconnect:
         events.append(_disconnect_event(last, before, after))
