@@ -172,12 +172,13 @@ def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
 def make_pod(
     namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
+    proxy_version: str | None = None,
 ) -> Manifest:  # fmt: skip
     """Return the session's pod.
 
     ``restoring``: the volume should hold a valid login. ``restart``: the restart request that the
-    pod fulfils. ``token_id``: the token that it starts with. None of them is part of the template's
-    hash.
+    pod fulfils. ``token_id``: the token that it starts with. ``proxy_version``: that of the Secret
+    with its proxy. None of them is part of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
     annotations = {
@@ -185,6 +186,7 @@ def make_pod(
         names.ANNOTATION_TEMPLATE_METADATA: template_metadata(spec).record(),
         names.ANNOTATION_RESTART: restart,
         names.ANNOTATION_TOKEN_ID: token_id,
+        names.ANNOTATION_PROXY_VERSION: proxy_version,
     }
     pod["metadata"]["annotations"] |= {
         key: value for key, value in annotations.items() if value is not None
@@ -286,7 +288,7 @@ def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) ->
             "seccompProfile": {"type": "RuntimeDefault"},
             **(template.spec.security_context or {}),
         },
-        "containers": [_container(name, uid, spec, settings)],
+        "containers": [_container(namespace, name, uid, spec, settings)],
         "volumes": volumes,
     }
     overrides = template.spec.dump()
@@ -295,12 +297,12 @@ def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) ->
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
 
 
-def _container(name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
+def _container(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
     return {
         "name": CONTAINER,
         "image": spec.browser.image or settings.session_image,
         "imagePullPolicy": settings.image_pull_policy,
-        "env": _environment(name, uid, spec, settings),
+        "env": _environment(namespace, name, uid, spec, settings),
         "ports": [{"name": "http", "containerPort": PORT}],
         "resources": {
             "requests": spec.browser.resources.requests,
@@ -313,12 +315,17 @@ def _container(name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
         },
         "startupProbe": {
             "httpGet": {"path": "/readyz", "port": "http"},
+            # The pod listens at once, and answers when its API has been imported. A probe that
+            # waits for that is no failure, and leaves no Event.
+            "initialDelaySeconds": 2,
             "periodSeconds": 1,
-            "failureThreshold": 60,
+            "timeoutSeconds": 30,
+            "failureThreshold": 10,
         },
         "readinessProbe": {
             "httpGet": {"path": "/readyz", "port": "http"},
             "periodSeconds": 5,
+            "timeoutSeconds": 5,
             "failureThreshold": 3,
         },
         "livenessProbe": {
@@ -336,9 +343,13 @@ def _container(name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
     }
 
 
-def _environment(name: str, uid: str, spec: Spec, settings: Settings) -> list[Manifest]:
+def _environment(
+    namespace: str, name: str, uid: str, spec: Spec, settings: Settings
+) -> list[Manifest]:
     values: dict[str, str | None] = {
         "CLIENT_ID": client_id(name, spec),
+        "NAMESPACE": namespace,
+        "SESSION": name,
         "SESSION_UID": uid,
         "TOKEN_FILE": f"{TOKEN_DIRECTORY}/token",
         "DATA_DIR": DATA,

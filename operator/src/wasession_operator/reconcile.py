@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from functools import partial
 
 import aiohttp
 from wasession_api import names
-from wasession_api.kube.client import NAMESPACES, KubeClient, Rejected
+from wasession_api.kube.client import NAMESPACES, SECRETS, KubeClient, Rejected
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, condition
 from wasession_api.session_pod.client import SessionPodClient, base_url
@@ -21,6 +22,7 @@ from wasession_operator import plan
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache, object_key
 from wasession_operator.plan import Facts, Plan, Session, actions
+from wasession_operator.plan.facts import ProxySecret
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.results import attempt
@@ -32,6 +34,7 @@ from wasession_operator.status_writer import StatusWriter
 
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
+PROXY_SECRET_LASTS = 5.0  # seconds for which the metadata of a Secret is not read again
 NAMESPACE_RECHECK = timedelta(seconds=30)
 UNWATCHED_RECHECK = timedelta(seconds=10)
 DELETION_DEBOUNCE = 2.0  # seconds from deletionTimestamp, which has whole seconds
@@ -63,6 +66,7 @@ class Reconciler:
         self._http = http
         self._cache = cache
         self._enqueue = enqueue
+        self._proxy_secrets: dict[Key, tuple[ProxySecret, float]] = {}  # with the end of validity
         self._executor = ActionExecutor(settings, kube, cache, enqueue)
         self._status_writer = StatusWriter(kube)
 
@@ -165,6 +169,7 @@ class Reconciler:
             report=watcher.report if watcher else None,
             silent_since=watcher.silent_since if watcher else None,
             watch_error=watcher.error if watcher else None,
+            proxy_secret=await self._proxy_secret(session),
             may_start=may_start if self.starts.is_open else None,
             may_update=self.updates.is_held(key),
             accepted_template=state.fresh_template(),
@@ -183,6 +188,28 @@ class Reconciler:
         if obj is not None or not expected:
             return obj
         return await informer.read(object_key(key))
+
+    async def _proxy_secret(self, session: Session) -> ProxySecret | None:
+        """Return the Secret with the session's proxy; None if it has none, or may not be read.
+
+        It is not watched, as it has no label of the operator: a change is noticed by the next
+        reconciliation. Only its metadata is read, and shared by sessions with the same proxy.
+        """
+        reference = session.spec.browser.proxy_secret_ref
+        if reference is None or session.deleted_at is not None or session.spec.suspend:
+            return None
+        key = (session.namespace, reference.name)
+        secret, until = self._proxy_secrets.get(key, (None, 0.0))
+        if secret is None or time.monotonic() > until:
+            try:
+                obj = await self._kube.get(SECRETS, *key, metadata=True)
+            except Rejected:
+                return None
+            version = None if obj is None else obj["metadata"]["resourceVersion"]
+            secret = ProxySecret(reference.name, version)
+            lasts = PROXY_SECRET_LASTS if secret.version is not None else 0.0
+            self._proxy_secrets[key] = secret, time.monotonic() + lasts
+        return secret
 
     def _has_unwatched(self, key: Key, facts: Facts) -> bool:
         """Return whether an object was read that no informer has, and so changes without events."""

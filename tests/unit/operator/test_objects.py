@@ -62,6 +62,8 @@ def test_the_pod_of_a_plain_session() -> None:
     }
     assert environment(owner="user-42") == {
         "CLIENT_ID": "sales",
+        "NAMESPACE": "ns",
+        "SESSION": "sales",
         "SESSION_UID": "uid-1",
         "TOKEN_FILE": "/etc/wasession/token",
         "DATA_DIR": "/var/lib/wasession",
@@ -220,3 +222,21 @@ def test_the_finalizer_leaves_others_alone(
     present: tuple[str, ...], add: bool, operations: list[dict[str, Any]]
 ) -> None:
     assert objects.finalizer_patch("uid-1", present, add=add) == [THIS, *operations]
+
+
+def test_the_probe_of_a_starting_pod_waits_for_its_answer() -> None:
+    """One that is refused or times out leaves a Warning at the pod."""
+    probe = pod()["spec"]["containers"][0]["startupProbe"]
+    assert probe["initialDelaySeconds"] >= 1, "longer than it takes Python to listen"
+    assert probe["timeoutSeconds"] >= 30, "longer than the imports take on a busy node"
+
+
+def test_the_pod_knows_the_version_of_its_proxys_secret() -> None:
+    made = objects.make_pod(
+        "ns", "sales", "uid-1", Spec(), SETTINGS, restoring=False, proxy_version="7"
+    )
+    assert made["metadata"]["annotations"]["wasession.dev/proxy-version"] == "7"
+    plain = pod()["metadata"]["annotations"]
+    assert "wasession.dev/proxy-version" not in plain
+    hashes = {a["wasession.dev/template-hash"] for a in (plain, made["metadata"]["annotations"])}
+    assert len(hashes) == 1

@@ -28,7 +28,8 @@ JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
-ONLY_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 TIMEOUT = 30.0  # seconds for one request
 WATCH_TIMEOUT = 300  # seconds after which the API server ends a watch
 OUTAGE = 150.0  # seconds without an answer; there is a bookmark of each watch about once a minute
@@ -124,10 +125,13 @@ class KubeClient:
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
 
-    async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest | None:
-        """Return the object, or None when it does not exist."""
+    async def get(
+        self, resource: Resource, namespace: str | None, name: str, *, metadata: bool = False
+    ) -> Manifest | None:
+        """Return the object, or only its metadata; None when it does not exist."""
+        accept = METADATA if metadata else JSON
         try:
-            return await self._call("get", resource.path(namespace, name))
+            return await self._call("get", resource.path(namespace, name), accept=accept)
         except _NotFound:
             return None
 
@@ -145,7 +149,7 @@ class KubeClient:
         ``ResourceExpired`` when it expires between two pages: list again from the start.
         """
         query = {"labelSelector": selector, "limit": str(PAGE_SIZE), "continue": ""}
-        accept = ONLY_METADATA if metadata else JSON
+        accept = METADATA_LIST if metadata else JSON
         while True:
             page = await self._call("list", resource.path(namespace), query=query, accept=accept)
             query["continue"] = page["metadata"].get("continue", "")

@@ -129,6 +129,7 @@ class Reason(StrEnum):
 
     # Set by the operator.
     START_QUEUED = "StartQueued"
+    PROXY_SECRET_MISSING = "ProxySecretMissing"
     BACK_OFF = "BackOff"
     POD_CREATED = "PodCreated"
     POD_PENDING = "PodPending"

@@ -84,6 +84,7 @@ class DeletePvc:
 class CreatePod:
     restoring: bool
     restart: str | None = None  # value of the restart annotation that the pod fulfils
+    proxy_version: str | None = None  # resource version of the Secret with the proxy
 
 
 @dataclass(frozen=True)

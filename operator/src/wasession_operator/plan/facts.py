@@ -65,6 +65,14 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class ProxySecret:
+    """The Secret with the session's proxy."""
+
+    name: str
+    version: str | None  # its resource version; None: it does not exist
+
+
+@dataclass(frozen=True)
 class Node:
     """The node that the session's pod is bound to."""
 
@@ -83,6 +91,7 @@ class Facts:
     pvc: Manifest | None = None
     secret: Manifest | None = None
     node: Node | None = None
+    proxy_secret: ProxySecret | None = None  # None: the session has none, or it is not known
     report: Report | None = None  # from this very pod, while the operator is connected to it
     silent_since: datetime | None = None  # since when the pod has not answered the operator
     watch_error: str | None = None  # why the operator has no report from the pod
