@@ -8,7 +8,6 @@ import random
 from collections.abc import Callable
 
 import kopf
-from wasession_api import names
 from wasession_api.kube.client import PAGE_SIZE
 
 log = logging.getLogger(__name__)
@@ -98,8 +97,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 5
     settings.networking.error_backoffs = (1, 2, 4)  # longer ones are for SessionWatch
     settings.queueing.idle_timeout = 0.5
-    settings.posting.level = logging.WARNING
-    settings.posting.reporting_component = names.MANAGED_BY
+    settings.posting.enabled = False  # Events are for users, and come from EventRecorder alone
     settings.scanning.disabled = True
     settings.process.ultimate_exiting_timeout = None  # the process goes on without this watch
     return settings
