@@ -356,6 +356,7 @@ def _environment(
         "WHATSAPP_URL": spec.whatsapp.url,
         "DEVICE_NAME": spec.whatsapp.device_name,
         "TAKEOVER": spec.whatsapp.takeover.value,
+        "PRESENCE": spec.whatsapp.presence.value,
         "PAIRING_METHOD": spec.pairing.method.value,
         "PHONE_NUMBER": spec.pairing.phone_number,
         "MAX_ROUNDS": str(spec.pairing.max_rounds),

@@ -23,6 +23,7 @@ MAXIMUM_BYTES = 4 * 2**20
 MAXIMUM_AWAITED = 500  # sent messages whose acks are awaited
 READ = 3  # the last ack that is awaited
 GAP = "gap"
+UNREADABLE_KINDS = {"message", "ack"}  # of the page's data; anything else is an "event"
 KINDS: dict[str, tuple[str, type[BaseModel]]] = {
     "chat.message": ("message", IncomingMessage),
     "chat.ack": ("ack", MessageAck),
@@ -63,10 +64,14 @@ class EventBuffer:
     def record(self, event: PageEvent) -> bool:
         """Buffer a message or an ack; return False for any other event.
 
-        A new page is a gap: what the previous page received while it closed may be lost.
+        What cannot be read is a gap, and so is a new page: what the previous page received while it
+        closed may be lost.
         """
         if event.type == "loader.injected" and self.last:
             self.append(GAP, "{}")
+        if event.type == "chat.gap":
+            self._append_unreadable(event.reason or "event")
+            return True
         if event.type not in KINDS:
             return False
         kind, model = KINDS[event.type]
@@ -76,9 +81,10 @@ class EventBuffer:
             problems = error.errors(include_input=False)
             fields = sorted({".".join(map(str, problem["loc"])) for problem in problems})
             log.warning(
-                "Event of the page is malformed; dropping it",
+                "Event of the page is malformed; readers get a gap in its place",
                 extra={"kind": kind, "fields": fields},
             )
+            self._append_unreadable(kind)
             return True
         if isinstance(payload, IncomingMessage) and not payload.from_me:
             metrics.RECEIVED.inc()
@@ -96,6 +102,10 @@ class EventBuffer:
         self.awaited_acks.setdefault(message_id, 0)
         if len(self.awaited_acks) > MAXIMUM_AWAITED:
             del self.awaited_acks[next(iter(self.awaited_acks))]
+
+    def _append_unreadable(self, kind: str) -> None:
+        metrics.UNREADABLE.labels(kind if kind in UNREADABLE_KINDS else "event").inc()
+        self.append(GAP, "{}")
 
     def _advances(self, ack: MessageAck) -> bool:
         """Return whether the ack is higher than the previous one of its message."""

@@ -51,6 +51,7 @@ async def test_a_text_comes_in(linked: Linked, friend: str) -> None:
         "id": f"false_{friend}@c.us_{message_id}",
         "chatId": f"{friend}@c.us",
         "from": f"{friend}@c.us",
+        "phoneNumber": friend,
         "fromMe": False,
         "senderName": f"Phone {friend}",
         "type": "chat",

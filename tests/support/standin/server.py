@@ -21,6 +21,7 @@ from support.standin.world import World
 
 SCRIPT_HOST = web.AppKey("script_host", str)
 DOCUMENT: web.AppKey[Path | None] = web.AppKey("document")
+LARGEST_BODY = 16 * 2**20  # bytes, of odd fields
 CONTEXT: TypeAdapter[Context] = TypeAdapter(Context)
 SCRIPTS: dict[str, Context] = {
     "/document.js": "document",
@@ -92,7 +93,7 @@ async def hang_up(app: web.Application) -> None:
 def application(
     world: World, script_host: str = "/static", document: Path | None = None
 ) -> web.Application:
-    app = web.Application(middlewares=[phone.explain])
+    app = web.Application(middlewares=[phone.explain], client_max_size=LARGEST_BODY)
     app[SCRIPT_HOST], app[DOCUMENT] = script_host, document
     app[phone.SWITCHBOARD] = Switchboard(world)
     app.on_shutdown.append(hang_up)

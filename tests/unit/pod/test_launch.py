@@ -51,8 +51,9 @@ def test_the_script_runs_in_one_place_and_in_order(tmp_path: Path) -> None:
     assert (
         script.index("disableGoogleAnalytics")
         < script.index("/* wa-js */")
-        < script.index("__wasession")
+        < script.index("window.__wasession = {")
     )
+    assert "window.__wasessionAvailable = false;" in script
 
 
 def test_only_the_first_line_of_an_error_is_passed_on() -> None:

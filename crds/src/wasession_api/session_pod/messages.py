@@ -45,6 +45,19 @@ Recipient = Annotated[
         examples=["15551234567", "15551234567@c.us", "120363000000000001@g.us"],
     ),
 ]
+ContactId = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    Pattern(
+        rf"^(?:{PHONE_NUMBER}|[0-9]{{5,20}}@(?:c\.us|lid))$",
+        "must be a phone number with country code, such as 15551234567, or the ID of a person",
+    ),
+    AfterValidator(chat_id),
+    Field(
+        description="A phone number with country code, or a person's chat ID or LID.",
+        examples=["15551234567", "15551234567@c.us", "123456789012345@lid"],
+    ),
+]
 MessageId = Annotated[
     str,
     StringConstraints(max_length=192),
@@ -92,6 +105,16 @@ class SendMedia(Model):
     reply_to: MessageId | None = Field(None, description="Message to reply to; of the same chat.")
 
 
+KnownNumber = Annotated[
+    str | None,
+    Field(
+        pattern=r"^[1-9][0-9]{6,14}$",
+        description="Phone number of the person, if WhatsApp Web knows it; digits only.",
+        examples=["15551234567"],
+    ),
+]
+
+
 class SentMessage(Observed):
     """A message that WhatsApp has accepted."""
 
@@ -116,6 +139,7 @@ class IncomingMessage(Observed):
     id: str = Field(max_length=192)
     chat_id: str = Field(max_length=64, description="Chat of the message.")
     from_: str = Field(alias="from", max_length=64, description="Sender; in a group the member.")
+    phone_number: KnownNumber = None
     from_me: bool = Field(description="Whether the session's account sent it, from another device.")
     sender_name: ShortText | None = Field(None, description="Name that the sender chose.")
     type: Annotated[str, clip(64)] = Field(
@@ -129,7 +153,9 @@ class IncomingMessage(Observed):
     reply_to: str | None = Field(
         None, max_length=192, description="ID of the message that this one replies to."
     )
-    sent_at: Time
+    sent_at: Time = Field(
+        description="When it was sent; when it arrived, if WhatsApp gives no time."
+    )
 
 
 class MessageStatus(IncomingMessage):
@@ -152,9 +178,10 @@ class MessageAck(Observed):
 
 
 class Chat(Observed):
-    """A chat of the account."""
+    """A chat of the account. A person's chats by phone number and by LID are one."""
 
     id: str = Field(max_length=64)
+    phone_number: KnownNumber = None
     name: ShortText | None = None
     group: bool = Field(False, description="Whether the chat is a group.")
     unread_count: int = Field(0, ge=0, description="Number of unread messages.")
@@ -163,9 +190,13 @@ class Chat(Observed):
 
 
 class Contact(Observed):
-    """A contact of the account."""
+    """A contact of the account; one person is one contact."""
 
     id: str = Field(max_length=64)
+    phone_number: KnownNumber = None
+    lid: str | None = Field(
+        None, max_length=64, description="ID that hides the phone number, if WhatsApp Web knows it."
+    )
     name: ShortText | None = Field(None, description="Name in the account's address book.")
     push_name: ShortText | None = Field(None, description="Name that the contact chose.")
     business: bool = False

@@ -100,6 +100,8 @@ class Reason(StrEnum):
     LOGIN_WRITING = "LoginWriting"
     CONNECTION_LOST = "ConnectionLost"
     PHONE_OFFLINE = "PhoneOffline"
+    MESSAGES_NOT_HEARD = "MessagesNotHeard"
+    PAGE_RELOADING = "PageReloading"
     PAGE_CRASHED = "PageCrashed"
     PAGE_HUNG = "PageHung"
     BROWSER_CRASHED = "BrowserCrashed"
@@ -206,6 +208,13 @@ class WhenDeleted(StrEnum):
 
     RETAIN = "Retain"
     DELETE = "Delete"
+
+
+class Presence(StrEnum):
+    """Whether the session shows the account as online."""
+
+    UNAVAILABLE = "Unavailable"
+    AVAILABLE = "Available"
 
 
 class Takeover(StrEnum):

@@ -13,6 +13,7 @@ from wasession_api.v1alpha1 import timezones
 from wasession_api.v1alpha1.enums import (
     AccessMode,
     PairingMethod,
+    Presence,
     Takeover,
     UpdateStrategy,
     WhenDeleted,
@@ -223,6 +224,11 @@ class WhatsApp(Model):
     )
     device_name: Annotated[str, StringConstraints(min_length=1, max_length=50), TEXT] | None = (
         Field(None, description="Name of this device in the phone's list of linked devices.")
+    )
+    presence: Presence = Field(
+        Presence.UNAVAILABLE,
+        description="Whether the account is shown as online. While it is Available, WhatsApp may "
+        "not notify the account's phone.",
     )
     takeover: Takeover = Field(
         Takeover.NEVER,

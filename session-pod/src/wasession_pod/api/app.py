@@ -19,11 +19,12 @@ from wasession_api.http.routes import Handler, WithoutContent, checked
 from wasession_pod.api.handlers import HANDLERS, SENDER, SESSION, UPLOADS
 from wasession_pod.api.operations import MAXIMUM_JSON, OPERATIONS
 from wasession_pod.api.uploads import Uploads
-from wasession_pod.browser.errors import BrowserError
+from wasession_pod.browser.errors import BrowserError, PageAway, PageClosed
 from wasession_pod.messages.idempotency_store import IdempotencyStore
 from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import NotReady, Session
 from wasession_pod.settings import Settings
+from wasession_pod.volume.volume import StorageError
 
 SETTINGS = web.AppKey("settings", Settings)
 PUBLIC_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
@@ -103,6 +104,11 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return error
         case NotReady():
             return HTTPProblem(503, "Not ready", str(error), RETRY_AFTER)
+        case StorageError():
+            return HTTPProblem(503, "Volume failed", str(error), RETRY_AFTER)
+        case PageAway() | PageClosed():
+            detail = f"the page of WhatsApp Web is away: {error}"
+            return HTTPProblem(503, "Page away", detail, RETRY_AFTER)
         case BrowserError():
             return HTTPProblem(502, "Page failed", str(error))
         case ValidationError():

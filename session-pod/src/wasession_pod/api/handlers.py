@@ -29,9 +29,12 @@ from wasession_pod.api.operations import (
     SVG,
     TEXT,
     Alive,
+    ContactPath,
     EventsHeaders,
     EventsQuery,
+    LogoutQuery,
     MessagePath,
+    NoteLogoutQuery,
     PageQuery,
     SendHeaders,
 )
@@ -103,11 +106,18 @@ async def events(request: web.Request) -> web.StreamResponse:
 
 
 async def logout(request: web.Request) -> web.Response:
+    query: LogoutQuery = request[QUERY]
     try:
-        await request.app[SESSION].logout()
+        await request.app[SESSION].logout(query.request)
     except TimeoutError:
         detail = "WhatsApp has not confirmed the logout; the login remains"
         raise HTTPProblem(504, "Not confirmed", detail) from None
+    return web.json_response({})
+
+
+async def note_logout(request: web.Request) -> web.Response:
+    query: NoteLogoutQuery = request[QUERY]
+    request.app[SESSION].note_logout(query.request)
     return web.json_response({})
 
 
@@ -230,6 +240,16 @@ async def list_contacts(request: web.Request) -> web.Response:
         return _json(_page_of(await page.contacts(query.limit, after)))
 
 
+async def get_contact(request: web.Request) -> web.Response:
+    path: ContactPath = request[PATH]
+    with request.app[SESSION].ready_page() as page:
+        contact = await page.contact(path.id)
+    if contact is None:
+        detail = "nobody on WhatsApp has this phone number or LID"
+        raise HTTPProblem(404, "Contact not found", detail)
+    return _json(contact)
+
+
 def _page_of(listing: Listing[T, P]) -> Page[T]:
     token = _encode_position(listing.next) if listing.next else None
     return Page(items=listing.items, continue_=token)
@@ -262,7 +282,9 @@ HANDLERS: Mapping[str, Handler] = {
     "getMessage": get_message,
     "listChats": list_chats,
     "listContacts": list_contacts,
+    "getContact": get_contact,
     "logout": logout,
+    "noteLogout": note_logout,
     "restart": restart,
     "getScreenshot": screenshot,
 }

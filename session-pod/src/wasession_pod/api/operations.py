@@ -16,6 +16,7 @@ from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
     Chat,
     Contact,
+    ContactId,
     IncomingMessage,
     MessageAck,
     MessageId,
@@ -54,6 +55,20 @@ class EventsQuery(Model):
     )
 
 
+class LogoutQuery(Model):
+    request: Annotated[str, StringConstraints(max_length=256)] | None = Field(
+        None,
+        description="ID of the request. The volume records it, and the state says when it is "
+        "fulfilled, so that it is not fulfilled again on another login.",
+    )
+
+
+class NoteLogoutQuery(Model):
+    request: Annotated[str, StringConstraints(max_length=256)] = Field(
+        description="ID of the request that is fulfilled."
+    )
+
+
 class EventsHeaders(Model):
     last_event_id: str | None = Field(
         None,
@@ -78,6 +93,10 @@ class MessagePath(Model):
     id: MessageId
 
 
+class ContactPath(Model):
+    id: ContactId
+
+
 class PageQuery(Model):
     limit: int = Field(100, ge=1, le=500, description="Maximum number of items.")
     continue_: (
@@ -89,7 +108,10 @@ class Alive(Model):
     status: str = "ok"
 
 
-_NOT_READY = {503: "The session is not Ready: see `phase`, and retry after `Retry-After` seconds."}
+_NOT_READY = {
+    503: "The session is not Ready (see `phase`), or its page is loading. Nothing was done. "
+    "Retry after `Retry-After` seconds."
+}
 _PAGE_FAILED = {502: "The page of WhatsApp Web failed."}
 _ALWAYS = {
     422: "A parameter, header or field is not valid; see `detail`.",
@@ -274,7 +296,7 @@ OPERATIONS = (
             422: "A field is not valid, or the `Idempotency-Key` has been used for another "
             "message.",
             502: "WhatsApp did not accept the message, or the page failed before sending it.",
-            503: "The session is not Ready (see `phase`), or busy. Nothing was sent. "
+            503: "The session is not Ready (see `phase`), or its page is away. Nothing was sent. "
             + _RETRY_AFTER,
             504: "It is unknown whether the message was sent. A retry with the same "
             "`Idempotency-Key` does not send it twice.",
@@ -318,6 +340,21 @@ OPERATIONS = (
         problems={**_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
     ),
     Operation(
+        "GET",
+        "/v1/contacts/{id}",
+        "getContact",
+        "One person, by phone number or LID",
+        {200: Answer("The person, with both ids if known.", (Content(Contact),))},
+        tag="Messages",
+        path_parameters=ContactPath,
+        problems={
+            404: "Nobody on WhatsApp has this phone number or LID.",
+            **_ALWAYS,
+            **_PAGE_FAILED,
+            **_NOT_READY,
+        },
+    ),
+    Operation(
         "POST",
         "/v1/logout",
         "logout",
@@ -329,12 +366,23 @@ OPERATIONS = (
             )
         },
         tag="Session",
+        query=LogoutQuery,
         problems={
             504: "WhatsApp has not confirmed the logout in time; the login remains.",
             **_ALWAYS,
             **_PAGE_FAILED,
             **_NOT_READY,
         },
+    ),
+    Operation(
+        "PUT",
+        "/v1/logout",
+        "noteLogout",
+        "Record a requested logout as fulfilled, without ending a login",
+        {200: Answer("The volume has recorded it.", (Content(Nothing),))},
+        tag="Session",
+        query=NoteLogoutQuery,
+        problems={**_ALWAYS, **_NOT_READY},
     ),
     Operation(
         "POST",

@@ -86,7 +86,9 @@ class Uploads:
                 hdrs.CONTENT_TRANSFER_ENCODING in part.headers
                 or hdrs.CONTENT_ENCODING in part.headers
             ):
-                raise HTTPProblem(400, "Malformed form", "parts of the form must not have an encoding")
+                raise HTTPProblem(
+                    400, "Malformed form", "parts of the form must not have an encoding"
+                )
             if part.name in fields or (part.name == FILE and attachment is not None):
                 raise HTTPProblem(422, "Bad request", f"{part.name}: given more than once")
             if part.name == FILE:

@@ -19,8 +19,14 @@ from wasession_pod.browser.errors import BrowserError, browser_errors
 from wasession_pod.state.observation import PageModel, PageObservation, Text
 
 CALL_TIMEOUT = 30.0  # seconds, for calls that wait for WhatsApp's servers
-CALL = "([name, values]) => window.__wasession[name](...values)"
-CALL_WITH_FILE = "(input, [name, values]) => window.__wasession[name](input.files[0], ...values)"
+# A page that has just reloaded itself has no bridge yet, and later one without wa-js.
+FUNCTION = """(name) => {
+    const ready = window.__wasession && (name === 'observe' || WPP.isInjected);
+    if (!ready) throw new Error('WhatsApp Web is loading');
+    return window.__wasession[name];
+}"""
+CALL = f"([name, values]) => ({FUNCTION})(name)(...values)"
+CALL_WITH_FILE = f"(input, [name, values]) => ({FUNCTION})(name)(input.files[0], ...values)"
 FILE_INPUT = "() => Object.assign(document.createElement('input'), {type: 'file'})"
 MediaKind = Literal["auto-detect", "image", "video", "audio", "document"]
 T = TypeVar("T")
@@ -95,6 +101,7 @@ OUTCOME = TypeAdapter(SendOutcome)
 MESSAGE_OR_NONE: TypeAdapter[MessageStatus | None] = TypeAdapter(MessageStatus | None)
 ACKS = TypeAdapter(list[MessageAck])
 CHATS = TypeAdapter(Listing[Chat, ChatPosition])
+CONTACT_OR_NONE: TypeAdapter[Contact | None] = TypeAdapter(Contact | None)
 CONTACTS = TypeAdapter(Listing[Contact, ContactPosition])
 
 
@@ -193,6 +200,10 @@ class Bridge:
         """Return up to ``limit`` contacts that follow ``after``, by id."""
         position = after and after.model_dump()
         return await self._call(CONTACTS, "contacts", limit, position)
+
+    async def contact(self, contact_id: str) -> Contact | None:
+        """Return the person with this phone number or LID; None if there is none."""
+        return await self._call(CONTACT_OR_NONE, "contact", contact_id)
 
     async def _call(
         self,

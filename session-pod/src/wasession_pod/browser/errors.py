@@ -10,6 +10,13 @@ from collections.abc import AsyncIterator
 from playwright.async_api import Error as PlaywrightError
 from wasession_api.v1alpha1 import Reason
 
+# In the messages of errors while a document is replaced, and in those of ``bridge.js``.
+AWAY = (
+    "Execution context was destroyed",
+    "Cannot find context",
+    "WhatsApp Web is loading",
+    "WhatsApp is not connected",
+)
 WRONG_CREDENTIALS = "the proxy does not accept the username and password"
 PROXY_UNREACHABLE = "the proxy does not accept connections"
 PROXY_SILENT = "the proxy does not answer"
@@ -32,6 +39,10 @@ class BrowserError(Exception):
 
 class PageClosed(BrowserError):
     """The page, the browser or Playwright's driver has exited."""
+
+
+class PageAway(BrowserError):
+    """The page is loading, or not connected to WhatsApp; it returns by itself."""
 
 
 class NoAnswer(BrowserError):
@@ -58,10 +69,15 @@ async def browser_errors(timeout: float | None) -> AsyncIterator[None]:
         async with asyncio.timeout(timeout):
             yield
     except PlaywrightError as error:
-        closed = "has been closed" in error.message or "Connection closed" in error.message
-        raise (PageClosed if closed else BrowserError)(first_line(error.message)) from None
+        raise _error_type(error.message)(first_line(error.message)) from None
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout or 0:g} s") from None
+
+
+def _error_type(message: str) -> type[BrowserError]:
+    if "has been closed" in message or "Connection closed" in message:
+        return PageClosed
+    return PageAway if any(marker in message for marker in AWAY) else BrowserError
 
 
 def first_line(message: str) -> str:

@@ -9,6 +9,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from wasession_api.v1alpha1 import Presence
+
 from wasession_pod.browser.errors import BrowserError, first_line
 from wasession_pod.settings import Settings
 
@@ -126,9 +128,10 @@ def init_script(settings: Settings) -> str:
         "deviceName": settings.device_name or False,
         "poweredBy": "-",
     }
+    available = json.dumps(settings.presence is Presence.AVAILABLE)
     guard = f"window.top === window && location.origin === {json.dumps(settings.whatsapp_url)}"
     return (
         f"if ({guard}) {{\n"
-        f"window.WPPConfig = {json.dumps(config)};\n"
+        f"window.WPPConfig = {json.dumps(config)};\nwindow.__wasessionAvailable = {available};\n"
         f"{settings.wa_js.read_text()}\n{BRIDGE.read_text()}\n}}"
     )

@@ -49,9 +49,9 @@ LOGOUT_CODES = {
 class WhatsAppPage:
     """The one page of the browser.
 
-    ``on_event`` is called for each event of the page, and with the types ``page.crash``,
-    ``page.elsewhere`` and ``page.post_logout`` for what Playwright observes itself. Methods raise
-    ``BrowserError``.
+    ``on_event`` is called for each event of the page, and with the types ``page.load``,
+    ``page.crash``, ``page.elsewhere`` and ``page.post_logout`` for what Playwright observes itself.
+    Methods raise ``BrowserError``.
     """
 
     def __init__(self, settings: Settings, on_event: Callable[[PageEvent], None]) -> None:
@@ -63,6 +63,7 @@ class WhatsAppPage:
         self._crashed = False
         self._confinement: Confinement | None = None
         self._replacing = False
+        self._opening = False
         self._closing: set[asyncio.Future[None]] = set()
 
     async def attach(self, context: BrowserContext) -> None:
@@ -86,7 +87,7 @@ class WhatsAppPage:
     async def goto(self) -> None:
         """Open WhatsApp Web; raise ``Unreachable`` if the network or WhatsApp is to blame."""
         timeout = self._settings.initialization_timeout
-        failure = None
+        self._opening, failure = True, None
         async with browser_errors(timeout + DRIVER_GRACE):
             try:
                 response = await self._current_page().goto(
@@ -100,6 +101,8 @@ class WhatsAppPage:
                     raise Unreachable(WRONG_CREDENTIALS) from None
                 if "net::ERR_" not in failure and not failure.startswith("Timeout "):
                     raise
+            finally:
+                self._opening = False
         if failure is not None:
             raise Unreachable(await self._blame(failure))
         if response is not None and response.status >= 400:
@@ -208,12 +211,18 @@ class WhatsAppPage:
         self._page, self._crashed = page, False
         page.on("crash", self._on_crash)
         page.on("framenavigated", self._on_navigated)
+        page.on("domcontentloaded", self._on_loaded)
         page.on("download", lambda download: _report_blocked("download", origin_of(download.url)))
 
     def _on_crash(self, page: Page) -> None:
         if page is self._page:
             self._crashed = True
             self._on_event(PageEvent(type="page.crash"))
+
+    def _on_loaded(self, page: Page) -> None:
+        if page is self._page and page.url.startswith(self._settings.whatsapp_url):
+            reason = None if self._opening else "reload"
+            self._on_event(PageEvent(type="page.load", reason=reason))
 
     def _on_navigated(self, frame: Frame) -> None:
         if frame.parent_frame is not None:
@@ -230,8 +239,11 @@ class WhatsAppPage:
         page = self._page
         if page is None or source["frame"] is not page.main_frame or not isinstance(payload, str):
             return  # Playwright exposes the binding to every frame of every page
-        with contextlib.suppress(ValidationError):
-            self._on_event(PageEvent.model_validate_json(payload[:MAXIMUM_EVENT]))
+        try:
+            event = PageEvent.model_validate_json(payload[:MAXIMUM_EVENT])
+        except ValidationError:
+            event = PageEvent(type="chat.gap")
+        self._on_event(event)
 
     def _close_others(self) -> None:
         """Close pages that WhatsApp Web has opened: they would share its cookies and storage."""

@@ -64,7 +64,10 @@
         msg.caption = caption || filename || undefined;
         msg.isCaptionByUser = !!caption;
       }
-      if (received.odd) require('StandinOdd').change(msg, received.odd);
+      if (received.odd) {
+        require('StandinOdd').change(msg, received.odd);
+        for (const collection of [chat.msgs, MsgCollection]) collection.remove(msg.id); // one like it
+      }
       chat.t = received.at;
       if (!received.from_me) chat.unreadCount += 1;
       chat.msgs.add(msg);
@@ -123,7 +126,7 @@
     /** A receipt of type `sender` says that another device of this account has got the message: no ack of the recipient's. */
     exports.receiveReceipt = async ({ id, type, ack, from, recipient, at }) => {
       for (const msg of MsgCollection.getModelsArray()) {
-        if (msg.id.id !== id || msg.ack >= ack || type === 'sender') continue;
+        if (msg.id?.id !== id || msg.ack >= ack || type === 'sender') continue;
         msg.ack = ack;
         await exports.store(msg);
       }
@@ -183,7 +186,7 @@
   def('WAWebQuotedMsgModelUtils', (require, exports) => {
     exports.getQuotedMsgObj = (msg) => {
       const { MsgCollection } = require('StandinMsgCollection');
-      return MsgCollection.findFirst((other) => other.id.id === msg.quotedStanzaID);
+      return MsgCollection.findFirst((other) => other.id?.id === msg.quotedStanzaID);
     };
   });
 

@@ -10,11 +10,12 @@
     const { createWid } = require('WAWebWidFactory');
     const MsgKey = require('WAWebMsgKey');
 
-    /** JSON with `$wid` and `$key` for WhatsApp's ids, and `$absent`. */
+    /** JSON with `$wid` and `$key` for WhatsApp's ids, `$utf16` for any text at all, and `$absent`. */
     const value = (json) => {
       if (json === null || typeof json !== 'object') return json;
       if (Array.isArray(json)) return json.map(value);
       if ('$absent' in json) return undefined;
+      if ('$utf16' in json) return String.fromCharCode(...json.$utf16);
       if ('$wid' in json) return createWid(json.$wid);
       const fields = (object) => Object.fromEntries(Object.entries(object).map(([name, field]) => [name, value(field)]));
       return '$key' in json ? new MsgKey(fields(json.$key)) : fields(json);
