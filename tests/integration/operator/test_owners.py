@@ -9,7 +9,7 @@ from kubernetes.aio import client
 from support.fakes.world import PVCS, World
 from wasession_api.kube.client import PVCS as PVC_RESOURCE
 from wasession_api.kube.client import SESSIONS, Conflict, KubeClient, Rejected, Resource
-from wasession_api.names import object_name
+from wasession_api.names import LABEL_OWNER, object_name
 
 
 def owners(world: World) -> set[str]:
@@ -74,4 +74,19 @@ async def test_a_write_for_a_predecessor_does_not_land_on_its_successor(
             await kube.patch(resource, world.namespace, name, patch, sub)
     finally:
         await kube.close()
+    assert world.phase("sales") == "Ready"
+
+
+async def test_labels_follow_a_changed_owner(world: World) -> None:
+    await world.start_operator()
+    await world.create("sales", owner="alice")
+    await world.until_phase("sales")
+    world.script.scans = False
+    await world.change("sales", owner="bob")
+
+    def labels() -> set[str | None]:
+        objects = [world.object(plural, "sales") for plural in ("pods", PVCS, "secrets")]
+        return {obj["metadata"]["labels"].get(LABEL_OWNER) for obj in objects if obj is not None}
+
+    await world.until(lambda: labels() == {"bob"}, "all objects with the new owner's label")
     assert world.phase("sales") == "Ready"
