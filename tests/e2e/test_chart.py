@@ -49,7 +49,8 @@ def test_an_upgrade_changes_a_setting(bed: Testbed) -> None:
 def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
     """It then needs only a Role in each of them."""
     narrow = (
-        f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.aggregate=false,crds.enabled=false"
+        f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.deletedNamespaces=false,"
+        "rbac.aggregate=false,crds.enabled=false"
     )
     upgrade(bed, narrow)
     assert "wasession-system:" not in bed.cluster.kubectl(
@@ -119,7 +120,13 @@ def test_every_choice_of_the_operator_renders(bed: Testbed, values: list[str]) -
 
 
 def test_the_operator_has_no_rights_outside_its_namespaces(bed: Testbed) -> None:
-    documents = render(bed, "watchNamespaces={a,b}", "rbac.nodes=false", "rbac.aggregate=false")
+    documents = render(
+        bed,
+        "watchNamespaces={a,b}",
+        "rbac.nodes=false",
+        "rbac.deletedNamespaces=false",
+        "rbac.aggregate=false",
+    )
     assert not [d for d in documents if d["kind"].startswith("ClusterRole")]
     roles = [d for d in documents if d["kind"] == "Role"]
     assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -86,10 +87,11 @@ class Reconciler:
         try:
             return await self._reconcile(state)
         except Rejected:
-            released = await self._release(state)
-            if not released.done:
-                raise
-            return released
+            with contextlib.suppress(Rejected):  # the right to read namespaces may be missing too
+                released = await self._release(state)
+                if released.done:
+                    return released
+            raise
 
     async def _reconcile(self, state: ReconcileState) -> Result:
         body = self._cache.sessions.get(state.key)

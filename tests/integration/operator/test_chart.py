@@ -35,3 +35,23 @@ def test_no_right_to_delete_secrets() -> None:
         for manifest in render("templates/rbac.yaml", *options):
             for rule in manifest.get("rules", []):
                 assert "secrets" not in rule["resources"] or "delete" not in rule["verbs"]
+
+
+def test_what_may_be_done_outside_the_watched_namespaces() -> None:
+    options = ("--set", "watchNamespaces={a,b}", "--set", "rbac.nodes=false")
+    [cluster] = [
+        manifest
+        for manifest in render("templates/rbac.yaml", *options)
+        if manifest["kind"] == "ClusterRole"
+    ]
+    rules = {rule["resources"][0]: rule for rule in cluster["rules"]}
+    assert rules.keys() == {"whatsappsessions", "namespaces"}
+    assert rules["namespaces"]["resourceNames"] == ["a", "b"]
+    assert rules["namespaces"]["verbs"] == ["get"]
+    kinds = {
+        manifest["kind"]
+        for manifest in render(
+            "templates/rbac.yaml", *options, "--set", "rbac.deletedNamespaces=false"
+        )
+    }
+    assert kinds == {"Role", "RoleBinding"}
