@@ -392,6 +392,7 @@ class Session:
         )
         if not self._volume_opened:
             self._open_volume()
+        await asyncio.to_thread(self._volume.make_room)
         self._set_state(transitions.volume_checked(self._state, self._volume.check_space()))
         await self._await_snapshot()
         damage, _ = await asyncio.gather(

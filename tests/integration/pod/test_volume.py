@@ -83,6 +83,19 @@ async def test_a_start_waits_for_space_on_a_full_volume(disk: Disk, start: Start
     await pod.qr()
 
 
+async def test_a_start_makes_room_on_a_full_volume(disk: Disk, start: Start, phone: Phone) -> None:
+    pod = await paired(start, phone)
+    await pod.terminate()
+    (ended := disk.path / "session-sales.logged-out-20260101T000000Z").mkdir()
+    (ended / "History").write_bytes(bytes(100 * MIB))
+    (disk.path / "session-sales" / "Default" / "Cache" / "old").write_bytes(bytes(100 * MIB))
+    disk.leave(0)
+    pod = await start(reconnect_max_delay="0.5")
+    report = await pod.ready()
+    assert report.restored
+    assert not ended.exists()
+
+
 @pytest.mark.parametrize("free", [40, 0])
 async def test_a_volume_that_fills_up_ends_no_login(
     disk: Disk, start: Start, phone: Phone, free: int

@@ -403,6 +403,107 @@ def test_a_profile_that_chromium_does_not_start_on_gives_its_login_to_another(
     assert volume.replace_profile("Chromium does not start", set()) is None
 
 
+# --- space ----------------------------------------------------------------------------------------
+
+
+class Disk:
+    """A volume whose free space depends on what has been deleted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path, size: int) -> None:
+        self._directory, self._size, self._statvfs = directory, size, os.statvfs
+        monkeypatch.setattr(os, "statvfs", self._stat)
+
+    def _stat(self, path: Path) -> os.statvfs_result:
+        used = sum(p.stat().st_size for p in self._directory.rglob("*.big"))
+        result = list(self._statvfs(path))
+        result[0] = result[1] = 1  # f_bsize, f_frsize
+        result[3] = result[4] = self._size - used  # f_bfree, f_bavail
+        return os.statvfs_result(result)
+
+
+def big(path: Path, size: int) -> Path:
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "data.big").open("wb") as file:
+        file.truncate(size * MIB)
+    return path
+
+
+@pytest.fixture
+def crowded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for a volume of 1000 MiB, of which a start requires 100."""
+    Disk(monkeypatch, tmp_path / "data", 1000 * MIB)
+    return tmp_path / "data"
+
+
+def reopened(volume: Volume, directory: Path) -> Volume:
+    volume.close()
+    volume = Volume(directory, "sales", "uid-1", 100 * MIB)
+    volume.open()
+    return volume
+
+
+def test_caches_go_first_when_space_is_low(crowded: Path) -> None:
+    volume = logged_in(crowded)
+    cache = big(volume.profile / "Default" / "Cache" / "Cache_Data", 600)
+    ended = big(quarantined(crowded, "logged-out", OLD), 250)
+    before = contents(volume.profile)
+    volume = reopened(volume, crowded)
+    assert not cache.exists()
+    assert ended.exists()
+    assert contents(volume.profile) == before
+    assert volume.find_damage() == {}
+
+
+def test_caches_stay_while_there_is_space(crowded: Path) -> None:
+    volume = logged_in(crowded)
+    cache = big(volume.profile / "Default" / "Cache" / "Cache_Data", 700)
+    reopened(volume, crowded)
+    assert cache.exists()
+
+
+def test_then_the_oldest_ended_logins_go_and_never_a_damaged_profile(crowded: Path) -> None:
+    volume = logged_in(crowded)
+    damaged = big(quarantined(crowded, "damaged", OLD - timedelta(days=1)), 500)
+    oldest = big(quarantined(crowded, "logged-out", OLD), 200)
+    newest = big(quarantined(crowded, "logged-out", NEW), 250)
+    volume = reopened(volume, crowded)
+    assert [path.exists() for path in (damaged, oldest, newest)] == [True, False, True]
+    big(crowded / "ballast", 240)
+    volume.make_room()
+    assert [path.exists() for path in (damaged, newest)] == [True, False]
+    big(crowded / "ballast", 450)
+    volume.make_room()
+    with pytest.raises(StorageError, match="MiB free"):
+        volume.check_space()
+    assert damaged.exists()
+    assert volume.login is not None
+
+
+def test_nothing_is_deleted_on_anothers_volume(crowded: Path) -> None:
+    volume = logged_in(crowded)
+    cache = big(volume.profile / "Default" / "Cache", 950)
+    ended = quarantined(crowded, "logged-out", OLD)
+    volume.close()
+    assert refused(Volume(crowded, "support", "uid-2", 100 * MIB)) in (
+        Reason.VOLUME_FULL,
+        Reason.VOLUME_OF_ANOTHER_SESSION,
+    )
+    assert cache.exists()
+    assert ended.exists()
+
+
+def test_a_quarantined_profile_has_no_caches(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    cache = volume.profile / "Default" / "Code Cache"
+    cache.mkdir()
+    assert not (volume.quarantine() / "Default" / "Code Cache").exists()
+    volume = logged_in(tmp_path / "other")
+    (volume.profile / "Default" / "Code Cache").mkdir()
+    repair = volume.replace_profile("test", BOTH)
+    assert repair is not None
+    assert not (tmp_path / "other" / repair.quarantined_as / "Default" / "Code Cache").exists()
+
+
 # --- quarantine -----------------------------------------------------------------------------------
 
 OLD, NEW = datetime.now(UTC) - timedelta(days=31), datetime.now(UTC) - timedelta(days=29)

@@ -48,6 +48,8 @@ FLAGS = (
     # Without it Chromium deletes the page's IndexedDB, and with it the login, on a volume with less
     # than a tenth of its space free.
     "--unlimited-storage",
+    # Chromium's own limit grows with the free space on the volume.
+    "--disk-cache-size=67108864",
 )
 # For Playwright's driver, which inherits this process's environment. Measured: 73 MB of anonymous
 # memory without these, 54 MB with them.

@@ -2,8 +2,8 @@
 
 Nothing here deletes a login. A profile that is damaged, or whose login WhatsApp has ended, is
 quarantined: renamed on the same volume. A volume of another session is left alone and reported.
-Quarantined profiles are removed after their retention, but never while one may hold the only copy
-of a valid login.
+Quarantined profiles are removed after their retention, or for lack of space, but never while one
+may hold the only copy of a valid login.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -31,9 +32,16 @@ from wasession_pod.volume.snapshots import Manifest, Part, SnapshotError
 SINGLETONS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
 TIME_FORMAT = "%Y%m%dT%H%M%SZ"
 QUARANTINED = re.compile(r"\.(logged-out|damaged)-(\d{8}T\d{6}Z)(-\d+)?")
+# What Chromium and WhatsApp Web can load again, in a profile; no part of a login.
+CACHES = (
+    "Default/Cache", "Default/Code Cache", "Default/GPUCache", "Default/DawnGraphiteCache",
+    "Default/DawnWebGPUCache", "Default/Service Worker/CacheStorage", "GraphiteDawnCache",
+    "GrShaderCache", "ShaderCache", "component_crx_cache", "extensions_crx_cache",
+)  # fmt: skip
 MIB = 2**20
 FULL = (errno.ENOSPC, errno.EDQUOT)
 M = TypeVar("M", bound=BaseModel)
+log = logging.getLogger(__name__)
 
 
 class StorageError(Exception):
@@ -145,6 +153,10 @@ class Volume:
         with _os_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            owner = self._read("owner.json", Owner)
+            if owner is not None and self._owner_conflict(owner) is None:
+                self._check_unused()
+                self.make_room()
             self.check_space()
             self._check_owner()
             self._check_unused()
@@ -183,7 +195,36 @@ class Volume:
 
     @property
     def free_bytes(self) -> int:
-        return shutil.disk_usage(self._directory).free
+        """Free space; raises ``StorageError``."""
+        with _os_errors():
+            return shutil.disk_usage(self._directory).free
+
+    def make_room(self) -> None:
+        """Delete what a full volume does not need; no browser may run on the profile.
+
+        First caches, once space is low. Then, before a start would be refused, the profiles of
+        ended logins, oldest first. Raises ``StorageError``.
+        """
+        quarantined = self._quarantined()
+        if self._has_space(2 * self._minimum_free):
+            return
+        log.warning("Space on the volume is low; deleting caches")
+        for profile in (self.profile, *(path for _, _, path in quarantined)):
+            _delete_caches(profile)
+        for _, why, path in sorted(quarantined):
+            if self._has_space(self._minimum_free):
+                return
+            if why == "logged-out":
+                shutil.rmtree(path, ignore_errors=True)
+                log.warning(
+                    "Profile of an ended login deleted for lack of space",
+                    extra={"profile": path.name},
+                )
+
+    def _has_space(self, needed: int) -> bool:
+        with _os_errors():
+            stat = os.statvfs(self._directory)
+        return stat.f_bavail * stat.f_frsize >= needed and bool(stat.f_favail or not stat.f_files)
 
     def check_space(self, *, running: bool = False) -> Notice | None:
         """Return a warning if space is low; raise ``StorageError`` if no browser may run.
@@ -273,6 +314,7 @@ class Volume:
             self._remove("login.json")
             self._remove("repair.json")
             self.profile.rename(target)
+            _delete_caches(target)
             if self._snapshots.exists():
                 self._snapshots.rename(target / "snapshots")
             self.profile.mkdir()
@@ -369,16 +411,25 @@ class Volume:
         if not retention:
             return []
         removed = []
-        for path in self._directory.glob(f"{self.profile.name}.*"):
-            match = QUARANTINED.fullmatch(path.name.removeprefix(self.profile.name))
-            if match is None or (match[1] == "damaged" and self.repair is not None):
+        for quarantined_at, why, path in self._quarantined():
+            if why == "damaged" and self.repair is not None:
                 continue
-            quarantined_at = datetime.strptime(match[2], TIME_FORMAT).replace(tzinfo=UTC)
             if datetime.now(UTC) - quarantined_at > retention:
                 with contextlib.suppress(OSError):
                     shutil.rmtree(path)
                     removed.append(path.name)
         return removed
+
+    def _quarantined(self) -> list[tuple[datetime, str, Path]]:
+        """Return the quarantined profiles: when, why and where."""
+        profiles = []
+        with _os_errors():
+            for path in self._directory.glob(f"{self.profile.name}.*"):
+                match = QUARANTINED.fullmatch(path.name.removeprefix(self.profile.name))
+                if match is not None:
+                    at = datetime.strptime(match[2], TIME_FORMAT).replace(tzinfo=UTC)
+                    profiles.append((at, match[1], path))
+        return profiles
 
     # --- steps of open and replace_profile --------------------------------------------------------
 
@@ -489,6 +540,7 @@ class Volume:
         quarantine = self._directory / repair.quarantined_as
         if self.profile.exists() and not quarantine.exists():
             self.profile.rename(quarantine)
+            _delete_caches(quarantine)
         self._staging_path(repair).rename(self.profile)
         snapshots.sync(self._directory)
 
@@ -527,6 +579,11 @@ class Volume:
     def _remove(self, name: str) -> None:
         (self._directory / name).unlink(missing_ok=True)
         snapshots.sync(self._directory)
+
+
+def _delete_caches(profile: Path) -> None:
+    for cache in CACHES:
+        shutil.rmtree(profile / cache, ignore_errors=True)
 
 
 @contextlib.contextmanager
