@@ -19,11 +19,14 @@ SILENT_AFTER = 300.0  # seconds; a watch receives a bookmark about every minute
 ANSWERED_WITHIN = 60.0  # seconds; no watch is to blame while the API server answers nothing
 
 
-def find_failure(controller: Controller, resync: Resync, kube: KubeClient) -> str | None:
+def find_failure(
+    controller: Controller, resync: Resync, watches: Sequence[SessionWatch], kube: KubeClient
+) -> str | None:
     """Return what only a restart of the operator can repair; None if there is nothing.
 
     Nothing is to blame on the operator while the API server does not answer, and then not before it
-    has had time to catch up. A blocked event loop needs no check: the probe would time out.
+    has had time to catch up; nor for a watch that fails and is started again. A blocked event loop
+    needs no check: the probe would time out.
     """
     now = time.monotonic()
     if now - kube.answered_at > ANSWERED_WITHIN:
@@ -34,7 +37,8 @@ def find_failure(controller: Controller, resync: Resync, kube: KubeClient) -> st
     for informer in controller.cache.informers:
         if (silent := min(informer.age, answering)) > SILENT_AFTER:
             return f"the watch of {informer.resource.plural} is silent for {silent:.0f} s"
-    if resync.missed is not None:
+    failing = {watch.namespace for watch in watches if watch.error is not None}
+    if resync.missed is not None and not failing & {None, resync.missed.split("/")[0]}:
         return f"the watch of sessions has missed a change of {resync.missed}"
     return None
 
@@ -59,7 +63,7 @@ async def serve(
     """Serve until the returned runner is cleaned up."""
 
     async def live(_: web.Request) -> web.Response:
-        failure = find_failure(controller, resync, kube)
+        failure = find_failure(controller, resync, watches, kube)
         return web.json_response({"status": failure or "ok"}, status=503 if failure else 200)
 
     async def ready(_: web.Request) -> web.Response:

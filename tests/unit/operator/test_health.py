@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import pytest
 from wasession_api.kube.client import KubeClient
+from wasession_operator import metrics
 from wasession_operator.controller import Controller
-from wasession_operator.health import find_failure
+from wasession_operator.health import STUCK_AFTER, find_failure
 from wasession_operator.resync import Resync
+from wasession_operator.session_watch import SessionWatch
 
 
 def failure(
@@ -20,6 +22,7 @@ def failure(
     answering: float = 3600,
     longest: float = 0,
     missed: str | None = None,
+    failing: str | None = None,
 ) -> str | None:
     """Return the failure that liveness reports. All but ``missed`` are in seconds."""
     informer = SimpleNamespace(age=silent, resource=SimpleNamespace(plural="pods"))
@@ -29,6 +32,10 @@ def failure(
     return find_failure(
         cast(Controller, controller),
         cast(Resync, SimpleNamespace(missed=missed)),
+        [
+            cast(SessionWatch, SimpleNamespace(namespace=name, error="403" if fails else None))
+            for name, fails in {"ns": failing == "ns", "other": failing == "other"}.items()
+        ],
         cast(
             KubeClient,
             SimpleNamespace(
@@ -47,6 +54,7 @@ def failure(
         {"silent": 200},
         {"silent": 3600, "answered": 3600},
         {"missed": "ns/sales", "answered": 3600},
+        {"missed": "ns/sales", "failing": "ns"},
         {"longest": 3600, "answered": 3600},
         {"longest": 3600, "answering": 30},
         {"silent": 3600, "answering": 30},
@@ -57,6 +65,7 @@ def failure(
         "silent for a moment",
         "no API server",
         "no API server to ask",
+        "a watch that is started again",
         "no API server to act on",
         "backlog of an outage",
         "watches not yet open after an outage",
@@ -72,7 +81,14 @@ def test_live(facts: dict[str, Any]) -> None:
         ({"longest": 901}, "a session has been waiting"),
         ({"silent": 301}, "the watch of pods"),
         ({"missed": "ns/sales"}, "ns/sales"),
+        ({"missed": "ns/sales", "failing": "other"}, "ns/sales"),
     ],
 )
 def test_failed(facts: dict[str, Any], message: str) -> None:
     assert message in (failure(**facts) or "")
+
+
+def test_histograms_reach_as_far_as_liveness() -> None:
+    for histogram in (metrics.RECONCILE_DURATION, metrics.WORKQUEUE_QUEUE_DURATION):
+        *_, last, _ = histogram._upper_bounds
+        assert last >= STUCK_AFTER
