@@ -33,6 +33,7 @@ from wasession_api.v1alpha1 import (
     Status,
 )
 from wasession_operator.plan import invalid_spec_status, is_updating, make_events, plan
+from wasession_operator.plan.pod import TERMINATION_REASONS
 
 
 def test_a_restoration_is_counted_once() -> None:
@@ -320,3 +321,25 @@ def test_the_status_has_what_the_scale_subresource_and_the_size_of_the_volume_ne
     assert status.pvc_capacity == "1Gi"
     without = plan(session(status), facts(pvc=claim, pod=None), SETTINGS).status
     assert (without.replicas, without.selector) == (0, selector)
+
+
+def test_each_cause_of_a_restart_has_a_sentence_of_its_own() -> None:
+    causes = (TERMINATION_REASONS - {Reason.SUSPENDED}) | {
+        Reason.POD_DELETED,
+        Reason.CONTAINER_RESTARTED,
+    }
+    before = Status()
+    sentences = set()
+    for cause in causes:
+        after = before.model_copy(update={"restarts": Restarts(count=1, reason=cause)})
+        [event] = make_events(before, after)
+        assert event.reason == cause
+        sentences.add(event.message)
+        deliberate = cause in {
+            Reason.RESTART_REQUESTED,
+            Reason.TEMPLATE_CHANGED,
+            Reason.POD_DELETED,
+            Reason.POD_ORPHANED,
+        }
+        assert event.type == ("Normal" if deliberate else "Warning")
+    assert len(sentences) == len(causes)
