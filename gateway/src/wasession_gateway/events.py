@@ -22,6 +22,7 @@ from wasession_api.v1alpha1 import (
     LastDisconnect,
     PairingMethod,
     Phase,
+    Reason,
 )
 
 from wasession_gateway.session import Session, SessionView
@@ -45,7 +46,25 @@ class Ended(StrEnum):
 
 
 Kind = DisconnectKind | Ended
-ReasonCode = Annotated[str, Field(description="A reason in CamelCase.")]
+# Phases whose reason says what is going on, not why the connection was lost before.
+IN_PROGRESS = {
+    Phase.PENDING,
+    Phase.STARTING,
+    Phase.RESTORING,
+    Phase.AUTHENTICATING,
+    Phase.SYNCING,
+}
+# The status's reasons, for a disconnect that the present status does not show.
+REASONS: dict[Kind, str] = {
+    DisconnectKind.LOGOUT: Reason.LOGGED_OUT_BY_PHONE,
+    DisconnectKind.CONNECTION: Reason.CONNECTION_LOST,
+    DisconnectKind.CONFLICT: Reason.OPENED_ELSEWHERE,
+    DisconnectKind.CRASH: Reason.BROWSER_CRASHED,
+    DisconnectKind.PHONE_OFFLINE: Reason.PHONE_OFFLINE,
+    Ended.SUSPENDED: Reason.SUSPENDED,
+    Ended.DELETED: "Deleted",
+}
+ReasonCode = Annotated[str, Field(description="A reason of the session's status, in CamelCase.")]
 
 
 # --- what clients receive -------------------------------------------------------------------------
@@ -101,7 +120,7 @@ class LoggedOut(Event):
     Only linking a phone again helps.
     """
 
-    reason: str
+    reason: ReasonCode
     at: Time | None = None
 
 
@@ -112,10 +131,11 @@ class Disconnected(Event):
     permanent: bool = Field(
         description="Whether it was logged out or deleted, so that it does not reconnect by itself."
     )
-    reason: str = Field(
-        description="The reason as WhatsApp or the browser gave it, else the session's own reason."
-    )
+    reason: ReasonCode
     message: str = ""
+    cause: str | None = Field(
+        None, description="What WhatsApp or the browser calls the cause, such as `TIMEOUT`."
+    )
     at: Time | None = None
 
 
@@ -258,43 +278,67 @@ def _losses(before: Session | None, now: Session | None) -> list[Model]:
         lost = logged_out or (disconnect is not None and disconnect.kind is DisconnectKind.LOGOUT)
     if not lost:
         return []
-    session = now or before
-    assert session is not None
-    disconnected = _disconnected(session, now, disconnect)
+    disconnected = _disconnected(before, now, disconnect)
     if disconnected.kind is not DisconnectKind.LOGOUT:
         return [disconnected]
-    logged_out_event = LoggedOut(**subject(session), reason=disconnected.reason, at=disconnected.at)
-    return [disconnected, logged_out_event]
+    session = now or before
+    assert session is not None
+    return [
+        disconnected,
+        LoggedOut(**subject(session), reason=disconnected.reason, at=disconnected.at),
+    ]
 
 
 def _disconnected(
-    session: Session, now: Session | None, disconnect: LastDisconnect | None
+    before: Session | None, now: Session | None, disconnect: LastDisconnect | None
 ) -> Disconnected:
-    ready = (
-        session.status.condition(ConditionType.READY) if now is not None and not now.ready else None
-    )
-    kind: Kind
-    if now is None or now.deleting:
-        kind = Ended.DELETED
-    elif now.phase is Phase.LOGGED_OUT:
-        kind = DisconnectKind.LOGOUT
-    elif now.phase is Phase.SUSPENDED:
-        kind = Ended.SUSPENDED
-    elif disconnect is not None:
-        kind = disconnect.kind
+    session = now or before
+    assert session is not None
+    kind = _kind(now, disconnect)
+    ready = session.status.condition(ConditionType.READY)
+    if now is None or ready is None or not _says_why(now, kind, disconnect):
+        reason, message = _reason(before, now, kind), ""
     else:
-        kind = DisconnectKind.CONFLICT if now.phase is Phase.CONFLICT else DisconnectKind.CONNECTION
-    reason, at = ready.reason if ready else str(kind), None
-    if disconnect is not None and disconnect.kind == kind:
-        reason, at = disconnect.reason, disconnect.at
+        reason, message = ready.reason, ready.message
+    same = disconnect is not None and disconnect.kind == kind
     return Disconnected(
         **subject(session),
         kind=kind,
         permanent=kind in (DisconnectKind.LOGOUT, Ended.DELETED),
         reason=reason,
-        message=ready.message if ready else "",
-        at=at,
+        message=message,
+        cause=disconnect.reason if disconnect is not None and same else None,
+        at=disconnect.at if disconnect is not None and same else None,
     )
+
+
+def _kind(now: Session | None, disconnect: LastDisconnect | None) -> Kind:
+    if now is None or now.deleting:
+        return Ended.DELETED
+    if now.phase is Phase.LOGGED_OUT:
+        return DisconnectKind.LOGOUT
+    if now.suspended:
+        return Ended.SUSPENDED
+    if disconnect is not None:
+        return disconnect.kind
+    return DisconnectKind.CONFLICT if now.phase is Phase.CONFLICT else DisconnectKind.CONNECTION
+
+
+def _says_why(now: Session, kind: Kind, disconnect: LastDisconnect | None) -> bool:
+    """Whether the condition Ready explains the disconnect, not what has happened since."""
+    if now.ready or (kind is DisconnectKind.LOGOUT and now.phase is not Phase.LOGGED_OUT):
+        return False
+    return disconnect is None or now.phase not in IN_PROGRESS
+
+
+def _reason(before: Session | None, now: Session | None, kind: Kind) -> str:
+    """Return the reason that the status had, or would have had, for a disconnect."""
+    if kind is not DisconnectKind.LOGOUT or now is None:
+        return REASONS[kind]
+    logout, logout_before = now.status.logout, before.status.logout if before is not None else None
+    if logout is not None and logout.done and logout != logout_before:
+        return Reason.LOGGED_OUT_ON_REQUEST
+    return REASONS[kind]
 
 
 def _restoration_failure(before: Session | None, now: Session) -> SessionRestorationFailed | None:

@@ -298,14 +298,15 @@ async def test_a_logout_and_a_lost_connection_differ(
     lost = {"at": now(), "kind": "Connection", "reason": "TIMEOUT"}
     await api.status("sales", phase="Reconnecting", lastDisconnect=lost)
     event = await client.hears("disconnected")
-    assert (event["kind"], event["reason"], event["permanent"]) == ("Connection", "TIMEOUT", False)
+    assert (event["kind"], event["reason"]) == ("Connection", "ConnectionLost")
+    assert (event["cause"], event["permanent"]) == ("TIMEOUT", False)
     await api.status("sales", **READY | {"lastConnected": now()})
     await client.hears("ready")
     gone = {"at": now(seconds=1), "kind": "Logout", "reason": "user_initiated"}
     await api.status("sales", phase="LoggedOut", sessionValid=False, lastDisconnect=gone)
     event = await client.hears("disconnected")
     assert (event["kind"], event["permanent"]) == ("Logout", True)
-    assert (await client.hears("logged_out"))["reason"] == "user_initiated"
+    assert (await client.hears("logged_out"))["reason"] == "LoggedOutByPhone"
     again = await connect("alice")
     await again.init()
     await again.hears("logged_out")

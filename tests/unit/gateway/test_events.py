@@ -13,6 +13,7 @@ from wasession_api.v1alpha1 import (
     ConditionType,
     DisconnectKind,
     LastDisconnect,
+    LogoutStatus,
     PairingMethod,
     PairingStatus,
     Phase,
@@ -21,6 +22,7 @@ from wasession_api.v1alpha1 import (
 from wasession_gateway import events
 from wasession_gateway.events import (
     Disconnected,
+    LoggedOut,
     Ready,
     RestoredSessionReady,
     SessionRestorationFailed,
@@ -184,52 +186,98 @@ def test_events_of_a_change(before: Session, now: Session | None, expected: list
     assert names(before, now) == expected
 
 
+def not_ready(phase: Phase, reason: str, message: str = "", **fields: Any) -> Session:
+    ready = condition(ConditionType.READY, "False", reason, message)
+    return session(phase, conditions=[ready], **fields)
+
+
+ON_REQUEST = LogoutStatus(request="1", at=START, done=True)
+LOGOUT = lost(DisconnectKind.LOGOUT, reason="unknown_companion")
+
+
 @pytest.mark.parametrize(
     ("now", "kind", "permanent", "reason"),
     [
+        (session(Phase.RECONNECTING), "Connection", False, "ConnectionLost"),
+        (session(Phase.CONFLICT), "Conflict", False, "OpenedElsewhere"),
+        (session(Phase.LOGGED_OUT), "Logout", True, "LoggedOutByPhone"),
+        (session(Phase.SUSPENDED, suspended=True), "Suspended", False, "Suspended"),
+        (session(Phase.PENDING, suspended=True), "Suspended", False, "Suspended"),
+        (session(deleting=True), "Deleted", True, "Deleted"),
+        # The reason is the status's, also when WhatsApp has a name of its own for the cause.
         (
-            session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)),
-            "Connection",
-            False,
-            "TIMEOUT",
+            not_ready(Phase.LOGGED_OUT, "LoggedOutOnRequest", last_disconnect=LOGOUT),
+            "Logout",
+            True,
+            "LoggedOutOnRequest",
         ),
+        (not_ready(Phase.FAILED, "AccountBlocked"), "Connection", False, "AccountBlocked"),
+        (not_ready(Phase.RESTORING, "NodeLost"), "Connection", False, "NodeLost"),
         (
-            session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.PHONE_OFFLINE)),
-            "PhoneOffline",
-            False,
-            "TIMEOUT",
-        ),
-        (
-            session(Phase.RESTORING, last_disconnect=lost(DisconnectKind.CRASH)),
+            not_ready(
+                Phase.RECONNECTING, "PageCrashed", last_disconnect=lost(DisconnectKind.CRASH)
+            ),
             "Crash",
             False,
-            "TIMEOUT",
+            "PageCrashed",
         ),
+        # A status that says what goes on now does not say why the connection was lost.
         (
-            session(Phase.CONFLICT, last_disconnect=lost(DisconnectKind.CONFLICT)),
-            "Conflict",
-            False,
-            "TIMEOUT",
-        ),
-        (session(Phase.CONFLICT), "Conflict", False, "Conflict"),
-        (LOGGED_OUT, "Logout", True, "TIMEOUT"),
-        (session(Phase.LOGGED_OUT), "Logout", True, "Logout"),
-        (session(Phase.SUSPENDED, suspended=True), "Suspended", False, "Suspended"),
-        (session(deleting=True), "Deleted", True, "Deleted"),
-        (
-            session(
-                Phase.RESTORING,
-                conditions=[condition(ConditionType.READY, "False", "NodeLost", "node1 is silent")],
+            not_ready(
+                Phase.RESTORING, "LoginRestoring", last_disconnect=lost(DisconnectKind.CRASH)
             ),
-            "Connection",
+            "Crash",
             False,
-            "NodeLost",
+            "BrowserCrashed",
+        ),
+        (
+            not_ready(Phase.AUTHENTICATING, "WaitingForScan", last_disconnect=LOGOUT),
+            "Logout",
+            True,
+            "LoggedOutByPhone",
+        ),
+        (
+            not_ready(
+                Phase.AUTHENTICATING, "WaitingForScan", last_disconnect=LOGOUT, logout=ON_REQUEST
+            ),
+            "Logout",
+            True,
+            "LoggedOutOnRequest",
+        ),
+        (
+            session(last_connected=LOGOUT.at, last_disconnect=lost(DisconnectKind.PHONE_OFFLINE)),
+            "PhoneOffline",
+            False,
+            "PhoneOffline",
         ),
     ],
 )
 def test_why_it_is_disconnected(now: Session, kind: str, permanent: bool, reason: str) -> None:
     event: Disconnected = one(Disconnected, READY, now)
     assert (event.kind, event.permanent, event.reason) == (kind, permanent, reason)
+    if kind == "Logout":
+        assert one(LoggedOut, READY, now).reason == reason
+
+
+def test_whatsapps_own_word_for_the_cause() -> None:
+    now = not_ready(Phase.LOGGED_OUT, "LoggedOutByPhone", "Ended.", last_disconnect=LOGOUT)
+    event: Disconnected = one(Disconnected, READY, now)
+    assert (event.cause, event.message, event.at) == ("unknown_companion", "Ended.", LOGOUT.at)
+    assert one(Disconnected, READY, session(Phase.RECONNECTING)).cause is None
+
+
+def test_a_ready_session_that_is_blocked_has_not_failed_to_be_restored() -> None:
+    """The operator leaves the condition as it was when the session became ready."""
+    for restored, reason in (("True", "Restored"), ("False", "NewLogin")):
+        conditions = [condition(ConditionType.RESTORED, restored, reason)]
+        before = session(conditions=conditions, session_valid=True)
+        blocked = session(
+            Phase.FAILED,
+            session_valid=True,
+            conditions=[condition(ConditionType.READY, "False", "AccountBlocked"), *conditions],
+        )
+        assert names(before, blocked) == ["disconnected"]
+        assert names(None, blocked) == ["disconnected"]
 
 
 def test_a_known_disconnect_is_not_taken_for_a_new_one() -> None:
