@@ -19,6 +19,7 @@ from unit.operator.situations import (
     report,
     session,
 )
+from wasession_api.restoration import failure, new_failure
 from wasession_api.v1alpha1 import (
     Account,
     AccountStatus,
@@ -117,6 +118,35 @@ def test_a_pod_that_has_not_read_the_volume_proves_no_logout(
     assert result.status.session_valid is True
     assert result.status.account == Account(id="1@c.us")
     assert result.status.logout is None or not result.status.logout.done
+
+
+@pytest.mark.parametrize(
+    ("restored", "expected"),
+    [(True, ("True", Reason.RESTORED)), (False, ("False", Reason.NEW_LOGIN))],
+)
+@pytest.mark.parametrize(
+    ("phase", "reason"),
+    [
+        (Phase.FAILED, "AccountBlocked"),
+        (Phase.RECONNECTING, "WhatsAppUnreachable"),
+        (Phase.CONFLICT, "OpenedElsewhere"),
+    ],
+)
+def test_what_happens_to_a_connected_session_is_no_failed_restoration(
+    restored: bool, expected: tuple[str, Reason], phase: Phase, reason: str
+) -> None:
+    connected = {
+        "session_valid": True,
+        "restored": restored,
+        "started_at": NOW - timedelta(minutes=5),
+        "last_connected": NOW - timedelta(minutes=4),
+    }
+    before = plan(session(VALID), facts(report=report(**connected)), SETTINGS).status
+    lost = report(phase, reason=reason, **connected)
+    after = plan(session(before), facts(report=lost), SETTINGS)
+    assert condition(after, ConditionType.RESTORED) == expected
+    assert failure(after.status) is None
+    assert new_failure(before, after.status) is None
 
 
 def test_a_stalled_restoration_is_reported() -> None:

@@ -327,14 +327,18 @@ def _set_authenticated(
 def _set_restored(
     conditions: Conditions, outcome: Outcome, status: Status, report: Report | None
 ) -> None:
-    """Set the condition ``Restored``; ``wasession_api.restoration`` reads it."""
+    """Set the condition ``Restored``; ``wasession_api.restoration`` reads it.
+
+    Once the pod has connected, the restoration is over: what happens later is no failure of it.
+    """
     kind, pod = ConditionType.RESTORED, outcome.pod
-    if status.restored:
+    connected = status.session_valid and report is not None and _has_connected(report)
+    if status.restored or (connected and report is not None and report.restored):
         message = "The session came back from its stored login."
         conditions.set(kind, True, Reason.RESTORED, message)
     elif report is not None and report.reason in (Reason.RESTORATION_FAILED, Reason.LOGIN_MISSING):
         conditions.set(kind, False, report.reason, report.message)
-    elif pod.phase is Phase.READY:
+    elif pod.phase is Phase.READY or connected:
         conditions.set(kind, False, Reason.NEW_LOGIN, "The phone was linked since the pod started.")
     elif outcome.step.problems and status.session_valid:
         conditions.set(kind, False, *_main_problem(outcome))
@@ -342,3 +346,8 @@ def _set_restored(
         conditions.set(kind, "Unknown", pod.reason, pod.message)
     else:
         conditions.set(kind, False, Reason.NO_LOGIN, "There is no login to restore.")
+
+
+def _has_connected(report: Report) -> bool:
+    """Whether the session has been Ready since its pod started."""
+    return report.last_connected is not None and report.last_connected >= report.started_at
