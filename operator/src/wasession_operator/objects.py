@@ -350,6 +350,7 @@ def _environment(
         "CLIENT_ID": client_id(name, spec),
         "NAMESPACE": namespace,
         "SESSION": name,
+        "OWNER": spec.owner or "",
         "SESSION_UID": uid,
         "TOKEN_FILE": f"{TOKEN_DIRECTORY}/token",
         "DATA_DIR": DATA,

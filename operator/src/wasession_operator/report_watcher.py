@@ -7,14 +7,16 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 import aiohttp
 from wasession_api.session_pod.client import CONNECT_TIMEOUT, SessionPodClient, Unauthorized
 from wasession_api.session_pod.report import Report
 
 log = logging.getLogger(__name__)
+NOTE_TIMEOUT = 10.0  # seconds
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
 # What a network plugin answers where it does not just drop the packets.
 BLOCKED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES}
@@ -23,6 +25,10 @@ REQUEST_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, Unauthorized)
 
 class LogoutFailed(Exception):
     """The pod did not log out; the message says why."""
+
+
+OnResult = Callable[[LogoutFailed | None], None]
+Work = Callable[[], Awaitable[None]]
 
 
 class ReportWatcher:
@@ -72,33 +78,51 @@ class ReportWatcher:
             if self._pause is not None:
                 self._pause.set()
 
-    def logout(self, timeout: float, on_result: Callable[[LogoutFailed | None], None]) -> None:
+    def logout(self, request: str | None, timeout: float, on_result: OnResult) -> None:
         """Begin to log the pod out, unless that is under way already.
 
         Calls ``on_result`` with None once the pod reports that its login has ended, or with the
-        error, after at most ``timeout`` seconds.
+        error, after at most ``timeout`` seconds. The pod records the ``request`` on its volume.
         """
-        self._logout = self._logout or asyncio.create_task(self._log_out(timeout, on_result))
+        self._begin(partial(self._end_login, request, timeout), timeout, on_result)
 
-    async def _log_out(
-        self, timeout: float, on_result: Callable[[LogoutFailed | None], None]
-    ) -> None:
+    def note_logout(self, request: str, on_result: OnResult) -> None:
+        """Begin to let the pod record a logout as fulfilled; ``on_result`` as with ``logout``."""
+        self._begin(partial(self._order, "PUT", request, NOTE_TIMEOUT), NOTE_TIMEOUT, on_result)
+
+    def _begin(self, work: Work, timeout: float, on_result: OnResult) -> None:
+        self._logout = self._logout or asyncio.create_task(
+            self._run_order(work, timeout, on_result)
+        )
+
+    async def _run_order(self, work: Work, timeout: float, on_result: OnResult) -> None:
         try:
             async with asyncio.timeout(timeout):
-                request_timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
-                async with self.pod.request(
-                    "POST", "/v1/logout", timeout=request_timeout
-                ) as response:
-                    response.raise_for_status()
-                while (report := self.report) is not None and report.proven_validity is not False:
-                    self._changed = self._changed or asyncio.Event()
-                    await self._changed.wait()
+                await work()
         except REQUEST_ERRORS as error:
             on_result(LogoutFailed(describe_error(error)))
         else:
             on_result(None)
         self._logout = None
         self._on_change()
+
+    async def _end_login(self, request: str | None, timeout: float) -> None:
+        await self._order("POST", request, timeout)
+        while (report := self.report) is not None and report.proven_validity is not False:
+            self._changed = self._changed or asyncio.Event()
+            await self._changed.wait()
+
+    async def _order(self, method: str, request: str | None, timeout: float) -> None:
+        """Send an order about the logout; a pod that knows no requests gets it without one."""
+        request_timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        parameters = {} if request is None else {"request": request}
+        async with self.pod.request(
+            method, "/v1/logout", params=parameters, timeout=request_timeout
+        ) as response:
+            if response.status != 422 or method != "POST" or request is None:
+                response.raise_for_status()
+                return
+        await self._order(method, None, timeout)
 
     async def _run(self) -> None:
         delay = RETRY_FIRST

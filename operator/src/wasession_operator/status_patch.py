@@ -19,6 +19,7 @@ URGENT = (
     "pvc_uid",
     "observed_generation",
 )
+    "volume_loss",
 PROGRESS = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
 

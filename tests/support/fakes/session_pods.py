@@ -23,6 +23,7 @@ class Volume:
     """The contents of a disk: a login, or none."""
 
     login: bool = False
+    fulfilled_logout: str | None = None  # the latest request
     clock: datetime = field(default_factory=lambda: datetime.now(UTC))  # of the program on it
     writers: set[str] = field(default_factory=set)  # UIDs of the pods that have it mounted
 
@@ -59,6 +60,7 @@ class SessionPod:
             phase=Phase.STARTING,
             reason=Reason.BROWSER_STARTING,
             session_valid=volume.login,
+            fulfilled_logout=volume.fulfilled_logout,
         )
         if volume.login:
             self.say(Phase.READY, Reason.CONNECTED, restored=True, **self._connected())
@@ -92,13 +94,15 @@ class SessionPod:
         connected = {"is_authenticated": True, "last_connected": self.volume.clock}
         return {**connected, "account": ACCOUNT, "auth_state": AuthState.CONNECTED}
 
-    def log_out(self) -> None:
+    def log_out(self, request: str | None = None) -> None:
         self.volume.login = False
+        self.volume.fulfilled_logout = request or self.volume.fulfilled_logout
         self.say(
             Phase.LOGGED_OUT,
             Reason.LOGGED_OUT_ON_REQUEST,
             session_valid=False,
             is_authenticated=False,
+            fulfilled_logout=self.volume.fulfilled_logout,
         )
 
     async def write_events(self, stream: web.StreamResponse) -> None:
@@ -132,6 +136,7 @@ class SessionPods:
         app.router.add_get("/v1/events", self._events)
         app.router.add_get("/v1/state", self._state)
         app.router.add_post("/v1/logout", self._logout)
+        app.router.add_put("/v1/logout", self._note_logout)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
 
     async def start(self) -> None:
@@ -182,5 +187,15 @@ class SessionPods:
         if pod.deaf:
             await pod.ended.wait()
             raise web.HTTPServiceUnavailable
-        pod.log_out()
+        pod.log_out(request.query.get("request"))
+        return web.json_response({})
+
+    async def _note_logout(self, request: web.Request) -> web.Response:
+        pod = self._asked(request)
+        pod.volume.fulfilled_logout = request.query["request"]
+        pod.say(
+            pod.report.phase,
+            Reason(pod.report.reason),
+            fulfilled_logout=pod.volume.fulfilled_logout,
+        )
         return web.json_response({})

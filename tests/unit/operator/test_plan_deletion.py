@@ -38,6 +38,7 @@ from wasession_operator.plan.actions import (
     DeletePod,
     DeletePvc,
     Logout,
+    NoteLogout,
     RemoveFinalizer,
 )
 
@@ -107,7 +108,8 @@ def test_a_device_is_not_logged_out_unless_requested() -> None:
 @pytest.mark.parametrize("requested", [BY_SPEC, BY_ANNOTATION], ids=["spec", "annotation"])
 def test_a_device_is_logged_out_before_its_pod_is_deleted(requested: Session) -> None:
     live = facts(report=report(session_valid=True))
-    assert plan(requested, live, SETTINGS).actions == [Logout()]
+    [logout] = plan(requested, live, SETTINGS).actions
+    assert logout == Logout("true" if requested is BY_ANNOTATION else None)
     over = plan(
         requested, facts(report=report(Phase.LOGGED_OUT, reason="LoggedOutByPhone")), SETTINGS
     )
@@ -169,7 +171,7 @@ def valid(**fields: Any) -> Report:
 
 def test_a_logout_is_recorded_before_it_is_done() -> None:
     result = plan(requesting(), facts(report=valid()), SETTINGS)
-    assert result.actions == [Logout()]
+    assert result.actions == [Logout("1")]
     assert result.status.logout == LogoutStatus(request="1", at=NOW, done=False)
 
 
@@ -177,12 +179,13 @@ def test_a_logout_is_done_once_for_each_value() -> None:
     recorded = plan(requesting(), facts(report=valid()), SETTINGS).status
     over = report(Phase.LOGGED_OUT, reason="LoggedOutOnRequest")
     done = plan(requesting(recorded), facts(report=over), SETTINGS)
-    assert done.actions == []
+    assert done.actions == [NoteLogout("1")], "the volume may outlive the status"
     assert done.status.logout == LogoutStatus(request="1", at=NOW, done=True)
-    paired_again = plan(requesting(done.status), facts(report=valid()), SETTINGS)
+    noted = valid(fulfilled_logout="1")
+    paired_again = plan(requesting(done.status), facts(report=noted), SETTINGS)
     assert paired_again.actions == []
     another = plan(requesting(done.status, "2"), facts(report=valid()), SETTINGS)
-    assert another.actions == [Logout()]
+    assert another.actions == [Logout("2")]
 
 
 def test_a_login_that_was_linked_since_is_not_logged_out() -> None:
@@ -190,7 +193,7 @@ def test_a_login_that_was_linked_since_is_not_logged_out() -> None:
     recorded = plan(requesting(), facts(report=valid()), SETTINGS).status
     gone = LastDisconnect(at=NOW + timedelta(seconds=5), kind=DisconnectKind.LOGOUT, reason="user")
     later = plan(requesting(recorded), facts(report=valid(last_disconnect=gone)), SETTINGS)
-    assert later.actions == []
+    assert later.actions == [NoteLogout("1")]
     assert later.status.logout is not None
     assert later.status.logout.done
 
@@ -201,9 +204,30 @@ def test_a_session_without_login_has_nothing_to_log_out() -> None:
         facts(report=report(Phase.AUTHENTICATING, reason="WaitingForScan")),
         SETTINGS,
     )
-    assert result.actions == []
+    assert result.actions == [NoteLogout("1")]
     assert result.status.logout is not None
     assert result.status.logout.done
+
+
+def test_a_restored_session_is_not_logged_out_again() -> None:
+    """A backup has the annotation and the volume, but not the status."""
+    done = valid(fulfilled_logout="1")
+    result = plan(requesting(Status()), facts(report=done), SETTINGS)
+    assert result.actions == []
+    assert result.status.logout == LogoutStatus(request="1", at=NOW, done=True)
+    deleted = session(Status(session_valid=True), deleting=True, annotations={"logout": "1"})
+    assert plan(deleted, facts(report=done), SETTINGS).actions == ENDS
+    another = plan(requesting(Status(), "2"), facts(report=done), SETTINGS)
+    assert another.actions == [Logout("2")]
+
+
+def test_a_volume_that_cannot_record_a_logout_is_no_problem() -> None:
+    refusal = Refusal(Reason.LOGOUT_FAILED, "405", Backoff(1, NOW + timedelta(seconds=2)))
+    before = VALID.model_copy(update={"logout": LogoutStatus(request="1", at=NOW, done=True)})
+    circumstances = facts(report=valid(), refusals={NoteLogout: refusal})
+    result = plan(requesting(before), circumstances, SETTINGS)
+    assert result.actions == []
+    assert condition(result, ConditionType.DEGRADED) == ("False", Reason.AS_EXPECTED)
 
 
 def test_a_logout_waits_until_the_session_is_ready() -> None:
@@ -229,4 +253,4 @@ def test_a_logout_that_fails_is_reported_and_retried() -> None:
     assert condition(result, ConditionType.DEGRADED) == ("True", Reason.LOGOUT_FAILED)
     assert plan(
         requesting(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS
-    ).actions == [Logout()]
+    ).actions == [Logout("1")]

@@ -35,6 +35,7 @@ from wasession_operator.plan.actions import (
     DeletePvc,
     ExpandPvc,
     Logout,
+    NoteLogout,
     RefreshToken,
     RotateToken,
     SetPvcOwner,
@@ -102,6 +103,7 @@ RETRIED = (
     RefreshToken,
     DeletePod,
     Logout,
+    NoteLogout,
 )
 REFUSALS = st.builds(
     Refusal,

@@ -27,6 +27,7 @@ class Pod:
         self.connections = 0
         self.requests: list[str] = []
         self.error: Exception | None = None
+        self.knows_no_requests = False  # as an earlier version
 
     async def events(self, types: str) -> AsyncGenerator[ServerSentEvent]:
         assert types == "state"
@@ -37,9 +38,12 @@ class Pod:
             yield ServerSentEvent("state", payload, None)
 
     @contextlib.asynccontextmanager
-    async def request(self, method: str, path: str, *, timeout: Any) -> AsyncIterator[Any]:
-        self.requests.append(f"{method} {path}")
-        yield SimpleNamespace(raise_for_status=lambda: None)
+    async def request(
+        self, method: str, path: str, *, params: dict[str, str], timeout: Any
+    ) -> AsyncIterator[Any]:
+        self.requests.append(f"{method} {path} {params.get('request', '')}".strip())
+        status = 422 if self.knows_no_requests and params else 200
+        yield SimpleNamespace(status=status, raise_for_status=lambda: None)
 
     def report(self, seq: int, **fields: Any) -> None:
         self.payloads.put_nowait(report(seq=seq, **fields).model_dump_json(by_alias=True))
@@ -120,18 +124,49 @@ async def test_a_logout_succeeds_when_the_pod_reports_it(fixture: Fixture) -> No
     fixture.pod.report(1, session_valid=True)
     await fixture.changes.get()
     for _ in range(2):
-        fixture.watcher.logout(60.0, results.put_nowait)
+        fixture.watcher.logout("1", 60.0, results.put_nowait)
     fixture.pod.report(2, session_valid=True)
     fixture.pod.report(3, session_valid=False)
     assert await results.get() is None
-    assert fixture.pod.requests == ["POST /v1/logout"], "it was under way already"
+    assert fixture.pod.requests == ["POST /v1/logout 1"], "it was under way already"
+
+
+async def test_a_pod_that_has_not_read_its_volume_is_not_logged_out(fixture: Fixture) -> None:
+    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    fixture.pod.report(1, session_valid=True)
+    await fixture.changes.get()
+    fixture.watcher.logout("1", 0.1, results.put_nowait)
+    fixture.pod.report(2, session_valid=None)
+    assert await results.get() is not None
+
+
+async def test_a_pod_of_an_earlier_version_is_logged_out_without_a_record(
+    fixture: Fixture,
+) -> None:
+    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    fixture.pod.knows_no_requests = True
+    fixture.pod.report(1, session_valid=True)
+    await fixture.changes.get()
+    fixture.watcher.logout("1", 60.0, results.put_nowait)
+    fixture.pod.report(2, session_valid=False)
+    assert await results.get() is None
+    assert fixture.pod.requests == ["POST /v1/logout 1", "POST /v1/logout"]
+
+
+async def test_a_fulfilled_logout_is_only_recorded(fixture: Fixture) -> None:
+    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    fixture.pod.report(1, session_valid=True)
+    await fixture.changes.get()
+    fixture.watcher.note_logout("1", results.put_nowait)
+    assert await results.get() is None
+    assert fixture.pod.requests == ["PUT /v1/logout 1"]
 
 
 async def test_a_logout_that_takes_too_long_fails(fixture: Fixture) -> None:
     results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
     fixture.pod.report(1, session_valid=True)
     await fixture.changes.get()
-    fixture.watcher.logout(0.0, results.put_nowait)
+    fixture.watcher.logout("1", 0.0, results.put_nowait)
     assert str(await results.get()) == "the pod did not answer in time"
 
 

@@ -167,8 +167,10 @@ def test_another_owners_volume_is_left_alone(tmp_path: Path, before: str, after:
     first.record_login("15551234567@c.us")
     first.close()
     content = (tmp_path / "owner.json").read_text()
-    assert refused(owned(tmp_path, after, "uid-2")) == Reason.VOLUME_OF_ANOTHER_SESSION
-    assert owned(tmp_path, after, "uid-2").peek_login() is None
+    other = owned(tmp_path, after, "uid-2")
+    assert refused(other) == Reason.VOLUME_OF_ANOTHER_SESSION
+    assert other.peek_login() is None
+    other.close()
     assert (tmp_path / "owner.json").read_text() == content
     owned(tmp_path, before, "uid-2").open()
 
@@ -187,7 +189,9 @@ def test_a_volume_without_an_owner_gets_one(tmp_path: Path) -> None:
     volume = owned(tmp_path, "alice", "uid-2")
     volume.open()
     volume.close()
-    assert refused(owned(tmp_path, "mallory", "uid-3")) == Reason.VOLUME_OF_ANOTHER_SESSION
+    other = owned(tmp_path, "mallory", "uid-3")
+    assert refused(other) == Reason.VOLUME_OF_ANOTHER_SESSION
+    other.close()
     unknown = owned(tmp_path, None, "uid-3")
     unknown.open()
     unknown.close()

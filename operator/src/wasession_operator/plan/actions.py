@@ -113,11 +113,20 @@ class DeletePod:
 class Logout:
     """Ask the pod to log its device out of WhatsApp."""
 
+    request: str | None = None  # value of the logout annotation, which the volume records
+
+
+@dataclass(frozen=True)
+class NoteLogout:
+    """Let the pod record on the volume that a requested logout is fulfilled."""
+
+    request: str
+
 
 Action = (
     AddFinalizer | RemoveFinalizer | CreateSecret | RotateToken
     | CreatePvc | SetPvcOwner | ExpandPvc | DeletePvc
-    | CreatePod | CheckPod | RefreshToken | DeletePod | Logout
+    | CreatePod | CheckPod | RefreshToken | DeletePod | Logout | NoteLogout
     | RepairSecret | RepairPvc | RepairPod
 )  # fmt: skip
 

@@ -50,7 +50,7 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings) -> Outcome
     else:
         shutdown = _stop_pod(session, facts, pod, settings)
     step = shutdown.step
-    if _wants_logout(session) and session.status.session_valid and not shutdown.can_log_out:
+    if _wants_logout(session, facts) and session.status.session_valid and not shutdown.can_log_out:
         step += report_problem(Reason.LOGOUT_FAILED, NOT_LOGGED_OUT)
     finding = Finding(False, Reason.TERMINATING, shutdown.message)
     result = PodResult(Phase.TERMINATING, shutdown.reason, shutdown.message, finding, step)
@@ -83,7 +83,7 @@ def _stop_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings)
     again = Step(requeue_after=LOGOUT_RETRY)
     if _can_log_out(session, facts):
         # A failed attempt is retried until the time is up; only then is it reported.
-        logout = replace(attempt(Logout(), facts), problems=())
+        logout = replace(attempt(_logout(session, facts), facts), problems=())
         return _Shutdown(LOGGING_OUT, logout + again, can_log_out=True)
     if _may_answer(session, facts, pod):
         return _Shutdown(AWAITING_POD, again, can_log_out=True)
@@ -92,8 +92,12 @@ def _stop_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings)
     )
 
 
-def _wants_logout(session: Session) -> bool:
-    return session.spec.logout_on_delete or pending_request(session) is not None
+def _wants_logout(session: Session, facts: Facts) -> bool:
+    return session.spec.logout_on_delete or pending_request(session, facts.report) is not None
+
+
+def _logout(session: Session, facts: Facts) -> Logout:
+    return Logout(pending_request(session, facts.report))
 
 
 def _in_time(session: Session, facts: Facts) -> bool:
@@ -103,7 +107,7 @@ def _in_time(session: Session, facts: Facts) -> bool:
 
 def _can_log_out(session: Session, facts: Facts) -> bool:
     ready = facts.report is not None and facts.report.phase is Phase.READY
-    return ready and _wants_logout(session) and _in_time(session, facts)
+    return ready and _wants_logout(session, facts) and _in_time(session, facts)
 
 
 def _may_answer(session: Session, facts: Facts, pod: Manifest) -> bool:
@@ -114,6 +118,6 @@ def _may_answer(session: Session, facts: Facts, pod: Manifest) -> bool:
         running
         and facts.report is None
         and silence < ANSWER_PATIENCE
-        and _wants_logout(session)
+        and _wants_logout(session, facts)
         and _in_time(session, facts)
     )
