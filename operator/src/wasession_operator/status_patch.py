@@ -17,9 +17,9 @@ URGENT = (
     "restarts",
     "logout",
     "pvc_uid",
+    "volume_loss",
     "observed_generation",
 )
-    "volume_loss",
 PROGRESS = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
 
