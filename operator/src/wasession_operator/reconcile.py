@@ -293,7 +293,8 @@ class Reconciler:
         degraded = status.condition(ConditionType.DEGRADED)
         stalled = degraded is not None and degraded.status == "True"
         creates_pod = any(isinstance(action, actions.CreatePod) for action in planned.actions)
-        starts = facts.pod is not None and status.phase in STARTING and not stalled
+        starting = status.phase in STARTING and not session.spec.suspend
+        starts = facts.pod is not None and starting and not stalled
         if creates_pod or starts:
             self.starts.adopt(key)
         elif self.starts.is_open and _reason(status, ConditionType.READY) != Reason.START_QUEUED:

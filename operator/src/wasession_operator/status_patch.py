@@ -16,6 +16,8 @@ URGENT = (
     "restorations",
     "restarts",
     "logout",
+    "restart",
+    "token_rotation",
     "pvc_uid",
     "volume_loss",
     "observed_generation",

@@ -84,6 +84,24 @@ def data(world: World, name: str) -> dict[str, str]:
     return found
 
 
+async def test_requests_are_acknowledged(world: World) -> None:
+    """So ``kubectl wait`` can wait for them."""
+    await begin(world, "sales")
+    world.script.scans = False
+    pod = world.pod("sales")
+    await world.annotate("sales", restart="r1", rotate_token="t1")
+    for field, request in (("restart", "r1"), ("tokenRotation", "t1")):
+        await world.until(
+            lambda f=field, r=request: world.status("sales").get(f, {}).get("request") == r,
+            f"{field} to be accepted",
+        )
+        await world.until(lambda f=field: world.status("sales")[f]["done"], f"{field} to be done")
+    assert world.pod("sales")["metadata"]["uid"] != pod["metadata"]["uid"]
+    await world.change("sales", suspend=True)
+    await world.until_phase("sales", phase="Suspended")
+    assert world.object("pods", "sales") is None, "the volume is free when the status says so"
+
+
 async def test_a_rotated_token_cuts_nobody_off(world: World) -> None:
     """The fake pod never reads the new token; a real one takes some seconds."""
     await begin(world, "sales")

@@ -639,10 +639,13 @@ def test_suspend_stops_the_pod_and_retains_the_claim() -> None:
     assert result.actions == [DeletePod("pod-uid", Reason.SUSPENDED)]
     going = plan(session(result.status, suspend=True), facts(pod=terminating()), SETTINGS)
     assert going.actions == []
-    assert going.status.phase is Phase.SUSPENDED
+    for stopping in (result, going):
+        assert stopping.status.phase is Phase.PENDING, "the volume is still in use"
+        assert condition(stopping, READY) == ("False", Reason.POD_TERMINATING)
     stopped = plan(session(going.status, suspend=True), facts(pod=None), SETTINGS)
     assert stopped.actions == []
     assert stopped.status.phase is Phase.SUSPENDED
+    assert event_reasons(stopped) == [Reason.SUSPENDED]
     assert stopped.status.session_valid
     assert condition(stopped, READY) == ("False", Reason.SUSPENDED)
     resumed = plan(session(stopped.status), facts(pod=None), SETTINGS)
@@ -664,6 +667,23 @@ def test_a_restart_is_done_once_for_each_value() -> None:
     done = pod()
     done["metadata"]["annotations"] = restarted["metadata"]["annotations"]
     assert plan(asked, facts(pod=done, report=report()), SETTINGS).actions == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ({"suspend": True}, "suspended"),
+        ({"annotations": {"restart": "1"}}, "restarted"),
+        ({"browser": {"locale": "de-DE"}}, "updated"),
+    ],
+)
+def test_what_waits_for_the_volume_is_shown(spec: dict[str, Any], text: str) -> None:
+    """The claim is being deleted; the login would be lost with the pod."""
+    held = facts(pvc=terminating(pvc()), report=report(session_valid=True))
+    result = plan(session(VALID, **spec), held, SETTINGS)
+    assert of(DeletePod, result) == []
+    assert condition(result, ConditionType.PROGRESSING) == ("False", Reason.VOLUME_TERMINATING)
+    assert text in message(result, ConditionType.PROGRESSING)
 
 
 # --- ownership ------------------------------------------------------------------------------------
@@ -733,7 +753,7 @@ def test_all_conditions_are_set() -> None:
 
 # --- the proxy's Secret ---------------------------------------------------------------------------
 
-PROXY = {"browser": {"proxySecretRef": {"name": "proxy"}}}
+PROXY: dict[str, Any] = {"browser": {"proxySecretRef": {"name": "proxy"}}}
 
 
 def test_a_missing_secret_of_the_proxy_is_named() -> None:

@@ -17,7 +17,9 @@ from unit.operator.situations import (
     pod,
     pvc,
     report,
+    secret,
     session,
+    terminating,
 )
 from wasession_api.restoration import failure, new_failure
 from wasession_api.v1alpha1 import (
@@ -30,6 +32,7 @@ from wasession_api.v1alpha1 import (
     LogoutStatus,
     Phase,
     Reason,
+    RequestStatus,
     Restarts,
     Status,
 )
@@ -205,6 +208,39 @@ def test_a_logout_on_request_is_no_warning() -> None:
     by_phone = report(Phase.LOGGED_OUT, reason="LoggedOutByPhone", **reported)
     [event] = plan(session(VALID), facts(report=by_phone), SETTINGS).events
     assert (event.type, event.reason) == ("Warning", Reason.LOGGED_OUT_BY_PHONE)
+
+
+def test_a_restart_is_acknowledged_and_done_when_the_new_pod_is_ready() -> None:
+    asked = session(VALID, annotations={"restart": "1"})
+    accepted = plan(asked, facts(report=report(session_valid=True)), SETTINGS).status
+    assert accepted.restart == RequestStatus(request="1", at=NOW, done=False)
+    later = NOW + timedelta(minutes=1)
+    new = pod(ready=False)
+    new["metadata"] |= {"uid": "pod-uid-2"}
+    new["metadata"]["annotations"]["wasession.dev/restart"] = "1"
+    going = {"annotations": {"restart": "1"}}
+    for obj in (None, terminating(), new):
+        status = plan(session(accepted, **going), facts(pod=obj, now=later), SETTINGS).status
+        assert status.restart == accepted.restart
+    new["status"]["conditions"][0]["status"] = "True"
+    running = facts(pod=new, now=later)
+    done = plan(session(accepted, **going), running, SETTINGS).status
+    assert done.restart == RequestStatus(request="1", at=NOW, done=True)
+    for noted in ({"restart": "1"}, {}):
+        again = session(done, annotations=noted)
+        assert plan(again, facts(pod=None), SETTINGS).status.restart == done.restart
+    second = plan(session(done, annotations={"restart": "2"}), running, SETTINGS).status
+    assert second.restart == RequestStatus(request="2", at=later, done=False)
+
+
+def test_a_rotation_is_acknowledged_and_done_when_the_secret_has_the_new_token() -> None:
+    asked = {"annotations": {"rotate-token": "1"}}
+    accepted = plan(session(VALID, **asked), facts(report=report()), SETTINGS).status
+    assert accepted.token_rotation == RequestStatus(request="1", at=NOW, done=False)
+    rotated = secret()
+    rotated["metadata"]["annotations"]["wasession.dev/rotate-token"] = "1"
+    done = plan(session(accepted, **asked), facts(secret=rotated, report=report()), SETTINGS)
+    assert done.status.token_rotation == RequestStatus(request="1", at=NOW, done=True)
 
 
 def test_a_new_login_is_emitted() -> None:

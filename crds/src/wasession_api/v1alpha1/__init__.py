@@ -32,6 +32,7 @@ from wasession_api.v1alpha1.status import (
     LastShutdown,
     LogoutStatus,
     PairingStatus,
+    RequestStatus,
     Restarts,
     Status,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "PhoneNumber",
     "Reason",
     "Presence",
+    "RequestStatus",
     "Restarts",
     "Spec",
     "Status",

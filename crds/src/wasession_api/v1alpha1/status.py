@@ -110,6 +110,16 @@ class VolumeLoss(Observed):
     at: Time = Field(description="When the operator noticed the loss.")
 
 
+class RequestStatus(Observed):
+    """The last request with an annotation."""
+
+    request: str = Field(
+        description="Value of the annotation, or a hash of a long one.", max_length=256
+    )
+    at: Time = Field(description="When the operator accepted the request.")
+    done: bool = Field(False, description="Whether the request is fulfilled.")
+
+
 def _known(conditions: object) -> object:
     """Drop the conditions whose types only another version knows."""
     if not isinstance(conditions, list):
@@ -192,6 +202,14 @@ class Status(Observed):
     )
     logout: LogoutStatus | None = Field(
         None, description="The last logout requested with the annotation wasession.dev/logout."
+    )
+    restart: RequestStatus | None = Field(
+        None,
+        description="The last restart requested with the annotation wasession.dev/restart; done when the new pod is ready.",
+    )
+    token_rotation: RequestStatus | None = Field(
+        None,
+        description="The last rotation requested with the annotation wasession.dev/rotate-token; done when the Secret has the new token.",
     )
     restarts: Restarts = Field(
         default_factory=Restarts,

@@ -63,6 +63,11 @@ UPDATE_ON_DELETE = (
 )
 UPDATE_CHECKED = "The API server is asked whether it accepts the next pod."
 UPDATE_QUEUED = "The pod's template has changed; other sessions are updated first."
+HELD_BACK = {
+    Reason.SUSPENDED: "The session is not suspended while its volume claim is being deleted.",
+    Reason.RESTART_REQUESTED: "The pod is not restarted while its volume claim is being deleted.",
+    Reason.TEMPLATE_CHANGED: "The pod is not updated while its volume claim is being deleted.",
+}
 NODE_NOT_READY = (
     "Node {name} does not answer; the pod on it may still run. Bring the node back. If the machine "
     "is permanently down, delete the node or taint it node.kubernetes.io/out-of-service."
@@ -218,8 +223,7 @@ def _terminating_pod(
     reason, message = _why_terminating(session, pod)
     result = _not_ready(_phase_without_report(session), reason, message)
     if session.spec.suspend:
-        finding = Finding(False, reason, STOPPING)
-        result = PodResult(Phase.SUSPENDED, Reason.POD_TERMINATING, STOPPING, finding)
+        result = _suspending(reason)
     lost = force_delete_if_node_lost(facts, pod, settings)
     if lost is None:
         return result
@@ -227,6 +231,12 @@ def _terminating_pod(
     return replace(
         result, reason=lost.reason, message=lost.message, finding=finding, step=lost.step
     )
+
+
+def _suspending(reason: Reason) -> PodResult:
+    """Return the result for the time until the pod is gone: its volume is in use until then."""
+    finding = Finding(False, reason, STOPPING)
+    return PodResult(Phase.PENDING, Reason.POD_TERMINATING, STOPPING, finding)
 
 
 def _why_terminating(session: Session, pod: Manifest) -> tuple[Reason, str]:
@@ -320,8 +330,12 @@ class _Replacement(NamedTuple):
 def _replacement(
     session: Session, facts: Facts, pod: Manifest, settings: Settings, storage: StorageResult
 ) -> _Replacement:
+    template = objects.desired_hash(
+        session.namespace, session.name, session.uid, session.spec, settings
+    )
+    reason = _replacement_reason(session, facts, pod, template)
     if login_ends_with_pod(session, storage):
-        return _Replacement()
+        return _Replacement(pending=_held_back(reason))
     if storage.release_volume:
         return _Replacement(Reason.VOLUME_LOST)
     if controller(pod) is None:
@@ -329,10 +343,6 @@ def _replacement(
         return _Replacement(Reason.POD_ORPHANED)
     if session.spec.suspend:
         return _Replacement(Reason.SUSPENDED)
-    template = objects.desired_hash(
-        session.namespace, session.name, session.uid, session.spec, settings
-    )
-    reason = _replacement_reason(session, facts, pod, template)
     begun = reason is termination_reason(session.status)
     if reason is None or begun or _has_failed(facts, pod):
         return _Replacement(reason)
@@ -352,6 +362,8 @@ def _replacement_reason(
     session: Session, facts: Facts, pod: Manifest, template: str
 ) -> Reason | None:
     """Return what the spec or an annotation wants the pod to be replaced for."""
+    if session.spec.suspend:
+        return Reason.SUSPENDED
     requested, present = session.annotations.get(names.ANNOTATION_RESTART), annotations_of(pod)
     if requested is not None and requested != present.get(names.ANNOTATION_RESTART):
         return Reason.RESTART_REQUESTED
@@ -365,6 +377,11 @@ def _proxy_changed(facts: Facts, annotations: dict[str, str]) -> bool:
     known = annotations.get(names.ANNOTATION_PROXY_VERSION)
     present = facts.proxy_secret.version if facts.proxy_secret is not None else None
     return None not in (known, present) and known != present
+
+
+def _held_back(reason: Reason | None) -> Problem | None:
+    """Return what waits because the login would end with the pod."""
+    return None if reason is None else Problem(Reason.VOLUME_TERMINATING, HELD_BACK[reason])
 
 
 def _check(facts: Facts, template: str) -> _Replacement:
@@ -390,8 +407,7 @@ def _has_failed(facts: Facts, pod: Manifest) -> bool:
 def _delete(session: Session, facts: Facts, pod: Manifest, reason: Reason) -> PodResult:
     delete = attempt(DeletePod(pod["metadata"]["uid"], reason), facts)
     if reason is Reason.SUSPENDED:
-        finding = Finding(False, reason, STOPPING)
-        return PodResult(Phase.SUSPENDED, Reason.POD_TERMINATING, STOPPING, finding, delete)
+        return replace(_suspending(reason), step=delete)
     message = "The pod is replaced by a new one."
     return _not_ready(_phase_without_report(session), reason, message, delete)
 

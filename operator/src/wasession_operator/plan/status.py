@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from wasession_api import names
+from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import (
     AccountStatus,
@@ -15,6 +16,7 @@ from wasession_api.v1alpha1 import (
     LastDisconnect,
     Phase,
     Reason,
+    RequestStatus,
     Restarts,
     Status,
     account_status,
@@ -23,9 +25,9 @@ from wasession_api.v1alpha1 import (
 from wasession_operator.plan.actions import Event
 from wasession_operator.plan.conditions import Conditions
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import container, state
+from wasession_operator.plan.manifests import annotations_of, container, state
 from wasession_operator.plan.pod import termination_reason
-from wasession_operator.plan.results import Outcome, Problem
+from wasession_operator.plan.results import Finding, Outcome, Problem
 
 PROGRESSING = {
     Phase.PENDING,
@@ -89,6 +91,7 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     if outcome.storage is not None:
         status.volume_loss = outcome.storage.loss
     _count_restarts(session, status, facts)
+    _acknowledge_requests(session, status, facts, pod.finding)
     if outcome.data_loss_accepted:
         status.session_valid = False
     if pod.undecided:
@@ -202,6 +205,36 @@ def _phase_events(before: Status, after: Status) -> list[Event]:
 def _degraded(status: Status) -> Condition | None:
     degraded = status.condition(ConditionType.DEGRADED)
     return degraded if degraded is not None and degraded.status == "True" else None
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+
+def _acknowledge_requests(session: Session, status: Status, facts: Facts, pod: Finding) -> None:
+    """Record what annotations request of the pod and the Secret, and whether it is done."""
+    before, now = session.status, whole_seconds(facts.now)
+    requested, key = session.annotations.get(names.ANNOTATION_RESTART), names.ANNOTATION_RESTART
+    done = pod.ok and _notes(facts.pod, key) == requested
+    status.restart = _acknowledge(before.restart, requested, now, done=done)
+    key = names.ANNOTATION_ROTATE_TOKEN
+    requested = session.annotations.get(key)
+    done = _notes(facts.secret, key) == requested
+    status.token_rotation = _acknowledge(before.token_rotation, requested, now, done=done)
+
+
+def _notes(obj: Manifest | None, annotation: str) -> str | None:
+    return None if obj is None else annotations_of(obj).get(annotation)
+
+
+def _acknowledge(
+    before: RequestStatus | None, request: str | None, now: datetime, *, done: bool
+) -> RequestStatus | None:
+    """Return the record of a request; what is done once stays done."""
+    if request is None:
+        return before
+    if before is None or before.request != request:
+        return RequestStatus(request=request, at=now, done=done)
+    return before.model_copy(update={"done": before.done or done})
 
 
 # --- report and pod -------------------------------------------------------------------------------
