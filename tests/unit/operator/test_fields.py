@@ -123,6 +123,7 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "browser.extraArgs": (["--lean"], environment("EXTRA_ARGS"), '["--lean"]'),
     "whatsapp.url": ("http://x.test", environment("WHATSAPP_URL"), "http://x.test"),
     "whatsapp.deviceName": ("Desk", environment("DEVICE_NAME"), "Desk"),
+    "whatsapp.presence": ("Available", environment("PRESENCE"), "Available"),
     "whatsapp.takeover": ("Once", environment("TAKEOVER"), "Once"),
     "timeouts.initialization": ("1m30s", environment("INITIALIZATION_TIMEOUT"), "90.0"),
     "timeouts.shutdown": (
