@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -16,6 +17,10 @@ def owners(world: World) -> set[str]:
     claim = world.object(PVCS, "sales")
     assert claim is not None
     return {owner["name"] for owner in claim["metadata"].get("ownerReferences", [])}
+
+
+def has_owners(world: World, names: set[str]) -> bool:
+    return owners(world) == names
 
 
 async def test_other_owners_of_a_claim_stay(world: World) -> None:
@@ -34,7 +39,7 @@ async def test_other_owners_of_a_claim_stay(world: World) -> None:
     await world.api.patch(PVCS, world.namespace, object_name("sales"), {"metadata": metadata})
     for when, expected in (("Delete", {"backup", "sales"}), ("Retain", {"backup"})):
         await world.change("sales", storage={"retention": {"whenDeleted": when}})
-        await world.until(lambda e=expected: owners(world) == e, f"owners of {when}")
+        await world.until(partial(has_owners, world, expected), f"owners of {when}")
     pod = world.pod("sales")
     await world.annotate("sales", restart="1")
     await world.until_replaced("sales", pod)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from typing import Any
 
 import pytest
@@ -152,7 +153,7 @@ async def test_only_garbage_collection_deletes_secrets(world: World) -> None:
             "ownerReferences": owners,
         }
         await world.api.create("secrets", {**secret, "metadata": metadata})
-        await world.until(lambda name=name: world.object("secrets", name), f"Secret {name}")
+        await world.until(partial(world.object, "secrets", name), f"Secret {name}")
     world.deleted.add(("secrets", world.namespace, object_name("gone")))
     await world.until(lambda: world.object("secrets", "gone") is None, "the orphan to be gone")
     await world.take_away("secrets", "sales")

@@ -131,7 +131,7 @@ class Reason(StrEnum):
 
     # Set by the operator.
     START_QUEUED = "StartQueued"
-    PROXY_SECRET_MISSING = "ProxySecretMissing"
+    PROXY_SECRET_MISSING = "ProxySecretMissing"  # noqa: S105
     BACK_OFF = "BackOff"
     POD_CREATED = "PodCreated"
     POD_PENDING = "PodPending"
