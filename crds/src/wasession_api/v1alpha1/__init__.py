@@ -17,8 +17,8 @@ from wasession_api.v1alpha1.enums import (
     DisconnectKind,
     PairingMethod,
     Phase,
-    Reason,
     Presence,
+    Reason,
     Takeover,
     UpdateStrategy,
     WhenDeleted,
@@ -35,8 +35,8 @@ from wasession_api.v1alpha1.status import (
     RequestStatus,
     Restarts,
     Status,
-)
     VolumeLoss,
+)
 
 GROUP = "wasession.dev"
 VERSION = "v1alpha1"
@@ -82,8 +82,8 @@ __all__ = [
     "PairingStatus",
     "Phase",
     "PhoneNumber",
-    "Reason",
     "Presence",
+    "Reason",
     "RequestStatus",
     "Restarts",
     "Spec",
@@ -93,6 +93,5 @@ __all__ = [
     "VolumeLoss",
     "WhatsAppSession",
     "WhenDeleted",
-    "VolumeLoss",
     "account_status",
 ]
