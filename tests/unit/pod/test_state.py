@@ -15,7 +15,7 @@ from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AuthState, DisconnectKind, PairingMethod, Phase, Reason, Takeover
 from wasession_pod.state import transitions
 from wasession_pod.state.model import Action, Policy, State, initial
-from wasession_pod.state.observation import PageObservation, PageUnavailable
+from wasession_pod.state.observation import PageObservation, PageUnavailable, ScriptFault
 from wasession_pod.state.recovery import LIMITS, Backoff, Step
 from wasession_pod.state.report import warnings
 from wasession_pod.state.transitions import ENDED_BY_WHATSAPP, decide
@@ -814,6 +814,52 @@ def test_an_incompatible_page_differs_from_one_that_does_not_answer() -> None:
         [Step.RELOAD],
     )
     assert state.session_valid
+
+
+FAILED_SCRIPTS = ScriptFault(
+    Reason.WHATSAPP_UNREACHABLE, "its scripts do not come from static.whatsapp.net (HTTP 404)"
+)
+
+
+@pytest.mark.parametrize("pending", [False, True])
+@pytest.mark.parametrize("before", [FRESH, STORED, READY])
+def test_a_page_without_its_scripts_is_opened_again_until_they_come(
+    before: State, pending: bool
+) -> None:
+    blank = observation(injected=False).model_copy(
+        update={"script_fault": FAILED_SCRIPTS._replace(pending=pending)}
+    )
+    state, now, opened = before, NOW, []
+    while now < NOW + HOUR:
+        state, actions = decide(state, blank, now, POLICY)
+        assert state.phase is not Phase.FAILED
+        assert state.session_valid == before.session_valid
+        if actions:
+            assert (state.reason, actions) == (Reason.WHATSAPP_UNREACHABLE, [Step.OPEN])
+            assert "static.whatsapp.net" in state.message
+            opened.append(now)
+            state = transitions.page_opening(state, now)
+        now += 5 * SECOND
+    patience = POLICY.initialization_timeout if pending else transitions.SCRIPTS_GRACE
+    pauses = [after - before for before, after in itertools.pairwise([NOW, *opened])]
+    assert pauses[0] <= patience + 10 * SECOND
+    assert pauses[-1] <= patience + POLICY.backoff.maximum + 10 * SECOND
+    state, _ = settle(state, GOOD, now)
+    state, _ = settle(state, GOOD, now + MINUTE)
+    assert state.phase is Phase.READY
+
+
+def test_a_page_that_does_without_a_script_is_left_alone() -> None:
+    blank = observation(injected=False).model_copy(update={"script_fault": FAILED_SCRIPTS})
+    state, actions = decide(STORED, blank, NOW + SECOND, POLICY)
+    assert (state, actions) == (STORED, [])
+    working = GOOD.model_copy(update={"script_fault": FAILED_SCRIPTS})
+    assert settle(state, working, NOW + 2 * SECOND)[0].phase is Phase.READY
+
+
+def test_the_page_does_not_say_which_scripts_have_failed() -> None:
+    said = PageObservation.model_validate({"scriptFault": ["Connected", "all is well"]})
+    assert said.script_fault is None
 
 
 OUTDATED = observation(

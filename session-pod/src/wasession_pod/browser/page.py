@@ -29,6 +29,7 @@ from wasession_pod.browser.errors import (
 )
 from wasession_pod.browser.launch import init_script
 from wasession_pod.browser.proxy import find_proxy_fault
+from wasession_pod.browser.scripts import ScriptRequests
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent, PageObservation, PageUnavailable
 
@@ -62,6 +63,7 @@ class WhatsAppPage:
         self._page: Page | None = None
         self._crashed = False
         self._confinement: Confinement | None = None
+        self._scripts = ScriptRequests()
         self._replacing = False
         self._opening = False
         self._closing: set[asyncio.Future[None]] = set()
@@ -104,7 +106,8 @@ class WhatsAppPage:
             finally:
                 self._opening = False
         if failure is not None:
-            raise Unreachable(await self._blame(failure))
+            fault = self._scripts.fault
+            raise Unreachable(await self._blame(fault.message if fault else failure))
         if response is not None and response.status >= 400:
             raise Unreachable(f"HTTP {response.status}")
 
@@ -145,7 +148,8 @@ class WhatsAppPage:
         if self._crashed:
             return PageUnavailable.LOADING
         try:
-            return await self.bridge.observe()
+            observed = await self.bridge.observe()
+            return observed.model_copy(update={"script_fault": self._scripts.fault})
         except NoAnswer:
             return PageUnavailable.HUNG
         except PageClosed:
@@ -209,6 +213,8 @@ class WhatsAppPage:
             lambda origin: _report_blocked("navigation", origin),
         )
         self._page, self._crashed = page, False
+        self._scripts = ScriptRequests()
+        self._scripts.follow(page)
         page.on("crash", self._on_crash)
         page.on("framenavigated", self._on_navigated)
         page.on("domcontentloaded", self._on_loaded)

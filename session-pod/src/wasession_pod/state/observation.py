@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import Enum, auto
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
@@ -19,6 +19,10 @@ def _texts(value: Any) -> Any:
     """Return at most 8 texts; none for anything but a list, to preserve the other fields."""
     items = value if isinstance(value, list) else []
     return tuple(item[:64] for item in items if isinstance(item, str))[:8]
+
+
+def _not_from_page(_value: Any) -> None:
+    """Return None: the browser fills this field in, not the page."""
 
 
 Text = Annotated[str | None, BeforeValidator(_truncate)]
@@ -40,6 +44,14 @@ class PageUnavailable(Enum):
     CLOSED = auto()  # the page, the browser or Playwright's driver has exited
 
 
+class ScriptFault(NamedTuple):
+    """Why scripts of the page have not come: a reason of the API, and a sentence."""
+
+    reason: str
+    message: str
+    pending: bool = False  # they may still come
+
+
 class PageObservation(PageModel):
     """The state of the page at one moment; None where the page could not tell."""
 
@@ -57,6 +69,7 @@ class PageObservation(PageModel):
     push_name: Text = None
     platform: Text = None
     wa_version: Text = None
+    script_fault: Annotated[ScriptFault | None, BeforeValidator(_not_from_page)] = None
 
     @property
     def healthy(self) -> bool:

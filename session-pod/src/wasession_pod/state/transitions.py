@@ -35,6 +35,7 @@ TAKEOVER_INTERVAL = timedelta(hours=1)  # at which takeover Once may take the se
 BLOCKED_RELOAD_INTERVAL = timedelta(hours=1)  # of a page that WhatsApp has blocked
 # Between reloads of a page of the wrong version, which WhatsApp may replace at any time.
 VERSION_BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=1))
+SCRIPTS_GRACE = timedelta(seconds=10)  # for a page to do without the scripts that have failed
 CODE_GRACE = timedelta(seconds=30)  # for the page to replace an expired QR
 SYNCING_LIMIT = timedelta(minutes=15)  # until loading messages counts as stuck
 PHONE_SEEN_RESOLUTION = timedelta(hours=1)  # earlier activity of the phone is not recorded
@@ -332,7 +333,7 @@ def _judge(
     if isinstance(observed, PageUnavailable):
         return _unavailable(state, observed, now, policy), []
     if not observed.injected or observed.registered is None:
-        return _not_injected(state, now, policy)
+        return _not_injected(state, observed, now, policy)
     state = _with_facts(state, observed, now)
     if observed.healthy:
         account_id = _account_id(state, observed)
@@ -416,10 +417,18 @@ def _check_timeout(state: State, now: datetime, policy: Policy) -> State:
     return failed(state, Reason.INITIALIZATION_TIMEOUT, message, Step.RELOAD, now, policy)
 
 
-def _not_injected(state: State, now: datetime, policy: Policy) -> Decision:
-    """Decide about a page without wa-js: it still loads, or WhatsApp has changed it."""
+def _not_injected(
+    state: State, observed: PageObservation, now: datetime, policy: Policy
+) -> Decision:
+    """Decide about a page without wa-js: still loading, without its scripts, or of another version."""
+    if state.outage is not None and state.outage.due is not None:
+        return state, []
     state = _loading(state, now)
-    if not _timed_out(state, now, policy):
+    fault, timed_out = observed.script_fault, _timed_out(state, now, policy)
+    waited = now - (state.waiting_since or now)
+    if fault is not None and (timed_out or (waited >= SCRIPTS_GRACE and not fault.pending)):
+        return unreachable(state, fault.reason, fault.message, now, policy), []
+    if not timed_out:
         return state, []
     message = (
         "This version of WhatsApp Web is not supported: wa-js cannot find what it needs. "
