@@ -31,6 +31,10 @@ BY_REASON: dict[str, str] = {
     Reason.LOGIN_MISSING: (
         "The volume has lost its login: restore it, or link the phone: kubectl wasession qr {name}"
     ),
+    Reason.LOGIN_NOT_WRITTEN: (
+        "A restart would lose the login: check the volume's storage, or use another image: "
+        "spec.browser.image."
+    ),
     Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
     Reason.NAME_CONFLICT: (

@@ -507,8 +507,8 @@ class Session:
         """Replace the page, which makes Chromium write the login to disk."""
         metrics.RECYCLES.labels(self._state.reason).inc()
         if not await self._browser.page.recycle():
-            log.warning("Chromium did not write the login to disk; recycling the page again")
-            self._set_state(transitions.login_not_written(self._state))
+            log.warning("Chromium did not write the login to disk; a new login is written again")
+            self._set_state(transitions.login_not_written(self._state, _now(), self._policy))
 
     # --- the volume and the memory ----------------------------------------------------------------
 

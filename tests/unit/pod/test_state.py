@@ -441,8 +441,37 @@ def test_a_new_login_is_written_before_it_is_valid() -> None:
 
 def test_a_login_that_was_not_written_is_written_again() -> None:
     state, _ = settle(CODE_ISSUED, GOOD)
-    _, actions = settle(transitions.login_not_written(state), GOOD, NOW + 5 * SECOND)
+    state = transitions.login_not_written(state, NOW, POLICY)
+    assert state.reason == Reason.LOGIN_WRITING
+    _, actions = settle(state, GOOD, NOW + 5 * SECOND)
     assert actions == [Action.RECYCLE_PAGE]
+
+
+def test_a_login_that_is_never_written_is_reported_and_tried_with_a_backoff() -> None:
+    state, now, attempts = CODE_ISSUED, NOW, []
+    while now < NOW + HOUR:
+        state, actions = decide(state, GOOD, now, POLICY)
+        assert Action.RECORD_LOGIN not in actions
+        if actions == [Action.RECYCLE_PAGE]:
+            attempts.append(now)
+            state = transitions.login_not_written(state, now, POLICY)
+        reported = len(attempts) >= transitions.WRITE_ATTEMPTS
+        if attempts:
+            reason = Reason.LOGIN_NOT_WRITTEN if reported else Reason.LOGIN_WRITING
+            assert (state.phase, state.reason) == (Phase.SYNCING, reason)
+        assert not state.session_valid
+        now += SECOND
+    pauses = [after - before for before, after in itertools.pairwise(attempts)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] >= POLICY.backoff.maximum
+    state, _ = settle(state, GOOD, now + POLICY.backoff.maximum)
+    state, actions = settle(state, GOOD, now + POLICY.backoff.maximum + MINUTE)
+    assert actions == [Action.RECORD_LOGIN]
+    assert (state.phase, state.session_valid, state.write_failures) == (Phase.READY, True, 0)
+
+
+def test_a_valid_login_need_not_be_written_again() -> None:
+    assert transitions.login_not_written(READY, NOW, POLICY) is READY
 
 
 def test_a_page_that_is_opened_anew_before_that_has_still_to_write() -> None:

@@ -98,6 +98,7 @@ class Reason(StrEnum):
     CONNECTED = "Connected"
     WHATSAPP_UNREACHABLE = "WhatsAppUnreachable"
     LOGIN_WRITING = "LoginWriting"
+    LOGIN_NOT_WRITTEN = "LoginNotWritten"
     CONNECTION_LOST = "ConnectionLost"
     PHONE_OFFLINE = "PhoneOffline"
     MESSAGES_NOT_HEARD = "MessagesNotHeard"

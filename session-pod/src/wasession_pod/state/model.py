@@ -58,6 +58,8 @@ class State:
     had_login: bool = False  # at process start the volume held a login, or should have
     restored: bool = False
     login_written: bool = False  # this page has written its login to disk
+    write_failures: int = 0  # attempts in a row after which the login was not on disk
+    next_write_at: datetime | None = None
     new_login: bool = False  # the page has, or will have, another login than the recorded one
     logout_reason: str | None = None  # the first of the two signals that prove a logout
     logout_requested: bool = False

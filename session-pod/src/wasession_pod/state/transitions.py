@@ -38,6 +38,7 @@ VERSION_BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=1))
 SCRIPTS_GRACE = timedelta(seconds=10)  # for a page to do without the scripts that have failed
 CODE_GRACE = timedelta(seconds=30)  # for the page to replace an expired QR
 SYNCING_LIMIT = timedelta(minutes=15)  # until loading messages counts as stuck
+WRITE_ATTEMPTS = 3  # until a login that does not reach the disk is a problem
 PHONE_SEEN_RESOLUTION = timedelta(hours=1)  # earlier activity of the phone is not recorded
 
 # Socket states in which the page stops for good.
@@ -248,9 +249,29 @@ def restart_requested(state: State) -> State:
     )
 
 
-def login_not_written(state: State) -> State:
-    """Return the state after Chromium did not write the login: the page must be recycled again."""
-    return replace(state, login_written=False)
+def login_not_written(state: State, now: datetime, policy: Policy) -> State:
+    """Return the state after Chromium did not write the login: the page must be recycled again.
+
+    A login that was valid before is on disk already, and what it consists of does not change.
+    """
+    if state.session_valid and not state.new_login:
+        return state
+    failures = state.write_failures + 1
+    state = replace(
+        state,
+        login_written=False,
+        write_failures=failures,
+        next_write_at=now + policy.backoff.delay(failures - 1),
+    )
+    if failures < WRITE_ATTEMPTS:
+        return state
+    return replace(
+        state,
+        phase=Phase.SYNCING,
+        reason=Reason.LOGIN_NOT_WRITTEN,
+        message=f"Chromium has not written the login to the volume in {failures} attempts; "
+        "a restart would lose it. Retrying.",
+    )
 
 
 def code_requested(state: State) -> State:
@@ -420,7 +441,7 @@ def _check_timeout(state: State, now: datetime, policy: Policy) -> State:
 def _not_injected(
     state: State, observed: PageObservation, now: datetime, policy: Policy
 ) -> Decision:
-    """Decide about a page without wa-js: still loading, without its scripts, or of another version."""
+    """Decide about a page without wa-js: it loads, lacks scripts, or WhatsApp has changed it."""
     if state.outage is not None and state.outage.due is not None:
         return state, []
     state = _loading(state, now)
@@ -587,6 +608,8 @@ def _logged_out(state: State, cause: str, now: datetime) -> Decision:
         account=None,
         is_authenticated=False,
         login_written=False,
+        write_failures=0,
+        next_write_at=None,
         round=0,
         restored=False,
         rounds_exhausted=False,
@@ -760,11 +783,17 @@ def _healthy(state: State, observed: PageObservation, account_id: str, now: date
     if now - healthy_since < STABLE_FOR:
         return state, []
     if not state.login_written:
+        if state.next_write_at is not None and now < state.next_write_at:
+            return replace(state, healthy_since=None), []
+        if state.write_failures < WRITE_ATTEMPTS:
+            state = replace(
+                state,
+                phase=Phase.SYNCING,
+                reason=Reason.LOGIN_WRITING,
+                message="The login is being written to the volume.",
+            )
         return replace(
             state,
-            phase=Phase.SYNCING,
-            reason=Reason.LOGIN_WRITING,
-            message="The login is being written to the volume.",
             login_written=True,
             healthy_since=None,
             waiting_since=now,
@@ -787,6 +816,8 @@ def _ready(state: State, now: datetime) -> Decision:
         # Linking requires the phone; restoring a login does not.
         phone_last_seen=now if state.code_shown and new_login else state.phone_last_seen,
         new_login=False,
+        write_failures=0,
+        next_write_at=None,
         can_fall_back=True,
         repair_unconfirmed=False,
         round=0,
