@@ -20,6 +20,7 @@ from wasession_pod.state.observation import PageEvent
 
 MAXIMUM_EVENTS = 2000
 MAXIMUM_BYTES = 4 * 2**20
+MAXIMUM_REMEMBERED = 10_000  # ids of messages that readers have had
 MAXIMUM_AWAITED = 500  # sent messages whose acks are awaited
 READ = 3  # the last ack that is awaited
 GAP = "gap"
@@ -58,6 +59,7 @@ class EventBuffer:
         self._bytes = 0
         self._changed = asyncio.Event()
         self.last = 0
+        self._messages: dict[str, None] = {}  # ids, oldest first
         # The latest ack of each message that is not read yet, by message id.
         self.awaited_acks: dict[str, int] = {}
 
@@ -86,6 +88,8 @@ class EventBuffer:
             )
             self._append_unreadable(kind)
             return True
+        if isinstance(payload, IncomingMessage) and not self._is_new(payload.id):
+            return True
         if isinstance(payload, IncomingMessage) and not payload.from_me:
             metrics.RECEIVED.inc()
         if (
@@ -102,6 +106,15 @@ class EventBuffer:
         self.awaited_acks.setdefault(message_id, 0)
         if len(self.awaited_acks) > MAXIMUM_AWAITED:
             del self.awaited_acks[next(iter(self.awaited_acks))]
+
+    def _is_new(self, message_id: str) -> bool:
+        """Remember a message; return False for one that an earlier page has had already."""
+        if message_id in self._messages:
+            return False
+        self._messages[message_id] = None
+        if len(self._messages) > MAXIMUM_REMEMBERED:
+            del self._messages[next(iter(self._messages))]
+        return True
 
     def _append_unreadable(self, kind: str) -> None:
         metrics.UNREADABLE.labels(kind if kind in UNREADABLE_KINDS else "event").inc()

@@ -96,6 +96,7 @@ class Session:
         self._snapshot_at: datetime | None = None  # of the last snapshot or attempt
         self._snapshot_task: asyncio.Task[None] | None = None
         self._failed_launches = 0  # in a row
+        self._phone_unrecorded = False  # its latest activity
         self._restart_requested = False
         self._pending_calls = 0  # calls of the HTTP API that the page has not answered yet
         self._link_code: str | None = None
@@ -162,7 +163,7 @@ class Session:
     @property
     def holds_volume(self) -> bool:
         """Whether this process holds the volume; until then nothing on it may be opened."""
-        return self._volume.opened
+        return self._volume_opened
 
     async def renew_code(self) -> None:
         """Request a new link code, also after the last round. Raises ``BrowserError``."""
@@ -178,7 +179,7 @@ class Session:
         """
         self._require_ready()
         if request is not None:
-            self._volume.record_logout(request, done=False)
+            await asyncio.to_thread(self._volume.record_logout, request, done=False)
         self._set_state(transitions.logout_requested(self._state, True))
         try:
             await self._browser.page.bridge.logout()
@@ -187,15 +188,15 @@ class Session:
                     if report is not None and not report.session_valid:
                         break
             if request is not None:
-                self.note_logout(request)
+                await self.note_logout(request)
         finally:
             self._set_state(transitions.logout_requested(self._state, False))
 
-    def note_logout(self, request: str) -> None:
-        """Record on the volume that a logout is fulfilled. Raises ``NotReady``, ``StorageError``."""
+    async def note_logout(self, request: str) -> None:
+        """Record that a logout is fulfilled. Raises ``NotReady`` and ``StorageError``."""
         if not self._volume_opened:
             raise NotReady(self._state.phase)
-        self._volume.record_logout(request, done=True)
+        await asyncio.to_thread(self._volume.record_logout, request, done=True)
         self._fulfilled_logout = request
         self._set_state(self._state)
 
@@ -254,8 +255,10 @@ class Session:
         graceful = await self._browser.close(self._settings.shutdown_timeout)
         await self._browser.quit()
         await self._await_snapshot()
+        if self._volume_opened:
+            await self._record_phone()
         if graceful and self._volume.opened:
-            self._volume.record_graceful_close()
+            await asyncio.to_thread(self._volume.record_graceful_close)
             if ready:
                 await self._take_snapshot()
             self._volume.close()
@@ -269,17 +272,21 @@ class Session:
             self._restart_requested = False
             await self._execute(Step.RESTART)
         await self._check_volume()
+        await self._record_phone()
         await self._measure_memory()
         observed = (
             PageUnavailable.CLOSED
             if transitions.browser_due(self._state, _now())
             else await self._browser.page.observe()
         )
-        state, actions = transitions.decide(self._state, observed, _now(), self._policy)
+        before = self._state
+        state, actions = transitions.decide(before, observed, _now(), self._policy)
         if not actions:
             state, actions = transitions.relieve_memory(state, _now(), busy=self._pending_calls > 0)
-        if Action.RECORD_LOGIN in actions and not await self._record_login(state):
-            return
+        if Action.RECORD_LOGIN in actions:
+            recorded = await self._record_login(state)
+            if not recorded or self._state is not before:
+                return  # an event has changed the state meanwhile: decide again
         self._set_state(state)
         for action in actions:
             await self._execute(action)
@@ -314,7 +321,7 @@ class Session:
                 case Action.RECYCLE_PAGE:
                     await self._recycle_page()
                 case Action.CONFIRM_REPAIR:
-                    self._volume.clear_repair()
+                    await asyncio.to_thread(self._volume.clear_repair)
                 case Action.QUARANTINE_PROFILE:
                     await self._quarantine_profile()
                     await self._start_browser()
@@ -391,7 +398,7 @@ class Session:
             self._settings.answer_timeout if hung else self._settings.shutdown_timeout
         )
         if not self._volume_opened:
-            self._open_volume()
+            await self._open_volume()
         await asyncio.to_thread(self._volume.make_room)
         self._set_state(transitions.volume_checked(self._state, self._volume.check_space()))
         await self._await_snapshot()
@@ -413,10 +420,10 @@ class Session:
         await self._browser.page.goto()
         self._set_state(transitions.page_opening(self._state, _now()))
 
-    def _open_volume(self) -> None:
+    async def _open_volume(self) -> None:
         """Open the volume and start from the login that it holds. Raises ``StorageError``."""
         try:
-            self._last_shutdown = self._volume.open()
+            self._last_shutdown = await asyncio.to_thread(self._volume.open)
         except StorageError:
             # A volume that is full, read-only or in use may well hold the login.
             if self._volume.peek_login() is not None:
@@ -475,7 +482,7 @@ class Session:
         """Quarantine the profile of an ended login, together with its snapshots."""
         async with self._profile_lock:
             await self._close_browser()
-            path = self._volume.quarantine()
+            path = await asyncio.to_thread(self._volume.quarantine)
             self._fulfilled_logout = self._volume.fulfilled_logout
         log.info("The login has ended; profile quarantined", extra={"quarantined_as": path.name})
 
@@ -521,13 +528,13 @@ class Session:
             return
         try:
             warning = await asyncio.to_thread(self._volume.check_space, running=True)
+            metrics.VOLUME_FREE.set(self._volume.free_bytes)
         except StorageError as error:
             async with self._profile_lock:
                 await self._browser.close(self._settings.shutdown_timeout)
             self._volume_failed(error)
             return
         self._set_state(transitions.volume_checked(self._state, warning))
-        metrics.VOLUME_FREE.set(self._volume.free_bytes)
         interval = timedelta(seconds=self._settings.snapshot_interval)
         due = self._snapshot_at is None or _now() - self._snapshot_at >= interval
         busy = self._snapshot_task is not None and not self._snapshot_task.done()
@@ -623,7 +630,7 @@ class Session:
                 metrics.BRIDGE_ERRORS.inc()
                 log.warning("A listener in the page failed", extra={"listener": event.reason})
             case "phone.seen" if self._state.session_valid:
-                self._record_phone_seen(event)
+                self._phone_seen(event)
         self._wake.set()
 
     def _handle_crash(self, reason: Reason, message: str, step: Step) -> None:
@@ -635,18 +642,24 @@ class Session:
             transitions.failed(self._state, reason, message, step, _now(), self._policy)
         )
 
-    def _record_phone_seen(self, event: PageEvent) -> None:
+    def _phone_seen(self, event: PageEvent) -> None:
         try:
             at = PhoneActivity.model_validate(event.data).at
         except ValidationError:
             return
         before = self._state.phone_last_seen
         self._set_state(transitions.phone_seen(self._state, min(_now(), at)))
-        after = self._state.phone_last_seen
-        if after is None or after == before:
+        if self._state.phone_last_seen != before:
+            self._phone_unrecorded = True
+
+    async def _record_phone(self) -> None:
+        """Record the phone's last activity on the volume, if that has changed."""
+        at = self._state.phone_last_seen
+        if not self._phone_unrecorded or at is None:
             return
+        self._phone_unrecorded = False
         try:
-            self._volume.record_phone_seen(after)
+            await asyncio.to_thread(self._volume.record_phone_seen, at)
         except StorageError as error:
             log.warning(
                 "Cannot record the phone's activity on the volume; the next activity replaces it",

@@ -259,3 +259,12 @@ async def test_a_comment_is_the_heartbeat(monkeypatch: pytest.MonkeyPatch) -> No
     reader = Reader(buffer_with())
     await reader.next()
     assert await anext(reader._blocks) == b": heartbeat\n\n"
+
+
+def test_a_message_that_a_new_page_shows_again_is_recorded_once() -> None:
+    buffer = buffer_with()
+    for _page in range(2):
+        assert buffer.record(PageEvent(type="loader.injected")) is False
+        assert buffer.record(PageEvent(type="chat.message", data=MESSAGE)) is True
+    events = [buffer.after(position) for position in range(buffer.oldest, buffer.last)]
+    assert [event.kind for event in events if event] == ["message", "gap"]

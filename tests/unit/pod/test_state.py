@@ -954,6 +954,18 @@ def test_messages_may_take_long_to_load_but_not_for_ever() -> None:
     assert state.outage.step is Step.RELOAD
 
 
+def test_loading_messages_is_not_stuck_while_it_progresses() -> None:
+    state, now = STORED, NOW
+    for percent in range(1, 100):
+        loading = observation(mode="SYNCING", info="SYNCING", sync_progress=percent)
+        state, actions = decide(state, loading, now, POLICY)
+        assert (state.reason, actions) == (Reason.MESSAGES_SYNCING, [])
+        now += 14 * MINUTE
+    state, _ = decide(state, loading, now + 2 * MINUTE, POLICY)
+    assert state.outage is not None
+    assert state.outage.step is Step.RELOAD
+
+
 def test_an_outage_is_forgotten_after_ten_minutes_of_ready() -> None:
     state, _ = decide(READY, PageUnavailable.CLOSED, NOW, POLICY)
     state, _ = settle(transitions.page_opening(state, NOW), GOOD, NOW)

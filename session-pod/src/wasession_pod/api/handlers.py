@@ -110,14 +110,17 @@ async def logout(request: web.Request) -> web.Response:
     try:
         await request.app[SESSION].logout(query.request)
     except TimeoutError:
-        detail = "WhatsApp has not confirmed the logout; the login remains"
+        detail = (
+            "WhatsApp was asked to end the login and has not confirmed it in time. "
+            "It may still end, which the session's state will show"
+        )
         raise HTTPProblem(504, "Not confirmed", detail) from None
     return web.json_response({})
 
 
 async def note_logout(request: web.Request) -> web.Response:
     query: NoteLogoutQuery = request[QUERY]
-    request.app[SESSION].note_logout(query.request)
+    await request.app[SESSION].note_logout(query.request)
     return web.json_response({})
 
 

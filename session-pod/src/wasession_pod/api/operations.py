@@ -368,7 +368,7 @@ OPERATIONS = (
         tag="Session",
         query=LogoutQuery,
         problems={
-            504: "WhatsApp has not confirmed the logout in time; the login remains.",
+            504: "WhatsApp has not confirmed the logout in time; the login may still end.",
             **_ALWAYS,
             **_PAGE_FAILED,
             **_NOT_READY,

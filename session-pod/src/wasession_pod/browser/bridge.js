@@ -335,6 +335,7 @@
       info: attempt(() => WPP.conn.getStreamData().info),
       needsUpdate: attempt(() => !!WPP.conn.needsUpdate()) === true,
       me: me(),
+      syncProgress: number(attempt(() => WPP.conn.getHistorySyncProgress().progress)),
       unheard: unheard(),
       pushName: attempt(() => require('WAWebConnModel').Conn.pushname),
       platform: attempt(() => require('WAWebConnModel').Conn.platform),

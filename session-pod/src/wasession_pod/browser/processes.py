@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
 
@@ -17,7 +18,9 @@ def family() -> list[psutil.Process]:
     processes = []
     for child in psutil.Process().children():
         if kind(child) == DRIVER:
-            processes += [child, *child.children(recursive=True)]
+            processes.append(child)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has exited meanwhile
+                processes += child.children(recursive=True)
     return processes
 
 
@@ -54,13 +57,13 @@ def end(processes: list[psutil.Process]) -> None:
 
 
 def _pss(process: psutil.Process) -> int:
-    try:
-        return int(process.memory_full_info().pss)
-    except psutil.AccessDenied:  # in Chromium's sandbox, only the total sizes are readable
-        sizes = process.memory_info()
-        return int(sizes.rss - sizes.shared)
-    except psutil.Error:  # it has exited
-        return 0
+    with contextlib.suppress(psutil.Error):  # it exits at any moment
+        try:
+            return int(process.memory_full_info().pss)
+        except psutil.AccessDenied:  # in Chromium's sandbox, only the total sizes are readable
+            sizes = process.memory_info()
+            return int(sizes.rss - sizes.shared)
+    return 0
 
 
 def _kill(process: psutil.Process) -> None:

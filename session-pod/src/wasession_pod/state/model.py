@@ -79,7 +79,8 @@ class State:
     is_authenticated: bool = False
     whatsapp_web_version: str | None = None
     waiting_since: datetime | None = None  # for a page that is being opened
-    syncing_since: datetime | None = None
+    syncing_since: datetime | None = None  # or since its last progress
+    sync_progress: float | None = None
     healthy_since: datetime | None = None
     unheard: tuple[str, ...] = ()  # what the page lacks to hear and send messages
     unheard_since: datetime | None = None

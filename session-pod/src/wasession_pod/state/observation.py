@@ -65,6 +65,7 @@ class PageObservation(PageModel):
     passkey_required: bool = False
     banned_until: float | None = None  # seconds since the epoch
     me: Text = None
+    sync_progress: float | None = None  # of loading the messages, in percent
     unheard: Annotated[tuple[str, ...], BeforeValidator(_texts)] = ()
     push_name: Text = None
     platform: Text = None

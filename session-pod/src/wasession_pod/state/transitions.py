@@ -37,7 +37,7 @@ BLOCKED_RELOAD_INTERVAL = timedelta(hours=1)  # of a page that WhatsApp has bloc
 VERSION_BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=1))
 SCRIPTS_GRACE = timedelta(seconds=10)  # for a page to do without the scripts that have failed
 CODE_GRACE = timedelta(seconds=30)  # for the page to replace an expired QR
-SYNCING_LIMIT = timedelta(minutes=15)  # until loading messages counts as stuck
+SYNCING_LIMIT = timedelta(minutes=15)  # without progress, until loading messages counts as stuck
 WRITE_ATTEMPTS = 3  # until a login that does not reach the disk is a problem
 PHONE_SEEN_RESOLUTION = timedelta(hours=1)  # earlier activity of the phone is not recorded
 
@@ -84,6 +84,7 @@ def page_opening(state: State, now: datetime) -> State:
         waiting_since=now,
         healthy_since=None,
         syncing_since=None,
+        sync_progress=None,
         login_written=bool(state.session_valid) and not state.new_login,
         login_missing_since=None,
         renewing_code=False,
@@ -668,7 +669,7 @@ def _linked(state: State, observed: PageObservation, now: datetime, policy: Poli
         case "PAIRING" if not state.session_valid:
             return _linking(state, now), []
         case "CONNECTED":
-            return _syncing(state, now, policy), []
+            return _syncing(state, observed, now, policy), []
         case "TIMEOUT":  # Stream's info TIMEOUT, which WhatsApp Web shows as "Phone not connected"
             kind, reason = DisconnectKind.PHONE_OFFLINE, Reason.PHONE_OFFLINE
             return _connection_lost(state, kind, reason, now, policy), []
@@ -688,13 +689,16 @@ def _linking(state: State, now: datetime) -> State:
     )
 
 
-def _syncing(state: State, now: datetime, policy: Policy) -> State:
+def _syncing(state: State, observed: PageObservation, now: datetime, policy: Policy) -> State:
     """Return the state of a page that is connected and still loads its messages."""
     since = state.syncing_since or now
+    if (observed.sync_progress or 0) > (state.sync_progress or 0):
+        state, since = replace(state, sync_progress=observed.sync_progress), now
     if now - since >= SYNCING_LIMIT:
         minutes = int(SYNCING_LIMIT.total_seconds() / 60)
         message = (
-            f"WhatsApp Web has been loading messages for {minutes} minutes. Opening a fresh page."
+            f"WhatsApp Web has been loading messages for {minutes} minutes without progress. "
+            "Opening a fresh page."
         )
         return failed(state, Reason.INITIALIZATION_TIMEOUT, message, Step.RELOAD, now, policy)
     phase = Phase.RESTORING if state.session_valid else Phase.SYNCING

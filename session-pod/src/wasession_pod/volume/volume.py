@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import socket
+import threading
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -147,6 +148,7 @@ class Volume:
         self._owner = Owner(client_id=client_id, session_uid=session_uid, owner=owner)
         self._minimum_free = minimum_free_bytes
         self._lock: IO[str] | None = None
+        self._writing = threading.RLock()  # the methods are called from several threads
 
     def open(self) -> LastShutdown | None:
         """Lock the volume and return how its last use ended; retry after a ``StorageError``."""
@@ -276,7 +278,7 @@ class Volume:
 
     def record_login(self, account: str, phone_last_seen: datetime | None = None) -> None:
         """Sync the login to disk and record it as valid; raise ``StorageError``."""
-        with _os_errors():
+        with _os_errors(), self._writing:
             self._sync_login()
             self._write(
                 "login.json",
@@ -286,7 +288,7 @@ class Volume:
 
     def record_phone_seen(self, at: datetime) -> None:
         """Record the phone's last activity with the login; raise ``StorageError``."""
-        with _os_errors():
+        with _os_errors(), self._writing:
             if login := self.login:
                 self._write("login.json", login.model_copy(update={"phone_last_seen": at}))
 
@@ -298,7 +300,7 @@ class Volume:
 
     def record_logout(self, request: str, *, done: bool) -> None:
         """Record that a logout is requested, or fulfilled; raise ``StorageError``."""
-        with _os_errors():
+        with _os_errors(), self._writing:
             self._write("logout.json", LogoutRequest(request=request, done=done))
 
     def quarantine(self) -> Path:
@@ -307,7 +309,7 @@ class Volume:
         The snapshots go with it: restoring one would bring back the login that has ended.
         """
         target = self._quarantine_path("logged-out")
-        with _os_errors():
+        with _os_errors(), self._writing:
             # The login that a request was to end has ended, whoever has ended it.
             if logout := self._read("logout.json", LogoutRequest):
                 self._write("logout.json", logout.model_copy(update={"done": True}))
@@ -337,7 +339,9 @@ class Volume:
         if login is None:
             raise SnapshotError("the volume holds no login")
         room = self.free_bytes - self._minimum_free
-        return snapshots.take(self.profile, self._snapshots, login.since, datetime.now(UTC), room)
+        with _os_errors():
+            now = datetime.now(UTC)
+            return snapshots.take(self.profile, self._snapshots, login.since, now, room)
 
     # --- damage -----------------------------------------------------------------------------------
 
@@ -510,7 +514,9 @@ class Volume:
     def _usable_snapshot(self) -> tuple[Path, Manifest] | None:
         """Return the newest snapshot of this login; an earlier login has been ended by WhatsApp."""
         login = self.login
-        for path in snapshots.list_snapshots(self._snapshots):
+        with _os_errors():
+            paths = snapshots.list_snapshots(self._snapshots)
+        for path in paths:
             with contextlib.suppress(SnapshotError):
                 manifest = snapshots.read_manifest(path)
                 if login is not None and manifest.login == login.since:

@@ -1,0 +1,140 @@
+"""What happens while the session loop waits, or fails under it, is neither lost nor fatal."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from unit.pod import databases
+from wasession_api.v1alpha1 import Phase, Reason
+from wasession_pod.browser import processes
+from wasession_pod.browser.browser import Browser
+from wasession_pod.session import Session
+from wasession_pod.settings import Settings
+from wasession_pod.state.model import State
+from wasession_pod.state.observation import PageEvent, PageObservation
+from wasession_pod.volume import snapshots
+
+GOOD = PageObservation(
+    injected=True,
+    registered=True,
+    socket_state="CONNECTED",
+    mode="MAIN",
+    info="NORMAL",
+    me="15551234567@c.us",
+)
+
+
+@pytest.fixture
+async def session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Session:
+    """A session on an opened volume whose page is connected with a new login."""
+    session = Session(Settings(client_id="sales", token="t", data_dir=tmp_path))
+
+    async def observe() -> PageObservation:
+        return GOOD
+
+    monkeypatch.setattr(session._browser.page, "observe", observe)
+    session._volume.open()
+    session._volume_opened = True
+    databases.login(session._volume.profile, 10)
+    session._state = State(
+        Phase.SYNCING,
+        Reason.LOGIN_WRITING,
+        session_valid=False,
+        login_written=True,
+        healthy_since=datetime.now(UTC) - timedelta(seconds=1),
+    )
+    return session
+
+
+async def tick(session: Session) -> None:
+    session._wake.set()
+    ticking = asyncio.create_task(session._tick())
+    while not ticking.done():
+        session._wake.set()
+        await asyncio.sleep(0.01)
+    await ticking
+
+
+@pytest.mark.parametrize(
+    ("event", "reason"),
+    [
+        (PageEvent(type="page.crash"), Reason.PAGE_CRASHED),
+        (PageEvent(type="browser.close"), Reason.BROWSER_CRASHED),
+        (PageEvent(type="conn.logout_reason", reason="user_initiated"), Reason.LOGIN_WRITING),
+    ],
+)
+async def test_an_event_while_the_login_is_recorded_counts(
+    session: Session, monkeypatch: pytest.MonkeyPatch, event: PageEvent, reason: Reason
+) -> None:
+    loop, record = asyncio.get_running_loop(), session._volume.record_login
+
+    def interrupted(*arguments: Any) -> None:
+        handled = threading.Event()
+        loop.call_soon_threadsafe(lambda: (session._handle_event(event), handled.set()))
+        assert handled.wait(10)
+        record(*arguments)
+
+    monkeypatch.setattr(session._volume, "record_login", interrupted)
+    await tick(session)
+    assert session._state.reason == reason
+    assert session._state.logout_reason == event.reason
+    assert session._volume.login is not None
+
+
+async def test_the_loop_never_waits_for_the_disk(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tick(session)
+    assert session._state.phase is Phase.READY
+    session._state = replace(session._state, phone_last_seen=None)
+    synced: list[threading.Thread] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (synced.append(threading.current_thread()), fsync(file))
+    )
+    seen = datetime.now(UTC)
+    session._handle_event(PageEvent(type="phone.seen", data={"at": seen.isoformat()}))
+    await tick(session)
+    await session.note_logout("request-1")
+    login = session._volume.login
+    assert login is not None
+    assert login.phone_last_seen == seen
+    assert synced
+    assert threading.main_thread() not in synced
+
+
+async def test_a_disk_that_fails_does_not_end_the_process(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tick(session)
+
+    def broken(*_: Any) -> Any:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(snapshots, "list_snapshots", broken)
+    await session._take_snapshot()
+    monkeypatch.setattr(shutil, "disk_usage", broken)
+    monkeypatch.setattr(Browser, "running", True)
+    await session._check_volume()
+    assert session._state.phase is Phase.FAILED
+    assert session._state.session_valid
+
+
+def test_a_process_that_ends_while_it_is_measured_counts_nothing() -> None:
+    class Sandboxed(psutil.Process):
+        def memory_full_info(self) -> Any:
+            raise psutil.AccessDenied(self.pid)
+
+        def memory_info(self) -> Any:
+            raise psutil.NoSuchProcess(self.pid)
+
+    assert processes._pss(Sandboxed()) == 0
