@@ -55,7 +55,13 @@ class Gateway:
             settings.max_connections_per_address, handshakes, self._middleware.may_connect
         )
         self._namespace = Namespace(
-            self._connections, authenticator, self.sessions, commands, pods, subjects
+            self._connections,
+            authenticator,
+            self.sessions,
+            commands,
+            pods,
+            Limiter("init", settings.subject_rate, settings.subject_burst),
+            Limiter("init", settings.address_rate, settings.address_burst),
         )
         self.sessions.listen(self._namespace.session_changed)
         self._tasks = [

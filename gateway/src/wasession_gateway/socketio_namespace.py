@@ -12,6 +12,7 @@ from typing import Any
 import segno
 import socketio
 import socketio.exceptions
+from aiohttp import hdrs
 from pydantic import Field
 from wasession_api.base import Model, Observed
 from wasession_api.http.problem import HTTPProblem
@@ -80,12 +81,14 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         sessions: SessionCache,
         commands: Commands,
         pods: Pods,
-        limiter: Limiter,
+        subjects: Limiter,
+        addresses: Limiter,
     ) -> None:
+        """``subjects`` limits each user's ``init``, ``addresses`` those of unknown users."""
         super().__init__(NAMESPACE)
         self._connections, self._authenticator = connections, authenticator
         self._sessions, self._commands, self._pods = sessions, commands, pods
-        self._limiter = limiter
+        self._subjects, self._addresses = subjects, addresses
         self._clients: dict[str, Client] = {}
         self._rooms: dict[str, set[str]] = {}  # client IDs by room
         self._published: dict[str, Session] = {}  # the state of each session that clients know
@@ -127,16 +130,14 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             sessions = await self._init(sid, init)
             return {"ok": True, "sessions": [session.view.dump() for session in sessions]}
         except Exception as error:
-            content = problem_of(error).problem().dump()
+            content = _with_retry(problem_of(error))
         await self._emit(("exception", content), [sid])
         return {"ok": False, "problem": content}
 
     async def _init(self, sid: str, init: Init) -> list[Session]:
         client = self._clients[sid]
-        caller = (
-            f"subject:{client.identity.subject}" if client.identity else f"address:{client.address}"
-        )
-        self._limiter.check(caller)
+        if client.identity is None:
+            self._addresses.check(client.address)
         if init.token is not None or client.identity is None:
             identity = await self._authenticator.identify(init.token)
             if client.identity is not None and client.identity.role != identity.role:
@@ -144,6 +145,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
                     403, "Not allowed", "this connection is another user's: open a new one"
                 )
             client.identity = identity
+        self._subjects.check(client.identity.subject)
         if init.client_id is not None:
             return [await self._join_one(sid, client.identity, init.client_id, init)]
         return await self._join_all(sid, client.identity, init.owner)
@@ -421,5 +423,12 @@ def _has_expired(code: Qr | PairingCode) -> bool:
 
 def _refusal(problem: HTTPProblem) -> socketio.exceptions.ConnectionRefusedError:
     """Reject a handshake: socket.io-client passes ``error.message`` and ``error.data`` on."""
-    content = problem.problem()
-    return socketio.exceptions.ConnectionRefusedError(content.detail, content.dump())
+    return socketio.exceptions.ConnectionRefusedError(problem.detail, _with_retry(problem))
+
+
+def _with_retry(problem: HTTPProblem) -> dict[str, Any]:
+    """Return the problem with what is a header over HTTP, as an extension (RFC 9457, 3.2)."""
+    content = problem.problem().dump()
+    if (seconds := problem.headers.get(hdrs.RETRY_AFTER)) is not None:
+        content["retryAfter"] = int(seconds)
+    return content

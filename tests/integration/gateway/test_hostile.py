@@ -220,7 +220,18 @@ async def test_a_flood_of_inits(start: Start) -> None:
     client = await Client(gateway.url).connect("mallory")
     answers = [await client.init() for _ in range(8)]
     assert [answer["ok"] for answer in answers] == [True] * 5 + [False] * 3
-    assert answers[-1]["problem"]["status"] == 429
+    problem = answers[-1]["problem"]
+    assert problem["status"] == 429
+    assert problem["detail"].endswith(f"try again in {problem['retryAfter']} s")
+    assert (await client.hears("exception"))["retryAfter"] == problem["retryAfter"]
+    await client.io.disconnect()
+
+
+async def test_inits_without_a_token_count_against_the_address(start: Start) -> None:
+    gateway = await start(address_rate=0.001, address_burst=5, subject_burst=100)
+    client = await Client(gateway.url).connect()
+    answers = [await client.init(token="x") for _ in range(6)]
+    assert [answer["problem"]["status"] for answer in answers] == [401] * 5 + [429]
     await client.io.disconnect()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,8 +15,11 @@ import pytest
 from integration.gateway.conftest import Start
 from integration.gateway.fakes import ApiServer, Pod
 from integration.gateway.replica import READY, Replica, token, until
+from integration.gateway.test_socket import Client
 from support.loopback import unused_port
 
+GATEWAY = Path(__file__).parents[3] / "gateway"
+README, SOCKET_IO = GATEWAY / "README.md", GATEWAY / "client" / "node_modules" / "socket.io-client"
 SCRIPT = Path(__file__).with_name("application.mjs")
 
 
@@ -144,3 +148,31 @@ async def test_a_bad_token_is_rejected_with_a_reason(application: Any) -> None:
     assert refused["message"] == "the token has expired"
     assert refused["data"]["status"] == 401
     assert refused["active"] is False
+
+
+async def test_the_readmes_example_joins_in_the_end(api: ApiServer, start: Start) -> None:
+    """When too many clients of a user join at once, the answer says when to try again."""
+    await api.put("sales-eu", {"owner": "alice"}, READY)
+    gateway = await start(subject_rate=0.5, subject_burst=1)
+    await gateway.caught_up()
+    earlier = await Client(gateway.url).connect("alice")
+    assert (await earlier.init())["ok"] is True
+    [example] = re.findall(r"```js\n(.*?)```", README.read_text(), re.DOTALL)
+    prelude = (
+        f"const {{ io }} = require({json.dumps(str(SOCKET_IO))});"
+        f"const token = {json.dumps(token('alice'))}; const show = () => {{}};"
+    )
+    script = prelude + example.replace("https://gateway.example", gateway.url)
+    process = await asyncio.create_subprocess_exec(
+        "node", "-e", script, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        lines = list[bytes]()
+        while "sales-eu" not in (line := await process.stdout.readline()).decode():
+            assert line, lines
+            lines.append(line)
+    finally:
+        process.kill()
+        await process.wait()
+        await earlier.io.disconnect()

@@ -148,6 +148,16 @@ async def test_a_token_with_an_impossible_date_is_refused(gateway: Replica, conn
     assert (await client.init(token=token("alice", **endless)))["problem"]["status"] == 401
 
 
+async def test_init_has_a_budget_of_its_own(start: Start, connect: Any) -> None:
+    gateway = await start(subject_rate=0.001, subject_burst=2)
+    for status in (200, 200, 429):
+        await gateway.ask("alice", "GET", "/whatsapp/sessions", status)
+    for _ in range(2):
+        client = await connect("alice", url=gateway.url)
+        assert (await client.init())["ok"] is True
+    assert (await client.init())["problem"]["status"] == 429
+
+
 async def test_nobody_joins_anothers_session(
     api: ApiServer, gateway: Replica, connect: Any, pod: Pod
 ) -> None:

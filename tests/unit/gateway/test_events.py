@@ -203,7 +203,6 @@ LOGOUT = lost(DisconnectKind.LOGOUT, reason="unknown_companion")
         (session(Phase.LOGGED_OUT), "Logout", True, "LoggedOutByPhone"),
         (session(Phase.SUSPENDED, suspended=True), "Suspended", False, "Suspended"),
         (session(Phase.PENDING, suspended=True), "Suspended", False, "Suspended"),
-        (session(Phase.PENDING, suspended=True), "Suspended", False, "Suspended"),
         (session(deleting=True), "Deleted", True, "Deleted"),
         # The reason is the status's, also when WhatsApp has a name of its own for the cause.
         (

@@ -2,7 +2,7 @@
 
 import { io } from "/socket.io-client.js";
 
-const RETRY = 5000; // milliseconds before retrying a rejected connection
+const RETRY = 5; // seconds before retrying a rejected connection
 
 /**
  * Events: `change` (sessions or the connection), `code` and `ack` (detail: the payload), `expired` (detail: the reason).
@@ -54,7 +54,7 @@ export class Live extends EventTarget {
     this._socket.emit("init", {}, (answer) => {
       if (!answer.ok) {
         this._rejected({ message: answer.problem.detail, data: answer.problem });
-        return this._later(() => this._init());
+        return this._later(() => this._init(), answer.problem.retryAfter);
       }
       this.sessions = new Map(answer.sessions.map((session) => [session.name, session]));
       this.connection = "live";
@@ -81,9 +81,9 @@ export class Live extends EventTarget {
   }
 
   /** The library reconnects by itself unless the gateway rejected the connection. */
-  _later(act) {
+  _later(act, seconds = RETRY) {
     clearTimeout(this._retry);
-    this._retry = setTimeout(act, RETRY);
+    this._retry = setTimeout(act, seconds * 1000);
   }
 
   _dispatch(type, detail) {
