@@ -41,6 +41,7 @@ BY_REASON: dict[str, str] = {
         "Another object has the name of one of the session's objects: rename one of them."
     ),
     Reason.NODE_LOST: (
+    Reason.MESSAGES_NOT_HEARD: "WhatsApp Web has changed incompatibly: upgrade wasession.",
         "Bring the node back. If it is permanently down, "
         "taint it node.kubernetes.io/out-of-service or delete it."
     ),
@@ -52,6 +53,7 @@ BY_REASON: dict[str, str] = {
     Reason.PHONE_OFFLINE: (
         "Connect the phone: WhatsApp logs the session out after 14 days without it."
     ),
+    Reason.PAGE_RELOADING: "See the pod's log: kubectl wasession logs {name}; then restart it.",
     Reason.POD_CREATE_FAILED: (
         "The message says why the API server rejects the pod: quota, admission or spec.podTemplate."
     ),
