@@ -8,6 +8,9 @@ BY_REASON: dict[str, str] = {
     Reason.ACCOUNT_BANNED: "WhatsApp has banned the account: contact WhatsApp's support.",
     Reason.ACCOUNT_BLOCKED: "WhatsApp has blocked the account: contact WhatsApp's support.",
     Reason.ACCOUNT_LOCKED: "WhatsApp has locked the account: unlock it on the phone.",
+    Reason.ACCOUNT_SHARED: (
+        "Another session has a login of the same account. If its volume is a copy, suspend one."
+    ),
     Reason.BROWSER_CRASHED: "If this happens often, raise spec.browser.resources.limits.memory.",
     Reason.BROWSER_FAILED: (
         "The message says why Chromium fails: check spec.browser and the pod's security context."
@@ -21,6 +24,7 @@ BY_REASON: dict[str, str] = {
         "The message names what is missing, such as the Secret in spec.browser.proxySecretRef."
     ),
     Reason.CREATE_CONTAINER_ERROR: "See the pod's Events: kubectl describe pod {pod}",
+    Reason.DEVICE_STILL_LINKED: "Unlink the device on the phone.",
     Reason.IMAGE_PULL_BACK_OFF: (
         "Check spec.browser.image and spec.podTemplate.spec.imagePullSecrets."
     ),
@@ -37,11 +41,11 @@ BY_REASON: dict[str, str] = {
     ),
     Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
+    Reason.MESSAGES_NOT_HEARD: "WhatsApp Web has changed incompatibly: upgrade wasession.",
     Reason.NAME_CONFLICT: (
         "Another object has the name of one of the session's objects: rename one of them."
     ),
     Reason.NODE_LOST: (
-    Reason.MESSAGES_NOT_HEARD: "WhatsApp Web has changed incompatibly: upgrade wasession.",
         "Bring the node back. If it is permanently down, "
         "taint it node.kubernetes.io/out-of-service or delete it."
     ),
@@ -49,11 +53,11 @@ BY_REASON: dict[str, str] = {
     Reason.PAGE_CRASHED: "If this happens often, raise spec.browser.resources.limits.memory.",
     Reason.PAGE_HUNG: "If this happens often, raise CPU or memory: spec.browser.resources.",
     Reason.PAGE_INCOMPATIBLE: "WhatsApp Web has changed incompatibly: upgrade wasession.",
+    Reason.PAGE_RELOADING: "See the pod's log: kubectl wasession logs {name}; then restart it.",
     Reason.PAIRING_EXPIRED: "Link a phone: kubectl wasession qr {name}",
     Reason.PHONE_OFFLINE: (
         "Connect the phone: WhatsApp logs the session out after 14 days without it."
     ),
-    Reason.PAGE_RELOADING: "See the pod's log: kubectl wasession logs {name}; then restart it.",
     Reason.POD_CREATE_FAILED: (
         "The message says why the API server rejects the pod: quota, admission or spec.podTemplate."
     ),

@@ -48,6 +48,7 @@ FAILURE_REASONS = {
     actions.NoteLogout: Reason.LOGOUT_FAILED,
 }
 EXCEEDED_QUOTA = "exceeded quota:"  # in the message of the API server's ResourceQuota admission
+NAMESPACE_TERMINATING = "because it is being terminated"  # in its message on new objects
 CREATIONS = (actions.CreateSecret, actions.CreatePvc, actions.CreatePod)
 
 
@@ -78,6 +79,8 @@ class ActionExecutor:
                 await self._execute(session, state, action)
                 self._record_success(state, action)
         except (Rejected, Conflict, Unavailable, LogoutFailed) as error:
+            if isinstance(error, Rejected) and NAMESPACE_TERMINATING in str(error):
+                raise Unavailable(str(error)) from None  # no failure of the session: it goes too
             self._record_refusal(state, action, error)
 
     async def _execute(self, session: Session, state: ReconcileState, action: Action) -> None:

@@ -50,6 +50,14 @@ RESTORATIONS = Counter(
     "Restorations of sessions from their stored login, by result.",
     ["result"],
 )
+UPDATES_FAILED = Gauge(
+    "wasession_updates_failed",
+    "Sessions that were Ready before an update and are not any more; they halt the rollout.",
+)
+DEVICES_LEFT_LINKED = Counter(
+    "wasession_devices_left_linked_total",
+    "Deleted sessions whose requested logout was not possible.",
+)
 READY_SECONDS = Histogram(
     "wasession_time_to_ready_seconds",
     "Time from the start of the session pod's process to Ready.",

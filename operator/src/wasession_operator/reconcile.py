@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,11 +20,12 @@ from wasession_api.session_pod.client import SessionPodClient, base_url
 from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
-from wasession_operator import plan
+from wasession_operator import metrics, plan
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache, object_key
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.facts import ProxySecret
+from wasession_operator.plan.logout import pending_request
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.results import attempt
@@ -33,6 +35,7 @@ from wasession_operator.report_watcher import ReportWatcher
 from wasession_operator.settings import Settings
 from wasession_operator.status_writer import StatusWriter
 
+log = logging.getLogger(__name__)
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
 PROXY_SECRET_LASTS = 5.0  # seconds for which the metadata of a Secret is not read again
@@ -113,6 +116,8 @@ class Reconciler:
         if self._has_unwatched(state.key, facts) and not result.done:
             recheck = min(result.requeue_after or UNWATCHED_RECHECK, UNWATCHED_RECHECK)
             return Result(recheck)
+        if result.done:
+            _report_linked_device(session, planned.status, state)
         return result
 
     async def _release(self, state: ReconcileState) -> Result:
@@ -135,6 +140,7 @@ class Reconciler:
                 await self._executor.execute(session, state, action)
             if actions.RemoveFinalizer in state.refusals:
                 return Result(step.requeue_after)
+            _report_linked_device(session, session.status, state)
         return Result(done=True)
 
     async def _reject_spec(
@@ -309,6 +315,22 @@ class Reconciler:
                 self._enqueue(key)
         else:
             self.updates.release(key)
+
+
+def _report_linked_device(session: Session, status: Status, state: ReconcileState) -> None:
+    """Report a requested logout that was not possible any more.
+
+    The session's own Event says so too, but goes with its namespace.
+    """
+    requested = session.spec.logout_on_delete or pending_request(session, None) is not None
+    if not requested or not status.session_valid:
+        return
+    metrics.DEVICES_LEFT_LINKED.inc()
+    log.error(
+        "session %s was deleted without the requested logout; unlink its device on the phone",
+        session.name,
+        extra=state.log_extra,
+    )
 
 
 def _reason(status: Status, kind: ConditionType) -> str | None:

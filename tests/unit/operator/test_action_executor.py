@@ -15,6 +15,7 @@ from wasession_api.kube.client import (
     KubeClient,
     Rejected,
     Resource,
+    Unavailable,
 )
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.names import FINALIZER
@@ -26,6 +27,7 @@ from wasession_operator.plan.actions import (
     CheckPod,
     ExpandPvc,
     RemoveFinalizer,
+    RepairPvc,
     SetPvcOwner,
 )
 from wasession_operator.reconcile_state import ReconcileState
@@ -184,3 +186,15 @@ async def test_a_patch_is_for_the_object_that_was_planned_for(
     metadata = {"uid": "pvc-uid", **patch.get("metadata", {})}
     assert fixture.api.patches == [{**patch, "metadata": metadata}]
     assert fixture.state.refusals[type(action)].transient
+
+
+async def test_a_terminating_namespace_is_no_failure_of_its_sessions() -> None:
+    def answer() -> Manifest:
+        raise Rejected(
+            "forbidden: unable to create new content in it because it is being terminated"
+        )
+
+    fixture = Fixture(answer)
+    with pytest.raises(Unavailable):
+        await fixture.execute(RepairPvc("pvc-uid", {}, {}))
+    assert fixture.state.refusals == {}

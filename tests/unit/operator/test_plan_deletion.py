@@ -145,6 +145,31 @@ def test_a_device_that_cannot_be_logged_out_any_more_is_reported_once(
     assert plan(unlinked, facts(pod=left), SETTINGS).events == []
 
 
+def test_a_pod_that_is_terminating_still_logs_its_device_out() -> None:
+    """With a namespace, session and pod are deleted at once."""
+    ending = facts(pod=terminating(), report=report(session_valid=True))
+    for requested in (BY_SPEC, BY_ANNOTATION):
+        result = plan(requested, ending, SETTINGS)
+        assert len(of(Logout, result)) == len(result.actions) == 1
+        assert result.events == []
+
+
+def test_a_login_that_is_deleted_but_stays_linked_is_reported_once() -> None:
+    delete = {"storage": {"retention": {"whenDeleted": "Delete"}}}
+    deleted = session(VALID, deleting=True, **delete)
+    result = plan(deleted, facts(report=report(session_valid=True)), SETTINGS)
+    assert [event.reason for event in result.events] == [Reason.DEVICE_STILL_LINKED]
+    assert "unlink it on the phone" in result.events[0].message
+    last = plan(replace(deleted, status=result.status), facts(pod=None), SETTINGS)
+    assert last.events == []
+    for quiet in (
+        session(VALID, deleting=True),
+        session(VALID, deleting=True, logoutOnDelete=True, **delete),
+        session(Status(session_valid=False), deleting=True, **delete),
+    ):
+        assert plan(quiet, facts(), SETTINGS).events == []
+
+
 def test_a_new_operator_gives_the_pod_time_to_answer() -> None:
     assert plan(BY_SPEC, facts(silent_since=NOW - timedelta(seconds=9)), SETTINGS).actions == []
     assert plan(BY_SPEC, facts(silent_since=NOW - timedelta(seconds=10)), SETTINGS).actions == ENDS

@@ -34,6 +34,12 @@ NOT_LOGGED_OUT = (
 )
 
 
+STILL_LINKED = (
+    "The volume with the login is deleted, but the device stays linked: unlink it on the phone. "
+    "spec.logoutOnDelete does that before the volume is deleted."
+)
+
+
 class _Shutdown(NamedTuple):
     """How far the deletion has come."""
 
@@ -52,6 +58,8 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings) -> Outcome
     step = shutdown.step
     if _wants_logout(session, facts) and session.status.session_valid and not shutdown.can_log_out:
         step += report_problem(Reason.LOGOUT_FAILED, NOT_LOGGED_OUT)
+    elif _deletes_login(session) and not _wants_logout(session, facts):
+        step += report_problem(Reason.DEVICE_STILL_LINKED, STILL_LINKED)
     finding = Finding(False, Reason.TERMINATING, shutdown.message)
     result = PodResult(Phase.TERMINATING, shutdown.reason, shutdown.message, finding, step)
     return Outcome(result, None, session.status.logout, step, done=pod is None)
@@ -62,10 +70,17 @@ def _own(session: Session, obj: Manifest | None) -> Manifest | None:
     return None if obj is None or ownership_conflict(session, obj) else obj
 
 
+def _deletes_volume(session: Session) -> bool:
+    return session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
+
+
+def _deletes_login(session: Session) -> bool:
+    return _deletes_volume(session) and bool(session.status.session_valid)
+
+
 def _finish(session: Session, facts: Facts) -> Step:
     step, pvc = Step(), _own(session, facts.pvc)
-    delete = session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
-    if delete and pvc is not None and not is_terminating(pvc):
+    if _deletes_volume(session) and pvc is not None and not is_terminating(pvc):
         step += attempt(DeletePvc(pvc["metadata"]["uid"]), facts)
     if names.FINALIZER in session.finalizers:
         step += attempt(RemoveFinalizer(session.finalizers), facts)
@@ -73,6 +88,12 @@ def _finish(session: Session, facts: Facts) -> Step:
 
 
 def _stop_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings) -> _Shutdown:
+    again = Step(requeue_after=LOGOUT_RETRY)
+    if _can_log_out(session, facts):
+        # A failed attempt is retried until the time is up; only then is it reported. A pod that is
+        # terminating may still do it: with its namespace, everything is deleted at once.
+        logout = replace(attempt(_logout(session, facts), facts), problems=())
+        return _Shutdown(LOGGING_OUT, logout + again, can_log_out=True)
     if is_terminating(pod):
         lost = force_delete_if_node_lost(facts, pod, settings)
         return (
@@ -80,11 +101,6 @@ def _stop_pod(session: Session, facts: Facts, pod: Manifest, settings: Settings)
             if lost is None
             else _Shutdown(lost.message, lost.step, lost.reason)
         )
-    again = Step(requeue_after=LOGOUT_RETRY)
-    if _can_log_out(session, facts):
-        # A failed attempt is retried until the time is up; only then is it reported.
-        logout = replace(attempt(_logout(session, facts), facts), problems=())
-        return _Shutdown(LOGGING_OUT, logout + again, can_log_out=True)
     if _may_answer(session, facts, pod):
         return _Shutdown(AWAITING_POD, again, can_log_out=True)
     return _Shutdown(

@@ -164,8 +164,19 @@ def _present(session: Session, facts: Facts, pvc: Manifest) -> StorageResult:
     if bool(owners) != any(owner["uid"] == session.uid for owner in present):
         step += attempt(SetPvcOwner(owners), facts)
     if amount(session.spec.storage.size) > amount(pvc["spec"]["resources"]["requests"]["storage"]):
-        step += attempt(ExpandPvc(session.spec.storage.size), facts)
+        step += _expand(session, facts, pvc)
     return StorageResult(finding, step)
+
+
+def _expand(session: Session, facts: Facts, pvc: Manifest) -> Step:
+    """Expand the claim; say how to do without it while that fails."""
+    step = attempt(ExpandPvc(session.spec.storage.size), facts)
+    capacity = pvc.get("status", {}).get("capacity", {}).get("storage")
+    if capacity is None:
+        return step
+    back = f"To continue without it, set spec.storage.size back to {capacity}."
+    problems = [problem._replace(message=f"{problem.message} {back}") for problem in step.problems]
+    return replace(step, problems=tuple(problems))
 
 
 def _bound(pvc: Manifest) -> Finding:
