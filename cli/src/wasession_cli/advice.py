@@ -92,6 +92,10 @@ BY_REASON: dict[str, str] = {
         "WhatsApp did not accept the stored login. Link the phone: kubectl wasession qr {name}"
     ),
     Reason.RUN_CONTAINER_ERROR: "See the pod's Events: kubectl describe pod {pod}",
+    Reason.SANDBOX_UNAVAILABLE: (
+        "Allow user namespaces on the node and in the seccomp profile, "
+        "or set spec.browser.sandbox to Auto."
+    ),
     Reason.SECRET_CREATE_FAILED: (
         "The message says why the API server rejects the session's Secret: quota or admission."
     ),

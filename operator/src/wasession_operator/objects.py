@@ -369,6 +369,7 @@ def _environment(
         "USER_AGENT": spec.browser.user_agent,
         "LOCALE": spec.browser.locale,
         "TIMEZONE": spec.browser.timezone,
+        "SANDBOX": spec.browser.sandbox.value,
         "EXTRA_ARGS": json.dumps(spec.browser.extra_args),
         "QUARANTINE_RETENTION": str(settings.quarantine_retention.total_seconds()),
     }

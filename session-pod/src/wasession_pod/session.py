@@ -24,7 +24,7 @@ from wasession_pod import cgroup, metrics
 from wasession_pod.browser import processes
 from wasession_pod.browser.bridge import Bridge, IssuedCode
 from wasession_pod.browser.browser import Browser
-from wasession_pod.browser.errors import BrowserError, Unreachable
+from wasession_pod.browser.errors import BrowserError, SandboxUnavailable, Unreachable
 from wasession_pod.events import EventBuffer
 from wasession_pod.settings import Settings
 from wasession_pod.state import transitions
@@ -338,6 +338,10 @@ class Session:
                     await self._browser.page.bridge.take_over()
         except StorageError as error:
             self._volume_failed(error)
+        except SandboxUnavailable as error:
+            self._set_state(
+                transitions.sandbox_unavailable(self._state, str(error), _now(), self._policy)
+            )
         except Unreachable as error:
             reason, message = error.reason, str(error)
             self._set_state(

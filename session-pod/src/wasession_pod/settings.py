@@ -18,7 +18,15 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
-from wasession_api.v1alpha1 import ClientId, Origin, PairingMethod, PhoneNumber, Presence, Takeover
+from wasession_api.v1alpha1 import (
+    ClientId,
+    Origin,
+    PairingMethod,
+    PhoneNumber,
+    Presence,
+    Sandbox,
+    Takeover,
+)
 
 DEVELOPMENT_WA_JS = (
     Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
@@ -72,6 +80,7 @@ class Settings(BaseSettings):
     locale: str | None = None
     timezone: str | None = None
     extra_args: list[str] = []
+    sandbox: Sandbox = Sandbox.AUTO
     proxy_server: str | None = None
     proxy_username: str | None = None
     proxy_password: SecretStr | None = None

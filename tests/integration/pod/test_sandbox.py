@@ -17,6 +17,8 @@ from integration.pod import container
 from integration.pod.conftest import TOKEN, Pod
 from support.standin import Phone
 from support.standin.server import Running
+from wasession_api.v1alpha1 import Phase, Reason
+from wasession_pod.browser.launch import sandbox_available
 
 PROFILE: dict[str, Any] = json.loads(container.SECCOMP.read_text())
 Contained = Callable[[dict[str, Any]], Awaitable[Pod]]
@@ -143,6 +145,17 @@ async def test_without_user_namespaces_the_missing_sandbox_is_reported(
     assert namespace(renderer(pod), "user") == namespace(main, "user")
     log = (pod.directory.parent / "data.log").read_text()
     assert "without its sandbox" in log
+
+
+async def test_a_required_sandbox_is_not_done_without(
+    start: Callable[..., Awaitable[Pod]], chromium: Path
+) -> None:
+    if sandbox_available():
+        pytest.skip("the sandbox is available to this user")
+    pod = await start(sandbox="Required")
+    report = await pod.until(lambda report: report.reason == Reason.SANDBOX_UNAVAILABLE)
+    assert (report.phase, report.sandboxed) == (Phase.FAILED, False)
+    assert not any("--type=" in " ".join(process.cmdline()) for process in pod.family())
 
 
 async def metrics(pod: Pod) -> str:

@@ -119,6 +119,7 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "browser.userAgent": ("Mine", environment("USER_AGENT"), "Mine"),
     "browser.locale": ("de-DE", environment("LOCALE"), "de-DE"),
     "browser.timezone": ("Europe/Berlin", environment("TIMEZONE"), "Europe/Berlin"),
+    "browser.sandbox": ("Required", environment("SANDBOX"), "Required"),
     "browser.proxySecretRef.name": ("proxy", proxy_secret, ["proxy"] * 3),
     "browser.extraArgs": (["--lean"], environment("EXTRA_ARGS"), '["--lean"]'),
     "whatsapp.url": ("http://x.test", environment("WHATSAPP_URL"), "http://x.test"),

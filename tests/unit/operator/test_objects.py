@@ -70,6 +70,7 @@ def test_the_pod_of_a_plain_session() -> None:
         "DATA_DIR": "/var/lib/wasession",
         "WHATSAPP_URL": "https://web.whatsapp.com",
         "PRESENCE": "Unavailable",
+        "SANDBOX": "Auto",
         "TAKEOVER": "Never",
         "PAIRING_METHOD": "QRCode",
         "MAX_ROUNDS": "5",

@@ -409,3 +409,18 @@ def test_each_cause_of_a_restart_has_a_sentence_of_its_own() -> None:
         }
         assert event.type == ("Normal" if deliberate else "Warning")
     assert len(sentences) == len(causes)
+
+
+@pytest.mark.parametrize(
+    ("sandboxed", "expected"),
+    [(True, ("True", "AsExpected")), (False, ("False", "SandboxUnavailable")), (None, None)],
+)
+def test_a_missing_sandbox_is_a_condition_but_no_problem(
+    sandboxed: bool | None, expected: tuple[str, str] | None
+) -> None:
+    after = plan(session(VALID), facts(report=report(sandboxed=sandboxed)), SETTINGS).status
+    found = after.condition(ConditionType.SANDBOXED)
+    assert (None if found is None else (found.status, found.reason)) == expected
+    degraded = after.condition(ConditionType.DEGRADED)
+    assert degraded is not None
+    assert degraded.status == "False"

@@ -990,6 +990,19 @@ def test_a_full_volume_is_tried_again_for_ever() -> None:
         )
 
 
+@pytest.mark.parametrize("before", [FRESH, STORED])
+def test_a_required_sandbox_is_waited_for_for_ever(before: State) -> None:
+    state, now = before, NOW
+    for _ in range(100):
+        state = transitions.sandbox_unavailable(state, "no sandbox", now, POLICY)
+        assert state.outage is not None
+        assert state.outage.due is not None
+        now = state.outage.due
+        state, actions = decide(state, PageUnavailable.CLOSED, now, POLICY)
+        assert (state.phase, state.reason) == (Phase.FAILED, Reason.SANDBOX_UNAVAILABLE)
+        assert (state.session_valid, actions) == (before.session_valid, [Step.START])
+
+
 # --- the phone ------------------------------------------------------------------------------------
 
 

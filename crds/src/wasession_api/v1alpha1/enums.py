@@ -82,6 +82,7 @@ class ConditionType(StrEnum):
     RESTORED = "Restored"
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
+    SANDBOXED = "Sandboxed"
 
 
 class Reason(StrEnum):
@@ -116,6 +117,7 @@ class Reason(StrEnum):
     PAIRING_EXPIRED = "PairingExpired"
     INITIALIZATION_TIMEOUT = "InitializationTimeout"
     BROWSER_FAILED = "BrowserFailed"
+    SANDBOX_UNAVAILABLE = "SandboxUnavailable"
     PAGE_INCOMPATIBLE = "PageIncompatible"
     VERSION_REFUSED = "VersionRefused"
     ACCOUNT_BLOCKED = "AccountBlocked"
@@ -218,6 +220,13 @@ class Presence(StrEnum):
 
     UNAVAILABLE = "Unavailable"
     AVAILABLE = "Available"
+
+
+class Sandbox(StrEnum):
+    """What to do where Chromium's sandbox is not available."""
+
+    AUTO = "Auto"  # run without it
+    REQUIRED = "Required"  # do not run
 
 
 class Takeover(StrEnum):

@@ -14,6 +14,7 @@ from wasession_api.v1alpha1.enums import (
     AccessMode,
     PairingMethod,
     Presence,
+    Sandbox,
     Takeover,
     UpdateStrategy,
     WhenDeleted,
@@ -199,6 +200,11 @@ class Browser(Model):
         ]
         | None
     ) = Field(None, description="Time zone of the browser, such as Europe/Berlin.")
+    sandbox: Sandbox = Field(
+        Sandbox.AUTO,
+        description="Whether Chromium may run where its sandbox is not available: Auto, or not, "
+        "if it is Required. The condition Sandboxed tells whether it has one.",
+    )
     proxy_secret_ref: SecretReference | None = Field(
         None,
         description="Secret of the proxy to WhatsApp: key server, and optionally username and password.",

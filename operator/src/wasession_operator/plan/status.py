@@ -323,7 +323,19 @@ def _conditions(
     else:
         conditions.set(ConditionType.PROGRESSING, progressing, pod.reason, pod.message)
     conditions.set(ConditionType.DEGRADED, bool(problems), *_main_problem(outcome))
+    _set_sandboxed(conditions, report)
     return conditions.as_list()
+
+
+def _set_sandboxed(conditions: Conditions, report: Report | None) -> None:
+    """Tell whether Chromium has its sandbox, once the pod has reported it."""
+    if report is None or report.sandboxed is None:
+        conditions.retain(ConditionType.SANDBOXED)
+    elif report.sandboxed:
+        conditions.set(ConditionType.SANDBOXED, True, Reason.AS_EXPECTED, "")
+    else:
+        message = "The node or the pod's seccomp profile does not let Chromium have its sandbox."
+        conditions.set(ConditionType.SANDBOXED, False, Reason.SANDBOX_UNAVAILABLE, message)
 
 
 def _retained_conditions(session: Session, facts: Facts, outcome: Outcome) -> list[Condition]:

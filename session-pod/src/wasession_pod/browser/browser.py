@@ -11,9 +11,10 @@ from pathlib import Path
 import psutil
 from playwright.async_api import BrowserContext, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
+from wasession_api.v1alpha1 import Sandbox
 
 from wasession_pod.browser import launch, processes
-from wasession_pod.browser.errors import browser_errors
+from wasession_pod.browser.errors import SandboxUnavailable, browser_errors
 from wasession_pod.browser.page import DRIVER_GRACE, WhatsAppPage
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent
@@ -47,13 +48,21 @@ class Browser:
         """
         settings = self._settings
         async with browser_errors(settings.initialization_timeout + DRIVER_GRACE):
-            return await asyncio.gather(
+            driver, sandboxed, user_agent = await asyncio.gather(
                 self._driver(),
                 asyncio.to_thread(launch.sandbox_available),
                 asyncio.to_thread(
                     lambda: settings.user_agent or launch.user_agent(settings.chromium)
                 ),
             )
+        if settings.sandbox is Sandbox.REQUIRED and not sandboxed:
+            self.sandboxed = False
+            launch.sandbox_available.cache_clear()  # it is looked for again at the next attempt
+            raise SandboxUnavailable(
+                "Chromium's sandbox is required and not available: it needs user namespaces, "
+                "which the node and the pod's seccomp profile must allow"
+            )
+        return driver, sandboxed, user_agent
 
     async def launch(self, profile: Path) -> None:
         """Start Chromium on a profile, with an empty page; raise ``BrowserError``."""

@@ -49,6 +49,10 @@ class NoAnswer(BrowserError):
     """The browser or the page did not answer in time."""
 
 
+class SandboxUnavailable(BrowserError):
+    """Chromium's sandbox is required, and not available here."""
+
+
 class Unreachable(BrowserError):
     """WhatsApp Web could not be loaded because of the network, the proxy or WhatsApp itself."""
 

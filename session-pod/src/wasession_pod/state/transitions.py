@@ -144,6 +144,15 @@ def volume_unusable(
     )
 
 
+def sandbox_unavailable(state: State, message: str, now: datetime, policy: Policy) -> State:
+    """Return the state after the browser was not started for lack of its sandbox."""
+    reason = Reason.SANDBOX_UNAVAILABLE
+    outage = escalate(state.outage, reason, Step.START, now, policy.backoff)
+    return replace(
+        state, phase=Phase.FAILED, reason=reason, message=message, waiting_since=None, outage=outage
+    )
+
+
 def login_present(state: State) -> State:
     """Return the state after a login was read from a volume that cannot be opened yet."""
     return replace(state, session_valid=True, had_login=True)
