@@ -26,6 +26,7 @@ ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"
 ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
 ANNOTATION_PROXY_VERSION = f"{GROUP}/proxy-version"
 ANNOTATION_EXPECTS_LOGIN = f"{GROUP}/expects-login"
+ANNOTATION_ACCEPT_UPDATE = f"{GROUP}/accept-update"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 
 _HASHED = re.compile(r".*--[0-9a-f]{10}")

@@ -20,6 +20,7 @@ class PrioritySemaphore:
         self._enqueue = enqueue
         self._open = False
         self._holders: set[Key] = set()
+        self._blockers: set[Key] = set()
         self._waiting: dict[Key, Any] = {}  # the urgency of each
         self._heap: list[tuple[Any, Key]] = []
 
@@ -46,6 +47,30 @@ class PrioritySemaphore:
         """Return whether a key holds a permit while others await one."""
         return key in self._holders and bool(self._waiting)
 
+    @property
+    def blockers(self) -> int:
+        """Return how many keys have every grant wait."""
+        return len(self._blockers)
+
+    def block(self, key: Key) -> bool:
+        """Grant nothing until the key is unblocked or released; return whether that is new."""
+        if key in self._blockers:
+            return False
+        self._blockers.add(key)
+        self._enqueue_waiting()
+        return True
+
+    def unblock(self, key: Key) -> None:
+        """Grant again, unless other keys block that."""
+        if key in self._blockers:
+            self._blockers.discard(key)
+            self._enqueue_waiting()
+            self._grant()
+
+    def _enqueue_waiting(self) -> None:
+        for key in list(self._waiting):
+            self._enqueue(key)
+
     def request(self, key: Key, urgency: Any = ()) -> bool:
         """Return whether a key holds a permit. If not, it waits; the smallest urgency is first."""
         if key not in self._holders and self._waiting.get(key) != urgency:
@@ -62,16 +87,21 @@ class PrioritySemaphore:
     def release(self, key: Key) -> None:
         """Take back a key's permit or its request for one."""
         self._waiting.pop(key, None)
+        self.unblock(key)
         if key in self._holders:
             self._holders.discard(key)
             self._grant()
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self._holders) < self._limit
 
     def _grant(self, requesting: Key | None = None) -> None:
         """Grant what is free. The requesting caller learns the result from the return value.
 
         Enqueueing that key as well would have it request again and again.
         """
-        while self._open and self._heap and len(self._holders) < self._limit:
+        while not self._blockers and self._open and self._heap and self._has_room:
             urgency, key = heapq.heappop(self._heap)
             if self._waiting.get(key) == urgency:
                 del self._waiting[key]

@@ -36,6 +36,7 @@ from wasession_operator.settings import Settings
 from wasession_operator.status_writer import StatusWriter
 
 log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
 PROXY_SECRET_LASTS = 5.0  # seconds for which the metadata of a Secret is not read again
@@ -65,6 +66,7 @@ class Reconciler:
     ) -> None:
         self.starts = PrioritySemaphore(settings.max_concurrent_starts, enqueue)
         self.updates = PrioritySemaphore(settings.max_concurrent_updates, enqueue)
+        metrics.UPDATES_FAILED.set_function(lambda: self.updates.blockers)
         self._settings = settings
         self._kube = kube
         self._http = http
@@ -180,6 +182,7 @@ class Reconciler:
             proxy_secret=await self._proxy_secret(session),
             may_start=may_start if self.starts.is_open else None,
             may_update=self.updates.is_held(key),
+            rollout_halted=self.updates.is_blocked,
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
@@ -307,10 +310,12 @@ class Reconciler:
             self.starts.release(key)
         if plan.is_updating(status):
             self.updates.adopt(key)
+            self._halt_rollout(key, failed=status.update is not None and status.update.failed)
         elif (
             _reason(status, ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
             and session.spec.update_strategy is UpdateStrategy.ROLLING_UPDATE
         ):
+            self.updates.unblock(key)
             if self.updates.request(key) and not facts.may_update:
                 self._enqueue(key)
         else:
@@ -331,6 +336,17 @@ def _report_linked_device(session: Session, status: Status, state: ReconcileStat
         session.name,
         extra=state.log_extra,
     )
+
+    def _halt_rollout(self, key: Key, *, failed: bool) -> None:
+        """Update no other session while one is not well after its update."""
+        if not failed:
+            self.updates.unblock(key)
+        elif self.updates.block(key):
+            log.error(
+                "session %s was Ready before its update and is not any more; updating no other one",
+                key[1],
+                extra={"namespace": key[0], "session": key[1]},
+            )
 
 
 def _reason(status: Status, kind: ConditionType) -> str | None:

@@ -40,6 +40,7 @@ class Settings(BaseSettings):
     node_lost_after: Duration = timedelta(minutes=5)
     max_concurrent_starts: int = Field(20, ge=1)
     max_concurrent_updates: int = Field(1, ge=1)
+    update_min_ready: Duration = timedelta(seconds=30)
     cleanup_interval: Duration = Field(timedelta(minutes=10), ge=timedelta(seconds=1))
     quarantine_retention: Duration = timedelta(days=30)
     log_format: Literal["json", "text"] = "json"

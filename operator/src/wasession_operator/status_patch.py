@@ -18,6 +18,7 @@ URGENT = (
     "logout",
     "restart",
     "token_rotation",
+    "update",
     "pvc_uid",
     "volume_loss",
     "observed_generation",

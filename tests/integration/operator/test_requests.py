@@ -291,6 +291,56 @@ async def test_an_update_that_goes_wrong_stops_the_others(world: World) -> None:
         assert world.status(name)["restarts"]["reason"] == "TemplateChanged"
 
 
+async def test_an_update_that_logs_a_session_out_stops_the_others(world: World) -> None:
+    """They go on once it is Ready again, for as long as the setting says."""
+    sessions = names(3)
+    rolling = {"updateStrategy": "RollingUpdate"}
+    await begin(world, *sessions, spec=rolling, update_min_ready="5s")
+    before = {name: world.pod(name)["metadata"]["uid"] for name in sessions}
+    for name in sessions:
+        await world.change(name, browser={"locale": "de-DE"})
+
+    def updated() -> list[str]:
+        pods = {name: world.object("pods", name) for name in sessions}
+        return [
+            name for name, pod in pods.items() if pod and pod["metadata"]["uid"] != before[name]
+        ]
+
+    [hurt] = await world.until(updated, "the first update")
+    await world.until_phase(hurt)
+    world.script.scans = False
+    program = world.program(hurt)
+    program.volume.login = False
+    program.say(
+        Phase.LOGGED_OUT, Reason.LOGGED_OUT_BY_PHONE, session_valid=False, is_authenticated=False
+    )
+    condition = await world.until_reason(hurt, "Degraded", "RolloutHalted")
+    assert "wasession.dev/accept-update=" in condition["message"]
+    waiting = [name for name in sessions if name != hurt]
+
+    def halted() -> bool:
+        conditions = [world.condition(name, "Progressing") for name in waiting]
+        return all("another session" in condition.get("message", "") for condition in conditions)
+
+    await world.until(halted, "the others to say so")
+    await restart_operator(world, update_min_ready="5s")
+    await world.change(hurt, owner="somebody")
+    await world.until(
+        lambda: (
+            world.status(hurt)["observedGeneration"]
+            == (world.session(hurt) or {})["metadata"]["generation"]
+        ),
+        "the new operator to have looked",
+    )
+    assert updated() == [hurt]
+    program.scan()
+    for name in waiting:
+        await world.until(lambda n=name: n in updated(), f"the update of {name}")
+    await world.until(
+        lambda: all(world.status(name)["update"]["done"] for name in sessions), "the end"
+    )
+
+
 async def test_valid_logins_start_first(world: World) -> None:
     await begin(world, "old")
     await world.change("old", suspend=True)

@@ -18,7 +18,12 @@ from wasession_api.names import object_name
 from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
 
 PVCS = "persistentvolumeclaims"
-SETTINGS = {"session_image": "session-pod:1", "restoration_delay": "0s", "log_format": "text"}
+SETTINGS = {
+    "session_image": "session-pod:1",
+    "restoration_delay": "0s",
+    "update_min_ready": "0s",
+    "log_format": "text",
+}
 
 
 class Environment:

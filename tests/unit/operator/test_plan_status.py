@@ -25,7 +25,6 @@ from wasession_api.restoration import failure, new_failure
 from wasession_api.v1alpha1 import (
     Account,
     AccountStatus,
-    Condition,
     ConditionType,
     DisconnectKind,
     LastDisconnect,
@@ -36,7 +35,7 @@ from wasession_api.v1alpha1 import (
     Restarts,
     Status,
 )
-from wasession_operator.plan import invalid_spec_status, is_updating, make_events, plan
+from wasession_operator.plan import invalid_spec_status, make_events, plan
 from wasession_operator.plan.pod import TERMINATION_REASONS
 
 
@@ -335,47 +334,6 @@ def test_an_invalid_spec_is_reported_and_loses_nothing() -> None:
         invalid_spec_status(session(status), NOW + timedelta(hours=1), "browser.locale: wrong")
         == status
     )
-
-
-@pytest.mark.parametrize(
-    ("phase", "reason", "seconds", "updating"),
-    [
-        (Phase.RESTORING, "TemplateChanged", 0, True),
-        (Phase.FAILED, "TemplateChanged", -5, True),
-        (Phase.READY, "TemplateChanged", 0, False),
-        (Phase.AUTHENTICATING, "TemplateChanged", 0, False),
-        (Phase.RESTORING, "PodDeleted", 0, False),
-        (Phase.RECONNECTING, "TemplateChanged", 60, False),
-    ],
-)
-def test_an_update_lasts_until_the_session_has_settled(
-    phase: Phase, reason: str, seconds: float, updating: bool
-) -> None:
-    """The condition Ready has changed ``seconds`` after the restart."""
-    since = NOW + timedelta(seconds=seconds)
-    truth: Any = "True" if phase is Phase.READY else "False"
-    ready = Condition(
-        type=ConditionType.READY, status=truth, reason="Connected", last_transition_time=since
-    )
-    status = Status(
-        phase=phase, conditions=[ready], restarts=Restarts(count=1, last=NOW, reason=reason)
-    )
-    assert is_updating(status) is updating
-
-
-def test_an_update_is_under_way_from_the_deletion_of_the_pod() -> None:
-    rolling = session(VALID, browser={"locale": "de-DE"}, updateStrategy="RollingUpdate")
-    ending = plan(rolling, facts(report=report(session_valid=True)), SETTINGS).status
-    assert is_updating(ending)
-    gone = plan(session(ending, browser={"locale": "de-DE"}), facts(pod=None), SETTINGS).status
-    assert is_updating(gone)
-    new = pod()
-    new["metadata"]["uid"] = "pod-uid-2"
-    back = report(
-        session_valid=True, restored=True, started_at=NOW, last_connected=NOW + timedelta(seconds=9)
-    )
-    done = plan(session(gone), facts(pod=new, report=back), SETTINGS).status
-    assert not is_updating(done)
 
 
 def test_the_status_has_what_the_scale_subresource_and_the_size_of_the_volume_need() -> None:

@@ -100,3 +100,21 @@ def test_never_too_many_and_never_idle(
         holding = {key for key in (A, B, C, D) if semaphore.is_held(key)}
         assert holding <= wanting
         assert len(holding) == min(limit, len(wanting))
+
+
+def test_grants_nothing_while_it_is_blocked() -> None:
+    enqueued: list[tuple[str, str]] = []
+    semaphore = PrioritySemaphore(2, enqueued.append)
+    semaphore.open()
+    assert semaphore.request(A)
+    assert semaphore.block(A)
+    assert not semaphore.block(A), "only the first time is news"
+    assert not semaphore.request(B)
+    semaphore.block(C)
+    semaphore.unblock(A)
+    assert not semaphore.is_held(B)
+    enqueued.clear()
+    semaphore.release(C)
+    assert semaphore.is_held(B)
+    assert B in enqueued
+    assert semaphore.blockers == 0

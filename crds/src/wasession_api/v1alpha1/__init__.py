@@ -36,6 +36,7 @@ from wasession_api.v1alpha1.status import (
     RequestStatus,
     Restarts,
     Status,
+    UpdateStatus,
     VolumeLoss,
 )
 
@@ -91,6 +92,7 @@ __all__ = [
     "Spec",
     "Status",
     "Takeover",
+    "UpdateStatus",
     "UpdateStrategy",
     "VolumeLoss",
     "WhatsAppSession",

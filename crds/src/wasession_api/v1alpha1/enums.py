@@ -183,6 +183,7 @@ class Reason(StrEnum):
     TEMPLATE_CHANGED = "TemplateChanged"
     UPDATE_PENDING = "UpdatePending"
     UPDATE_REFUSED = "UpdateRefused"
+    ROLLOUT_HALTED = "RolloutHalted"
     RESTART_REQUESTED = "RestartRequested"
     LOGOUT_FAILED = "LogoutFailed"
     DEVICE_STILL_LINKED = "DeviceStillLinked"

@@ -120,6 +120,19 @@ class RequestStatus(Observed):
     done: bool = Field(False, description="Whether the request is fulfilled.")
 
 
+class UpdateStatus(Observed):
+    """The last replacement of the pod for a changed template."""
+
+    at: Time = Field(description="When the update of the pod began.")
+    was_ready: bool = Field(
+        description="Whether the session was Ready with a valid login before; it has to be again."
+    )
+    done: bool = Field(False, description="Whether the session is as well as it was before.")
+    failed: bool = Field(
+        False, description="Whether it is not, so that no other session is updated."
+    )
+
+
 def _known(conditions: object) -> object:
     """Drop the conditions whose types only another version knows."""
     if not isinstance(conditions, list):
@@ -210,6 +223,9 @@ class Status(Observed):
     token_rotation: RequestStatus | None = Field(
         None,
         description="The last rotation requested with the annotation wasession.dev/rotate-token; done when the Secret has the new token.",
+    )
+    update: UpdateStatus | None = Field(
+        None, description="The last replacement of the pod for a changed template."
     )
     restarts: Restarts = Field(
         default_factory=Restarts,

@@ -25,10 +25,10 @@ from wasession_operator.plan.results import (
     attempt,
     report_problem,
 )
+from wasession_operator.plan.rollout import is_updating, plan_update
 from wasession_operator.plan.secret import plan_secret
 from wasession_operator.plan.status import (
     invalid_spec_status,
-    is_updating,
     make_events,
     make_status,
 )
@@ -68,9 +68,10 @@ def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
     logout = LogoutResult(session.status.logout)
     if pod.finding.ok:
         logout = plan_logout(session, facts)
-    parts = (_hold(session, facts), storage.step, secret.step, pod.step, logout.step)
+    update = plan_update(session, facts, settings, pod)
+    parts = (_hold(session, facts), storage.step, secret.step, pod.step, logout.step, update.step)
     step = sum((*parts, _report_duplicate(facts)), Step())
-    return Outcome(pod, storage, logout.status, step)
+    return Outcome(pod, storage, logout.status, update.status, step)
 
 
 def _hold(session: Session, facts: Facts) -> Step:

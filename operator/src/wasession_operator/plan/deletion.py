@@ -62,7 +62,9 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings) -> Outcome
         step += report_problem(Reason.DEVICE_STILL_LINKED, STILL_LINKED)
     finding = Finding(False, Reason.TERMINATING, shutdown.message)
     result = PodResult(Phase.TERMINATING, shutdown.reason, shutdown.message, finding, step)
-    return Outcome(result, None, session.status.logout, step, done=pod is None)
+    return Outcome(
+        result, None, session.status.logout, session.status.update, step, done=pod is None
+    )
 
 
 def _own(session: Session, obj: Manifest | None) -> Manifest | None:

@@ -97,6 +97,7 @@ class Facts:
     watch_error: str | None = None  # why the operator has no report from the pod
     may_start: bool | None = True  # has a start slot; None before slots are granted
     may_update: bool = True  # has a slot to replace the pod for a changed template
+    rollout_halted: bool = False  # because another session is not well after its update
     accepted_template: str | None = None  # hash of the one that the API server has just accepted
     failures: Backoff = Backoff()  # of its pods
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)

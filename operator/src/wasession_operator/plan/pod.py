@@ -39,6 +39,7 @@ from wasession_operator.plan.results import (
     attempt,
     report_problem,
 )
+from wasession_operator.plan.rollout import is_updating
 from wasession_operator.plan.storage import expects_login, login_ends_with_pod
 from wasession_operator.settings import NodeLost, Settings
 
@@ -62,6 +63,10 @@ UPDATE_ON_DELETE = (
     "The pod's template has changed; the change takes effect when the pod is started the next time."
 )
 UPDATE_CHECKED = "The API server is asked whether it accepts the next pod."
+UPDATE_HALTED = (
+    "The pod's template has changed. It is not updated, because another session was Ready before "
+    "its update and is not any more."
+)
 UPDATE_QUEUED = "The pod's template has changed; other sessions are updated first."
 HELD_BACK = {
     Reason.SUSPENDED: "The session is not suspended while its volume claim is being deleted.",
@@ -353,8 +358,11 @@ def _replacement(
         return _Replacement(pending=Problem(Reason.UPDATE_PENDING, message))
     if facts.accepted_template != template:
         return _check(facts, template)
-    if update and not facts.may_update:
-        return _Replacement(pending=Problem(Reason.UPDATE_PENDING, UPDATE_QUEUED))
+    if update and not is_updating(session.status):
+        if facts.rollout_halted:
+            return _Replacement(pending=Problem(Reason.UPDATE_PENDING, UPDATE_HALTED))
+        if not facts.may_update:
+            return _Replacement(pending=Problem(Reason.UPDATE_PENDING, UPDATE_QUEUED))
     return _Replacement(reason)
 
 

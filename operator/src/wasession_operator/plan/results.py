@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from wasession_api.v1alpha1 import LogoutStatus, Phase, VolumeLoss
+from wasession_api.v1alpha1 import LogoutStatus, Phase, UpdateStatus, VolumeLoss
 
 from wasession_operator.plan.actions import Action
 from wasession_operator.plan.facts import Facts
@@ -108,12 +108,21 @@ class LogoutResult:
 
 
 @dataclass(frozen=True)
+class UpdateResult:
+    """The update of the pod to a changed template."""
+
+    status: UpdateStatus | None
+    step: Step = field(default_factory=Step)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """All results of one pass."""
 
     pod: PodResult
     storage: StorageResult | None  # None while the session is being deleted
     logout: LogoutStatus | None
+    update: UpdateStatus | None
     step: Step  # of all parts
     done: bool = False  # a deleted session has nothing left
 

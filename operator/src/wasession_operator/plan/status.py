@@ -37,15 +37,7 @@ PROGRESSING = {
     Phase.RECONNECTING,
     Phase.AUTHENTICATING,
 }
-# Phases in which an updated session is as well as it was, or waits for a person.
-SETTLED = {
-    Phase.READY,
-    Phase.AUTHENTICATING,
-    Phase.LOGGED_OUT,
-    Phase.PASSKEY_REQUIRED,
-    Phase.CONFLICT,
-    Phase.SUSPENDED,
-}
+ROLLOUT_HALTED = Reason.ROLLOUT_HALTED
 PHONE_LAST_SEEN_STEP = timedelta(hours=12)  # a smaller advance alone is not written
 # Restarts that somebody has caused on purpose.
 REQUESTED = {
@@ -83,6 +75,7 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     report = facts.report if pod.finding.ok else None
     status = before.model_copy()  # its parts are replaced, never changed
     status.observed_generation, status.logout = session.generation, outcome.logout
+    status.update = outcome.update
     if facts.pvc is not None:
         metadata = facts.pvc["metadata"]
         status.pvc_name, status.pvc_uid = metadata["name"], metadata.get("uid")
@@ -134,16 +127,6 @@ def invalid_spec_status(session: Session, now: datetime, message: str) -> Status
     return status
 
 
-def is_updating(status: Status) -> bool:
-    """Return whether the pod was replaced for a changed template and has not settled since."""
-    if termination_reason(status) is Reason.TEMPLATE_CHANGED:
-        return True
-    ready, restarts = status.condition(ConditionType.READY), status.restarts
-    if restarts.reason != Reason.TEMPLATE_CHANGED or restarts.last is None or ready is None:
-        return False
-    return status.phase not in SETTLED and ready.last_transition_time <= restarts.last
-
-
 def whole_seconds(moment: datetime) -> datetime:
     """Return the time as Kubernetes stores it: a finer one would look like a change."""
     return moment.astimezone(UTC).replace(microsecond=0)
@@ -158,6 +141,11 @@ def make_events(before: Status, after: Status) -> list[Event]:
     degraded, was = _degraded(after), _degraded(before)
     if degraded is not None and (was is None or was.reason != degraded.reason):
         events.append(Event("Warning", degraded.reason, degraded.message))
+    halted = after.update is not None and after.update.failed
+    was_halted = before.update is not None and before.update.failed
+    if halted and not was_halted and (degraded is None or degraded.reason != ROLLOUT_HALTED):
+        message = "The session is not Ready after its update: no other session is updated."
+        events.append(Event("Warning", ROLLOUT_HALTED, message))
     restarts = after.restarts
     if restarts.count > before.restarts.count and restarts.reason is not None:
         kind: Literal["Normal", "Warning"] = "Normal" if restarts.reason in REQUESTED else "Warning"

@@ -1,0 +1,83 @@
+"""A session's share of a rolling update: when it is over, and when it stops the others."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from wasession_api import names, restoration
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStatus
+
+from wasession_operator.plan.facts import Facts, Session
+from wasession_operator.plan.results import PodResult, Step, UpdateResult, report_problem
+from wasession_operator.settings import Settings
+
+PATIENCE = timedelta(minutes=10)  # from the end of the old pod until the session is Ready again
+HALTED = (
+    "The session was Ready before its pod was updated, and is not any more. No other session is "
+    "updated until it is, or until somebody accepts that: "
+    "kubectl annotate wasession {name} {annotation}={uid}"
+)
+
+
+def is_updating(status: Status) -> bool:
+    """Return whether the pod was replaced for a changed template, and that is not over."""
+    return status.update is not None and not status.update.done
+
+
+def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResult) -> UpdateResult:
+    """Follow an update until the session is as well as it was before.
+
+    A session that was Ready has to be Ready again, with a valid login, for some time: WhatsApp may
+    end a login some seconds after a browser that it does not like has opened it.
+    """
+    update, status = session.status.update, session.status
+    begun = status.condition(ConditionType.POD_READY)
+    if pod.finding.reason == Reason.TEMPLATE_CHANGED:
+        if begun is not None and begun.reason == pod.finding.reason and is_updating(status):
+            return UpdateResult(update)
+        ready = status.phase is Phase.READY and bool(status.session_valid)
+        was_ready = update.was_ready if update is not None and not update.done else ready
+        at = facts.now.replace(microsecond=0)
+        return UpdateResult(UpdateStatus(at=at, was_ready=was_ready))
+    if update is None or update.done:
+        return UpdateResult(update)
+    remaining = _remaining(session, facts, settings, pod, update)
+    if remaining is not None and remaining <= timedelta(0):
+        return UpdateResult(update.model_copy(update={"done": True, "failed": False}))
+    failed = remaining is None and update.was_ready and _has_failed(facts, pod, update)
+    update = update.model_copy(update={"failed": failed})
+    if not failed:
+        recheck = remaining if remaining is not None else update.at + PATIENCE - facts.now
+        return UpdateResult(update, Step(requeue_after=max(recheck, timedelta(seconds=1))))
+    return UpdateResult(update, report_problem(Reason.ROLLOUT_HALTED, _halted(session, facts)))
+
+
+def _remaining(
+    session: Session, facts: Facts, settings: Settings, pod: PodResult, update: UpdateStatus
+) -> timedelta | None:
+    """Return how long the session still has to stay as it is; None while it is not well."""
+    uid = facts.pod["metadata"]["uid"] if facts.pod is not None else None
+    accepted = session.annotations.get(names.ANNOTATION_ACCEPT_UPDATE)
+    if session.spec.suspend or (uid is not None and accepted == uid):
+        return timedelta(0)
+    if not pod.finding.ok or facts.report is None:
+        return None
+    if not update.was_ready:
+        return timedelta(0)
+    if pod.phase is not Phase.READY or not facts.report.session_valid:
+        return None
+    ready = session.status.condition(ConditionType.READY)
+    since = ready.last_transition_time if ready and ready.status == "True" else facts.now
+    return since + settings.update_min_ready - facts.now
+
+
+def _has_failed(facts: Facts, pod: PodResult, update: UpdateStatus) -> bool:
+    """Return whether the session does not become Ready by itself."""
+    ended = facts.report is not None and pod.phase in restoration.DEAD_ENDS
+    return ended or bool(pod.step.problems) or facts.now >= update.at + PATIENCE
+
+
+def _halted(session: Session, facts: Facts) -> str:
+    uid = facts.pod["metadata"]["uid"] if facts.pod is not None else "UID"
+    annotation = names.ANNOTATION_ACCEPT_UPDATE
+    return HALTED.format(name=session.name, annotation=annotation, uid=uid)
