@@ -58,10 +58,6 @@ DEVICES_LEFT_LINKED = Counter(
     "wasession_devices_left_linked_total",
     "Deleted sessions whose requested logout was not possible.",
 )
-UPDATES_FAILED = Gauge(
-    "wasession_updates_failed",
-    "Sessions that were Ready before an update and are not any more; they halt the rollout.",
-)
 READY_SECONDS = Histogram(
     "wasession_time_to_ready_seconds",
     "Time from the start of the session pod's process to Ready.",

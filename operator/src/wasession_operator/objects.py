@@ -237,7 +237,6 @@ class TemplateMetadata(NamedTuple):
             annotations = dict.fromkeys(map(str, noted.get("annotations", [])))
         except (ValueError, AttributeError, TypeError):  # edited by a person
             labels, annotations = {}, {}
-        annotations[names.ANNOTATION_TEMPLATE_METADATA] = None
         return {**labels, **self.labels}, {
             **annotations,
             **self.annotations,
@@ -350,8 +349,8 @@ def _environment(
         "CLIENT_ID": client_id(name, spec),
         "NAMESPACE": namespace,
         "SESSION": name,
-        "OWNER": spec.owner or "",
         "SESSION_UID": uid,
+        "OWNER": spec.owner or "",
         "TOKEN_FILE": f"{TOKEN_DIRECTORY}/token",
         "DATA_DIR": DATA,
         "WHATSAPP_URL": spec.whatsapp.url,
