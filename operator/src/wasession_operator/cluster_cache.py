@@ -82,6 +82,7 @@ class ClusterCache:
         self._session_of: dict[Key, Key] = {}  # by the key of its pod, claim and Secret
         self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
         self._missing_since: dict[str, float] = {}  # nodes that do not exist; the loop's time
+        self._accounts: dict[str, set[Key]] = {}  # sessions with a valid login, by account
         self._duplicates: dict[ClientId, dict[Key, Age]] = {}  # sessions that share a clientId
 
     async def run(self) -> None:
@@ -142,6 +143,7 @@ class ClusterCache:
         self.counts.add(obj)
         self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
+        self._update_account(key, _account(before), _account(obj))
         client_id = _client_id(obj)
         self._duplicates.setdefault(client_id, {})[key] = _age(obj)
         if before is None or _client_id(before) != client_id:
@@ -158,6 +160,7 @@ class ClusterCache:
             self.counts.remove(session)
             self._session_of.pop(object_key(key), None)
             self._remove_duplicate(key, session)
+            self._update_account(key, _account(session), None)
         self._handler.on_delete(key, uid)
 
     async def list_sessions(self, namespace: str | None) -> dict[Key, Manifest]:
@@ -172,6 +175,25 @@ class ClusterCache:
         duplicates = self._duplicates[_client_id(self.sessions[key])]
         oldest = min(duplicates, key=duplicates.__getitem__)
         return None if oldest == key else oldest[1]
+
+    def sharing_account(self, key: Key) -> Key | None:
+        """Return another session whose valid login is of the same account, the first by name."""
+        account = _account(self.sessions[key])
+        others = self._accounts[account] - {key} if account is not None else ()
+        return min(others, default=None)
+
+    def _update_account(self, key: Key, before: str | None, after: str | None) -> None:
+        if before == after:
+            return
+        if before is not None:
+            self._accounts[before].discard(key)
+        if after is not None:
+            self._accounts.setdefault(after, set()).add(key)
+        for account in filter(None, (before, after)):
+            for other in self._accounts[account] - {key}:
+                self._handler.enqueue(other)
+        if before is not None and not self._accounts[before]:
+            del self._accounts[before]
 
     def _remove_duplicate(self, key: Key, session: Manifest) -> None:
         client_id = _client_id(session)
@@ -270,6 +292,13 @@ def _client_id(session: Manifest) -> ClientId:
     """Return what identifies a session to applications."""
     metadata, spec = session["metadata"], session.get("spec") or {}
     return metadata["namespace"], spec.get("owner"), spec.get("clientId") or metadata["name"]
+
+
+def _account(session: Manifest | None) -> str | None:
+    """Return the account of a session's valid login, if it has one."""
+    status = (session or {}).get("status") or {}
+    account: str | None = (status.get("account") or {}).get("id")
+    return account if status.get("sessionValid") else None
 
 
 def _age(session: Manifest) -> Age:

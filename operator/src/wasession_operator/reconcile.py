@@ -186,6 +186,7 @@ class Reconciler:
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
+            account_shared_with=_describe(cache.sharing_account(key), key[0]),
             conflicting_session=cache.conflicting_session(key),
         )
 
@@ -347,6 +348,14 @@ def _report_linked_device(session: Session, status: Status, state: ReconcileStat
                 key[1],
                 extra={"namespace": key[0], "session": key[1]},
             )
+
+
+def _describe(session: Key | None, namespace: str) -> str | None:
+    """Return what to call another session; its name is nobody's business in other namespaces."""
+    if session is None:
+        return None
+    own = session[0] == namespace
+    return f"WhatsAppSession {session[1]}" if own else "A session of another namespace"
 
 
 def _reason(status: Status, kind: ConditionType) -> str | None:

@@ -151,6 +151,32 @@ def test_a_successor_of_the_same_name_has_its_own_age() -> None:
     assert cache.conflicting_session(other) is None
 
 
+def linked(version: int, name: str, account: str, *, valid: bool = True) -> Manifest:
+    status = {"account": {"id": account}, "sessionValid": valid}
+    return {**session(version, f"uid-of-{name}", name), "status": status}
+
+
+def test_sessions_with_a_login_of_one_account_are_known_to_each_other() -> None:
+    cache, handler = make_cache()
+    original, copy = ("ns", "original"), ("ns", "copy")
+    cache.upsert_session(linked(1, "original", "1@c.us"))
+    assert cache.sharing_account(original) is None
+    handler.enqueued.clear()
+    cache.upsert_session(linked(2, "copy", "1@c.us"))
+    assert original in handler.enqueued
+    assert cache.sharing_account(original) == copy
+    assert cache.sharing_account(copy) == original
+    handler.enqueued.clear()
+    cache.upsert_session(linked(3, "copy", "1@c.us", valid=False))
+    assert original in handler.enqueued
+    assert cache.sharing_account(original) is None
+    cache.upsert_session(linked(4, "copy", "2@c.us"))
+    assert cache.sharing_account(copy) is None
+    cache.upsert_session(linked(5, "copy", "1@c.us"))
+    cache.delete_session(original, "uid-of-original")
+    assert cache.sharing_account(copy) is None
+
+
 def test_two_owners_may_use_one_client_id() -> None:
     cache, handler = make_cache()
     other = ("ns", "other")

@@ -266,6 +266,18 @@ def test_a_failed_expansion_is_a_problem_but_the_session_continues() -> None:
     assert message(result, ConditionType.DEGRADED) == explanation
 
 
+def test_an_expansion_that_failed_can_be_taken_back() -> None:
+    claim = pvc()
+    claim["status"] |= {"capacity": {"storage": "1Gi"}}
+    refusal = Refusal(Reason.PVC_EXPAND_FAILED, "no.", Backoff(3, NOW + timedelta(minutes=1)))
+    failed = facts(pvc=claim, report=report(), refusals={ExpandPvc: refusal})
+    result = plan(session(storage={"size": "2Gi"}), failed, SETTINGS)
+    assert "set spec.storage.size back to 1Gi" in message(result, ConditionType.DEGRADED)
+    back = plan(session(result.status, storage={"size": "1Gi"}), failed, SETTINGS)
+    assert back.actions == []
+    assert condition(back, ConditionType.DEGRADED) == ("False", Reason.AS_EXPECTED)
+
+
 def test_an_expansion_is_reported() -> None:
     growing = pvc(spec={"storage": {"size": "2Gi"}})
     growing["status"] |= {"capacity": {"storage": "1Gi"}}
@@ -371,3 +383,17 @@ def test_other_owners_of_a_claim_are_no_reason_to_change_its_owner(
     )
     changes = [len(action.references or []) for action in of(SetPvcOwner, result)]
     assert changes == ([] if references is None else [references])
+
+
+# --- accounts -------------------------------------------------------------------------------------
+
+
+def test_two_logins_of_one_account_are_reported() -> None:
+    shared = facts(report=report(session_valid=True), account_shared_with="WhatsAppSession copy")
+    result = plan(session(VALID), shared, SETTINGS)
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.ACCOUNT_SHARED)
+    assert "WhatsAppSession copy reports the same" in message(result, ConditionType.DEGRADED)
+    assert result.status.phase is Phase.READY
+    logged_out = facts(report=report(), account_shared_with="WhatsAppSession copy")
+    ended = plan(session(VALID), logged_out, SETTINGS)
+    assert condition(ended, ConditionType.DEGRADED) == ("False", Reason.AS_EXPECTED)

@@ -70,7 +70,8 @@ def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
         logout = plan_logout(session, facts)
     update = plan_update(session, facts, settings, pod)
     parts = (_hold(session, facts), storage.step, secret.step, pod.step, logout.step, update.step)
-    step = sum((*parts, _report_duplicate(facts)), Step())
+    shared = _report_shared_account(session, facts)
+    step = sum((*parts, _report_duplicate(facts), shared), Step())
     return Outcome(pod, storage, logout.status, update.status, step)
 
 
@@ -87,6 +88,17 @@ def _report_duplicate(facts: Facts) -> Step:
         return Step()
     message = (
         f"WhatsAppSession {facts.conflicting_session} has the same owner and clientId; "
-        "each of the two has its own login."
+        "each of the two has its own volume."
     )
     return report_problem(Reason.CLIENT_ID_SHARED, message)
+
+
+def _report_shared_account(session: Session, facts: Facts) -> Step:
+    """Report two logins of one account: a copied volume holds the login of another session."""
+    if facts.account_shared_with is None or not session.status.session_valid:
+        return Step()
+    message = (
+        f"{facts.account_shared_with} reports the same WhatsApp account. If the volume of one is a "
+        "copy of the other's, they end each other's login: suspend one of them."
+    )
+    return report_problem(Reason.ACCOUNT_SHARED, message)

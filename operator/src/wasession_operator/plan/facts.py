@@ -101,4 +101,5 @@ class Facts:
     accepted_template: str | None = None  # hash of the one that the API server has just accepted
     failures: Backoff = Backoff()  # of its pods
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
+    account_shared_with: str | None = None  # another session whose login is of the same account
     conflicting_session: str | None = None  # older, of the same namespace, owner and clientId
