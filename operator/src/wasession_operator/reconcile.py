@@ -36,7 +36,6 @@ from wasession_operator.settings import Settings
 from wasession_operator.status_writer import StatusWriter
 
 log = logging.getLogger(__name__)
-log = logging.getLogger(__name__)
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
 PROXY_SECRET_LASTS = 5.0  # seconds for which the metadata of a Secret is not read again
@@ -182,7 +181,7 @@ class Reconciler:
             proxy_secret=await self._proxy_secret(session),
             may_start=may_start if self.starts.is_open else None,
             may_update=self.updates.is_held(key),
-            rollout_halted=self.updates.is_blocked,
+            rollout_halted=self.updates.blockers > 0,
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
@@ -322,6 +321,17 @@ class Reconciler:
         else:
             self.updates.release(key)
 
+    def _halt_rollout(self, key: Key, *, failed: bool) -> None:
+        """Update no other session while one is not well after its update."""
+        if not failed:
+            self.updates.unblock(key)
+        elif self.updates.block(key):
+            log.error(
+                "session %s was Ready before its update and is not any more; updating no other one",
+                key[1],
+                extra={"namespace": key[0], "session": key[1]},
+            )
+
 
 def _report_linked_device(session: Session, status: Status, state: ReconcileState) -> None:
     """Report a requested logout that was not possible any more.
@@ -337,17 +347,6 @@ def _report_linked_device(session: Session, status: Status, state: ReconcileStat
         session.name,
         extra=state.log_extra,
     )
-
-    def _halt_rollout(self, key: Key, *, failed: bool) -> None:
-        """Update no other session while one is not well after its update."""
-        if not failed:
-            self.updates.unblock(key)
-        elif self.updates.block(key):
-            log.error(
-                "session %s was Ready before its update and is not any more; updating no other one",
-                key[1],
-                extra={"namespace": key[0], "session": key[1]},
-            )
 
 
 def _describe(session: Key | None, namespace: str) -> str | None:
