@@ -23,6 +23,7 @@ GROUPS = {
     "clusterrolebindings": "/apis/rbac.authorization.k8s.io/v1",
     "roles": "/apis/rbac.authorization.k8s.io/v1",
     "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
+    "poddisruptionbudgets": "/apis/policy/v1",
     "storageclasses": "/apis/storage.k8s.io/v1",
 }
 

@@ -19,6 +19,7 @@ from wasession_api.crd import FILES
 
 BASE = "https://127.0.0.1:6443"
 CONTROLLERS = (
+    "disruption-controller",
     "garbage-collector-controller",
     "namespace-controller",
     "node-lifecycle-controller",

@@ -1,0 +1,69 @@
+"""A PodDisruptionBudget over session pods limits evictions, as with any workload."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from support.fakes.api import ApiError, Manifest
+from support.fakes.world import World
+from wasession_api.names import object_name
+
+BUDGET = "sessions"
+
+
+async def evict(world: World, name: str) -> None:
+    """Evict a session's pod, as ``kubectl drain`` does; raises ``ApiError`` with 429 if refused."""
+    metadata = {"name": object_name(name), "namespace": world.namespace}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    await world.api.create("pods", eviction, "eviction")
+
+
+async def until_allowed(world: World, allowed: int, expected: int) -> Manifest:
+    """Wait until the disruption controller allows this many evictions of so many pods."""
+    async with asyncio.timeout(60):
+        while True:
+            budget = await world.api.get("poddisruptionbudgets", world.namespace, BUDGET)
+            status = budget.get("status", {})
+            if (status.get("disruptionsAllowed"), status.get("expectedPods")) == (
+                allowed,
+                expected,
+            ):
+                return budget
+            await asyncio.sleep(0.1)
+
+
+async def test_a_drain_goes_on_one_pod_at_a_time(world: World) -> None:
+    """The controller finds the number of pods with the scale subresource of the sessions."""
+    sessions = [f"s{index}" for index in range(3)]
+    await world.start_operator()
+    for name in sessions:
+        await world.create(name)
+    await world.until_phase(*sessions)
+    world.script.scans = False
+    await world.api.create(
+        "poddisruptionbudgets",
+        {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": BUDGET, "namespace": world.namespace},
+            "spec": {
+                "maxUnavailable": 1,
+                "selector": {"matchLabels": {"app.kubernetes.io/name": "wasession-session"}},
+            },
+        },
+    )
+    pods = {name: world.pod(name) for name in sessions}
+    for name in sessions:
+        budget = await until_allowed(world, 1, len(sessions))
+        assert budget["status"]["currentHealthy"] == len(sessions)
+        world.script.images = False
+        await evict(world, name)
+        other = next(another for another in sessions if another != name)
+        with pytest.raises(ApiError, match="429"):
+            await evict(world, other)
+        world.script.images = True
+        world.kubelet.look_again(world.namespace)
+        await world.until_replaced(name, pods[name])
+    await world.change("s0", suspend=True)
+    await until_allowed(world, 1, len(sessions) - 1)
