@@ -95,6 +95,12 @@ async def test_the_longest_text(linked: Linked, friend: str) -> None:
     assert (await text(linked.pod, friend, body + "!")).status == 422
 
 
+async def test_a_text_of_white_space_is_refused(linked: Linked, friend: str) -> None:
+    response = await text(linked.pod, friend, " \n\t")
+    assert response.status == 422
+    assert response.json["detail"].startswith("text: must have more than white space")
+
+
 async def test_a_reply(linked: Linked, friend: str) -> None:
     async with linked.pod.stream("message") as events:
         question = await linked.phone.send(friend, ME, "a question")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from wasession_api.http.problem import HTTPProblem, describe_error
 from wasession_api.session_pod.messages import IncomingMessage, SendText
 from wasession_api.v1alpha1 import Phase
+from wasession_pod.api.operations import ContactPath, PageQuery, SendHeaders
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,38 @@ def test_reply_to_is_a_message_id(message_id: str, good: bool) -> None:
     else:
         with pytest.raises(ValidationError):
             SendText.model_validate(body)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\t ", "\u00a0\u3000", " " * 65536])
+def test_a_text_without_content_is_rejected_with_a_sentence(text: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        SendText(to="15551234567", text=text)
+    assert describe_error(caught.value).startswith("text: must have more than white space")
+
+
+@pytest.mark.parametrize("text", [".", " x ", "\n\ntwo\nlines\n"])
+def test_white_space_around_a_text_is_left_alone(text: str) -> None:
+    assert SendText(to="15551234567", text=text).text == text
+
+
+@pytest.mark.parametrize(
+    ("model", "fields"),
+    [
+        (SendText, {"to": "+1 (555) 123-4567", "text": "x"}),
+        (SendText, {"to": "15551234567", "text": "x", "replyTo": "1"}),
+        (SendText, {"to": "15551234567", "text": " "}),
+        (ContactPath, {"id": "nobody"}),
+        (SendHeaders, {"Idempotency-Key": "with space"}),
+        (PageQuery, {"continue": "!"}),
+    ],
+)
+def test_errors_say_what_is_right_in_place_of_a_regular_expression(
+    model: type[BaseModel], fields: dict[str, str]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(fields)
+    assert " must " in describe_error(caught.value)
+    assert "pattern" not in describe_error(caught.value)
 
 
 def test_errors_do_not_repeat_the_value() -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AuthState, DisconnectKind, PairingMethod, Phase, Reason, Takeover
 from wasession_pod.state import transitions
+from wasession_pod.state.memory_pressure import Memory
 from wasession_pod.state.model import Action, Policy, State, initial
 from wasession_pod.state.observation import PageObservation, PageUnavailable, ScriptFault
 from wasession_pod.state.recovery import LIMITS, Backoff, Step
@@ -1029,3 +1030,30 @@ def test_a_phone_unused_for_ten_days_is_a_warning(days: float, warned: bool) -> 
     if warned:
         assert f"{int(days)} days ago" in notices[0].message
     assert warnings(replace(state, session_valid=False), NOW + days * DAY) == []
+
+
+def test_warnings_come_in_a_stable_order() -> None:
+    notice = Notice(reason=Reason.VOLUME_LOW, message="low")
+    state = replace(
+        READY,
+        phone_last_seen=NOW - 11 * DAY,
+        memory=Memory(used=95, limit=100),
+        unheard=("MsgStore",),
+        unheard_since=NOW - MINUTE,
+        page_reloads=(NOW,) * 5,
+        repair_message="repaired",
+        volume_warning=notice,
+    )
+    order = [warning.reason for warning in warnings(state, NOW)]
+    assert order == [
+        Reason.PHONE_OFFLINE,
+        Reason.MEMORY_LOW,
+        Reason.MESSAGES_NOT_HEARD,
+        Reason.PAGE_RELOADING,
+        Reason.PROFILE_DAMAGED,
+        Reason.VOLUME_LOW,
+    ]
+    without = replace(state, memory=None, unheard=(), unheard_since=None)
+    assert [warning.reason for warning in warnings(without, NOW)] == [
+        reason for reason in order if reason not in (Reason.MEMORY_LOW, Reason.MESSAGES_NOT_HEARD)
+    ]

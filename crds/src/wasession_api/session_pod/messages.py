@@ -85,9 +85,11 @@ class SendText(Model):
     """A text message to send."""
 
     to: Recipient
-    text: Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TEXT)] = Field(
-        description="Text of the message."
-    )
+    text: Annotated[
+        str,
+        StringConstraints(max_length=LONGEST_TEXT),
+        Pattern(r"^[\s\S]*\S[\s\S]*$", "must have more than white space"),
+    ] = Field(description="Text of the message.")
     reply_to: MessageId | None = Field(None, description="Message to reply to; of the same chat.")
 
 

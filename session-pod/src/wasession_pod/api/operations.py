@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
-from wasession_api.base import Model
+from wasession_api.base import Model, Pattern
 from wasession_api.http.openapi import Answer, Content, Nothing, Operation, document
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
@@ -78,14 +78,21 @@ class EventsHeaders(Model):
 
 
 class SendHeaders(Model):
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None = (
-        Field(
-            None,
-            alias="Idempotency-Key",
-            description="A unique text for each message, such as a UUID. A retry with the same key "
-            "and body gets the response of the first request and sends nothing again. Keys are "
-            "remembered for at least a day.",
-        )
+    idempotency_key: (
+        Annotated[
+            str,
+            Pattern(
+                r"^[\x21-\x7e]{1,255}$",
+                "must be 1 to 255 printable ASCII characters without spaces, such as a UUID",
+            ),
+        ]
+        | None
+    ) = Field(
+        None,
+        alias="Idempotency-Key",
+        description="A unique text for each message, such as a UUID. A retry with the same key "
+        "and body gets the response of the first request and sends nothing again. Keys are "
+        "remembered for at least a day.",
     )
 
 
@@ -100,7 +107,12 @@ class ContactPath(Model):
 class PageQuery(Model):
     limit: int = Field(100, ge=1, le=500, description="Maximum number of items.")
     continue_: (
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+$", max_length=512)] | None
+        Annotated[
+            str,
+            StringConstraints(max_length=512),
+            Pattern(r"^[A-Za-z0-9_-]+$", "must be `continue` of the previous page, unchanged"),
+        ]
+        | None
     ) = Field(None, alias="continue", description="`continue` of the previous page.")
 
 
