@@ -166,7 +166,9 @@ class Pod:
         assert answer.status == status, answer.body
         return answer.json
 
-    async def until(self, condition: Callable[[Report], bool], timeout: float = 40) -> Report:
+    async def until(
+        self, condition: Callable[[Report], bool | None], timeout: float = 40
+    ) -> Report:
         """Return the first report of the event stream that meets the condition."""
         seen = []
         try:

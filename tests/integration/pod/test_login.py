@@ -173,3 +173,12 @@ async def test_a_required_passkey_is_reported(start: Start, phone: Phone) -> Non
     assert not report.session_valid
     await phone.confirm_passkey("15551234567")
     await pod.ready()
+
+
+async def test_a_login_that_does_not_reach_the_disk_is_reported(start: Start, phone: Phone) -> None:
+    """Chromium writes to another directory than the one that the pod looks into."""
+    pod = await start(extra_args='["--profile-directory=Other"]')
+    await phone.scan(await pod.qr())
+    report = await pod.until(lambda report: report.reason == Reason.LOGIN_NOT_WRITTEN, 120)
+    assert (report.phase, report.session_valid) == (Phase.SYNCING, False)
+    assert not (pod.directory / "login.json").exists()

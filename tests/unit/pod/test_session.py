@@ -78,8 +78,9 @@ async def test_an_event_while_the_login_is_recorded_counts(
     loop, record = asyncio.get_running_loop(), session._volume.record_login
 
     def interrupted(*arguments: Any) -> None:
+        loop.call_soon_threadsafe(session._handle_event, event)
         handled = threading.Event()
-        loop.call_soon_threadsafe(lambda: (session._handle_event(event), handled.set()))
+        loop.call_soon_threadsafe(handled.set)
         assert handled.wait(10)
         record(*arguments)
 
@@ -98,9 +99,12 @@ async def test_the_loop_never_waits_for_the_disk(
     session._state = replace(session._state, phone_last_seen=None)
     synced: list[threading.Thread] = []
     fsync = os.fsync
-    monkeypatch.setattr(
-        os, "fsync", lambda file: (synced.append(threading.current_thread()), fsync(file))
-    )
+
+    def recorded(file: int) -> None:
+        synced.append(threading.current_thread())
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", recorded)
     seen = datetime.now(UTC)
     session._handle_event(PageEvent(type="phone.seen", data={"at": seen.isoformat()}))
     await tick(session)
