@@ -18,6 +18,7 @@ from wasession_api.kube.client import KubeClient
 from wasession_gateway import metrics
 from wasession_gateway.auth import Authenticator
 from wasession_gateway.commands import Commands
+from wasession_gateway.http_server import note_request, serve
 from wasession_gateway.limits import Limiter
 from wasession_gateway.middleware import Middleware, strict_headers
 from wasession_gateway.pods import Pods
@@ -30,7 +31,6 @@ from wasession_gateway.socketio_namespace import Namespace
 log = logging.getLogger(__name__)
 CONSOLE = Path(__file__).with_name("console")
 READ_BUFFER = 2**20  # bytes; the longest message is one line of an event stream
-LINGERING = 1.0  # seconds during which the rest of a rejected body is read and discarded
 
 
 class Gateway:
@@ -73,7 +73,10 @@ class Gateway:
         server_logger.addFilter(WithoutContent())
         app = self._application(Rest(settings, self.sessions, commands, pods))
         ports = ((self._management(), settings.management_port), (app, settings.port))
-        self._runners = [await _serve(served, settings, port) for served, port in ports]
+        timeout = settings.shutdown_timeout.total_seconds()
+        self._runners = [
+            await serve(served, settings.host, port, timeout) for served, port in ports
+        ]
         return self
 
     async def __aexit__(
@@ -100,7 +103,11 @@ class Gateway:
     def _application(self, rest: Rest) -> web.Application:
         """REST, Socket.IO and the console."""
         app = web.Application(
-            middlewares=[*self._middleware.all(), self._connections.middleware],
+            middlewares=[
+                note_request,
+                *self._middleware.all(),
+                self._connections.middleware,
+            ],
             client_max_size=MAXIMUM_BODY,
         )
         app.on_response_prepare.append(strict_headers)
@@ -135,7 +142,7 @@ class Gateway:
                 body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST}
             )
 
-        app = web.Application()
+        app = web.Application(middlewares=[note_request])
         app.router.add_get("/livez", alive)
         app.router.add_get("/readyz", ready)
         app.router.add_get("/metrics", show_metrics)
@@ -148,19 +155,6 @@ def _file(path: Path) -> Handler:
         return web.FileResponse(path, headers={"Cache-Control": "no-cache"})
 
     return serve_file
-
-
-async def _serve(app: web.Application, settings: Settings, port: int) -> web.AppRunner:
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=settings.shutdown_timeout.total_seconds(),
-        lingering_time=LINGERING,
-    )
-    await runner.setup()
-    await web.TCPSite(runner, settings.host, port).start()
-    return runner
 
 
 def _exit_on_error(task: asyncio.Task[None]) -> None:

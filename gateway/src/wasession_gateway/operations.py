@@ -137,12 +137,14 @@ ASKING = {
 }
 READING = {
     400: "The body is not JSON.",
+    408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body's Content-Type is not JSON.",
 }
 SENDING = {
     400: "The body is neither JSON nor a form.",
     404: f"{OF_ONE[404]} Or the recipient is not on WhatsApp.",
+    408: "The body did not arrive in time.",
     409: f"A request with the same Idempotency-Key is under way. {OF_ONE[409]}",
     413: "The body or the file is too large.",
     415: "The body's Content-Type is neither JSON nor a form.",

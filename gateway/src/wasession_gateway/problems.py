@@ -48,6 +48,10 @@ def problem_of(error: Exception) -> HTTPProblem:
     return HTTPProblem(500, "Internal error", "the gateway failed; its log says where")
 
 
+def late_body(seconds: float) -> HTTPProblem:
+    return HTTPProblem(408, "Request timeout", f"the body did not arrive within {seconds:.0f} s")
+
+
 def log_unexpected(error: Exception, message: str, **details: Any) -> None:
     """Log a bug by its location only: the error's message may contain user data."""
     where = traceback.format_tb(error.__traceback__)

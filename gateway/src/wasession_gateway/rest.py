@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
@@ -24,11 +25,13 @@ from wasession_gateway.commands import Commands, NewSession
 from wasession_gateway.middleware import IDENTITY, OPERATION, SESSION
 from wasession_gateway.operations import OPERATIONS, SendMessage, document
 from wasession_gateway.pods import Pods
+from wasession_gateway.problems import late_body
 from wasession_gateway.session import Session, health
 from wasession_gateway.session_cache import SessionCache
 from wasession_gateway.settings import Settings
 
 MAXIMUM_BODY = 512 * 1024  # bytes of JSON
+BODY_TIMEOUT = 30.0  # seconds for it to arrive
 STALE_AFTER = 180.0  # seconds without an event from the API server
 # Seconds for the pod to answer, more than it allows itself: it calls the page for up to 30 s, and
 # waits up to 60 s more for WhatsApp to confirm a message.
@@ -97,7 +100,7 @@ class Rest:
     get_session_status = get_session
 
     async def create_session(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, NewSession)
+        wanted = await _parse_body(request, NewSession)
         session = await self._commands.create(request[IDENTITY], wanted)
         return _response(session, status=201, location=_location(request[IDENTITY], session))
 
@@ -149,7 +152,7 @@ class Rest:
         )
 
     async def send_text(self, request: web.Request) -> web.StreamResponse:
-        message = await _body(request, SendMessage)
+        message = await _parse_body(request, SendMessage)
         session = request[SESSION] = self._commands.find(
             request[IDENTITY], message.client_id, message.owner
         )
@@ -162,7 +165,7 @@ class Rest:
         session = self._session(request)
         if request.content_type == JSON:
             return await self._proxy(
-                request, session, "/v1/messages", SEND_TIMEOUT, data=await request.read()
+                request, session, "/v1/messages", SEND_TIMEOUT, data=await _read_body(request)
             )
         if request.content_length is None:
             raise HTTPProblem(411, "Length required", "a file requires a Content-Length header")
@@ -259,10 +262,18 @@ class Rest:
             return response
 
 
-async def _body(request: web.Request, model: type[M]) -> M:
+async def _parse_body(request: web.Request, model: type[M]) -> M:
     if request.content_type != JSON:
         raise HTTPProblem(415, "Unsupported media type", f"the body must be {JSON}")
-    return model.model_validate_json(await request.read())
+    return model.model_validate_json(await _read_body(request))
+
+
+async def _read_body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await request.read()
+    except TimeoutError:
+        raise late_body(BODY_TIMEOUT) from None
 
 
 def _response(session: Session, status: int = 200, location: str | None = None) -> web.Response:

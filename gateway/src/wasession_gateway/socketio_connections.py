@@ -19,6 +19,7 @@ from wasession_api.http.routes import Handler
 
 from wasession_gateway import metrics
 from wasession_gateway.limits import Limiter, too_many
+from wasession_gateway.problems import late_body
 
 NAMESPACE = "/whatsapp"
 PATH = "socket.io"
@@ -26,6 +27,7 @@ ADDRESS = web.RequestKey("address", str)  # the caller's, for limits
 MAXIMUM_PACKET = 32 * 1024  # bytes that a client may send at once
 REQUESTS_PER_ENGINE = 8  # open ones; a client has a poll, a post and a WebSocket at most
 TOO_MANY_CONNECTIONS_RETRY = 5.0  # seconds
+BODY_TIMEOUT = 30.0  # seconds for a packet to arrive
 INTRODUCTION = 10.0  # seconds for a client to join the namespace and authenticate
 FULL_QUEUE = 256  # events that wait for a client to read them
 FULL_FOR = 20.0  # seconds that a client may leave so many unread
@@ -148,6 +150,7 @@ class Connections:
         if hdrs.SEC_WEBSOCKET_EXTENSIONS in request.headers:
             request = _without_extensions(request)
         with self._tracked(request), self._limited(sid, request[ADDRESS]):
+            await _wait_for_body(request)
             try:
                 response = await handler(request)
                 if sid is None and response.status == 200:
@@ -299,6 +302,17 @@ async def _hang_up(engine: Any) -> None:
     """Close the transport too; the library leaves that to the client, which may not do it."""
     await engine.close(wait=False)
     engine.queue.put_nowait(None)
+
+
+async def _wait_for_body(request: web.Request) -> None:
+    """Wait for a body, which is small enough to be buffered; the library would wait for ever."""
+    if not request.content_length:
+        return
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            await request.content.wait_eof()
+    except TimeoutError:
+        raise late_body(BODY_TIMEOUT) from None
 
 
 def _without_extensions(request: web.Request) -> web.Request:
