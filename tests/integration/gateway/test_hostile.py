@@ -310,3 +310,24 @@ async def test_malformed_headers_are_no_server_error(
     for path in PAGES:
         assert await raw_status(gateway, path, {header: value}) < 500, path
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+MALFORMED = ("secret\r\n\r\n", "GET / HTTP/9.9\r\n\r\n", "GET / HTTP/1.1\r\nsecret\r\n\r\n")
+
+
+@pytest.mark.parametrize("level", ["INFO", "DEBUG"])
+async def test_malformed_requests_are_for_debugging_only(
+    gateway: Replica, caplog: pytest.LogCaptureFixture, level: str
+) -> None:
+    """Anybody could fill the log with them."""
+    caplog.set_level(level)
+    host, port = gateway.url.removeprefix("http://").split(":")
+    for request in MALFORMED:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request.encode())
+        assert b" 400 " in await reader.read()
+        writer.close()
+    logged = [record for record in caplog.records if record.name == "aiohttp.server"]
+    assert len(logged) == (0 if level == "INFO" else len(MALFORMED))
+    assert all(record.levelno == logging.DEBUG for record in logged)
+    assert "secret" not in caplog.text

@@ -41,13 +41,14 @@ def checked(operation: Operation, handler: Handler) -> Handler:
 
 
 class WithoutContent(logging.Filter):
-    """Keep requests' content out of the log: aiohttp logs malformed requests with their headers."""
+    """Log malformed requests at DEBUG and without their content, which aiohttp would log."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             record.msg, record.args, record.exc_info = "malformed request", (), None
             record.levelno, record.levelname = logging.DEBUG, "DEBUG"
+            return logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
         return True
 
 
