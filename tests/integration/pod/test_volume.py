@@ -88,7 +88,7 @@ async def test_a_start_makes_room_on_a_full_volume(disk: Disk, start: Start, pho
     await pod.terminate()
     (ended := disk.path / "session-sales.logged-out-20260101T000000Z").mkdir()
     (ended / "History").write_bytes(bytes(100 * MIB))
-    (disk.path / "session-sales" / "Default" / "Cache" / "old").write_bytes(bytes(100 * MIB))
+    (disk.path / "session-sales" / "Default" / "Cache" / "old").write_bytes(bytes(50 * MIB))
     disk.leave(0)
     pod = await start(reconnect_max_delay="0.5")
     report = await pod.ready()
