@@ -35,12 +35,13 @@ class Call:
     namespace: str | None
     name: str | None
     watch: bool
+    dry_run: bool = False
     status: int = 0
 
     @property
     def write(self) -> bool:
         """Whether it changes an object; an Event only reports on one."""
-        return self.verb in WRITES and self.resource != "events"
+        return self.verb in WRITES and self.resource != "events" and not self.dry_run
 
 
 class Forward(Protocol):
@@ -296,6 +297,7 @@ def _read(request: web.Request) -> Call:
         namespace,
         parts[1] if len(parts) > 1 else None,
         _is_watch(request),
+        "dryRun" in request.query,
     )
 
 
