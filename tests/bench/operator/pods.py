@@ -9,7 +9,7 @@ import asyncio
 from datetime import UTC, datetime
 
 from support.fakes.network import Network
-from support.fakes.session_pods import ACCOUNT, HEARTBEAT, PORT
+from support.fakes.session_pods import HEARTBEAT, PORT
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, Phase, Reason
 
@@ -30,7 +30,6 @@ class Pods:
             is_authenticated=True,
             restored=True,
             last_connected=now,
-            account=ACCOUNT,
             auth_state=AuthState.CONNECTED,
         )
         self.greeting = (

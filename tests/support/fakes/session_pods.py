@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import zlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +16,6 @@ from wasession_api.v1alpha1 import Account, AuthState, Phase, Reason
 
 PORT = 8080
 HEARTBEAT = 10.0  # seconds
-ACCOUNT = Account(id="15551234567@c.us", push_name="Sales", platform="android")
 
 
 @dataclass
@@ -92,7 +92,13 @@ class SessionPod:
     def _connected(self) -> dict[str, Any]:
         self.volume.clock += timedelta(seconds=1)
         connected = {"is_authenticated": True, "last_connected": self.volume.clock}
-        return {**connected, "account": ACCOUNT, "auth_state": AuthState.CONNECTED}
+        return {**connected, "account": self._account, "auth_state": AuthState.CONNECTED}
+
+    @property
+    def _account(self) -> Account:
+        """Return the account of the session's phone: each has one of its own."""
+        number = 15550000000 + zlib.crc32((self.report.session_uid or "").encode()) % 10_000_000
+        return Account(id=f"{number}@c.us", push_name="Sales", platform="android")
 
     def log_out(self, request: str | None = None) -> None:
         self.volume.login = False

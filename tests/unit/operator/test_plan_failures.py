@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, cast, get_args
 from unittest import mock
 
 import pytest
@@ -45,6 +45,7 @@ from wasession_operator.plan.actions import (
     DeletePvc,
     ExpandPvc,
     Logout,
+    NoteLogout,
     RefreshToken,
     RemoveFinalizer,
     RepairPod,
@@ -147,6 +148,12 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
         Reason.UPDATE_REFUSED,
     ),
 ]
+
+
+def test_every_action_may_fail() -> None:
+    unreported = {NoteLogout}  # what the volume lacks is recorded when it can be
+    assert {action for _, _, action, _ in ATTEMPTS} == set(get_args(Action)) - unreported
+    assert set(action_executor.FAILURE_REASONS) == set(get_args(Action))
 
 
 @pytest.mark.parametrize(("given", "circumstances", "action", "reason"), ATTEMPTS)

@@ -217,7 +217,7 @@ def test_a_restart_is_acknowledged_and_done_when_the_new_pod_is_ready() -> None:
     new = pod(ready=False)
     new["metadata"] |= {"uid": "pod-uid-2"}
     new["metadata"]["annotations"]["wasession.dev/restart"] = "1"
-    going = {"annotations": {"restart": "1"}}
+    going: dict[str, Any] = {"annotations": {"restart": "1"}}
     for obj in (None, terminating(), new):
         status = plan(session(accepted, **going), facts(pod=obj, now=later), SETTINGS).status
         assert status.restart == accepted.restart
@@ -233,7 +233,7 @@ def test_a_restart_is_acknowledged_and_done_when_the_new_pod_is_ready() -> None:
 
 
 def test_a_rotation_is_acknowledged_and_done_when_the_secret_has_the_new_token() -> None:
-    asked = {"annotations": {"rotate-token": "1"}}
+    asked: dict[str, Any] = {"annotations": {"rotate-token": "1"}}
     accepted = plan(session(VALID, **asked), facts(report=report()), SETTINGS).status
     assert accepted.token_rotation == RequestStatus(request="1", at=NOW, done=False)
     rotated = secret()
