@@ -29,6 +29,7 @@ from wasession_operator.plan.logout import pending_request
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.results import attempt
+from wasession_operator.plan.storage import expects_login
 from wasession_operator.priority_semaphore import PrioritySemaphore
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import ReportWatcher
@@ -158,8 +159,8 @@ class Reconciler:
         key, cache = state.key, self._cache
         status = session.status
         pod = await self._read(cache.pods, key, expected=status.pod_uid is not None)
-        had_pvc = status.pvc_uid is not None or bool(status.session_valid)
-        pvc = await self._read(cache.pvcs, key, expected=had_pvc)
+        has_login = bool(status.session_valid) or expects_login(session)
+        pvc = await self._read(cache.pvcs, key, expected=has_login or status.pvc_uid is not None)
         secret = await self._read(cache.secrets, key, expected=status.phase is not None)
         pod, pvc = _expect_deletion(pod, state), _expect_deletion(pvc, state)
         state.deleted.intersection_update(

@@ -177,11 +177,18 @@ def _lost_or_duplicate_objects(changes: Iterable[Change], excused: set[Key]) -> 
             if (change.key, uid) in created and change.key not in excused:
                 yield f"{change.version}: {change.plural} {name} was created twice for one session"
             created.add((change.key, uid))
-            if with_login:
+            if with_login and not _is_loss_accepted(session):
                 yield f"{change.version}: an empty claim replaced {name}, whose login was valid"
         deleted = change.type == "DELETED" or "deletionTimestamp" in metadata
         if deleted and with_login and change.key not in excused:
             yield f"{change.version}: claim {name} was deleted while its login was valid"
+
+
+def _is_loss_accepted(session: Manifest) -> bool:
+    loss = session.get("status", {}).get("volumeLoss", {})
+    annotations = session["metadata"].get("annotations", {})
+    accepted = annotations.get("wasession.dev/accept-data-loss")
+    return accepted is not None and accepted == loss.get("nonce")
 
 
 def _has_login(session: Manifest) -> bool:

@@ -28,7 +28,7 @@ LOGIN_AT_RISK = (
     "The volume claim is being deleted: it is removed, and the login with it, as soon as the pod "
     "ends. Until then the operator does not stop the pod. Copy the volume, then delete the session."
 )
-LOST_RECHECK = timedelta(seconds=30)  # a claim restored without its labels gives no event
+LOST_RECHECK = timedelta(seconds=10)  # a claim restored without its labels gives no event
 CLAIM_MISSING = (
     "The volume claim of a valid login is missing. The operator does not replace it with an empty "
     "one: restore it from a backup."
