@@ -54,6 +54,10 @@ UPDATES_FAILED = Gauge(
     "wasession_updates_failed",
     "Sessions that were Ready before an update and are not any more; they halt the rollout.",
 )
+ORPHANED_CLAIMS = Gauge(
+    "wasession_orphaned_claims",
+    "Volume claims of deleted sessions that should have been deleted with them.",
+)
 DEVICES_LEFT_LINKED = Counter(
     "wasession_devices_left_linked_total",
     "Deleted sessions whose requested logout was not possible.",

@@ -7,9 +7,12 @@ import logging
 from collections.abc import Mapping
 
 from wasession_api.kube.client import Rejected, ResourceExpired, Unavailable
-from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.kube.manifests import Key, Manifest, controller
+from wasession_api.v1alpha1 import KIND
 
+from wasession_operator import metrics
 from wasession_operator.controller import Controller
+from wasession_operator.plan.manifests import is_terminating
 
 log = logging.getLogger(__name__)
 VERIFY_INTERVAL = 60.0  # seconds
@@ -31,7 +34,29 @@ class Resync:
     async def _enqueue_periodically(self) -> None:
         while True:
             await asyncio.sleep(self._controller.settings.cleanup_interval.total_seconds())
+            self._report_orphaned_claims()
             self._controller.enqueue_all()
+
+    def _report_orphaned_claims(self) -> None:
+        """Report the claims that should have been deleted with their sessions, and were not.
+
+        They may hold logins, so they are left alone. Kubernetes' garbage collector deletes what
+        belongs to a session that is gone; it does not where somebody has disabled or orphaned it.
+        """
+        cache = self._controller.cache
+        uids = {session["metadata"]["uid"] for session in cache.sessions.values()}
+        orphaned = []
+        for key, claim in cache.pvcs.objects.items():
+            owner = controller(claim) or {}
+            owned = owner.get("kind") == KIND
+            if owned and owner["uid"] not in uids and not is_terminating(claim):
+                orphaned.append(key)
+        metrics.ORPHANED_CLAIMS.set(len(orphaned))
+        for namespace, name in orphaned:
+            log.warning(
+                "the volume claim of a deleted session was not deleted; delete it by hand",
+                extra={"namespace": namespace, "pvc": name},
+            )
 
     async def _verify_periodically(self) -> None:
         while True:

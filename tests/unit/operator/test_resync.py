@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from unit.operator.situations import pvc
 from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Key, Manifest
+from wasession_operator import metrics
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.controller import Controller
 from wasession_operator.resync import Resync
@@ -111,3 +113,20 @@ async def test_a_namespace_that_cannot_be_listed_is_left_alone() -> None:
     fixture.api.sessions = [{**other, "metadata": {**other["metadata"], "resourceVersion": "7"}}]
     await fixture.verify()
     assert await fixture.verify() == "other/sales"
+
+
+def test_the_claim_of_a_deleted_session_is_reported_and_left_alone(
+    fixture: Fixture, caplog: pytest.LogCaptureFixture
+) -> None:
+    delete = {"storage": {"retention": {"whenDeleted": "Delete"}}}
+    owned, retained = pvc(spec=delete), pvc()
+    fixture.cache.session_event("ADDED", session(5))
+    fixture.cache.pvcs.objects["ns", "wasession-sales"] = owned
+    fixture.cache.pvcs.objects["ns", "wasession-retained"] = retained
+    fixture.resync._report_orphaned_claims()
+    assert caplog.records == []
+    fixture.cache.delete_session(KEY, "uid-1")
+    fixture.resync._report_orphaned_claims()
+    [record] = caplog.records
+    assert vars(record)["pvc"] == "wasession-sales"
+    assert metrics.ORPHANED_CLAIMS._value.get() == 1
