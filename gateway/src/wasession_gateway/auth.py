@@ -138,6 +138,11 @@ def bearer(header: str | None) -> str | None:
     return token.strip() or None if scheme.lower() == "bearer" else None
 
 
+def bare(token: object) -> object:
+    """Return a token without the scheme and white space that are easily copied with it."""
+    return bearer(token) or token.strip() if isinstance(token, str) else token
+
+
 class IssuerKeys:
     """An issuer's JSON Web Key Set (RFC 7517), cached.
 

@@ -13,7 +13,7 @@ from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem
 from wasession_api.http.routes import Handler
 
 from wasession_gateway import metrics
-from wasession_gateway.auth import Authenticator, Identity, bearer
+from wasession_gateway.auth import Authenticator, Identity, Unauthorized, bearer
 from wasession_gateway.limits import Limiter
 from wasession_gateway.problems import problem_of
 from wasession_gateway.session import Session
@@ -134,7 +134,10 @@ class Middleware:
     async def authenticate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not request.path.startswith(API):
             return await handler(request)
-        token = bearer(request.headers.get(hdrs.AUTHORIZATION))
+        header = request.headers.get(hdrs.AUTHORIZATION)
+        token = bearer(header)
+        if header is not None and token is None:
+            raise Unauthorized("the header must be: Authorization: Bearer TOKEN")
         identity = await self._authenticator.identify(token)
         self._subjects.check(f"subject:{identity.subject}")
         request[IDENTITY] = identity

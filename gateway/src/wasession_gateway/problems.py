@@ -45,7 +45,7 @@ def problem_of(error: Exception) -> HTTPProblem:
                 503, "Not available", "the Kubernetes API does not answer", RETRY_LATER
             )
     log_unexpected(error, "unexpected error; failing the request")
-    return HTTPProblem(500, "Internal error", "the gateway failed; its log says where")
+    return HTTPProblem(500, "Internal error", "the gateway failed; see its log")
 
 
 def late_body(seconds: float) -> HTTPProblem:

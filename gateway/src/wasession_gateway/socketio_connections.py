@@ -122,7 +122,7 @@ class Connections:
             serializer=Packet,
             cors_allowed_origins=[],  # the middleware checks origins
             max_http_buffer_size=MAXIMUM_PACKET,
-            namespaces=[NAMESPACE],
+            namespaces="*",
             logger=logger,
             engineio_logger=logger,
         )

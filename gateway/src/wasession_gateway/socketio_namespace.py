@@ -28,6 +28,7 @@ from wasession_gateway import socketio_connections as connections
 from wasession_gateway.auth import (
     Authenticator,
     Identity,
+    bare,
     bearer,
 )
 from wasession_gateway.commands import Commands, NewSession, Owner, PairingChoice
@@ -97,6 +98,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._streams: dict[str, PodEventStream] = {}
         self._link_codes: dict[str, Qr | PairingCode] = {}
         connections.server.register_namespace(self)
+        connections.server.register_namespace(OtherNamespaces("*"))
 
     # --- what clients do --------------------------------------------------------------------------
 
@@ -104,7 +106,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         """The handshake. A client without a token has some seconds to send one with ``init``."""
         client = Client(environ["aiohttp.request"][ADDRESS], time.monotonic())
         token = auth.get("token") if isinstance(auth, dict) else None
-        token = token or bearer(environ.get("HTTP_AUTHORIZATION"))
+        token = bare(token) or bearer(environ.get("HTTP_AUTHORIZATION"))
         if token is not None:
             try:
                 client.identity = await self._authenticator.identify(token)
@@ -139,7 +141,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         if client.identity is None:
             self._addresses.check(client.address)
         if init.token is not None or client.identity is None:
-            identity = await self._authenticator.identify(init.token)
+            identity = await self._authenticator.identify(bare(init.token))
             if client.identity is not None and client.identity.role != identity.role:
                 raise HTTPProblem(
                     403, "Not allowed", "this connection is another user's: open a new one"
@@ -391,6 +393,14 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             await self._connections.hang_up(sid)
         else:
             await self.disconnect(sid)  # after which socket.io-client does not reconnect
+
+
+class OtherNamespaces(socketio.AsyncNamespace):  # type: ignore[misc]
+    """Names the right namespace to clients that connect to another one."""
+
+    async def on_connect(self, *_: object) -> None:
+        detail = f"connect to the namespace {NAMESPACE}"
+        raise _refusal(HTTPProblem(404, "No such namespace", detail))
 
 
 def _session_room(name: str) -> str:

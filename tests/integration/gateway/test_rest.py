@@ -433,6 +433,30 @@ async def test_an_unconfirmed_logout_is_reported_as_such(gateway: Replica, pod: 
     )
 
 
+@pytest.mark.parametrize("number", ["+1 555 000 1111", "(555) 000-1111", "someone"])
+async def test_a_malformed_number_is_refused_with_what_is_right(
+    gateway: Replica, pod: Pod, number: str
+) -> None:
+    message = {"clientId": "sales", "to": number, "text": "Hello"}
+    problem = await gateway.ask("alice", "POST", "/whatsapp/messages", 422, json=message)
+    assert "phone number with country code, such as 15551234567" in problem["detail"]
+    pairing = {"method": "PairingCode", "phoneNumber": number}
+    session = {"clientId": "new", "pairing": pairing}
+    problem = await gateway.ask("alice", "POST", "/whatsapp/sessions", 422, json=session)
+    assert "digits only, such as 15551234567" in problem["detail"]
+
+
+async def test_a_token_without_its_scheme_is_refused_with_what_is_right(gateway: Replica) -> None:
+    for header in (token("alice"), f"Token {token('alice')}", f"Bearer{token('alice')}"):
+        async with gateway.http.get(
+            "/whatsapp/sessions", headers={"Authorization": header}
+        ) as answer:
+            assert answer.status == 401
+            assert (await answer.json())[
+                "detail"
+            ] == "the header must be: Authorization: Bearer TOKEN"
+
+
 async def test_uploads_have_limits(start: Start, pod: Pod) -> None:
     gateway = await start(max_upload=1000)
 

@@ -23,19 +23,27 @@ Heard = tuple[str, Any]
 class Client:
     """One connection, and the events that it received."""
 
-    def __init__(self, url: str) -> None:
-        self.url, self.heard = url, list[Heard]()
+    def __init__(self, url: str, namespace: str = NAMESPACE) -> None:
+        self.url, self.namespace, self.heard = url, namespace, list[Heard]()
         self.io = socketio.AsyncClient(reconnection=False)
-        self.io.on("*", self._hear, namespace=NAMESPACE)
-        self.io.on("connect_error", partial(self._hear, "connect_error"), namespace=NAMESPACE)
+        self.io.on("*", self._hear, namespace=namespace)
+        self.io.on("connect_error", partial(self._hear, "connect_error"), namespace=namespace)
         self._news = asyncio.Condition()
 
     async def connect(
-        self, who: str | None = None, transports: list[str] | None = None, **claims: Any
+        self,
+        who: str | None = None,
+        transports: list[str] | None = None,
+        auth: dict[str, Any] | None = None,
+        **claims: Any,
     ) -> Client:
-        auth = {"token": token(who, **claims)} if who is not None else None
+        if who is not None:
+            auth = {"token": token(who, **claims)}
         await self.io.connect(
-            self.url, namespaces=[NAMESPACE], auth=auth, transports=transports or ["websocket"]
+            self.url,
+            namespaces=[self.namespace],
+            auth=auth,
+            transports=transports or ["websocket"],
         )
         return self
 
@@ -156,6 +164,29 @@ async def test_init_has_a_budget_of_its_own(start: Start, connect: Any) -> None:
         client = await connect("alice", url=gateway.url)
         assert (await client.init())["ok"] is True
     assert (await client.init())["problem"]["status"] == 429
+
+
+async def test_a_token_may_have_its_scheme(gateway: Replica, connect: Any) -> None:
+    """As in an Authorization header, which applications copy it from."""
+    bearer = f"Bearer {token('alice')}"
+    client = await connect(auth={"token": bearer})
+    assert (await client.init())["ok"] is True
+    client = await connect(auth={"token": f" {token('alice')}\n"})
+    assert (await client.init())["ok"] is True
+    client = await connect()
+    assert (await client.init(token=bearer))["ok"] is True
+
+
+@pytest.mark.parametrize("namespace", ["/", "/elsewhere"])
+async def test_another_namespace_is_refused_with_the_right_one(
+    gateway: Replica, namespace: str
+) -> None:
+    client = Client(gateway.url, namespace)
+    with pytest.raises(socketio.exceptions.ConnectionError):
+        await client.connect("alice")
+    problem = (await client.hears("connect_error"))["data"]
+    assert (problem["status"], problem["detail"]) == (404, "connect to the namespace /whatsapp")
+    await client.io.disconnect()
 
 
 async def test_nobody_joins_anothers_session(
