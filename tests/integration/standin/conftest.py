@@ -21,21 +21,22 @@ WA_JS = BRIDGE / "node_modules" / "@wppconnect" / "wa-js" / "dist" / "wppconnect
 ME = "15551234567"
 PATIENCE = 20.0  # seconds
 EVENTS = (
-    "conn.auth_code_change", "conn.authenticated", "conn.main_loaded", "conn.main_ready", "conn.qrcode_idle",
-    "conn.require_auth", "conn.logout", "conn.logout_reason", "conn.needs_update", "conn.stream_mode_changed",
-    "conn.stream_info_changed", "conn.backend_event", "conn.link_code_change", "conn.link_code_expired",
-    "chat.new_message", "chat.msg_ack_change",
+    "conn.auth_code_change", "conn.authenticated", "conn.main_loaded", "conn.main_ready",
+    "conn.qrcode_idle", "conn.require_auth", "conn.logout", "conn.logout_reason",
+    "conn.needs_update", "conn.stream_mode_changed", "conn.stream_info_changed",
+    "conn.backend_event", "conn.link_code_change", "conn.link_code_expired", "chat.new_message",
+    "chat.msg_ack_change",
 )  # fmt: skip
 SNAPSHOT = """() => {
-  const socket = require('WAWebSocketModel').Socket;
+  const { state } = require('WAWebSocketModel').Socket;
   const { mode, info } = WPP.conn.getStreamData();
   const me = WPP.conn.getMyUserWid();
-  return { state: socket.state, mode, info, registered: WPP.conn.isRegistered(), me: me ? String(me) : null };
+  return { state, mode, info, registered: WPP.conn.isRegistered(), me: me ? String(me) : null };
 }"""
 LOGGED_IN = """() => {
   const { mode, info } = WPP.conn.getStreamData();
-  const socket = require('WAWebSocketModel').Socket;
-  return WPP.conn.isRegistered() && mode === 'MAIN' && info === 'NORMAL' && socket.state === 'CONNECTED';
+  const { state } = require('WAWebSocketModel').Socket;
+  return WPP.conn.isRegistered() && mode === 'MAIN' && info === 'NORMAL' && state === 'CONNECTED';
 }"""
 
 Launch = Callable[..., AbstractAsyncContextManager[BrowserContext]]
@@ -55,9 +56,12 @@ def init_script() -> str:
         "deviceName": False,
         "poweredBy": "-",
     }
-    record = "WPP.on(name, (...values) => window.__events.push([name, ...values.map((v) => String(v?.fullCode ?? v))]))"
+    record = """WPP.on(name, (...values) => {
+      window.__events.push([name, ...values.map((value) => String(value?.fullCode ?? value))]);
+    })"""
     return (
-        f"if (window.top === window && location.origin !== 'null') {{ window.WPPConfig = {json.dumps(config)};\n{wa_js()}\n"
+        "if (window.top === window && location.origin !== 'null') {\n"
+        f"window.WPPConfig = {json.dumps(config)};\n{wa_js()}\n"
         f"window.__events = []; for (const name of {json.dumps(EVENTS)}) {record}; }}"
     )
 
@@ -77,9 +81,10 @@ class Client:
         await self.until("() => WPP.isFullReady")
 
     async def until(self, condition: str, argument: Any = None) -> None:
-        """Waits for a condition on the page, which may be async; what the page says instead is in the failure.
+        """Wait for a condition on the page, which may be async.
 
-        Not with ``wait_for_function``: that one takes a promise for true.
+        What the page says instead is in the failure. Not with ``wait_for_function``: that one takes
+        a promise for true.
         """
         last: object = None
         try:
@@ -108,8 +113,8 @@ class Client:
         await self.until(condition, expected)
 
     async def until_event(self, name: str, *values: str) -> None:
-        condition = """([name, values]) => window.__events.some(
-            ([seen, ...rest]) => seen === name && values.every((value, index) => rest[index] === value))"""
+        condition = """([name, values]) => window.__events.some(([seen, ...rest]) =>
+            seen === name && values.every((value, index) => rest[index] === value))"""
         await self.until(condition, [name, list(values)])
 
     async def snapshot(self) -> dict[str, Any]:
@@ -142,7 +147,8 @@ class Client:
     async def send(self, to: str, text: str, **options: Any) -> dict[str, Any]:
         script = """async ([to, text, options]) => {
           const sent = await WPP.chat.sendTextMessage(to, text, {
-            createChat: true, linkPreview: false, detectMentioned: false, markIsRead: false, ...options });
+            createChat: true, linkPreview: false, detectMentioned: false, markIsRead: false,
+            ...options });
           const result = await sent.sendMsgResult;
           return { id: String(sent.id), ack: sent.ack, result: result && result.messageSendResult };
         }"""

@@ -34,7 +34,8 @@ async def test_people_are_listed_under_both_ids(client: Client, phone: Phone) ->
     await client.login(phone)
     ids = "() => WPP.contact.list().then((all) => all.map((one) => String(one.id)))"
     assert {lid, stranger, f"{FRIEND}@c.us"} <= set(await client.page.evaluate(ids))
-    ids = "() => WPP.chat.list({ ignoreGroupMetadata: true }).then((all) => all.map((c) => String(c.id)))"
+    ids = """() => WPP.chat.list({ ignoreGroupMetadata: true })
+        .then((all) => all.map((chat) => String(chat.id)))"""
     assert {lid, stranger, f"{FRIEND}@c.us"} <= set(await client.page.evaluate(ids))
     assert await entry(client, stranger) == [stranger, None]
 
@@ -47,7 +48,8 @@ async def test_messages_come_from_lids(client: Client, phone: Phone) -> None:
     await phone.send(stranger, ME, "without a number")
     await phone.send(FRIEND, ME, "in a group", group=FIRST_GROUP, as_lid=True)
     await client.until("() => WPP.whatsapp.MsgStore.length === 3")
-    read = "() => WPP.whatsapp.MsgStore.map((m) => [String(m.from), m.author ? String(m.author) : null])"
+    read = """() => WPP.whatsapp.MsgStore
+        .map((msg) => [String(msg.from), msg.author ? String(msg.author) : null])"""
     assert await client.page.evaluate(read) == [[lid, None], [stranger, None], [FIRST_GROUP, lid]]
     assert await entry(client, lid) == [lid, f"{FRIEND}@c.us"], "the message has told it"
 

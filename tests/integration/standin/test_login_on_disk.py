@@ -12,7 +12,7 @@ from support.standin import Phone, Running
 
 
 async def on_disk(profile: Path, mark: bytes) -> None:
-    """Waits until Chromium has written this to the files that hold localStorage; nothing else tells."""
+    """Wait until Chromium has written this to localStorage's files; nothing else tells."""
     directory = profile / "Default" / "Local Storage" / "leveldb"
     async with asyncio.timeout(30):
         while True:

@@ -92,7 +92,8 @@ async def test_groups(client: Client, phone: Phone) -> None:
     assert message.to == group
     await phone.send(FRIEND, ME, "from the group", group=FIRST_GROUP)
     await client.until_event("chat.new_message")
-    script = """(group) => WPP.chat.get(group).msgs.getModelsArray().map((m) => [m.body, String(m.author)])"""
+    script = """(group) => WPP.chat.get(group).msgs.getModelsArray()
+        .map((msg) => [msg.body, String(msg.author)])"""
     assert await client.page.evaluate(script, FIRST_GROUP) == [["from the group", f"{FRIEND}@c.us"]]
 
 
@@ -129,7 +130,8 @@ async def test_failures_of_sending(client: Client, phone: Phone) -> None:
     assert (await client.send(f"{FRIEND}@c.us", "refused"))["result"] == "ERROR_UNKNOWN"
     await phone.heal()
     await phone.fault("silent", ME, seconds=60)
-    pending = "(to) => { window.__sent = WPP.chat.sendTextMessage(to, 'lost').then((s) => s.sendMsgResult); }"
+    pending = """(to) => {
+      window.__sent = WPP.chat.sendTextMessage(to, 'lost').then((sent) => sent.sendMsgResult); }"""
     await client.page.evaluate(pending, f"{FRIEND}@c.us")
     await client.until(
         "(to) => WPP.chat.get(to).msgs.getModelsArray().some((m) => m.body === 'lost')",
@@ -165,7 +167,8 @@ async def test_a_file_is_uploaded_and_sent(
     await client.login(phone)
     send = """async ([to, type]) => {
       const file = new File(['content'], 'a file.bin', { type });
-      const sent = await WPP.chat.sendFileMessage(to, file, { type: 'auto-detect', caption: 'look', markIsRead: false });
+      const options = { type: 'auto-detect', caption: 'look', markIsRead: false };
+      const sent = await WPP.chat.sendFileMessage(to, file, options);
       return [String(sent.id), sent.sendMsgResult.messageSendResult];
     }"""
     message_id, result = await client.page.evaluate(send, [f"{FRIEND}@c.us", mime_type])
@@ -194,7 +197,9 @@ async def test_a_received_file_is_described(client: Client, phone: Phone) -> Non
     )
     received = await phone.send(FRIEND, ME, media=media)
     await client.until_event("chat.new_message")
-    read = "(id) => WPP.chat.getMessageById(id).then((m) => [m.type, m.mimetype, m.size, m.filename, m.caption, m.duration])"
+    read = """async (id) => {
+      const msg = await WPP.chat.getMessageById(id);
+      return [msg.type, msg.mimetype, msg.size, msg.filename, msg.caption, msg.duration]; }"""
     for _ in range(2):
         found = await client.page.evaluate(read, f"false_{FRIEND}@c.us_{received}")
         assert found == ["video", "video/mp4", 1000, "a.mp4", "look", 4]
@@ -207,7 +212,8 @@ async def test_contacts_of_the_address_book_and_others(client: Client, phone: Ph
     await client.login(phone)
     await phone.send("15550003333", ME, "hello")
     await client.until("() => WPP.contact.list().then((all) => all.length === 3)")
-    read = "() => WPP.contact.list().then((all) => all.map((c) => [String(c.id), c.name, c.pushname, c.isMyContact]))"
+    read = """() => WPP.contact.list()
+        .then((all) => all.map((c) => [String(c.id), c.name, c.pushname, c.isMyContact]))"""
     assert await client.page.evaluate(read) == [
         ["15550001111@c.us", "Ada", None, True],
         ["15550002222@c.us", "Ben", None, True],

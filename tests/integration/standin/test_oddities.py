@@ -1,4 +1,4 @@
-"""What a client must live with: odd fields, modules that are not there, pages that reload themselves."""
+"""What a client must live with: odd fields, missing modules, pages that reload themselves."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from integration.standin.conftest import ME, Client
+from playwright.async_api import Error
 from support.standin import Phone
 from support.standin.world import MissingMe
 
@@ -30,9 +31,9 @@ async def until(condition: Callable[[], Any]) -> None:
         ({"t": {"$absent": True}}, "m.t === undefined", True),
         ({"from": {"$wid": "1@lid"}}, "m.from.isLid()", True),
         ({"body": 7}, "m.body", 7),
-        ({"id": {"$key": {"fromMe": False, "id": "X"}}}, "[m.id.id, m.id.remote ?? null]", ["X", None]),
+        ({"id": {"$key": {"fromMe": False, "id": "X"}}}, "[m.id.id, m.id.remote]", ["X", None]),
         ({"id": {"$absent": True}}, "m.id === undefined", True),
-        ({"type": {"$throws": "ow"}}, "(() => { try { m.type } catch (e) { return e.message } })()", "ow"),
+        ({"type": {"$throws": "ow"}}, "thrown(() => m.type)", "ow"),
     ],
 )  # fmt: skip
 async def test_messages_have_odd_fields(
@@ -41,9 +42,9 @@ async def test_messages_have_odd_fields(
     await client.login(phone)
     odd = await phone.send_odd("message", ME, fields)
     await client.until("() => WPP.whatsapp.MsgStore.length === 1")
-    assert (
-        await client.page.evaluate(f"() => WPP.whatsapp.MsgStore.map((m) => {read})[0]") == expected
-    )
+    thrown = "const thrown = (read) => { try { return read(); } catch (e) { return e.message; } };"
+    script = f"() => {{ {thrown} return WPP.whatsapp.MsgStore.map((m) => {read})[0]; }}"
+    assert await client.page.evaluate(script) == expected
 
     async def received() -> bool:
         return (await phone.message(odd)).ack == 2
@@ -100,7 +101,8 @@ async def test_groups_without_a_chat_can_be_asked_for(client: Client, phone: Pho
     group = await phone.create_group("Far away", loaded=False)
     await client.login(phone)
     assert await client.page.evaluate("(id) => WPP.chat.get(id) === undefined", group)
-    find = "(id) => WPP.whatsapp.GroupMetadataStore.find(WPP.util.createWid(id)).then((g) => g.subject, (e) => e.message)"
+    find = """(id) => WPP.whatsapp.GroupMetadataStore.find(WPP.util.createWid(id))
+        .then((group) => group.subject, (error) => error.message)"""
     assert await client.page.evaluate(find, group) == "Far away"
     assert await client.page.evaluate(find, "120363999999999999@g.us") == "item-not-found"
     assert (await client.send(group, "to all"))["result"] == "OK"
@@ -147,8 +149,8 @@ async def test_modules_may_be_missing(client: Client, phone: Phone) -> None:
     assert await client.page.evaluate(
         "() => WPP.whatsapp.functions.addAndSendMsgToChat === undefined"
     )
-    known = "() => { try { require('WAWebHandleDirectChatReceipt'); return true } catch { return false } }"
-    assert not await client.page.evaluate(known)
+    with pytest.raises(Error, match="unknown module"):
+        await client.page.evaluate("() => require('WAWebHandleDirectChatReceipt')")
     assert await client.page.evaluate("() => WPP.isFullReady")
 
 

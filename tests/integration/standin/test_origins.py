@@ -1,4 +1,4 @@
-"""The origins that the page can be served under: the real one over TLS, and a Service's name without."""
+"""The page's origins: the real one over TLS, and a Service's name without."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def test_real_origin_with_an_authenticator_that_has_the_passkey(
     tls, key_hash = self_signed(tmp_path, REAL)
     async with running(tls=tls) as world:
         phone = Phone(world.url, ssl.create_default_context(cafile=str(tmp_path / "tls.pem")))
-        await phone.behave(passkey_accounts=[ME])
+        await phone.behave(passkey_accounts=[ME], refuse_automation=False)
         rules = f"--host-resolver-rules=MAP {REAL} 127.0.0.1:{world.port}"
         async with launch(rules, f"--ignore-certificate-errors-spki-list={key_hash}") as context:
             client = Client(context.pages[0], f"https://{REAL}")
@@ -68,7 +68,8 @@ async def test_service_name_without_tls(launch: Launch, world: Running, phone: P
     async with launch(*flags, f"--unsafely-treat-insecure-origin-as-secure={origin}") as context:
         client = Client(context.pages[0], origin)
         await client.login(phone)
-        secure = "async () => [isSecureContext, (await indexedDB.databases()).length, typeof crypto.subtle.encrypt]"
+        secure = """async () => [
+          isSecureContext, (await indexedDB.databases()).length, typeof crypto.subtle.encrypt]"""
         assert await client.page.evaluate(secure) == [True, 3, "function"]
     assert [device.phone for device in await phone.devices()] == [ME]
     async with launch(*flags, f"--unsafely-treat-insecure-origin-as-secure={origin}") as context:

@@ -27,7 +27,8 @@ async def test_scanned_qr_leads_to_main_and_a_reload_needs_no_qr(
     assert [mode for _, mode in seen] == ["QR", "SYNCING", "MAIN"]
     assert {"conn.require_auth", "conn.authenticated", "conn.main_loaded"} <= await client.names()
     assert await client.snapshot() == {
-        "state": "CONNECTED", "mode": "MAIN", "info": "NORMAL", "registered": True, "me": f"{ME}@c.us",
+        "state": "CONNECTED", "mode": "MAIN", "info": "NORMAL", "registered": True,
+        "me": f"{ME}@c.us",
     }  # fmt: skip
     [linked] = await phone.devices()
     assert (linked.id, linked.phone, linked.online) == (device, ME, True)
@@ -140,7 +141,8 @@ async def test_logout_on_the_phone(client: Client, phone: Phone, legacy: bool) -
     await phone.behave(legacy_cmd=legacy)
     await client.login(phone)
     await client.page.evaluate(
-        "() => addEventListener('pagehide', () => localStorage.setItem('seen', JSON.stringify(window.__events)))"
+        """() => addEventListener('pagehide', () =>
+             localStorage.setItem('seen', JSON.stringify(window.__events)))"""
     )
     assert await phone.logout(ME) == 1
     await client.until_snapshot(mode="QR", registered=False, state="UNPAIRED")
@@ -262,7 +264,9 @@ async def test_slow_sync_shows_its_progress(client: Client, phone: Phone) -> Non
     await phone.scan(await client.qr())
     await client.until_snapshot(mode="SYNCING", info="SYNCING", state="CONNECTED")
     await client.until(
-        "() => { const { progress } = WPP.conn.getHistorySyncProgress(); return progress > 0 && progress < 100; }"
+        """() => {
+          const { progress } = WPP.conn.getHistorySyncProgress();
+          return progress > 0 && progress < 100; }"""
     )
     await client.ready()
     assert (await client.page.evaluate("() => WPP.conn.getHistorySyncProgress()"))[
@@ -306,7 +310,8 @@ async def test_policy_refuses_foreign_scripts(client: Client) -> None:
     await client.open()
     injected = """() => new Promise((resolve) => {
       addEventListener('securitypolicyviolation', () => resolve(true));
-      const script = document.createElement('script'); script.textContent = 'window.__injected = true';
+      const script = document.createElement('script');
+      script.textContent = 'window.__injected = true';
       document.head.append(script); setTimeout(() => resolve(false), 2000); })"""
     assert await client.page.evaluate(injected)
     assert await client.page.evaluate("() => window.__injected") is None

@@ -19,6 +19,7 @@ WRONG: list[Wrong] = ["missing", "hanging", "html", "reset"]
 @pytest.fixture
 async def world() -> AsyncIterator[Running]:
     async with running(scripts=True) as world:
+        world.world.behaviour.refuse_automation = False
         yield world
 
 

@@ -1,4 +1,4 @@
-"""The server without a browser: its state on disk, what expires, what the control API refuses, the program itself."""
+"""The server without a browser: its state, what expires, what it refuses, the program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real documents of WhatsApp Web, from npm's @wppconnect/wa-version; without the scripts they name."""
+"""Real documents of WhatsApp Web, from npm's @wppconnect/wa-version, without their scripts."""
 
 from __future__ import annotations
 

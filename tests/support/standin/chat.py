@@ -1,4 +1,4 @@
-"""The WebSocket between the page and the stand-in's server: JSON where the real page speaks Noise and protobuf."""
+"""The page's WebSocket: JSON where the real page speaks Noise and protobuf."""
 
 from __future__ import annotations
 
@@ -397,7 +397,7 @@ class Switchboard:
         return Media(**sent.model_dump(exclude={"upload"}), size=upload.size, sha256=upload.sha256)
 
     async def _hand_over(self, message: Message) -> None:
-        """Gives a message between two people to the recipient: linked devices here, or a phone that nobody sees."""
+        """Give a message between two people to the recipient's linked devices, and to a phone."""
         for device in self.world.devices_of(self.world.phone_of(message.to)):
             await self._push(device, message, chat=message.sender)
         if self.world.behaviour.auto_delivery:
@@ -406,7 +406,10 @@ class Switchboard:
     # --- the phone's side -------------------------------------------------------------------------
 
     async def scan(self, qr: str, phone: str) -> Device | None:
-        """Links the page that shows the QR; None when the account's passkey is wanted first. Raises ``Refused``."""
+        """Link the page that shows the QR; None if the passkey is wanted first.
+
+        Raises ``Refused``.
+        """
         return await self._offer_taken(self.offers.by_qr(qr), phone)
 
     async def type_code(self, code: str, phone: str) -> Device | None:
@@ -555,7 +558,7 @@ class Switchboard:
     # --- faults -----------------------------------------------------------------------------------
 
     async def fault(self, kind: Fault, phone: str | None, seconds: float) -> int:
-        """Starts a fault for one account's pages or for all pages; returns how many open pages it met."""
+        """Start a fault for one account's pages or for all; return how many open pages it met."""
         pages = [page for page in self._pages if phone is None or page.phone == phone]
         if kind in LASTING:
             self.world.faults.start(kind, phone, seconds)  # type: ignore[arg-type]  # mypy can't narrow by a set

@@ -40,9 +40,9 @@ DEVICES = TypeAdapter(list[LinkedDevice])
 
 
 class Phone:
-    """All phones at once; each account is named by its phone number, digits only. Everything raises ``PhoneError``.
+    """All phones at once; each account is named by its phone number, digits only.
 
-    ``tls`` verifies a stand-in that is served over TLS.
+    Everything raises ``PhoneError``. ``tls`` verifies a stand-in that is served over TLS.
     """
 
     def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
@@ -52,7 +52,10 @@ class Phone:
     # --- linking ----------------------------------------------------------------------------------
 
     async def scan(self, qr: str, phone: str = "15551234567") -> str:
-        """Scans a QR; returns the linked device's id. ``PasskeyRequired`` when the account needs its passkey first."""
+        """Scan a QR; return the linked device's id.
+
+        Raises ``PasskeyRequired`` if the account needs its passkey first.
+        """
         return self._linked(await self._call("POST", "/phone/scan", {"qr": qr, "phone": phone}))
 
     async def type_code(self, code: str, phone: str = "15551234567") -> str:
@@ -72,7 +75,7 @@ class Phone:
         )
 
     async def absent(self, phone: str, days: float) -> int:
-        """The phone wasn't used for ``days``; returns how many devices that logged out (none up to 14 days)."""
+        """Leave the phone unused for ``days``; return how many devices that logged out."""
         return int(
             (await self._call("POST", "/phone/absent", {"phone": phone, "days": days}))["removed"]
         )
@@ -95,7 +98,7 @@ class Phone:
         group: str | None = None,
         as_lid: bool = False,
     ) -> str:
-        """Sends a text or file to an account's devices, in a group when one is named; returns its id."""
+        """Send a text or file to an account's devices, or in a group; return its id."""
         file = media.model_dump() if media else None
         order = {
             "from": sender,
@@ -113,7 +116,10 @@ class Phone:
         return MESSAGES.validate_python(await self._call("GET", "/phone/messages"))
 
     async def wait_messages(self, count: int, timeout: float = 30) -> list[Message]:
-        """Waits until linked devices have sent ``count`` messages in all; ``TimeoutError`` after 60 s at the latest."""
+        """Wait until linked devices have sent ``count`` messages in all.
+
+        Raises ``TimeoutError``, after 60 s at the latest.
+        """
         answer = await self._call(
             "GET", f"/phone/messages?after={count - 1}&wait={min(timeout, 60)}"
         )
@@ -126,7 +132,7 @@ class Phone:
         return Message.model_validate(await self._call("GET", f"/phone/messages/{message_id}"))
 
     async def deliver(self, message_id: str) -> bool:
-        """The recipient's phone got a linked device's message (ack 2); False when that was known."""
+        """Confirm that the recipient's phone got a message (ack 2); False if that was known."""
         return await self._receipt(message_id, ACK_DELIVERED)
 
     async def read(self, message_id: str) -> bool:
@@ -134,7 +140,7 @@ class Phone:
         return await self._receipt(message_id, ACK_READ)
 
     async def add_contact(self, phone: str, name: str) -> None:
-        """Puts somebody into everybody's address book and chats; devices see it at their next login."""
+        """Put somebody into everybody's address book and chats, as of a device's next login."""
         await self._call("POST", "/phone/contact", {"phone": phone, "name": name})
 
     async def add_person(
@@ -168,7 +174,10 @@ class Phone:
     # --- the server -------------------------------------------------------------------------------
 
     async def fault(self, kind: Fault, phone: str | None = None, seconds: float = 5) -> int:
-        """Starts a fault for one account or for all; ``seconds`` counts for lasting ones. Returns the pages it met."""
+        """Start a fault for one account or for all; return the number of pages that it met.
+
+        ``seconds`` counts for lasting ones.
+        """
         order = {"kind": kind, "phone": phone, "seconds": seconds}
         return int((await self._call("POST", "/server/fault", order))["pages"])
 
@@ -186,7 +195,10 @@ class Phone:
         return [str(error) for error in await self._call("GET", "/server/errors")]
 
     async def heal(self) -> None:
-        """Ends all lasting faults. Pages that were told to stop (outdated, proxy, tos) stay stopped, as the real ones."""
+        """End all lasting faults.
+
+        Pages that were made to stop (outdated, proxy, tos) stay stopped, as the real ones do.
+        """
         await self._call("DELETE", "/server/fault")
 
     async def behave(self, **changes: object) -> Behaviour:

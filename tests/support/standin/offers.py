@@ -11,7 +11,8 @@ from typing import Generic, TypeVar
 
 from support.standin.world import Behaviour
 
-ALPHABET = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"  # Crockford's base 32 without 0, as in WhatsApp's pairing codes
+# Crockford's base 32 without 0, as in WhatsApp's pairing codes.
+ALPHABET = "123456789ABCDEFGHJKLMNPQRSTVWXYZ"
 QR_PARTS = (
     4,
     5,
@@ -51,7 +52,10 @@ class Offers(Generic[PageT]):
         self._passkeys: dict[str, Offer[PageT]] = {}
 
     def new_refs(self, page: PageT, noise: str, behaviour: Behaviour) -> list[str]:
-        """New refs for a page, which shows one after the other; each expires when the page has gone on to the next."""
+        """Return new refs for a page, which shows one after the other.
+
+        Each expires when the page has gone on to the next.
+        """
         self._refs = _without(page, self._refs)
         expires, refs = self._clock() + GRACE + behaviour.first_ref_ms / 1000, []
         for _ in range(behaviour.refs):

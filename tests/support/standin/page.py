@@ -1,4 +1,4 @@
-"""The page's HTML: the same order of things as the real one's, and a content security policy as strict."""
+"""The page's HTML, in the order of the real one's, and as strict a content security policy."""
 
 from __future__ import annotations
 
@@ -61,14 +61,24 @@ def frame() -> web.Response:
 
 
 def policy(nonce: str, script_host: str) -> str:
-    return (
-        f"default-src 'self'; script-src 'self' {script_host.removeprefix('/static')} 'nonce-{nonce}' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-        "connect-src 'self' ws: wss: https:; img-src * data: blob:; worker-src 'self' blob:"
+    host = script_host.removeprefix("/static")
+    return "; ".join(
+        (
+            "default-src 'self'",
+            f"script-src 'self' {host} 'nonce-{nonce}' 'wasm-unsafe-eval'",
+            "style-src 'self' 'unsafe-inline'",
+            "connect-src 'self' ws: wss: https:",
+            "img-src * data: blob:",
+            "worker-src 'self' blob:",
+        )
     )
 
 
 def html(nonce: str, settings: Settings, late_ms: int, script_host: str) -> str:
-    """An inline script queues early ``__d`` and ``requireLazy`` calls, then come the bundles, the last ones late."""
+    """Return the page: an inline script that queues early calls, then the bundles, some late.
+
+    The calls are those of ``__d`` and ``requireLazy``.
+    """
     early = "\n".join(
         f'<script src="{script_host}/{name}.js" defer nonce="{nonce}"></script>' for name in EARLY
     )
@@ -79,7 +89,9 @@ def html(nonce: str, settings: Settings, late_ms: int, script_host: str) -> str:
 <title>WhatsApp</title>
 <script nonce="{nonce}">
   __d_stub = [];
-  __d = function (id, dependencies, factory, special) {{ __d_stub.push([id, dependencies, factory, special]); }};
+  __d = function (id, dependencies, factory, special) {{
+    __d_stub.push([id, dependencies, factory, special]);
+  }};
   __rl_stub = [];
   requireLazy = function () {{ __rl_stub.push(arguments); }};
   self.__standin = {settings.model_dump_json(by_alias=True)};
@@ -90,11 +102,13 @@ def html(nonce: str, settings: Settings, late_ms: int, script_host: str) -> str:
   function late() {{
     for (const name of {list(LATE)}) {{
       const script = document.createElement('script');
-      Object.assign(script, {{ src: '{script_host}/' + name + '.js', nonce: '{nonce}', async: false }});
+      const src = '{script_host}/' + name + '.js';
+      Object.assign(script, {{ src, nonce: '{nonce}', async: false }});
       document.head.appendChild(script);
     }}
   }}
-  addEventListener('DOMContentLoaded', () => setTimeout(late, {late_ms})); // that is after the deferred scripts
+  // That is after the deferred scripts.
+  addEventListener('DOMContentLoaded', () => setTimeout(late, {late_ms}));
 </script>
 </head>
 <body><div id="app"></div></body>

@@ -1,4 +1,4 @@
-"""The control API: what people do with their phones, and the faults that tests order. See README.md."""
+"""The control API: what people do with their phones, and faults. See README.md."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class FaultOrder(Body):
 
 
 class Since(Body):
-    """Which messages are asked for: those after the first ``after``, waiting up to ``wait`` seconds for one."""
+    """Messages after the first ``after``, waiting up to ``wait`` seconds for one."""
 
     after: Annotated[int, Field(ge=0)] = 0
     wait: Annotated[float, Field(ge=0, le=LONGEST_WAIT)] = 0
@@ -166,7 +166,7 @@ async def explain(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 def linked(device: Device | None) -> web.Response:
-    """202 when the phone says "continue on your other device": the account's passkey is wanted there."""
+    """Answer 202 when the account's passkey is wanted on the other device."""
     if device is None:
         return web.json_response({"device": None, "passkey": True}, status=202)
     return web.json_response({"device": device.id})

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 
 def self_signed(directory: Path, name: str) -> tuple[ssl.SSLContext, str]:
-    """A server context for a name and for localhost, and the hash of its key that Chromium can be told to trust."""
+    """Return a server context for a name and localhost, and its key's hash for Chromium."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.UTC)

@@ -1,4 +1,4 @@
-"""What the stand-in's server knows: linked devices, messages, groups, and what it owes to devices that are away."""
+"""What the stand-in's server knows, and what it owes to devices that are away."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Device(BaseModel):
 
 
 class Media(BaseModel):
-    """A message's file. The stand-in keeps its size and hash (hex) and forgets the bytes; ``duration`` is in seconds."""
+    """A message's file: its size and hash (hex), without the bytes; ``duration`` in seconds."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +79,7 @@ class Message(BaseModel):
 
 
 class Stanza(BaseModel):
-    """Something that a device must get, whenever it is online; kept until it has confirmed ``number``."""
+    """Something owed to a device until it has confirmed ``number``."""
 
     number: int
     body: dict[str, JsonValue]
@@ -193,7 +193,7 @@ class World:
     # --- linked devices ---------------------------------------------------------------------------
 
     def new_device(self, phone: str, noise: str) -> Device:
-        """A device that is not linked yet: ``link`` does that when the page has stored its login."""
+        """Return a device that is not linked yet: ``link`` does that once its login is stored."""
         device = Device(id=f"{phone}:{self.state.next_device}@c.us", phone=phone, noise=noise)
         self.state.next_device += 1
         return device
@@ -246,7 +246,7 @@ class World:
         self._save()
 
     def add_person(self, phone: str | None, name: str | None, listed: Collection[str]) -> str:
-        """Gives somebody a LID, and lists them by the ids of the servers ``listed``; returns the LID.
+        """Give somebody a LID, and list them by the ids of the servers ``listed``; return the LID.
 
         Without a ``phone`` their number is known to nobody.
         """
@@ -260,7 +260,8 @@ class World:
 
     def phone_of(self, wid: str) -> str:
         """The phone number that an id stands for; empty when nobody knows it."""
-        return ((self.state.lids.get(wid) if wid.endswith("@lid") else wid) or "").partition("@")[0]
+        known = self.state.lids.get(wid) if wid.endswith("@lid") else wid
+        return (known or "").partition("@")[0]
 
     def lid_of(self, wid: str) -> str | None:
         return next((lid for lid, known in self.state.lids.items() if known == wid), None)
@@ -306,7 +307,7 @@ class World:
         self._save()
 
     def _save(self) -> None:
-        """Writes the whole state beside the file and then over it, so that a crash leaves the old or the new one."""
+        """Write the whole state so that a crash leaves the old or the new one."""
         if self._file is None:
             return
         partial = self._file.with_name(self._file.name + ".partial")
