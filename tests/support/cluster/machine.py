@@ -20,6 +20,8 @@ HOST_INTERFACE = "wasession0"  # the host's end of the veth pair into the machin
 ADDRESS = "172.30.0.1"
 HOST_ADDRESS = "172.30.255.254"
 PREFIX = 16
+# Connections of processes that were killed hold the network namespace for minutes otherwise.
+SHORT_LIVED = "net.ipv4.tcp_orphan_retries=1 net.ipv4.tcp_fin_timeout=5"
 # kube-controller-manager's host-path provisioner creates its volumes here; not configurable.
 PROVISIONER_DIRECTORY = Path("/tmp/hostpath_pv")
 
@@ -53,7 +55,7 @@ class Machine:
             f"mount --bind {volumes} {PROVISIONER_DIRECTORY} && "
             f"ip link set lo up && ip link add {BRIDGE} type bridge && "
             f"ip address add {ADDRESS}/{PREFIX} dev {BRIDGE} && ip link set {BRIDGE} up && "
-            f"sysctl -qw net.ipv4.ip_forward=1",
+            f"sysctl -qw net.ipv4.ip_forward=1 {SHORT_LIVED}",
         )  # fmt: skip
         _ip(f"link add {HOST_INTERFACE} type veth peer name cable netns {self._first_process()}")
         _ip(f"link set {HOST_INTERFACE} alias {self.directory}")
