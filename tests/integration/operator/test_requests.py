@@ -91,12 +91,14 @@ async def test_requests_are_acknowledged(world: World) -> None:
     world.script.scans = False
     pod = world.pod("sales")
     await world.annotate("sales", restart="r1", rotate_token="t1")
-    for field, request in (("restart", "r1"), ("tokenRotation", "t1")):
-        await world.until(
-            lambda f=field, r=request: world.status("sales").get(f, {}).get("request") == r,
-            f"{field} to be accepted",
-        )
-        await world.until(lambda f=field: world.status("sales")[f]["done"], f"{field} to be done")
+
+    def done(field: str, request: str) -> bool:
+        status = world.status("sales").get(field, {})
+        return bool(status.get("request") == request and status["done"])
+
+    await world.until(
+        lambda: done("restart", "r1") and done("tokenRotation", "t1"), "both to be done"
+    )
     assert world.pod("sales")["metadata"]["uid"] != pod["metadata"]["uid"]
     await world.change("sales", suspend=True)
     await world.until_phase("sales", phase="Suspended")
@@ -334,8 +336,7 @@ async def test_an_update_that_logs_a_session_out_stops_the_others(world: World) 
     )
     assert updated() == [hurt]
     program.scan()
-    for name in waiting:
-        await world.until(lambda n=name: n in updated(), f"the update of {name}")
+    await world.until(lambda: len(updated()) == len(sessions), "the updates of the others")
     await world.until(
         lambda: all(world.status(name)["update"]["done"] for name in sessions), "the end"
     )

@@ -84,7 +84,7 @@ def test_a_proven_logout_ends_the_login() -> None:
 
 
 def test_the_account_of_an_ended_login_is_the_last_one() -> None:
-    linked = {"session_valid": True, "account": {"id": "1@c.us", "pushName": "Sales"}}
+    linked: dict[str, Any] = {"session_valid": True, "account": {"id": "1@c.us", "pushName": "Sales"}}
     before = plan(session(), facts(report=report(**linked)), SETTINGS).status
     assert before.account is not None
     assert before.last_account is None
@@ -191,7 +191,7 @@ def test_a_disconnection_is_emitted_once_with_its_kind(
 def test_a_logout_on_request_is_no_warning() -> None:
     """Its Event says what the status says, also if the session shows a code again by then."""
     gone = LastDisconnect(at=NOW, kind=DisconnectKind.LOGOUT, reason="user_initiated")
-    reported = {"session_valid": False, "last_disconnect": gone}
+    reported: dict[str, Any] = {"session_valid": False, "last_disconnect": gone}
     out = report(Phase.LOGGED_OUT, reason="LoggedOutOnRequest", **reported)
     [event] = plan(session(VALID), facts(report=out), SETTINGS).events
     assert (event.type, event.reason) == ("Normal", Reason.LOGGED_OUT_ON_REQUEST)
