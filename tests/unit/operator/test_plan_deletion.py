@@ -155,7 +155,7 @@ def test_a_pod_that_is_terminating_still_logs_its_device_out() -> None:
 
 
 def test_a_login_that_is_deleted_but_stays_linked_is_reported_once() -> None:
-    delete = {"storage": {"retention": {"whenDeleted": "Delete"}}}
+    delete: dict[str, Any] = {"storage": {"retention": {"whenDeleted": "Delete"}}}
     deleted = session(VALID, deleting=True, **delete)
     result = plan(deleted, facts(report=report(session_valid=True)), SETTINGS)
     assert [event.reason for event in result.events] == [Reason.DEVICE_STILL_LINKED]

@@ -23,7 +23,7 @@ from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator.plan import plan
 from wasession_operator.plan.actions import RepairPod, RepairPvc, RepairSecret
 
-OWNED = {"storage": {"retention": {"whenDeleted": "Delete"}}}
+OWNED: dict[str, Any] = {"storage": {"retention": {"whenDeleted": "Delete"}}}
 
 
 def bare(obj: dict[str, Any]) -> dict[str, Any]:

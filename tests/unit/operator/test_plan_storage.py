@@ -174,7 +174,7 @@ def test_a_suspended_session_creates_no_claim() -> None:
 
 
 def test_a_session_that_expects_a_login_waits_for_its_claim() -> None:
-    expecting = {"annotations": {"expects-login": "true"}}
+    expecting: dict[str, Any] = {"annotations": {"expects-login": "true"}}
     result = plan(session(**expecting), facts(pod=None, pvc=None), SETTINGS)
     assert result.actions == []
     assert condition(result, STORAGE) == ("False", Reason.VOLUME_MISSING)
@@ -310,7 +310,8 @@ def test_amounts(quantity: str, number: float) -> None:
 
 
 def test_a_retained_claim_is_adopted_by_its_session() -> None:
-    for spec in ({}, {"owner": "alice"}, {"owner": "alice", "clientId": "main"}):
+    specs: list[dict[str, Any]] = [{}, {"owner": "alice"}, {"owner": "alice", "clientId": "main"}]
+    for spec in specs:
         retained = facts(pod=None, secret=None, pvc=pvc(spec=spec))
         assert plan(session(uid="uid-2", **spec), retained, SETTINGS).actions == [
             CreateSecret(),
