@@ -15,6 +15,7 @@ ORDER = (
     "tests/e2e/",
     "tests/integration/operator/",
     "tests/integration/pod/",
+    "tests/unit/pod/",
     "tests/integration/",
     "tests/",
 )
