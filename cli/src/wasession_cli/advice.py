@@ -69,27 +69,30 @@ BY_REASON: dict[str, str] = {
     Reason.POD_UNREACHABLE: (
         "The operator cannot reach the pod: check the NetworkPolicies for its port 8080."
     ),
-    Reason.POD_UPDATE_FAILED: (
-        "The pod gets its new token within about a minute; the message says who rejects the update."
-    ),
+    Reason.POD_UPDATE_FAILED: ("The message says why the API server rejects a change of the pod."),
     Reason.PROFILE_DAMAGED: (
         "The last good copy is in use. If that does not help: kubectl wasession qr {name}"
     ),
     Reason.PROXY_BLOCKED: (
         "WhatsApp blocks this network: use another proxy, spec.browser.proxySecretRef."
     ),
+    Reason.PROXY_SECRET_MISSING: "Create the Secret that spec.browser.proxySecretRef names.",
     Reason.PROXY_FAILED: "Check the proxy and its Secret: spec.browser.proxySecretRef.",
     Reason.PVC_CREATE_FAILED: (
-        "The message says why the API server rejects the volume claim: quota or spec.storage."
+        "The message says why the API server rejects the PVC: quota or spec.storage."
     ),
-    Reason.PVC_DELETE_FAILED: "The message says why the API server rejects the claim's deletion.",
+    Reason.PVC_DELETE_FAILED: "The message says why the API server rejects the PVC's deletion.",
     Reason.PVC_EXPAND_FAILED: (
         "Allow the expansion of its StorageClass (allowVolumeExpansion), "
         "or set spec.storage.size back to the volume's capacity."
     ),
-    Reason.PVC_UPDATE_FAILED: "The message says why the API server rejects the claim's new owner.",
+    Reason.PVC_UPDATE_FAILED: "The message says why the API server rejects a change of the PVC.",
     Reason.RESTORATION_FAILED: (
         "WhatsApp did not accept the stored login. Link the phone: kubectl wasession qr {name}"
+    ),
+    Reason.ROLLOUT_HALTED: (
+        "Link the phone (kubectl wasession qr {name}), revert the change of the template, "
+        "or accept the update with the command in the message."
     ),
     Reason.RUN_CONTAINER_ERROR: "See the pod's Events: kubectl describe pod {pod}",
     Reason.SANDBOX_UNAVAILABLE: (
@@ -99,8 +102,16 @@ BY_REASON: dict[str, str] = {
     Reason.SECRET_CREATE_FAILED: (
         "The message says why the API server rejects the session's Secret: quota or admission."
     ),
-    Reason.SECRET_UPDATE_FAILED: "The message says why the API server rejects the new token.",
+    Reason.SECRET_UPDATE_FAILED: (
+        "The message says why the API server rejects a change of the Secret."
+    ),
+    Reason.SESSION_UPDATE_FAILED: (
+        "The message says why the API server rejects a change of the session's finalizers."
+    ),
     Reason.UNSCHEDULABLE: "See why no node fits the pod: kubectl describe pod {pod}",
+    Reason.UPDATE_REFUSED: (
+        "The message says why the API server rejects the next pod: admission or spec.podTemplate."
+    ),
     Reason.VERSION_REFUSED: (
         "WhatsApp requires a newer version of its page: kubectl wasession restart {name}"
     ),
@@ -109,11 +120,11 @@ BY_REASON: dict[str, str] = {
         "Another process uses the volume. If this persists, look for another pod that mounts it."
     ),
     Reason.VOLUME_LOST: (
-        "Restore the volume claim {pvc}, or accept its loss with the command in the message."
+        "Restore the PVC {pvc}, or accept its loss with the command in the message."
     ),
     Reason.VOLUME_LOW: "Expand the volume: spec.storage.size.",
     Reason.VOLUME_MISSING: (
-        "Restore the volume claim that the message names, "
+        "Restore the PVC that the message names, "
         "or remove the annotation wasession.dev/expects-login."
     ),
     Reason.VOLUME_OF_ANOTHER_SESSION: (
@@ -153,7 +164,7 @@ UPDATE_PENDING = (
     "Its pod template has changed. To apply it before the next start: "
     "kubectl wasession restart {name}"
 )
-WAIT = "Nothing, it continues by itself."
+WAIT = "No action needed."
 
 
 def next_step(name: str, status: Status) -> str:

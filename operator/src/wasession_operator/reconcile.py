@@ -323,13 +323,12 @@ class Reconciler:
             self.updates.release(key)
 
     def _halt_rollout(self, key: Key, *, failed: bool) -> None:
-        """Update no other session while one is not well after its update."""
+        """Halt the rollout while a session has not recovered from its update."""
         if not failed:
             self.updates.unblock(key)
         elif self.updates.block(key):
             log.error(
-                "session %s was Ready before its update and is not any more; updating no other one",
-                key[1],
+                "rollout halted: session did not recover from its update",
                 extra={"namespace": key[0], "session": key[1]},
             )
 

@@ -349,7 +349,7 @@ class Session:
             )
         except BrowserError as error:
             log.warning(
-                "Action failed; the next tick decides what follows",
+                "Action failed; retrying on the next tick",
                 extra={"action": action.name, "error": str(error)},
             )
             self._action_failed(action, str(error))

@@ -58,7 +58,7 @@ def make_status(phase: Phase, *conditions: tuple[str, str, str]) -> Status:
             make_status(Phase.READY, ("Progressing", "False", "UpdatePending")),
             "kubectl wasession restart sales",
         ),
-        (make_status(Phase.STARTING, ("Ready", "False", "PodNotReady")), "continues by itself"),
+        (make_status(Phase.STARTING, ("Ready", "False", "PodNotReady")), "No action needed"),
         (
             make_status(Phase.STARTING, ("Degraded", "True", "PodNotReady")),
             "kubectl describe pod wasession-sales",
@@ -91,9 +91,9 @@ def make_status(phase: Phase, *conditions: tuple[str, str, str]) -> Status:
             make_status(Phase.PENDING, ("Degraded", "True", "VolumePending")),
             "kubectl describe pvc wasession-sales",
         ),
-        (make_status(Phase.STARTING, ("Ready", "False", "BrowserStarting")), "continues by itself"),
+        (make_status(Phase.STARTING, ("Ready", "False", "BrowserStarting")), "No action needed"),
         (make_status(Phase.TERMINATING, ("Ready", "False", "Terminating")), "being deleted"),
-        (Status(), "continues by itself"),
+        (Status(), "No action needed"),
     ],
 )
 def test_next_step(status: Status, expected: str) -> None:

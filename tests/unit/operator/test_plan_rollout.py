@@ -24,7 +24,7 @@ from unit.operator.situations import (
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator.plan import Plan, is_updating, plan
 from wasession_operator.plan.actions import DeletePod
-from wasession_operator.plan.rollout import PATIENCE
+from wasession_operator.plan.rollout import RECOVERY_TIMEOUT
 
 CHANGED: dict[str, Any] = {"browser": {"locale": "de-DE"}, "updateStrategy": "RollingUpdate"}
 WELL = report(session_valid=True)
@@ -116,7 +116,7 @@ def test_a_pod_that_does_not_start_or_a_session_that_does_not_come_back_halts_it
     restoring = report(Phase.RESTORING, reason="LoginRestoring", session_valid=True)
     for hurt in (
         then(updated(), 10, None, crashing),
-        then(updated(), PATIENCE.total_seconds(), restoring),
+        then(updated(), RECOVERY_TIMEOUT.total_seconds(), restoring),
     ):
         assert hurt.status.update is not None
         assert hurt.status.update.failed

@@ -84,7 +84,10 @@ def test_a_proven_logout_ends_the_login() -> None:
 
 
 def test_the_account_of_an_ended_login_is_the_last_one() -> None:
-    linked: dict[str, Any] = {"session_valid": True, "account": {"id": "1@c.us", "pushName": "Sales"}}
+    linked: dict[str, Any] = {
+        "session_valid": True,
+        "account": {"id": "1@c.us", "pushName": "Sales"},
+    }
     before = plan(session(), facts(report=report(**linked)), SETTINGS).status
     assert before.account is not None
     assert before.last_account is None

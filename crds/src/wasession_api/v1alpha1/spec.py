@@ -110,7 +110,7 @@ class Pairing(Model):
         5,
         ge=1,
         le=100,
-        description="How often to renew an expired code before the session waits for a restart.",
+        description="Rounds of codes until the session waits for a request or a restart.",
     )
 
 

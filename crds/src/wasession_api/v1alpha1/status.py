@@ -125,11 +125,11 @@ class UpdateStatus(Observed):
 
     at: Time = Field(description="When the update of the pod began.")
     was_ready: bool = Field(
-        description="Whether the session was Ready with a valid login before; it has to be again."
+        description="Whether the session was Ready with a valid login before the update."
     )
-    done: bool = Field(False, description="Whether the session is as well as it was before.")
+    done: bool = Field(False, description="Whether the update has finished.")
     failed: bool = Field(
-        False, description="Whether it is not, so that no other session is updated."
+        False, description="Whether the session did not recover, which halts the rollout."
     )
 
 

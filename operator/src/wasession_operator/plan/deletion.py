@@ -28,7 +28,7 @@ from wasession_operator.settings import Settings
 LOGOUT_RETRY = timedelta(seconds=2)
 STOPPING = "The pod is being stopped."
 LOGGING_OUT = "The device is being logged out of WhatsApp."
-AWAITING_POD = "The device is logged out of WhatsApp as soon as its pod answers."
+AWAITING_POD = "The device will be logged out of WhatsApp when its pod responds."
 NOT_LOGGED_OUT = (
     "The device was not logged out, because its session was not Ready. Unlink it on the phone."
 )

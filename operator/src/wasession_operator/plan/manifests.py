@@ -52,7 +52,7 @@ def ownership_conflict(session: Session, obj: Manifest) -> Finding | None:
         conflict = foreign
     else:
         return None
-    return Finding(False, Reason.NAME_CONFLICT, f"{which} {conflict}; it is left alone.")
+    return Finding(False, Reason.NAME_CONFLICT, f"{which} {conflict}; it will not be modified.")
 
 
 def _foreign_identity(session: Session, obj: Manifest) -> str | None:
@@ -66,7 +66,7 @@ def _foreign_identity(session: Session, obj: Manifest) -> str | None:
     owner = noted.get(names.ANNOTATION_OWNER)
     if owner is None:
         expected = f"{names.ANNOTATION_OWNER}={own[names.ANNOTATION_OWNER]}"
-        return f"does not say whose it is; if it is this session's, annotate it with {expected!r}"
+        return f"has no owner annotation; if it belongs to this session, add {expected!r}"
     if owner != own[names.ANNOTATION_OWNER]:
         return "holds the login of another owner"
     return None

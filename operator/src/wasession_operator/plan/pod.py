@@ -56,26 +56,26 @@ NEXT_POD = "The pod is terminating; the next one is created when it is gone."
 PROXY_MISSING = "Secret {name}, which spec.browser.proxySecretRef names, does not exist."
 PROXY_RECHECK = timedelta(seconds=10)
 PROXY_CHANGED = (
-    "The Secret with the proxy has changed; the change takes effect when the pod is started the "
-    "next time."
+    "The Secret with the proxy has changed; the change takes effect the next time the pod is "
+    "created."
 )
 UPDATE_ON_DELETE = (
-    "The pod's template has changed; the change takes effect when the pod is started the next time."
+    "The pod's template has changed; the change takes effect the next time the pod is created."
 )
-UPDATE_CHECKED = "The API server is asked whether it accepts the next pod."
+UPDATE_CHECKED = "The new pod is being validated by a server-side dry run."
 UPDATE_HALTED = (
-    "The pod's template has changed. It is not updated, because another session was Ready before "
-    "its update and is not any more."
+    "The pod's template has changed. The rollout is halted, because another session has not "
+    "recovered from its update."
 )
 UPDATE_QUEUED = "The pod's template has changed; other sessions are updated first."
 HELD_BACK = {
-    Reason.SUSPENDED: "The session is not suspended while its volume claim is being deleted.",
-    Reason.RESTART_REQUESTED: "The pod is not restarted while its volume claim is being deleted.",
-    Reason.TEMPLATE_CHANGED: "The pod is not updated while its volume claim is being deleted.",
+    Reason.SUSPENDED: "The session is not suspended while its PVC is being deleted.",
+    Reason.RESTART_REQUESTED: "The pod is not restarted while its PVC is being deleted.",
+    Reason.TEMPLATE_CHANGED: "The pod is not updated while its PVC is being deleted.",
 }
 NODE_NOT_READY = (
-    "Node {name} does not answer; the pod on it may still run. Bring the node back. If the machine "
-    "is permanently down, delete the node or taint it node.kubernetes.io/out-of-service."
+    "Node {name} is not Ready; its pod may still be running. Restore the node. If it is "
+    "permanently down, delete it or taint it with node.kubernetes.io/out-of-service."
 )
 # The reasons for which kubelet lets a container wait.
 IMAGE_PULL_ERRORS = {
@@ -485,7 +485,7 @@ def _starting_pod(
         message = f"Node {node.name} was deleted; Kubernetes is about to remove the pod."
         return _stalled(phase, Reason.NODE_GONE, message)
     if node is not None and node.not_ready_since is not None:
-        message = f"Node {node.name} does not answer; the session waits for it."
+        message = f"Node {node.name} is not Ready; the session waits for it."
         return _stalled(phase, Reason.NODE_LOST, message)
     if problem := _container_problem(pod):
         return _stalled(phase, problem.reason, problem.message)

@@ -11,10 +11,12 @@ from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.results import PodResult, Step, UpdateResult, report_problem
 from wasession_operator.settings import Settings
 
-PATIENCE = timedelta(minutes=10)  # from the end of the old pod until the session is Ready again
+RECOVERY_TIMEOUT = timedelta(
+    minutes=10
+)  # from the end of the old pod until the session is Ready again
 HALTED = (
-    "The session was Ready before its pod was updated, and is not any more. No other session is "
-    "updated until it is, or until somebody accepts that: "
+    "The session was Ready before its update and has not recovered. The rollout is halted until it "
+    "is Ready, or until the update is accepted: "
     "kubectl annotate wasession {name} {annotation}={uid}"
 )
 
@@ -47,7 +49,7 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
     failed = remaining is None and update.was_ready and _has_failed(facts, pod, update)
     update = update.model_copy(update={"failed": failed})
     if not failed:
-        recheck = remaining if remaining is not None else update.at + PATIENCE - facts.now
+        recheck = remaining if remaining is not None else update.at + RECOVERY_TIMEOUT - facts.now
         return UpdateResult(update, Step(requeue_after=max(recheck, timedelta(seconds=1))))
     return UpdateResult(update, report_problem(Reason.ROLLOUT_HALTED, _halted(session, facts)))
 
@@ -74,7 +76,7 @@ def _remaining(
 def _has_failed(facts: Facts, pod: PodResult, update: UpdateStatus) -> bool:
     """Return whether the session does not become Ready by itself."""
     ended = facts.report is not None and pod.phase in restoration.DEAD_ENDS
-    return ended or bool(pod.step.problems) or facts.now >= update.at + PATIENCE
+    return ended or bool(pod.step.problems) or facts.now >= update.at + RECOVERY_TIMEOUT
 
 
 def _halted(session: Session, facts: Facts) -> str:

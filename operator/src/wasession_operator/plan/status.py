@@ -144,7 +144,7 @@ def make_events(before: Status, after: Status) -> list[Event]:
     halted = after.update is not None and after.update.failed
     was_halted = before.update is not None and before.update.failed
     if halted and not was_halted and (degraded is None or degraded.reason != ROLLOUT_HALTED):
-        message = "The session is not Ready after its update: no other session is updated."
+        message = "The session has not recovered from its update; the rollout is halted."
         events.append(Event("Warning", ROLLOUT_HALTED, message))
     restarts = after.restarts
     if restarts.count > before.restarts.count and restarts.reason is not None:
@@ -322,7 +322,7 @@ def _set_sandboxed(conditions: Conditions, report: Report | None) -> None:
     elif report.sandboxed:
         conditions.set(ConditionType.SANDBOXED, True, Reason.AS_EXPECTED, "")
     else:
-        message = "The node or the pod's seccomp profile does not let Chromium have its sandbox."
+        message = "The node or the pod's seccomp profile prevents Chromium from using its sandbox."
         conditions.set(ConditionType.SANDBOXED, False, Reason.SANDBOX_UNAVAILABLE, message)
 
 

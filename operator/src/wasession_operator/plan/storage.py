@@ -23,22 +23,22 @@ from wasession_operator.plan.manifests import (
 from wasession_operator.plan.results import Finding, Step, StorageResult, attempt, report_problem
 
 RESIZE_CONDITIONS = ("FileSystemResizePending", "ControllerResizeError", "NodeResizeError")
-TERMINATING = "The volume claim is being deleted."
+TERMINATING = "The PVC is being deleted."
 LOGIN_AT_RISK = (
-    "The volume claim is being deleted: it is removed, and the login with it, as soon as the pod "
-    "ends. Until then the operator does not stop the pod. Copy the volume, then delete the session."
+    "The PVC is being deleted: it is removed, and the login with it, as soon as the pod ends. "
+    "Until then the operator does not stop the pod. Copy the volume, then delete the session."
 )
 LOST_RECHECK = timedelta(seconds=10)  # a claim restored without its labels gives no event
 CLAIM_MISSING = (
-    "The volume claim of a valid login is missing. The operator does not replace it with an empty "
-    "one: restore it from a backup."
+    "The PVC of a valid login is missing. The operator does not replace it with an empty one: "
+    "restore it from a backup."
 )
-CLAIM_LOST = "The volume claim has lost its volume."
+CLAIM_LOST = "The PVC has lost its volume."
 ACCEPT = "To continue with an empty volume: kubectl annotate wasession {name} {annotation}={nonce}"
-SUSPENDED = "The volume claim is created when the session is resumed."
+SUSPENDED = "The PVC is created when the session is resumed."
 EXPECTED = (
-    "The session expects a login, so that no empty volume claim is created: restore claim {claim}, "
-    "or remove the annotation {annotation}."
+    "The session is annotated {annotation}, so no empty PVC is created: restore PVC {claim} or "
+    "remove the annotation."
 )
 
 
@@ -123,7 +123,7 @@ def _missing(session: Session, facts: Facts, loss: VolumeLoss | None) -> Storage
         return StorageResult(finding, step + Step(requeue_after=LOST_RECHECK))
     step = attempt(CreatePvc(), facts)
     failure = next((Finding(False, *problem) for problem in step.problems), None)
-    pending = Finding(False, Reason.VOLUME_PENDING, "The volume claim is being created.")
+    pending = Finding(False, Reason.VOLUME_PENDING, "The PVC is being created.")
     return StorageResult(failure or pending, step)
 
 
@@ -192,7 +192,7 @@ def _bound(pvc: Manifest) -> Finding:
 def _describe_pending(facts: Facts, pvc: Manifest) -> str:
     storage_class = pvc["spec"].get("storageClassName")
     provider = f"of StorageClass {storage_class}" if storage_class else "without a StorageClass"
-    message = f"The volume claim waits for a volume {provider}."
+    message = f"The PVC waits for a volume {provider}."
     scheduled = condition(facts.pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return f"{message} {scheduled.get('message', '')}".strip()

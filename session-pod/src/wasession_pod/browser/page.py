@@ -270,7 +270,7 @@ class WhatsAppPage:
 
 def _report_blocked(kind: str, origin: str) -> None:
     metrics.REFUSED.labels(kind).inc()
-    log.warning("blocked an attempt of the page", extra={"kind": kind, "origin": origin})
+    log.warning("Blocked a request by the page", extra={"kind": kind, "origin": origin})
 
 
 def _logs_contain(directory: Path, mark: bytes) -> bool:
