@@ -7,8 +7,8 @@ import re
 
 from support.fakes.world import World
 
-SOFT_LIMIT = 128
-SESSIONS = 256
+SOFT_LIMIT = 64
+SESSIONS = 100
 
 
 async def test_more_sessions_than_the_soft_limit_of_descriptors(world: World) -> None:
