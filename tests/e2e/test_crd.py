@@ -181,7 +181,11 @@ def test_the_volume_may_grow(kind_cluster: Cluster, existing: str) -> None:
 
 def test_defaults_are_shown(kind_cluster: Cluster, existing: str) -> None:
     spec = json.loads(kind_cluster.kubectl("-n", NAMESPACE, "get", existing, "-o", "json"))["spec"]
-    assert spec["whatsapp"] == {"url": "https://web.whatsapp.com", "takeover": "Never"}
+    assert spec["whatsapp"] == {
+        "url": "https://web.whatsapp.com",
+        "takeover": "Never",
+        "presence": "Unavailable",
+    }
     assert spec["timeouts"] == {"initialization": "2m", "shutdown": "30s", "logout": "30s"}
     assert spec["pairing"] == {"method": "QRCode", "maxRounds": 5}
 
