@@ -140,7 +140,7 @@ def test_a_pod_that_has_not_read_the_volume_proves_no_logout(
 def test_what_happens_to_a_connected_session_is_no_failed_restoration(
     restored: bool, expected: tuple[str, Reason], phase: Phase, reason: str
 ) -> None:
-    connected = {
+    connected: dict[str, Any] = {
         "session_valid": True,
         "restored": restored,
         "started_at": NOW - timedelta(minutes=5),
