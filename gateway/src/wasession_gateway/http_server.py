@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from weakref import WeakKeyDictionary
 
 from aiohttp import web
 from wasession_api.http.routes import Handler
@@ -41,6 +40,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_timer()
+        del _connections[self._transport]
         self._inner.connection_lost(error)
 
     def pause_writing(self) -> None:
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
             self._timer = None
 
 
-_connections: WeakKeyDictionary[asyncio.BaseTransport, Connection] = WeakKeyDictionary()
+_connections: dict[asyncio.BaseTransport, Connection] = {}  # those that are open
 
 
 def _limit_unread(connection: socket.socket) -> None:
