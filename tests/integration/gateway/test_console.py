@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -31,6 +32,7 @@ AXE = Path(__file__).parents[3] / "gateway" / "client" / "node_modules" / "axe-c
 FIRST = "2@" + ",".join(["Rm9yIHRlc3RzIG9ubHk" * 3, "a" * 44, "b" * 44, "c" * 44])
 SECOND = FIRST.replace("a", "z")
 DESKTOP, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
+NARROW = {"width": 320, "height": 640}
 PATIENCE = 20_000  # milliseconds
 Open = Callable[..., Awaitable[Tab]]
 expect.set_options(timeout=PATIENCE)
@@ -120,7 +122,11 @@ async def test_an_expired_token_signs_out_and_says_why(tab: Tab) -> None:
     await expect(tab.page.get_by_role("status").filter(has_text="Live")).to_be_visible()
     tab.replica.expire_tokens(until=time.time() + 5000)
     await expect(
-        tab.page.get_by_role("alert").filter(has_text="the token has expired")
+        tab.page.get_by_role("alert").filter(
+            has_text=re.compile(
+                "^You were signed out: the token has expired. Sign in with a new token.$"
+            )
+        )
     ).to_be_visible()
     await expect(tab.page.get_by_label("Token")).to_be_visible()
 
@@ -152,7 +158,8 @@ async def test_the_list_is_live(tab: Tab, api: ApiServer) -> None:
     await expect(row).to_contain_text("Starting")
     await put(api, "sales", READY)
     await expect(row).to_contain_text("Ready")
-    await expect(row).to_contain_text("Sales Europe, +15551234567")
+    await expect(row).to_contain_text("Sales Europe")
+    await expect(row).to_contain_text("+15551234567")
     await expect(row).to_contain_text("Connected 5 hours ago")
     await expect(tab.page.get_by_role("status").filter(has_text="1 of 1 ready")).to_be_visible()
     await api.remove("sales")
@@ -172,6 +179,67 @@ async def test_many_sessions_can_be_searched(tab: Tab, api: ApiServer) -> None:
     await expect(tab.page.locator(".row")).to_have_count(1)
     await tab.page.get_by_label("Find a session").fill("nothing like it")
     await expect(tab.page.get_by_text("No session matches")).to_be_visible()
+
+
+async def test_sessions_that_need_attention_are_a_click_away(tab: Tab, api: ApiServer) -> None:
+    for name, state in {"sales": READY, "warehouse": waiting(), "tests": READY, **OTHERS}.items():
+        await put(api, name, state)
+    await tab.sign_in()
+    names = tab.page.locator(".row .name")
+    await expect(names).to_have_count(8)
+    await tab.page.get_by_role("link", name="4 need attention").click()
+    await expect(names).to_have_text(["bank", "legacy", "press", "warehouse"])
+    await expect(tab.page.get_by_label("State")).to_have_value("attention")
+    await tab.page.get_by_label("Order").select_option("By state")
+    await expect(names).to_have_text(["bank", "legacy", "press", "warehouse"])
+    await tab.page.get_by_label("State").select_option("Stopped")
+    await expect(names).to_have_text(["newsletter"])
+    await tab.page.reload()
+    await expect(names).to_have_text(["newsletter"])  # as the address says
+    await tab.page.get_by_label("State").select_option("All states")
+    await expect(names).to_have_text(
+        ["bank", "legacy", "press", "warehouse", "support", "sales", "tests", "newsletter"]
+    )
+    await tab.page.get_by_label("Order").select_option("By last connection")
+    await expect(names.first).to_have_text("support")
+    await tab.page.get_by_label("Find a session").fill("nothing like it")
+    await tab.page.get_by_role("link", name="Show all sessions").click()
+    await expect(names).to_have_count(8)
+    assert urlsplit(tab.page.url).fragment == "/"
+
+
+async def test_an_admin_reads_phone_numbers_whole(open_tab: Open, api: ApiServer) -> None:
+    long = account("15551234567", "A company with quite a long name, and a department")
+    await put(api, "sales", READY | {"account": long}, owner="somebody.with.a.long@name.example")
+    for viewport in (DESKTOP, {"width": 900, "height": 800}, PHONE, NARROW):
+        tab = await open_tab(viewport=viewport)
+        await tab.sign_in("root", role="admin")
+        number = tab.page.locator(".row .number")
+        await expect(number).to_have_text("+15551234567")
+        assert await number.evaluate("element => element.scrollWidth <= element.clientWidth + 1")
+        inside = """(element) => {
+            const [own, row] = [element.getBoundingClientRect(),
+                                element.closest(".row").getBoundingClientRect()];
+            return own.right <= row.right && own.left >= row.left;
+        }"""
+        assert await number.evaluate(inside)
+
+
+async def test_long_names_on_a_narrow_screen(open_tab: Open, api: ApiServer) -> None:
+    name = "the-sessions-of-the-warehouse-of-the-company-in-the-north-west-1"
+    await put(api, name, READY)
+    tab = await open_tab(viewport=NARROW)
+    await tab.sign_in()
+    lines = """(element) => element.getBoundingClientRect().height
+                    / parseFloat(getComputedStyle(element).lineHeight)"""
+    in_list = tab.page.locator(".row .name")
+    await expect(in_list).to_be_visible()
+    assert await in_list.evaluate(lines) <= 2.1
+    await expect(in_list).to_have_attribute("title", name)
+    await tab.go(name)
+    heading = tab.page.get_by_role("heading", level=1)
+    assert await heading.evaluate(lines) <= 3.1
+    assert await tab.page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
 
 
 # --- linking a phone ------------------------------------------------------------------------------
@@ -305,6 +373,81 @@ async def test_a_test_message_is_followed(tab: Tab, sales: PairingPod) -> None:
     ).to_be_visible()
 
 
+async def test_what_failed_before_a_suspension_is_not_shown_after_it(
+    tab: Tab, api: ApiServer, sales: PairingPod
+) -> None:
+    problem = {"title": "No", "status": 404, "detail": "19999999999 is not on WhatsApp"}
+    sales.refusals = [
+        web.json_response(problem, status=404, content_type="application/problem+json")
+    ]
+    await tab.sign_in()
+    await tab.go("sales")
+    await tab.page.get_by_label("To", exact=True).fill("19999999999")
+    await button(tab.page, "Send").click()
+    failure = tab.page.get_by_text("19999999999 is not on WhatsApp.")
+    await expect(failure).to_be_visible()
+    await api.status("sales", **OTHERS["newsletter"])
+    await expect(pill(tab.page)).to_have_text("Suspended")
+    await put(api, "sales", READY)
+    await expect(button(tab.page, "Send")).to_be_visible()
+    await expect(failure).to_be_hidden()
+
+
+async def test_incoming_messages_are_shown(tab: Tab, sales: PairingPod) -> None:
+    await tab.sign_in()
+    await tab.go("sales")
+    inbox = tab.page.get_by_role("log", name="Messages")
+    await expect(
+        tab.page.get_by_text("Messages that arrive while this page is open")
+    ).to_be_visible()
+    await until(lambda: sales.followers > 0)
+    await sales.receives("Hello <b>there</b>", senderName="Maria")
+    await expect(inbox).to_contain_text("Maria")
+    await expect(inbox).to_contain_text("Hello <b>there</b>")
+    await sales.receives("", type="image")
+    await expect(inbox).to_contain_text("+15550001111")
+    await expect(inbox).to_contain_text("[image]")
+    await sales.receives("I agree", fromMe=True, chatId="120363000000000001@g.us")
+    await expect(inbox.locator("li").first).to_contain_text("You, in a group")
+    await tab.go("sales", "?")
+    await expect(inbox.locator("li")).to_have_count(0)
+
+
+async def test_a_toast_covers_nothing_and_ends_with_its_page(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", READY)
+    await tab.sign_in()
+    await tab.go("sales")
+    await button(tab.page, "Restart").click()
+    toast = tab.page.get_by_text("sales is being restarted.")
+    await expect(toast).to_be_visible()
+    box = await tab.page.locator(".toast").bounding_box()
+    for part in await tab.page.locator("h1, .card:visible").all():
+        other = await part.bounding_box()
+        assert box is not None
+        assert other is not None
+        assert other["y"] >= box["y"] + box["height"], await part.inner_text()
+    await tab.page.get_by_role("link", name="All sessions").click()
+    await expect(toast).to_have_count(0)
+    await tab.go("sales")
+    await button(tab.page, "Restart").click()
+    await button(tab.page, "Dismiss").click()
+    await expect(toast).to_have_count(0)
+
+
+async def test_a_waiting_session_leaves_no_column_empty(tab: Tab, api: ApiServer) -> None:
+    await put(api, "sales", status("Pending", "StartQueued"))
+    await tab.sign_in()
+    await tab.go("sales")
+    await expect(pill(tab.page)).to_have_text("Waiting")
+    boxes = [
+        await tab.page.get_by_role("heading", name=name).locator("..").bounding_box()
+        for name in ("Actions", "Details", "History")
+    ]
+    actions, details, history = (box for box in boxes if box is not None)
+    assert actions["width"] > details["width"] + history["width"]
+    assert details["y"] == history["y"] > actions["y"]
+
+
 async def test_a_message_that_is_tried_again_is_sent_once(tab: Tab, sales: PairingPod) -> None:
     problem = {
         "title": "Not ready",
@@ -409,6 +552,18 @@ async def test_a_deletion_says_what_becomes_of_the_volume(
     assert ("wasession.dev/logout" in body["metadata"].get("annotations", {})) is logout
 
 
+async def test_a_deletion_without_a_login_speaks_of_none(tab: Tab, api: ApiServer) -> None:
+    await put(api, "legacy", OTHERS["legacy"])
+    await tab.sign_in()
+    await tab.go("legacy")
+    await button(tab.page, "Delete…").click()
+    dialog = tab.page.get_by_role("dialog", name="Delete legacy?")
+    await expect(dialog.get_by_role("group", name="The volume", exact=True)).to_be_visible()
+    await expect(dialog).not_to_contain_text("with the login")
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(tab.page.get_by_text("legacy is being deleted.")).to_be_visible()
+
+
 # --- making one -----------------------------------------------------------------------------------
 
 
@@ -439,9 +594,7 @@ async def test_a_refusal_is_shown_where_it_was_asked(tab: Tab, api: ApiServer) -
     dialog = tab.page.get_by_role("dialog", name="New session")
     await dialog.get_by_label("Name").fill("sales")
     await button(tab.page, "Create").click()
-    await expect(dialog.get_by_role("alert")).to_have_text(
-        "A session with this clientId already exists."
-    )
+    await expect(dialog.get_by_role("alert")).to_have_text("A session of this name already exists.")
 
 
 # --- admins, and sessions of others ---------------------------------------------------------------
@@ -571,7 +724,7 @@ async def test_on_a_phone_everything_fits_and_is_large_enough(
             where
         )
         for element in await tab.page.locator(
-            "button:visible, input:visible:not([type=radio]):not([type=checkbox])"
+            "button:visible, select:visible, input:visible:not([type=radio]):not([type=checkbox])"
         ).all():
             box = await element.bounding_box()
             assert box is not None

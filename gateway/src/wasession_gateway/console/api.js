@@ -1,5 +1,7 @@
 // The gateway's REST API, with the caller's token.
 
+import { readable } from "/formatting.js";
+
 /** An error response; the message is the detail of its problem+json. */
 export class Problem extends Error {
   constructor(status, detail) {
@@ -40,7 +42,7 @@ export class Api {
     if (!response.ok) {
       const problem = await response.json().catch(() => ({}));
       if (response.status === 401) this.expired(problem.detail);
-      throw new Problem(response.status, sentence(problem.detail ?? `The gateway answered with status ${response.status}.`));
+      throw new Problem(response.status, readable(problem.detail ?? `The gateway answered with status ${response.status}.`));
     }
     return response;
   }
@@ -88,7 +90,3 @@ export function idempotencyKey() {
   return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function sentence(text) {
-  const capitalized = text.charAt(0).toUpperCase() + text.slice(1);
-  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`;
-}

@@ -98,9 +98,9 @@ export function confirmDelete(api, session) {
     return h("label", { class: "choice", for: input.id }, input, h("span", {}, label, h("small", {}, hint)));
   };
   const volume = h(
-    "fieldset", {}, h("legend", {}, "The volume with the login"),
+    "fieldset", {}, h("legend", {}, session.sessionValid ? "The volume with the login" : "The volume"),
     choice("keep", "Keep it", "A later session of the same name uses it.", true),
-    choice("delete", "Delete it", "The login is lost.", false),
+    choice("delete", "Delete it", session.sessionValid ? "The login is lost." : "It has no login.", false),
   );
   const logout = h("input", { type: "checkbox", id: "delete-logout" });
   const outcome = h("p", { role: "status" });
@@ -132,7 +132,7 @@ export function confirmDelete(api, session) {
     tone: "danger",
     act: async () => {
       await api.of(session, "DELETE", "", { query: chosen() });
-      toast(`${session.clientId} is being deleted.`);
+      addEventListener("hashchange", () => toast(`${session.clientId} is being deleted.`), { once: true });
       location.hash = "#/";
     },
   });

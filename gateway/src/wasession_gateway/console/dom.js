@@ -39,11 +39,17 @@ export async function busy(button, act) {
 
 const TOAST_TIME = 8000; // milliseconds
 
-/** Shows a short message at the edge of the screen. */
+/** Shows a short message above the page, which ends with the page. */
 export function toast(text, tone = "good") {
-  const note = h("p", { class: `toast ${tone}` }, text);
+  const dismiss = h("button", { class: "quiet", type: "button", "aria-label": "Dismiss" }, "×");
+  const note = h("div", { class: `toast ${tone}` }, h("p", {}, text), dismiss);
+  dismiss.addEventListener("click", () => note.remove());
   document.getElementById("toasts").append(note);
   setTimeout(() => note.remove(), TOAST_TIME);
+}
+
+export function dismissToasts() {
+  document.getElementById("toasts").replaceChildren();
 }
 
 /** A field with its label, a hint and a place for an error. */

@@ -80,6 +80,33 @@ export function account(session) {
   return pushName ? `${pushName}, ${phone(id)}` : phone(id);
 }
 
+/** Who has written a message: `Maria, in a group`. */
+export function sender({ fromMe, senderName, from, phoneNumber, chatId }) {
+  const who = fromMe ? "You" : (senderName ?? (phoneNumber ? `+${phoneNumber.replace(/^\+/, "")}` : phone(from)));
+  return chatId.endsWith("@g.us") ? `${who}, in a group` : who;
+}
+
+/** A message's text, or what it is where it has none: `[image]`. */
+export function contentOf({ text, type }) {
+  return text || `[${type}]`;
+}
+
+/** Whether a person should look at the session. */
+export function needsAttention(session) {
+  return ["attention", "bad"].includes(state(session).tone);
+}
+
+// Names of the API's fields, as the console calls them.
+const FIELDS = { clientId: "The name", phoneNumber: "The phone number", to: "The recipient", text: "The text" };
+
+/** A detail of the API as a sentence of the console. */
+export function readable(detail) {
+  const [, field, rest] = /^(?:\w+\.)*(\w+): (.*)$/s.exec(detail) ?? [];
+  const text = FIELDS[field] ? `${FIELDS[field]} ${rest}` : detail.replaceAll("with this clientId", "of this name");
+  const capitalized = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?]$/.test(capitalized) ? capitalized : `${capitalized}.`;
+}
+
 export const ACKS = { "-1": "Failed", 0: "Waiting to be sent", 1: "Sent", 2: "Delivered", 3: "Read", 4: "Played" };
 
 const UNITS = [["day", 86400], ["hour", 3600], ["minute", 60]];

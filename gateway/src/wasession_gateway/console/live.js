@@ -5,7 +5,7 @@ import { io } from "/socket.io-client.js";
 const RETRY = 5; // seconds before retrying a rejected connection
 
 /**
- * Events: `change` (sessions or the connection), `code` and `ack` (detail: the payload), `expired` (detail: the reason).
+ * Events: `change` (sessions or the connection), `code`, `message` and `ack` (detail: the payload), `expired` (detail: the reason).
  * `connection` is `connecting`, `live` or `lost`.
  */
 export class Live extends EventTarget {
@@ -23,9 +23,11 @@ export class Live extends EventTarget {
     this._socket.on("session_removed", () => this._init());
     this._socket.on("qr", (code) => this._dispatch("code", { method: "QRCode", ...code }));
     this._socket.on("pairing_code", (code) => this._dispatch("code", { method: "PairingCode", ...code }));
+    this._socket.on("message", (message) => this._dispatch("message", message));
     this._socket.on("message_ack", (ack) => this._dispatch("ack", ack));
     this._socket.on("closing", (closing) => {
-      if (!closing.reconnect) this._dispatch("expired", closing.message);
+      // What to do about it follows a colon; the sign-in page says it too.
+      if (!closing.reconnect) this._dispatch("expired", closing.message.split(":")[0]);
     });
     this._socket.connect();
   }

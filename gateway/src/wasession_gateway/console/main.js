@@ -1,7 +1,7 @@
 // Sign-in and navigation. The address names the page: `#/` lists the sessions, `#/sessions/ID` is one of them.
 
 import { Api } from "/api.js";
-import { h, setText } from "/dom.js";
+import { dismissToasts, setText } from "/dom.js";
 import { Live } from "/live.js";
 import { SessionPage } from "/session.js";
 import { SessionsPage } from "/sessions.js";
@@ -27,6 +27,7 @@ function signIn(token) {
   live.addEventListener("change", updateSoon);
   live.addEventListener("code", ({ detail }) => page.code?.(detail));
   live.addEventListener("ack", ({ detail }) => page.ack?.(detail));
+  live.addEventListener("message", ({ detail }) => page.message?.(detail));
   live.addEventListener("expired", ({ detail }) => expired(detail));
   setText(document.getElementById("subject"), api.admin ? `${api.subject} (admin)` : api.subject);
   document.getElementById("who").hidden = false;
@@ -50,17 +51,18 @@ function expired(reason) {
 function show() {
   if (api === null) return;
   const [path, query] = location.hash.slice(1).split("?");
+  const parameters = new URLSearchParams(query);
   const match = /^\/sessions\/([^/]+)$/.exec(path);
   if (match) {
-    const owner = new URLSearchParams(query).get("owner") ?? undefined;
-    open(new SessionPage(api, live, decodeURIComponent(match[1]), owner));
+    open(new SessionPage(api, live, decodeURIComponent(match[1]), parameters.get("owner") ?? undefined));
   } else {
-    open(new SessionsPage(api, live));
+    open(new SessionsPage(api, live, parameters));
   }
 }
 
 function open(next) {
   page?.leave?.();
+  dismissToasts();
   const first = page === null;
   page = next;
   content.replaceChildren(next.element);

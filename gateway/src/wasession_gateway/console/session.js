@@ -3,10 +3,11 @@
 import { idempotencyKey } from "/api.js";
 import { confirmDelete, confirmLogout, confirmSuspend } from "/dialogs.js";
 import { action, busy, field, h, setText, toast } from "/dom.js";
-import { ACKS, account, ago, exactly, history, phone, state } from "/formatting.js";
+import { ACKS, account, ago, contentOf, exactly, history, phone, sender, state } from "/formatting.js";
 
 const IN_PROGRESS = ["Pending", "Starting", "Syncing", "Restoring", "Reconnecting"];
 const RESTORABLE = ["Failed", "Conflict"];
+const INBOX_SIZE = 50; // messages
 
 export class SessionPage {
   constructor(api, live, clientId, owner) {
@@ -17,6 +18,7 @@ export class SessionPage {
     this._session = undefined;
     this._pairing = new Pairing(api);
     this._message = new TestMessage(api);
+    this._inbox = new Inbox(api);
     this.title = clientId;
 
     this._pill = h("span", { class: "pill" });
@@ -28,7 +30,7 @@ export class SessionPage {
     this._bone = h("span", { class: "bone tall", "aria-hidden": "true" });
     this._body = h(
       "div", { class: "columns", hidden: true },
-      h("div", { class: "column" }, this._pairing.element, this._message.element, this._controls()),
+      h("div", { class: "column" }, this._pairing.element, this._message.element, this._inbox.element, this._controls()),
       h("div", { class: "column" },
         h("section", { class: "card", "aria-labelledby": "facts-title" }, h("h2", { id: "facts-title" }, "Details"), this._facts),
         h("section", { class: "card", "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, "History"), this._history)),
@@ -52,6 +54,10 @@ export class SessionPage {
     if (code.name === this._session?.name) this._pairing.show(code);
   }
 
+  message(message) {
+    if (message.name === this._session?.name) this._inbox.add(message);
+  }
+
   ack(ack) {
     if (ack.name === this._session?.name) this._message.ack(ack);
   }
@@ -68,6 +74,10 @@ export class SessionPage {
     setText(this._state, sentence);
     this._pairing.update(session);
     this._message.update(session);
+    this._inbox.update(session);
+    // Without any of these, the actions alone would leave a column empty.
+    const onlyActions = [this._pairing, this._message, this._inbox].every(({ element }) => element.hidden);
+    this._body.classList.toggle("compact", onlyActions);
     this._showActions(session);
     this._showDetails(session);
   }
@@ -257,11 +267,16 @@ class TestMessage {
       event.preventDefault();
       busy(this._button, () => this._send());
     });
-    form.addEventListener("input", () => (this._key = idempotencyKey()));
+    form.addEventListener("input", () => {
+      this._key = idempotencyKey();
+      if (!this._sent) this._outcome.hidden = true;
+    });
     this.element = h("section", { class: "card", "aria-labelledby": "message-title", hidden: true }, h("h2", { id: "message-title" }, "Send a test message"), form);
   }
 
   update(session) {
+    // What was answered before the session was last connected says nothing about it now.
+    if (session.phase !== "Ready" && !this._sent) this._outcome.hidden = true;
     this._session = session;
     const inProgress = session.sessionValid && IN_PROGRESS.includes(session.phase);
     this.element.hidden = session.phase !== "Ready" && !(inProgress && this._sent);
@@ -300,6 +315,33 @@ class TestMessage {
     this._outcome.hidden = false;
     this._outcome.className = `note ${sent.ack < 0 ? "bad" : "good"}`;
     setText(this._outcome, `To ${phone(sent.to)}: ${(ACKS[sent.ack] ?? "Sent").toLowerCase()}.`);
+  }
+}
+
+/** The messages that arrive while the page is open. */
+class Inbox {
+  constructor(api) {
+    this._api = api;
+    this._list = h("ol", { class: "inbox" });
+    this._none = h("p", { class: "hint" }, "Messages that arrive while this page is open appear here.");
+    this.element = h(
+      "section", { class: "card", "aria-labelledby": "inbox-title", hidden: true },
+      h("h2", { id: "inbox-title" }, "Messages"), this._none,
+      h("div", { class: "log", role: "log", "aria-labelledby": "inbox-title", tabindex: "0" }, this._list),
+    );
+  }
+
+  update(session) {
+    this.element.hidden = session.phase !== "Ready" && this._list.children.length === 0;
+    for (const time of this._list.querySelectorAll("time")) setText(time, ago(time.dateTime, this._api.now()));
+  }
+
+  add(message) {
+    const time = h("time", { datetime: message.sentAt, title: exactly(message.sentAt) }, ago(message.sentAt, this._api.now()));
+    this._list.prepend(h("li", {}, h("span", { class: "from" }, sender(message), " ", time), h("p", {}, contentOf(message))));
+    while (this._list.children.length > INBOX_SIZE) this._list.lastElementChild.remove();
+    this._none.hidden = true;
+    this.element.hidden = false;
   }
 }
 
