@@ -17,6 +17,7 @@ from unit.operator.situations import (
     of,
     owned_by,
     pod,
+    pvc,
     report,
     session,
     terminating,
@@ -40,12 +41,14 @@ from wasession_operator.plan.actions import (
     Logout,
     NoteLogout,
     RemoveFinalizer,
+    SetPvcOwner,
 )
 
 HELD = ("example.com/other", FINALIZER)
 RELEASE = RemoveFinalizer(HELD)
 ENDS = [DeletePod("pod-uid", Reason.TERMINATING)]
 DELETE = {"retention": {"whenDeleted": "Delete"}}
+LATER = timedelta(seconds=4)
 
 
 def test_deletion_deletes_the_pod_first_and_retains_the_claim() -> None:
@@ -279,3 +282,21 @@ def test_a_logout_that_fails_is_reported_and_retried() -> None:
     assert plan(
         requesting(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS
     ).actions == [Logout("1")]
+
+
+def test_a_claim_to_retain_is_released_before_its_session() -> None:
+    """The retention was changed while the operator was down, or during the deletion."""
+    owned = owned_by(pvc(), "WhatsAppSession", "sales", "uid-1")
+    deleted = replace(session(VALID, deleting=True), finalizers=HELD)
+    first = plan(deleted, facts(pod=None, pvc=owned), SETTINGS)
+    assert first.actions == [SetPvcOwner(None)], "garbage collection would delete the claim"
+    assert not first.done
+    refused = {SetPvcOwner: Refusal(Reason.PVC_UPDATE_FAILED, "no", Backoff(1, NOW + LATER))}
+    waiting = plan(deleted, facts(pod=None, pvc=owned, refusals=refused), SETTINGS)
+    assert waiting.actions == []
+    assert not waiting.done
+    assert waiting.requeue_after == LATER
+    assert condition(waiting, ConditionType.DEGRADED) == ("True", "PVCUpdateFailed")
+    last = plan(deleted, facts(pod=None), SETTINGS)
+    assert last.actions == [RELEASE]
+    assert last.done

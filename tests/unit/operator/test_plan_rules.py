@@ -37,6 +37,7 @@ from wasession_operator.plan.actions import (
     Logout,
     NoteLogout,
     RefreshToken,
+    RemoveFinalizer,
     RotateToken,
     SetPvcOwner,
 )
@@ -63,6 +64,7 @@ PVC_STATES = st.sampled_from(
         pvc("Lost"),
         terminating(pvc()),
         owned_by(pvc(), "StatefulSet", "db"),
+        owned_by(pvc(), "WhatsAppSession", "sales", "uid-1"),
         pvc(uid="pvc-uid-2"),
     ]
 )
@@ -101,6 +103,7 @@ RETRIED = (
     DeletePvc,
     CreatePod,
     RefreshToken,
+    RemoveFinalizer,
     DeletePod,
     Logout,
     NoteLogout,
@@ -169,6 +172,9 @@ def test_the_invariants(status: Status, spec: dict[str, Any], deleting: bool, se
         assert (deleting and given_session.spec.storage.retention.when_deleted == "Delete") or (
             accepted and status.pvc_uid == deletion.uid and seen.pvc == pvc("Lost")
         )
+    retained = given_session.spec.storage.retention.when_deleted == "Retain"
+    if of(RemoveFinalizer, result) and retained and seen.pvc not in (None, terminating(pvc())):
+        assert _owner(seen.pvc or {}) != "uid-1", "a retained claim is not garbage"
     if of(CreatePvc, result):
         assert seen.pvc is None, "never a second claim"
         assert not result.status.session_valid, "an empty volume never takes a login's place"

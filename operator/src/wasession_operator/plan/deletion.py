@@ -10,7 +10,13 @@ from wasession_api import names
 from wasession_api.kube.manifests import Manifest, condition
 from wasession_api.v1alpha1 import Phase, Reason, WhenDeleted
 
-from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout, RemoveFinalizer
+from wasession_operator.plan.actions import (
+    DeletePod,
+    DeletePvc,
+    Logout,
+    RemoveFinalizer,
+    SetPvcOwner,
+)
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.logout import pending_request
 from wasession_operator.plan.manifests import is_terminating, ownership_conflict
@@ -62,9 +68,8 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings) -> Outcome
         step += report_problem(Reason.DEVICE_STILL_LINKED, STILL_LINKED)
     finding = Finding(False, Reason.TERMINATING, shutdown.message)
     result = PodResult(Phase.TERMINATING, shutdown.reason, shutdown.message, finding, step)
-    return Outcome(
-        result, None, session.status.logout, session.status.update, step, done=pod is None
-    )
+    done = pod is None and not _retains_owned_claim(session, facts)
+    return Outcome(result, None, session.status.logout, session.status.update, step, done=done)
 
 
 def _own(session: Session, obj: Manifest | None) -> Manifest | None:
@@ -80,7 +85,21 @@ def _deletes_login(session: Session) -> bool:
     return _deletes_volume(session) and bool(session.status.session_valid)
 
 
+def _retains_owned_claim(session: Session, facts: Facts) -> bool:
+    """Return whether garbage collection would delete a claim that is to be retained.
+
+    The claim has the owner reference of an earlier ``whenDeleted: Delete``.
+    """
+    pvc = facts.pvc
+    if pvc is None or is_terminating(pvc) or _deletes_volume(session):
+        return False
+    owners = pvc["metadata"].get("ownerReferences") or []
+    return any(owner["uid"] == session.uid for owner in owners)
+
+
 def _finish(session: Session, facts: Facts) -> Step:
+    if _retains_owned_claim(session, facts):
+        return attempt(SetPvcOwner(None), facts)
     step, pvc = Step(), _own(session, facts.pvc)
     if _deletes_volume(session) and pvc is not None and not is_terminating(pvc):
         step += attempt(DeletePvc(pvc["metadata"]["uid"]), facts)
