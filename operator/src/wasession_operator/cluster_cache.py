@@ -145,11 +145,9 @@ class ClusterCache:
         self._session_of[object_key(key)] = key
         self._update_account(key, _account(before), _account(obj))
         client_id = _client_id(obj)
-        self._duplicates.setdefault(client_id, {})[key] = _age(obj)
-        if before is None or _client_id(before) != client_id:
-            if before is not None:
-                self._remove_duplicate(key, before)
-            self._enqueue_duplicates(client_id)  # another one may be the oldest now
+        if before is not None and _client_id(before) != client_id:
+            self._remove_duplicate(key, before)
+        self._add_duplicate(client_id, key, _age(obj))
         return True
 
     def delete_session(self, key: Key, uid: str) -> None:
@@ -171,14 +169,17 @@ class ClusterCache:
         return sessions
 
     def conflicting_session(self, key: Key) -> str | None:
-        """Return the oldest session with the same owner and clientId, if it is another one."""
-        duplicates = self._duplicates[_client_id(self.sessions[key])]
-        oldest = min(duplicates, key=duplicates.__getitem__)
-        return None if oldest == key else oldest[1]
+        """Return the oldest session with the same owner and clientId, if it is another one.
+
+        None for a session that was deleted meanwhile; the same goes for ``sharing_account``.
+        """
+        session = self.sessions.get(key)
+        oldest = self._oldest(_client_id(session)) if session is not None else None
+        return None if oldest in (None, key) else oldest[1]
 
     def sharing_account(self, key: Key) -> Key | None:
         """Return another session whose valid login is of the same account, the first by name."""
-        account = _account(self.sessions[key])
+        account = _account(self.sessions.get(key))
         others = self._accounts[account] - {key} if account is not None else ()
         return min(others, default=None)
 
@@ -195,16 +196,33 @@ class ClusterCache:
         if before is not None and not self._accounts[before]:
             del self._accounts[before]
 
+    def _add_duplicate(self, client_id: ClientId, key: Key, age: Age) -> None:
+        if self._duplicates.get(client_id, {}).get(key) == age:
+            return
+        before = self._oldest(client_id)
+        self._duplicates.setdefault(client_id, {})[key] = age
+        self._enqueue_duplicates(client_id, before)
+
     def _remove_duplicate(self, key: Key, session: Manifest) -> None:
         client_id = _client_id(session)
+        before = self._oldest(client_id)
         self._duplicates[client_id].pop(key, None)
-        self._enqueue_duplicates(client_id)
+        self._enqueue_duplicates(client_id, before)
         if not self._duplicates[client_id]:
             del self._duplicates[client_id]
 
-    def _enqueue_duplicates(self, client_id: ClientId) -> None:
-        for key in list(self._duplicates[client_id]):
-            self._handler.enqueue(key)
+    def _oldest(self, client_id: ClientId) -> Key | None:
+        duplicates = self._duplicates.get(client_id, {})
+        return min(duplicates, key=duplicates.__getitem__, default=None)
+
+    def _enqueue_duplicates(self, client_id: ClientId, before: Key | None) -> None:
+        """Enqueue the sessions with a clientId if ``before`` is not the oldest of them any more.
+
+        A new one that is younger concerns no other: there may be thousands.
+        """
+        if self._oldest(client_id) != before:
+            for key in list(self._duplicates[client_id]):
+                self._handler.enqueue(key)
 
     # --- the objects of sessions ------------------------------------------------------------------
 

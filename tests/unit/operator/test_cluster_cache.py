@@ -141,6 +141,30 @@ def test_the_older_session_has_the_client_id() -> None:
     assert other in handler.enqueued, "it has no duplicate any more"
 
 
+def test_a_younger_duplicate_is_no_reason_to_reconcile_the_others() -> None:
+    """A tenant who creates thousands of them would have all of them reconciled each time."""
+    cache, handler = make_cache()
+    names = [f"copy-{number}" for number in range(3)]
+    for second, name in enumerate(names):
+        created = f"2026-01-02T03:04:0{second}Z"
+        cache.upsert_session(session(second + 1, name, name, created, clientId="x"))
+    handler.enqueued.clear()
+    cache.upsert_session(session(8, "last", "last", "2026-01-02T03:04:09Z", clientId="x"))
+    cache.delete_session(("ns", "last"), "last")
+    assert handler.enqueued == []
+    cache.delete_session(("ns", names[0]), names[0])
+    assert set(handler.enqueued) == {("ns", name) for name in names[1:]}
+
+
+def test_a_session_that_is_gone_shares_nothing() -> None:
+    """It may be deleted while its facts are gathered."""
+    cache, _ = make_cache()
+    cache.upsert_session(linked(1, "sales", "1@c.us"))
+    cache.delete_session(KEY, "uid-of-sales")
+    assert cache.conflicting_session(KEY) is None
+    assert cache.sharing_account(KEY) is None
+
+
 def test_a_successor_of_the_same_name_has_its_own_age() -> None:
     cache, _ = make_cache()
     other = ("ns", "other")
