@@ -257,8 +257,9 @@ class Session:
         await self._await_snapshot()
         if self._volume_opened:
             await self._record_phone()
-        if graceful and self._volume.opened:
-            await asyncio.to_thread(self._volume.record_graceful_close)
+        if graceful:
+            if self._volume_opened:  # else it may be another session's
+                await asyncio.to_thread(self._volume.record_graceful_close)
             if ready:
                 await self._take_snapshot()
             self._volume.close()
@@ -283,10 +284,11 @@ class Session:
         state, actions = transitions.decide(before, observed, _now(), self._policy)
         if not actions:
             state, actions = transitions.relieve_memory(state, _now(), busy=self._pending_calls > 0)
-        if Action.RECORD_LOGIN in actions:
-            recorded = await self._record_login(state)
-            if not recorded or self._state is not before:
-                return  # an event has changed the state meanwhile: decide again
+        recording = Action.RECORD_LOGIN in actions
+        if recording and not await self._record_login(state):
+            state, actions = self._state, []  # which says when to try again
+        elif recording and self._state is not before:
+            return  # an event has changed the state meanwhile: decide again
         self._set_state(state)
         for action in actions:
             await self._execute(action)
@@ -383,6 +385,8 @@ class Session:
         self._set_state(
             transitions.failed(self._state, reason, message, Step.RESTART, _now(), self._policy)
         )
+        if action is Action.RECYCLE_PAGE:
+            self._set_state(transitions.login_not_written(self._state, _now(), self._policy))
 
     def _volume_failed(self, error: StorageError) -> None:
         self._set_state(

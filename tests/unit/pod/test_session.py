@@ -17,11 +17,13 @@ from unit.pod import databases
 from wasession_api.v1alpha1 import Phase, Reason
 from wasession_pod.browser import processes
 from wasession_pod.browser.browser import Browser
+from wasession_pod.browser.errors import BrowserError
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
-from wasession_pod.state.model import State
+from wasession_pod.state.model import Action, State
 from wasession_pod.state.observation import PageEvent, PageObservation
 from wasession_pod.volume import snapshots
+from wasession_pod.volume.volume import StorageError, Volume
 
 GOOD = PageObservation(
     injected=True,
@@ -142,3 +144,51 @@ def test_a_process_that_ends_while_it_is_measured_counts_nothing() -> None:
             raise psutil.NoSuchProcess(self.pid)
 
     assert processes._pss(Sandboxed()) == 0
+
+
+async def test_a_login_that_cannot_be_recorded_is_tried_again_later(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> None:
+        raise StorageError(Reason.VOLUME_FULL, "the volume can't be used: Disk quota exceeded")
+
+    monkeypatch.setattr(session._volume, "record_login", broken)
+    ticking = asyncio.create_task(session._tick())
+    async with asyncio.timeout(10):
+        while session._state.phase is not Phase.FAILED:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert session._poll_delay() > 0.5
+    done, _ = await asyncio.wait({ticking}, timeout=0.5)
+    assert not done, "the tick waits until the next attempt is due"
+    assert session._state.session_valid is False
+    await tick(session)
+    ticking.cancel()
+
+
+async def test_a_page_that_does_not_let_its_login_be_written_is_tried_with_a_backoff(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused() -> bool:
+        raise BrowserError("QuotaExceededError")
+
+    monkeypatch.setattr(session._browser.page, "recycle", refused)
+    for attempt in range(1, 4):
+        await session._execute(Action.RECYCLE_PAGE)
+        assert session._state.write_failures == attempt
+        assert not session._state.login_written
+    assert session._state.next_write_at is not None
+    assert session._state.next_write_at > datetime.now(UTC)
+    assert session._state.reason == Reason.LOGIN_NOT_WRITTEN
+
+
+async def test_the_volume_of_another_session_is_left_alone_at_the_end(tmp_path: Path) -> None:
+    owner = Volume(tmp_path, "support", "uid-1")
+    owner.open()
+    owner.close()
+    before = (tmp_path / "run.json").read_bytes()
+    session = Session(Settings(client_id="sales", token="t", data_dir=tmp_path))
+    with pytest.raises(StorageError):
+        await session._open_volume()
+    await session._shut_down()
+    assert (tmp_path / "run.json").read_bytes() == before
+    Volume(tmp_path, "support", "uid-1").open()  # unlocked

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -412,6 +412,25 @@ def test_invariants(
 
 
 # --- the login ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "interrupted",
+    [
+        lambda state: transitions.failed(state, "BrowserHung", "", Step.RESTART, NOW, POLICY),
+        lambda state: transitions.unreachable(state, "WhatsAppUnreachable", "", NOW, POLICY),
+    ],
+    ids=["failed", "unreachable"],
+)
+@pytest.mark.parametrize("before", [FRESH, CODE_ISSUED, issued(STORED, NOW + MINUTE)])
+def test_a_login_whose_writing_was_interrupted_is_written_again(
+    before: State, interrupted: Callable[[State], State]
+) -> None:
+    state, actions = settle(before, GOOD)
+    assert actions == [Action.RECYCLE_PAGE]
+    state, actions = settle(interrupted(state), GOOD)
+    assert actions == [Action.RECYCLE_PAGE]
+    assert state.phase is not Phase.READY
 
 
 def test_a_stored_login_is_restored() -> None:
@@ -974,6 +993,18 @@ def test_an_outage_is_forgotten_after_ten_minutes_of_ready() -> None:
     assert state.outage is not None
     state, _ = decide(state, GOOD, NOW + 10 * MINUTE + SECOND, POLICY)
     assert state.outage is None
+
+
+def test_a_session_without_its_browser_is_not_connected() -> None:
+    for state in (
+        transitions.volume_unusable(READY, Reason.VOLUME_FULL, "", NOW, POLICY),
+        transitions.sandbox_unavailable(READY, "", NOW, POLICY),
+    ):
+        assert state.last_disconnect is not None
+        assert state.last_disconnect.reason == state.reason
+        assert (state.auth_state, state.is_authenticated) == (None, False)
+        assert state.healthy_since is None
+        assert state.session_valid
 
 
 def test_a_full_volume_is_tried_again_for_ever() -> None:

@@ -85,7 +85,7 @@ def page_opening(state: State, now: datetime) -> State:
         healthy_since=None,
         syncing_since=None,
         sync_progress=None,
-        login_written=bool(state.session_valid) and not state.new_login,
+        login_written=_on_disk_already(state),
         login_missing_since=None,
         renewing_code=False,
         code_expires_at=None,
@@ -108,6 +108,7 @@ def unreachable(state: State, reason: str, error: str, now: datetime, policy: Po
         reason=reason,
         message=f"WhatsApp Web cannot be opened: {error}. Retrying.",
         waiting_since=None,
+        login_written=_on_disk_already(state),
         outage=escalate(state.outage, reason, Step.OPEN, now, policy.backoff),
     )
 
@@ -130,6 +131,7 @@ def failed(
         code_expires_at=None,
         healthy_since=None,
         waiting_since=None,
+        login_written=_on_disk_already(state),
         outage=escalate(state.outage, reason, step, now, policy.backoff),
     )
 
@@ -138,19 +140,12 @@ def volume_unusable(
     state: State, reason: str, message: str, now: datetime, policy: Policy
 ) -> State:
     """Return the state after the volume could not be used."""
-    outage = escalate(state.outage, reason, Step.START, now, policy.backoff)
-    return replace(
-        state, phase=Phase.FAILED, reason=reason, message=message, waiting_since=None, outage=outage
-    )
+    return _not_startable(state, reason, message, now, policy)
 
 
 def sandbox_unavailable(state: State, message: str, now: datetime, policy: Policy) -> State:
     """Return the state after the browser was not started for lack of its sandbox."""
-    reason = Reason.SANDBOX_UNAVAILABLE
-    outage = escalate(state.outage, reason, Step.START, now, policy.backoff)
-    return replace(
-        state, phase=Phase.FAILED, reason=reason, message=message, waiting_since=None, outage=outage
-    )
+    return _not_startable(state, Reason.SANDBOX_UNAVAILABLE, message, now, policy)
 
 
 def login_present(state: State) -> State:
@@ -879,6 +874,30 @@ def _disconnected(state: State, kind: DisconnectKind, reason: str, now: datetime
         return state
     lost = LastDisconnect(at=now, kind=kind, reason=reason[:256])
     return replace(state, last_disconnect=lost, healthy_since=None, ready_since=None)
+
+
+def _not_startable(state: State, reason: str, message: str, now: datetime, policy: Policy) -> State:
+    """Return the state of a session whose browser must not run at present."""
+    return replace(
+        _disconnected(state, DisconnectKind.CONNECTION, reason, now),
+        phase=Phase.FAILED,
+        reason=reason,
+        message=message,
+        auth_state=None,
+        is_authenticated=False,
+        code_expires_at=None,
+        healthy_since=None,
+        waiting_since=None,
+        outage=escalate(state.outage, reason, Step.START, now, policy.backoff),
+    )
+
+
+def _on_disk_already(state: State) -> bool:
+    """Return whether a login needs no proof that it is on disk: it has been recorded before.
+
+    A page that failed may not have written a new one, even if it looks well again.
+    """
+    return bool(state.session_valid) and not state.new_login
 
 
 def _opening_phase(state: State) -> Phase:

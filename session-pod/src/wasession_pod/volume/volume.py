@@ -176,10 +176,6 @@ class Volume:
             self._write("run.json", Run(started_at=datetime.now(UTC)))
         return last_shutdown
 
-    @property
-    def opened(self) -> bool:
-        return self._lock is not None
-
     def record_graceful_close(self) -> None:
         """Record that the browser has closed the profile gracefully, and sync it to disk."""
         with contextlib.suppress(OSError, StorageError):
