@@ -75,6 +75,7 @@ class Session:
             settings.session_uid,
             settings.minimum_free_bytes,
             settings.owner,
+            settings.previous_owners,
         )
         self._browser = Browser(settings, self._handle_event)
         self._policy = Policy(
@@ -469,7 +470,7 @@ class Session:
 
     async def _replace_profile_if_at_fault(self, error: str) -> None:
         """Replace the profile if Chromium starts on an empty one; keep its login if undamaged."""
-        with tempfile.TemporaryDirectory(prefix="profile-") as empty:
+        with tempfile.TemporaryDirectory(prefix="profile-", ignore_cleanup_errors=True) as empty:
             try:
                 await self._browser.launch(Path(empty))
             except BrowserError:

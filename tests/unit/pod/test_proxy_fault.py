@@ -51,6 +51,13 @@ async def test_no_connection(scheme: str) -> None:
     assert await find_proxy_fault(f"{scheme}://127.0.0.1:9", ORIGIN) == PROXY_UNREACHABLE
 
 
+@pytest.mark.parametrize(
+    "address", ["http://proxy:99999", "proxy:port", "http://[::1", f"http://{'x' * 64}.example:1"]
+)
+async def test_an_address_that_is_none(address: str) -> None:
+    assert await find_proxy_fault(address, ORIGIN) == PROXY_UNREACHABLE
+
+
 async def test_a_socks_proxy_that_accepts_connections_is_not_to_blame() -> None:
     server = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]

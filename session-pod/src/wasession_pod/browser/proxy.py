@@ -20,14 +20,14 @@ async def find_proxy_fault(address: str, origin: str) -> str | None:
     Chromium reports a timeout either way. Any answer to a request for WhatsApp Web, even a refusal,
     shows that the proxy works. Of a SOCKS proxy only the connection is tried.
     """
-    proxy = urlsplit(address if "://" in address else f"http://{address}")
     target = urlsplit(origin)
-    port = proxy.port or DEFAULT_PORTS.get(proxy.scheme, SOCKS_PORT)
     try:
+        proxy = urlsplit(address if "://" in address else f"http://{address}")
+        port = proxy.port or DEFAULT_PORTS.get(proxy.scheme, SOCKS_PORT)
         async with asyncio.timeout(PROXY_TIMEOUT):
             tls = _unverified() if proxy.scheme == "https" else None
             reader, writer = await asyncio.open_connection(proxy.hostname, port, ssl=tls)
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError, ValueError):  # the last for an address that is none
         return PROXY_UNREACHABLE
     try:
         if proxy.scheme not in DEFAULT_PORTS:
