@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason, Takeover
+from wasession_pod.browser.page import WhatsAppPage
+from wasession_pod.settings import Settings
 from wasession_pod.state import transitions
-from wasession_pod.state.model import Policy, State, initial
-from wasession_pod.state.observation import PageObservation
+from wasession_pod.state.model import Action, Policy, State, initial
+from wasession_pod.state.observation import PageEvent, PageObservation
 from wasession_pod.state.recovery import Backoff, Step
 from wasession_pod.state.report import MAXIMUM_RELOADS, RELOADS_WINDOW, UNHEARD_AFTER, warnings
 
@@ -32,6 +36,7 @@ GOOD = PageObservation(
     me=ME,
 )
 DEAF = GOOD.model_copy(update={"unheard": ("MsgStore",)})
+QR = PageObservation(injected=True, registered=False, socket_state="UNPAIRED", mode="QR")
 NAMELESS = GOOD.model_copy(update={"me": None})
 
 
@@ -107,3 +112,24 @@ def test_a_page_that_reloads_itself_often_is_a_warning() -> None:
     for number in range(100):
         state = transitions.page_reloaded(state, NOW + last + number * SECOND)
     assert len(state.page_reloads) == MAXIMUM_RELOADS
+
+
+@pytest.mark.parametrize(
+    ("marker", "action"),
+    [
+        ("post_logout=1", Action.QUARANTINE_PROFILE),
+        ("post_logout=1&logout_reason=3", Action.QUARANTINE_PROFILE),
+        ("post_logout=1&logout_reason=0", Action.FALL_BACK),
+        ("post_logout=1&logout_reason=4", Action.FALL_BACK),
+    ],
+)
+def test_only_known_logouts_end_a_login(marker: str, action: Action) -> None:
+    events: list[PageEvent] = []
+    page = WhatsAppPage(Settings(client_id="sales", token="t"), events.append)
+    frame: Any = SimpleNamespace(parent_frame=None, url=f"https://web.whatsapp.com/?{marker}")
+    page._on_navigated(frame)
+    [event] = events
+    state = transitions.logout_signal(stored(), event.reason)
+    state, actions = transitions.decide(state, QR, NOW, POLICY)
+    assert actions == [action]
+    assert state.session_valid is (action is Action.FALL_BACK)

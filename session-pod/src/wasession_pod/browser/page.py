@@ -239,7 +239,9 @@ class WhatsAppPage:
         # The page removes the marker from its URL at once: only the navigation itself shows it.
         if "post_logout=1" in frame.url:
             code = parse_qs(urlsplit(frame.url).query).get("logout_reason", [""])[0]
-            self._on_event(PageEvent(type="page.post_logout", reason=LOGOUT_CODES.get(code)))
+            # An unknown code is no proof that WhatsApp itself has ended the login.
+            reason = LOGOUT_CODES.get(code, f"code {code}") if code else None
+            self._on_event(PageEvent(type="page.post_logout", reason=reason))
 
     def _on_emit(self, source: Any, payload: object) -> None:
         page = self._page
