@@ -240,6 +240,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             now is None or before.uid != now.uid or before.owner != now.owner
         ):
             await self._emit_changes(before, None)
+            self._pods.forget(before.uid)
             self._expel(name, now if now is not None and now.uid == before.uid else None)
             before = None
         await self._emit_changes(before, now)
