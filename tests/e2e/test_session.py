@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,10 +18,11 @@ NAMESPACE = "e2e-session"
 FRIEND = "15550001111"
 
 
-def create(bed: Testbed, directory: Path, name: str) -> Session:
+def create(bed: Testbed, directory: Path, name: str, **spec: Any) -> Session:
     """Create the demo's session under another name, in this module's namespace."""
     manifest = yaml.safe_load(EXAMPLE.read_text())
     manifest["metadata"] = {"name": name}
+    manifest["spec"] |= spec
     path = directory / f"{name}.yaml"
     path.write_text(yaml.safe_dump(manifest))
     session = bed.session(name, NAMESPACE)
@@ -165,7 +167,8 @@ def test_delete_keeps_the_volume_and_a_new_session_adopts_it(
     label = f"wasession.dev/session={paired.name}"
     assert paired.kubectl("get", "pods", "-l", label, "-o", "name") == ""
     assert paired.kubectl("get", "pvc", volume, "-o", "jsonpath={.status.phase}") == "Bound"
-    again = create(bed, tmp_path, paired.name)
+    # No pod has started since the owner was changed: the volume still records the first one.
+    again = create(bed, tmp_path, paired.name, owner="somebody")
     again.wait_ready()
     assert again.status["restored"] is True
     assert arrives(bed, again, "from the retained volume")

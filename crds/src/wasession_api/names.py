@@ -18,6 +18,7 @@ APP_NAME = "wasession-session"
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 ANNOTATION_CLIENT_ID = f"{GROUP}/client-id"
 ANNOTATION_OWNER = LABEL_OWNER  # in full; the label may hold a hash of it
+ANNOTATION_PREVIOUS_OWNERS = f"{GROUP}/previous-owners"  # of a claim; a JSON list
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 ANNOTATION_TEMPLATE_METADATA = f"{GROUP}/template-metadata"
 ANNOTATION_RESTART = f"{GROUP}/restart"

@@ -140,7 +140,7 @@ class ActionExecutor:
                 await self._create(self._cache.secrets, manifest, session)
             case actions.CreatePvc():
                 await self._create(self._cache.pvcs, objects.make_pvc(*identity), session)
-            case actions.CreatePod(restoring, restart, proxy_version):
+            case actions.CreatePod(restoring, restart, proxy_version, previous_owners):
                 secret = self._secret(key)
                 token_id = annotations_of(secret).get(names.ANNOTATION_TOKEN_ID) if secret else None
                 manifest = objects.make_pod(
@@ -150,6 +150,7 @@ class ActionExecutor:
                     restart=restart,
                     token_id=token_id,
                     proxy_version=proxy_version,
+                    previous_owners=previous_owners,
                 )
                 await self._create(self._cache.pods, manifest, session)
 

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -172,13 +173,14 @@ def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
 def make_pod(
     namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
-    proxy_version: str | None = None,
+    proxy_version: str | None = None, previous_owners: Sequence[str] = (),
 ) -> Manifest:  # fmt: skip
     """Return the session's pod.
 
     ``restoring``: the volume should hold a valid login. ``restart``: the restart request that the
     pod fulfils. ``token_id``: the token that it starts with. ``proxy_version``: that of the Secret
-    with its proxy. None of them is part of the template's hash.
+    with its proxy. ``previous_owners``: those whose volume it may use too, as its session had them.
+    None of them is part of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
     annotations = {
@@ -194,6 +196,10 @@ def make_pod(
     pod["spec"]["containers"][0]["env"].append(
         {"name": "WASESSION_RESTORING", "value": str(restoring).lower()}
     )
+    if previous_owners:
+        pod["spec"]["containers"][0]["env"].append(
+            {"name": "WASESSION_PREVIOUS_OWNERS", "value": json.dumps(list(previous_owners))}
+        )
     return pod
 
 

@@ -55,6 +55,7 @@ class Settings(BaseSettings):
     session: str | None = None
     session_uid: str | None = None
     owner: str | None = None  # of the session; empty when it has none
+    previous_owners: list[str] = []  # which the volume may record instead
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
     data_dir: Path = Path("/var/lib/wasession")

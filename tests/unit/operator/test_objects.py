@@ -243,3 +243,20 @@ def test_the_pod_knows_the_version_of_its_proxys_secret() -> None:
     assert "wasession.dev/proxy-version" not in plain
     hashes = {a["wasession.dev/template-hash"] for a in (plain, made["metadata"]["annotations"])}
     assert len(hashes) == 1
+
+
+def test_the_pod_knows_the_previous_owners_of_its_claim() -> None:
+    identity = ("ns", "sales", "uid-1", Spec(), SETTINGS)
+    plain = objects.make_pod(*identity, restoring=False)
+    handed_over = objects.make_pod(*identity, restoring=False, previous_owners=("alice", ""))
+    added = [
+        variable
+        for variable in handed_over["spec"]["containers"][0]["env"]
+        if variable not in plain["spec"]["containers"][0]["env"]
+    ]
+    assert added == [{"name": "WASESSION_PREVIOUS_OWNERS", "value": '["alice", ""]'}]
+    template = "wasession.dev/template-hash"
+    assert (
+        handed_over["metadata"]["annotations"][template]
+        == (plain["metadata"]["annotations"][template])
+    )

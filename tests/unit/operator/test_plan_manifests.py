@@ -61,7 +61,8 @@ def test_labels_follow_the_owner() -> None:
     for kind in (RepairPvc, RepairSecret, RepairPod):
         [repair] = of(kind, result)
         assert repair.labels == {"wasession.dev/owner": "bob"}
-        assert repair.annotations == {"wasession.dev/owner": "bob"}
+        noted = {"wasession.dev/previous-owners": '[""]'} if kind is RepairPvc else {}
+        assert repair.annotations == {"wasession.dev/owner": "bob", **noted}
     former = session(VALID)
     [repair] = of(RepairPvc, plan(former, facts(pvc=pvc(spec={"owner": "bob"})), SETTINGS))
     assert repair.labels == {"wasession.dev/owner": None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from unit.operator.situations import (
     terminating,
     unschedulable,
 )
+from wasession_api.names import ANNOTATION_PREVIOUS_OWNERS as PREVIOUS_OWNERS
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Refusal, plan
@@ -398,3 +400,18 @@ def test_two_logins_of_one_account_are_reported() -> None:
     logged_out = facts(report=report(), account_shared_with="WhatsAppSession copy")
     ended = plan(session(VALID), logged_out, SETTINGS)
     assert condition(ended, ConditionType.DEGRADED) == ("False", Reason.AS_EXPECTED)
+
+
+def test_a_claim_notes_the_owners_that_its_session_had() -> None:
+    """The volume records a new owner only when the next pod starts, be it another session's."""
+    claim = pvc(spec={"owner": "alice"})
+    for owner, noted in (("bob", ["alice"]), ("carol", ["alice", "bob"])):
+        (repair,) = of(RepairPvc, plan(session(VALID, owner=owner), facts(pvc=claim), SETTINGS))
+        claim["metadata"]["annotations"] |= repair.annotations
+        assert json.loads(claim["metadata"]["annotations"][PREVIOUS_OWNERS]) == noted
+    again = session(owner="carol", uid="uid-2")
+    (creation,) = of(CreatePod, plan(again, facts(pvc=claim, pod=None, secret=None), SETTINGS))
+    assert creation.previous_owners == ("alice", "bob")
+    claim["metadata"]["annotations"][PREVIOUS_OWNERS] = "edited"
+    (creation,) = of(CreatePod, plan(again, facts(pvc=claim, pod=None, secret=None), SETTINGS))
+    assert creation.previous_owners == ()

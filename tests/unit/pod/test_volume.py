@@ -183,6 +183,19 @@ def test_the_owner_of_a_session_may_change(tmp_path: Path) -> None:
     owned(tmp_path, "bob", "uid-2").open()
 
 
+def test_a_session_of_the_claims_new_owner_may_use_the_volume(tmp_path: Path) -> None:
+    """The owner was changed, the session deleted and created again, without a pod in between."""
+    first = owned(tmp_path, "alice", "uid-1")
+    first.open()
+    first.record_login("15551234567@c.us")
+    first.close()
+    again = Volume(tmp_path, "sales", "uid-2", owner="bob", previous_owners=["alice"])
+    again.open()
+    assert again.login is not None
+    again.close()
+    assert refused(owned(tmp_path, "alice", "uid-3")) == Reason.VOLUME_OF_ANOTHER_SESSION
+
+
 def test_a_volume_without_an_owner_gets_one(tmp_path: Path) -> None:
     """An earlier version did not note it; the operator decides whose the volume is."""
     (tmp_path / "owner.json").write_text('{"client_id": "sales", "session_uid": "uid-1"}')

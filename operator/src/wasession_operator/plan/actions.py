@@ -85,6 +85,7 @@ class CreatePod:
     restoring: bool
     restart: str | None = None  # value of the restart annotation that the pod fulfils
     proxy_version: str | None = None  # resource version of the Secret with the proxy
+    previous_owners: tuple[str, ...] = ()  # whom the volume may record instead of the present one
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from wasession_operator.plan.actions import RepairPod, RepairPvc, RepairSecret
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.results import Finding, Step, attempt, report_problem
 
+PREVIOUS_OWNERS = 8  # that a claim notes
 Repair = RepairPod | RepairPvc | RepairSecret
 REPAIRS: Mapping[str, type[Repair]] = {
     "Pod": RepairPod,
@@ -88,12 +90,27 @@ def metadata_repair(session: Session, obj: Manifest) -> Repair | None:
         dict.fromkeys(names.LABELS) | objects.labels(session.name, session.spec),
         metadata.get("labels") or {},
     )
-    annotations = _differences(
-        objects.identity(session.name, session.spec), metadata.get("annotations") or {}
-    )
+    present = annotations_of(obj)
+    annotations = _differences(objects.identity(session.name, session.spec), present)
     if not labels and not annotations:
         return None
+    owner = present.get(names.ANNOTATION_OWNER)
+    changes_owner = owner is not None and names.ANNOTATION_OWNER in annotations
+    if changes_owner and obj["kind"] == "PersistentVolumeClaim":
+        # The volume itself records a new owner only when the next pod starts.
+        owners = [*(other for other in previous_owners(obj) if other != owner), owner]
+        annotations[names.ANNOTATION_PREVIOUS_OWNERS] = json.dumps(owners[-PREVIOUS_OWNERS:])
     return REPAIRS[obj["kind"]](metadata["uid"], labels, annotations)
+
+
+def previous_owners(pvc: Manifest | None) -> tuple[str, ...]:
+    """Return the owners that the claim's session had before the present one, the latest last."""
+    noted = annotations_of(pvc).get(names.ANNOTATION_PREVIOUS_OWNERS, "[]") if pvc else "[]"
+    try:
+        owners = json.loads(noted)
+    except ValueError:  # edited by a person
+        return ()
+    return tuple(map(str, owners)) if isinstance(owners, list) else ()
 
 
 def _differences(

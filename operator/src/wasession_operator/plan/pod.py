@@ -25,6 +25,7 @@ from wasession_operator.plan.manifests import (
     is_terminating,
     metadata_repair,
     ownership_conflict,
+    previous_owners,
     report_conflict,
     since,
     state,
@@ -213,7 +214,8 @@ def _without_pod(
     valid = bool(session.status.session_valid) and not storage.data_loss_accepted
     restoring = valid or expects_login(session)
     restart = session.annotations.get(names.ANNOTATION_RESTART)
-    step = attempt(CreatePod(restoring, restart, proxy.version if proxy else None), facts)
+    version, owners = proxy.version if proxy else None, previous_owners(facts.pvc)
+    step = attempt(CreatePod(restoring, restart, version, owners), facts)
     if step.problems:
         return _not_ready(phase, *step.problems[0], step)
     return _not_ready(phase, Reason.POD_CREATED, "The pod is being created.", step)

@@ -17,7 +17,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -141,11 +141,13 @@ class Volume:
         session_uid: str | None,
         minimum_free_bytes: int = 0,
         owner: str | None = None,
+        previous_owners: Sequence[str] = (),
     ) -> None:
         self.profile = directory / f"session-{client_id}"
         self._directory = directory
         self._snapshots = directory / "snapshots"
         self._owner = Owner(client_id=client_id, session_uid=session_uid, owner=owner)
+        self._previous_owners = previous_owners
         self._minimum_free = minimum_free_bytes
         self._lock: IO[str] | None = None
         self._writing = threading.RLock()  # the methods are called from several threads
@@ -489,12 +491,14 @@ class Volume:
     def _owner_conflict(self, present: Owner) -> str | None:
         """Return why the volume is another session's; None when it is this one's.
 
-        A session that is created again has another UID: then it must have the same owner.
+        A session that is created again has another UID: then it must have the same owner. The claim
+        notes owners that its session had before; the volume learns of a new one from the next pod.
         """
         own = self._owner
         if present.client_id != own.client_id:
             return f"the volume belongs to clientId {present.client_id}"
-        handed_over = present.session_uid != own.session_uid and present.owner != own.owner
+        known = (own.owner, *self._previous_owners)
+        handed_over = present.session_uid != own.session_uid and present.owner not in known
         if handed_over and None not in (present.owner, own.owner):
             return "the volume belongs to a session of another owner"
         return None
