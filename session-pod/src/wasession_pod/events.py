@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from dataclasses import dataclass
 from datetime import datetime
@@ -156,9 +157,9 @@ class EventBuffer:
     def position(self, event_id: str) -> int | None:
         """Return a reader's position; None for another process's id or an event no longer there."""
         start, _, number = event_id.partition("-")
-        if start != self._start or not number.isdecimal() or not number.isascii():
+        if start != self._start or not re.fullmatch("[0-9]{1,18}", number):
             return None
-        return int(number) if self.oldest <= int(number[:18]) <= self.last else None
+        return int(number) if self.oldest <= int(number) <= self.last else None
 
     def notify(self) -> None:
         """Wake the readers: an event or the session's report has changed."""

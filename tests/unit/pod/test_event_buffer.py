@@ -132,6 +132,7 @@ def test_ids_of_this_process() -> None:
         None,
     ]
     assert buffer.position(buffer.event_id(0) + "9" * 5000) is None
+    assert buffer.position(buffer.event_id(0) + "0" * 15 + "95" + "9" * 5000) is None
 
 
 # --- readers --------------------------------------------------------------------------------------
