@@ -92,6 +92,7 @@ class Reconciler:
         try:
             return await self._reconcile(state)
         except Rejected:
+            self.starts.release(state.key)  # for sessions that can go on
             with contextlib.suppress(Rejected):  # the right to read namespaces may be missing too
                 released = await self._release(state)
                 if released.done:
@@ -148,6 +149,7 @@ class Reconciler:
     async def _reject_spec(
         self, session: Session, body: Manifest, state: ReconcileState, problem: str
     ) -> Result:
+        self.starts.release(state.key)
         status = plan.invalid_spec_status(session, datetime.now(UTC), problem)
         planned = Plan([], status, plan.make_events(session.status, status))
         wait = await self._status_writer.write(session, body, state, planned, None)

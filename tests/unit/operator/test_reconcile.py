@@ -1,0 +1,69 @@
+"""What sessions hold while the API server does not let them be reconciled."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import aiohttp
+import pytest
+from unit.operator.situations import NOW, SETTINGS
+from wasession_api.kube.client import KubeClient, Rejected, Resource
+from wasession_api.kube.manifests import Key, Manifest
+from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.reconcile import Reconciler
+from wasession_operator.reconcile_state import ReconcileState
+
+KEY = ("ns", "sales")
+BODY: Manifest = {
+    "metadata": {"name": "sales", "namespace": "ns", "uid": "uid-1", "resourceVersion": "5"},
+    "spec": {},
+}
+
+
+class Api:
+    """An API server that creates everything, and rejects every patch."""
+
+    async def get(self, _resource: Resource, _namespace: str, _name: str, **_: Any) -> None:
+        return None
+
+    async def create(self, _resource: Resource, manifest: Manifest) -> Manifest:
+        manifest["metadata"] |= {
+            "uid": f"uid-of-{manifest['kind']}",
+            "resourceVersion": "6",
+            "creationTimestamp": NOW.isoformat(),
+        }
+        return manifest
+
+    async def patch(self, *_: Any) -> Manifest | None:
+        raise Rejected("the status is not valid")
+
+
+class Handler:
+    """Ignores what the cache calls."""
+
+    def enqueue(self, key: Key) -> None: ...
+
+    def on_upsert(self, before: Manifest | None, after: Manifest) -> None: ...
+
+    def on_delete(self, key: Key, uid: str) -> None: ...
+
+    def on_sync(self, namespace: str | None) -> None: ...
+
+
+async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
+    """A tenant could have as many of them as there are permits."""
+    kube, handler = cast(KubeClient, Api()), Handler()
+    cache = ClusterCache(kube, [], handler, watch_nodes=False)
+    for informer in cache.informers:
+        informer._accept(None)
+    cache.upsert_session(BODY)
+    http = cast(aiohttp.ClientSession, None)
+    reconciler = Reconciler(SETTINGS, kube, http, cache, handler.enqueue)
+    reconciler.starts.open()
+    state = ReconcileState(KEY, "uid-1")
+    await reconciler.reconcile(state)
+    assert KEY in {("ns", name.removeprefix("wasession-")) for _, name in cache.pods.objects}
+    assert reconciler.starts.is_held(KEY)
+    with pytest.raises(Rejected):
+        await reconciler.reconcile(state)
+    assert not reconciler.starts.is_held(KEY)
