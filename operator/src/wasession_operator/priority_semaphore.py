@@ -57,19 +57,21 @@ class PrioritySemaphore:
         if key in self._blockers:
             return False
         self._blockers.add(key)
-        self._enqueue_waiting()
+        self._enqueue_others(key)
         return True
 
     def unblock(self, key: Key) -> None:
         """Grant again, unless other keys block that."""
         if key in self._blockers:
             self._blockers.discard(key)
-            self._enqueue_waiting()
+            self._enqueue_others(key)
             self._grant()
 
-    def _enqueue_waiting(self) -> None:
-        for key in list(self._waiting):
-            self._enqueue(key)
+    def _enqueue_others(self, key: Key) -> None:
+        """Enqueue the keys that wait, and those that hold a permit but may not have used it yet."""
+        for other in [*self._waiting, *self._holders]:
+            if other != key:
+                self._enqueue(other)
 
     def request(self, key: Key, urgency: Any = ()) -> bool:
         """Return whether a key holds a permit. If not, it waits; the smallest urgency is first."""

@@ -118,3 +118,16 @@ def test_grants_nothing_while_it_is_blocked() -> None:
     assert semaphore.is_held(B)
     assert B in enqueued
     assert semaphore.blockers == 0
+
+
+def test_a_holder_is_enqueued_when_another_no_longer_blocks() -> None:
+    """It received its permit before the other one blocked, and has not used it yet."""
+    enqueued: list[tuple[str, str]] = []
+    semaphore = PrioritySemaphore(2, enqueued.append)
+    semaphore.open()
+    assert semaphore.request(A)
+    assert semaphore.request(B)
+    semaphore.block(A)
+    enqueued.clear()
+    semaphore.unblock(A)
+    assert enqueued == [B]
