@@ -13,8 +13,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
+from pydantic import ValidationError
 from wasession_api import names
 from wasession_api.base import rfc3339
+from wasession_api.http.problem import to_problem
+from wasession_api.session_pod.messages import SendText
 from wasession_api.session_pod.tokens import KEYS
 from wasession_api.v1alpha1 import API_VERSION, KIND
 
@@ -372,6 +375,13 @@ class Pod:
     async def _send(self, request: web.Request) -> web.Response:
         if request.content_type == "application/json":
             order = await request.json()
+            try:
+                SendText.model_validate(order)
+            except ValidationError as error:
+                problem = to_problem(error).problem().dump()
+                return web.json_response(
+                    problem, status=problem["status"], content_type="application/problem+json"
+                )
         else:
             form = await request.post()
             order = {
