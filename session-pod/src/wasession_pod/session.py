@@ -446,7 +446,7 @@ class Session:
         self._volume_opened = True
         self._set_state(
             initial(
-                has_login=login is not None,
+                has_login=self._volume.has_login,
                 restoring=self._settings.restoring,
                 now=_now(),
                 account=None if login is None else login.account,

@@ -192,3 +192,17 @@ async def test_the_volume_of_another_session_is_left_alone_at_the_end(tmp_path: 
     await session._shut_down()
     assert (tmp_path / "run.json").read_bytes() == before
     Volume(tmp_path, "support", "uid-1").open()  # unlocked
+
+
+@pytest.mark.parametrize(("record", "valid"), [(None, False), ("", None), ('{"account": 1}', None)])
+async def test_only_a_volume_without_a_login_proves_that_there_is_none(
+    tmp_path: Path, record: str | None, valid: bool | None
+) -> None:
+    volume = Volume(tmp_path, "sales", None)
+    volume.open()
+    volume.close()
+    if record is not None:
+        (tmp_path / "login.json").write_text(record)
+    session = Session(Settings(client_id="sales", token="t", data_dir=tmp_path))
+    await session._open_volume()
+    assert session.report.session_valid is valid

@@ -263,6 +263,17 @@ class Volume:
         """The login last recorded as valid on this volume; raises ``StorageError``."""
         return self._read("login.json", Login)
 
+    @property
+    def has_login(self) -> bool | None:
+        """Whether the volume holds a login; None if it has a record of one that is not readable.
+
+        Raises ``StorageError``.
+        """
+        if self.login is not None:
+            return True
+        with _os_errors():
+            return None if (self._directory / "login.json").exists() else False
+
     def peek_login(self) -> Login | None:
         """Return the login of a volume that cannot be opened, if it is this session's.
 
