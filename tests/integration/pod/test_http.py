@@ -75,7 +75,7 @@ async def test_a_malformed_request_is_refused_and_its_headers_stay_out_of_the_lo
     )
     assert (await reader.readline()).startswith(b"HTTP/1.0 400 ")
     writer.close()
-    assert "malformed request" in waiting.log
+    assert "malformed request" not in waiting.log, "anybody could fill the log"
     assert "token-of-the-tests" not in waiting.log
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,20 @@ async def inactive_for(days: float, start: Start, phone: Phone) -> Pod:
     return await start()
 
 
+async def until_recorded(pod: Pod, at: datetime) -> None:
+    """Wait until the volume has the phone's last activity, which follows the report."""
+
+    def recorded() -> datetime:
+        login = json.loads((pod.directory / "login.json").read_text())
+        return datetime.fromisoformat(login["phone_last_seen"])
+
+    async with asyncio.timeout(30):
+        while True:
+            if abs((await asyncio.to_thread(recorded)) - at) < timedelta(seconds=1):
+                return
+            await asyncio.sleep(0.05)  # between two looks
+
+
 @pytest.mark.parametrize("activity", ["receipt", "message"])
 async def test_an_inactive_phone_is_a_warning_until_it_is_active(
     start: Start, phone: Phone, activity: str
@@ -51,6 +66,7 @@ async def test_an_inactive_phone_is_a_warning_until_it_is_active(
     age = datetime.now(UTC) - report.phone_last_seen
     assert age < timedelta(minutes=10)
     seen = await pod.metric("wasession_pod_phone_last_seen_timestamp_seconds")
+    await until_recorded(pod, report.phone_last_seen)
     await pod.kill()
     again = await start()
     report = await again.ready()
