@@ -22,10 +22,10 @@ test: lint  ## all tests side by side, with their branch coverage
 	$(PYTEST) $(PARALLEL) --cov --cov-report=term tests
 
 test-unit: setup  ## tests of pure code
-	$(PYTEST) tests/unit tests/bench
+	$(PYTEST) tests/unit
 
 test-integration: setup  ## each program against fakes: the operator, the gateway, the session pod
-	$(PYTEST) $(PARALLEL) tests/integration
+	$(PYTEST) $(PARALLEL) tests/integration tests/bench
 
 test-e2e: setup  ## everything on a real cluster; CLUSTER=embedded|kind|existing
 	$(PYTEST) --cluster=$(or $(CLUSTER),embedded) tests/e2e
