@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from support.fakes.api import Api, Manifest
+from wasession_api.kube.manifests import controller
 
 WATCHED = ("whatsappsessions", "pods", "persistentvolumeclaims", "secrets")
 Key = tuple[str, str, str]  # plural, namespace, name
@@ -171,7 +172,9 @@ def _lost_or_duplicate_objects(changes: Iterable[Change], excused: set[Key]) -> 
         session = sessions.get((metadata["namespace"], label))
         if session is None or change.plural == "pods":
             continue
-        name, uid = metadata["name"], session["metadata"]["uid"]
+        # A late write for a deleted session may come after its successor has been created.
+        owner = controller(obj)
+        name, uid = metadata["name"], (owner or session["metadata"])["uid"]
         with_login = change.plural == "persistentvolumeclaims" and _has_login(session)
         if change.type == "ADDED":
             if (change.key, uid) in created and change.key not in excused:

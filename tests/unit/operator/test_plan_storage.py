@@ -340,6 +340,10 @@ def test_a_retained_claim_of_somebody_else_is_reported_and_left_alone(
     assert result.status.phase is Phase.FAILED
     assert why in message(result, STORAGE)
     assert "alice" not in message(result, STORAGE)
+    again = plan(session(result.status, uid="uid-2", **after), retained, SETTINGS)
+    assert condition(again, STORAGE) == ("False", Reason.NAME_CONFLICT)
+    assert of(RepairPvc, again) == []
+    assert result.status.pvc_uid is None
 
 
 def test_a_retained_claim_that_does_not_say_whose_it_is_is_not_taken() -> None:

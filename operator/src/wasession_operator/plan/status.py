@@ -25,7 +25,12 @@ from wasession_api.v1alpha1 import (
 from wasession_operator.plan.actions import Event
 from wasession_operator.plan.conditions import Conditions
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import annotations_of, container, state
+from wasession_operator.plan.manifests import (
+    annotations_of,
+    container,
+    ownership_conflict,
+    state,
+)
 from wasession_operator.plan.pod import termination_reason
 from wasession_operator.plan.results import Finding, Outcome, Problem
 
@@ -76,7 +81,7 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     status = before.model_copy()  # its parts are replaced, never changed
     status.observed_generation, status.logout = session.generation, outcome.logout
     status.update = outcome.update
-    if facts.pvc is not None:
+    if facts.pvc is not None and not _is_foreign(session, facts.pvc):
         metadata = facts.pvc["metadata"]
         status.pvc_name, status.pvc_uid = metadata["name"], metadata.get("uid")
         capacity = (facts.pvc.get("status") or {}).get("capacity") or {}
@@ -228,9 +233,17 @@ def _acknowledge(
 # --- report and pod -------------------------------------------------------------------------------
 
 
+def _is_foreign(session: Session, obj: Manifest) -> bool:
+    """Return whether an object is somebody else's: the status must never claim its UID."""
+    conflict = ownership_conflict(session, obj)
+    return conflict is not None and conflict.reason == Reason.NAME_CONFLICT
+
+
 def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
     """Count replaced pods, and the starts of the present container beyond its first."""
     before, pod = session.status, facts.pod
+    if pod is not None and _is_foreign(session, pod):
+        pod = None
     uid = pod["metadata"]["uid"] if pod else None
     status.pod_name = pod["metadata"]["name"] if pod else None
     status.node_name = pod["spec"].get("nodeName") if pod else None
