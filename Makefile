@@ -4,7 +4,7 @@ VENV := .venv
 RUN := PYTHONPATH=tests $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 # Most tests wait for something, so there are more processes than CPUs.
-PARALLEL := -n $(or $(WORKERS),5)
+PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents
 
 .PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-gateway idle-audit lint format images crds screenshots lock clean

@@ -118,8 +118,10 @@ def test_nothing_is_left_when_its_program_is_killed(
         assert process.stdout.readline() == "up\n"
         assert traces(tmp_path) != []
         process.send_signal(signal.SIGKILL)
-    wait_for("nothing to be left", lambda: traces(tmp_path) == [], 120)
-    embedded_cluster.start()
+    try:
+        wait_for("nothing to be left", lambda: traces(tmp_path) == [], 240)
+    finally:
+        embedded_cluster.start()
 
 
 def traces(directory: Path) -> list[str]:
