@@ -104,22 +104,24 @@ def test_the_whole_cluster_starts_again_on_its_disk(probe: Cluster) -> None:
 
 
 def test_nothing_is_left_when_its_program_is_killed(
-    embedded_cluster: Cluster, tmp_path: Path
+    embedded_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
+    directory = tmp_path_factory.mktemp("killed")  # a short name: sockets are in it
     embedded_cluster.stop(keep_disk=True)
     program = (
         "import sys, time; from pathlib import Path; from support.cluster import Cluster\n"
         "Cluster(Path(sys.argv[1]), 1).start(); print('up', flush=True); time.sleep(1e6)"
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-c", program, str(tmp_path / "killed")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        assert traces(tmp_path) != []
-        process.send_signal(signal.SIGKILL)
+    command = [sys.executable, "-c", program, str(directory / "cluster")]
+    pipe = subprocess.PIPE
     try:
-        wait_for("nothing to be left", lambda: traces(tmp_path) == [], 240)
+        with subprocess.Popen(command, stdout=pipe, text=True, env=environment) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "up\n"
+            assert traces(directory) != []
+            process.send_signal(signal.SIGKILL)
+        wait_for("nothing to be left", lambda: traces(directory) == [], 120)
     finally:
         embedded_cluster.start()
 
