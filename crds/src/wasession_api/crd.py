@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the models: ``python -m wasession_api.crd``."""
+"""The CustomResourceDefinitions, generated from the models: ``python -m wasession_api.crd``."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import TypeAdapter
 
-from wasession_api import v1alpha1
-from wasession_api.base import PATTERN_MESSAGE, format_duration
-from wasession_api.crd_validations import VALIDATIONS, rule
-from wasession_api.v1alpha1 import WhatsAppSession
+from wasession_api import core_schemas, v1alpha1
+from wasession_api.base import PATTERN_MESSAGE, Model, format_duration
+from wasession_api.crd_validations import CLASS_VALIDATIONS, SESSION_VALIDATIONS, Rule, rule
+from wasession_api.v1alpha1 import SessionTemplate, WhatsAppSession, WhatsAppSessionClass
 
 ROOT = Path(__file__).resolve().parents[3]
-FILES = (
-    ROOT / "crds" / "wasession.dev_whatsappsessions.yaml",
-    ROOT / "charts" / "wasession-operator" / "files" / "wasession.dev_whatsappsessions.yaml",
-)
+FOLDERS = (ROOT / "crds", ROOT / "charts" / "wasession-operator" / "files")
 Schema = dict[str, Any]
 
 # Lists whose items can have different owners in server-side apply, by the field that identifies an
 # item. Other lists are atomic.
-LIST_KEYS = {"status.conditions": "type", "spec.podTemplate.spec.imagePullSecrets": "name"}
+LIST_KEYS = {
+    "status.conditions": "type",
+    "status.usedBy": "operator",
+    "spec.podTemplate.spec.imagePullSecrets": "name",
+}
 # The keywords of a structural schema that are the same in a JSON schema.
 KEYWORDS = (
     "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems",
@@ -65,6 +66,14 @@ COLUMNS = (
 )
 
 
+DEFAULT_ANNOTATION = r".metadata.annotations['wasession\.dev/is-default-class']"
+CLASS_COLUMNS = (
+    Column("Default", "string", DEFAULT_ANNOTATION, 0, "Whether sessions without a class use it."),
+    Column("Sessions", "integer", ".status.usedBy[*].sessions", 0, "Number of its sessions."),
+    Column("Image", "string", ".spec.image", 1, "Image of its session pods."),
+    Column("URL", "string", ".spec.whatsappURL", 1, "Origin of WhatsApp Web."),
+    Column("Age", "date", ".metadata.creationTimestamp", 0, "Age of the class."),
+)
 # PodDisruptionBudgets find out with it how many pods a session should have.
 SCALE = {
     "specReplicasPath": ".spec.replicas",
@@ -73,72 +82,178 @@ SCALE = {
 }
 # Fields for field selectors; at most eight.
 SELECTABLE = (
+    ".spec.className",
     ".spec.clientId",
     ".spec.owner",
     ".spec.suspend",
     ".status.accountStatus",
     ".status.nodeName",
     ".status.phase",
-    ".status.podName",
     ".status.sessionValid",
 )
+# Of a session, these have no default: what it does not set comes from its class.
+FROM_CLASS = tuple(f"spec.{field.alias}" for field in SessionTemplate.model_fields.values())
 
 
-def crd() -> Schema:
-    """Return the CustomResourceDefinition."""
+class Kind(NamedTuple):
+    """A kind of the API, and what its definition has beyond the schema of its model."""
+
+    model: type[Model]
+    names: dict[str, Any]
+    scope: str
+    columns: tuple[Column, ...]
+    validations: dict[str, list[Rule]]
+    subresources: dict[str, Any]
+    selectable: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.names['plural']}.{v1alpha1.GROUP}"
+
+    @property
+    def file_name(self) -> str:
+        return f"{v1alpha1.GROUP}_{self.names['plural']}.yaml"
+
+
+def _names(kind: str, plural: str, singular: str, short: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "listKind": f"{kind}List",
+        "plural": plural,
+        "singular": singular,
+        "shortNames": list(short),
+    }
+
+
+SESSION = Kind(
+    WhatsAppSession,
+    _names(v1alpha1.KIND, v1alpha1.PLURAL, v1alpha1.SINGULAR, v1alpha1.SHORT_NAMES),
+    "Namespaced",
+    COLUMNS,
+    SESSION_VALIDATIONS,
+    {"status": {}, "scale": SCALE},
+    SELECTABLE,
+)
+SESSION_CLASS = Kind(
+    WhatsAppSessionClass,
+    _names(
+        v1alpha1.CLASS_KIND,
+        v1alpha1.CLASS_PLURAL,
+        v1alpha1.CLASS_SINGULAR,
+        v1alpha1.CLASS_SHORT_NAMES,
+    ),
+    "Cluster",
+    CLASS_COLUMNS,
+    CLASS_VALIDATIONS,
+    {"status": {}},
+)
+KINDS = (SESSION, SESSION_CLASS)
+FILES = tuple(folder / kind.file_name for folder in FOLDERS for kind in KINDS)
+
+
+def crd(kind: Kind = SESSION) -> Schema:
+    """Return the CustomResourceDefinition of a kind."""
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{v1alpha1.PLURAL}.{v1alpha1.GROUP}"},
+        "metadata": {"name": kind.name},
         "spec": {
             "group": v1alpha1.GROUP,
-            "scope": "Namespaced",
-            "names": {
-                "kind": v1alpha1.KIND,
-                "listKind": f"{v1alpha1.KIND}List",
-                "plural": v1alpha1.PLURAL,
-                "singular": v1alpha1.SINGULAR,
-                "shortNames": list(v1alpha1.SHORT_NAMES),
-            },
-            "versions": [_version()],
+            "scope": kind.scope,
+            "names": kind.names,
+            "versions": [_version(kind)],
         },
     }
 
 
-def _version() -> Schema:
-    model = WhatsAppSession.model_json_schema(by_alias=True, mode="validation")
+def _version(kind: Kind) -> Schema:
+    model = kind.model.model_json_schema(by_alias=True, mode="validation")
+    schema = _Structural(kind, model["$defs"]).schema("", model)
     return {
         "name": v1alpha1.VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}, "scale": SCALE},
-        "selectableFields": [{"jsonPath": path} for path in SELECTABLE],
-        "additionalPrinterColumns": [column.dump() for column in COLUMNS],
-        "schema": {"openAPIV3Schema": _structural("", model, model["$defs"])},
+        "subresources": kind.subresources,
+        "selectableFields": [{"jsonPath": path} for path in kind.selectable],
+        "additionalPrinterColumns": [column.dump() for column in kind.columns],
+        "schema": {"openAPIV3Schema": schema},
     }
 
 
-def _structural(path: str, schema: Schema, definitions: Schema) -> Schema:
-    """Return a pydantic JSON schema as a structural schema, without references and null.
+class _Structural:
+    """Turns the pydantic JSON schemas of a kind into structural ones, without references and null.
 
-    ``path`` is the field's, such as ``spec.storage.size``; ``[]`` stands for an item of a list,
+    A path is that of a field, such as ``spec.storage.size``; ``[]`` stands for an item of a list,
     ``.*`` for a value of a map.
     """
-    schema = _resolved(schema, definitions)
-    result: Schema = {"description": schema.get("description", "An item.")}
-    if "type" in schema:
-        result["type"] = schema["type"]
-    result |= {key: schema[key] for key in KEYWORDS if key in schema}
-    if "const" in schema:
-        result["enum"] = [schema["const"]]
-    if path.startswith("status") and "enum" in result:
-        # A newer operator may write values that this CRD does not know.
-        result["description"] += f" Known values: {', '.join(result.pop('enum'))}."
-    _add_validations(path, schema, result)
-    _add_children(path, schema, definitions, result)
-    if path.startswith("spec"):
-        _add_default(schema, result)
-    return result
+
+    def __init__(self, kind: Kind, definitions: Schema) -> None:
+        self._kind = kind
+        self._definitions = definitions
+
+    def schema(self, path: str, schema: Schema) -> Schema:
+        schema = _resolved(schema, self._definitions)
+        result: Schema = {"description": schema.get("description", "An item.")}
+        if "x-core-schema" in schema:
+            core = core_schemas.read()[schema["x-core-schema"]]
+            return core if path.endswith("[]") else core | result
+        if "type" in schema:
+            result["type"] = schema["type"]
+        result |= {key: schema[key] for key in KEYWORDS if key in schema}
+        if "const" in schema:
+            result["enum"] = [schema["const"]]
+        if path.startswith("status") and "enum" in result:
+            # A newer operator may write values that this CRD does not know.
+            result["description"] += f" Known values: {', '.join(result.pop('enum'))}."
+        self._add_validations(path, schema, result)
+        self._add_children(path, schema, result)
+        if path.startswith("spec"):
+            self._add_default(path, schema, result)
+        return result
+
+    def _add_validations(self, path: str, schema: Schema, result: Schema) -> None:
+        rules = self._kind.validations.get(path, [])
+        if PATTERN_MESSAGE in schema:  # a rule has a message, a pattern has none
+            pattern = rule(f"self.matches(r'{result.pop('pattern')}')", schema[PATTERN_MESSAGE])
+            rules = [pattern, *rules]
+        if rules:
+            result["x-kubernetes-validations"] = rules
+
+    def _add_children(self, path: str, schema: Schema, result: Schema) -> None:
+        if "properties" in schema:
+            result["properties"] = {
+                name: self.schema(f"{path}.{name}".lstrip("."), child)
+                for name, child in schema["properties"].items()
+            }
+        if isinstance(values := schema.get("additionalProperties"), dict):
+            result["additionalProperties"] = self.schema(f"{path}.*", values)
+        if "items" in schema:
+            result["items"] = self.schema(f"{path}[]", schema["items"])
+            result["x-kubernetes-list-type"] = "map" if path in LIST_KEYS else "atomic"
+        if path in LIST_KEYS:
+            result["x-kubernetes-list-map-keys"] = [LIST_KEYS[path]]
+
+    def _add_default(self, path: str, schema: Schema, result: Schema) -> None:
+        default = schema.get("default")
+        fixed = self._kind is SESSION and not path.startswith(FROM_CLASS)
+        if default is None:
+            # An optional object gets the defaults of its fields, so that rules can refer to them.
+            if fixed and "properties" in schema and not schema.get("required"):
+                children = result["properties"].items()
+                result["default"] = {
+                    name: child["default"] for name, child in children if "default" in child
+                }
+            return
+        if schema.get("x-duration"):
+            # pydantic writes a default duration in ISO 8601, whatever its serializer does.
+            default = format_duration(TypeAdapter(timedelta).validate_python(default))
+        if fixed:
+            result["default"] = default
+        if isinstance(default, bool | int | str):  # kubectl explain does not show defaults
+            text = str(default).lower() if isinstance(default, bool) else default
+            of_class = self._kind is SESSION and not fixed
+            unless = ", unless the class says otherwise" if of_class else ""
+            result["description"] += f" Default: {text}{unless}."
 
 
 def _resolved(schema: Schema, definitions: Schema) -> Schema:
@@ -151,48 +266,6 @@ def _resolved(schema: Schema, definitions: Schema) -> Schema:
     return schema
 
 
-def _add_validations(path: str, schema: Schema, result: Schema) -> None:
-    rules = VALIDATIONS.get(path, [])
-    if PATTERN_MESSAGE in schema:  # a rule has a message, a pattern has none
-        rules = [rule(f"self.matches(r'{result.pop('pattern')}')", schema[PATTERN_MESSAGE]), *rules]
-    if rules:
-        result["x-kubernetes-validations"] = rules
-
-
-def _add_children(path: str, schema: Schema, definitions: Schema, result: Schema) -> None:
-    if "properties" in schema:
-        result["properties"] = {
-            name: _structural(f"{path}.{name}".lstrip("."), child, definitions)
-            for name, child in schema["properties"].items()
-        }
-    if isinstance(values := schema.get("additionalProperties"), dict):
-        result["additionalProperties"] = _structural(f"{path}.*", values, definitions)
-    if "items" in schema:
-        result["items"] = _structural(f"{path}[]", schema["items"], definitions)
-        result["x-kubernetes-list-type"] = "map" if path in LIST_KEYS else "atomic"
-    if path in LIST_KEYS:
-        result["x-kubernetes-list-map-keys"] = [LIST_KEYS[path]]
-
-
-def _add_default(schema: Schema, result: Schema) -> None:
-    default = schema.get("default")
-    if default is None:
-        # An optional object gets the defaults of its fields, so that rules can refer to them.
-        if "properties" in schema and not schema.get("required"):
-            children = result["properties"].items()
-            result["default"] = {
-                name: child["default"] for name, child in children if "default" in child
-            }
-        return
-    if schema.get("x-duration"):
-        # pydantic writes a default duration in ISO 8601, whatever the field's serializer does.
-        default = format_duration(TypeAdapter(timedelta).validate_python(default))
-    result["default"] = default
-    if isinstance(default, bool | int | str):  # kubectl explain does not show defaults
-        text = str(default).lower() if isinstance(default, bool) else default
-        result["description"] += f" Default: {text}."
-
-
 class _Dumper(yaml.SafeDumper):
     """Write values out in full: a reader should not have to follow anchors."""
 
@@ -200,18 +273,19 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def render() -> str:
-    """Return the CRD as YAML, as it is committed."""
+def render(kind: Kind = SESSION) -> str:
+    """Return the CRD of a kind as YAML, as it is committed."""
     header = "# Generated from the models in crds/src/wasession_api by `make crds`.\n"
     return header + yaml.dump(
-        crd(), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
+        crd(kind), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
     )
 
 
 def main() -> None:
-    for path in FILES:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(render())
+    for folder in FOLDERS:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind in KINDS:
+            (folder / kind.file_name).write_text(render(kind))
 
 
 if __name__ == "__main__":

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from wasession_api.base import DURATION
-from wasession_api.v1alpha1.spec import LABEL_KEY, QUANTITY, RESERVED_FLAGS
+from wasession_api.v1alpha1.spec import LABEL_KEY, QUANTITY
 
 Rule = dict[str, str]
-LABELS = "spec.podTemplate.metadata.labels"
-ANNOTATIONS = "spec.podTemplate.metadata.annotations"
-NODE_SELECTOR = "spec.podTemplate.spec.nodeSelector"
 RESERVED_KEY = "k.startsWith('wasession.dev/') || k.startsWith('app.kubernetes.io/')"
 
 
@@ -17,11 +14,15 @@ def rule(expression: str, message: str) -> Rule:
 
 
 def _immutable(field: str) -> Rule:
-    """Reject changes of an optional field, also adding and removing it."""
+    """Reject changes of an optional field of ``spec.storage``, also adding and removing it."""
+    new, old = (
+        f"(has({which}.spec.storage) && has({which}.spec.storage.{field}))"
+        for which in ("self", "oldSelf")
+    )
     return rule(
-        f"has(self.{field}) == has(oldSelf.{field}) "
-        f"&& (!has(self.{field}) || self.{field} == oldSelf.{field})",
-        f"{field} is immutable; delete the session and create another",
+        f"{new} == {old} && "
+        f"(!{new} || !{old} || self.spec.storage.{field} == oldSelf.spec.storage.{field})",
+        f"spec.storage.{field} is immutable; delete the session and create another",
     )
 
 
@@ -57,8 +58,12 @@ SESSION = [
         "(has(oldSelf.spec.clientId) ? oldSelf.spec.clientId : oldSelf.metadata.name)",
         "spec.clientId is immutable: it identifies the login on the volume",
     ),
+    _immutable("storageClassName"),
+    _immutable("accessMode"),
     # An expansion that the storage does not support can be taken back.
     rule(
+        "!has(self.spec.storage) || !has(self.spec.storage.size) || "
+        "!has(oldSelf.spec.storage) || !has(oldSelf.spec.storage.size) || "
         "!isQuantity(self.spec.storage.size) || !isQuantity(oldSelf.spec.storage.size) || "
         "quantity(self.spec.storage.size).compareTo(quantity(oldSelf.spec.storage.size)) >= 0 || "
         "(has(self.status) && has(self.status.pvcCapacity) && "
@@ -79,28 +84,26 @@ PAIRING = [
 ]
 BROWSER = [
     rule(
-        "!('memory' in self.resources.limits) || !isQuantity(self.shmSize) || "
+        "!has(self.shmSize) || !isQuantity(self.shmSize) || "
+        "!has(self.resources) || !has(self.resources.limits) || "
+        "!('memory' in self.resources.limits) || "
         "!isQuantity(string(self.resources.limits['memory'])) || "
         "quantity(self.shmSize)"
         ".compareTo(quantity(string(self.resources.limits['memory']))) <= 0",
         "shmSize counts towards the memory limit and must not exceed it",
     )
 ]
-EXTRA_ARGS = [
-    rule(
-        f"self.all(a, !(a.split('=')[0] in {[*RESERVED_FLAGS]}))",
-        f"must not contain flags that the session pod sets itself: {', '.join(RESERVED_FLAGS)}",
-    )
-]
 RESOURCES = [
     rule(
+        "!has(self.limits) || !has(self.requests) || "
         "['cpu', 'memory'].all(r, !(r in self.limits) || !(r in self.requests) || "
         "!isQuantity(string(self.limits[r])) || !isQuantity(string(self.requests[r])) || "
         "quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
-        "requests of cpu and memory must not exceed their limits; the default memory limit is 1Gi",
+        "requests of cpu and memory must not exceed their limits",
     ),
     rule(
-        "!('memory' in self.limits) || !isQuantity(string(self.limits['memory'])) || "
+        "!has(self.limits) || !('memory' in self.limits) || "
+        "!isQuantity(string(self.limits['memory'])) || "
         "quantity(string(self.limits['memory'])).compareTo(quantity('256Mi')) >= 0",
         "the memory limit must be at least 256Mi; is the unit missing?",
     ),
@@ -112,52 +115,73 @@ AMOUNTS = [
         "must have quantities such as 512Mi or 1Gi",
     ),
 ]
+# A session's class decides about devices such as GPUs.
+SESSION_AMOUNTS = [
+    *AMOUNTS,
+    rule(
+        "self.all(r, r in ['cpu', 'memory', 'ephemeral-storage'])",
+        "must be of cpu, memory and ephemeral-storage only; a class can set others",
+    ),
+]
 RECONNECT = [
     rule(
+        "!has(self.initialDelay) || !has(self.maxDelay) || "
         f"!self.initialDelay.matches(r'{DURATION}') || !self.maxDelay.matches(r'{DURATION}') || "
         "duration(self.initialDelay) <= duration(self.maxDelay)",
         "initialDelay must not exceed maxDelay",
     )
 ]
 
-VALIDATIONS: dict[str, list[Rule]] = {
+LABELS = [
+    _valid_keys("team or example.com/team"),
+    rule(
+        f"self.all(k, !({RESERVED_KEY}))",
+        "must not contain labels of wasession.dev/ and app.kubernetes.io/: they are the operator's",
+    ),
+]
+ANNOTATIONS = [
+    _valid_keys("note or example.com/note"),
+    rule(
+        f"self.all(k, !({RESERVED_KEY}))",
+        "must not contain annotations of wasession.dev/ and app.kubernetes.io/: "
+        "they are the operator's",
+    ),
+]
+# Of the fields that a session and its class's template have in common.
+TEMPLATE = {
+    "storage.size": [_at_least("64Mi")],
+    "browser": BROWSER,
+    "browser.shmSize": [_at_least("1Mi")],
+    "browser.resources": RESOURCES,
+    "browser.resources.requests": AMOUNTS,
+    "browser.resources.limits": AMOUNTS,
+    "reconnect": RECONNECT,
+    "reconnect.initialDelay": _duration("1s", "1h"),
+    "reconnect.maxDelay": _duration("1s", "1h"),
+    "timeouts.initialization": _duration("10s", "1h"),
+    "timeouts.shutdown": _duration("5s", "10m"),
+    "timeouts.logout": _duration("5s", "10m"),
+}
+SESSION_VALIDATIONS: dict[str, list[Rule]] = {
+    **{f"spec.{path}": rules for path, rules in TEMPLATE.items()},
     "": SESSION,
     "spec.pairing": PAIRING,
-    "spec.storage": [_immutable("storageClassName")],
-    "spec.storage.accessMode": [
-        rule("self == oldSelf", "accessMode is immutable; delete the session and create another")
-    ],
-    "spec.storage.size": [_at_least("64Mi")],
     "spec.replicas": [
         rule("self == 1", "must be 1: a session has one pod; to stop it, set spec.suspend to true")
     ],
-    "spec.browser": BROWSER,
-    "spec.browser.shmSize": [_at_least("1Mi")],
-    "spec.browser.extraArgs": EXTRA_ARGS,
-    "spec.browser.resources": RESOURCES,
-    "spec.browser.resources.requests": AMOUNTS,
-    "spec.browser.resources.limits": AMOUNTS,
-    "spec.reconnect": RECONNECT,
-    "spec.reconnect.initialDelay": _duration("1s", "1h"),
-    "spec.reconnect.maxDelay": _duration("1s", "1h"),
-    "spec.timeouts.initialization": _duration("10s", "1h"),
-    "spec.timeouts.shutdown": _duration("5s", "10m"),
-    "spec.timeouts.logout": _duration("5s", "10m"),
-    LABELS: [
-        _valid_keys("team or example.com/team"),
+    "spec.browser.resources.requests": SESSION_AMOUNTS,
+    "spec.browser.resources.limits": SESSION_AMOUNTS,
+}
+CLASS_VALIDATIONS: dict[str, list[Rule]] = {
+    **{f"spec.template.{path}": rules for path, rules in TEMPLATE.items()},
+    "": [
         rule(
-            f"self.all(k, !({RESERVED_KEY}))",
-            "must not contain labels of wasession.dev/ and app.kubernetes.io/: "
-            "they are the operator's",
-        ),
+            "self.metadata.name.matches(r'^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$')",
+            "metadata.name must have at most 40 lower-case letters, digits and -: "
+            "it is part of other names",
+        )
     ],
-    ANNOTATIONS: [
-        _valid_keys("note or example.com/note"),
-        rule(
-            f"self.all(k, !({RESERVED_KEY}))",
-            "must not contain annotations of wasession.dev/ and app.kubernetes.io/: "
-            "they are the operator's",
-        ),
-    ],
-    NODE_SELECTOR: [_valid_keys("kubernetes.io/arch")],
+    "spec.podTemplate.metadata.labels": LABELS,
+    "spec.podTemplate.metadata.annotations": ANNOTATIONS,
+    "spec.podTemplate.spec.nodeSelector": [_valid_keys("kubernetes.io/arch")],
 }

@@ -10,9 +10,10 @@ from wasession_api.v1alpha1 import GROUP
 FINALIZER = f"{GROUP}/session"
 LABEL_SESSION = f"{GROUP}/session"
 LABEL_OWNER = f"{GROUP}/owner"
+LABEL_CLASS = f"{GROUP}/class"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
-LABELS = (LABEL_NAME, LABEL_MANAGED_BY, LABEL_SESSION, LABEL_OWNER)
+LABELS = (LABEL_NAME, LABEL_MANAGED_BY, LABEL_SESSION, LABEL_OWNER, LABEL_CLASS)
 MANAGED_BY = "wasession-operator"
 APP_NAME = "wasession-session"
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
@@ -28,6 +29,7 @@ ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
 ANNOTATION_PROXY_VERSION = f"{GROUP}/proxy-version"
 ANNOTATION_EXPECTS_LOGIN = f"{GROUP}/expects-login"
 ANNOTATION_ACCEPT_UPDATE = f"{GROUP}/accept-update"
+ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # of a class; "true"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 
 _HASHED = re.compile(r".*--[0-9a-f]{10}")

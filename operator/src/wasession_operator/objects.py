@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, Spec, WhenDeleted
+from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, WhenDeleted
 
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.settings import Settings
 
 CONTAINER = "session"
@@ -42,7 +43,7 @@ def owner_reference(name: str, uid: str) -> Manifest:
     }
 
 
-def labels(name: str, spec: Spec) -> dict[str, str]:
+def labels(name: str, spec: EffectiveSpec) -> dict[str, str]:
     result = {
         names.LABEL_NAME: names.APP_NAME,
         names.LABEL_MANAGED_BY: names.MANAGED_BY,
@@ -53,11 +54,11 @@ def labels(name: str, spec: Spec) -> dict[str, str]:
     return result
 
 
-def client_id(name: str, spec: Spec) -> str:
+def client_id(name: str, spec: EffectiveSpec) -> str:
     return spec.client_id or name
 
 
-def identity(name: str, spec: Spec) -> dict[str, str]:
+def identity(name: str, spec: EffectiveSpec) -> dict[str, str]:
     """Return the annotations that say whose login a volume claim holds, also without its session.
 
     A session without an owner is noted as such: it is not one whose owner is unknown.
@@ -68,7 +69,7 @@ def identity(name: str, spec: Spec) -> dict[str, str]:
     }
 
 
-def _metadata(namespace: str, name: str, spec: Spec) -> Manifest:
+def _metadata(namespace: str, name: str, spec: EffectiveSpec) -> Manifest:
     return {
         "name": names.object_name(name),
         "namespace": namespace,
@@ -90,7 +91,12 @@ def new_token() -> Token:
 
 
 def make_secret(
-    namespace: str, name: str, uid: str, spec: Spec, token: Token, request: str | None = None
+    namespace: str,
+    name: str,
+    uid: str,
+    spec: EffectiveSpec,
+    token: Token,
+    request: str | None = None,
 ) -> Manifest:
     """Return the session's Secret; ``request`` is the rotation that its token fulfils."""
     metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
@@ -151,7 +157,7 @@ def _encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
+def make_pvc(namespace: str, name: str, uid: str, spec: EffectiveSpec) -> Manifest:
     """Return the volume claim; it outlives the session unless the retention is ``Delete``."""
     metadata = _metadata(namespace, name, spec)
     if spec.storage.retention.when_deleted is WhenDeleted.DELETE:
@@ -171,7 +177,7 @@ def make_pvc(namespace: str, name: str, uid: str, spec: Spec) -> Manifest:
 
 
 def make_pod(
-    namespace: str, name: str, uid: str, spec: Spec, settings: Settings, *,
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
     proxy_version: str | None = None, previous_owners: Sequence[str] = (),
 ) -> Manifest:  # fmt: skip
@@ -203,7 +209,9 @@ def make_pod(
     return pod
 
 
-def desired_hash(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> str:
+def desired_hash(
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings
+) -> str:
     """Return the template hash that the session's pod should have."""
     return template_hash(_pod(namespace, name, uid, spec, settings))
 
@@ -250,7 +258,7 @@ class TemplateMetadata(NamedTuple):
         }
 
 
-def template_metadata(spec: Spec) -> TemplateMetadata:
+def template_metadata(spec: EffectiveSpec) -> TemplateMetadata:
     """Return the template's labels and annotations, without the operator's own names."""
     template = spec.pod_template.metadata
     return TemplateMetadata(
@@ -264,7 +272,7 @@ def template_metadata(spec: Spec) -> TemplateMetadata:
     )
 
 
-def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
+def _pod(namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings) -> Manifest:
     template = spec.pod_template
     metadata = _metadata(namespace, name, spec)
     from_template = template_metadata(spec)
@@ -302,10 +310,12 @@ def _pod(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) ->
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
 
 
-def _container(namespace: str, name: str, uid: str, spec: Spec, settings: Settings) -> Manifest:
+def _container(
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings
+) -> Manifest:
     return {
         "name": CONTAINER,
-        "image": spec.browser.image or settings.session_image,
+        "image": spec.image or settings.session_image,
         "imagePullPolicy": settings.image_pull_policy,
         "env": _environment(namespace, name, uid, spec, settings),
         "ports": [{"name": "http", "containerPort": PORT}],
@@ -349,7 +359,7 @@ def _container(namespace: str, name: str, uid: str, spec: Spec, settings: Settin
 
 
 def _environment(
-    namespace: str, name: str, uid: str, spec: Spec, settings: Settings
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings
 ) -> list[Manifest]:
     values: dict[str, str | None] = {
         "CLIENT_ID": client_id(name, spec),
@@ -359,7 +369,7 @@ def _environment(
         "OWNER": spec.owner or "",
         "TOKEN_FILE": f"{TOKEN_DIRECTORY}/token",
         "DATA_DIR": DATA,
-        "WHATSAPP_URL": spec.whatsapp.url,
+        "WHATSAPP_URL": spec.whatsapp_url,
         "DEVICE_NAME": spec.whatsapp.device_name,
         "TAKEOVER": spec.whatsapp.takeover.value,
         "PRESENCE": spec.whatsapp.presence.value,
@@ -375,7 +385,7 @@ def _environment(
         "LOCALE": spec.browser.locale,
         "TIMEZONE": spec.browser.timezone,
         "SANDBOX": spec.browser.sandbox.value,
-        "EXTRA_ARGS": json.dumps(spec.browser.extra_args),
+        "EXTRA_ARGS": json.dumps(spec.extra_args),
         "QUARANTINE_RETENTION": str(settings.quarantine_retention.total_seconds()),
     }
     environment: list[Manifest] = [

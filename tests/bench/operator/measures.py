@@ -17,8 +17,9 @@ from typing import Any
 import psutil
 from support.cluster import binaries
 from support.fakes.api import Manifest, path
-from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL, Spec
+from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
 from wasession_operator import objects
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.settings import Settings
 
 from bench.operator.audit import Write, by_kind, latencies
@@ -235,14 +236,16 @@ def stateful_set(name: str, replicas: int) -> Manifest:
     settings = Settings(session_image="session-pod:1")
     labels = {"app": name}
     pod = copy.deepcopy(
-        objects.make_pod(NAMESPACE, name, "uid", Spec(), settings, restoring=False, token_id=None)
+        objects.make_pod(
+            NAMESPACE, name, "uid", EffectiveSpec(), settings, restoring=False, token_id=None
+        )
     )
     spec = pod["spec"]
     spec["volumes"] = [v for v in spec["volumes"] if "persistentVolumeClaim" not in v]
     for volume in spec["volumes"]:
         if "secret" in volume:
             volume["secret"]["secretName"] = "token"
-    claim = objects.make_pvc(NAMESPACE, name, "uid", Spec())["spec"]
+    claim = objects.make_pvc(NAMESPACE, name, "uid", EffectiveSpec())["spec"]
     return {
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",

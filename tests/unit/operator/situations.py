@@ -9,8 +9,9 @@ from unittest import mock
 
 from wasession_api import names
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import ConditionType, Phase, Spec, Status, VolumeLoss
+from wasession_api.v1alpha1 import ConditionType, Phase, Status, VolumeLoss
 from wasession_operator import objects
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan import Facts, Node, Plan, Session
 from wasession_operator.settings import Settings
 
@@ -31,7 +32,7 @@ def session(
         "sales",
         uid,
         3,
-        Spec.model_validate(spec),
+        EffectiveSpec.model_validate(spec),
         status or Status(),
         deleted_at,
         annotations,
@@ -40,7 +41,9 @@ def session(
 
 
 def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:
-    claim = objects.make_pvc("ns", "sales", "uid-1", Spec.model_validate(changes.pop("spec", {})))
+    claim = objects.make_pvc(
+        "ns", "sales", "uid-1", EffectiveSpec.model_validate(changes.pop("spec", {}))
+    )
     claim["status"] = {"phase": phase}
     claim["metadata"] |= {"uid": "pvc-uid", **changes}
     return claim
@@ -53,7 +56,7 @@ def pod(
         "ns",
         "sales",
         "uid-1",
-        Spec.model_validate(spec or {}),
+        EffectiveSpec.model_validate(spec or {}),
         SETTINGS,
         restoring=False,
         token_id="t1",
@@ -70,7 +73,7 @@ def pod(
 
 def secret(**changes: Any) -> dict[str, Any]:
     token = objects.Token("secret-token-of-at-least-32-characters", "t1")
-    obj = objects.make_secret("ns", "sales", "uid-1", Spec(), token)
+    obj = objects.make_secret("ns", "sales", "uid-1", EffectiveSpec(), token)
     obj["metadata"] |= {"uid": "secret-uid", **changes}
     return obj
 

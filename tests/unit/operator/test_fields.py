@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from unit.operator.situations import SETTINGS, VALID, facts, of, report, session
-from wasession_api.v1alpha1 import Spec
 from wasession_operator import objects
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan import plan
 from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout
 
@@ -19,12 +19,12 @@ Effect = Callable[[Manifest], Any]
 
 def pod(spec: Manifest) -> Manifest:
     return objects.make_pod(
-        "ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=False
+        "ns", "sales", "uid-1", EffectiveSpec.model_validate(spec), SETTINGS, restoring=False
     )
 
 
 def claim(spec: Manifest) -> Manifest:
-    return objects.make_pvc("ns", "sales", "uid-1", Spec.model_validate(spec))
+    return objects.make_pvc("ns", "sales", "uid-1", EffectiveSpec.model_validate(spec))
 
 
 def environment(name: str) -> Effect:
@@ -186,7 +186,7 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 def test_every_field_is_covered() -> None:
     without_effect = {"replicas"}  # always 1, for the scale subresource
-    assert list(FIELDS) == [field for field in fields(Spec) if field not in without_effect]
+    assert list(FIELDS) == [field for field in fields(EffectiveSpec) if field not in without_effect]
 
 
 @pytest.mark.parametrize("path", FIELDS)

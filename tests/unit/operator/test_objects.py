@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import Spec
 from wasession_operator import objects
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.settings import Settings
 
 SETTINGS = Settings(session_image="session-pod:1")
@@ -15,7 +15,7 @@ SETTINGS = Settings(session_image="session-pod:1")
 
 def pod(**spec: Any) -> dict[str, Any]:
     return objects.make_pod(
-        "ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=False
+        "ns", "sales", "uid-1", EffectiveSpec.model_validate(spec), SETTINGS, restoring=False
     )
 
 
@@ -149,7 +149,12 @@ def test_the_pod_template_is_merged() -> None:
 def test_the_hash_depends_on_the_template_only() -> None:
     def digest(*, restoring: bool = False, **spec: Any) -> str:
         made = objects.make_pod(
-            "ns", "sales", "uid-1", Spec.model_validate(spec), SETTINGS, restoring=restoring
+            "ns",
+            "sales",
+            "uid-1",
+            EffectiveSpec.model_validate(spec),
+            SETTINGS,
+            restoring=restoring,
         )
         return str(made["metadata"]["annotations"]["wasession.dev/template-hash"])
 
@@ -160,27 +165,27 @@ def test_the_hash_depends_on_the_template_only() -> None:
         == digest(storage={"size": "2Gi"})
     )
     assert digest() != digest(browser={"locale": "de-DE"})
-    assert digest() == objects.desired_hash("ns", "sales", "uid-1", Spec(), SETTINGS)
+    assert digest() == objects.desired_hash("ns", "sales", "uid-1", EffectiveSpec(), SETTINGS)
 
 
 def test_the_claim() -> None:
     spec = {
         "storage": {"size": "2Gi", "storageClassName": "fast", "accessMode": "ReadWriteOncePod"}
     }
-    claim = objects.make_pvc("ns", "sales", "uid-1", Spec.model_validate(spec))
+    claim = objects.make_pvc("ns", "sales", "uid-1", EffectiveSpec.model_validate(spec))
     assert claim["spec"] == {
         "accessModes": ["ReadWriteOncePod"],
         "resources": {"requests": {"storage": "2Gi"}},
         "storageClassName": "fast",
     }
     assert "ownerReferences" not in claim["metadata"]
-    deleted = Spec.model_validate({"storage": {"retention": {"whenDeleted": "Delete"}}})
+    deleted = EffectiveSpec.model_validate({"storage": {"retention": {"whenDeleted": "Delete"}}})
     assert objects.make_pvc("ns", "sales", "uid-1", deleted)["metadata"]["ownerReferences"]
 
 
 def test_the_secret_belongs_to_the_session() -> None:
     token = objects.new_token()
-    secret = objects.make_secret("ns", "sales", "uid-1", Spec(), token, request="1")
+    secret = objects.make_secret("ns", "sales", "uid-1", EffectiveSpec(), token, request="1")
     assert tokens(secret) == [token.value]
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
     assert secret["metadata"]["annotations"]["wasession.dev/rotate-token"] == "1"
@@ -236,7 +241,7 @@ def test_the_probe_of_a_starting_pod_waits_for_its_answer() -> None:
 
 def test_the_pod_knows_the_version_of_its_proxys_secret() -> None:
     made = objects.make_pod(
-        "ns", "sales", "uid-1", Spec(), SETTINGS, restoring=False, proxy_version="7"
+        "ns", "sales", "uid-1", EffectiveSpec(), SETTINGS, restoring=False, proxy_version="7"
     )
     assert made["metadata"]["annotations"]["wasession.dev/proxy-version"] == "7"
     plain = pod()["metadata"]["annotations"]
@@ -246,7 +251,7 @@ def test_the_pod_knows_the_version_of_its_proxys_secret() -> None:
 
 
 def test_the_pod_knows_the_previous_owners_of_its_claim() -> None:
-    identity = ("ns", "sales", "uid-1", Spec(), SETTINGS)
+    identity = ("ns", "sales", "uid-1", EffectiveSpec(), SETTINGS)
     plain = objects.make_pod(*identity, restoring=False)
     handed_over = objects.make_pod(*identity, restoring=False, previous_owners=("alice", ""))
     added = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from unit.operator.situations import NOW, VALID
-from wasession_api.v1alpha1 import Phase, Spec, Status
+from wasession_api.v1alpha1 import Phase, Status
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan import parse_session
 
 
@@ -35,13 +36,13 @@ def test_a_whole_session() -> None:
 def test_a_new_session() -> None:
     session, error = parse_session(stored())
     assert error is None
-    assert (session.spec, session.status) == (Spec(), Status())
+    assert (session.spec, session.status) == (EffectiveSpec(), Status())
     assert session.deleted_at is None
 
 
 def test_an_invalid_spec_counts_as_empty_and_is_explained() -> None:
     session, error = parse_session(stored(spec={"suspend": True, "storage": {"size": "much"}}))
-    assert session.spec == Spec()
+    assert session.spec == EffectiveSpec()
     assert error is not None
     assert error == "storage.size: must be a quantity such as 512Mi or 1Gi"
 

@@ -56,7 +56,8 @@ class Operation:
 
     ``query``, ``headers`` and ``path_parameters`` are models with one field per parameter: requests
     are validated with the models that the document shows. ``problems`` are descriptions of error
-    responses by status. ``secured`` operations require the bearer token.
+    responses by status. ``secured`` operations require the bearer token, with one of ``scopes`` if
+    there are any.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Operation:
     bodies: tuple[Content, ...] = ()
     problems: Mapping[int, str] = field(default_factory=dict)
     secured: bool = True
+    scopes: tuple[str, ...] = ()
 
 
 def document(
@@ -125,7 +127,7 @@ def _operation(operation: Operation, references: References) -> Schema:
     result: Schema = {
         "operationId": operation.name,
         "summary": operation.summary,
-        "security": [{SECURITY: []}] if operation.secured else [],
+        "security": _security(operation),
         "responses": {
             str(status): _answer(answer, references)
             for status, answer in sorted(operation.answers.items())
@@ -152,6 +154,13 @@ def _operation(operation: Operation, references: References) -> Schema:
             "content": _contents(operation.bodies, references),
         }
     return result
+
+
+def _security(operation: Operation) -> list[Schema]:
+    """Return the alternatives: the bearer token with any of the scopes."""
+    if not operation.secured:
+        return []
+    return [{SECURITY: [scope]} for scope in operation.scopes] or [{SECURITY: []}]
 
 
 def _parameters(location: str, model: type[BaseModel]) -> Iterable[Schema]:

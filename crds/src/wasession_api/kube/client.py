@@ -16,7 +16,7 @@ from prometheus_client import Counter
 from pydantic_core import from_json
 
 from wasession_api.kube.manifests import Manifest
-from wasession_api.v1alpha1 import API_VERSION, PLURAL
+from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND, CLASS_PLURAL, KIND, PLURAL
 
 REST_CLIENT_REQUESTS = Counter(
     "wasession_rest_client_requests_total",
@@ -27,6 +27,7 @@ Body = Manifest | list[Manifest]
 JSON = "application/json"
 JSON_PATCH = "application/json-patch+json"
 MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
@@ -83,7 +84,9 @@ SECRETS = Resource("Secret", "secrets")
 NODES = Resource("Node", "nodes", namespaced=False)
 EVENTS = Resource("Event", "events")
 NAMESPACES = Resource("Namespace", "namespaces", namespaced=False)
-SESSIONS = Resource("WhatsAppSession", PLURAL, f"/apis/{API_VERSION}")
+NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "/apis/networking.k8s.io/v1")
+SESSIONS = Resource(KIND, PLURAL, f"/apis/{API_VERSION}")
+CLASSES = Resource(CLASS_KIND, CLASS_PLURAL, f"/apis/{API_VERSION}", namespaced=False)
 
 
 class KubeClient:
@@ -199,6 +202,18 @@ class KubeClient:
         path = resource.path(manifest["metadata"]["namespace"])
         query = {"fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}
         return await self._call("create", path, manifest, query)
+
+    async def apply(self, resource: Resource, manifest: Manifest, sub: str = "") -> Manifest:
+        """Apply an object on the server's side: create it, or set the fields that it gives.
+
+        Fields that others have set are overwritten, fields that they alone have set stay. ``sub``
+        is a subresource, such as ``/status``.
+        """
+        namespace = manifest["metadata"].get("namespace")
+        path = resource.path(namespace, manifest["metadata"]["name"]) + sub
+        query = {"force": "true", "fieldValidation": "Strict"}
+        # JSON is YAML too.
+        return await self._call("patch", path, manifest, query, content_type=APPLY_PATCH)
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: Body, sub: str = ""

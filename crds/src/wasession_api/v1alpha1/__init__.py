@@ -1,6 +1,6 @@
-"""``wasession.dev/v1alpha1``: the WhatsAppSession resource.
+"""``wasession.dev/v1alpha1``: the resources WhatsAppSession and WhatsAppSessionClass.
 
-These models are the single source of the API: the CRD is generated from them
+These models are the single source of the API: the CRDs are generated from them
 (``wasession_api.crd``), and the operator reads specs and writes statuses with them.
 """
 
@@ -25,9 +25,27 @@ from wasession_api.v1alpha1.enums import (
     WhenDeleted,
     account_status,
 )
-from wasession_api.v1alpha1.spec import ClientId, Origin, Pairing, PhoneNumber, Spec
+from wasession_api.v1alpha1.session_class import (
+    CABundle,
+    ClassOnly,
+    ClassSpec,
+    ClassStatus,
+    ClassUse,
+    Limits,
+    Override,
+    PodTemplate,
+)
+from wasession_api.v1alpha1.spec import (
+    ClientId,
+    Origin,
+    Pairing,
+    PhoneNumber,
+    SessionTemplate,
+    Spec,
+)
 from wasession_api.v1alpha1.status import (
     Account,
+    ClassReference,
     Condition,
     LastDisconnect,
     LastShutdown,
@@ -47,6 +65,10 @@ KIND = "WhatsAppSession"
 PLURAL = "whatsappsessions"
 SINGULAR = "whatsappsession"
 SHORT_NAMES = ("wasession", "wasessions", "was")
+CLASS_KIND = "WhatsAppSessionClass"
+CLASS_PLURAL = "whatsappsessionclasses"
+CLASS_SINGULAR = "whatsappsessionclass"
+CLASS_SHORT_NAMES = ("wasc",)
 
 
 class WhatsAppSession(Model):
@@ -59,8 +81,23 @@ class WhatsAppSession(Model):
     )
 
 
+class WhatsAppSessionClass(Model):
+    """What a platform team decides for the sessions of a class: to them what a StorageClass is to claims."""
+
+    spec: ClassSpec = Field(
+        default_factory=ClassSpec, description="What sessions of the class are and may be."
+    )
+    status: ClassStatus | None = Field(
+        None, description="Who uses the class. Written by operators alone."
+    )
+
+
 __all__ = [
     "API_VERSION",
+    "CLASS_KIND",
+    "CLASS_PLURAL",
+    "CLASS_SHORT_NAMES",
+    "CLASS_SINGULAR",
     "GROUP",
     "KIND",
     "PLURAL",
@@ -71,24 +108,34 @@ __all__ = [
     "Account",
     "AccountStatus",
     "AuthState",
+    "CABundle",
+    "ClassOnly",
+    "ClassReference",
+    "ClassSpec",
+    "ClassStatus",
+    "ClassUse",
     "ClientId",
     "Condition",
     "ConditionType",
     "DisconnectKind",
     "LastDisconnect",
     "LastShutdown",
+    "Limits",
     "LogoutStatus",
     "Origin",
+    "Override",
     "Pairing",
     "PairingMethod",
     "PairingStatus",
     "Phase",
     "PhoneNumber",
+    "PodTemplate",
     "Presence",
     "Reason",
     "RequestStatus",
     "Restarts",
     "Sandbox",
+    "SessionTemplate",
     "Spec",
     "Status",
     "Takeover",
@@ -96,6 +143,7 @@ __all__ = [
     "UpdateStrategy",
     "VolumeLoss",
     "WhatsAppSession",
+    "WhatsAppSessionClass",
     "WhenDeleted",
     "account_status",
 ]

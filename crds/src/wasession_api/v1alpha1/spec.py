@@ -20,13 +20,6 @@ from wasession_api.v1alpha1.enums import (
     WhenDeleted,
 )
 
-# Chromium flags that the session pod sets itself, or that would expose the login.
-RESERVED_FLAGS = (
-    "--user-data-dir", "--profile-directory", "--remote-debugging-port", "--remote-debugging-pipe",
-    "--remote-debugging-address", "--remote-allow-origins", "--headless", "--no-sandbox",
-    "--disable-web-security", "--ignore-certificate-errors", "--load-extension", "--proxy-server",
-    "--user-agent", "--lang", "--disable-features",
-)  # fmt: skip
 _DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
 _HOST = rf"{_HOST_LABEL}(\.{_HOST_LABEL})*"
@@ -78,6 +71,16 @@ LabelValue = Annotated[
     Pattern(
         r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$",
         "must be a label value: letters, digits, -, _ and . that begins and ends with a letter or digit",
+    ),
+]
+PROXY_SECRET_PREFIX = "wasession-proxy-"  # noqa: S105 - a name
+# Part of the names and labels of what belongs to the class in each namespace.
+ClassName = Annotated[
+    str,
+    StringConstraints(max_length=40),
+    Pattern(
+        rf"^{_DNS_LABEL}$",
+        "must be a name of lower-case letters, digits and -, with a letter or digit at both ends",
     ),
 ]
 PhoneNumber = Annotated[
@@ -160,12 +163,26 @@ class SecretReference(Model):
     name: Name = Field(description="Name of the Secret.")
 
 
+class ProxySecretReference(Model):
+    """A Secret with a proxy, in the session's namespace.
+
+    Its name says that sessions may use it: whoever may create sessions must not be able to read
+    other Secrets through them.
+    """
+
+    name: Annotated[
+        str,
+        StringConstraints(max_length=253),
+        Pattern(
+            rf"^{PROXY_SECRET_PREFIX}{_DNS_LABEL}(\.{_DNS_LABEL})*$",
+            f"must begin with {PROXY_SECRET_PREFIX}: sessions can use no other Secrets",
+        ),
+    ] = Field(description=f"Name of the Secret; it begins with {PROXY_SECRET_PREFIX}.")
+
+
 class Browser(Model):
     """The session's Chromium."""
 
-    image: Annotated[str, StringConstraints(max_length=512), IMAGE] | None = Field(
-        None, description="Image of the session pod; the operator's default if unset."
-    )
     resources: Resources = Field(
         default_factory=Resources,
         description="Resource requests and limits of the session's container.",
@@ -205,29 +222,15 @@ class Browser(Model):
         description="Whether Chromium may run where its sandbox is not available: Auto, or not, "
         "if it is Required. The condition Sandboxed tells whether it has one.",
     )
-    proxy_secret_ref: SecretReference | None = Field(
+    proxy_secret_ref: ProxySecretReference | None = Field(
         None,
         description="Secret of the proxy to WhatsApp: key server, and optionally username and password.",
     )
-    extra_args: list[
-        Annotated[
-            str,
-            StringConstraints(max_length=1024),
-            Pattern(
-                rf"^--[a-z0-9][a-z0-9-]*(={NO_CONTROL}*)?$",
-                "must be one Chromium flag that begins with --, such as --mute-audio",
-            ),
-        ]
-    ] = Field([], description="Further command-line flags for Chromium.", max_length=32)
 
 
 class WhatsApp(Model):
-    """The WhatsApp Web that the session opens."""
+    """How the session shows up in WhatsApp."""
 
-    url: Origin = Field(
-        "https://web.whatsapp.com",
-        description="Origin of WhatsApp Web: scheme, host and port, without a path.",
-    )
     device_name: Annotated[str, StringConstraints(min_length=1, max_length=50), TEXT] | None = (
         Field(None, description="Name of this device in the phone's list of linked devices.")
     )
@@ -263,67 +266,33 @@ class Reconnect(Model):
     max_delay: Duration = Field(timedelta(minutes=5), description="Between later attempts.")
 
 
-class PodMetadata(Model):
-    """Additional labels and annotations of the pod; the operator's own cannot be overridden."""
+class SessionTemplate(Model):
+    """What both a session and its class can set; what the session sets wins, field by field."""
 
-    labels: dict[str, LabelValue] = Field({}, description="Labels of the pod.", max_length=32)
-    annotations: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = Field(
-        {}, description="Annotations of the pod.", max_length=32
+    storage: Storage = Field(
+        default_factory=Storage, description="The volume that stores the login."
+    )
+    browser: Browser = Field(default_factory=Browser, description="The session's Chromium.")
+    whatsapp: WhatsApp = Field(
+        default_factory=WhatsApp, description="How the session shows up in WhatsApp."
+    )
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Time limits.")
+    reconnect: Reconnect = Field(
+        default_factory=Reconnect, description="Backoff between attempts to reconnect."
+    )
+    update_strategy: UpdateStrategy = Field(
+        UpdateStrategy.ON_DELETE,
+        description="When a changed pod template takes effect: at the pod's next start (OnDelete), or at once (RollingUpdate).",
     )
 
 
-# As in the core API: the API server validates it when the pod is created.
-CoreObject = Annotated[
-    dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})
-]
-
-
-class PodSpec(Model):
-    """Scheduling and security of the pod. The fields are those of a core/v1 PodSpec."""
-
-    node_selector: dict[str, LabelValue] = Field(
-        {}, description="Labels that a node must have to run the pod.", max_length=32
-    )
-    tolerations: list[CoreObject] = Field(
-        [], description="Tolerations of the pod, as in a core/v1 PodSpec.", max_length=32
-    )
-    affinity: CoreObject | None = Field(
-        None, description="Affinity of the pod, as in a core/v1 PodSpec."
-    )
-    topology_spread_constraints: list[CoreObject] = Field(
-        [],
-        description="Topology spread constraints of the pod, as in a core/v1 PodSpec.",
-        max_length=16,
-    )
-    priority_class_name: Name | None = Field(None, description="PriorityClass of the pod.")
-    runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pod.")
-    service_account_name: Name | None = Field(
-        None, description="ServiceAccount of the pod; its token is never mounted."
-    )
-    image_pull_secrets: list[SecretReference] = Field(
-        [], description="Secrets to pull the image with.", max_length=16
-    )
-    security_context: CoreObject | None = Field(
-        None,
-        description="Fields to merge into the pod's security context, such as a seccompProfile.",
-    )
-
-
-class PodTemplate(Model):
-    """Additions to the pod that the operator creates."""
-
-    metadata: PodMetadata = Field(
-        default_factory=PodMetadata,
-        description="Additional labels and annotations of the pod.",
-    )
-    spec: PodSpec = Field(
-        default_factory=PodSpec, description="Scheduling and security of the pod."
-    )
-
-
-class Spec(Model):
+class Spec(SessionTemplate):
     """The desired state of the session."""
 
+    class_name: ClassName | None = Field(
+        None,
+        description="WhatsAppSessionClass of the session; the cluster's default class if unset.",
+    )
     replicas: int = Field(
         1, ge=1, le=1, description="Always 1, for the scale subresource; to stop it, use suspend."
     )
@@ -340,25 +309,6 @@ class Spec(Model):
     )
     pairing: Pairing = Field(
         default_factory=Pairing, description="How to link a phone while there is no login."
-    )
-    storage: Storage = Field(
-        default_factory=Storage, description="The volume that stores the login."
-    )
-    browser: Browser = Field(default_factory=Browser, description="The session's Chromium.")
-    whatsapp: WhatsApp = Field(
-        default_factory=WhatsApp, description="The WhatsApp Web that the session opens."
-    )
-    timeouts: Timeouts = Field(default_factory=Timeouts, description="Time limits.")
-    reconnect: Reconnect = Field(
-        default_factory=Reconnect, description="Backoff between attempts to reconnect."
-    )
-    update_strategy: UpdateStrategy = Field(
-        UpdateStrategy.ON_DELETE,
-        description="When a changed pod template takes effect: at the pod's next start (OnDelete), or at once (RollingUpdate).",
-    )
-    pod_template: PodTemplate = Field(
-        default_factory=PodTemplate,
-        description="Additions to the pod that the operator creates.",
     )
 
     @classmethod

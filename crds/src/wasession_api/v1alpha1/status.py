@@ -133,6 +133,13 @@ class UpdateStatus(Observed):
     )
 
 
+class ClassReference(Observed):
+    """The class whose values the session uses."""
+
+    name: str = Field(description="Name of the WhatsAppSessionClass.", max_length=253)
+    generation: int = Field(description="Generation of the class.")
+
+
 def _known(conditions: object) -> object:
     """Drop the conditions whose types only another version knows."""
     if not isinstance(conditions, list):
@@ -152,6 +159,9 @@ class Status(Observed):
 
     observed_generation: int | None = Field(
         None, description="Generation of the session that this status refers to."
+    )
+    session_class: Annotated[ClassReference | None, fallback(None)] = Field(
+        None, alias="class", description="The class whose values the session uses."
     )
     phase: Annotated[Phase | None, fallback(None)] = Field(
         None, description="Phase of the session's life cycle."
@@ -223,6 +233,11 @@ class Status(Observed):
     token_rotation: RequestStatus | None = Field(
         None,
         description="The last rotation requested with the annotation wasession.dev/rotate-token; done when the Secret has the new token.",
+    )
+    token_epoch: int = Field(
+        0,
+        ge=0,
+        description="How often the token of the session's pod was rotated; the token is derived from it.",
     )
     update: UpdateStatus | None = Field(
         None, description="The last replacement of the pod for a changed template."

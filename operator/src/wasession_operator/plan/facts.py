@@ -8,8 +8,9 @@ from datetime import datetime, timedelta
 
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import Reason, Spec, Status
+from wasession_api.v1alpha1 import Reason, Status
 
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan.actions import Action
 
 BACKOFF_INITIAL = timedelta(seconds=2)
@@ -25,7 +26,7 @@ class Session:
     name: str
     uid: str
     generation: int
-    spec: Spec
+    spec: EffectiveSpec
     status: Status
     deleted_at: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from wasession_api import names
 from wasession_api.http.problem import describe_error
 from wasession_api.kube.manifests import Manifest
-from wasession_api.v1alpha1 import Spec, Status
+from wasession_api.v1alpha1 import Status
 
+from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan.facts import Session
 from wasession_operator.plan.manifests import is_terminating
 
@@ -42,11 +43,11 @@ def parse_session(obj: Manifest, written: Status | None = None) -> tuple[Session
     return session, error
 
 
-def _parse_spec(stored: Manifest) -> tuple[Spec, str | None]:
+def _parse_spec(stored: Manifest) -> tuple[EffectiveSpec, str | None]:
     try:
-        return Spec.read(stored), None
+        return EffectiveSpec.read(stored), None
     except ValidationError as error:
-        return Spec(), describe_error(error)
+        return EffectiveSpec(), describe_error(error)
 
 
 def _parse_status(stored: Manifest) -> Status:

@@ -1,0 +1,251 @@
+"""``WhatsAppSessionClass``: what a platform team decides for the sessions of a class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, GetJsonSchemaHandler, StringConstraints
+from pydantic_core import core_schema
+
+from wasession_api.base import Model, Observed, Pattern
+from wasession_api.v1alpha1.spec import (
+    IMAGE,
+    NO_CONTROL,
+    LabelValue,
+    Name,
+    Origin,
+    Quantity,
+    SecretReference,
+    SessionTemplate,
+)
+
+# Chromium flags that neither run programs, write files, weaken the page's isolation, nor change
+# what the session pod relies on. See
+# https://peter.sh/experiments/chromium-command-line-switches/
+ALLOWED_FLAGS = (
+    "--blink-settings",
+    "--disable-gpu",
+    "--disable-remote-fonts",
+    "--disable-smooth-scrolling",
+    "--dns-prefetch-disable",
+    "--force-color-profile",
+    "--force-device-scale-factor",
+    "--host-resolver-rules",
+    "--js-flags",
+    "--mute-audio",
+    "--no-pings",
+    "--proxy-bypass-list",
+    "--renderer-process-limit",
+    "--unsafely-treat-insecure-origin-as-secure",
+    "--window-size",
+)
+Flag = Annotated[
+    str,
+    StringConstraints(max_length=1024),
+    Pattern(
+        rf"^({'|'.join(ALLOWED_FLAGS)})(={NO_CONTROL}*)?$",
+        f"must be one of the Chromium flags {', '.join(ALLOWED_FLAGS)}",
+    ),
+]
+NamespacePattern = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    Pattern(
+        r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?|[a-z0-9][-a-z0-9]*\*|\*)$",
+        "must be the name of a namespace, or the beginning of one followed by *",
+    ),
+]
+
+
+class Override(StrEnum):
+    """The fields that a class can let its sessions set."""
+
+    STORAGE_SIZE = "storage.size"
+    STORAGE_CLASS_NAME = "storage.storageClassName"
+    STORAGE_ACCESS_MODE = "storage.accessMode"
+    STORAGE_RETENTION = "storage.retention"
+    RESOURCES = "browser.resources"
+    SHM_SIZE = "browser.shmSize"
+    USER_AGENT = "browser.userAgent"
+    LOCALE = "browser.locale"
+    TIMEZONE = "browser.timezone"
+    SANDBOX = "browser.sandbox"
+    PROXY = "browser.proxySecretRef"
+    DEVICE_NAME = "whatsapp.deviceName"
+    PRESENCE = "whatsapp.presence"
+    TAKEOVER = "whatsapp.takeover"
+    TIMEOUTS = "timeouts"
+    RECONNECT = "reconnect"
+    UPDATE_STRATEGY = "updateStrategy"
+
+
+class Limits(Model):
+    """The most that a session can have."""
+
+    storage: Quantity | None = Field(
+        None, description="Largest size of a session's volume; no limit if unset."
+    )
+    cpu: Quantity | None = Field(
+        None, description="Largest request and limit of CPU; no limit if unset."
+    )
+    memory: Quantity | None = Field(
+        None, description="Largest request and limit of memory; no limit if unset."
+    )
+    sessions_per_owner: int | None = Field(
+        None,
+        ge=0,
+        description="How many sessions an owner can have in a namespace; no limit if unset. For "
+        "namespaces, use a ResourceQuota for count/whatsappsessions.wasession.dev.",
+    )
+
+
+class CABundle(Model):
+    """Certificates of authorities that the browser trusts, besides those that it comes with."""
+
+    config_map_name: Name = Field(
+        description="ConfigMap in each namespace of sessions, such as trust-manager distributes."
+    )
+    key: Annotated[
+        str,
+        StringConstraints(max_length=253),
+        Pattern(r"^[-._a-zA-Z0-9]+$", "must be a key of a ConfigMap"),
+    ] = Field("ca.crt", description="Key of the ConfigMap with the certificates in PEM.")
+
+
+class PodMetadata(Model):
+    """Additional labels and annotations of the pod; the operator's own cannot be overridden."""
+
+    labels: dict[str, LabelValue] = Field({}, description="Labels of the pod.", max_length=32)
+    annotations: dict[str, Annotated[str, StringConstraints(max_length=4096)]] = Field(
+        {}, description="Annotations of the pod.", max_length=32
+    )
+
+
+@dataclass(frozen=True)
+class CoreSchema:
+    """Says that a dict is a Kubernetes object of this kind: the CRD has Kubernetes' own schema."""
+
+    kind: str
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {**handler(schema), "x-core-schema": self.kind}
+
+
+Toleration = Annotated[dict[str, Any], CoreSchema("io.k8s.api.core.v1.Toleration")]
+Affinity = Annotated[dict[str, Any], CoreSchema("io.k8s.api.core.v1.Affinity")]
+TopologySpreadConstraint = Annotated[
+    dict[str, Any], CoreSchema("io.k8s.api.core.v1.TopologySpreadConstraint")
+]
+PodSecurityContext = Annotated[dict[str, Any], CoreSchema("io.k8s.api.core.v1.PodSecurityContext")]
+NetworkPolicyEgressRule = Annotated[
+    dict[str, Any], CoreSchema("io.k8s.api.networking.v1.NetworkPolicyEgressRule")
+]
+
+
+class PodSpec(Model):
+    """Scheduling and security of the pod. The fields are those of a core/v1 PodSpec."""
+
+    node_selector: dict[str, LabelValue] = Field(
+        {}, description="Labels that a node must have to run the pod.", max_length=32
+    )
+    tolerations: list[Toleration] = Field([], description="Tolerations of the pod.", max_length=32)
+    affinity: Affinity | None = Field(None, description="Affinity of the pod.")
+    topology_spread_constraints: list[TopologySpreadConstraint] = Field(
+        [], description="Topology spread constraints of the pod.", max_length=16
+    )
+    priority_class_name: Name | None = Field(None, description="PriorityClass of the pod.")
+    runtime_class_name: Name | None = Field(None, description="RuntimeClass of the pod.")
+    service_account_name: Name | None = Field(
+        None, description="ServiceAccount of the pod; its token is never mounted."
+    )
+    image_pull_secrets: list[SecretReference] = Field(
+        [], description="Secrets to pull the image with.", max_length=16
+    )
+    security_context: PodSecurityContext | None = Field(
+        None,
+        description="Fields to merge into the pod's security context, such as a seccompProfile.",
+    )
+
+
+class PodTemplate(Model):
+    """Additions to the pod that the operator creates."""
+
+    metadata: PodMetadata = Field(
+        default_factory=PodMetadata,
+        description="Additional labels and annotations of the pod.",
+    )
+    spec: PodSpec = Field(
+        default_factory=PodSpec, description="Scheduling and security of the pod."
+    )
+
+
+class ClassOnly(Model):
+    """What a class decides alone: a session has no such fields."""
+
+    image: Annotated[str, StringConstraints(max_length=512), IMAGE] | None = Field(
+        None, description="Image of the session pods; the operator's default if unset."
+    )
+    extra_args: list[Flag] = Field(
+        [], description="Further command-line flags for Chromium.", max_length=32
+    )
+    whatsapp_url: Origin = Field(
+        "https://web.whatsapp.com",
+        alias="whatsappURL",
+        description="Origin of WhatsApp Web: scheme, host and port, without a path.",
+    )
+    ca_bundle: CABundle | None = Field(
+        None,
+        alias="caBundle",
+        description="Certificate authorities that the browser trusts besides its own.",
+    )
+    pod_template: PodTemplate = Field(
+        default_factory=PodTemplate, description="Additions to the pods that the operator creates."
+    )
+
+
+class ClassSpec(ClassOnly):
+    """What the platform team decides for the sessions of the class."""
+
+    allowed_namespaces: list[NamespacePattern] | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Namespaces whose sessions can use the class, such as team-a or team-*; all "
+        "of them if unset.",
+    )
+    overrides: list[Override] = Field(
+        [],
+        max_length=len(Override),
+        description="Fields that a session can set itself. All others come from the template.",
+    )
+    limits: Limits = Field(default_factory=Limits, description="The most that a session can have.")
+    template: SessionTemplate = Field(
+        default_factory=SessionTemplate,
+        description="Values of the fields that a session does not set.",
+    )
+    egress: list[NetworkPolicyEgressRule] = Field(
+        [],
+        max_length=32,
+        description="What session pods can connect to besides DNS and port 443 of public "
+        "addresses: rules of a networking.k8s.io/v1 NetworkPolicy.",
+    )
+
+
+class ClassUse(Observed):
+    """The sessions of the class that one operator serves."""
+
+    operator: str = Field(description="Namespace and name of the operator.", max_length=256)
+    sessions: int = Field(ge=0, description="Number of its sessions of the class.")
+    namespaces: int = Field(ge=0, description="Number of namespaces that they are in.")
+
+
+class ClassStatus(Observed):
+    """Who uses the class."""
+
+    used_by: list[ClassUse] = Field(
+        [], description="The sessions of the class, by operator.", max_length=64
+    )
