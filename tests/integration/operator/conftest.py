@@ -11,7 +11,7 @@ import pytest
 import yaml
 from support.cluster import binaries
 from support.fakes.api import Api, Manifest
-from support.fakes.api_server import ApiServer
+from support.fakes.api_server import OPERATORS, ApiServer
 from support.fakes.history import History
 from support.fakes.kubelet import Kubelet
 from support.fakes.network import Network
@@ -30,13 +30,13 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
     operators = Operators(network, directory)
     try:
         await server.start()
-        async with server.client() as api:
+        async with server.client() as api, server.client(OPERATORS) as operators_api:
             history, pods = History(api), SessionPods(network)
             kubelet = Kubelet(api, history, pods)
             await history.start()
             await pods.start()
             await kubelet.start()
-            environment = Environment(api, network, history, kubelet, operators)
+            environment = Environment(api, operators_api, network, history, kubelet, operators)
             environment.user = await grant(api, render_roles())
             yield environment
             await kubelet.stop()

@@ -16,6 +16,7 @@ PACKAGES = {
     "kubectl": "./kubectl",
     "coredns": "./coredns",
     "helm": "helm.sh/helm/v3/cmd/helm",
+    "kube-router": "./kube-router",
     "kube": "./kube",
 }
 ENVIRONMENT = {"CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from support.cluster import binaries
+from support.cluster import audit, binaries
 from support.cluster.machine import ADDRESS, Machine
 from support.cluster.pki import Pki
 from support.cluster.waiting import wait_for
@@ -95,6 +95,7 @@ class ControlPlane:
         self._pki.issue("admin", "admin", "system:masters")
         self._pki.issue("dns", "coredns", "system:masters")
         self._pki.issue("proxy", "system:kube-proxy")
+        self._pki.issue("kube-router", "kube-router")
         for program in ("controller-manager", "scheduler"):
             self._pki.issue(program, f"system:kube-{program}")
         self._pki.issue("front-proxy", "front-proxy")
@@ -111,6 +112,7 @@ class ControlPlane:
             f"--kubelet-client-key={pki.key('kubelet-client')}",
             f"--kubelet-certificate-authority={pki.certificate('ca')}",
             "--kubelet-preferred-address-types=InternalIP",
+            *audit.arguments(self._directory, groups=("system:serviceaccounts",)),
             "--authorization-mode=Node,RBAC",
             "--enable-admission-plugins=NodeRestriction",
             f"--requestheader-client-ca-file={pki.certificate('ca')}",

@@ -16,6 +16,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "runc": "runc",
         "containernetworking-plugins": "/usr/lib/cni/bridge",
         "iptables": "iptables",
+        "ipset": "ipset",
         "iproute2": "ip",
         "conntrack": "conntrack",
         "kmod": "modprobe",

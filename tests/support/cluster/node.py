@@ -1,4 +1,4 @@
-"""A node: containerd, kubelet and kube-proxy in their own namespaces, on a disk that survives."""
+"""A node: containerd, kubelet, kube-proxy and kube-router, on a disk that survives."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from support.cluster import binaries, cgroups, oci
-from support.cluster.control_plane import DNS, PODS
+from support.cluster.control_plane import DNS, PODS, SERVICES
 from support.cluster.machine import ADDRESS, BRIDGE, PREFIX, Machine
 from support.cluster.pki import Pki
 from support.cluster.waiting import wait_for
@@ -46,10 +46,19 @@ ip link set eth0 up
 ip route add default via {gateway}
 {routes}
 sysctl -qw net.ipv4.ip_forward=1
-sysctl -qw net.bridge.bridge-nf-call-iptables=1 2>/dev/null || true
+# NetworkPolicies also apply between pods on one bridge.
+[ -e /proc/sys/net/bridge ] || modprobe br_netfilter
+sysctl -qw net.bridge.bridge-nf-call-iptables=1
+# Only towards what is not a pod: between pods, NetworkPolicies need the pod's own address.
+iptables -w -t nat -A POSTROUTING -s {subnet} ! -d {pods} -j MASQUERADE
 rm -f {socket}
 containerd --config {disk}/containerd.toml >> {disk}/containerd.log 2>&1 &
 {kube} kube-proxy --config={disk}/kube-proxy.json >> {disk}/kube-proxy.log 2>&1 &
+while true; do
+  {kube_router} --kubeconfig={kube_router_conf} --hostname-override={name} \\
+    --service-cluster-ip-range={services} >> {disk}/kube-router.log 2>&1 || true
+  sleep 1
+done &
 until [ -e {disk}/images-ready ]; do sleep 0.05; done
 while true; do
   {kube} kubelet --config={disk}/kubelet.json --kubeconfig={kubeconfig} \\
@@ -125,6 +134,10 @@ class Node:
         command = ["ctr", "--address", str(self._socket), "--namespace", "k8s.io", *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
+    def inside(self, *command: str) -> list[str]:
+        """Return the command line that runs ``command`` in the node's network namespace."""
+        return self._machine.inside("nsenter", f"--net=/run/netns/{self.name}", "--", *command)
+
     def _alive(self, pid: str) -> bool:
         try:
             self._machine.run("kill", "-0", pid)
@@ -152,7 +165,12 @@ class Node:
                     f"ip route add {_pods(index)} via {_address(index)}" for index in others
                 ),
                 socket=self._socket,
+                subnet=_pods(self._index),
+                pods=PODS,
+                services=SERVICES,
                 kube=binaries.path("kube"),
+                kube_router=binaries.path("kube-router"),
+                kube_router_conf=self._pki.kubeconfig("kube-router"),
                 kubeconfig=self._pki.kubeconfig(self.name),
             )
         )
@@ -162,7 +180,6 @@ class Node:
             "type": "bridge",
             "bridge": "cni0",
             "isGateway": True,
-            "ipMasq": True,
             "hairpinMode": True,
             "ipam": {
                 "type": "host-local",

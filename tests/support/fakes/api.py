@@ -51,10 +51,10 @@ def path(
     return "/".join([*parts, *([name] if name else []), *([subresource] if subresource else [])])
 
 
-def context(directory: Path) -> ssl.SSLContext:
-    """Return a context with the administrator's certificate that trusts the cluster's authority."""
+def context(directory: Path, user: str = "admin") -> ssl.SSLContext:
+    """Return a context with a user's certificate that trusts the cluster's authority."""
     context = ssl.create_default_context(cafile=str(directory / "ca.crt"))
-    context.load_cert_chain(directory / "admin.crt", directory / "admin.key")
+    context.load_cert_chain(directory / f"{user}.crt", directory / f"{user}.key")
     return context
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-from support.cluster import binaries, control_plane
+from support.cluster import audit, binaries, control_plane
 from support.cluster.pki import Pki
 from support.fakes.api import Api, ApiError, Manifest, context
 from support.fakes.network import Network
@@ -33,6 +33,8 @@ CONTROLLERS = (
 # A node whose heartbeat is this old becomes unreachable; its pods are evicted soon after.
 NODE_SILENCE = 10  # seconds
 EVICTION = 2  # seconds
+# Who passes on the operators' requests, with the operators' rights; the audit log has these only.
+OPERATORS = "operators"
 
 
 class ApiServer:
@@ -58,6 +60,7 @@ class ApiServer:
         self._spawn(
             "kube-apiserver",
             *control_plane.api_server(self.pki),
+            *audit.arguments(self.directory, users=(OPERATORS,)),
             "--authorization-mode=RBAC",
             "--advertise-address=127.0.0.1",
             "--endpoint-reconciler-type=none",
@@ -97,15 +100,16 @@ class ApiServer:
 
     def _issue_certificates(self) -> None:
         self.pki.issue("apiserver", "kube-apiserver", None, "localhost", "127.0.0.1")
-        self.pki.issue("admin", "admin", "system:masters")
+        for user in ("admin", OPERATORS):
+            self.pki.issue(user, user, "system:masters")
         for program in ("controller-manager", "scheduler"):
             self.pki.issue(program, f"system:kube-{program}")
         self.pki.signing_key("service-account")
 
     @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator[Api]:
+    async def client(self, user: str = "admin") -> AsyncIterator[Api]:
         """Yield a client with the administrator's rights."""
-        api = Api(BASE, self.network.connector(ssl=context(self.pki.directory), limit=0))
+        api = Api(BASE, self.network.connector(ssl=context(self.pki.directory, user), limit=0))
         try:
             yield api
         finally:

@@ -30,9 +30,16 @@ class Environment:
     """What all worlds of a test session share."""
 
     def __init__(
-        self, api: Api, network: Network, history: History, kubelet: Kubelet, operators: Operators
+        self,
+        api: Api,
+        operators_api: Api,
+        network: Network,
+        history: History,
+        kubelet: Kubelet,
+        operators: Operators,
     ) -> None:
         self.api = api
+        self.operators_api = operators_api  # what the operators' proxies use
         self.network = network
         self.history = history
         self.kubelet = kubelet
@@ -51,7 +58,7 @@ class World:
         self.history = environment.history
         self.kubelet = environment.kubelet
         self.script = self.kubelet.scripts[self.namespace]
-        self.proxy = Proxy(environment.api, environment.network, environment.user)
+        self.proxy = Proxy(environment.operators_api, environment.network, environment.user)
         self.nodes: list[Node] = []
         self.operator: OperatorProcess | None = None
         self.settings = {**SETTINGS, "namespaces": self.namespace}
