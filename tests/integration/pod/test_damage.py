@@ -110,8 +110,8 @@ def quarantined(pod: Pod) -> list[Path]:
 
 async def gone(path: Path) -> None:
     async with asyncio.timeout(30):
-        while path.exists():
-            await asyncio.sleep(0.05)
+        while await asyncio.to_thread(path.exists):
+            await asyncio.sleep(0.05)  # polling
 
 
 def warned(report: Report) -> str:
