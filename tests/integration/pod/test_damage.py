@@ -110,7 +110,7 @@ def quarantined(pod: Pod) -> list[Path]:
 
 async def gone(path: Path) -> None:
     async with asyncio.timeout(30):
-        while await asyncio.to_thread(path.exists):
+        while await asyncio.to_thread(path.exists):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # polling
 
 
