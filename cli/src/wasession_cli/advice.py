@@ -16,6 +16,22 @@ BY_REASON: dict[str, str] = {
         "The message says why Chromium fails: check spec.browser and the pod's security context."
     ),
     Reason.BROWSER_HUNG: "If this happens often, raise CPU or memory: spec.browser.resources.",
+    Reason.CA_BUNDLE_CHANGED: "Apply the new CA bundle: kubectl wasession restart {name}",
+    Reason.CA_BUNDLE_INVALID: (
+        "Correct the ConfigMap of the CA bundle: caBundle of the WhatsAppSessionClass."
+    ),
+    Reason.CERTIFICATE_UNTRUSTED: (
+        "If a company's proxy or firewall intercepts TLS, add its CA to the bundle: "
+        "caBundle of the WhatsAppSessionClass."
+    ),
+    Reason.CLASS_NOT_ALLOWED: (
+        "Choose another class with spec.className (kubectl wasession classes), or have the "
+        "platform team allow this namespace: allowedNamespaces of the class."
+    ),
+    Reason.CLASS_NOT_FOUND: (
+        "Choose a class that exists with spec.className (kubectl wasession classes), or have the "
+        "platform team create it, or annotate a default: wasession.dev/is-default-class=true."
+    ),
     Reason.CLIENT_ID_SHARED: (
         "Another session has the same clientId: delete one of them, or change its clientId."
     ),
@@ -26,18 +42,25 @@ BY_REASON: dict[str, str] = {
     Reason.CREATE_CONTAINER_ERROR: "See the pod's Events: kubectl describe pod {pod}",
     Reason.DEVICE_STILL_LINKED: "Unlink the device on the phone.",
     Reason.IMAGE_PULL_BACK_OFF: (
-        "Check spec.browser.image and spec.podTemplate.spec.imagePullSecrets."
+        "Check image and podTemplate.spec.imagePullSecrets of the WhatsAppSessionClass."
     ),
     Reason.INITIALIZATION_TIMEOUT: (
         "Raise spec.timeouts.initialization, or the CPU in spec.browser.resources."
     ),
+    Reason.INVALID_CLASS: (
+        "The platform team has to correct the class: kubectl wasession classes -o yaml"
+    ),
     Reason.INVALID_SPEC: "Correct the spec: kubectl edit wasession {name}",
+    Reason.LIMIT_EXCEEDED: (
+        "Stay below the limit of the class that the message names, or have the platform team "
+        "raise it."
+    ),
     Reason.LOGIN_MISSING: (
         "The volume has lost its login: restore it, or link the phone: kubectl wasession qr {name}"
     ),
     Reason.LOGIN_NOT_WRITTEN: (
         "A restart would lose the login: check the volume's storage, or use another image: "
-        "spec.browser.image."
+        "image of the WhatsAppSessionClass."
     ),
     Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
@@ -45,11 +68,19 @@ BY_REASON: dict[str, str] = {
     Reason.NAME_CONFLICT: (
         "Another object has the name of one of the session's objects: rename one of them."
     ),
+    Reason.NETWORK_POLICY_FAILED: (
+        "The message says why the namespace's NetworkPolicy cannot be applied: no pod starts "
+        "without it."
+    ),
     Reason.NODE_LOST: (
         "Bring the node back. If it is permanently down, "
         "taint it node.kubernetes.io/out-of-service or delete it."
     ),
     Reason.OOM_KILLED: "Raise spec.browser.resources.limits.memory.",
+    Reason.OVERRIDE_NOT_ALLOWED: (
+        "Remove the field that the message names (kubectl edit wasession {name}), or have the "
+        "platform team add it to the overrides of the class."
+    ),
     Reason.PAGE_CRASHED: "If this happens often, raise spec.browser.resources.limits.memory.",
     Reason.PAGE_HUNG: "If this happens often, raise CPU or memory: spec.browser.resources.",
     Reason.PAGE_INCOMPATIBLE: "WhatsApp Web has changed incompatibly: upgrade wasession.",
@@ -59,7 +90,8 @@ BY_REASON: dict[str, str] = {
         "Connect the phone: WhatsApp logs the session out after 14 days without it."
     ),
     Reason.POD_CREATE_FAILED: (
-        "The message says why the API server rejects the pod: quota, admission or spec.podTemplate."
+        "The message says why the API server rejects the pod: quota, admission, or podTemplate of "
+        "the WhatsAppSessionClass."
     ),
     Reason.POD_DELETE_FAILED: "The message says why the API server rejects the pod's deletion.",
     Reason.POD_FAILED: (
@@ -76,6 +108,8 @@ BY_REASON: dict[str, str] = {
     Reason.PROXY_BLOCKED: (
         "WhatsApp blocks this network: use another proxy, spec.browser.proxySecretRef."
     ),
+    Reason.PROXY_CHANGED: "Apply the proxy's new Secret: kubectl wasession restart {name}",
+    Reason.PROXY_INVALID: "Correct the Secret that spec.browser.proxySecretRef names.",
     Reason.PROXY_SECRET_MISSING: "Create the Secret that spec.browser.proxySecretRef names.",
     Reason.PROXY_FAILED: "Check the proxy and its Secret: spec.browser.proxySecretRef.",
     Reason.PVC_CREATE_FAILED: (
@@ -110,7 +144,8 @@ BY_REASON: dict[str, str] = {
     ),
     Reason.UNSCHEDULABLE: "See why no node fits the pod: kubectl describe pod {pod}",
     Reason.UPDATE_REFUSED: (
-        "The message says why the API server rejects the next pod: admission or spec.podTemplate."
+        "The message says why the API server rejects the next pod: admission, or podTemplate of "
+        "the WhatsAppSessionClass."
     ),
     Reason.VERSION_REFUSED: (
         "WhatsApp requires a newer version of its page: kubectl wasession restart {name}"
@@ -131,6 +166,10 @@ BY_REASON: dict[str, str] = {
         "The volume holds another session's login: restore the right one."
     ),
     Reason.VOLUME_PENDING: "See why the volume is not bound: kubectl describe pvc {pvc}",
+    Reason.VOLUME_NOT_ACCESSIBLE: (
+        "The volume's files belong to another user ID: run the pod as that one, "
+        "or set fsGroupChangePolicy to Always."
+    ),
     Reason.VOLUME_READ_ONLY: (
         "The volume is not writable: check the storage, often the file system is damaged."
     ),

@@ -17,7 +17,7 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.names import object_name
 from wasession_api.session_pod.client import PORT
 from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import API_VERSION, PLURAL
+from wasession_api.v1alpha1 import API_VERSION, CLASS_PLURAL, PLURAL
 
 from wasession_cli import formatting, portforward
 from wasession_cli.exits import Failure, Forbidden, NotFound, Unreachable
@@ -88,6 +88,10 @@ class Cluster:
         return await self._call(
             "GET", self._sessions(everywhere), _selected(selector), accept=accept
         )
+
+    async def classes(self, *, accept: str = "") -> Manifest:
+        """Return the list of WhatsAppSessionClasses, in the form that ``accept`` asks for."""
+        return await self._call("GET", f"apis/{API_VERSION}/{CLASS_PLURAL}", accept=accept)
 
     async def patch(self, name: str, patch: Manifest) -> Manifest:
         """Apply a merge patch to a session; return the result."""

@@ -26,6 +26,7 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
     lines = [
         ("Session", f"{metadata['name']} in namespace {metadata['namespace']}"),
         ("Owner", session.get("spec", {}).get("owner")),
+        ("Class", _class(session, status)),
         ("Phase", _phase(status, now)),
         (
             "Account",
@@ -43,6 +44,14 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
         ("Volume", status.pvc_name),
     ]
     return [(label, value) for label, value in lines if value]
+
+
+def _class(session: Manifest, status: Status) -> str | None:
+    """Return the class whose values the session uses; before that, the one that it names."""
+    if status.session_class is not None:
+        return status.session_class.name
+    named: str | None = session.get("spec", {}).get("className")
+    return named
 
 
 def no_pod(session: Manifest) -> str:

@@ -136,6 +136,30 @@ async def list_sessions(
             continue  # list again, for what the watch has missed
 
 
+@cli.command(
+    epilog=examples(
+        "kubectl wasession classes",
+        "kubectl explain whatsappsessionclass.spec    what a class decides",
+    )
+)
+@in_cluster
+@output("wide", "json", "yaml", "name")
+async def classes(cluster: Cluster, output: str | None) -> None:
+    """List the classes that a session can have, and which is the default.
+
+    A class is to sessions what a StorageClass is to volumes: the platform team decides in it what
+    sessions are, and which fields a session may set itself.
+    """
+    as_table = output in (None, "wide")
+    result = await cluster.classes(accept=TABLE if as_table else "")
+    if not as_table:
+        click.echo(text(result, str(output)))
+    elif not result.get("rows"):
+        click.echo("No classes found: no session can start without one.", err=True)
+    else:
+        _TablePrinter(wide=output == "wide", namespaces=False).print(result)
+
+
 class _TablePrinter:
     """Print rows under one header, with the column widths of the first ones."""
 

@@ -20,7 +20,7 @@ from wasession_api.base import parse_duration
 from wasession_api.http.problem import describe_error
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.messages import MessageId, Recipient
-from wasession_api.v1alpha1 import GROUP, SINGULAR
+from wasession_api.v1alpha1 import CLASS_KIND, CLASS_SINGULAR, GROUP, SINGULAR
 
 from wasession_cli.cluster import NAMES_ONLY, Cluster, Target
 from wasession_cli.exits import Failure
@@ -194,5 +194,6 @@ def text(obj: Manifest, form: str) -> str:
     return yaml.safe_dump(obj, sort_keys=False, allow_unicode=True).rstrip()
 
 
-def _resource(session: Manifest) -> str:
-    return f"{SINGULAR}.{GROUP}/{session['metadata']['name']}"
+def _resource(obj: Manifest) -> str:
+    singular = CLASS_SINGULAR if obj.get("kind") == CLASS_KIND else SINGULAR
+    return f"{singular}.{GROUP}/{obj['metadata']['name']}"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from aiohttp import BodyPartReader, web
 from support.loopback import unused_port
-from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
+from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND, CLASS_PLURAL, KIND, PLURAL
 from wasession_cli.main import run
 
 Manifest = dict[str, Any]
@@ -219,6 +219,7 @@ class Server:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.sessions: dict[str, Manifest] = {}
+        self.classes: list[Manifest] = []
         self.events: list[Manifest] = []
         self.log = b'{"message": "started"}\n'
         self.forbidden: set[str] = set()  # kinds of requests, such as "secrets"
@@ -303,6 +304,7 @@ class Server:
         app = web.Application(middlewares=[self._check])
         app.router.add_get(LIST, self._list)
         app.router.add_get(f"/apis/{API_VERSION}/{PLURAL}", self._list)
+        app.router.add_get(f"/apis/{API_VERSION}/{CLASS_PLURAL}", self._list_classes)
         app.router.add_get(LIST + "/{name}", self._get)
         app.router.add_patch(LIST + "/{name}", self._patch)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/events", self._list_events)
@@ -354,6 +356,15 @@ class Server:
         return web.json_response(
             {"apiVersion": API_VERSION, "kind": f"{KIND}List", "metadata": metadata, "items": items}
         )
+
+    async def _list_classes(self, request: web.Request) -> web.Response:
+        if "as=Table" in request.headers["Accept"]:
+            rows = [
+                {"cells": [item["metadata"]["name"]], "object": {"metadata": item["metadata"]}}
+                for item in self.classes
+            ]
+            return web.json_response({"columnDefinitions": COLUMNS[:1], "rows": rows})
+        return web.json_response({"kind": f"{CLASS_KIND}List", "items": self.classes})
 
     async def _watch(self, request: web.Request, as_table: bool) -> web.StreamResponse:
         queue: asyncio.Queue[Manifest] = asyncio.Queue()

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from aiohttp import web
+from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND
 from wasession_cli.completion import complete
 from wasession_cli.exits import Exit
 
@@ -86,6 +87,26 @@ def test_list_goes_on_with_each_change(two: Server) -> None:
     _, errors = process.communicate()
     assert process.returncode == Exit.INTERRUPTED
     assert "Traceback" not in errors
+
+
+def test_classes_are_listed(server: Server, command: Command) -> None:
+    server.classes = [
+        {"apiVersion": API_VERSION, "kind": CLASS_KIND, "metadata": {"name": name}, "spec": {}}
+        for name in ("default", "large")
+    ]
+    assert command("classes").out.split() == ["NAME", "default", "large"]
+    assert command("classes", "-o", "name").out.split() == [
+        "whatsappsessionclass.wasession.dev/default",
+        "whatsappsessionclass.wasession.dev/large",
+    ]
+
+
+def test_without_classes_no_session_can_start(server: Server, command: Command) -> None:
+    assert command("classes") == (
+        Exit.OK,
+        "",
+        "No classes found: no session can start without one.\n",
+    )
 
 
 # --- status and logs ------------------------------------------------------------------------------
