@@ -1,4 +1,7 @@
-"""The CustomResourceDefinitions, generated from the models: ``python -m wasession_api.crd``."""
+"""The CustomResourceDefinitions, generated from the models: ``python -m wasession_api.crd``.
+
+That writes the admission policies as well.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,14 @@ import yaml
 from pydantic import TypeAdapter
 
 from wasession_api import core_schemas, v1alpha1
+from wasession_api.admission_policy import POLICIES, Policy
 from wasession_api.base import PATTERN_MESSAGE, Model, format_duration
 from wasession_api.crd_validations import CLASS_VALIDATIONS, SESSION_VALIDATIONS, Rule, rule
 from wasession_api.v1alpha1 import SessionTemplate, WhatsAppSession, WhatsAppSessionClass
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDERS = (ROOT / "crds", ROOT / "charts" / "wasession-operator" / "files")
+CHART_FILES = ROOT / "charts" / "wasession-operator" / "files"
+FOLDERS = (ROOT / "crds", CHART_FILES)
 Schema = dict[str, Any]
 
 # Lists whose items can have different owners in server-side apply, by the field that identifies an
@@ -148,7 +153,6 @@ SESSION_CLASS = Kind(
     {"status": {}},
 )
 KINDS = (SESSION, SESSION_CLASS)
-FILES = tuple(folder / kind.file_name for folder in FOLDERS for kind in KINDS)
 
 
 def crd(kind: Kind = SESSION) -> Schema:
@@ -273,19 +277,26 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def render(kind: Kind = SESSION) -> str:
-    """Return the CRD of a kind as YAML, as it is committed."""
+def render(source: Kind | Policy = SESSION) -> str:
+    """Return a CRD or a policy as YAML, as it is committed."""
+    manifest = crd(source) if isinstance(source, Kind) else source.dump()
     header = "# Generated from the models in crds/src/wasession_api by `make crds`.\n"
     return header + yaml.dump(
-        crd(kind), Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
+        manifest, Dumper=_Dumper, sort_keys=False, width=1000, allow_unicode=True
     )
 
 
+# The generated files and what they are generated from.
+FILES: dict[Path, Kind | Policy] = {
+    **{folder / kind.file_name: kind for folder in FOLDERS for kind in KINDS},
+    **{CHART_FILES / policy.file_name: policy for policy in POLICIES},
+}
+
+
 def main() -> None:
-    for folder in FOLDERS:
-        folder.mkdir(parents=True, exist_ok=True)
-        for kind in KINDS:
-            (folder / kind.file_name).write_text(render(kind))
+    for file, source in FILES.items():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(render(source))
 
 
 if __name__ == "__main__":

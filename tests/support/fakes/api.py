@@ -16,6 +16,7 @@ MERGE_PATCH = "application/merge-patch+json"
 RETRY_AFTER = 0.1  # seconds until a watch reconnects
 GROUPS = {
     "whatsappsessions": "/apis/wasession.dev/v1alpha1",
+    "whatsappsessionclasses": "/apis/wasession.dev/v1alpha1",
     "statefulsets": "/apis/apps/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",
@@ -25,6 +26,9 @@ GROUPS = {
     "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
     "poddisruptionbudgets": "/apis/policy/v1",
     "storageclasses": "/apis/storage.k8s.io/v1",
+    "networkpolicies": "/apis/networking.k8s.io/v1",
+    "validatingadmissionpolicies": "/apis/admissionregistration.k8s.io/v1",
+    "validatingadmissionpolicybindings": "/apis/admissionregistration.k8s.io/v1",
 }
 
 

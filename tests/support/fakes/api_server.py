@@ -9,13 +9,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import psutil
-import yaml
 from support.cluster import audit, binaries, control_plane
 from support.cluster.pki import Pki
-from support.fakes.api import Api, ApiError, Manifest, context
+from support.fakes.api import Api, ApiError, context
 from support.fakes.network import Network
 from support.processes import ENDS_WITH_PARENT
-from wasession_api.crd import FILES
+from wasession_api.crd import KINDS, crd
 
 BASE = "https://127.0.0.1:6443"
 CONTROLLERS = (
@@ -51,7 +50,7 @@ class ApiServer:
         self._programs: list[subprocess.Popen[bytes]] = []
 
     async def start(self, *more: str, scheduler: bool = False) -> None:
-        """Start the programs; return when the API server is ready and knows ``WhatsAppSession``.
+        """Start the programs; return when the API server is ready and knows this API's kinds.
 
         ``more`` are further arguments for kube-apiserver.
         """
@@ -75,8 +74,11 @@ class ApiServer:
         async with self.client() as api:
             await self._until_answers(api, "/readyz")
             # Before the garbage collector starts, which looks for new kinds only twice a minute.
-            await api.create("customresourcedefinitions", _custom_resource_definition())
-            await self._until_answers(api, "/apis/wasession.dev/v1alpha1/whatsappsessions")
+            for kind in KINDS:
+                await api.create("customresourcedefinitions", crd(kind))
+            for kind in KINDS:
+                plural = kind.names["plural"]
+                await self._until_answers(api, f"/apis/wasession.dev/v1alpha1/{plural}")
             self._spawn(
                 "kube-controller-manager",
                 *control_plane.controller_manager(self.pki),
@@ -156,8 +158,3 @@ class ApiServer:
                 subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
         self._programs.append(program)
-
-
-def _custom_resource_definition() -> Manifest:
-    manifest: Manifest = yaml.safe_load(FILES[0].read_text())
-    return manifest
