@@ -20,6 +20,8 @@ ORDER = (
     "tests/",
 )
 CLUSTER = "tests/e2e/"
+# Looks back on what the other tests of its group have done.
+LAST = "tests/e2e/test_rights.py"
 OPERATOR = "tests/integration/operator/"
 CRASHES = ("test_crash.py", "test_idle.py")
 
@@ -35,9 +37,10 @@ class Groups(LoadScopeScheduling):  # type: ignore[misc]
         return group(nodeid)
 
 
-def rank(nodeid: str) -> int:
+def rank(nodeid: str) -> tuple[int, bool]:
     """Return where a test belongs in the order of the suite."""
-    return next(rank for rank, folder in enumerate(ORDER) if nodeid.startswith(folder))
+    place = next(place for place, folder in enumerate(ORDER) if nodeid.startswith(folder))
+    return place, nodeid.startswith(LAST)
 
 
 def group(nodeid: str) -> str:

@@ -1,0 +1,117 @@
+"""What the chart allows operator and gateway is what they need, as the audit log shows.
+
+Runs after all other end-to-end tests (``support/distribution.py``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+from support.cluster import Cluster, audit
+from support.testbed import CHART, SYSTEM, Testbed
+
+
+class Right(NamedTuple):
+    """One verb on one resource, in any namespace."""
+
+    account: str
+    api_group: str
+    resource: str
+    verb: str
+
+
+OPERATOR = f"system:serviceaccount:{SYSTEM}:wasession-operator"
+GATEWAY = f"system:serviceaccount:{SYSTEM}:wasession-gateway"
+SESSIONS = "wasession.dev"
+
+# Granted, and not used by these tests.
+UNUSED = {
+    Right(OPERATOR, SESSIONS, "whatsappsessions/finalizers", "update"): (
+        "checked by the admission plugin OwnerReferencesPermissionEnforcement, without a request"
+    ),
+}
+# Requested without the right to, and provoked by a test.
+FORBIDDEN: dict[Right, str] = {}
+
+
+@pytest.fixture(scope="module")
+def requests(request: pytest.FixtureRequest) -> list[audit.Request]:
+    """Return the requests of operator and gateway; skip unless all other tests have run."""
+    skipped = _not_selected(request.session)
+    if skipped:
+        pytest.skip(f"needs all end-to-end tests in one run; not selected: {', '.join(skipped)}")
+    cluster: Cluster = request.getfixturevalue("embedded_cluster")
+    return [
+        logged for logged in audit.requests(cluster.directory) if logged.user in (OPERATOR, GATEWAY)
+    ]
+
+
+def test_each_right_is_used(requests: list[audit.Request], bed: Testbed) -> None:
+    granted = _granted(_manifests(bed))
+    used = {_right(request) for request in requests if request.decision == "allow"}
+    assert {right.account for right in granted} == {OPERATOR, GATEWAY}
+    assert granted - used - UNUSED.keys() == set(), "granted and never used"
+    assert UNUSED.keys() & used == set(), "used after all"
+    assert UNUSED.keys() - granted == set(), "not granted any more"
+
+
+def test_nothing_is_requested_without_the_right_to(requests: list[audit.Request]) -> None:
+    forbidden = {_right(request) for request in requests if request.decision != "allow"}
+    assert forbidden - FORBIDDEN.keys() == set()
+
+
+def _not_selected(session: pytest.Session) -> list[str]:
+    """Return the end-to-end tests that are not part of this run."""
+    selected = {
+        (item.path.name, item.originalname)
+        for item in session.items
+        if isinstance(item, pytest.Function)
+    }
+    return [
+        f"{path.name}::{name}"
+        for path in sorted(Path(__file__).parent.glob("test_*.py"))
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+        if (path.name, name) not in selected
+    ]
+
+
+def _manifests(bed: Testbed) -> list[dict[str, Any]]:
+    """Return the chart's manifests, for all namespaces and for some only, with gateways."""
+    template = ("template", "wasession", str(CHART), "--namespace", SYSTEM)
+    gateway = ("--set", "gateway.enabled=true")
+    return [
+        manifest
+        for choice in ((), ("--set", "watchNamespaces={e2e-served}"))
+        for manifest in yaml.safe_load_all(bed.helm(*template, *gateway, *choice))
+        if manifest
+    ]
+
+
+def _granted(manifests: Iterable[dict[str, Any]]) -> set[Right]:
+    """Return the rights that these manifests give to ServiceAccounts."""
+    roles: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    bindings = []
+    for manifest in manifests:
+        if manifest["kind"] in ("Role", "ClusterRole"):
+            key = manifest["kind"], manifest["metadata"]["name"]
+            roles.setdefault(key, []).extend(manifest["rules"])
+        elif manifest["kind"] in ("RoleBinding", "ClusterRoleBinding"):
+            bindings.append(manifest)
+    return {
+        Right(f"system:serviceaccount:{subject['namespace']}:{subject['name']}", group, kind, verb)
+        for binding in bindings
+        for subject in binding["subjects"]
+        for rule in roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]
+        for group in rule["apiGroups"]
+        for kind in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def _right(request: audit.Request) -> Right:
+    return Right(request.user, request.api_group, request.full_resource, request.verb)
