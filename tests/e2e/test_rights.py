@@ -34,6 +34,12 @@ UNUSED = {
     Right(OPERATOR, SESSIONS, "whatsappsessions/finalizers", "update"): (
         "checked by the admission plugin OwnerReferencesPermissionEnforcement, without a request"
     ),
+    Right(GATEWAY, SESSIONS, "whatsappsessions", "assign-owner"): (
+        "checked by the admission policy, without a request"
+    ),
+    Right(GATEWAY, SESSIONS, "whatsappsessions", "get"): (
+        "confirms a deletion after a conflict, which is a race with another writer"
+    ),
 }
 # Requested without the right to, and provoked by a test.
 FORBIDDEN: dict[Right, str] = {}

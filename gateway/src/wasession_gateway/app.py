@@ -16,6 +16,7 @@ from wasession_api.http.routes import Handler, WithoutContent
 from wasession_api.kube.client import KubeClient
 
 from wasession_gateway import metrics
+from wasession_gateway.audit import AuditLog
 from wasession_gateway.auth import Authenticator
 from wasession_gateway.commands import Commands
 from wasession_gateway.http_server import note_request, serve
@@ -24,6 +25,7 @@ from wasession_gateway.middleware import Middleware, strict_headers
 from wasession_gateway.pods import Pods
 from wasession_gateway.rest import MAXIMUM_BODY, Rest
 from wasession_gateway.session_cache import SessionCache
+from wasession_gateway.session_key import SessionKey
 from wasession_gateway.settings import Settings
 from wasession_gateway.socketio_connections import Connections
 from wasession_gateway.socketio_namespace import Namespace
@@ -39,6 +41,7 @@ class Gateway:
     def __init__(self, settings: Settings, kube: KubeClient) -> None:
         self._settings, self._kube = settings, kube
         self.sessions = SessionCache(kube, settings.namespace)
+        self._key = SessionKey(settings.session_key_file)
 
     async def __aenter__(self) -> Self:
         settings = self._settings
@@ -47,9 +50,12 @@ class Gateway:
         )
         subjects = Limiter("subject", settings.subject_rate, settings.subject_burst)
         authenticator = Authenticator(settings, self._http)
-        pods = Pods(self._kube, self._http, settings.namespace)
+        pods = Pods(self._kube, self._http, settings.namespace, self._key)
+        audit_log = AuditLog(settings.namespace)
         commands = Commands(settings, self.sessions, pods)
-        self._middleware = Middleware(settings, authenticator, subjects)
+        self._middleware = Middleware(
+            settings, authenticator, subjects, audit_log, self.sessions.find_name
+        )
         handshakes = Limiter("handshake", settings.address_rate, settings.address_burst)
         self._connections = Connections(
             settings.max_connections_per_address, handshakes, self._middleware.may_connect
@@ -60,6 +66,7 @@ class Gateway:
             self.sessions,
             commands,
             pods,
+            audit_log,
             Limiter("init", settings.subject_rate, settings.subject_burst),
             Limiter("init", settings.address_rate, settings.address_burst),
         )
@@ -119,6 +126,18 @@ class Gateway:
         app.router.add_get("/socket.io-client.js", _file(self._settings.socket_io_client))
         return app
 
+    def _not_ready(self) -> str:
+        """Return why the gateway is not ready; empty if it is.
+
+        It stays ready while the API server is away: data that may be out of date is better than
+        none.
+        """
+        if self._middleware.draining.is_set():
+            return "the gateway is shutting down"
+        if not self.sessions.informer.is_synced:
+            return "the sessions have not been listed yet"
+        return self._key.problem
+
     def _management(self) -> web.Application:
         """Probes and metrics, on a port that no Ingress exposes."""
 
@@ -126,14 +145,9 @@ class Gateway:
             return web.json_response({"status": "ok"})
 
         async def ready(_: web.Request) -> web.Response:
-            """Ready once the cache has synced, also while the API server is away afterwards.
-
-            Data that may be out of date is better than none.
-            """
-            ready = self.sessions.informer.is_synced and not self._middleware.draining.is_set()
-            return web.json_response(
-                {"status": "ok" if ready else "not ready"}, status=200 if ready else 503
-            )
+            if not (problem := self._not_ready()):
+                return web.json_response({"status": "ok"})
+            return web.json_response({"status": "not ready", "reason": problem}, status=503)
 
         async def show_metrics(_: web.Request) -> web.Response:
             metrics.SESSIONS.set(len(self.sessions))

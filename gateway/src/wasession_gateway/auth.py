@@ -17,12 +17,14 @@ from typing import Any
 import aiohttp
 import jwt
 
-from wasession_gateway import metrics
+from wasession_gateway import metrics, scopes
+from wasession_gateway.scopes import PERMISSIONS, Scope
 from wasession_gateway.settings import Settings
 
 log = logging.getLogger(__name__)
 MAXIMUM_TOKEN = 8000  # bytes; as much as an HTTP header can hold
 MAXIMUM_SUBJECT = 253  # characters, as in spec.owner
+TOKEN_ID_LENGTH = 128  # characters of a jti that the audit log has
 ISSUED_IN_FUTURE = (
     "the token was issued in the future: check the clocks of its issuer and the gateway"
 )
@@ -43,19 +45,28 @@ class KeysUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The caller, from a verified token, which is accepted until a time (s since the epoch)."""
+    """The caller, from a verified token, which is accepted until a time (s since the epoch).
+
+    ``admin`` says that the caller's permissions extend to the sessions of all owners.
+    """
 
     subject: str
     admin: bool
     accepted_until: float
-
-    @property
-    def role(self) -> tuple[str, bool]:
-        """What must not change when a connection renews its token."""
-        return self.subject, self.admin
+    permissions: frozenset[Scope] = PERMISSIONS
+    token_id: str | None = None
 
     def may_see(self, owner: str | None) -> bool:
         return self.admin or owner == self.subject
+
+    def may(self, *wanted: str) -> bool:
+        """Whether the token has one of these scopes."""
+        return not self.permissions.isdisjoint(wanted)
+
+    def require(self, *wanted: str) -> None:
+        """Raise ``HTTPProblem`` unless the token has one of these scopes."""
+        if not self.may(*wanted):
+            raise scopes.insufficient(wanted)
 
 
 class Authenticator:
@@ -129,7 +140,18 @@ def _identity(claims: Mapping[str, Any], leeway: float) -> Identity:
         accepted_until = float(claims["exp"]) + leeway
     except (TypeError, ValueError, OverflowError):
         raise Unauthorized("the token's exp is not a valid date") from None
-    return Identity(subject, claims.get("role") == "admin", accepted_until)
+    try:
+        listed = scopes.listed(claims)
+    except ValueError as error:
+        raise Unauthorized(str(error)) from None
+    token_id = claims.get("jti")
+    return Identity(
+        subject,
+        claims.get("role") == "admin" or (listed is not None and Scope.ADMIN in listed),
+        accepted_until,
+        scopes.permissions(listed),
+        str(token_id)[:TOKEN_ID_LENGTH] if token_id is not None else None,
+    )
 
 
 def bearer(header: str | None) -> str | None:

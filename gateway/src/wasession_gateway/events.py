@@ -7,6 +7,7 @@ the present state shows them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
@@ -25,6 +26,7 @@ from wasession_api.v1alpha1 import (
     Reason,
 )
 
+from wasession_gateway.scopes import Scope
 from wasession_gateway.session import Session, SessionView
 
 # Phases in which a session is not connected, other than those before its first connection.
@@ -182,6 +184,22 @@ class Closing(Model):
     )
 
 
+# The scope without which a client does not receive the event. `Closing` is about its connection.
+SCOPES: Mapping[type[Model], Scope] = {
+    State: Scope.SESSIONS_READ,
+    Authenticating: Scope.SESSIONS_READ,
+    Ready: Scope.SESSIONS_READ,
+    RestoredSessionReady: Scope.SESSIONS_READ,
+    SessionRestorationFailed: Scope.SESSIONS_READ,
+    LoggedOut: Scope.SESSIONS_READ,
+    Disconnected: Scope.SESSIONS_READ,
+    SessionRemoved: Scope.SESSIONS_READ,
+    Qr: Scope.PAIR,
+    PairingCode: Scope.PAIR,
+    Message: Scope.MESSAGES_READ,
+    MessageAck: Scope.MESSAGES_READ,
+    MessagesMissed: Scope.MESSAGES_READ,
+}
 NamedPayload = tuple[str, dict[str, Any]]
 
 

@@ -6,15 +6,18 @@ import asyncio
 import ipaddress
 import logging
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, typedefs, web
 from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem
 from wasession_api.http.routes import Handler
 
-from wasession_gateway import metrics
+from wasession_gateway import audit, metrics
+from wasession_gateway.audit import SOURCE, AuditLog
 from wasession_gateway.auth import Authenticator, Identity, Unauthorized, bearer
 from wasession_gateway.limits import Limiter
+from wasession_gateway.operations import AUDITED
 from wasession_gateway.problems import problem_of
 from wasession_gateway.session import Session
 from wasession_gateway.settings import Settings
@@ -23,12 +26,14 @@ from wasession_gateway.socketio_connections import ADDRESS, PATH
 log = logging.getLogger("wasession_gateway.access")
 IDENTITY = web.RequestKey("identity", Identity)
 SESSION = web.RequestKey("session", Session)
-OPERATION = web.RequestKey("operation", str)
+CLIENT_ID = web.RequestKey[str | None]("client_id", str)  # that the caller asked for
+ROUTES = web.AppKey("routes", dict[web.AbstractRoute, str])  # the operations' names
+TOO_MANY = 429
 API = "/whatsapp/"
 SOCKET = f"/{PATH}/"
 ALLOWED_METHODS = "GET, POST, DELETE"
 ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key"
-EXPOSED_HEADERS = "ETag, Location, Retry-After, Idempotent-Replayed"
+EXPOSED_HEADERS = "ETag, Location, Retry-After, Idempotent-Replayed, WWW-Authenticate, X-Request-ID"
 HEADERS = {
     hdrs.SERVER: "wasession",
     "X-Content-Type-Options": "nosniff",
@@ -46,8 +51,17 @@ CONSOLE_POLICY = (
 class Middleware:
     """The middlewares, which share the settings and the rate limits."""
 
-    def __init__(self, settings: Settings, authenticator: Authenticator, subjects: Limiter) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        authenticator: Authenticator,
+        subjects: Limiter,
+        audit_log: AuditLog,
+        find_name: Callable[[str], str | None],
+    ) -> None:
+        """``find_name`` finds the WhatsAppSession with a clientId, whoever owns it."""
         self.draining = asyncio.Event()
+        self._audit_log, self._find_name = audit_log, find_name
         self._settings, self._authenticator, self._subjects = settings, authenticator, subjects
         self._addresses = Limiter("address", settings.address_rate, settings.address_burst)
 
@@ -57,29 +71,53 @@ class Middleware:
 
     @web.middleware
     async def observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Log and count the request.
+        """Log, count and audit the request.
 
         Its path may contain phone numbers, its query, headers and body secrets: log the route only.
         """
-        request[ADDRESS] = address(request, self._settings.trusted_proxies)
-        start = time.perf_counter()
-        response = await handler(request)
-        seconds = time.perf_counter() - start
+        caller_address = address(request, self._settings.trusted_proxies)
+        request[ADDRESS], request[SOURCE] = caller_address, audit.source(request, caller_address)
+        operation = request.app[ROUTES].get(request.match_info.route)
+        start, status = time.perf_counter(), None
+        try:
+            response = await handler(request)
+            status = response.status
+        finally:
+            if operation in AUDITED and status != TOO_MANY:
+                self._audit(operation, request, status)
         if self.draining.is_set():
             response.force_close()  # the caller's next request reaches another gateway
         if request.path != SOCKET:
-            operation = request.get(OPERATION, "none")
-            metrics.REQUEST_DURATION.labels(operation, str(response.status)).observe(seconds)
-            resource, session = request.match_info.route.resource, request.get(SESSION)
-            details = {
-                "method": request.method,
-                "route": resource.canonical if resource is not None else None,
-                "session": session.name if session is not None else None,
-                "status": response.status,
-                "ms": round(seconds * 1000, 1),
-            }
-            log.info("request", extra=details)
+            seconds = time.perf_counter() - start
+            metrics.REQUEST_DURATION.labels(operation or "none", str(status)).observe(seconds)
+            self._log(request, response.status, seconds)
         return response
+
+    def _audit(self, action: str, request: web.Request, status: int | None) -> None:
+        session, client_id = request.get(SESSION), request.get(CLIENT_ID)
+        name = session.name if session is not None else None
+        if name is None and client_id is not None and status == 404:
+            name = self._find_name(client_id)  # another user's
+        self._audit_log.write(
+            action,
+            request[SOURCE],
+            request.get(IDENTITY),
+            name,
+            status,
+            hidden=status == 404 and session is None,
+        )
+
+    def _log(self, request: web.Request, status: int, seconds: float) -> None:
+        resource, session = request.match_info.route.resource, request.get(SESSION)
+        details = {
+            "method": request.method,
+            "route": resource.canonical if resource is not None else None,
+            "session": session.name if session is not None else None,
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "requestId": request[SOURCE].request_id,
+        }
+        log.info("request", extra=details)
 
     @web.middleware
     async def to_problems(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -166,6 +204,8 @@ def _is_malformed_origin(origin: str | None) -> bool:
 async def strict_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Add the security headers to every response, also to files."""
     response.headers.update(HEADERS)
+    if (source := request.get(SOURCE)) is not None:
+        response.headers["X-Request-ID"] = source.request_id
     api = request.path.startswith((API, SOCKET))
     response.headers.setdefault("Content-Security-Policy", API_POLICY if api else CONSOLE_POLICY)
     if api:

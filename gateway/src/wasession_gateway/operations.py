@@ -7,13 +7,14 @@ from functools import partial
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, StringConstraints
-from wasession_api.base import Model
+from wasession_api.base import Model, Pattern
 from wasession_api.http import openapi
 from wasession_api.http.openapi import BINARY, Answer, Content, Operation
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
     Chat,
     Contact,
+    ContactId,
     MessageId,
     MessageStatus,
     Page,
@@ -24,15 +25,21 @@ from wasession_api.session_pod.messages import (
 
 from wasession_gateway import events
 from wasession_gateway.commands import NewSession, Owner
+from wasession_gateway.scopes import Scope
 from wasession_gateway.session import AccountView, Health, SessionView
 
 # A session created with kubectl may have dots in its name as well.
 SessionName = Annotated[
     str,
-    StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,253}$"),
+    StringConstraints(max_length=253),
+    Pattern(r"^[a-zA-Z0-9_.-]{1,253}$", "must be 1 to 253 letters, digits, _, - and ."),
     Field(description="The session's clientId.", examples=["sales-eu"]),
 ]
-Cursor = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_=-]{1,512}$")]
+Cursor = Annotated[
+    str,
+    StringConstraints(max_length=512),
+    Pattern(r"^[A-Za-z0-9_=-]{1,512}$", "must be the value that a previous page returned"),
+]
 CONTINUE = "`continue` of the previous page."
 
 
@@ -45,6 +52,10 @@ class SessionPath(Model):
 
 class MessagePath(SessionPath):
     message_id: MessageId
+
+
+class ContactPath(SessionPath):
+    contact_id: ContactId
 
 
 class OwnerQuery(Model):
@@ -97,12 +108,17 @@ class IfNoneMatch(Model):
 
 
 class IdempotencyKey(Model):
-    idempotency_key: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,255}$")] | None = (
-        Field(
-            None,
-            alias="Idempotency-Key",
-            description="Any text, such as a UUID: requests with the same key send one message.",
-        )
+    idempotency_key: (
+        Annotated[
+            str,
+            StringConstraints(max_length=255),
+            Pattern(r"^[\x21-\x7e]{1,255}$", "must be 1 to 255 ASCII characters without spaces"),
+        ]
+        | None
+    ) = Field(
+        None,
+        alias="Idempotency-Key",
+        description="Any text, such as a UUID: requests with the same key send one message.",
     )
 
 
@@ -120,6 +136,7 @@ class SendMessage(SendText):
 
 ALWAYS = {
     401: "The token is missing or not accepted.",
+    403: "The token lacks the scope; `WWW-Authenticate` names it.",
     422: "Part of the request does not match this document.",
     429: "Too many requests; `Retry-After` says how many seconds to wait.",
 }
@@ -169,6 +186,7 @@ def listed(model: type[BaseModel], description: str) -> Mapping[int, Answer]:
 
 def operation(
     tag: str,
+    scope: Scope,
     route: str,
     name: str,
     summary: str,
@@ -176,17 +194,29 @@ def operation(
     problems: Mapping[int, str],
     **options: Any,
 ) -> Operation:
-    """Return an operation; ``route`` is its method and path."""
+    """Return an operation; ``scope`` permits it, ``route`` is its method and path."""
     method, path = route.split()
     problems = {**ALWAYS, **problems}
-    return Operation(method, path, name, summary, answers, problems=problems, tag=tag, **options)
+    return Operation(
+        method,
+        path,
+        name,
+        summary,
+        answers,
+        problems=problems,
+        tag=tag,
+        scopes=(scope.value,),
+        **options,
+    )
 
 
 # --- operations -----------------------------------------------------------------------------------
 
-sessions, pairing, messages = (
-    partial(operation, tag) for tag in ("sessions", "pairing", "messages")
-)
+reads = partial(operation, "sessions", Scope.SESSIONS_READ)
+writes = partial(operation, "sessions", Scope.SESSIONS_WRITE)
+pairs = partial(operation, "pairing", Scope.PAIR)
+sends = partial(operation, "messages", Scope.MESSAGES_SEND)
+reads_messages = partial(operation, "messages", Scope.MESSAGES_READ)
 BY_NAME = "Sorted by the name of the WhatsAppSession."
 CREATED = {**ETAG, "Location": "The session's path."}
 SENT_HEADERS = {
@@ -210,7 +240,7 @@ LINK_CODE = Answer(
 )
 
 READS = (
-    sessions(
+    reads(
         "GET /whatsapp/sessions",
         "listSessions",
         "List the caller's sessions",
@@ -218,7 +248,7 @@ READS = (
         {},
         query=ListQuery,
     ),
-    sessions(
+    reads(
         "GET /whatsapp/restored-sessions",
         "listRestoredSessions",
         "List the caller's sessions that were restored from their stored login",
@@ -226,7 +256,7 @@ READS = (
         {},
         query=ListQuery,
     ),
-    sessions(
+    reads(
         "GET /whatsapp/accounts",
         "listAccounts",
         "List the caller's accounts with the state of their logins",
@@ -234,7 +264,7 @@ READS = (
         {},
         query=ListQuery,
     ),
-    sessions(
+    reads(
         "GET /whatsapp/health",
         "getHealth",
         "Get the state of the gateway and a summary of the caller's sessions",
@@ -242,7 +272,7 @@ READS = (
         {},
         description="For probes, the management port has /livez and /readyz.",
     ),
-    sessions(
+    reads(
         "GET /whatsapp/session-status/{clientId}",
         "getSessionStatus",
         "Get a session's state",
@@ -251,7 +281,7 @@ READS = (
         headers=IfNoneMatch,
         **OF_SESSION,
     ),
-    sessions(
+    reads(
         f"GET {SESSION}",
         "getSession",
         "Get a session",
@@ -262,20 +292,20 @@ READS = (
     ),
 )
 WRITES = (
-    sessions(
+    writes(
         "POST /whatsapp/sessions",
         "createSession",
         "Create a session",
         {201: Answer("Created; a phone can be linked soon.", (Content(SessionView),), CREATED)},
         {
             **READING,
-            403: "The caller may not create sessions, or has too many.",
+            403: f"{ALWAYS[403]} Or the caller may not create sessions, or has too many.",
             409: "The session already exists.",
             503: WRITING[503],
         },
         bodies=(Content(NewSession, example=NewSession(client_id="sales-eu")),),
     ),
-    sessions(
+    writes(
         f"DELETE {SESSION}",
         "deleteSession",
         "Delete a session",
@@ -288,7 +318,7 @@ WRITES = (
         "unless `deleteVolume` is set.",
     ),
     *(
-        sessions(
+        writes(
             f"POST {SESSION}/{name}",
             f"{name}Session",
             summary,
@@ -303,7 +333,7 @@ WRITES = (
             ("restart", "Replace a session's pod"),
         )
     ),
-    sessions(
+    writes(
         f"POST {SESSION}/logout",
         "logoutSession",
         "Log a session out of WhatsApp",
@@ -315,7 +345,7 @@ WRITES = (
         },
         **OF_SESSION,
     ),
-    sessions(
+    writes(
         "POST /whatsapp/restore-session/{clientId}",
         "restoreSession",
         "Restore a session",
@@ -333,7 +363,7 @@ WRITES = (
     ),
 )
 PAIRING = (
-    pairing(
+    pairs(
         f"GET {SESSION}/pairing",
         "getPairing",
         "Get the code that links a phone now",
@@ -341,7 +371,7 @@ PAIRING = (
         {**OF_ONE, 404: f"{OF_ONE[404]} Or no phone can be linked at the moment.", **ASKING},
         **OF_SESSION,
     ),
-    pairing(
+    pairs(
         f"POST {SESSION}/pairing/refresh",
         "refreshPairing",
         "Request a new code, also after the last round",
@@ -351,7 +381,7 @@ PAIRING = (
     ),
 )
 MESSAGES = (
-    messages(
+    sends(
         "POST /whatsapp/messages",
         "sendText",
         "Send a text",
@@ -365,7 +395,7 @@ MESSAGES = (
             ),
         ),
     ),
-    messages(
+    sends(
         f"POST {SESSION}/messages",
         "sendMessage",
         "Send a text or a file",
@@ -378,7 +408,7 @@ MESSAGES = (
         ),
         **OF_SESSION,
     ),
-    messages(
+    reads_messages(
         f"GET {SESSION}/messages/{{messageId}}",
         "getMessage",
         "Get a message's state",
@@ -387,22 +417,39 @@ MESSAGES = (
         path_parameters=MessagePath,
         query=OwnerQuery,
     ),
-    messages(
+    reads_messages(
         f"GET {SESSION}/chats",
         "listChats",
         "List the account's chats",
         listed(Chat, "The chats."),
         **POD_LIST,
     ),
-    messages(
+    reads_messages(
         f"GET {SESSION}/contacts",
         "listContacts",
         "List the account's contacts",
         listed(Contact, "The contacts."),
         **POD_LIST,
     ),
+    reads_messages(
+        f"GET {SESSION}/contacts/{{contactId}}",
+        "getContact",
+        "Get one person, by phone number or LID",
+        {200: Answer("The person, with both ids if known.", (Content(Contact),))},
+        {
+            **OF_ONE,
+            404: f"{OF_ONE[404]} Or nobody on WhatsApp has this phone number or LID.",
+            **ASKING,
+        },
+        path_parameters=ContactPath,
+        query=OwnerQuery,
+    ),
 )
 OPERATIONS: tuple[Operation, ...] = (*READS, *WRITES, *PAIRING, *MESSAGES)
+# The audit log has every write, and every look at a link code.
+AUDITED = frozenset(operation.name for operation in OPERATIONS if operation.method != "GET") | {
+    "getPairing"
+}
 
 # Documented along with the operations: the payloads of the Socket.IO events.
 EVENTS = (
@@ -431,7 +478,8 @@ def document() -> openapi.Schema:
         description="WhatsApp Web sessions for applications. The payloads of Socket.IO events are "
         "among the components.",
         operations=OPERATIONS,
-        security="A JSON Web Token. Its `sub` is the owner of the sessions; `role: admin` grants "
-        "access to everybody's.",
+        security="A JSON Web Token. Its `sub` is the owner of the sessions; `role: admin` or the "
+        "scope `admin` extends it to everybody's. With a claim `scope` or `scp` it permits only "
+        "operations of the scopes listed there; without one, or with `admin` alone, all of them.",
         also=EVENTS,
     )

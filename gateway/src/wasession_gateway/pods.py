@@ -1,4 +1,4 @@
-"""HTTP to the session pods, each with its session's own tokens."""
+"""HTTP to the session pods, each with its session's own tokens, which are derived."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 from wasession_api import names
 from wasession_api.http.sse import ServerSentEvent
-from wasession_api.kube.client import PODS, SECRETS, KubeClient, Rejected, Unavailable
+from wasession_api.kube.client import PODS, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.client import (
     CONNECT_TIMEOUT,
@@ -20,10 +19,10 @@ from wasession_api.session_pod.client import (
     Unauthorized,
     base_url,
 )
-from wasession_api.session_pod.tokens import tokens
 
 from wasession_gateway import metrics
 from wasession_gateway.session import Session
+from wasession_gateway.session_key import KeyMissing, SessionKey
 
 log = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
@@ -42,51 +41,30 @@ class Interrupted(Exception):
     """The pod was asked but did not answer: the request may have taken effect."""
 
 
-class _Moved(Exception):
-    """The session's pod has another address than before."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Endpoint:
-    """Where a pod is, and the tokens that it may accept."""
-
-    base: str
-    tokens: list[str] = field(repr=False)
-
-
 class _Pod:
-    """A session's pod, as last looked up."""
+    """A session's pod, as last looked up. ``epoch`` is that of its token, which only rises."""
 
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        endpoint: _Endpoint,
-        look_up: Callable[[], Awaitable[_Endpoint]],
-    ) -> None:
-        self.client = SessionPodClient(http, endpoint.base, self._read_tokens)
-        self.has_accepted = False  # one of the tokens
-        self._endpoint, self._look_up = endpoint, look_up
+    def __init__(self, http: aiohttp.ClientSession, base: str, key: SessionKey, uid: str) -> None:
+        self.client = SessionPodClient(http, base, self._read_tokens)
+        self.epoch = 0
+        self._key, self._uid = key, uid
 
     async def _read_tokens(self) -> list[str]:
-        """Return the tokens; look them up again once the pod rejects one that it had accepted."""
-        if self.has_accepted:
-            endpoint = await self._look_up()
-            if endpoint.base != self._endpoint.base:
-                raise _Moved
-            self._endpoint = endpoint
-        return self._endpoint.tokens
+        return self._key.tokens(self._uid, self.epoch)
 
 
 class Pods:
     """The session pods of one namespace.
 
-    A pod's address and tokens are looked up on first use and cached until they no longer work.
+    A pod's address is looked up on first use and cached until it no longer works.
     """
 
-    def __init__(self, kube: KubeClient, http: aiohttp.ClientSession, namespace: str) -> None:
-        self._kube, self._http, self._namespace = kube, http, namespace
+    def __init__(
+        self, kube: KubeClient, http: aiohttp.ClientSession, namespace: str, key: SessionKey
+    ) -> None:
+        self._kube, self._http, self._namespace, self._key = kube, http, namespace, key
         self._pods: dict[str, _Pod] = {}  # by the session's UID
-        self._lookups: dict[str, asyncio.Task[_Endpoint]] = {}  # by the session's UID
+        self._lookups: dict[str, asyncio.Task[str]] = {}  # by the session's UID
 
     def forget(self, uid: str) -> None:
         """Look the session's pod up again on its next use."""
@@ -126,76 +104,71 @@ class Pods:
     ) -> aiohttp.ClientResponse:
         """Return the response, open until ``stack`` is left.
 
-        A cached pod that cannot be connected to, or has moved, is looked up again, once.
+        A cached pod that cannot be connected to, or rejects the tokens, is looked up again, once.
         """
         cached = session.uid in self._pods
         while True:
             pod = await self._pod(session)
             try:
-                response = await stack.enter_async_context(
-                    pod.client.request(method, path, **options)
-                )
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, _Moved) as error:
+                return await stack.enter_async_context(pod.client.request(method, path, **options))
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
                 self.forget(session.uid)
                 if not cached:
                     raise Unreachable("the session's pod does not answer") from error
-                cached = False
-            except Unauthorized as error:
+            except Unauthorized as error:  # another session's pod may have the address by now
                 self.forget(session.uid)
-                raise Unreachable("the session's pod rejects the gateway's token") from error
+                if not cached or (await self._pod(session)).client.base == pod.client.base:
+                    raise Unreachable("the session's pod rejects the gateway's token") from error
+            except KeyMissing as error:
+                raise Unreachable("the gateway has no key for session pods yet") from error
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self.forget(session.uid)
                 raise Interrupted("the session's pod did not answer") from error
-            else:
-                pod.has_accepted = True
-                return response
+            cached = False
 
     async def _pod(self, session: Session) -> _Pod:
         if session.uid not in self._pods:
-            endpoint = await self._look_up(session)
-            pod = _Pod(self._http, endpoint, lambda: self._look_up(session))
+            pod = _Pod(self._http, await self._look_up(session), self._key, session.uid)
             self._pods.setdefault(session.uid, pod)  # another request may have been faster
-        return self._pods[session.uid]
+        pod = self._pods[session.uid]
+        pod.epoch = max(pod.epoch, session.status.token_epoch)
+        return pod
 
-    async def _look_up(self, session: Session) -> _Endpoint:
+    async def _look_up(self, session: Session) -> str:
         """Share one lookup among the requests that need it at the same time."""
         lookup = self._lookups.get(session.uid)
         if lookup is None:
-            lookup = asyncio.create_task(self._read_endpoint(session))
+            lookup = asyncio.create_task(self._read_address(session))
             self._lookups[session.uid] = lookup
             lookup.add_done_callback(lambda done: self._looked_up(session.uid, done))
         return await asyncio.shield(lookup)
 
-    def _looked_up(self, uid: str, lookup: asyncio.Task[_Endpoint]) -> None:
+    def _looked_up(self, uid: str, lookup: asyncio.Task[str]) -> None:
         del self._lookups[uid]
         if not lookup.cancelled():
             lookup.exception()  # retrieved here too, as all who asked may have gone
 
-    async def _read_endpoint(self, session: Session) -> _Endpoint:
-        """Read the pod's address and tokens from the API server; raises ``Unreachable``."""
+    async def _read_address(self, session: Session) -> str:
+        """Read the pod's address from the API server; raises ``Unreachable``."""
         name = names.object_name(session.name)
         try:
             pod = await self._kube.get(PODS, self._namespace, name)
-            secret = await self._kube.get(SECRETS, self._namespace, name)
         except (Unavailable, Rejected) as error:
             log.warning(
-                "cannot read the session's pod and token Secret; failing the request",
-                extra={"session": session.name, "object": name, "error": str(error)},
+                "cannot read the session's pod; failing the request",
+                extra={"session": session.name, "pod": name, "error": str(error)},
             )
             raise Unreachable("the session's pod cannot be looked up at the moment") from error
-        if not _belongs_to(pod, session) or not _belongs_to(secret, session):
+        if pod is None or not _belongs_to(pod, session):
             raise Unreachable("the session has no pod")
-        assert pod is not None
-        assert secret is not None
-        address, accepted = pod.get("status", {}).get("podIP"), tokens(secret)
-        if not address or not accepted:
+        if not (address := pod.get("status", {}).get("podIP")):
             raise Unreachable("the session's pod is starting")
-        return _Endpoint(base_url(address), accepted)
+        return base_url(address)
 
 
-def _belongs_to(obj: Manifest | None, session: Session) -> bool:
+def _belongs_to(obj: Manifest, session: Session) -> bool:
     """Whether an object belongs to this very session: a predecessor may have had the same name."""
-    owners = obj["metadata"].get("ownerReferences", []) if obj is not None else []
+    owners = obj["metadata"].get("ownerReferences", [])
     return session.uid in [owner["uid"] for owner in owners]
 
 
@@ -235,6 +208,7 @@ class PodEventStream:
                     Unreachable,
                     Interrupted,
                     Unauthorized,
+                    KeyMissing,
                     aiohttp.ClientError,
                     TimeoutError,
                     OSError,

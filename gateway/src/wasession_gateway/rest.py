@@ -22,7 +22,7 @@ from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler, checked
 
 from wasession_gateway.auth import Identity
 from wasession_gateway.commands import Commands, NewSession
-from wasession_gateway.middleware import IDENTITY, OPERATION, SESSION
+from wasession_gateway.middleware import CLIENT_ID, IDENTITY, ROUTES, SESSION
 from wasession_gateway.operations import OPERATIONS, SendMessage, document
 from wasession_gateway.pods import Pods
 from wasession_gateway.problems import late_body
@@ -53,10 +53,12 @@ class Rest:
         self._document = json.dumps(document())
 
     def add_to(self, app: web.Application) -> None:
+        routes = app[ROUTES] = {}
         for operation in OPERATIONS:
             methods = ["GET", "HEAD"] if operation.method == "GET" else [operation.method]
             for method in methods:
-                app.router.add_route(method, operation.path, self._handler(operation))
+                route = app.router.add_route(method, operation.path, self._handler(operation))
+                routes[route] = operation.name
         app.router.add_get("/openapi.json", self._openapi)
 
     def _handler(self, operation: Operation) -> Handler:
@@ -64,7 +66,8 @@ class Rest:
         handler = checked(operation, getattr(self, name))
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            request[OPERATION] = operation.name
+            request[CLIENT_ID] = request.match_info.get("clientId")
+            request[IDENTITY].require(*operation.scopes)
             return await handler(request)
 
         return handle
@@ -102,6 +105,7 @@ class Rest:
     async def create_session(self, request: web.Request) -> web.Response:
         wanted = await _parse_body(request, NewSession)
         session = await self._commands.create(request[IDENTITY], wanted)
+        request[SESSION] = session
         return _response(session, status=201, location=_location(request[IDENTITY], session))
 
     async def delete_session(self, request: web.Request) -> web.Response:
@@ -153,6 +157,7 @@ class Rest:
 
     async def send_text(self, request: web.Request) -> web.StreamResponse:
         message = await _parse_body(request, SendMessage)
+        request[CLIENT_ID] = message.client_id
         session = request[SESSION] = self._commands.find(
             request[IDENTITY], message.client_id, message.owner
         )
@@ -190,6 +195,11 @@ class Rest:
 
     async def list_contacts(self, request: web.Request) -> web.StreamResponse:
         return await self._pod_page(request, "/v1/contacts")
+
+    async def get_contact(self, request: web.Request) -> web.StreamResponse:
+        session = self._session(request)
+        path = f"/v1/contacts/{request[PATH].contact_id}"
+        return await self._proxy(request, session, path, READ_TIMEOUT)
 
     # --- shared by the handlers -------------------------------------------------------------------
 

@@ -22,12 +22,14 @@ from wasession_api.v1alpha1 import (
     LastDisconnect,
     PairingStatus,
     Phase,
-    Spec,
     Status,
     account_status,
 )
 
 log = logging.getLogger(__name__)
+# How long a logout may take by a session's class, which the gateway does not read: only a pod that
+# has disappeared takes all of it.
+CLASS_LOGOUT_TIMEOUT = timedelta(minutes=5)
 
 
 # --- what callers see -----------------------------------------------------------------------------
@@ -131,7 +133,7 @@ class Session:
     created_at: str
     suspended: bool = False
     deleting: bool = False
-    logout_timeout: timedelta = Spec().timeouts.logout
+    logout_timeout: timedelta = CLASS_LOGOUT_TIMEOUT
     status: Status = field(default_factory=Status)
 
     @property
@@ -189,7 +191,7 @@ def _logout_timeout(spec: Manifest) -> timedelta:
     try:
         return parse_duration(spec["timeouts"]["logout"])
     except (KeyError, TypeError, ValueError):
-        return Spec().timeouts.logout
+        return CLASS_LOGOUT_TIMEOUT
 
 
 def health(sessions: Iterable[Session], stale: bool) -> Health:

@@ -85,6 +85,11 @@ class SessionCache:
             default=None,
         )
 
+    def find_name(self, client_id: str) -> str | None:
+        """Return the name of the only session with this clientId, whoever owns it."""
+        names = self._names_by_client_id.get(client_id, ())
+        return next(iter(names)) if len(names) == 1 else None
+
     def of(self, owner: str | None, after: str = "") -> Iterator[Session]:
         """Yield the sessions of an owner, or all when it is None, by name, following ``after``."""
         names = self._names if owner is None else self._names_by_owner.get(owner, [])

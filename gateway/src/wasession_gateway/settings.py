@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from wasession_api.base import Duration
 from wasession_api.v1alpha1 import Spec
+from wasession_api.v1alpha1.spec import Origin
 
 MINIMUM_SECRET = 32  # bytes; what HS256 requires (RFC 7518, 3.2)
 DEVELOPMENT_CLIENT = (
@@ -36,7 +37,6 @@ def _split_commas(value: object) -> object:
     )
 
 
-Origin = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?$")]
 OneLine = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True, env_ignore_empty=True)
 
     namespace: OneLine
+    session_key_file: Path = Path("/etc/wasession/session-key")
     jwt_secret: SecretStr | None = Field(None, validation_alias="JWT_SECRET")
     jwks_url: HttpUrl | None = None
     jwt_audience: OneLine | None = None

@@ -25,6 +25,7 @@ from wasession_api.v1alpha1 import PairingMethod
 
 from wasession_gateway import events, metrics
 from wasession_gateway import socketio_connections as connections
+from wasession_gateway.audit import SOURCE, AuditLog, Source
 from wasession_gateway.auth import (
     Authenticator,
     Identity,
@@ -36,13 +37,21 @@ from wasession_gateway.events import Closing, NamedPayload, PairingCode, Qr
 from wasession_gateway.limits import Limiter
 from wasession_gateway.pods import PodEventStream, Pods
 from wasession_gateway.problems import log_unexpected, problem_of
+from wasession_gateway.scopes import Scope
 from wasession_gateway.session import Session
 from wasession_gateway.session_cache import SessionCache
-from wasession_gateway.socketio_connections import ADDRESS, NAMESPACE, Connections
+from wasession_gateway.socketio_connections import NAMESPACE, Connections
 
 SWEEP = 1.0  # seconds between two checks of all clients
 PAIRING_TIMEOUT = 5.0  # seconds
 ADMINS = "admins"  # the room of admins that have joined all sessions
+# The scopes of what clients send, as events.SCOPES has those of what they receive. A client joins
+# with any of these, and receives only what each permits.
+JOIN = (Scope.SESSIONS_READ, Scope.PAIR, Scope.MESSAGES_READ)
+CREATE = (Scope.SESSIONS_WRITE,)
+FROM_POD = (Scope.PAIR, Scope.MESSAGES_READ)  # what the events of a session's pod take
+# Actions in the audit log, besides those of REST.
+CREATE_SESSION, JOIN_SESSIONS, RECEIVE_CODE = "createSession", "joinSessions", "receiveLinkCode"
 
 
 class Init(Observed):
@@ -65,11 +74,16 @@ class Init(Observed):
 class Client:
     """One connection to the namespace."""
 
-    address: str
+    source: Source
     connected_at: float
     identity: Identity | None = None
     rooms: set[str] = field(default_factory=set)
     full_since: float | None = None
+    # The round of link codes that it received last, by the session's UID, for the audit log.
+    rounds: dict[str, int] = field(default_factory=dict)
+
+    def may(self, *scopes: str) -> bool:
+        return self.identity is not None and self.identity.may(*scopes)
 
 
 class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
@@ -82,6 +96,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         sessions: SessionCache,
         commands: Commands,
         pods: Pods,
+        audit_log: AuditLog,
         subjects: Limiter,
         addresses: Limiter,
     ) -> None:
@@ -89,7 +104,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         super().__init__(NAMESPACE)
         self._connections, self._authenticator = connections, authenticator
         self._sessions, self._commands, self._pods = sessions, commands, pods
-        self._subjects, self._addresses = subjects, addresses
+        self._audit_log, self._subjects, self._addresses = audit_log, subjects, addresses
         self._clients: dict[str, Client] = {}
         self._rooms: dict[str, set[str]] = {}  # client IDs by room
         self._published: dict[str, Session] = {}  # the state of each session that clients know
@@ -104,7 +119,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object = None) -> None:
         """The handshake. A client without a token has some seconds to send one with ``init``."""
-        client = Client(environ["aiohttp.request"][ADDRESS], time.monotonic())
+        client = Client(environ["aiohttp.request"][SOURCE], time.monotonic())
         token = auth.get("token") if isinstance(auth, dict) else None
         token = bare(token) or bearer(environ.get("HTTP_AUTHORIZATION"))
         if token is not None:
@@ -121,45 +136,79 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._connections.left(sid)
         for room in client.rooms if client is not None else ():
             self._leave(sid, room)
-            if room not in self._rooms:
-                for name in self._names_in(room):
-                    self._update_stream(name)
+            self._update_streams(room)
 
     async def on_init(self, sid: str, payload: object = None, *_: object) -> dict[str, Any]:
         """Join sessions; the acknowledgement has their present states."""
         try:
             init = Init.model_validate({} if payload is None else payload)
-            sessions = await self._init(sid, init)
-            return {"ok": True, "sessions": [session.view.dump() for session in sessions]}
+            return {"ok": True, "sessions": await self._init(sid, init)}
         except Exception as error:
             content = _with_retry(problem_of(error))
         await self._emit(("exception", content), [sid])
         return {"ok": False, "problem": content}
 
-    async def _init(self, sid: str, init: Init) -> list[Session]:
+    async def _init(self, sid: str, init: Init) -> list[dict[str, Any]]:
         client = self._clients[sid]
         if client.identity is None:
-            self._addresses.check(client.address)
-        if init.token is not None or client.identity is None:
-            identity = await self._authenticator.identify(bare(init.token))
-            if client.identity is not None and client.identity.role != identity.role:
-                raise HTTPProblem(
-                    403, "Not allowed", "this connection is another user's: open a new one"
-                )
-            client.identity = identity
-        self._subjects.check(client.identity.subject)
-        if init.client_id is not None:
-            return [await self._join_one(sid, client.identity, init.client_id, init)]
-        return await self._join_all(sid, client.identity, init.owner)
+            self._addresses.check(client.source.address)
+            caller = await self._identify(sid, client, init.token)
+            self._subjects.check(caller.subject)
+        else:
+            self._subjects.check(client.identity.subject)
+            caller = await self._identify(sid, client, init.token)
+        try:
+            caller.require(*JOIN)
+            if init.client_id is not None:
+                sessions = [await self._join_one(sid, client, caller, init.client_id, init)]
+            else:
+                sessions = await self._join_all(sid, caller, init.owner)
+        except Exception as error:
+            self._audit_failed_init(client, init, error)
+            raise
+        can_read = caller.may(Scope.SESSIONS_READ)
+        return [session.view.dump() for session in sessions] if can_read else []
 
-    async def _join_one(self, sid: str, caller: Identity, client_id: str, init: Init) -> Session:
+    def _audit_failed_init(self, client: Client, init: Init, error: Exception) -> None:
+        """Write a line if a session was not created, or the caller may not join it."""
+        status = error.status if isinstance(error, HTTPProblem) else None
+        creates = init.client_id is not None and init.create
+        if creates or status in (403, 404):
+            name = self._sessions.find_name(init.client_id) if init.client_id else None
+            action = CREATE_SESSION if creates else JOIN_SESSIONS
+            self._audit_log.write(
+                action, client.source, client.identity, name, status, hidden=status == 404
+            )
+
+    async def _identify(self, sid: str, client: Client, token: str | None) -> Identity:
+        """Return the caller; a renewed token takes effect at once, also on what was joined."""
+        if client.identity is not None and token is None:
+            return client.identity
+        identity = await self._authenticator.identify(bare(token))
+        if client.identity is not None and client.identity.subject != identity.subject:
+            raise HTTPProblem(
+                403, "Not allowed", "this connection is another user's: open a new one"
+            )
+        client.identity = identity
+        for room in list(client.rooms):
+            if not self._may_be_in(identity, room):
+                client.rooms.discard(room)
+                self._leave(sid, room)
+            self._update_streams(room)
+        return identity
+
+    async def _join_one(
+        self, sid: str, client: Client, caller: Identity, client_id: str, init: Init
+    ) -> Session:
         try:
             session = self._commands.find(caller, client_id, init.owner)
         except HTTPProblem as error:
             if error.status != 404 or not init.create:
                 raise
+            caller.require(*CREATE)
             wanted = NewSession(client_id=client_id, owner=init.owner, pairing=init.pairing)
             session = await self._commands.create(caller, wanted)
+            self._audit_log.write(CREATE_SESSION, client.source, caller, session.name, 201)
         await self._join(sid, _session_room(session.name), [session.name])
         return session
 
@@ -188,11 +237,12 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             # A session that is not published yet is about to be, to the whole room.
             if (session := self._published.get(name)) is not None:
                 for event in events.changes(None, session):
-                    await self._emit(events.encode(event), [sid])
+                    await self._deliver(event, [sid])
+                if room != ADMINS:
+                    link_code = self._link_codes.get(name)
+                    if link_code is not None and not _has_expired(link_code):
+                        await self._deliver_code(session, link_code, [sid])
             if room != ADMINS:
-                link_code = self._link_codes.get(name)
-                if link_code is not None and not _has_expired(link_code):
-                    await self._emit(events.encode(link_code), [sid])
                 self._update_stream(name)
             await asyncio.sleep(0)  # let others run
 
@@ -249,11 +299,41 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
     async def _emit_changes(self, before: Session | None, now: Session | None) -> None:
         sids = self._members([*_audience(now or before), ADMINS])
         for event in events.changes(before, now) if sids else ():
-            await self._emit(events.encode(event), sids)
+            await self._deliver(event, sids)
 
     async def _emit_to_audience(self, session: Session, event: Model) -> None:
         """Send an event to the clients that receive everything about a session."""
-        await self._emit(events.encode(event), self._members(_audience(session)))
+        await self._deliver(event, self._members(_audience(session)))
+
+    async def _deliver(self, event: Model, sids: Iterable[str]) -> list[str]:
+        """Send an event to those of the clients whose tokens permit it, and return these."""
+        scope = events.SCOPES[type(event)]
+        permitted = [sid for sid in sids if self._may(sid, scope)]
+        if permitted:
+            await self._emit(events.encode(event), permitted)
+        return permitted
+
+    async def _deliver_code(
+        self, session: Session, code: Qr | PairingCode, sids: Iterable[str]
+    ) -> None:
+        """Send a link code; the audit log has who receives the first one of a round."""
+        for sid in await self._deliver(code, sids):
+            client = self._clients.get(sid)
+            if client is not None and client.rounds.get(session.uid) != code.attempt:
+                client.rounds[session.uid] = code.attempt
+                self._audit_log.write(
+                    RECEIVE_CODE, client.source, client.identity, session.name, 200
+                )
+
+    def _may(self, sid: str, *scopes: str) -> bool:
+        return (client := self._clients.get(sid)) is not None and client.may(*scopes)
+
+    def _may_be_in(self, identity: Identity, room: str) -> bool:
+        kind, _, name = room.partition(":")
+        if kind == "session":
+            session = self._sessions.get(name)
+            return session is not None and identity.may_see(session.owner)
+        return identity.may_see(name) if kind == "owner" else identity.admin
 
     async def _emit(self, event: NamedPayload, sids: Iterable[str]) -> None:
         """Send without yielding to other tasks, so that related events stay together."""
@@ -283,10 +363,18 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     # --- messages and codes, from the pods --------------------------------------------------------
 
+    def _update_streams(self, room: str) -> None:
+        for name in self._names_in(room):
+            self._update_stream(name)
+
     def _update_stream(self, name: str) -> None:
         """Read the session's pod events while it has a pod and a client listens."""
         session, stream = self._published.get(name), self._streams.get(name)
-        has_listeners = any(room in self._rooms for room in _audience(session))
+        has_listeners = any(
+            self._may(sid, *FROM_POD)
+            for room in _audience(session)
+            for sid in self._rooms.get(room, ())
+        )
         wanted = has_listeners and session is not None and session.status.pod_name is not None
         if stream is not None and (
             session is None or not wanted or stream.session.uid != session.uid
@@ -340,7 +428,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             code = LinkCode.model_validate_json(await response.read())
         event = _link_code_event(session, code)
         self._link_codes[session.name] = event
-        await self._emit_to_audience(session, event)
+        await self._deliver_code(session, event, self._members(_audience(session)))
 
     # --- the end of connections -------------------------------------------------------------------
 

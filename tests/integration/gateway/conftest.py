@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
-from integration.gateway.fakes import ApiServer, Pod, pod_token, serving
+from integration.gateway.fakes import ApiServer, Pod, serving
 from integration.gateway.replica import READY, Replica
 from support.loopback import pod_address
 
@@ -20,6 +20,7 @@ async def api() -> AsyncIterator[ApiServer]:
     async with serving(server.app, "127.0.0.1") as port:
         server.port = port
         yield server
+    assert not server.secrets_read
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ async def gateway(start: Start) -> Replica:
 async def pod(api: ApiServer) -> AsyncIterator[Pod]:
     """The pod of alice's session ``sales``, which is ready."""
     body = await api.put("sales", {"owner": "alice", "clientId": "sales"}, READY)
-    fake = Pod(body["metadata"]["uid"], pod_token("first"))
-    api.add_pod("sales", pod_address(1), fake.token)
+    fake = Pod(body["metadata"]["uid"])
+    api.add_pod("sales", pod_address(1))
     async with serving(fake.app, pod_address(1), 8080):
         yield fake

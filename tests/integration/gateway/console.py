@@ -82,8 +82,8 @@ def account(number: str, name: str) -> Body:
 class PairingPod(Pod):
     """A session pod that offers link codes as the real one does."""
 
-    def __init__(self, session_uid: str, token: str) -> None:
-        super().__init__(session_uid, token)
+    def __init__(self, session_uid: str) -> None:
+        super().__init__(session_uid)
         self.refreshed = 0
         self.refusals: list[web.Response] = []  # responses to the next sends
 

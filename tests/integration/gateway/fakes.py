@@ -18,10 +18,11 @@ from wasession_api import names
 from wasession_api.base import rfc3339
 from wasession_api.http.problem import to_problem
 from wasession_api.session_pod.messages import SendText
-from wasession_api.session_pod.tokens import KEYS
+from wasession_api.session_pod.token_derivation import derive_token
 from wasession_api.v1alpha1 import API_VERSION, KIND
 
 NAMESPACE = "sessions"
+KEY = bytes(range(32))  # of the namespace's sessions
 Body = dict[str, Any]
 
 
@@ -29,9 +30,9 @@ def now(**later: float) -> str:
     return rfc3339(datetime.now(UTC) + timedelta(**later))
 
 
-def pod_token(which: str) -> str:
-    """Return a session pod's token, as long as the operator makes them."""
-    return f"{which}-token-of-a-session-pod-for-tests"
+def key_file(key: bytes = KEY) -> str:
+    """Return the content of the mounted file, as the operator writes the Secret."""
+    return base64.b64encode(key).decode()
 
 
 @asynccontextmanager
@@ -52,7 +53,7 @@ class ApiServer:
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
         self.failing = False
-        self.forbidden = ""  # what the gateway is denied, such as "secrets"
+        self.forbidden = ""  # what the gateway is denied, such as "pods"
         self.port = 0
         self.made: Callable[[str], Awaitable[None]] | None = (
             None  # called for each session that a client creates
@@ -104,17 +105,17 @@ class ApiServer:
         body = self._sessions.pop(name)
         await self._record("DELETED", body)
 
-    def add_pod(self, session: str, address: str, *tokens: str) -> None:
-        """Add a session's pod and Secret; ``tokens`` are the present one and the previous one."""
+    def add_pod(self, session: str, address: str) -> None:
+        """Add a session's pod."""
         name = names.object_name(session)
         owner = {"uid": self._sessions[session]["metadata"]["uid"], "controller": True}
         metadata = {"name": name, "ownerReferences": [owner], "uid": str(uuid.uuid4())}
-        data = {
-            key: base64.b64encode(token.encode()).decode()
-            for key, token in zip(KEYS, tokens, strict=False)
-        }
         self._others["pods", name] = {"metadata": metadata, "status": {"podIP": address}}
-        self._others["secrets", name] = {"metadata": metadata, "data": data}
+
+    @property
+    def secrets_read(self) -> bool:
+        """Whether the gateway has tried to read a Secret."""
+        return any("/secrets" in call for call in self.calls)
 
     async def forget_history(self) -> None:
         """End all watches; none can resume."""
@@ -128,6 +129,8 @@ class ApiServer:
     async def _counted(self, request: web.Request, handler: Any) -> web.StreamResponse:
         verb = "WATCH" if "watch" in request.query else request.method
         self.calls[f"{verb} {request.path.rsplit('/', 1)[0]}"] += 1
+        if "/secrets" in request.path:
+            return _status(403, "Forbidden", "the gateway cannot read Secrets")
         if self.failing:
             return _status(500, "InternalError", "etcdserver: request timed out")
         if self.forbidden and self.forbidden in f"{request.method} {request.path}":
@@ -253,8 +256,10 @@ def _status(code: int, reason: str, message: str) -> web.Response:
 class Pod:
     """A session pod's HTTP API. ``sent`` has the messages that it was asked to send."""
 
-    def __init__(self, session_uid: str, token: str) -> None:
-        self.token, self.sent, self.logouts = token, list[Body](), 0
+    def __init__(self, session_uid: str) -> None:
+        self.token, self.sent, self.logouts = derive_token(KEY, session_uid, 0), list[Body](), 0
+        self.others: set[str] = set()  # tokens of further sessions that it stands for
+        self.asked: Counter[str] = Counter()  # requests by method and path, with the right token
         self.refused: list[str] = []  # tokens that it rejected
         self.hold = asyncio.Event()  # what `POST /v1/messages` waits for
         self.hold.set()
@@ -282,6 +287,7 @@ class Pod:
         self.app.router.add_get("/v1/messages/{id}", self._message)
         self.app.router.add_get("/v1/chats", self._chats)
         self.app.router.add_get("/v1/contacts", self._chats)
+        self.app.router.add_get("/v1/contacts/{id}", self._contact)
         self.app.router.add_post("/v1/logout", self._logout)
 
     async def says(self, **fields: Any) -> None:
@@ -323,11 +329,12 @@ class Pod:
     @web.middleware
     async def _authenticated(self, request: web.Request, handler: Any) -> web.StreamResponse:
         shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if shown != self.token:
+        if shown not in {self.token, *self.others}:
             self.refused.append(shown)
             return web.json_response(
                 {"title": "Unauthorized", "status": 401, "detail": "no"}, status=401
             )
+        self.asked[f"{request.method} {request.path}"] += 1
         return await handler(request)  # type: ignore[no-any-return]
 
     async def _state(self, _: web.Request) -> web.Response:
@@ -428,6 +435,9 @@ class Pod:
         return web.json_response(
             {"items": [{"id": "15550001111@c.us", "query": dict(request.query)}]}
         )
+
+    async def _contact(self, request: web.Request) -> web.Response:
+        return web.json_response({"id": request.match_info["id"]})
 
     async def _logout(self, _: web.Request) -> web.Response:
         self.logouts += 1

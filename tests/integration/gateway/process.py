@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import psutil
 import yaml
-from integration.gateway.fakes import NAMESPACE, ApiServer
+from integration.gateway.fakes import NAMESPACE, ApiServer, key_file
 from integration.gateway.replica import SECRET
 from support.loopback import unused_port
 from support.processes import ENDS_WITH_PARENT
@@ -30,6 +30,8 @@ class Process:
             "current-context": "fake",
         }
         (directory / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+        self.key_file = directory / "session-key"
+        self.key_file.write_text(key_file())
         port, management = unused_port(), unused_port()
         self.url, self.management = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{management}"
         chosen = {
@@ -37,6 +39,7 @@ class Process:
             "port": str(port),
             "management_port": str(management),
             "namespace": NAMESPACE,
+            "session_key_file": str(self.key_file),
         }
         self._environment = {
             "PATH": os.environ["PATH"],

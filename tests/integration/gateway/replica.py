@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import jwt
-from integration.gateway.fakes import NAMESPACE, ApiServer
+from integration.gateway.fakes import NAMESPACE, ApiServer, key_file
 from kubernetes.aio import client
 from support.loopback import unused_port
 from wasession_api.kube.client import KubeClient
@@ -46,11 +48,16 @@ class Replica:
     def __init__(self, api: ApiServer, **settings: Any) -> None:
         port, management = unused_port(), unused_port()
         self.url, self.management = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{management}"
+        self._stack = contextlib.AsyncExitStack()
+        directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self.key_file = directory / "session-key"
+        self.key_file.write_text(key_file())
         chosen = {
             "host": "127.0.0.1",
             "port": port,
             "management_port": management,
             "namespace": NAMESPACE,
+            "session_key_file": self.key_file,
         }
         self.settings = Settings(
             **{**chosen, "JWT_SECRET": SECRET, "drain_delay": "0s", **settings}
@@ -59,7 +66,6 @@ class Replica:
             api,
             client.ApiClient(client.Configuration(host=f"http://127.0.0.1:{api.port}")),
         )
-        self._stack = contextlib.AsyncExitStack()
 
     async def start(self) -> Replica:
         self._stack.push_async_callback(self._client.close)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from integration.gateway.console import OTHERS, READY, PairingPod, Tab, put, waiting
-from integration.gateway.fakes import ApiServer, pod_token, serving
+from integration.gateway.fakes import ApiServer, serving
 from integration.gateway.replica import Replica
 from playwright.async_api import Browser, ViewportSize, async_playwright
 from support.cluster import host
@@ -52,8 +52,8 @@ async def main() -> None:
         api.port = await stack.enter_async_context(serving(api.app, "127.0.0.1"))
         for name, state in {"sales-eu": READY, **OTHERS}.items():
             await put(api, name, state)
-        pod = PairingPod(await put(api, "new-phone", waiting(seconds=600)), pod_token("any"))
-        api.add_pod("new-phone", pod_address(9), pod.token)
+        pod = PairingPod(await put(api, "new-phone", waiting(seconds=600)))
+        api.add_pod("new-phone", pod_address(9))
         await stack.enter_async_context(serving(pod.app, pod_address(9), 8080))
         replica = await Replica(api).start()
         stack.push_async_callback(replica.stop)

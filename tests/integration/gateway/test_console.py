@@ -23,7 +23,7 @@ from integration.gateway.console import (
     status,
     waiting,
 )
-from integration.gateway.fakes import ApiServer, pod_token, serving
+from integration.gateway.fakes import ApiServer, serving
 from integration.gateway.replica import Replica, token, until
 from playwright.async_api import Browser, Page, async_playwright, expect
 from support.loopback import pod_address
@@ -71,8 +71,8 @@ async def tab(open_tab: Open) -> Tab:
 @pytest.fixture
 async def sales(api: ApiServer) -> AsyncIterator[PairingPod]:
     """The pod of maria's session ``sales``."""
-    pod = PairingPod(await put(api, "sales", READY), pod_token("any"))
-    api.add_pod("sales", pod_address(1), pod.token)
+    pod = PairingPod(await put(api, "sales", READY))
+    api.add_pod("sales", pod_address(1))
     async with serving(pod.app, pod_address(1), 8080):
         yield pod
 

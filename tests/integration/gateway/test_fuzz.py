@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from integration.gateway.conftest import Start
-from integration.gateway.fakes import ApiServer, Pod
+from integration.gateway.fakes import KEY, ApiServer, Pod
 from integration.gateway.replica import READY, token
 from support.loopback import pod_address
+from wasession_api.session_pod.token_derivation import derive_token
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
@@ -30,7 +31,8 @@ async def test_any_request(api: ApiServer, start: Start, pod: Pod, tmp_path: Pat
     pod.code = "2@code"
 
     async def operated(session: str) -> None:
-        api.add_pod(session, pod_address(1), pod.token)
+        api.add_pod(session, pod_address(1))
+        pod.others.add(derive_token(KEY, api.session(session)["metadata"]["uid"], 0))
         await api.status(session, **READY)
 
     api.made = operated

@@ -9,9 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 from integration.gateway.conftest import Start
-from integration.gateway.fakes import ApiServer, Pod, pod_token
+from integration.gateway.fakes import KEY, ApiServer, Pod, key_file
 from integration.gateway.replica import READY, Replica, token, until
 from support.loopback import pod_address
+from wasession_api.session_pod.token_derivation import derive_token
 
 WATCHED = "/apis/wasession.dev/v1alpha1/namespaces/sessions"
 
@@ -521,35 +522,32 @@ async def test_a_pod_that_moves_is_looked_up_again(
     asked = api.calls["GET /api/v1/namespaces/sessions/pods"]
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
     assert api.calls["GET /api/v1/namespaces/sessions/pods"] == asked, "where the pod is, is known"
-    api.add_pod("sales", pod_address(9), pod.token)
-    pod.token = pod_token("another session has this address now")
+    api.add_pod("sales", pod_address(9))
+    pod.token = "another session has this address now"
     await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", 503)
 
 
 async def test_a_token_is_rotated(
     api: ApiServer, gateway: Replica, pod: Pod, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The pod has the new token up to a minute after the status has its epoch."""
     caplog.set_level("DEBUG")
+    uid = pod.state["sessionUid"]
+    first, second, third = (derive_token(KEY, uid, epoch) for epoch in range(3))
 
     async def ask(expect: int = 200) -> Any:
-        """Asks the pod; what the API server was asked for meanwhile is counted as ``read``."""
-        before = api.calls[secrets]
-        answer = await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", expect)
-        read.append(api.calls[secrets] - before)
-        return answer
+        return await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", expect)
 
-    secrets, read = "GET /api/v1/namespaces/sessions/secrets", list[int]()
-    first, second, third = (pod_token(which) for which in ("first", "second", "third"))
     await ask()
-    api.add_pod("sales", pod_address(1), second, first)
+    await api.status("sales", tokenEpoch=1)
     await ask()  # the pod does not know it yet
     pod.token = second
     await ask()
-    assert (read, pod.refused) == ([1, 0, 1], [first])
-    api.add_pod("sales", pod_address(1), third, second)
+    assert pod.refused == [first]
+    await api.status("sales", tokenEpoch=2)
     another = Replica(api)
     await another.start()
-    try:  # has no cached token
+    try:
         await another.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
         assert pod.refused == [first, third]
         pod.token = third
@@ -564,10 +562,10 @@ async def test_a_token_is_rotated(
         "a body that can be sent only once is sent with the right one"
     )
 
-    pod.token, pod.refused, read = pod_token("nobody's"), [], []
+    pod.token, pod.refused = "nobody's", []
     problem = await ask(503)
     assert problem["detail"] == "the session's pod rejects the gateway's token"
-    assert (read, pod.refused) == ([1], [third, second]), "each once"
+    assert pod.refused == [third, second], "each once"
     output = json.dumps(
         [
             problem,
@@ -575,10 +573,53 @@ async def test_a_token_is_rotated(
         ]
     )
     assert not [which for which in (first, second, third) if which in output]
+    assert key_file() not in output
+
+
+async def test_the_master_key_is_rotated(gateway: Replica, pod: Pod) -> None:
+    """kubelet replaces the mounted file; pods follow within a minute."""
+    new = bytes(32)
+    await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+    replacement = gateway.key_file.with_name("new")
+    replacement.write_text(key_file(new))
+    replacement.rename(gateway.key_file)
+    await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+    pod.token = derive_token(new, pod.state["sessionUid"], 0)
+    await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+    gateway.key_file.unlink()
+    await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+
+
+async def test_without_its_key_the_gateway_waits(
+    start: Start, pod: Pod, caplog: pytest.LogCaptureFixture
+) -> None:
+    gateway = await start()
+    gateway.key_file.unlink()
+
+    async def readiness() -> tuple[int, str]:
+        async with aiohttp.ClientSession() as http, http.get(f"{gateway.management}/readyz") as got:
+            return got.status, (await got.json()).get("reason", "")
+
+    status, reason = await readiness()
+    assert status == 503
+    assert f"cannot read the session key {gateway.key_file}" in reason
+    problem = await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", 503)
+    assert problem["detail"] == "the gateway has no key for session pods yet"
+    for invalid in ("", "x" * 44, key_file()[:-1], key_file() + "\n", key_file(bytes(33))):
+        gateway.key_file.write_text(invalid)
+        status, reason = await readiness()
+        assert status == 503
+        assert "is invalid: it must" in reason
+        assert not invalid or invalid not in caplog.text + reason
+    gateway.key_file.write_text(key_file())
+    assert await readiness() == (200, "")
+    await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats")
+    warnings = [record for record in caplog.records if "no session key" in record.getMessage()]
+    assert 1 <= len(warnings) <= 6, "one for each change"
 
 
 async def test_what_the_gateway_has_no_right_to(api: ApiServer, gateway: Replica, pod: Pod) -> None:
-    api.forbidden = "secrets"
+    api.forbidden = "pods"
     problem = await gateway.ask("alice", "GET", "/whatsapp/sessions/sales/chats", 503)
     assert problem["detail"] == "the session's pod cannot be looked up at the moment"
     api.forbidden = "DELETE"

@@ -14,6 +14,7 @@ import pytest
 from integration.gateway.replica import SECRET
 from wasession_gateway.auth import Authenticator, Identity
 from wasession_gateway.issue_token import sign
+from wasession_gateway.scopes import Scope
 from wasession_gateway.settings import Settings
 
 
@@ -24,8 +25,17 @@ async def test_the_gateway_takes_them(admin: bool, checks: dict[str, Any]) -> No
     token = sign(settings, "alice", timedelta(minutes=5), admin=admin)
     async with aiohttp.ClientSession() as http:
         identity = await Authenticator(settings, http).identify(token)
-    assert identity == Identity("alice", admin, identity.accepted_until)
+    assert identity == Identity("alice", admin, identity.accepted_until, token_id=identity.token_id)
+    assert identity.token_id
     assert 290 < identity.accepted_until - time.time() <= 300
+
+
+async def test_scopes() -> None:
+    settings = Settings(namespace="default", JWT_SECRET=SECRET)
+    token = sign(settings, "alice", timedelta(minutes=5), scope="sessions:read pair")
+    async with aiohttp.ClientSession() as http:
+        identity = await Authenticator(settings, http).identify(token)
+    assert identity.permissions == {Scope.SESSIONS_READ, Scope.PAIR}
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -40,6 +50,7 @@ def test_as_a_command() -> None:
     assert made.stdout.count(".") == 2
     for arguments, environment, word in (
         (["alice", "--lifetime", "soon"], {"JWT_SECRET": SECRET}, "is not a duration"),
+        (["alice", "--scope", "pair sudo"], {"JWT_SECRET": SECRET}, "unknown: sudo"),
         (["a\nb"], {"JWT_SECRET": SECRET}, "printable"),
         (["alice"], {"JWT_SECRET": "short"}, "32 bytes"),
         (

@@ -12,10 +12,10 @@ from wasession_gateway.socketio_namespace import Namespace
 
 async def test_the_pod_of_a_deleted_session_is_forgotten() -> None:
     unused: Any = None
-    pods = Pods(unused, unused, "ns")
+    pods = Pods(unused, unused, "ns", unused)
     connections: Any = SimpleNamespace(server=SimpleNamespace(register_namespace=lambda _: None))
     sessions: Any = {}
-    namespace = Namespace(connections, unused, sessions, unused, pods, unused, unused)
+    namespace = Namespace(connections, unused, sessions, unused, pods, unused, unused, unused)
     metadata = {
         "name": "sales",
         "uid": "uid-1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from wasession_api.v1alpha1 import Spec
 from wasession_gateway import commands, rest
 from wasession_gateway.session import read_session
 from wasession_pod.browser.bridge import CALL_TIMEOUT
@@ -24,8 +25,9 @@ def test_a_logout_outlasts_the_sessions_own_timeout() -> None:
         "resourceVersion": "1",
         "creationTimestamp": "2026-10-01T10:00:00Z",
     }
-    for spec, timeout in (({}, "30s"), ({"timeouts": {"logout": "5m"}}, "5m")):
-        session = read_session({"metadata": metadata, "spec": spec})
-        seconds = {"30s": 30, "5m": 300}[timeout]
+    for logout, seconds in (("1m", 60), ("20m", 1200)):
+        session = read_session({"metadata": metadata, "spec": {"timeouts": {"logout": logout}}})
         assert session.logout_timeout == timedelta(seconds=seconds)
         assert commands.logout_timeout(session) > CALL_TIMEOUT + seconds
+    session = read_session({"metadata": metadata, "spec": {}})
+    assert session.logout_timeout > Spec().timeouts.logout, "its class may have set another one"
