@@ -63,13 +63,55 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [secrets] # the session pods' tokens; garbage collection deletes them
   verbs: [get, list, watch, create, patch]
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]
 {{- end }}
 
+{{/* The Secret with the key that the session pods' tokens are derived from. */}}
+{{- define "wasession.masterKeySecret" -}}
+{{- default (printf "%s-master-key" (include "wasession.fullname" . | trunc 52 | trimSuffix "-")) .Values.masterKey.existingSecret }}
+{{- end }}
+
+{{/* User and groups of the chart's pods; without runAsUser the platform assigns them. */}}
+{{- define "wasession.podSecurityContext" -}}
+runAsNonRoot: true
+{{- with .Values.runAsUser }}
+runAsUser: {{ int64 . }}
+runAsGroup: {{ int64 . }}
+fsGroup: {{ int64 . }}
+{{- end }}
+seccompProfile:
+  type: RuntimeDefault
+{{- end }}
+
+{{/* Who may connect to session pods, as in a NetworkPolicy's ingress.from. */}}
+{{- define "wasession.sessionPeers" -}}
+- namespaceSelector:
+    matchLabels:
+      kubernetes.io/metadata.name: {{ .Release.Namespace }}
+  podSelector:
+    matchLabels:
+      app.kubernetes.io/instance: {{ .Release.Name }}
+    matchExpressions:
+      - key: app.kubernetes.io/component
+        operator: In
+        values: [operator, gateway]
+{{- with .Values.networkPolicy.extraFrom }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{- define "wasession.gateway.fullname" -}}
 {{- printf "%s-gateway" (include "wasession.fullname" . | trimSuffix "-operator" | trunc 55 | trimSuffix "-") }}
+{{- end }}
+
+{{/* The Secret with the key that the tokens of the gateway's sessions are derived from; the operator writes it. */}}
+{{- define "wasession.gateway.sessionKeySecret" -}}
+{{- include "wasession.gateway.fullname" . }}-session-key
 {{- end }}
 
 {{- define "wasession.gateway.labels" -}}
