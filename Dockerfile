@@ -20,13 +20,17 @@ ENTRYPOINT ["/usr/bin/tini", "--"]
 # PIP_CERT and NODE_EXTRA_CA_CERTS: set where the build goes through a proxy with an authority of its own.
 FROM python AS chromium
 # CHROMIUM_VERSION: a version of Debian's package, such as 156.0.8078.79-1~deb12u1; the newest by default, as Debian drops old ones.
-# /etc/chromium-version has the one that was installed; built with that version, the image has it as a label as well.
+# /etc/chromium-version has the one that was installed.
 ARG CHROMIUM_VERSION
 RUN apt-get update \
  && apt-get install -y --no-install-recommends chromium${CHROMIUM_VERSION:+=$CHROMIUM_VERSION} \
     chromium-common${CHROMIUM_VERSION:+=$CHROMIUM_VERSION} fonts-liberation fonts-noto-color-emoji libatomic1 \
  && dpkg-query --showformat='${Version}' --show chromium > /etc/chromium-version \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+
+# For --output: a label cannot be read from a file.
+FROM scratch AS chromium-version
+COPY --from=chromium /etc/chromium-version /
 
 # --- what the images are put together from --------------------------------------------------------------------------
 FROM python AS build
@@ -73,7 +77,10 @@ CMD ["python", "-m", "wasession_operator"]
 
 FROM chromium AS session-pod
 ARG CHROMIUM_VERSION
-LABEL wasession.dev/chromium-version=${CHROMIUM_VERSION:-newest}
+# What the target chromium-version has, as `make images` passes it on; the label is right or empty.
+ARG CHROMIUM_INSTALLED=${CHROMIUM_VERSION}
+RUN installed=$(cat /etc/chromium-version) && test "${CHROMIUM_INSTALLED:-$installed}" = "$installed"
+LABEL wasession.dev/chromium-version=${CHROMIUM_INSTALLED}
 COPY --from=session-pod-venv /opt/venv /opt/venv
 COPY --from=bridge /tmp/driver/ /opt/venv/lib/python3.11/site-packages/playwright/driver/package/lib/
 COPY --from=bridge /tmp/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js /tmp/node_modules/@wppconnect/wa-js/LICENSE* /opt/wasession/bridge/

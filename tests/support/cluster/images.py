@@ -39,21 +39,29 @@ def build(target: str) -> str:
     Unchanged layers are reused, so a change of code takes seconds. Raises ``SystemExit`` with the
     output of a build that fails.
     """
-    arguments = ["--target", target, "--tag", name(target), "--file", str(ROOT / "Dockerfile")]
-    if engine() == "docker":
-        command = ["docker", "build", *arguments]
-    else:
-        command = [
-            "buildah",
-            "build",
-            "--layers",
-            "--isolation=chroot",
-            "--network=host",
-            f"--build-arg=BASE={_base()}",
-        ]
-        command += [*_trust(), *arguments]
-    _run([*command, str(ROOT)])
+    more = _chromium_label() if target == "session-pod" else []
+    _run([*_build_command(), "--target", target, "--tag", name(target), *more, str(ROOT)])
     return name(target)
+
+
+def _build_command() -> list[str]:
+    """Return the engine's command for the project's Dockerfile, without target and context."""
+    if engine() == "docker":
+        command = ["docker", "build"]
+    else:
+        command = ["buildah", "build", "--layers", "--isolation=chroot", "--network=host"]
+        command += [f"--build-arg=BASE={_base()}", *_trust()]
+    return [*command, "--file", str(ROOT / "Dockerfile")]
+
+
+def _chromium_label() -> list[str]:
+    """Return the argument that labels the session pod's image with its exact Chromium version."""
+    with tempfile.TemporaryDirectory() as directory:
+        output = f"type=local,dest={directory}"
+        command = [*_build_command(), "--target", "chromium-version", "--output", output]
+        _run([*command, str(ROOT)])
+        version = Path(directory, "chromium-version").read_text()
+    return [f"--build-arg=CHROMIUM_INSTALLED={version}"]
 
 
 def archive(image: str) -> Path:
@@ -82,6 +90,13 @@ def tag(target: str, other: str) -> str:
     """Give a built image a second name; return that name."""
     _run([engine(), "tag", name(target), other])
     return other
+
+
+def label(target: str, key: str) -> str:
+    """Return a label of a built image; empty without it."""
+    labels = {"docker": ".Config.Labels", "buildah": ".OCIv1.Config.Labels"}[engine()]
+    template = f'{{{{index {labels} "{key}"}}}}'
+    return _output([engine(), "inspect", "--type=image", "--format", template, name(target)])
 
 
 def size(target: str) -> str:
