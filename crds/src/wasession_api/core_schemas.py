@@ -25,7 +25,8 @@ KINDS = {
     "apis/networking.k8s.io/v1": ("io.k8s.api.networking.v1.NetworkPolicyEgressRule",),
 }
 _KEYWORDS = ("type", "format", "enum", "x-kubernetes-map-type")
-_SENTENCE = re.compile(r"(.+?[.;:])(\s|$)")
+# The first sentence: "e.g." and "etc." do not end one.
+_SENTENCE = re.compile(r"(?:Required\. )?(.+?)\.?(?:(?<=\.) (?=[A-Z-])|$)")
 MAXIMUM_ITEMS = 64  # of each list, which bounds what the validation rules of a CRD may cost
 
 
@@ -51,8 +52,7 @@ def _structural(schema: Schema, definitions: Schema) -> Schema:
     for part in schema.get("allOf", [schema]):
         if "$ref" in part:
             schema = {**definitions[part["$ref"].rpartition("/")[2]], **schema}
-    description = _SENTENCE.match(" ".join(schema.get("description", "").split()))
-    result: Schema = {"description": description[1]} if description else {}
+    result: Schema = {"description": _description(schema)}
     if schema.get("format") == "int-or-string":
         return {**result, "x-kubernetes-int-or-string": True}
     result |= {key: schema[key] for key in _KEYWORDS if key in schema}
@@ -69,3 +69,9 @@ def _structural(schema: Schema, definitions: Schema) -> Schema:
     if "additionalProperties" in schema:
         result["additionalProperties"] = _structural(schema["additionalProperties"], definitions)
     return result
+
+
+def _description(schema: Schema) -> str:
+    """Return the first sentence of the description; most have paragraphs."""
+    sentence = _SENTENCE.match(" ".join(schema.get("description", "").split()))
+    return f"{sentence[1]}." if sentence else "An item."
