@@ -17,6 +17,7 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import (
     AccountStatus,
     AuthState,
+    ClassSpec,
     ConditionType,
     DisconnectKind,
     Phase,
@@ -174,26 +175,26 @@ def test_a_report_may_warn_with_reasons_that_are_not_known() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"whatsapp": {"url": "https://web.whatsapp.com:99999"}}, "whatsapp.url: must be an http"),
-        ({"whatsapp": {"url": "https://web.whatsapp.com:0"}}, "whatsapp.url: must be an http"),
-        ({"whatsapp": {"url": "https://-a..b"}}, "whatsapp.url: must be an http"),
-        ({"whatsapp": {"url": "https://web.whatsapp.com\n"}}, "whatsapp.url: must be an http"),
+        ({"className": "a.b"}, "className: must be a name of lower-case"),
+        ({"className": "a" * 41}, "className: String should have at most 40"),
         (
             {"whatsapp": {"deviceName": "a\x1b[2Jb"}},
             "whatsapp.deviceName: must not contain control",
         ),
-        ({"browser": {"image": "Foo/Bar::"}}, "browser.image: must be a container image"),
-        ({"browser": {"image": "a//b"}}, "browser.image: must be a container image"),
-        ({"browser": {"image": "a:1:2"}}, "browser.image: must be a container image"),
-        ({"browser": {"image": "host:99999/a"}}, "browser.image: must be a container image"),
         ({"browser": {"timezone": "Mars/Phobos"}}, "browser.timezone: must be a name of the IANA"),
         ({"browser": {"timezone": "Europe/Berln"}}, "browser.timezone: must be a name of the IANA"),
         ({"browser": {"timezone": "europe/berlin"}}, "browser.timezone: must be a name of the"),
         ({"browser": {"userAgent": "a\r\nX: b"}}, "browser.userAgent: must be one line"),
         ({"browser": {"userAgent": " a"}}, "browser.userAgent: must be one line"),
         ({"browser": {"userAgent": "ü"}}, "browser.userAgent: must be one line"),
-        ({"browser": {"extraArgs": ["--a=\x1b[2J"]}}, "browser.extraArgs.0: must be one Chromium"),
-        ({"browser": {"proxySecretRef": {"name": "a..b"}}}, "browser.proxySecretRef.name: must be"),
+        (
+            {"browser": {"proxySecretRef": {"name": "wasession-proxy-a..b"}}},
+            "browser.proxySecretRef.name: must begin with wasession-proxy-",
+        ),
+        (
+            {"browser": {"proxySecretRef": {"name": "wasession-sales-eu"}}},
+            "browser.proxySecretRef.name: must begin with wasession-proxy-",
+        ),
         ({"owner": "user\x1b[31m"}, "owner: must not contain control characters"),
         ({"owner": "user\x9b31m"}, "owner: must not contain control characters"),
         ({"pairing": {"phoneNumber": "+1 555"}}, "pairing.phoneNumber: must be country code"),
@@ -211,18 +212,95 @@ def test_an_invalid_value_is_rejected_with_a_sentence(spec: dict[str, Any], mess
 @pytest.mark.parametrize(
     "spec",
     [
-        {"whatsapp": {"url": "http://standin.standin.svc:8080"}},
-        {"whatsapp": {"url": "https://web.whatsapp.com:65535", "deviceName": "Küche 1"}},
-        {"browser": {"image": "session-pod"}},
-        {"browser": {"image": "localhost/wasession/session-pod:dev"}},
-        {"browser": {"image": "registry.example:5000/a__b/c.d-e:V1.0_x"}},
-        {"browser": {"image": f"ghcr.io/a/b:1@sha256:{'0a' * 32}"}},
+        {"image": "registry.example/a"},
+        {"extraArgs": ["--mute-audio"]},
+        {"podTemplate": {}},
+        {"egress": []},
+        {"browser": {"image": "registry.example/a"}},
+        {"browser": {"extraArgs": ["--mute-audio"]}},
+        {"whatsapp": {"url": "https://web.whatsapp.com"}},
+    ],
+)
+def test_a_session_cannot_set_what_its_class_decides(spec: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Spec.model_validate(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"className": "a" * 40},
+        {"whatsapp": {"deviceName": "Küche 1"}},
         {"browser": {"timezone": "America/Argentina/Buenos_Aires"}},
         {"browser": {"timezone": "Etc/GMT+12"}},
         {"browser": {"timezone": "UTC"}},
         {"browser": {"userAgent": "Mozilla/5.0 (X11; Linux x86_64)"}},
+        {"browser": {"proxySecretRef": {"name": "wasession-proxy-1.eu"}}},
         {"owner": "auth0|user:42 (Müller)"},
     ],
 )
 def test_a_valid_value_is_accepted(spec: dict[str, Any]) -> None:
     Spec.model_validate(spec)
+
+
+# --- classes --------------------------------------------------------------------------------------
+
+URL = "whatsappURL: must be an http"
+IMAGE = "image: must be a container image"
+FLAG = "extraArgs.0: must be one of the Chromium flags --blink-settings, "
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"whatsappURL": "https://web.whatsapp.com:99999"}, URL),
+        ({"whatsappURL": "https://web.whatsapp.com:0"}, URL),
+        ({"whatsappURL": "https://-a..b"}, URL),
+        ({"whatsappURL": "https://web.whatsapp.com\n"}, URL),
+        ({"image": "Foo/Bar::"}, IMAGE),
+        ({"image": "a//b"}, IMAGE),
+        ({"image": "a:1:2"}, IMAGE),
+        ({"image": "host:99999/a"}, IMAGE),
+        ({"extraArgs": ["--window-size=\x1b[2J"]}, FLAG),
+        ({"extraArgs": ["--renderer-cmd-prefix=/bin/sh"]}, FLAG),
+        ({"extraArgs": ["--log-net-log=/var/lib/wasession/log"]}, FLAG),
+        ({"extraArgs": ["--incognito"]}, FLAG),
+        ({"extraArgs": ["--no-sandbox"]}, FLAG),
+        ({"extraArgs": ["--mute-audio-and-more"]}, FLAG),
+        ({"extraArgs": ["https://example.com"]}, FLAG),
+        ({"allowedNamespaces": []}, "allowedNamespaces: List should have at least 1"),
+        ({"allowedNamespaces": ["*-a"]}, "allowedNamespaces.0: must be the name of a namespace"),
+        ({"overrides": ["image"]}, "overrides.0: Input should be 'storage.size', "),
+        ({"limits": {"memory": "much"}}, "limits.memory: must be a quantity"),
+        ({"limits": {"sessionsPerOwner": -1}}, "limits.sessionsPerOwner: Input should be greater"),
+        ({"caBundle": {"configMapName": "a", "key": "../b"}}, "caBundle.key: must be a key"),
+        ({"podTemplate": {"spec": {"containers": []}}}, "podTemplate.spec.containers: Extra"),
+        ({"podTemplate": {"spec": {"volumes": []}}}, "podTemplate.spec.volumes: Extra"),
+        ({"template": {"owner": "a"}}, "template.owner: Extra inputs"),
+    ],
+)
+def test_an_invalid_value_of_a_class_is_rejected_with_a_sentence(
+    spec: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValidationError) as error:
+        ClassSpec.model_validate(spec)
+    assert describe_error(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"whatsappURL": "http://standin.standin.svc:8080"},
+        {"whatsappURL": "https://web.whatsapp.com:65535"},
+        {"image": "session-pod"},
+        {"image": "localhost/wasession/session-pod:dev"},
+        {"image": "registry.example:5000/a__b/c.d-e:V1.0_x"},
+        {"image": f"ghcr.io/a/b:1@sha256:{'0a' * 32}"},
+        {"extraArgs": ["--mute-audio", "--js-flags=--max-old-space-size=256"]},
+        {"allowedNamespaces": ["team-a", "team-*", "*"]},
+        {"podTemplate": {"spec": {"tolerations": [{"operator": "Exists"}]}}},
+    ],
+)
+def test_a_valid_value_of_a_class_is_accepted(spec: dict[str, Any]) -> None:
+    ClassSpec.model_validate(spec)
