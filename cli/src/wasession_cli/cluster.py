@@ -15,7 +15,7 @@ import yaml
 from kubernetes.aio import client, config
 from wasession_api.kube.manifests import Manifest
 from wasession_api.names import object_name
-from wasession_api.session_pod.client import PORT
+from wasession_api.session_pod import PORT
 from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, CLASS_PLURAL, PLURAL
 

@@ -17,6 +17,8 @@ from wasession_api.kube.client import KubeClient
 
 from wasession_operator import handlers, health, startup
 from wasession_operator.controller import Controller
+from wasession_operator.gateway_keys import GatewayKeys
+from wasession_operator.master_key import InvalidMasterKey, MasterKey
 from wasession_operator.resync import Resync
 from wasession_operator.session_watch import SessionWatch
 from wasession_operator.settings import Settings
@@ -30,6 +32,10 @@ def main() -> None:
             f"WASESSION_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
         )
         raise SystemExit(f"invalid settings: {problems}") from None
+    try:
+        master_key = MasterKey(settings.master_key_file)
+    except InvalidMasterKey as error:
+        raise SystemExit(f"invalid settings: WASESSION_MASTER_KEY_FILE: {error}") from None
     logs.configure(settings.log_level, text=settings.log_format == "text")
     for handler in logging.getLogger().handlers:
         handler.addFilter(name_session)
@@ -38,13 +44,13 @@ def main() -> None:
         logging.getLogger("kopf").setLevel(logging.WARNING)
     raise_descriptor_limit()
     try:
-        asyncio.run(run(settings))
+        asyncio.run(run(settings, master_key))
     except Exception:  # a bug: kubelet's restart is better than half an operator
         logging.getLogger(__name__).critical("operator failed; exiting", exc_info=True)
         raise SystemExit(1) from None
 
 
-async def run(settings: Settings) -> None:
+async def run(settings: Settings, master_key: MasterKey) -> None:
     """Run the operator until SIGTERM or SIGINT; raise when a part of it fails."""
     async with contextlib.AsyncExitStack() as resources:
         kube = await KubeClient.connect(names.MANAGED_BY)
@@ -53,7 +59,7 @@ async def run(settings: Settings) -> None:
         http = await resources.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
-        controller = Controller(settings, kube, http)
+        controller = Controller(settings, kube, http, master_key)
         resources.push_async_callback(controller.close)
         resync, stop = Resync(controller), asyncio.Event()
         registry = handlers.registry_for(controller.cache)
@@ -64,7 +70,8 @@ async def run(settings: Settings) -> None:
         server = await health.serve(settings.http_port, controller, resync, watches, kube)
         resources.push_async_callback(server.cleanup)
         _stop_on_signals(stop)
-        work = (controller.run(), resync.run(), startup.run(controller))
+        gateways = GatewayKeys(kube, master_key, settings.gateway_keys, controller.enqueue_all)
+        work = (controller.run(), resync.run(), startup.run(controller), gateways.run())
         await _run_until(stop, *work, *(watch.run() for watch in watches))
 
 

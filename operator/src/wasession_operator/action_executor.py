@@ -9,20 +9,26 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from wasession_api import names
-from wasession_api.kube.client import PODS, SESSIONS, Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.client import (
+    PODS,
+    SECRETS,
+    SESSIONS,
+    Conflict,
+    KubeClient,
+    Rejected,
+    Unavailable,
+)
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, key_of
+from wasession_api.session_pod.token_derivation import derive_tokens, token_id
 from wasession_api.v1alpha1 import Reason
 
 from wasession_operator import objects
 from wasession_operator.cluster_cache import ClusterCache, object_key, requested
+from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
-from wasession_operator.plan.manifests import (
-    Repair,
-    annotations_of,
-    metadata_repair,
-    ownership_conflict,
-)
+from wasession_operator.plan.facts import AppliedSecret
+from wasession_operator.plan.manifests import Repair, metadata_repair, ownership_conflict
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import LogoutFailed
 from wasession_operator.settings import Settings
@@ -31,11 +37,9 @@ log = logging.getLogger(__name__)
 FAILURE_REASONS = {
     actions.AddFinalizer: Reason.SESSION_UPDATE_FAILED,
     actions.RemoveFinalizer: Reason.SESSION_UPDATE_FAILED,
-    actions.CreateSecret: Reason.SECRET_CREATE_FAILED,
-    actions.RotateToken: Reason.SECRET_UPDATE_FAILED,
+    actions.ApplySecret: Reason.SECRET_UPDATE_FAILED,
     actions.CreatePvc: Reason.PVC_CREATE_FAILED,
     actions.SetPvcOwner: Reason.PVC_UPDATE_FAILED,
-    actions.RepairSecret: Reason.SECRET_UPDATE_FAILED,
     actions.RepairPvc: Reason.PVC_UPDATE_FAILED,
     actions.RepairPod: Reason.POD_UPDATE_FAILED,
     actions.ExpandPvc: Reason.PVC_EXPAND_FAILED,
@@ -49,7 +53,9 @@ FAILURE_REASONS = {
 }
 EXCEEDED_QUOTA = "exceeded quota:"  # in the message of the API server's ResourceQuota admission
 NAMESPACE_TERMINATING = "because it is being terminated"  # in its message on new objects
-CREATIONS = (actions.CreateSecret, actions.CreatePvc, actions.CreatePod)
+# In its messages on a Secret of the session's name with another controller, or of another type.
+FOREIGN_SECRET = ("Only one reference can have Controller set to true", "type: Invalid value")
+CREATIONS = (actions.ApplySecret, actions.CreatePvc, actions.CreatePod)
 
 
 class ActionExecutor:
@@ -60,9 +66,11 @@ class ActionExecutor:
         settings: Settings,
         kube: KubeClient,
         cache: ClusterCache,
+        master_key: MasterKey,
         enqueue: Callable[[Key], None],
     ) -> None:
         self._settings = settings
+        self._master_key = master_key
         self._kube = kube
         self._cache = cache
         self._enqueue = enqueue
@@ -91,21 +99,15 @@ class ActionExecutor:
             case actions.RemoveFinalizer(present):
                 patch = objects.finalizer_patch(session.uid, present, add=False)
                 await self._patch_finalizers(state.key, patch)
-            case actions.CreateSecret() | actions.CreatePvc() | actions.CreatePod():
-                await self._create_object(session, state.key, action)
-            case actions.RotateToken(request):
-                secret = self._secret(state.key)
-                assert secret is not None
-                token = objects.new_token()
-                changes = objects.secret_patch(secret, session.name, session.uid, token, request)
-                await self._patch(self._cache.secrets, state.key, changes)
+            case actions.CreatePvc() | actions.CreatePod():
+                await self._create_object(session, action)
+            case actions.ApplySecret(epoch):
+                await self._apply_secret(session, state, epoch)
             case actions.SetPvcOwner(references):
                 # Merged by UID: references to other owners stay.
                 owners = references or [{"$patch": "delete", "uid": session.uid}]
-                changes = {"metadata": {"ownerReferences": owners}}
+                changes: Manifest = {"metadata": {"ownerReferences": owners}}
                 await self._patch(self._cache.pvcs, state.key, changes)
-            case actions.RepairSecret():
-                await self._repair(self._cache.secrets, state.key, action)
             case actions.RepairPvc():
                 await self._repair(self._cache.pvcs, state.key, action)
             case actions.RepairPod():
@@ -128,28 +130,19 @@ class ActionExecutor:
                     state.pod_failures = next_backoff(state.pod_failures)
 
     async def _create_object(
-        self,
-        session: Session,
-        key: Key,
-        action: actions.CreateSecret | actions.CreatePvc | actions.CreatePod,
+        self, session: Session, action: actions.CreatePvc | actions.CreatePod
     ) -> None:
         identity = (session.namespace, session.name, session.uid, session.spec)
         match action:
-            case actions.CreateSecret(request):
-                manifest = objects.make_secret(*identity, objects.new_token(), request)
-                await self._create(self._cache.secrets, manifest, session)
             case actions.CreatePvc():
                 await self._create(self._cache.pvcs, objects.make_pvc(*identity), session)
-            case actions.CreatePod(restoring, restart, proxy_version, previous_owners):
-                secret = self._secret(key)
-                token_id = annotations_of(secret).get(names.ANNOTATION_TOKEN_ID) if secret else None
+            case actions.CreatePod(restoring, restart, token_id, previous_owners):
                 manifest = objects.make_pod(
                     *identity,
                     self._settings,
                     restoring=restoring,
                     restart=restart,
                     token_id=token_id,
-                    proxy_version=proxy_version,
                     previous_owners=previous_owners,
                 )
                 await self._create(self._cache.pods, manifest, session)
@@ -174,8 +167,24 @@ class ActionExecutor:
             if EXCEEDED_QUOTA not in str(error):
                 raise
 
-    def _secret(self, key: Key) -> Manifest | None:
-        return self._cache.secrets.objects.get(object_key(key))
+    async def _apply_secret(self, session: Session, state: ReconcileState, epoch: int) -> None:
+        """Apply the Secret with the tokens of an epoch; not to one that is somebody else's."""
+        key = self._master_key.of(session.namespace)
+        tokens = derive_tokens(key, session.uid, epoch)
+        identity = (session.namespace, session.name, session.uid, session.spec)
+        manifest = objects.make_secret(*identity, tokens)
+        try:
+            await self._kube.apply(SECRETS, manifest)
+        except Conflict as error:  # another write at the same moment
+            raise Unavailable(str(error)) from None
+        except Rejected as error:
+            if not any(part in str(error) for part in FOREIGN_SECRET):
+                raise
+            name = manifest["metadata"]["name"]
+            message = f"Secret {name} is not the session's; it will not be modified."
+            raise Conflict(message) from None
+        state.token_epoch = epoch
+        state.secret_applied = AppliedSecret(token_id(tokens[0]), datetime.now(UTC))
 
     async def _create(self, informer: Informer, manifest: Manifest, session: Session) -> None:
         """Create an object. If the session has it already, take it in.

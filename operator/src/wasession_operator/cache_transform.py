@@ -66,9 +66,8 @@ def pvc(obj: Manifest) -> Manifest:
     return _metadata(obj) | {"spec": spec, "status": status}
 
 
-def secret(obj: Manifest) -> Manifest:
-    data = _pick(obj.get("data") or {}, ("token", "previousToken"))
-    return _metadata(obj) | {"data": data}
+def network_policy(obj: Manifest) -> Manifest:
+    return _metadata(obj) | _pick(obj, ("spec",))
 
 
 def node(obj: Manifest) -> Manifest:

@@ -8,14 +8,16 @@ from datetime import datetime
 from typing import Protocol
 
 from wasession_api import names
-from wasession_api.kube.client import NODES, PODS, PVCS, SECRETS, SESSIONS, KubeClient
+from wasession_api.kube.client import NODES, PODS, PVCS, SESSIONS, KubeClient
 from wasession_api.kube.informer import Informer, is_newer
 from wasession_api.kube.manifests import Key, Manifest, condition, key_of
 
 from wasession_operator import cache_transform, metrics
 from wasession_operator.cache_transform import PackedStore
+from wasession_operator.network_policies import NetworkPolicies
 from wasession_operator.plan import Node
 from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.session_classes import SessionClasses
 
 ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
 Age = tuple[str, str]  # creation time and UID of a session; the oldest sorts first
@@ -49,7 +51,9 @@ class ClusterCache:
         handler: EventHandler,
         *,
         watch_nodes: bool,
+        network_policy_peers: Sequence[Manifest] | None = None,
     ) -> None:
+        """Without ``network_policy_peers`` there are no NetworkPolicies."""
         self.sessions = PackedStore()
         self.counts = metrics.SessionCounts()
         self.pods = Informer(
@@ -60,10 +64,6 @@ class ClusterCache:
             kube, PVCS, namespaces, names.SELECTOR,
             self._object_changed, cache_transform.pvc, PackedStore(), self._on_sync,
         )  # fmt: skip
-        self.secrets = Informer(
-            kube, SECRETS, namespaces, names.SELECTOR,
-            self._object_changed, cache_transform.secret, PackedStore(), self._on_sync,
-        )  # fmt: skip
         self.nodes = (
             Informer(
                 kube, NODES, namespaces, "",
@@ -72,14 +72,25 @@ class ClusterCache:
             if watch_nodes
             else None
         )  # fmt: skip
-        self.informers = [self.pods, self.pvcs, self.secrets]
+        self.classes = SessionClasses(kube, handler.enqueue, self._on_sync)
+        self.network_policies = (
+            NetworkPolicies(
+                kube, namespaces, network_policy_peers,
+                self.classes, handler.enqueue, self._on_sync,
+            )
+            if network_policy_peers is not None
+            else None
+        )  # fmt: skip
+        self.informers = [self.pods, self.pvcs, self.classes.informer]
+        if self.network_policies is not None:
+            self.informers.append(self.network_policies.informer)
         if self.nodes is not None:
             self.informers.append(self.nodes)
         self.namespaces: Sequence[str | None] = namespaces or (None,)  # None: the whole cluster
         self._kube = kube
         self._handler = handler
         self._synced = asyncio.Event()
-        self._session_of: dict[Key, Key] = {}  # by the key of its pod, claim and Secret
+        self._session_of: dict[Key, Key] = {}  # by the key of its pod and claim
         self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
         self._missing_since: dict[str, float] = {}  # nodes that do not exist; the loop's time
         self._accounts: dict[str, set[Key]] = {}  # sessions with a valid login, by account
@@ -143,6 +154,7 @@ class ClusterCache:
         self.counts.add(obj)
         self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
+        self.classes.upsert_session(key, before, obj)
         self._update_account(key, _account(before), _account(obj))
         client_id = _client_id(obj)
         if before is not None and _client_id(before) != client_id:
@@ -157,6 +169,7 @@ class ClusterCache:
             del self.sessions[key]
             self.counts.remove(session)
             self._session_of.pop(object_key(key), None)
+            self.classes.delete_session(key, session)
             self._remove_duplicate(key, session)
             self._update_account(key, _account(session), None)
         self._handler.on_delete(key, uid)
@@ -264,6 +277,8 @@ class ClusterCache:
                     self._missing_since.pop(old_node, None)
             if after is not None and new_node is not None:
                 self._pods_on.setdefault(new_node, set()).add(key_of(after))
+        if self.network_policies is not None:
+            self.network_policies.pod_changed(before, after)
         self._object_changed(before, after)
 
     def _object_changed(self, before: Manifest | None, after: Manifest | None) -> None:
@@ -302,7 +317,7 @@ def is_released(session: Manifest) -> bool:
 
 
 def object_key(session: Key) -> Key:
-    """Return the key of a session's pod, volume claim and Secret."""
+    """Return the key of a session's pod and volume claim."""
     return session[0], names.object_name(session[1])
 
 

@@ -13,6 +13,7 @@ from wasession_api.kube.manifests import Key, Manifest, key_of
 from wasession_operator import metrics
 from wasession_operator.action_executor import next_backoff
 from wasession_operator.cluster_cache import ClusterCache, is_released, object_key, requested
+from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Backoff
 from wasession_operator.reconcile import Reconciler, Result
 from wasession_operator.reconcile_state import ReconcileState
@@ -29,12 +30,18 @@ PATIENCE_UNCHANGED = 120.0
 class Controller:
     """All sessions. Feed watch events to ``cache``, which enqueues the sessions they concern."""
 
-    def __init__(self, settings: Settings, kube: KubeClient, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        http: aiohttp.ClientSession,
+        master_key: MasterKey,
+    ) -> None:
         self.settings = settings
         self.states: dict[Key, ReconcileState] = {}
         self.queue = WorkQueue(self._patience)
         self.cache = ClusterCache(kube, settings.namespaces, self, watch_nodes=settings.watch_nodes)
-        self._reconciler = Reconciler(settings, kube, http, self.cache, self.enqueue)
+        self._reconciler = Reconciler(settings, kube, http, self.cache, master_key, self.enqueue)
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
 
     async def run(self) -> None:

@@ -5,25 +5,42 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest
-from wasession_api.session_pod.tokens import tokens
+from wasession_api.session_pod import PORT
+from wasession_api.session_pod.token_derivation import token_id
+from wasession_api.session_pod.tokens import KEYS
 from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, WhenDeleted
 
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.settings import Settings
 
 CONTAINER = "session"
-PORT = 8080
-USER = 10001
 DATA = "/var/lib/wasession"
 TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
-TOKEN_BYTES = 32
+PROXY_DIRECTORY = "/etc/wasession-proxy"
+CA_DIRECTORY = "/etc/wasession-ca"
+# A type is immutable: the API server rejects what is applied to somebody else's Secret.
+SECRET_TYPE = f"{GROUP}/session-token"
+# What Pod Security ``restricted`` allows in a pod's security context, besides users and groups. See
+# https://kubernetes.io/docs/concepts/security/pod-security-standards/
+CONFINED_PROFILES = ("RuntimeDefault", "Localhost")  # of seccomp and AppArmor
+SELINUX_TYPES = ("", "container_t", "container_init_t", "container_kvm_t", "container_engine_t")
+SAFE_SYSCTLS = {
+    "kernel.shm_rmid_forced",
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.ip_unprivileged_port_start",
+    "net.ipv4.ping_group_range",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_keepalive_intvl",
+    "net.ipv4.tcp_keepalive_probes",
+    "net.ipv4.tcp_keepalive_time",
+    "net.ipv4.tcp_syncookies",
+}
 # The pod's local volumes are caches: they are no reason to keep a node. See
 # https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md
 SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
@@ -54,6 +71,12 @@ def labels(name: str, spec: EffectiveSpec) -> dict[str, str]:
     return result
 
 
+def pod_labels(name: str, spec: EffectiveSpec) -> dict[str, str]:
+    """Return the labels of the pod: its NetworkPolicy selects it by its class."""
+    of_class = {} if spec.class_name is None else {names.LABEL_CLASS: spec.class_name}
+    return labels(name, spec) | of_class
+
+
 def client_id(name: str, spec: EffectiveSpec) -> str:
     return spec.client_id or name
 
@@ -78,36 +101,22 @@ def _metadata(namespace: str, name: str, spec: EffectiveSpec) -> Manifest:
     }
 
 
-@dataclass(frozen=True)
-class Token:
-    """The bearer token of a session pod's API; ``id`` identifies it without disclosing it."""
-
-    value: str
-    id: str
-
-
-def new_token() -> Token:
-    return Token(secrets.token_urlsafe(TOKEN_BYTES), secrets.token_hex(4))
-
-
 def make_secret(
-    namespace: str,
-    name: str,
-    uid: str,
-    spec: EffectiveSpec,
-    token: Token,
-    request: str | None = None,
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, tokens: Sequence[str]
 ) -> Manifest:
-    """Return the session's Secret; ``request`` is the rotation that its token fulfils."""
+    """Return the session's Secret with its tokens, the present one first.
+
+    The previous one stays readable: pods read their token for each request, but kubelet updates a
+    mounted Secret only within about a minute.
+    """
     metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
-    metadata["annotations"] |= _token_annotations(token, request)
-    data = {"token": _encoded(token.value)}
+    metadata["annotations"][names.ANNOTATION_TOKEN_ID] = token_id(tokens[0])
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
-        "type": "Opaque",
-        "data": data,
+        "type": SECRET_TYPE,
+        "data": {key: _encoded(token) for key, token in zip(KEYS, tokens, strict=False)},
     }
 
 
@@ -126,31 +135,6 @@ def finalizer_patch(uid: str, present: tuple[str, ...], *, add: bool) -> list[Ma
         return [*tests, {"op": "add", "path": f"{path}/-", "value": names.FINALIZER}]
     tests.append({"op": "test", "path": path, "value": None})  # there are still none
     return [*tests, {"op": "add", "path": path, "value": [names.FINALIZER]}]
-
-
-def secret_patch(
-    secret: Manifest, name: str, uid: str, token: Token, request: str | None
-) -> Manifest:
-    """Return a merge patch that puts a new token into a Secret.
-
-    The previous one stays readable as ``previousToken``: pods read their token for each request,
-    but kubelet updates a mounted Secret only within about a minute.
-    """
-    previous = next(iter(tokens(secret)), None)
-    data = {
-        "token": _encoded(token.value),
-        "previousToken": _encoded(previous) if previous else None,
-    }
-    metadata = {
-        "annotations": _token_annotations(token, request),
-        "ownerReferences": [owner_reference(name, uid)],
-    }
-    return {"metadata": metadata, "data": data}
-
-
-def _token_annotations(token: Token, request: str | None) -> dict[str, str]:
-    fulfilled = {} if request is None else {names.ANNOTATION_ROTATE_TOKEN: request}
-    return {names.ANNOTATION_TOKEN_ID: token.id, **fulfilled}
 
 
 def _encoded(text: str) -> str:
@@ -179,14 +163,13 @@ def make_pvc(namespace: str, name: str, uid: str, spec: EffectiveSpec) -> Manife
 def make_pod(
     namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
-    proxy_version: str | None = None, previous_owners: Sequence[str] = (),
+    previous_owners: Sequence[str] = (),
 ) -> Manifest:  # fmt: skip
     """Return the session's pod.
 
     ``restoring``: the volume should hold a valid login. ``restart``: the restart request that the
-    pod fulfils. ``token_id``: the token that it starts with. ``proxy_version``: that of the Secret
-    with its proxy. ``previous_owners``: those whose volume it may use too, as its session had them.
-    None of them is part of the template's hash.
+    pod fulfils. ``token_id``: the token that it starts with. ``previous_owners``: those whose
+    volume it may use too, as its session had them. None of them is part of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
     annotations = {
@@ -194,7 +177,6 @@ def make_pod(
         names.ANNOTATION_TEMPLATE_METADATA: template_metadata(spec).record(),
         names.ANNOTATION_RESTART: restart,
         names.ANNOTATION_TOKEN_ID: token_id,
-        names.ANNOTATION_PROXY_VERSION: proxy_version,
     }
     pod["metadata"]["annotations"] |= {
         key: value for key, value in annotations.items() if value is not None
@@ -218,10 +200,11 @@ def desired_hash(
 
 def template_hash(pod: Manifest) -> str:
     """Return a hash of the pod's spec as built here, without the API server's defaults."""
-    return _digest([TEMPLATE_VERSION, pod["spec"]])
+    return digest([TEMPLATE_VERSION, pod["spec"]])
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """Return a short hash of JSON values."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -235,7 +218,7 @@ class TemplateMetadata(NamedTuple):
         """Return what a pod notes of them: their names, and a hash of their values."""
         return json.dumps(
             {
-                "hash": _digest(self),
+                "hash": digest(self),
                 "labels": sorted(self.labels),
                 "annotations": sorted(self.annotations),
             }
@@ -276,15 +259,9 @@ def _pod(namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Set
     template = spec.pod_template
     metadata = _metadata(namespace, name, spec)
     from_template = template_metadata(spec)
-    metadata["labels"] = {**from_template.labels, **metadata["labels"]}
+    metadata["labels"] = {**from_template.labels, **pod_labels(name, spec)}
     metadata["annotations"] = {**from_template.annotations, **metadata["annotations"]}
     metadata["ownerReferences"] = [owner_reference(name, uid)]
-    volumes: list[Manifest] = [
-        {"name": "data", "persistentVolumeClaim": {"claimName": names.object_name(name)}},
-        {"name": "token", "secret": {"secretName": names.object_name(name), "defaultMode": 0o440}},
-        {"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.browser.shm_size}},
-    ]
     pod: Manifest = {
         "restartPolicy": "Always",
         "hostname": "wasession",
@@ -292,22 +269,77 @@ def _pod(namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Set
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": int(spec.timeouts.shutdown.total_seconds())
         + GRACE_SECONDS,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER,
-            "runAsGroup": USER,
-            "fsGroup": USER,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-            **(template.spec.security_context or {}),
-        },
+        "securityContext": _security_context(spec, settings),
         "containers": [_container(namespace, name, uid, spec, settings)],
-        "volumes": volumes,
+        "volumes": _volumes(name, spec),
     }
     overrides = template.spec.dump()
     overrides.pop("securityContext", None)  # is merged above
     pod |= {field: value for field, value in overrides.items() if value}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": pod}
+
+
+def _security_context(spec: EffectiveSpec, settings: Settings) -> Manifest:
+    """Return the pod's security context: its class can change it within ``restricted``."""
+    user = settings.run_as_user
+    users = {} if user is None else {"runAsUser": user, "runAsGroup": user, "fsGroup": user}
+    context: Manifest = {
+        **users,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    for field, value in (spec.pod_template.spec.security_context or {}).items():
+        if value is not None and _is_restricted(field, value):
+            context[field] = value
+    return context | {"runAsNonRoot": True}
+
+
+def _is_restricted(field: str, value: Any) -> bool:
+    """Return whether Pod Security ``restricted`` allows a field of the security context."""
+    match field:
+        case "runAsUser":
+            return bool(value != 0)
+        case "seccompProfile" | "appArmorProfile":
+            return value.get("type") in CONFINED_PROFILES
+        case "seLinuxOptions":
+            confined = value.get("type", "") in SELINUX_TYPES
+            return confined and not value.get("user") and not value.get("role")
+        case "sysctls":
+            return all(sysctl.get("name") in SAFE_SYSCTLS for sysctl in value)
+        case _:
+            return field != "windowsOptions"
+
+
+def _volumes(name: str, spec: EffectiveSpec) -> list[Manifest]:
+    """Return the pod's volumes. It starts without the optional ones, and says what is missing."""
+    token = {"secretName": names.object_name(name), "defaultMode": 0o440}
+    volumes: list[Manifest] = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": names.object_name(name)}},
+        {"name": "token", "secret": token},
+        {"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": spec.browser.shm_size}},
+    ]
+    if (proxy := spec.browser.proxy_secret_ref) is not None:
+        secret = {"secretName": proxy.name, "optional": True, "defaultMode": 0o440}
+        volumes.append({"name": "proxy", "secret": secret})
+    if spec.ca_bundle is not None:
+        config_map = {"name": spec.ca_bundle.config_map_name, "optional": True}
+        volumes.append({"name": "ca", "configMap": config_map})
+    return volumes
+
+
+def _volume_mounts(spec: EffectiveSpec) -> list[Manifest]:
+    mounts: list[Manifest] = [
+        {"name": "data", "mountPath": DATA},
+        {"name": "token", "mountPath": TOKEN_DIRECTORY, "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+        {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
+    ]
+    if spec.browser.proxy_secret_ref is not None:
+        mounts.append({"name": "proxy", "mountPath": PROXY_DIRECTORY, "readOnly": True})
+    if spec.ca_bundle is not None:
+        mounts.append({"name": "ca", "mountPath": CA_DIRECTORY, "readOnly": True})
+    return mounts
 
 
 def _container(
@@ -349,12 +381,7 @@ def _container(
             "timeoutSeconds": 5,
             "failureThreshold": 6,
         },
-        "volumeMounts": [
-            {"name": "data", "mountPath": DATA},
-            {"name": "token", "mountPath": TOKEN_DIRECTORY, "readOnly": True},
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108
-        ],
+        "volumeMounts": _volume_mounts(spec),
     }
 
 
@@ -387,20 +414,11 @@ def _environment(
         "SANDBOX": spec.browser.sandbox.value,
         "EXTRA_ARGS": json.dumps(spec.extra_args),
         "QUARANTINE_RETENTION": str(settings.quarantine_retention.total_seconds()),
+        "PROXY_DIRECTORY": None if spec.browser.proxy_secret_ref is None else PROXY_DIRECTORY,
+        "CA_BUNDLE": None if spec.ca_bundle is None else f"{CA_DIRECTORY}/{spec.ca_bundle.key}",
     }
-    environment: list[Manifest] = [
+    return [
         {"name": f"WASESSION_{key}", "value": value}
         for key, value in values.items()
         if value is not None
     ]
-    if spec.browser.proxy_secret_ref is not None:
-        for key in ("server", "username", "password"):
-            reference = {
-                "name": spec.browser.proxy_secret_ref.name,
-                "key": key,
-                "optional": key != "server",
-            }
-            environment.append(
-                {"name": f"WASESSION_PROXY_{key.upper()}", "valueFrom": {"secretKeyRef": reference}}
-            )
-    return environment

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,18 +12,18 @@ from functools import partial
 
 import aiohttp
 from wasession_api import names
-from wasession_api.kube.client import NAMESPACES, SECRETS, KubeClient, Rejected
+from wasession_api.kube.client import NAMESPACES, KubeClient, Rejected
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, condition
 from wasession_api.session_pod.client import SessionPodClient, base_url
-from wasession_api.session_pod.tokens import tokens
+from wasession_api.session_pod.token_derivation import derive_token, derive_tokens, token_id
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
 from wasession_operator import metrics, plan
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache, object_key
+from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
-from wasession_operator.plan.facts import ProxySecret
 from wasession_operator.plan.logout import pending_request
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.parse import parse_session
@@ -38,8 +37,7 @@ from wasession_operator.status_writer import StatusWriter
 
 log = logging.getLogger(__name__)
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
-POD_NEEDS = (actions.CreateSecret, actions.CreatePvc)
-PROXY_SECRET_LASTS = 5.0  # seconds for which the metadata of a Secret is not read again
+POD_NEEDS = (actions.ApplySecret, actions.CreatePvc)
 NAMESPACE_RECHECK = timedelta(seconds=30)
 UNWATCHED_RECHECK = timedelta(seconds=10)
 DELETION_DEBOUNCE = 2.0  # seconds from deletionTimestamp, which has whole seconds
@@ -62,6 +60,7 @@ class Reconciler:
         kube: KubeClient,
         http: aiohttp.ClientSession,
         cache: ClusterCache,
+        master_key: MasterKey,
         enqueue: Callable[[Key], None],
     ) -> None:
         self.starts = PrioritySemaphore(settings.max_concurrent_starts, enqueue)
@@ -72,8 +71,8 @@ class Reconciler:
         self._http = http
         self._cache = cache
         self._enqueue = enqueue
-        self._proxy_secrets: dict[Key, tuple[ProxySecret, float]] = {}  # with the end of validity
-        self._executor = ActionExecutor(settings, kube, cache, enqueue)
+        self._master_key = master_key
+        self._executor = ActionExecutor(settings, kube, cache, master_key, enqueue)
         self._status_writer = StatusWriter(kube)
 
     async def close(self) -> None:
@@ -159,11 +158,10 @@ class Reconciler:
 
     async def _gather_facts(self, state: ReconcileState, session: Session) -> Facts:
         key, cache = state.key, self._cache
-        status = session.status
+        status, state.token_epoch = session.status, session.status.token_epoch
         pod = await self._read(cache.pods, key, expected=status.pod_uid is not None)
         has_login = bool(status.session_valid) or expects_login(session)
         pvc = await self._read(cache.pvcs, key, expected=has_login or status.pvc_uid is not None)
-        secret = await self._read(cache.secrets, key, expected=status.phase is not None)
         pod, pvc = _expect_deletion(pod, state), _expect_deletion(pvc, state)
         state.deleted.intersection_update(
             obj["metadata"]["uid"] for obj in (pod, pvc) if obj is not None
@@ -176,12 +174,13 @@ class Reconciler:
             now=datetime.now(UTC),
             pod=pod,
             pvc=pvc,
-            secret=secret,
+            token_ids=self._token_ids(session),
+            secret_applied=state.secret_applied,
             node=await cache.node_of(pod) if pod else None,
             report=watcher.report if watcher else None,
             silent_since=watcher.silent_since if watcher else None,
+            unauthorized=watcher is not None and watcher.unauthorized,
             watch_error=watcher.error if watcher else None,
-            proxy_secret=await self._proxy_secret(session),
             may_start=may_start if self.starts.is_open else None,
             may_update=self.updates.is_held(key),
             rollout_halted=self.updates.blockers > 0,
@@ -193,7 +192,7 @@ class Reconciler:
         )
 
     async def _read(self, informer: Informer, key: Key, *, expected: bool) -> Manifest | None:
-        """Return the session's pod, claim or Secret.
+        """Return the session's pod or claim.
 
         One that the cache should have but has not may only have lost its labels: the informer sees
         that as a deletion. Nothing is believed to be gone before the API server says so.
@@ -203,32 +202,10 @@ class Reconciler:
             return obj
         return await informer.read(object_key(key))
 
-    async def _proxy_secret(self, session: Session) -> ProxySecret | None:
-        """Return the Secret with the session's proxy; None if it has none, or may not be read.
-
-        It is not watched, as it has no label of the operator: a change is noticed by the next
-        reconciliation. Only its metadata is read, and shared by sessions with the same proxy.
-        """
-        reference = session.spec.browser.proxy_secret_ref
-        if reference is None or session.deleted_at is not None or session.spec.suspend:
-            return None
-        key = (session.namespace, reference.name)
-        secret, until = self._proxy_secrets.get(key, (None, 0.0))
-        if secret is None or time.monotonic() > until:
-            try:
-                obj = await self._kube.get(SECRETS, *key, metadata=True)
-            except Rejected:
-                return None
-            version = None if obj is None else obj["metadata"]["resourceVersion"]
-            secret = ProxySecret(reference.name, version)
-            lasts = PROXY_SECRET_LASTS if secret.version is not None else 0.0
-            self._proxy_secrets[key] = secret, time.monotonic() + lasts
-        return secret
-
     def _has_unwatched(self, key: Key, facts: Facts) -> bool:
         """Return whether an object was read that no informer has, and so changes without events."""
         cache, name = self._cache, object_key(key)
-        read = ((facts.pod, cache.pods), (facts.pvc, cache.pvcs), (facts.secret, cache.secrets))
+        read = ((facts.pod, cache.pods), (facts.pvc, cache.pvcs))
         return any(obj is not None and name not in informer.objects for obj, informer in read)
 
     def _watch_report(self, state: ReconcileState, pod: Manifest | None) -> None:
@@ -239,7 +216,7 @@ class Reconciler:
             state.stop_watching()
         if state.report_watcher is None and base is not None:
             state.report_watcher = ReportWatcher(
-                SessionPodClient(self._http, base, partial(self._tokens, state.key)),
+                SessionPodClient(self._http, base, partial(self._tokens, state)),
                 state.uid,
                 partial(self._enqueue, state.key),
                 state.log_extra,
@@ -247,9 +224,18 @@ class Reconciler:
         if state.report_watcher is not None and condition(pod, "Ready").get("status") == "True":
             state.report_watcher.pod_is_ready()
 
-    async def _tokens(self, key: Key) -> list[str]:
-        secret = self._cache.secrets.objects.get(object_key(key))
-        return tokens(secret) if secret is not None else []
+    async def _tokens(self, state: ReconcileState) -> list[str]:
+        """Return the tokens that the session's pod may accept."""
+        key = self._master_key.of(state.key[0])
+        return derive_tokens(key, state.uid, state.token_epoch)
+
+    def _token_ids(self, session: Session) -> tuple[str, str]:
+        """Return what identifies the tokens of the session's epoch and of the next one."""
+        key, epoch = self._master_key.of(session.namespace), session.status.token_epoch
+        present, following = (
+            token_id(derive_token(key, session.uid, number)) for number in (epoch, epoch + 1)
+        )
+        return present, following
 
     # --- actions ----------------------------------------------------------------------------------
 
@@ -269,10 +255,10 @@ class Reconciler:
         happens to existing objects is written to the status first, so that a new operator knows.
         """
         kinds = tuple(type(action) for action in planned.actions)
-        if actions.CreatePod in kinds:
-            await self._execute(session, state, planned)
-            return None
-        if session.status.phase is None and any(kind in POD_NEEDS for kind in kinds):
+        creates = actions.CreatePod in kinds or (
+            session.status.phase is None and any(kind in POD_NEEDS for kind in kinds)
+        )
+        if creates and not _relies_on_status(session, planned):
             await self._execute(session, state, planned)
             return None
         wait = _deferral(session, planned, facts.now)
@@ -376,6 +362,8 @@ def _relies_on_status(session: Session, planned: Plan) -> bool:
     """Return whether the status alone explains an action to a new operator, or to a user."""
     if session.deleted_at is not None:
         return any(isinstance(action, actions.RemoveFinalizer) for action in planned.actions)
+    if planned.status.token_epoch != session.status.token_epoch:
+        return True
     return any(isinstance(action, actions.DeletePod | actions.Logout) for action in planned.actions)
 
 

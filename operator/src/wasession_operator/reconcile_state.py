@@ -11,6 +11,7 @@ from wasession_api.kube.manifests import Key
 from wasession_api.v1alpha1 import Status
 
 from wasession_operator.plan import Action, Backoff, Refusal
+from wasession_operator.plan.facts import AppliedSecret
 from wasession_operator.report_watcher import ReportWatcher
 
 ACCEPTED_FOR = 60.0  # seconds
@@ -34,6 +35,8 @@ class ReconcileState:
     refusals: dict[type[Action], Refusal] = field(default_factory=dict)
     accepted_template: str | None = None  # hash of the one that the API server has accepted last
     accepted_at: float = 0.0
+    token_epoch: int = 0
+    secret_applied: AppliedSecret | None = None  # as far as this operator knows
     deleted: set[str] = field(default_factory=set)  # UIDs of objects, until the informers know
     report_watcher: ReportWatcher | None = None
     written: Status | None = None  # the last status written, until a watch event contains it

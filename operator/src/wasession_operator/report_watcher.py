@@ -34,7 +34,8 @@ Work = Callable[[], Awaitable[None]]
 class ReportWatcher:
     """Follows the event stream of one pod until closed, and calls ``on_change`` for each report.
 
-    ``report`` is the latest one; None while the stream is down, and ``error`` says why. Reports of
+    ``report`` is the latest one; None while the stream is down, and ``error`` says why; the pod has
+    accepted none of the session's tokens while ``unauthorized`` is true. Reports of
     a session other than ``session_uid`` are ignored: the pod's IP address may be another pod's by
     now.
     """
@@ -50,6 +51,7 @@ class ReportWatcher:
         self.session_uid = session_uid
         self.silent_since = datetime.now(UTC)
         self.error: str | None = None
+        self.unauthorized = False
         self._payload: str | None = None  # JSON takes a fifth of a Report's memory
         self._on_change = on_change
         self._log_extra = log_extra
@@ -131,10 +133,11 @@ class ReportWatcher:
             try:
                 async with contextlib.aclosing(self.pod.events("state")) as events:
                     async for event in events:
-                        delay, self.error = RETRY_FIRST, None
+                        delay, self.error, self.unauthorized = RETRY_FIRST, None, False
                         self._receive(event.data)
             except (*REQUEST_ERRORS, ValueError) as error:
                 self.error = describe_error(error)
+                self._note_unauthorized(isinstance(error, Unauthorized))
                 log.debug(
                     "report stream of the session pod failed; retrying",
                     extra={**self._log_extra, "pod": self.pod.base, "error": self.error},
@@ -158,6 +161,11 @@ class ReportWatcher:
             raise ValueError("the pod reports another session")
         if before is None or (report.seq, report.started_at) != (before.seq, before.started_at):
             self._update(payload)
+
+    def _note_unauthorized(self, unauthorized: bool) -> None:
+        before, self.unauthorized = self.unauthorized, unauthorized
+        if unauthorized and not before:
+            self._on_change()
 
     def _disconnected(self) -> None:
         if self._payload is not None:

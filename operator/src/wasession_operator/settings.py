@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -26,6 +28,27 @@ def _split(value: object) -> object:
     )
 
 
+class GatewayKey(NamedTuple):
+    """Where the key of a namespace's session tokens goes, for the gateway of these sessions."""
+
+    sessions_namespace: str
+    secret_namespace: str
+    secret_name: str
+
+
+_GATEWAY_KEY = re.compile(r"([a-z0-9-]+)=([a-z0-9-]+)/([a-z0-9.-]+)")
+
+
+def _parse_gateway_keys(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    entries = [part.strip() for part in value.split(",") if part.strip()]
+    parsed = [_GATEWAY_KEY.fullmatch(entry) for entry in entries]
+    if None in parsed:
+        raise ValueError("must be a list of <sessions namespace>=<namespace>/<secret name>")
+    return [GatewayKey(*match.groups()) for match in parsed if match is not None]
+
+
 class Settings(BaseSettings):
     """Read once at startup. Durations are written as ``30s``, ``5m``, ``1h``."""
 
@@ -35,6 +58,17 @@ class Settings(BaseSettings):
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     namespaces: Annotated[list[str], NoDecode, BeforeValidator(_split)] = []
     watch_nodes: bool = True
+    master_key_file: Path = Path("/etc/wasession/master-key")  # at least 32 bytes in base64
+    gateway_keys: Annotated[list[GatewayKey], NoDecode, BeforeValidator(_parse_gateway_keys)] = []
+    # User and group of the session pods; empty: the platform assigns them.
+    run_as_user: Annotated[
+        Annotated[int, Field(ge=1)] | None, BeforeValidator(lambda v: None if v == "" else v)
+    ] = 10001
+    # Namespace and name: identifies this operator in the status of classes, among several ones.
+    operator_name: str = Field("wasession-operator", min_length=1, max_length=128)
+    network_policy_enabled: bool = True
+    # Who can connect to session pods: NetworkPolicyPeers of networking.k8s.io/v1; empty: nobody.
+    network_policy_peers: list[dict[str, Any]] = []
     restoration_delay: Duration = timedelta(seconds=5)
     node_lost: NodeLost = NodeLost.WAIT
     node_lost_after: Duration = timedelta(minutes=5)

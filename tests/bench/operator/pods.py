@@ -9,7 +9,8 @@ import asyncio
 from datetime import UTC, datetime
 
 from support.fakes.network import Network
-from support.fakes.session_pods import HEARTBEAT, PORT
+from support.fakes.session_pods import HEARTBEAT
+from wasession_api.session_pod import PORT
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, Phase, Reason
 

@@ -11,10 +11,10 @@ from typing import Any
 
 from aiohttp import web
 from support.fakes.network import Network
+from wasession_api.session_pod import PORT
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Account, AuthState, Phase, Reason
 
-PORT = 8080
 HEARTBEAT = 10.0  # seconds
 
 

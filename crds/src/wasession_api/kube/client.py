@@ -212,8 +212,11 @@ class KubeClient:
         namespace = manifest["metadata"].get("namespace")
         path = resource.path(namespace, manifest["metadata"]["name"]) + sub
         query = {"force": "true", "fieldValidation": "Strict"}
-        # JSON is YAML too.
-        return await self._call("patch", path, manifest, query, content_type=APPLY_PATCH)
+        try:
+            # JSON is YAML too.
+            return await self._call("patch", path, manifest, query, content_type=APPLY_PATCH)
+        except _NotFound as error:  # its namespace, or the object with the subresource
+            raise Rejected(str(error)) from None
 
     async def patch(
         self, resource: Resource, namespace: str, name: str, patch: Body, sub: str = ""

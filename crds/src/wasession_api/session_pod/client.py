@@ -9,8 +9,8 @@ from typing import Any
 import aiohttp
 
 from wasession_api.http import sse
+from wasession_api.session_pod import PORT
 
-PORT = 8080
 CONNECT_TIMEOUT = 5.0  # seconds
 SILENCE = 25.0  # seconds; a session pod sends a heartbeat every ten
 STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)

@@ -26,7 +26,7 @@ from wasession_operator.plan.results import (
     report_problem,
 )
 from wasession_operator.plan.rollout import is_updating, plan_update
-from wasession_operator.plan.secret import plan_secret
+from wasession_operator.plan.secret import plan_token
 from wasession_operator.plan.status import (
     invalid_spec_status,
     make_events,
@@ -63,16 +63,16 @@ def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
     if session.deleted_at is not None:
         return plan_deletion(session, facts, settings)
     storage = plan_storage(session, facts)
-    secret = plan_secret(session, facts)
-    pod = plan_pod(session, facts, settings, storage, secret)
+    token = plan_token(session, facts)
+    pod = plan_pod(session, facts, settings, storage, token)
     logout = LogoutResult(session.status.logout)
     if pod.finding.ok:
         logout = plan_logout(session, facts)
     update = plan_update(session, facts, settings, pod)
-    parts = (_hold(session, facts), storage.step, secret.step, pod.step, logout.step, update.step)
+    parts = (_hold(session, facts), storage.step, pod.step, logout.step, update.step)
     shared = _report_shared_account(session, facts)
     step = sum((*parts, _report_duplicate(facts), shared), Step())
-    return Outcome(pod, storage, logout.status, update.status, step)
+    return Outcome(pod, storage, logout.status, update.status, step, token)
 
 
 def _hold(session: Session, facts: Facts) -> Step:

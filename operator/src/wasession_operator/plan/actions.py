@@ -26,15 +26,15 @@ class RemoveFinalizer:
 
 
 @dataclass(frozen=True)
-class CreateSecret:
-    request: str | None = None  # value of the rotate-token annotation that the token fulfils
+class ApplySecret:
+    """Apply the Secret with the token of an epoch, and the one before that."""
+
+    epoch: int
 
 
 @dataclass(frozen=True)
-class RotateToken:
-    """Put a new token into the Secret; the previous one stays until pods have read the new one."""
-
-    request: str | None = None
+class ApplyNetworkPolicy:
+    manifest: Manifest
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,6 @@ class _RepairMetadata:
     uid: str
     labels: Mapping[str, str | None]
     annotations: Mapping[str, str | None]
-
-
-class RepairSecret(_RepairMetadata):
-    pass
 
 
 class RepairPvc(_RepairMetadata):
@@ -84,7 +80,7 @@ class DeletePvc:
 class CreatePod:
     restoring: bool
     restart: str | None = None  # value of the restart annotation that the pod fulfils
-    proxy_version: str | None = None  # resource version of the Secret with the proxy
+    token_id: str | None = None  # of the token that it starts with
     previous_owners: tuple[str, ...] = ()  # whom the volume may record instead of the present one
 
 
@@ -125,10 +121,10 @@ class NoteLogout:
 
 
 Action = (
-    AddFinalizer | RemoveFinalizer | CreateSecret | RotateToken
+    AddFinalizer | RemoveFinalizer | ApplySecret | ApplyNetworkPolicy
     | CreatePvc | SetPvcOwner | ExpandPvc | DeletePvc
     | CreatePod | CheckPod | RefreshToken | DeletePod | Logout | NoteLogout
-    | RepairSecret | RepairPvc | RepairPod
+    | RepairPvc | RepairPod
 )  # fmt: skip
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import Reason, Status
+from wasession_api.v1alpha1 import ClassReference, Reason, Status
 
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan.actions import Action
@@ -31,6 +32,7 @@ class Session:
     deleted_at: datetime | None = None
     annotations: Mapping[str, str] = field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
+    own_spec: str = ""  # hash of what it sets itself of its pod
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,26 @@ class Refusal:
 
 
 @dataclass(frozen=True)
-class ProxySecret:
-    """The Secret with the session's proxy."""
+class AppliedSecret:
+    """The session's Secret as this operator has applied it last."""
 
-    name: str
-    version: str | None  # its resource version; None: it does not exist
+    token_id: str
+    at: datetime
+
+
+class Violation(NamedTuple):
+    """Why the session's class does not let it start."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
+class NetworkPolicy:
+    """The NetworkPolicy of the session's namespace and class, as it should be."""
+
+    manifest: Manifest
+    is_current: bool = False  # the API server has it as it should be
 
 
 @dataclass(frozen=True)
@@ -90,11 +107,12 @@ class Facts:
     now: datetime
     pod: Manifest | None = None
     pvc: Manifest | None = None
-    secret: Manifest | None = None
     node: Node | None = None
-    proxy_secret: ProxySecret | None = None  # None: the session has none, or it is not known
+    token_ids: tuple[str, str] = ("", "")  # of the status's token epoch and of the next one
+    secret_applied: AppliedSecret | None = None  # None: not since the operator's start
     report: Report | None = None  # from this very pod, while the operator is connected to it
     silent_since: datetime | None = None  # since when the pod has not answered the operator
+    unauthorized: bool = False  # the pod accepts none of the session's tokens
     watch_error: str | None = None  # why the operator has no report from the pod
     may_start: bool | None = True  # has a start slot; None before slots are granted
     may_update: bool = True  # has a slot to replace the pod for a changed template
@@ -104,3 +122,6 @@ class Facts:
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
     account_shared_with: str | None = None  # another session whose login is of the same account
     conflicting_session: str | None = None  # older, of the same namespace, owner and clientId
+    session_class: ClassReference | None = None  # the class that the effective spec is of
+    class_violation: Violation | None = None  # why the class does not let the session start
+    network_policy: NetworkPolicy | None = None  # None: there is to be none, or it is not known

@@ -1,4 +1,4 @@
-"""Read pods, claims and Secrets as the API server has them."""
+"""Read pods and claims as the API server has them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from wasession_api.kube.manifests import Manifest, condition, controller
 from wasession_api.v1alpha1 import KIND, Reason
 
 from wasession_operator import objects
-from wasession_operator.plan.actions import RepairPod, RepairPvc, RepairSecret
+from wasession_operator.plan.actions import RepairPod, RepairPvc
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.results import Finding, Step, attempt, report_problem
 
 PREVIOUS_OWNERS = 8  # that a claim notes
-Repair = RepairPod | RepairPvc | RepairSecret
+Repair = RepairPod | RepairPvc
 REPAIRS: Mapping[str, type[Repair]] = {
     "Pod": RepairPod,
     "PersistentVolumeClaim": RepairPvc,
-    "Secret": RepairSecret,
 }
 
 

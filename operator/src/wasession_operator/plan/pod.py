@@ -8,15 +8,16 @@ from typing import NamedTuple
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest, condition, controller
+from wasession_api.session_pod import PORT
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
 
 from wasession_operator import objects
 from wasession_operator.plan.actions import (
+    ApplySecret,
     CheckPod,
     CreatePod,
     DeletePod,
-    RefreshToken,
     RepairPod,
 )
 from wasession_operator.plan.facts import Facts, Session
@@ -34,13 +35,14 @@ from wasession_operator.plan.results import (
     Finding,
     PodResult,
     Problem,
-    SecretResult,
     Step,
     StorageResult,
+    TokenResult,
     attempt,
     report_problem,
 )
 from wasession_operator.plan.rollout import is_updating
+from wasession_operator.plan.secret import create_with_secret, refresh_secret
 from wasession_operator.plan.storage import expects_login, login_ends_with_pod
 from wasession_operator.settings import NodeLost, Settings
 
@@ -54,10 +56,10 @@ RUNNING = Finding(True, Reason.POD_RUNNING)
 STOPPING = "The pod is being stopped."
 NO_NODE_YET = "The pod waits for a node."
 NEXT_POD = "The pod is terminating; the next one is created when it is gone."
-PROXY_MISSING = "Secret {name}, which spec.browser.proxySecretRef names, does not exist."
-PROXY_RECHECK = timedelta(seconds=10)
-PROXY_CHANGED = (
-    "The Secret with the proxy has changed; the change takes effect the next time the pod is "
+# Warnings of a pod whose browser still uses what it has read at its start.
+CHANGED_FILES = {Reason.PROXY_CHANGED, Reason.CA_BUNDLE_CHANGED}
+FILES_ON_DELETE = (
+    "The proxy or the CA bundle has changed; the change takes effect the next time the pod is "
     "created."
 )
 UPDATE_ON_DELETE = (
@@ -114,20 +116,23 @@ def plan_pod(
     facts: Facts,
     settings: Settings,
     storage: StorageResult,
-    secret: SecretResult,
+    token: TokenResult,
 ) -> PodResult:
     pod = facts.pod
     if pod is None:
-        return _without_pod(session, facts, storage, secret)
+        return _without_pod(session, facts, storage, token)
     if conflict := ownership_conflict(session, pod):
         phase = Phase.FAILED if conflict.reason in FATAL_REASONS else Phase.PENDING
         return _not_ready(phase, conflict.reason, conflict.message, report_conflict(conflict))
-    result = _own_pod(session, facts, settings, storage, pod)
-    return replace(result, step=_repair(session, facts, pod) + result.step)
+    result = _own_pod(session, facts, settings, storage, token, pod)
+    return replace(result, step=_repair(session, facts, token, pod) + result.step)
 
 
-def _repair(session: Session, facts: Facts, pod: Manifest) -> Step:
-    """Give the pod its labels and annotations: back, or after a change in its template."""
+def _repair(session: Session, facts: Facts, token: TokenResult, pod: Manifest) -> Step:
+    """Give the pod its labels and annotations: back, or after a change in its template.
+
+    Those of the Secret, which is not read, follow from the same spec.
+    """
     repair = metadata_repair(session, pod)
     record = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_METADATA)
     labels, annotations = objects.template_metadata(session.spec).changes(record)
@@ -136,11 +141,19 @@ def _repair(session: Session, facts: Facts, pod: Manifest) -> Step:
         annotations |= repair.annotations
     if not labels and not annotations:
         return Step()
-    return attempt(RepairPod(pod["metadata"]["uid"], labels, annotations), facts)
+    step = attempt(RepairPod(pod["metadata"]["uid"], labels, annotations), facts)
+    if repair is not None and step.actions:
+        return attempt(ApplySecret(token.epoch), facts) + step
+    return step
 
 
 def _own_pod(
-    session: Session, facts: Facts, settings: Settings, storage: StorageResult, pod: Manifest
+    session: Session,
+    facts: Facts,
+    settings: Settings,
+    storage: StorageResult,
+    token: TokenResult,
+    pod: Manifest,
 ) -> PodResult:
     if is_terminating(pod):
         return _terminating_pod(session, facts, pod, settings)
@@ -149,9 +162,11 @@ def _own_pod(
     replacement = _replacement(session, facts, pod, settings, storage)
     if replacement.reason is not None:
         return _delete(session, facts, pod, replacement.reason)
-    live = _running_pod if _is_ready(pod) else _starting_pod
-    result = live(session, facts, pod, storage)
-    step = result.step + replacement.step + _refresh_token(facts, pod)
+    ready = _is_ready(pod)
+    result = (_running_pod if ready else _starting_pod)(session, facts, pod, storage)
+    starting = not ready and "nodeName" in pod["spec"]
+    secret = refresh_secret(facts, pod, token, starting=starting)
+    step = result.step + replacement.step + secret
     return replace(result, step=step, pending=replacement.pending)
 
 
@@ -188,25 +203,20 @@ def _is_ready(pod: Manifest) -> bool:
 
 
 def _without_pod(
-    session: Session, facts: Facts, storage: StorageResult, secret: SecretResult
+    session: Session, facts: Facts, storage: StorageResult, token: TokenResult
 ) -> PodResult:
     phase = _phase_without_report(session, pending=True)
     if session.spec.suspend:
         message = "The session is suspended; its volume is retained."
         return _not_ready(Phase.SUSPENDED, Reason.SUSPENDED, message)
-    for finding in (storage.finding, secret.finding):
-        if not finding.ok and finding.reason != Reason.VOLUME_PENDING:
-            phase = Phase.FAILED if finding.reason in FATAL_REASONS else phase
-            return _not_ready(phase, finding.reason, finding.message)
+    finding = storage.finding
+    if not finding.ok and finding.reason != Reason.VOLUME_PENDING:
+        phase = Phase.FAILED if finding.reason in FATAL_REASONS else phase
+        return _not_ready(phase, finding.reason, finding.message)
     wait = facts.failures.wait(facts.now)
     if wait > timedelta(0):
         message = "The pod has failed; the next one is created after a backoff."
         return _not_ready(phase, Reason.BACK_OFF, message, Step(requeue_after=wait))
-    proxy = facts.proxy_secret
-    if proxy is not None and proxy.version is None:
-        message = PROXY_MISSING.format(name=proxy.name)
-        recheck = Step(requeue_after=PROXY_RECHECK)
-        return _stalled(phase, Reason.PROXY_SECRET_MISSING, message, recheck)
     if facts.may_start is None:
         return replace(_not_ready(phase, Reason.POD_MISSING, ""), undecided=True)
     if not facts.may_start:
@@ -214,9 +224,10 @@ def _without_pod(
     valid = bool(session.status.session_valid) and not storage.data_loss_accepted
     restoring = valid or expects_login(session)
     restart = session.annotations.get(names.ANNOTATION_RESTART)
-    version, owners = proxy.version if proxy else None, previous_owners(facts.pvc)
-    step = attempt(CreatePod(restoring, restart, version, owners), facts)
+    create = CreatePod(restoring, restart, token.id, previous_owners(facts.pvc))
+    step = create_with_secret(attempt(create, facts), facts, token)
     if step.problems:
+        phase = Phase.FAILED if step.problems[0].reason in FATAL_REASONS else phase
         return _not_ready(phase, *step.problems[0], step)
     return _not_ready(phase, Reason.POD_CREATED, "The pod is being created.", step)
 
@@ -356,7 +367,7 @@ def _replacement(
     update = reason is Reason.TEMPLATE_CHANGED
     if update and session.spec.update_strategy is UpdateStrategy.ON_DELETE:
         own = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) != template
-        message = UPDATE_ON_DELETE if own else PROXY_CHANGED
+        message = UPDATE_ON_DELETE if own else FILES_ON_DELETE
         return _Replacement(pending=Problem(Reason.UPDATE_PENDING, message))
     if facts.accepted_template != template:
         return _check(facts, template)
@@ -377,16 +388,15 @@ def _replacement_reason(
     requested, present = session.annotations.get(names.ANNOTATION_RESTART), annotations_of(pod)
     if requested is not None and requested != present.get(names.ANNOTATION_RESTART):
         return Reason.RESTART_REQUESTED
-    if present.get(names.ANNOTATION_TEMPLATE_HASH) != template or _proxy_changed(facts, present):
+    if present.get(names.ANNOTATION_TEMPLATE_HASH) != template or _files_changed(facts, pod):
         return Reason.TEMPLATE_CHANGED
     return None
 
 
-def _proxy_changed(facts: Facts, annotations: dict[str, str]) -> bool:
-    """Return whether the Secret with the proxy is not the one that the pod has started with."""
-    known = annotations.get(names.ANNOTATION_PROXY_VERSION)
-    present = facts.proxy_secret.version if facts.proxy_secret is not None else None
-    return None not in (known, present) and known != present
+def _files_changed(facts: Facts, pod: Manifest) -> bool:
+    """Return whether the pod reports that its proxy or CA bundle is not what it started with."""
+    warnings = facts.report.warnings if facts.report is not None and _is_ready(pod) else []
+    return any(warning.reason in CHANGED_FILES for warning in warnings)
 
 
 def _held_back(reason: Reason | None) -> Problem | None:
@@ -442,7 +452,7 @@ def _running_pod(
         step = Step(requeue_after=UNREACHABLE_PATIENCE - silence)
         return PodResult(phase, reason, message, RUNNING, step)
     cause = facts.watch_error or "the pod does not answer"
-    message = f"The operator cannot follow the session pod on port {objects.PORT}: {cause}."
+    message = f"The operator cannot follow the session pod on port {PORT}: {cause}."
     return PodResult(phase, reason, message, RUNNING, report_problem(reason, message))
 
 
@@ -467,15 +477,6 @@ def _reported_problems(report: Report) -> Step:
     problems = [Problem(report.reason, report.message)] if unexpected else []
     problems += [Problem(warning.reason, warning.message) for warning in report.warnings]
     return Step(problems=tuple(problems))
-
-
-def _refresh_token(facts: Facts, pod: Manifest) -> Step:
-    if facts.secret is None:
-        return Step()
-    token_id = annotations_of(facts.secret).get(names.ANNOTATION_TOKEN_ID)
-    if token_id is None or annotations_of(pod).get(names.ANNOTATION_TOKEN_ID) == token_id:
-        return Step()
-    return attempt(RefreshToken(token_id), facts)
 
 
 def _starting_pod(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from wasession_api.v1alpha1 import LogoutStatus, Phase, UpdateStatus, VolumeLoss
+from wasession_api.v1alpha1 import LogoutStatus, Phase, RequestStatus, UpdateStatus, VolumeLoss
 
 from wasession_operator.plan.actions import Action
 from wasession_operator.plan.facts import Facts
@@ -79,8 +79,17 @@ class StorageResult:
 
 
 @dataclass(frozen=True)
-class SecretResult:
-    """The Secret with the token; ``finding`` is ok while it exists or is being created."""
+class TokenResult:
+    """The token that the session's pod should have, and the requested rotation."""
+
+    epoch: int
+    id: str
+    rotation: RequestStatus | None
+
+
+@dataclass(frozen=True)
+class NetworkPolicyResult:
+    """The NetworkPolicy; ``finding`` is ok while it is as it should be or is being applied."""
 
     finding: Finding
     step: Step = field(default_factory=Step)
@@ -124,6 +133,7 @@ class Outcome:
     logout: LogoutStatus | None
     update: UpdateStatus | None
     step: Step  # of all parts
+    token: TokenResult | None = None  # None while the session is being deleted
     done: bool = False  # a deleted session has nothing left
 
     @property

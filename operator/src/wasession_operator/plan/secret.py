@@ -1,45 +1,66 @@
-"""The Secret with the session's token."""
+"""The Secret with the token of the session's pod: applied, but never read."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from wasession_api import names
-from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import Reason
+from wasession_api.kube.manifests import Manifest
+from wasession_api.v1alpha1 import RequestStatus
 
-from wasession_operator.plan.actions import CreateSecret, RotateToken
+from wasession_operator.plan.actions import ApplySecret, RefreshToken
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import (
-    annotations_of,
-    is_terminating,
-    ownership_conflict,
-    repair_metadata,
-    report_conflict,
-)
-from wasession_operator.plan.results import Finding, SecretResult, Step, attempt
+from wasession_operator.plan.manifests import annotations_of
+from wasession_operator.plan.results import Step, TokenResult, attempt
 
-USABLE = Finding(True, Reason.AS_EXPECTED)
+REAPPLY_AFTER = timedelta(minutes=1)  # by then kubelet has updated the mounted Secret
 
 
-def plan_secret(session: Session, facts: Facts) -> SecretResult:
-    """Create the Secret, repair it, and rotate its token once for each request."""
+def plan_token(session: Session, facts: Facts) -> TokenResult:
+    """Raise the epoch once for each requested rotation.
+
+    The status is written before the Secret is applied: a new operator neither forgets the request
+    nor fulfils it twice. It is done when the pod's annotation has the new token's ID.
+    """
+    epoch, rotation = session.status.token_epoch, session.status.token_rotation
     request = session.annotations.get(names.ANNOTATION_ROTATE_TOKEN)
-    secret = facts.secret
-    if secret is None:
-        step = attempt(CreateSecret(request), facts)
-        failure = next((Finding(False, *problem) for problem in step.problems), None)
-        return SecretResult(failure or USABLE, step)
-    if conflict := ownership_conflict(session, secret):
-        return SecretResult(conflict, report_conflict(conflict))
-    repair = repair_metadata(session, secret, facts)
-    if repair != Step():  # without its labels the Secret is not in the cache, which all else needs
-        return SecretResult(USABLE, repair)
-    fulfilled = annotations_of(secret).get(names.ANNOTATION_ROTATE_TOKEN)
-    requested = request is not None and request != fulfilled
-    owned = bool(secret["metadata"].get("ownerReferences"))
-    step = Step()
-    if requested or not owned or not tokens(secret):
-        step = attempt(RotateToken(request if request is not None else fulfilled), facts)
-    if is_terminating(secret):
-        message = "The session's Secret is being deleted; it is created again when it is gone."
-        return SecretResult(Finding(False, Reason.POD_PENDING, message), step)
-    return SecretResult(USABLE, step)
+    if request is not None and (rotation is None or rotation.request != request):
+        epoch += 1
+        rotation = RequestStatus(request=request, at=facts.now.replace(microsecond=0))
+    token_id = facts.token_ids[epoch - session.status.token_epoch]
+    if rotation is not None and not rotation.done and _token_of(facts.pod) == token_id:
+        rotation = rotation.model_copy(update={"done": True})
+    return TokenResult(epoch, token_id, rotation)
+
+
+def create_with_secret(create: Step, facts: Facts, token: TokenResult) -> Step:
+    """Apply the Secret before the pod is created, and not without creating one."""
+    if not create.actions:
+        return create
+    secret = attempt(ApplySecret(token.epoch), facts)
+    return secret + (create if secret.actions else Step(problems=create.problems))
+
+
+def refresh_secret(facts: Facts, pod: Manifest, token: TokenResult, *, starting: bool) -> Step:
+    """Apply the Secret again for a pod that may not have its present content.
+
+    That is a pod with an earlier token, one that does not accept the session's token, or one that
+    does not start, perhaps because the Secret was deleted. All others cost no request.
+    """
+    applied = facts.secret_applied
+    if _token_of(pod) != token.id:
+        refresh = attempt(RefreshToken(token.id), facts)
+        if applied is not None and applied.token_id == token.id:
+            return refresh
+        apply = attempt(ApplySecret(token.epoch), facts)
+        return apply + refresh if apply.actions else apply
+    if not facts.unauthorized and not starting:
+        return Step()
+    wait = timedelta(0) if applied is None else applied.at + REAPPLY_AFTER - facts.now
+    if wait > timedelta(0):
+        return Step(requeue_after=wait)
+    return attempt(ApplySecret(token.epoch), facts) + Step(requeue_after=REAPPLY_AFTER)
+
+
+def _token_of(pod: Manifest | None) -> str | None:
+    return annotations_of(pod).get(names.ANNOTATION_TOKEN_ID) if pod is not None else None

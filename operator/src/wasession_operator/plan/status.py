@@ -81,6 +81,8 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     status = before.model_copy()  # its parts are replaced, never changed
     status.observed_generation, status.logout = session.generation, outcome.logout
     status.update = outcome.update
+    if outcome.token is not None:
+        status.token_epoch, status.token_rotation = outcome.token.epoch, outcome.token.rotation
     if facts.pvc is not None and not _is_foreign(session, facts.pvc):
         metadata = facts.pvc["metadata"]
         status.pvc_name, status.pvc_uid = metadata["name"], metadata.get("uid")
@@ -204,15 +206,11 @@ def _degraded(status: Status) -> Condition | None:
 
 
 def _acknowledge_requests(session: Session, status: Status, facts: Facts, pod: Finding) -> None:
-    """Record what annotations request of the pod and the Secret, and whether it is done."""
+    """Record the restart that an annotation requests, and whether it is done."""
     before, now = session.status, whole_seconds(facts.now)
     requested, key = session.annotations.get(names.ANNOTATION_RESTART), names.ANNOTATION_RESTART
     done = pod.ok and _notes(facts.pod, key) == requested
     status.restart = _acknowledge(before.restart, requested, now, done=done)
-    key = names.ANNOTATION_ROTATE_TOKEN
-    requested = session.annotations.get(key)
-    done = _notes(facts.secret, key) == requested
-    status.token_rotation = _acknowledge(before.token_rotation, requested, now, done=done)
 
 
 def _notes(obj: Manifest | None, annotation: str) -> str | None:
