@@ -25,6 +25,7 @@ ARG CHROMIUM_VERSION
 RUN apt-get update \
  && apt-get install -y --no-install-recommends chromium${CHROMIUM_VERSION:+=$CHROMIUM_VERSION} \
     chromium-common${CHROMIUM_VERSION:+=$CHROMIUM_VERSION} fonts-liberation fonts-noto-color-emoji libatomic1 \
+    libnss3-tools \
  && dpkg-query --showformat='${Version}' --show chromium > /etc/chromium-version \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
@@ -87,11 +88,12 @@ COPY --from=bridge /tmp/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js /tm
 ENV WASESSION_WA_JS=/opt/wasession/bridge/wppconnect-wa.js
 COPY crds/src/ session-pod/src/ /opt/venv/lib/python3.11/site-packages/
 RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
-# What the driver is compiled to, kept for all starts; Node keeps it for each user apart.
+# What the driver is compiled to, once for all starts. Node looks for it under its own user ID; the pod links that.
 ENV NODE_COMPILE_CACHE=/opt/wasession/driver
-# A new volume of Docker's gets the owner of the directory that it is mounted on.
-RUN install -d -o 10001 -g 10001 $NODE_COMPILE_CACHE /var/lib/wasession
-USER 10001:10001
+# Any user ID works, with group 0 or, on a volume, with the group of the volume. A new volume of Docker's gets the owner,
+# group and mode of the directory that it is mounted on.
+RUN install -d -o 10001 -g 0 -m 775 $NODE_COMPILE_CACHE && install -d -o 10001 -g 0 -m 2770 /var/lib/wasession
+USER 10001:0
 RUN cd /opt/venv/lib/python3.11/site-packages/playwright/driver && ./node package/cli.js run-driver < /dev/null
 EXPOSE 8080
 CMD ["python", "-m", "wasession_pod"]

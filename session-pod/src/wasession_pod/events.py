@@ -84,7 +84,7 @@ class EventBuffer:
             problems = error.errors(include_input=False)
             fields = sorted({".".join(map(str, problem["loc"])) for problem in problems})
             log.warning(
-                "Event of the page is malformed; readers get a gap in its place",
+                "event of the page is malformed; readers get a gap in its place",
                 extra={"kind": kind, "fields": fields},
             )
             self._append_unreadable(kind)

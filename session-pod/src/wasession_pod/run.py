@@ -20,12 +20,6 @@ from wasession_pod.session import RecoveryExhausted, Session
 from wasession_pod.settings import Settings, read, unknown_variables
 
 TERMINATION_LOG = Path("/dev/termination-log")  # kubelet publishes it as the termination message
-SECRETS = (
-    "WASESSION_TOKEN",
-    "WASESSION_PROXY_SERVER",
-    "WASESSION_PROXY_USERNAME",
-    "WASESSION_PROXY_PASSWORD",
-)
 log = logging.getLogger("wasession_pod")
 
 
@@ -42,7 +36,7 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         serving = await asyncio.to_thread(import_api)
         async with serving(session, settings, sockets):
             if not sandbox_available():
-                log.warning("User namespaces are not available; Chromium runs without its sandbox")
+                log.warning("user namespaces are not available; Chromium runs without its sandbox")
             await running
     finally:
         session.stop()
@@ -60,26 +54,26 @@ def main(sockets: Sequence[socket.socket]) -> None:
     """Read the settings and serve on ``sockets``; exit with 1 and a reason when that fails."""
     logs.configure()
     for name in unknown_variables(os.environ):
-        log.warning("Unknown setting; ignoring it", extra={"variable": name})
+        log.warning("unknown setting; ignoring it", extra={"variable": name})
     try:
         settings = read()
     except ValueError as error:
         fail(f"Invalid settings: {error}")
     logs.configure(namespace=settings.namespace, session=settings.session, uid=settings.session_uid)
-    for name in SECRETS:  # Chromium and Playwright's driver inherit the environment
-        os.environ.pop(name, None)
+    os.environ.pop("WASESSION_TOKEN", None)  # Chromium and Playwright's driver inherit the others
+    os.umask(0o007)  # another user ID of the volume's group can take over what is on it
     try:
         asyncio.run(serve(settings, sockets))
     except RecoveryExhausted as error:
         fail(str(error))
     except Exception as error:
-        log.exception("Unexpected error; exiting")
+        log.exception("unexpected error; exiting")
         fail(f"{type(error).__name__}: {error}")
 
 
 def fail(reason: str) -> NoReturn:
     """Exit with 1, with the reason in the log and in the container's termination message."""
-    log.critical("Exiting", extra={"reason": reason})
+    log.critical("exiting", extra={"reason": reason})
     with contextlib.suppress(OSError):
         if TERMINATION_LOG.exists():
             TERMINATION_LOG.write_text(reason[:4096])

@@ -21,10 +21,10 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, LastShutdown, PairingMethod, Phase, Reason
 
 from wasession_pod import cgroup, metrics
-from wasession_pod.browser import processes
+from wasession_pod.browser import launch_files, processes
 from wasession_pod.browser.bridge import Bridge, IssuedCode
 from wasession_pod.browser.browser import Browser
-from wasession_pod.browser.errors import BrowserError, SandboxUnavailable, Unreachable
+from wasession_pod.browser.errors import BrowserError, NotStartable, Unreachable
 from wasession_pod.events import EventBuffer
 from wasession_pod.settings import Settings
 from wasession_pod.state import transitions
@@ -48,6 +48,9 @@ LOGOUT_EVENTS = {
     "logout": transitions.LOGOUT,
     "storage_initialization_error": "web_fail_storage_initialization",
 }
+# A stop takes at most this many seconds longer than the shutdown timeout; the operator's grace
+# period is as long. Of these, the last are for what follows once the browser has closed.
+STOP_GRACE, QUIT_TIME = 15.0, 5.0
 # Reasons of a start, or of a requested restart, whose steps do not count as a recovery.
 EXPECTED_START = {Reason.BROWSER_STARTING, Reason.LOGIN_RESTORING}
 
@@ -58,6 +61,13 @@ class NotReady(Exception):
     def __init__(self, phase: Phase) -> None:
         super().__init__(f"the session is {phase}, not Ready")
         self.phase = phase
+
+
+class Stopping(Exception):
+    """The session is shutting down, so that a logout could not be confirmed any more."""
+
+    def __init__(self) -> None:
+        super().__init__("the session is shutting down and does not start a logout")
 
 
 class RecoveryExhausted(Exception):
@@ -102,6 +112,8 @@ class Session:
         self._pending_calls = 0  # calls of the HTTP API that the page has not answered yet
         self._link_code: str | None = None
         self._wake = asyncio.Event()
+        self._stop_requested_at: float | None = None  # monotonic
+        self._logouts = 0  # that wait for WhatsApp
         self._stopping = asyncio.Event()
         self._ticked_at = time.monotonic()
         self._measured_at = -math.inf
@@ -175,10 +187,21 @@ class Session:
         """Ask WhatsApp to end the login and wait until it has.
 
         The volume records a ``request`` first, and as fulfilled once the login has ended. Raises
-        ``NotReady``, ``BrowserError``, ``StorageError``, and ``TimeoutError`` without a
-        confirmation.
+        ``NotReady``, ``Stopping``, ``BrowserError``, ``StorageError``, and ``TimeoutError``
+        without a confirmation. The session does not stop meanwhile.
         """
+        if self._stop_requested_at is not None:
+            raise Stopping
         self._require_ready()
+        self._logouts += 1
+        try:
+            await self._logout(request)
+        finally:
+            self._logouts -= 1
+            if self._stop_requested_at is not None and not self._logouts:
+                self._stop_now()
+
+    async def _logout(self, request: str | None) -> None:
         if request is not None:
             await asyncio.to_thread(self._volume.record_logout, request, done=False)
         self._set_state(transitions.logout_requested(self._state, True))
@@ -212,7 +235,20 @@ class Session:
         return await self._browser.page.screenshot()
 
     def stop(self) -> None:
-        """Let ``run`` shut the session down."""
+        """Let ``run`` shut the session down.
+
+        A logout in progress may end first, as long as the browser has time to close afterwards.
+        """
+        if self._stop_requested_at is None:
+            self._stop_requested_at = time.monotonic()
+        if self._logouts:
+            log.info("stopping once the logout in progress has ended")
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.shutdown_timeout, self._stop_now)
+        else:
+            self._stop_now()
+
+    def _stop_now(self) -> None:
         self._stopping.set()
         self._wake.set()
 
@@ -253,7 +289,7 @@ class Session:
     async def _shut_down(self) -> None:
         """Close the browser, snapshot a login that was Ready, and release the volume."""
         ready = self._state.phase is Phase.READY
-        graceful = await self._browser.close(self._settings.shutdown_timeout)
+        graceful = await self._browser.close(self._time_to_close())
         await self._browser.quit()
         await self._await_snapshot()
         if self._volume_opened:
@@ -264,7 +300,15 @@ class Session:
             if ready:
                 await self._take_snapshot()
             self._volume.close()
-        log.info("Session stopped", extra={"graceful": graceful})
+        log.info("session stopped", extra={"graceful": graceful})
+
+    def _time_to_close(self) -> float:
+        """Return the seconds that the browser may take to close, within the grace period."""
+        allowed = self._settings.shutdown_timeout
+        if self._stop_requested_at is None:
+            return allowed
+        waited = time.monotonic() - self._stop_requested_at
+        return min(allowed, max(allowed + STOP_GRACE - QUIT_TIME - waited, QUIT_TIME))
 
     async def _tick(self) -> None:
         """Observe the page, act on what follows, and wait until the next observation is due."""
@@ -274,6 +318,7 @@ class Session:
             self._restart_requested = False
             await self._execute(Step.RESTART)
         await self._check_volume()
+        await self._check_launch_files()
         await self._record_phone()
         await self._measure_memory()
         observed = (
@@ -314,7 +359,7 @@ class Session:
         self._ticked_at = time.monotonic()
         if isinstance(action, Step) and self._state.reason not in EXPECTED_START:
             log.info(
-                "Recovery step started", extra={"step": action.name, "cause": self._state.reason}
+                "recovery step started", extra={"step": action.name, "cause": self._state.reason}
             )
             metrics.RECOVERIES.labels(action.name.lower(), self._state.reason).inc()
         try:
@@ -340,11 +385,9 @@ class Session:
                 case Action.TAKE_OVER:
                     await self._browser.page.bridge.take_over()
         except StorageError as error:
-            self._volume_failed(error)
-        except SandboxUnavailable as error:
-            self._set_state(
-                transitions.sandbox_unavailable(self._state, str(error), _now(), self._policy)
-            )
+            self._not_startable(error.reason, str(error))
+        except NotStartable as error:
+            self._not_startable(error.reason, str(error))
         except Unreachable as error:
             reason, message = error.reason, str(error)
             self._set_state(
@@ -352,7 +395,7 @@ class Session:
             )
         except BrowserError as error:
             log.warning(
-                "Action failed; retrying on the next tick",
+                "action failed; retrying on the next tick",
                 extra={"action": action.name, "error": str(error)},
             )
             self._action_failed(action, str(error))
@@ -389,9 +432,9 @@ class Session:
         if action is Action.RECYCLE_PAGE:
             self._set_state(transitions.login_not_written(self._state, _now(), self._policy))
 
-    def _volume_failed(self, error: StorageError) -> None:
+    def _not_startable(self, reason: Reason, message: str) -> None:
         self._set_state(
-            transitions.volume_unusable(self._state, error.reason, str(error), _now(), self._policy)
+            transitions.not_startable(self._state, reason, message, _now(), self._policy)
         )
 
     # --- the browser and its profile --------------------------------------------------------------
@@ -419,6 +462,8 @@ class Session:
         await asyncio.to_thread(self._volume.prepare_profile)
         try:
             await self._browser.launch(self._settings.profile)
+        except NotStartable:
+            raise
         except BrowserError as error:
             self._failed_launches += 1
             if self._failed_launches == SUSPECT_AFTER:
@@ -463,7 +508,7 @@ class Session:
                 self._volume.record_login, state.account.id, state.phone_last_seen
             )
         except StorageError as error:
-            self._volume_failed(error)
+            self._not_startable(error.reason, str(error))
             return False
         self._snapshot_at = None
         return True
@@ -493,7 +538,7 @@ class Session:
             await self._close_browser()
             path = await asyncio.to_thread(self._volume.quarantine)
             self._fulfilled_logout = self._volume.fulfilled_logout
-        log.info("The login has ended; profile quarantined", extra={"quarantined_as": path.name})
+        log.info("the login has ended; profile quarantined", extra={"quarantined_as": path.name})
 
     async def _fall_back(self, because: str, damaged: Collection[Part]) -> None:
         """Quarantine a damaged profile and replace it, unless every replacement has been tried."""
@@ -501,7 +546,7 @@ class Session:
             repair = await asyncio.to_thread(self._volume.replace_profile, because, damaged)
         if repair is not None:
             log.warning(
-                "Profile damaged; quarantined and replaced",
+                "profile damaged; quarantined and replaced",
                 extra={
                     "because": because,
                     "source": repair.source,
@@ -541,7 +586,7 @@ class Session:
         except StorageError as error:
             async with self._profile_lock:
                 await self._browser.close(self._settings.shutdown_timeout)
-            self._volume_failed(error)
+            self._not_startable(error.reason, str(error))
             return
         self._set_state(transitions.volume_checked(self._state, warning))
         interval = timedelta(seconds=self._settings.snapshot_interval)
@@ -551,6 +596,20 @@ class Session:
             self._snapshot_at = _now()
             self._snapshot_task = asyncio.create_task(self._take_snapshot())
 
+    async def _check_launch_files(self) -> None:
+        """Warn when files have changed that the browser was started with.
+
+        If no browser could be started with them, start one as soon as they have changed.
+        """
+        settings, started = self._settings, self._browser.files
+        if settings.proxy_directory is None and settings.ca_bundle is None:
+            return
+        current = await asyncio.to_thread(launch_files.read, settings)
+        changes = launch_files.changes(started, current) if self._browser.running else ()
+        self._set_state(transitions.launch_files_checked(self._state, changes))
+        if self._state.reason in launch_files.REASONS and current != started:
+            self._set_state(transitions.start_due(self._state, _now()))
+
     async def _take_snapshot(self) -> None:
         """Take a snapshot of the login and delete quarantined profiles past their retention."""
         try:
@@ -558,10 +617,10 @@ class Session:
             metrics.SNAPSHOT.set(manifest.taken_at.timestamp())
             retention = timedelta(seconds=self._settings.quarantine_retention)
             for name in await asyncio.to_thread(self._volume.purge_quarantine, retention):
-                log.info("Quarantined profile deleted after its retention", extra={"profile": name})
+                log.info("quarantined profile deleted after its retention", extra={"profile": name})
         except (SnapshotError, StorageError) as error:
             log.warning(
-                "Snapshot of the login failed; the previous one stays in place",
+                "snapshot of the login failed; the previous one stays in place",
                 extra={"error": str(error)},
             )
 
@@ -637,7 +696,7 @@ class Session:
                     self._set_state(transitions.page_reloaded(self._state, _now()))
             case "bridge.error":
                 metrics.BRIDGE_ERRORS.inc()
-                log.warning("A listener in the page failed", extra={"listener": event.reason})
+                log.warning("a listener in the page failed", extra={"listener": event.reason})
             case "phone.seen" if self._state.session_valid:
                 self._phone_seen(event)
         self._wake.set()
@@ -671,7 +730,7 @@ class Session:
             await asyncio.to_thread(self._volume.record_phone_seen, at)
         except StorageError as error:
             log.warning(
-                "Cannot record the phone's activity on the volume; the next activity replaces it",
+                "cannot record the phone's activity on the volume; the next activity replaces it",
                 extra={"error": str(error)},
             )
 
@@ -688,7 +747,7 @@ class Session:
         self._phase_since = now
         before, self._state = self._state, state
         if state.phase is not before.phase or state.reason != before.reason:
-            log.info("Phase changed", extra={"phase": state.phase, "reason": state.reason})
+            log.info("phase changed", extra={"phase": state.phase, "reason": state.reason})
         if before.phase is Phase.READY and state.phase is not Phase.READY:
             metrics.DISCONNECTS.labels(state.reason).inc()
         if transitions.page_recovered(before, state):

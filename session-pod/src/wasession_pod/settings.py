@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
-from urllib.parse import unquote
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
     Field,
     SecretStr,
     ValidationError,
-    field_validator,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -36,13 +35,6 @@ DEVELOPMENT_WA_JS = (
 def normalize_origin(origin: str) -> str:
     """Return an origin as ``location.origin`` has it: lowercase, without the default port."""
     return re.sub(r"^(https(?=.*:443$)|http(?=.*:80$))(.*):[0-9]+$", r"\1\2", origin.lower())
-
-
-class Credentials(NamedTuple):
-    """Username and password of a proxy."""
-
-    username: str
-    password: str
 
 
 class Settings(BaseSettings):
@@ -82,9 +74,8 @@ class Settings(BaseSettings):
     timezone: str | None = None
     extra_args: list[str] = []
     sandbox: Sandbox = Sandbox.AUTO
-    proxy_server: str | None = None
-    proxy_username: str | None = None
-    proxy_password: SecretStr | None = None
+    proxy_directory: Path | None = Field(None, description="A Secret's files, by its keys.")
+    ca_bundle: Path | None = None
     chromium: Path = Path("/usr/bin/chromium")
     wa_js: Path = DEVELOPMENT_WA_JS
     memory_limit_bytes: int | None = Field(
@@ -100,12 +91,6 @@ class Settings(BaseSettings):
     send_timeout: float = Field(60, gt=0)
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)
 
-    @field_validator("proxy_server", "proxy_username", "proxy_password", mode="before")
-    @classmethod
-    def _strip(cls, value: object) -> object:
-        """Drop the newline that a Secret easily ends with; no proxy has one in its URL."""
-        return value.strip() if isinstance(value, str) else value
-
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
         if (self.token is None) == (self.token_file is None):
@@ -115,11 +100,6 @@ class Settings(BaseSettings):
         if self.reconnect_initial_delay > self.reconnect_max_delay:
             raise ValueError(
                 "WASESSION_RECONNECT_INITIAL_DELAY must not exceed WASESSION_RECONNECT_MAX_DELAY"
-            )
-        if self.proxy_credentials is not None and self.proxy_address.startswith("socks"):
-            raise ValueError(
-                "Chromium does not support credentials for SOCKS proxies: "
-                "WASESSION_PROXY_SERVER must be an HTTP proxy"
             )
         return self
 
@@ -138,31 +118,23 @@ class Settings(BaseSettings):
         return token
 
     @property
-    def proxy_address(self) -> str:
-        """The proxy without its credentials; empty without a proxy."""
-        scheme, separator, rest = (self.proxy_server or "").rpartition("://")
-        return scheme + separator + rest.rpartition("@")[2]
-
-    @property
-    def proxy_credentials(self) -> Credentials | None:
-        """The proxy's credentials, from their own settings or from its URL."""
-        if self.proxy_username is not None:
-            return Credentials(
-                self.proxy_username,
-                self.proxy_password.get_secret_value() if self.proxy_password else "",
-            )
-        userinfo, at, _ = (self.proxy_server or "").rpartition("://")[2].rpartition("@")
-        username, _, password = userinfo.partition(":")
-        return Credentials(unquote(username), unquote(password)) if at else None
-
-    @property
     def profile(self) -> Path:
         """Chromium's profile, which contains the login."""
         return self.data_dir / f"session-{self.client_id}"
 
 
 def read() -> Settings:
-    """Return the settings; raise ``ValueError`` with a message that names each invalid one."""
+    """Return the settings; raise ``ValueError`` with a message that names each invalid one.
+
+    Unknown settings are ignored, except those of a proxy: without it the session would show its
+    own address.
+    """
+    for name in unknown_variables(os.environ):
+        if name.startswith("WASESSION_PROXY_"):
+            raise ValueError(
+                f"{name}: not a setting; WASESSION_PROXY_DIRECTORY names a directory with the "
+                "proxy's files server, username and password"
+            )
     try:
         settings = Settings()
         settings.bearer  # noqa: B018 - fail at start, not at the first request

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from integration.pod.conftest import Linked, Pod
@@ -63,8 +64,9 @@ async def test_a_locked_account_is_a_logout(linked: Linked) -> None:
     assert len(list(linked.pod.directory.glob("session-sales.logged-out-*"))) == 1
 
 
-async def test_a_proxy_that_cannot_be_reached_is_named(start: Start) -> None:
-    pod = await start(url="http://web.example", proxy_server=f"http://127.0.0.1:{unused_port()}")
+async def test_a_proxy_that_cannot_be_reached_is_named(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "server").write_text(f"http://127.0.0.1:{unused_port()}")
+    pod = await start(url="http://web.example", proxy_directory=str(tmp_path))
     report = await pod.until(lambda report: report.reason == Reason.PROXY_FAILED)
     assert "ERR_PROXY_CONNECTION_FAILED" in report.message
 

@@ -44,7 +44,7 @@ async def test_a_session_with_all_that_happens_to_it(start: Start, phone: Phone)
     secrets |= {part for part in (await pod.qr()).split(",") if part}
     assert await pod.terminate() == 0
     lines = [json.loads(line) for line in pod.log.splitlines()]
-    assert {"Phase changed", "Recovery step started", "Session stopped"} <= {
+    assert {"phase changed", "recovery step started", "session stopped"} <= {
         line["message"] for line in lines
     }
     assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)

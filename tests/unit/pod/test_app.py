@@ -90,7 +90,7 @@ async def test_a_bug_is_reported_without_its_message(
         assert "secret" not in await answer.text()
     assert "secret" not in caplog.text
     [record] = [
-        record for record in caplog.records if record.message.startswith("Request handler failed")
+        record for record in caplog.records if record.message.startswith("request handler failed")
     ]
     assert vars(record)["error"] == "ZeroDivisionError"
     assert "in screenshot" in "".join(vars(record)["at"])

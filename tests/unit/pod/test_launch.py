@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 from pathlib import Path
 
 import playwright
 import pytest
-from wasession_pod.browser.errors import BrowserError, first_line
+from wasession_api.v1alpha1 import Reason
+from wasession_pod.browser.errors import (
+    BrowserError,
+    Unreachable,
+    describe_certificate_error,
+    first_line,
+)
 from wasession_pod.browser.launch import (
     FLAGS,
     PLAYWRIGHT_DISABLED_FEATURES,
     PLAYWRIGHT_ENABLED_FEATURES,
     browser_environment,
+    compile_cache,
     identity_flags,
     init_script,
     user_agent,
@@ -97,3 +106,39 @@ def test_flags_tell_every_process_what_to_say(locale: str | None, languages: lis
 def test_the_time_zone_is_in_the_environment() -> None:
     assert browser_environment("Europe/Berlin")["TZ"] == "Europe/Berlin"
     assert "PATH" in browser_environment(None)
+
+
+def test_a_browser_has_its_own_home_only_for_certificates(tmp_path: Path) -> None:
+    assert browser_environment(None, tmp_path)["HOME"] == str(tmp_path)
+    assert browser_environment(None).get("HOME") == os.environ.get("HOME")
+
+
+@pytest.mark.parametrize("user", [10001, 1000660000])
+def test_every_user_gets_the_images_compile_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int
+) -> None:
+    monkeypatch.setattr(os, "getuid", lambda: user)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    image_cache = tmp_path / "image"
+    (image_cache / "v24.1.0-x64-0123abcd-10001").mkdir(parents=True)
+    (image_cache / "v24.1.0-x64-0123abcd-10001" / "entry").write_text("compiled")
+    cache = compile_cache(image_cache)
+    assert (cache / f"v24.1.0-x64-0123abcd-{user}" / "entry").read_text() == "compiled"
+    assert compile_cache(cache) == cache
+    assert compile_cache(tmp_path / "nowhere") == tmp_path / "nowhere"
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        ("net::ERR_CERT_AUTHORITY_INVALID at https://x.test/", "session's CA bundle"),
+        ("net::ERR_CERT_DATE_INVALID at https://x.test/", "expired"),
+    ],
+)
+def test_a_certificate_that_is_not_trusted_is_explained(error: str, advice: str) -> None:
+    message = describe_certificate_error(error)
+    assert "certificate" in message
+    assert advice in message
+    assert error in message
+    assert Unreachable(message).reason is Reason.CERTIFICATE_UNTRUSTED
+    assert describe_certificate_error("Timeout 3000ms exceeded.") == "Timeout 3000ms exceeded."

@@ -44,8 +44,8 @@ GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
         ({"extra_args": "--mute-audio"}, 'error parsing value for field "extra_args"'),
         ({"reconnect_initial_delay": "9", "reconnect_max_delay": "3"}, "must not exceed"),
         (
-            {"proxy_server": "socks5://a:b@proxy:1080"},
-            "Chromium does not support credentials for SOCKS proxies",
+            {"proxy_server": "http://proxy:3128"},
+            "WASESSION_PROXY_SERVER: not a setting; WASESSION_PROXY_DIRECTORY names a directory",
         ),
         ({"port": "x", "max_rounds": "0"}, "; WASESSION_MAX_ROUNDS: "),
     ],
@@ -62,34 +62,6 @@ def test_an_invalid_setting_is_named(
         for name, value in given.items()
         if name == "token"
     )
-
-
-@pytest.mark.parametrize(
-    ("given", "address", "credentials"),
-    [
-        ({}, "", None),
-        ({"proxy_server": "proxy:3128"}, "proxy:3128", None),
-        (
-            {"proxy_server": "http://proxy:3128", "proxy_username": "u", "proxy_password": "p"},
-            "http://proxy:3128",
-            ("u", "p"),
-        ),
-        (
-            {"proxy_server": "http://proxy:3128", "proxy_username": "u"},
-            "http://proxy:3128",
-            ("u", ""),
-        ),
-        ({"proxy_server": "http://u:p%40ss@proxy:3128"}, "http://proxy:3128", ("u", "p@ss")),
-        ({"proxy_server": "u:p:q@proxy:3128"}, "proxy:3128", ("u", "p:q")),
-        ({"proxy_server": "socks5://proxy:1080"}, "socks5://proxy:1080", None),
-    ],
-)
-def test_a_proxys_credentials_are_not_part_of_its_address(
-    given: dict[str, Any], address: str, credentials: tuple[str, str] | None
-) -> None:
-    settings = Settings(**GOOD, **given)
-    assert settings.proxy_address == address
-    assert settings.proxy_credentials == credentials
 
 
 @pytest.mark.parametrize(
@@ -148,13 +120,3 @@ def test_the_readme_lists_every_metric() -> None:
         if isinstance(metric, kinds)
     }
     assert {name.removesuffix("_total") for name in first_column("Metrics", "[a-z_]+")} == ours
-
-
-def test_white_space_around_the_proxy_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Secret created from a file or with ``echo`` ends with a newline."""
-    proxy = {"proxy_server": "proxy:3128", "proxy_username": "us er", "proxy_password": "pass"}
-    for name, value in (GOOD | {key: f"{value}\r\n" for key, value in proxy.items()}).items():
-        monkeypatch.setenv(f"WASESSION_{name.upper()}", value)
-    settings = read()
-    assert settings.proxy_address == "proxy:3128"
-    assert settings.proxy_credentials == ("us er", "pass")

@@ -997,8 +997,8 @@ def test_an_outage_is_forgotten_after_ten_minutes_of_ready() -> None:
 
 def test_a_session_without_its_browser_is_not_connected() -> None:
     for state in (
-        transitions.volume_unusable(READY, Reason.VOLUME_FULL, "", NOW, POLICY),
-        transitions.sandbox_unavailable(READY, "", NOW, POLICY),
+        transitions.not_startable(READY, Reason.VOLUME_FULL, "", NOW, POLICY),
+        transitions.not_startable(READY, Reason.SANDBOX_UNAVAILABLE, "", NOW, POLICY),
     ):
         assert state.last_disconnect is not None
         assert state.last_disconnect.reason == state.reason
@@ -1010,7 +1010,7 @@ def test_a_session_without_its_browser_is_not_connected() -> None:
 def test_a_full_volume_is_tried_again_for_ever() -> None:
     state, now = STORED, NOW
     for _ in range(100):
-        state = transitions.volume_unusable(state, Reason.VOLUME_FULL, "", now, POLICY)
+        state = transitions.not_startable(state, Reason.VOLUME_FULL, "", now, POLICY)
         assert state.outage is not None
         assert state.outage.due is not None
         now = state.outage.due
@@ -1022,17 +1022,34 @@ def test_a_full_volume_is_tried_again_for_ever() -> None:
         )
 
 
+@pytest.mark.parametrize("reason", [Reason.SANDBOX_UNAVAILABLE, Reason.PROXY_INVALID])
 @pytest.mark.parametrize("before", [FRESH, STORED])
-def test_a_required_sandbox_is_waited_for_for_ever(before: State) -> None:
+def test_what_a_start_requires_is_waited_for_for_ever(before: State, reason: Reason) -> None:
     state, now = before, NOW
     for _ in range(100):
-        state = transitions.sandbox_unavailable(state, "no sandbox", now, POLICY)
+        state = transitions.not_startable(state, reason, "missing", now, POLICY)
         assert state.outage is not None
         assert state.outage.due is not None
         now = state.outage.due
         state, actions = decide(state, PageUnavailable.CLOSED, now, POLICY)
-        assert (state.phase, state.reason) == (Phase.FAILED, Reason.SANDBOX_UNAVAILABLE)
+        assert (state.phase, state.reason) == (Phase.FAILED, reason)
         assert (state.session_valid, actions) == (before.session_valid, [Step.START])
+
+
+def test_a_start_that_a_file_has_prevented_is_due_when_the_file_changes() -> None:
+    state = transitions.not_startable(READY, Reason.PROXY_INVALID, "missing", NOW, POLICY)
+    _, actions = decide(state, PageUnavailable.CLOSED, NOW, POLICY)
+    assert actions == []
+    state = transitions.start_due(state, NOW)
+    _, actions = decide(state, PageUnavailable.CLOSED, NOW, POLICY)
+    assert actions == [Step.START]
+
+
+def test_a_changed_file_is_a_warning_until_the_browser_has_started_with_it() -> None:
+    changed = Notice(reason=Reason.PROXY_CHANGED, message="changed")
+    state = transitions.launch_files_checked(READY, (changed,))
+    assert warnings(state, NOW) == [changed]
+    assert warnings(transitions.launch_files_checked(state, ()), NOW) == []
 
 
 # --- the phone ------------------------------------------------------------------------------------

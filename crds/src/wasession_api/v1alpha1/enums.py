@@ -125,12 +125,18 @@ class Reason(StrEnum):
     ACCOUNT_LOCKED = "AccountLocked"
     PROXY_FAILED = "ProxyFailed"
     PROXY_BLOCKED = "ProxyBlocked"
+    PROXY_INVALID = "ProxyInvalid"
+    PROXY_CHANGED = "ProxyChanged"
+    CERTIFICATE_UNTRUSTED = "CertificateUntrusted"
+    CA_BUNDLE_INVALID = "CABundleInvalid"
+    CA_BUNDLE_CHANGED = "CABundleChanged"
     LOGIN_MISSING = "LoginMissing"
     PROFILE_DAMAGED = "ProfileDamaged"
     VOLUME_OF_ANOTHER_SESSION = "VolumeOfAnotherSession"
     VOLUME_IN_USE = "VolumeInUse"
     VOLUME_FULL = "VolumeFull"
     VOLUME_READ_ONLY = "VolumeReadOnly"
+    VOLUME_NOT_ACCESSIBLE = "VolumeNotAccessible"
 
     # Set by the operator.
     START_QUEUED = "StartQueued"

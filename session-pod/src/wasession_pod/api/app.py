@@ -22,7 +22,7 @@ from wasession_pod.api.uploads import Uploads
 from wasession_pod.browser.errors import BrowserError, PageAway, PageClosed
 from wasession_pod.messages.idempotency_store import IdempotencyStore
 from wasession_pod.messages.sending import MessageSender
-from wasession_pod.session import NotReady, Session
+from wasession_pod.session import NotReady, Session, Stopping
 from wasession_pod.settings import Settings
 from wasession_pod.volume.volume import StorageError
 
@@ -104,6 +104,8 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return error
         case NotReady():
             return HTTPProblem(503, "Not ready", str(error), RETRY_AFTER)
+        case Stopping():
+            return HTTPProblem(503, "Shutting down", str(error), RETRY_AFTER)
         case StorageError():
             return HTTPProblem(503, "Volume failed", str(error), RETRY_AFTER)
         case PageAway() | PageClosed():
@@ -120,7 +122,7 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return HTTPProblem(400, "Client disconnected", "the request was not received in full")
     # A bug. Only its place is logged, because its message may quote a user's message.
     log.error(
-        "Request handler failed; responding with status 500",
+        "request handler failed; responding with status 500",
         extra={"error": type(error).__name__, "at": traceback.format_tb(error.__traceback__)},
     )
     return HTTPProblem(500, "Internal error", "the request failed; see the pod's log")
@@ -135,7 +137,7 @@ async def authenticate(request: web.Request, handler: Handler) -> web.StreamResp
             expected = request.app[SETTINGS].bearer
         except OSError as error:
             log.error(  # noqa: TRY400 - the traceback has nothing to add
-                "Cannot read the session's token; rejecting requests", extra={"error": str(error)}
+                "cannot read the session's token; rejecting requests", extra={"error": str(error)}
             )
             detail = "the pod cannot read its own token"
             raise HTTPProblem(503, "Token unavailable", detail, RETRY_AFTER) from None

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from playwright.async_api import BrowserContext, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
-from wasession_api.v1alpha1 import Sandbox
+from wasession_api.session_pod.report import Notice
+from wasession_api.v1alpha1 import Reason, Sandbox
 
-from wasession_pod.browser import launch, processes
-from wasession_pod.browser.errors import SandboxUnavailable, browser_errors
+from wasession_pod.browser import launch, launch_files, processes
+from wasession_pod.browser.errors import NotStartable, browser_errors
+from wasession_pod.browser.launch_files import LaunchFiles
 from wasession_pod.browser.page import DRIVER_GRACE, WhatsAppPage
+from wasession_pod.browser.proxy import Proxy
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent
 
 VIEWPORT_WIDTH, VIEWPORT_HEIGHT = 800, 600
+
+
+class Prepared(NamedTuple):
+    """What a launch needs besides a profile."""
+
+    driver: Playwright
+    sandboxed: bool
+    user_agent: str
+    proxy: Proxy | None
+    home: Path | None  # of Chromium, if not the process's own
 
 
 class Browser:
@@ -30,55 +43,64 @@ class Browser:
     """
 
     def __init__(self, settings: Settings, on_event: Callable[[PageEvent], None]) -> None:
-        for name, value in launch.DRIVER_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        launch.set_driver_environment()
         self.page = WhatsAppPage(settings, on_event)
         self.sandboxed: bool | None = None
+        self.files = LaunchFiles()  # that the browser was, or could not be, started with
         self._settings = settings
         self._on_event = on_event
         self._playwright: Playwright | None = None
         self._context: BrowserContext | None = None
         self._processes: list[psutil.Process] = []  # they can outlive a driver that is killed
 
-    async def prepare(self) -> tuple[Playwright, bool, str]:
-        """Return the driver, whether the sandbox is available, and the user agent.
+    async def prepare(self) -> Prepared:
+        """Return what ``launch`` needs, which calls this method itself.
 
-        ``launch`` needs these and calls this method itself. Starting the driver takes a third of a
-        second and does not touch the profile, so callers may do it early. Raises ``BrowserError``.
+        Starting the driver takes a third of a second and does not touch the profile, so callers may
+        do it early. Raises ``BrowserError``.
         """
         settings = self._settings
+        self.files = await asyncio.to_thread(launch_files.read, settings)
+        if problem := self.files.problem:
+            raise NotStartable(Reason(problem.reason), problem.message)
+        proxy, ca_bundle = self.files.proxy, self.files.ca_bundle
+        assert not isinstance(proxy, Notice)
+        assert not isinstance(ca_bundle, Notice)
         async with browser_errors(settings.initialization_timeout + DRIVER_GRACE):
-            driver, sandboxed, user_agent = await asyncio.gather(
+            driver, sandboxed, user_agent, home = await asyncio.gather(
                 self._driver(),
                 asyncio.to_thread(launch.sandbox_available),
                 asyncio.to_thread(
                     lambda: settings.user_agent or launch.user_agent(settings.chromium)
                 ),
+                asyncio.to_thread(launch_files.make_home, settings.ca_bundle, ca_bundle),
             )
         if settings.sandbox is Sandbox.REQUIRED and not sandboxed:
             self.sandboxed = False
             launch.sandbox_available.cache_clear()  # it is looked for again at the next attempt
-            raise SandboxUnavailable(
+            raise NotStartable(
+                Reason.SANDBOX_UNAVAILABLE,
                 "Chromium's sandbox is required and not available: it needs user namespaces, "
-                "which the node and the pod's seccomp profile must allow"
+                "which the node and the pod's seccomp profile must allow",
             )
-        return driver, sandboxed, user_agent
+        return Prepared(driver, sandboxed, user_agent, proxy, home)
 
     async def launch(self, profile: Path) -> None:
         """Start Chromium on a profile, with an empty page; raise ``BrowserError``."""
         settings = self._settings
         timeout = settings.initialization_timeout
-        playwright, self.sandboxed, user_agent = await self.prepare()
+        prepared = await self.prepare()
+        self.sandboxed, proxy = prepared.sandboxed, prepared.proxy
         async with browser_errors(timeout + DRIVER_GRACE):
-            self._context = await playwright.chromium.launch_persistent_context(
+            self._context = await prepared.driver.chromium.launch_persistent_context(
                 str(profile),
                 executable_path=str(settings.chromium),
                 args=[
                     *launch.FLAGS,
-                    *launch.identity_flags(user_agent, settings.locale),
+                    *launch.identity_flags(prepared.user_agent, settings.locale),
                     *settings.extra_args,
                 ],
-                env=launch.browser_environment(settings.timezone),
+                env=launch.browser_environment(settings.timezone, prepared.home),
                 chromium_sandbox=self.sandboxed,
                 headless=True,
                 # Playwright's own handlers would kill Chromium before it has written its profile.
@@ -87,12 +109,12 @@ class Browser:
                 handle_sighup=False,
                 viewport={"width": VIEWPORT_WIDTH, "height": VIEWPORT_HEIGHT},
                 # ``confinement`` supplies the credentials.
-                proxy={"server": settings.proxy_address} if settings.proxy_address else None,
+                proxy={"server": proxy.address} if proxy is not None else None,
                 accept_downloads=False,
                 timeout=timeout * 1000,
             )
             self._context.on("close", self._on_closed)
-            await self.page.attach(self._context)
+            await self.page.attach(self._context, proxy)
         self._processes = await asyncio.to_thread(processes.family)
 
     @property

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import CDPSession, Page
 from playwright.async_api import Error as PlaywrightError
 
-from wasession_pod.settings import Credentials
+from wasession_pod.browser.proxy import Credentials
 
 DOCUMENTS = {"urlPattern": "*", "resourceType": "Document", "requestStage": "Request"}
 

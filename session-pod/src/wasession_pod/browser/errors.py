@@ -31,6 +31,8 @@ PROXY_ERRORS = (
     PROXY_UNREACHABLE,
     PROXY_SILENT,
 )
+CERTIFICATE_ERROR = "ERR_CERT_"
+UNKNOWN_AUTHORITY = "ERR_CERT_AUTHORITY_INVALID"
 
 
 class BrowserError(Exception):
@@ -49,8 +51,12 @@ class NoAnswer(BrowserError):
     """The browser or the page did not answer in time."""
 
 
-class SandboxUnavailable(BrowserError):
-    """Chromium's sandbox is required, and not available here."""
+class NotStartable(BrowserError):
+    """No browser may start at present; the cause is outside the pod."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Unreachable(BrowserError):
@@ -58,8 +64,10 @@ class Unreachable(BrowserError):
 
     @property
     def reason(self) -> Reason:
-        proxy = any(marker in str(self) for marker in PROXY_ERRORS)
-        return Reason.PROXY_FAILED if proxy else Reason.WHATSAPP_UNREACHABLE
+        if any(marker in str(self) for marker in PROXY_ERRORS):
+            return Reason.PROXY_FAILED
+        untrusted = CERTIFICATE_ERROR in str(self)
+        return Reason.CERTIFICATE_UNTRUSTED if untrusted else Reason.WHATSAPP_UNREACHABLE
 
 
 @contextlib.asynccontextmanager
@@ -82,6 +90,19 @@ def _error_type(message: str) -> type[BrowserError]:
     if "has been closed" in message or "Connection closed" in message:
         return PageClosed
     return PageAway if any(marker in message for marker in AWAY) else BrowserError
+
+
+def describe_certificate_error(error: str) -> str:
+    """Return an error, with what to do if Chromium does not trust a certificate."""
+    if CERTIFICATE_ERROR not in error:
+        return error
+    cause = "it is expired, revoked or for another host"
+    if UNKNOWN_AUTHORITY in error:
+        cause = (
+            "an unknown authority has signed it; if a company's proxy or firewall intercepts TLS, "
+            "add that authority's certificate to the session's CA bundle"
+        )
+    return f"Chromium does not trust the server's certificate: {cause} ({error})"
 
 
 def first_line(message: str) -> str:

@@ -6,7 +6,9 @@ import functools
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 from wasession_api.v1alpha1 import Presence
@@ -58,6 +60,7 @@ DRIVER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_MMAP_THRESHOLD_": "65536",
 }
+COMPILE_CACHE = "NODE_COMPILE_CACHE"
 VERSION_TIMEOUT = 30.0  # seconds for ``chromium --version``, which takes some hundredths
 UNSHARE_TIMEOUT = 10.0  # seconds
 
@@ -104,9 +107,46 @@ def identity_flags(user_agent: str, locale: str | None) -> list[str]:
     return flags
 
 
-def browser_environment(timezone: str | None) -> dict[str, str | float | bool]:
-    """Return Chromium's environment, which sets the time zone of all its processes."""
-    return {**os.environ} if timezone is None else {**os.environ, "TZ": timezone}
+def browser_environment(
+    timezone: str | None, home: Path | None = None
+) -> dict[str, str | float | bool]:
+    """Return Chromium's environment, with the time zone of all its processes and its home."""
+    own = {"TZ": timezone, "HOME": None if home is None else str(home)}
+    return {**os.environ, **{name: value for name, value in own.items() if value is not None}}
+
+
+def set_driver_environment() -> None:
+    """Set what Playwright's driver inherits from this process's environment."""
+    for name, value in DRIVER_ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if image_cache := os.environ.get(COMPILE_CACHE):
+        os.environ[COMPILE_CACHE] = str(compile_cache(Path(image_cache)))
+
+
+def compile_cache(image_cache: Path) -> Path:
+    """Return a directory in which Node finds the image's compile cache, whatever its user ID.
+
+    Node uses the directory whose name ends with its own user ID, which thus becomes a link.
+    """
+    own = f"-{os.getuid()}"
+    caches = [path for path in image_cache.glob("*-*") if path.is_dir()]
+    if not caches or any(path.name.endswith(own) for path in caches):
+        return image_cache
+    links = empty_directory("driver")
+    for path in caches:
+        (links / (path.name.rpartition("-")[0] + own)).symlink_to(path)
+    return links
+
+
+def empty_directory(purpose: str) -> Path:
+    """Return a new directory for temporary files of this process; raise ``OSError``.
+
+    A container's processes have the same ID after each restart, so no directories accumulate.
+    """
+    directory = Path(tempfile.gettempdir()) / f"wasession-{purpose}-{os.getpid()}"
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(mode=0o700)
+    return directory
 
 
 @functools.cache

@@ -19,16 +19,18 @@ from wasession_pod import metrics
 from wasession_pod.browser.bridge import CALL_TIMEOUT, Bridge
 from wasession_pod.browser.confinement import Confinement, confine, origin_of
 from wasession_pod.browser.errors import (
+    CERTIFICATE_ERROR,
     WRONG_CREDENTIALS,
     BrowserError,
     NoAnswer,
     PageClosed,
     Unreachable,
     browser_errors,
+    describe_certificate_error,
     first_line,
 )
 from wasession_pod.browser.launch import init_script
-from wasession_pod.browser.proxy import find_proxy_fault
+from wasession_pod.browser.proxy import Proxy, find_proxy_fault
 from wasession_pod.browser.scripts import ScriptRequests
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent, PageObservation, PageUnavailable
@@ -62,18 +64,19 @@ class WhatsAppPage:
         self._context: BrowserContext | None = None
         self._page: Page | None = None
         self._crashed = False
+        self._proxy: Proxy | None = None
         self._confinement: Confinement | None = None
         self._scripts = ScriptRequests()
         self._replacing = False
         self._opening = False
         self._closing: set[asyncio.Future[None]] = set()
 
-    async def attach(self, context: BrowserContext) -> None:
+    async def attach(self, context: BrowserContext, proxy: Proxy | None) -> None:
         """Take over the first page of a new browser, and close every other page that opens.
 
         Raises Playwright's errors.
         """
-        self._context = context
+        self._context, self._proxy = context, proxy
         first = context.pages[0] if context.pages else await context.new_page()
         await asyncio.gather(
             context.expose_binding("__wasessionEmit", self._on_emit),
@@ -98,7 +101,7 @@ class WhatsAppPage:
                     timeout=timeout * 1000,
                 )
             except PlaywrightError as error:
-                failure = first_line(error.message)
+                failure = describe_certificate_error(first_line(error.message))
                 if self._confinement is not None and self._confinement.wrong_credentials:
                     raise Unreachable(WRONG_CREDENTIALS) from None
                 if "net::ERR_" not in failure and not failure.startswith("Timeout "):
@@ -113,9 +116,9 @@ class WhatsAppPage:
 
     async def _blame(self, message: str) -> str:
         """Return why the page could not be loaded, naming the proxy where that is to blame."""
-        if not self._settings.proxy_address:
+        if self._proxy is None or CERTIFICATE_ERROR in message:
             return message
-        fault = await find_proxy_fault(self._settings.proxy_address, self._settings.whatsapp_url)
+        fault = await find_proxy_fault(self._proxy.address, self._settings.whatsapp_url)
         return message if fault is None else f"{fault} ({message})"
 
     async def reload(self) -> None:
@@ -209,7 +212,7 @@ class WhatsAppPage:
         self._confinement = await confine(
             page,
             self._settings.whatsapp_url,
-            self._settings.proxy_credentials,
+            self._proxy.credentials if self._proxy is not None else None,
             lambda origin: _report_blocked("navigation", origin),
         )
         self._page, self._crashed = page, False
@@ -272,7 +275,7 @@ class WhatsAppPage:
 
 def _report_blocked(kind: str, origin: str) -> None:
     metrics.REFUSED.labels(kind).inc()
-    log.warning("Blocked a request by the page", extra={"kind": kind, "origin": origin})
+    log.warning("blocked a request by the page", extra={"kind": kind, "origin": origin})
 
 
 def _logs_contain(directory: Path, mark: bytes) -> bool:

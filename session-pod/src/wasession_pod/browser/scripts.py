@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from playwright.async_api import Error as PlaywrightError
 from playwright.async_api import Page, Request, Response
 
-from wasession_pod.browser.errors import Unreachable
+from wasession_pod.browser.errors import Unreachable, describe_certificate_error
 from wasession_pod.state.observation import ScriptFault
 
 ABORTED = "net::ERR_ABORTED"  # by the page itself, which has navigated away
@@ -85,5 +85,5 @@ def _of_top_frame(request: Request) -> bool:
 
 def _describe(url: str, fault: str, *, pending: bool) -> ScriptFault:
     host = urlsplit(url).netloc[:100]
-    message = f"its scripts do not come from {host} ({fault[:100]})"
+    message = f"its scripts do not come from {host} ({describe_certificate_error(fault[:100])})"
     return ScriptFault(Unreachable(fault).reason, message, pending)

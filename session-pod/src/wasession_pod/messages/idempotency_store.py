@@ -113,7 +113,7 @@ class IdempotencyStore:
                         quarantine.with_name(quarantine.name + suffix)
                     )
             log.exception(
-                "The store of idempotency keys is damaged; quarantined it and starting a new one",
+                "the store of idempotency keys is damaged; quarantined it and starting a new one",
                 extra={"quarantined_as": quarantine.name},
             )
             return _connect(self._path)

@@ -177,7 +177,7 @@ class MessageSender:
             await self._access_store(lambda: self._store.finish(key, response))
         except HTTPProblem as error:
             log.warning(
-                "Could not store the response to a send; a retry will look the message up",
+                "could not store the response to a send; a retry will look the message up",
                 extra={"error": error.detail},
             )
 

@@ -74,6 +74,8 @@ class State:
     repair_message: str | None = None  # how a damaged profile was replaced
     volume_warning: Notice | None = None
 
+    launch_file_changes: tuple[Notice, ...] = ()  # since the browser was started
+
     # The page and its connection.
     auth_state: AuthState | None = None
     is_authenticated: bool = False

@@ -104,4 +104,5 @@ def warnings(state: State, now: datetime) -> list[Notice]:
         notices.append(Notice(reason=Reason.PROFILE_DAMAGED, message=state.repair_message))
     if state.volume_warning is not None:
         notices.append(state.volume_warning)
+    notices += state.launch_file_changes
     return notices

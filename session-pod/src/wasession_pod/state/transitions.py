@@ -136,16 +136,33 @@ def failed(
     )
 
 
-def volume_unusable(
-    state: State, reason: str, message: str, now: datetime, policy: Policy
-) -> State:
-    """Return the state after the volume could not be used."""
-    return _not_startable(state, reason, message, now, policy)
+def not_startable(state: State, reason: str, message: str, now: datetime, policy: Policy) -> State:
+    """Return the state of a session whose browser must not run at present.
+
+    For lack of a usable volume, of a sandbox, or of the files that it starts with.
+    """
+    return replace(
+        _disconnected(state, DisconnectKind.CONNECTION, reason, now),
+        phase=Phase.FAILED,
+        reason=reason,
+        message=message,
+        auth_state=None,
+        is_authenticated=False,
+        code_expires_at=None,
+        healthy_since=None,
+        waiting_since=None,
+        outage=escalate(state.outage, reason, Step.START, now, policy.backoff),
+    )
 
 
-def sandbox_unavailable(state: State, message: str, now: datetime, policy: Policy) -> State:
-    """Return the state after the browser was not started for lack of its sandbox."""
-    return _not_startable(state, Reason.SANDBOX_UNAVAILABLE, message, now, policy)
+def start_due(state: State, now: datetime) -> State:
+    """Return the state once what has prevented a start has changed."""
+    return replace(state, outage=state.outage and replace(state.outage, due=now))
+
+
+def launch_files_checked(state: State, changes: tuple[Notice, ...]) -> State:
+    """Return the state with what has changed since the browser was started."""
+    return replace(state, launch_file_changes=changes)
 
 
 def login_present(state: State) -> State:
@@ -874,22 +891,6 @@ def _disconnected(state: State, kind: DisconnectKind, reason: str, now: datetime
         return state
     lost = LastDisconnect(at=now, kind=kind, reason=reason[:256])
     return replace(state, last_disconnect=lost, healthy_since=None, ready_since=None)
-
-
-def _not_startable(state: State, reason: str, message: str, now: datetime, policy: Policy) -> State:
-    """Return the state of a session whose browser must not run at present."""
-    return replace(
-        _disconnected(state, DisconnectKind.CONNECTION, reason, now),
-        phase=Phase.FAILED,
-        reason=reason,
-        message=message,
-        auth_state=None,
-        is_authenticated=False,
-        code_expires_at=None,
-        healthy_since=None,
-        waiting_since=None,
-        outage=escalate(state.outage, reason, Step.START, now, policy.backoff),
-    )
 
 
 def _on_disk_already(state: State) -> bool:

@@ -27,7 +27,7 @@ from pydantic import BaseModel, ValidationError
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import LastShutdown, Reason
 
-from wasession_pod.volume import snapshots
+from wasession_pod.volume import access, snapshots
 from wasession_pod.volume.snapshots import Manifest, Part, SnapshotError
 
 SINGLETONS = ("SingletonLock", "SingletonCookie", "SingletonSocket")
@@ -40,7 +40,6 @@ CACHES = (
     "GrShaderCache", "ShaderCache", "component_crx_cache", "extensions_crx_cache",
 )  # fmt: skip
 MIB = 2**20
-FULL = (errno.ENOSPC, errno.EDQUOT)
 M = TypeVar("M", bound=BaseModel)
 log = logging.getLogger(__name__)
 
@@ -160,6 +159,7 @@ class Volume:
             owner = self._read("owner.json", Owner)
             if owner is not None and self._owner_conflict(owner) is None:
                 self._check_unused()
+                self._check_access()
                 self.make_room()
             self.check_space()
             self._check_owner()
@@ -185,6 +185,7 @@ class Volume:
             if run is not None:
                 self._write("run.json", run.model_copy(update={"stopped_at": datetime.now(UTC)}))
             self._sync_login()
+            access.share_with_group(self._directory)
 
     def close(self) -> None:
         if self._lock is not None:
@@ -208,7 +209,7 @@ class Volume:
         quarantined = self._quarantined()
         if self._has_space(2 * self._minimum_free):
             return
-        log.warning("Space on the volume is low; deleting caches")
+        log.warning("space on the volume is low; deleting caches")
         for profile in (self.profile, *(path for _, _, path in quarantined)):
             _delete_caches(profile)
         for _, why, path in sorted(quarantined):
@@ -217,7 +218,7 @@ class Volume:
             if why == "logged-out":
                 shutil.rmtree(path, ignore_errors=True)
                 log.warning(
-                    "Profile of an ended login deleted for lack of space",
+                    "profile of an ended login deleted for lack of space",
                     extra={"profile": path.name},
                 )
 
@@ -462,6 +463,12 @@ class Volume:
             raise
         self._lock = lock
 
+    def _check_access(self) -> None:
+        """Share the files with the volume's group; raise ``StorageError`` if others are private."""
+        if problem := access.share_with_group(self._directory):
+            message = f"{problem}; run the pod as that user, or set fsGroupChangePolicy to Always"
+            raise StorageError(Reason.VOLUME_NOT_ACCESSIBLE, message)
+
     def _check_unused(self) -> None:
         """Raise ``StorageError`` if an orphaned Chromium still answers on its socket."""
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as chromium:
@@ -609,5 +616,14 @@ def _os_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = Reason.VOLUME_FULL if error.errno in FULL else Reason.VOLUME_READ_ONLY
-        raise StorageError(reason, f"the volume can't be used: {error.strerror}") from error
+        message = f"the volume can't be used: {error.strerror}"
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                reason = Reason.VOLUME_FULL
+            case errno.EACCES | errno.EPERM:
+                reason = Reason.VOLUME_NOT_ACCESSIBLE
+                where = error.filename or "a file on the volume"
+                message = f"user {os.geteuid()} has no access to {where}"
+            case _:
+                reason = Reason.VOLUME_READ_ONLY
+        raise StorageError(reason, message) from error
