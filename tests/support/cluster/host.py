@@ -23,7 +23,11 @@ PACKAGES: dict[str, dict[str, str]] = {
         "util-linux": "nsenter",
     },
     "images": {"buildah": "buildah", "mmdebstrap": "mmdebstrap"},
-    "browser": {"chromium": "chromium", "fonts-liberation": "/usr/share/fonts/truetype/liberation"},
+    "browser": {
+        "chromium": "chromium",
+        "fonts-liberation": "/usr/share/fonts/truetype/liberation",
+        "libnss3-tools": "certutil",
+    },
 }
 
 
