@@ -295,14 +295,16 @@ class Pod:
         self.state = {**self.state, **fields, "seq": self.state["seq"] + 1}
         await self._publish("state", self.state)
 
-    async def offers(self, code: str, attempt: int, method: str = "QRCode") -> None:
-        """A phone can be linked with this code."""
+    async def offers(
+        self, code: str, attempt: int, method: str = "QRCode", seconds: float = 20
+    ) -> None:
+        """A phone can be linked with this code, for some seconds."""
         self.code = code
         pairing = {
             "available": True,
             "method": method,
             "attempt": attempt,
-            "expiresAt": now(seconds=20),
+            "expiresAt": now(seconds=seconds),
         }
         await self.says(phase="Authenticating", reason="WaitingForScan", pairing=pairing)
 
