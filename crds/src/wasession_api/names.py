@@ -22,6 +22,7 @@ ANNOTATION_OWNER = LABEL_OWNER  # in full; the label may hold a hash of it
 ANNOTATION_PREVIOUS_OWNERS = f"{GROUP}/previous-owners"  # of a claim; a JSON list
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 ANNOTATION_TEMPLATE_METADATA = f"{GROUP}/template-metadata"
+ANNOTATION_OWN_SPEC = f"{GROUP}/own-spec"  # hash of what the session itself sets of its pod
 ANNOTATION_RESTART = f"{GROUP}/restart"
 ANNOTATION_LOGOUT = f"{GROUP}/logout"
 ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"

@@ -16,6 +16,7 @@ from wasession_api import logs, names
 from wasession_api.kube.client import KubeClient
 
 from wasession_operator import handlers, health, startup
+from wasession_operator.class_usage import ClassUsage
 from wasession_operator.controller import Controller
 from wasession_operator.gateway_keys import GatewayKeys
 from wasession_operator.master_key import InvalidMasterKey, MasterKey
@@ -71,8 +72,9 @@ async def run(settings: Settings, master_key: MasterKey) -> None:
         resources.push_async_callback(server.cleanup)
         _stop_on_signals(stop)
         gateways = GatewayKeys(kube, master_key, settings.gateway_keys, controller.enqueue_all)
+        usage = ClassUsage(kube, controller)
         work = (controller.run(), resync.run(), startup.run(controller), gateways.run())
-        await _run_until(stop, *work, *(watch.run() for watch in watches))
+        await _run_until(stop, *work, usage.run(), *(watch.run() for watch in watches))
 
 
 async def _run_until(stop: asyncio.Event, *work: Coroutine[None, None, None]) -> None:

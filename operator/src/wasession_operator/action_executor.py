@@ -38,6 +38,7 @@ FAILURE_REASONS = {
     actions.AddFinalizer: Reason.SESSION_UPDATE_FAILED,
     actions.RemoveFinalizer: Reason.SESSION_UPDATE_FAILED,
     actions.ApplySecret: Reason.SECRET_UPDATE_FAILED,
+    actions.ApplyNetworkPolicy: Reason.NETWORK_POLICY_FAILED,
     actions.CreatePvc: Reason.PVC_CREATE_FAILED,
     actions.SetPvcOwner: Reason.PVC_UPDATE_FAILED,
     actions.RepairPvc: Reason.PVC_UPDATE_FAILED,
@@ -101,6 +102,9 @@ class ActionExecutor:
                 await self._patch_finalizers(state.key, patch)
             case actions.CreatePvc() | actions.CreatePod():
                 await self._create_object(session, action)
+            case actions.ApplyNetworkPolicy(manifest):
+                if self._cache.network_policies is not None:
+                    await self._cache.network_policies.apply(manifest)
             case actions.ApplySecret(epoch):
                 await self._apply_secret(session, state, epoch)
             case actions.SetPvcOwner(references):
@@ -144,6 +148,7 @@ class ActionExecutor:
                     restart=restart,
                     token_id=token_id,
                     previous_owners=previous_owners,
+                    own_spec=session.own_spec,
                 )
                 await self._create(self._cache.pods, manifest, session)
 

@@ -40,7 +40,14 @@ class Controller:
         self.settings = settings
         self.states: dict[Key, ReconcileState] = {}
         self.queue = WorkQueue(self._patience)
-        self.cache = ClusterCache(kube, settings.namespaces, self, watch_nodes=settings.watch_nodes)
+        peers = settings.network_policy_peers if settings.network_policy_enabled else None
+        self.cache = ClusterCache(
+            kube,
+            settings.namespaces,
+            self,
+            watch_nodes=settings.watch_nodes,
+            network_policy_peers=peers,
+        )
         self._reconciler = Reconciler(settings, kube, http, self.cache, master_key, self.enqueue)
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
 

@@ -1,9 +1,61 @@
-"""The spec that counts: what the session sets, on top of what its class decides."""
+"""The spec that counts: what the session sets, on top of what its class decides. Pure."""
 
 from __future__ import annotations
 
-from wasession_api.v1alpha1 import ClassOnly, Spec
+from typing import Any
+
+from wasession_api.kube.manifests import Manifest
+from wasession_api.v1alpha1 import ClassOnly, SessionTemplate, Spec, WhenDeleted
 
 
 class EffectiveSpec(Spec, ClassOnly):
     """A session's spec together with its class's values. Never written back."""
+
+
+def _aliases(model: type[Spec] | type[ClassOnly] | type[SessionTemplate]) -> frozenset[str]:
+    return frozenset(str(field.alias) for field in model.model_fields.values())
+
+
+BUILT_IN = SessionTemplate().dump()
+SESSION_FIELDS = _aliases(Spec)
+TEMPLATE_FIELDS = _aliases(SessionTemplate)
+CLASS_FIELDS = _aliases(ClassOnly)
+
+
+def merge(base: Any, over: Any) -> Any:
+    """Return ``over`` on top of ``base``: objects are merged by key, all else is replaced."""
+    if not isinstance(base, dict) or not isinstance(over, dict):
+        return base if over is None else over
+    return base | {key: merge(base.get(key), value) for key, value in over.items()}
+
+
+def make_effective(
+    stored: Manifest, class_name: str | None = None, class_spec: Manifest | None = None
+) -> EffectiveSpec:
+    """Return the session's spec over its class's template over the built-in defaults.
+
+    Without a class, the session's own values count. Fields of newer versions are ignored; invalid
+    values raise ``ValidationError``.
+    """
+    decided = class_spec or {}
+    template = _pick(decided.get("template") or {}, TEMPLATE_FIELDS)
+    spec = merge(merge(BUILT_IN, template), _pick(stored, SESSION_FIELDS))
+    spec |= _pick(decided, CLASS_FIELDS)
+    if class_name is not None:
+        spec["className"] = class_name
+    effective = EffectiveSpec.read(spec)
+    if class_spec is not None and _must_retain(effective, template, decided.get("overrides") or []):
+        effective.storage.retention.when_deleted = WhenDeleted.RETAIN
+    return effective
+
+
+def _must_retain(effective: EffectiveSpec, template: Manifest, overrides: list[str]) -> bool:
+    """Return whether a session deletes its volume against the will of its class."""
+    if "storage.retention" in overrides:
+        return False
+    retention = SessionTemplate.model_validate(template, extra="ignore").storage.retention
+    return retention.when_deleted is not effective.storage.retention.when_deleted
+
+
+def _pick(obj: Manifest, fields: frozenset[str]) -> Manifest:
+    return {field: value for field, value in obj.items() if field in fields and value is not None}

@@ -14,30 +14,40 @@ import aiohttp
 from wasession_api import names
 from wasession_api.kube.client import NAMESPACES, KubeClient, Rejected
 from wasession_api.kube.informer import Informer
-from wasession_api.kube.manifests import Key, Manifest, condition
+from wasession_api.kube.manifests import Key, Manifest, condition, key_of
 from wasession_api.session_pod.client import SessionPodClient, base_url
 from wasession_api.session_pod.token_derivation import derive_token, derive_tokens, token_id
-from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStrategy
+from wasession_api.v1alpha1 import (
+    ClassReference,
+    ConditionType,
+    Phase,
+    Reason,
+    Status,
+    UpdateStrategy,
+)
 
-from wasession_operator import metrics, plan
+from wasession_operator import metrics, objects, plan
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache, object_key
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
+from wasession_operator.plan.facts import Violation
 from wasession_operator.plan.logout import pending_request
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.results import attempt
+from wasession_operator.plan.session_class import SessionClass, find_violation
 from wasession_operator.plan.storage import expects_login
 from wasession_operator.priority_semaphore import PrioritySemaphore
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import ReportWatcher
 from wasession_operator.settings import Settings
 from wasession_operator.status_writer import StatusWriter
+from wasession_operator.update_permits import UpdatePermits
 
 log = logging.getLogger(__name__)
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
-POD_NEEDS = (actions.ApplySecret, actions.CreatePvc)
+POD_NEEDS = (actions.ApplySecret, actions.ApplyNetworkPolicy, actions.CreatePvc)
 NAMESPACE_RECHECK = timedelta(seconds=30)
 UNWATCHED_RECHECK = timedelta(seconds=10)
 DELETION_DEBOUNCE = 2.0  # seconds from deletionTimestamp, which has whole seconds
@@ -64,7 +74,7 @@ class Reconciler:
         enqueue: Callable[[Key], None],
     ) -> None:
         self.starts = PrioritySemaphore(settings.max_concurrent_starts, enqueue)
-        self.updates = PrioritySemaphore(settings.max_concurrent_updates, enqueue)
+        self.updates = UpdatePermits(settings.max_concurrent_updates, enqueue)
         metrics.UPDATES_FAILED.set_function(lambda: self.updates.blockers)
         self._settings = settings
         self._kube = kube
@@ -104,10 +114,11 @@ class Reconciler:
             return Result()
         state.observe_generation(body["metadata"].get("generation", 0))
         state.observe_version(body["metadata"]["resourceVersion"])
-        session, problem = parse_session(body, state.written)
+        session_class = self._cache.classes.of(body)
+        session, problem = parse_session(body, state.written, session_class)
         if problem is not None and session.deleted_at is None:
             return await self._reject_spec(session, body, state, problem)
-        facts = await self._gather_facts(state, session)
+        facts = await self._gather_facts(state, session, body, session_class)
         planned = plan.plan(session, facts, self._settings)
         wait = await self._apply(session, body, state, planned, facts)
         if wait is None:  # count only persisted status towards the limits
@@ -156,7 +167,13 @@ class Reconciler:
 
     # --- facts ------------------------------------------------------------------------------------
 
-    async def _gather_facts(self, state: ReconcileState, session: Session) -> Facts:
+    async def _gather_facts(
+        self,
+        state: ReconcileState,
+        session: Session,
+        body: Manifest,
+        session_class: SessionClass | None,
+    ) -> Facts:
         key, cache = state.key, self._cache
         status, state.token_epoch = session.status, session.status.token_epoch
         pod = await self._read(cache.pods, key, expected=status.pod_uid is not None)
@@ -168,8 +185,12 @@ class Reconciler:
         )
         self._watch_report(state, pod)
         watcher = state.report_watcher
-        wants_pod = pod is None and session.deleted_at is None and not session.spec.suspend
-        may_start = wants_pod and self.starts.request(key, _urgency(session))
+        violation = self._find_violation(session, body, session_class)
+        may_start = self._wants_start(session, pod, violation) and self.starts.request(
+            key, _urgency(session)
+        )
+        scope = self._update_scope(session, pod, status)
+        policies = cache.network_policies
         return Facts(
             now=datetime.now(UTC),
             pod=pod,
@@ -182,14 +203,51 @@ class Reconciler:
             unauthorized=watcher is not None and watcher.unauthorized,
             watch_error=watcher.error if watcher else None,
             may_start=may_start if self.starts.is_open else None,
-            may_update=self.updates.is_held(key),
-            rollout_halted=self.updates.blockers > 0,
+            may_update=self.updates.is_held(key, scope),
+            rollout_halted=self.updates.is_halted(scope),
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
             account_shared_with=_describe(cache.sharing_account(key), key[0]),
             conflicting_session=cache.conflicting_session(key),
+            session_class=_reference(session_class),
+            class_violation=violation,
+            network_policy=policies.of(key[0], session_class) if policies is not None else None,
         )
+
+    def _find_violation(
+        self, session: Session, body: Manifest, session_class: SessionClass | None
+    ) -> Violation | None:
+        """Return why the session's class does not let it start.
+
+        Before all sessions are known, it is not known either which of an owner's are the oldest:
+        until then it stays as it was.
+        """
+        stored, known = body.get("spec") or {}, self.starts.is_open
+        ahead = self._cache.classes.sessions_ahead(key_of(body), body) if known else 0
+        violation = find_violation(stored, session.namespace, session_class, session.spec, ahead)
+        if violation is None and not known:
+            degraded = session.status.condition(ConditionType.DEGRADED)
+            if degraded is not None and degraded.reason == Reason.LIMIT_EXCEEDED:
+                return Violation(Reason.LIMIT_EXCEEDED, degraded.message)
+        return violation
+
+    def _wants_start(
+        self, session: Session, pod: Manifest | None, violation: Violation | None
+    ) -> bool:
+        """Return whether to ask for a permit to start.
+
+        One that may not start asks as well until permits are granted: it is enqueued then.
+        """
+        if session.deleted_at is not None or session.spec.suspend:
+            return False
+        return pod is None if violation is None else not self.starts.is_open
+
+    def _update_scope(self, session: Session, pod: Manifest | None, status: Status) -> plan.Scope:
+        template = objects.desired_hash(
+            session.namespace, session.name, session.uid, session.spec, self._settings
+        )
+        return plan.update_scope(session, pod, status, template)
 
     async def _read(self, informer: Informer, key: Key, *, expected: bool) -> Manifest | None:
         """Return the session's pod or claim.
@@ -297,28 +355,22 @@ class Reconciler:
             self.starts.adopt(key)
         elif self.starts.is_open and _reason(status, ConditionType.READY) != Reason.START_QUEUED:
             self.starts.release(key)
+        scope = self._update_scope(session, facts.pod, status)
         if plan.is_updating(status):
-            self.updates.adopt(key)
-            self._halt_rollout(key, failed=status.update is not None and status.update.failed)
+            failed = status.update is not None and status.update.failed
+            if self.updates.adopt(key, scope, failed=failed):
+                log.error(
+                    "rollout halted: session did not recover from its update",
+                    extra={"namespace": key[0], "session": key[1], "scope": "/".join(scope)},
+                )
         elif (
             _reason(status, ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
             and session.spec.update_strategy is UpdateStrategy.ROLLING_UPDATE
         ):
-            self.updates.unblock(key)
-            if self.updates.request(key) and not facts.may_update:
+            if self.updates.request(key, scope) and not facts.may_update:
                 self._enqueue(key)
         else:
             self.updates.release(key)
-
-    def _halt_rollout(self, key: Key, *, failed: bool) -> None:
-        """Halt the rollout while a session has not recovered from its update."""
-        if not failed:
-            self.updates.unblock(key)
-        elif self.updates.block(key):
-            log.error(
-                "rollout halted: session did not recover from its update",
-                extra={"namespace": key[0], "session": key[1]},
-            )
 
 
 def _report_linked_device(session: Session, status: Status, state: ReconcileState) -> None:
@@ -335,6 +387,12 @@ def _report_linked_device(session: Session, status: Status, state: ReconcileStat
         session.name,
         extra=state.log_extra,
     )
+
+
+def _reference(session_class: SessionClass | None) -> ClassReference | None:
+    if session_class is None:
+        return None
+    return ClassReference(name=session_class.name, generation=session_class.generation)
 
 
 def _describe(session: Key | None, namespace: str) -> str | None:

@@ -203,15 +203,19 @@ class KubeClient:
         query = {"fieldValidation": "Strict", "dryRun": "All" if dry_run else ""}
         return await self._call("create", path, manifest, query)
 
-    async def apply(self, resource: Resource, manifest: Manifest, sub: str = "") -> Manifest:
+    async def apply(
+        self, resource: Resource, manifest: Manifest, sub: str = "", *, manager: str | None = None
+    ) -> Manifest:
         """Apply an object on the server's side: create it, or set the fields that it gives.
 
         Fields that others have set are overwritten, fields that they alone have set stay. ``sub``
-        is a subresource, such as ``/status``.
+        is a subresource, such as ``/status``; ``manager`` a field manager for this request alone.
         """
         namespace = manifest["metadata"].get("namespace")
         path = resource.path(namespace, manifest["metadata"]["name"]) + sub
         query = {"force": "true", "fieldValidation": "Strict"}
+        if manager is not None:
+            query["fieldManager"] = manager
         try:
             # JSON is YAML too.
             return await self._call("patch", path, manifest, query, content_type=APPLY_PATCH)
@@ -301,7 +305,7 @@ class KubeClient:
         result = "unanswered"
         query = query or {}
         if verb in ("create", "patch"):
-            query = {**query, "fieldManager": self._field_manager}
+            query = {"fieldManager": self._field_manager, **query}
         try:
             request = await self._api.param_serialize(
                 METHODS[verb],

@@ -127,6 +127,10 @@ class UpdateStatus(Observed):
     was_ready: bool = Field(
         description="Whether the session was Ready with a valid login before the update."
     )
+    own: bool = Field(
+        False,
+        description="Whether the session's own spec had changed: such an update halts no rollout of its class.",
+    )
     done: bool = Field(False, description="Whether the update has finished.")
     failed: bool = Field(
         False, description="Whether the session did not recover, which halts the rollout."

@@ -16,6 +16,7 @@ from wasession_operator.plan.actions import Action, AddFinalizer, Event, Plan
 from wasession_operator.plan.deletion import plan_deletion
 from wasession_operator.plan.facts import Backoff, Facts, Node, Refusal, Session
 from wasession_operator.plan.logout import plan_logout
+from wasession_operator.plan.network_policy import plan_network_policy
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.pod import plan_pod
 from wasession_operator.plan.results import (
@@ -25,7 +26,7 @@ from wasession_operator.plan.results import (
     attempt,
     report_problem,
 )
-from wasession_operator.plan.rollout import is_updating, plan_update
+from wasession_operator.plan.rollout import Scope, is_updating, plan_update, update_scope
 from wasession_operator.plan.secret import plan_token
 from wasession_operator.plan.status import (
     invalid_spec_status,
@@ -36,8 +37,21 @@ from wasession_operator.plan.storage import plan_storage
 from wasession_operator.settings import Settings
 
 __all__ = [
-    "Action", "Backoff", "Event", "Facts", "Node", "Plan", "Refusal", "Session",
-    "invalid_spec_status", "is_updating", "make_events", "parse_session", "plan",
+    "Action",
+    "Backoff",
+    "Event",
+    "Facts",
+    "Node",
+    "Plan",
+    "Refusal",
+    "Scope",
+    "Session",
+    "invalid_spec_status",
+    "is_updating",
+    "make_events",
+    "parse_session",
+    "plan",
+    "update_scope",
 ]  # fmt: skip
 
 
@@ -64,12 +78,14 @@ def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
         return plan_deletion(session, facts, settings)
     storage = plan_storage(session, facts)
     token = plan_token(session, facts)
-    pod = plan_pod(session, facts, settings, storage, token)
+    policy = plan_network_policy(facts)
+    pod = plan_pod(session, facts, settings, storage, token, policy)
     logout = LogoutResult(session.status.logout)
     if pod.finding.ok:
         logout = plan_logout(session, facts)
     update = plan_update(session, facts, settings, pod)
-    parts = (_hold(session, facts), storage.step, pod.step, logout.step, update.step)
+    hold, violation = _hold(session, facts), _report_violation(facts)
+    parts = (violation, hold, storage.step, pod.step, logout.step, update.step)
     shared = _report_shared_account(session, facts)
     step = sum((*parts, _report_duplicate(facts), shared), Step())
     return Outcome(pod, storage, logout.status, update.status, step, token)
@@ -81,6 +97,10 @@ def _hold(session: Session, facts: Facts) -> Step:
     if held or (facts.pod is None and not session.status.session_valid):
         return Step()
     return attempt(AddFinalizer(session.finalizers), facts)
+
+
+def _report_violation(facts: Facts) -> Step:
+    return Step() if facts.class_violation is None else report_problem(*facts.class_violation)
 
 
 def _report_duplicate(facts: Facts) -> Step:

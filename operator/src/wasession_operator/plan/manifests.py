@@ -85,8 +85,9 @@ def repair_metadata(session: Session, obj: Manifest, facts: Facts) -> Step:
 def metadata_repair(session: Session, obj: Manifest) -> Repair | None:
     """Return what gives an object its labels and annotations back; None if it has them."""
     metadata = obj["metadata"]
+    make_labels = objects.pod_labels if obj["kind"] == "Pod" else objects.labels
     labels = _differences(
-        dict.fromkeys(names.LABELS) | objects.labels(session.name, session.spec),
+        dict.fromkeys(names.LABELS) | make_labels(session.name, session.spec),
         metadata.get("labels") or {},
     )
     present = annotations_of(obj)

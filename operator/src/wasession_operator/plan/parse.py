@@ -10,19 +10,35 @@ from wasession_api.http.problem import describe_error
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import Status
 
-from wasession_operator.effective_spec import EffectiveSpec
+from wasession_operator import objects
+from wasession_operator.effective_spec import EffectiveSpec, make_effective
 from wasession_operator.plan.facts import Session
 from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.plan.session_class import SessionClass
+
+# Of a session's own fields, those that its pod depends on.
+OF_POD = (
+    "className",
+    "clientId",
+    "owner",
+    "pairing",
+    "browser",
+    "whatsapp",
+    "timeouts",
+    "reconnect",
+)
 
 
-def parse_session(obj: Manifest, written: Status | None = None) -> tuple[Session, str | None]:
-    """Return the session, and what is wrong with its spec, if anything is.
+def parse_session(
+    obj: Manifest, written: Status | None = None, session_class: SessionClass | None = None
+) -> tuple[Session, str | None]:
+    """Return the session with its effective spec, and what is wrong with its own, if anything is.
 
     An invalid spec counts as empty. ``written`` is the status that the operator has written since
     the object was read.
     """
-    metadata = obj["metadata"]
-    spec, error = _parse_spec(obj.get("spec") or {})
+    metadata, stored = obj["metadata"], obj.get("spec") or {}
+    spec, error = _parse_spec(stored, session_class)
     deleted_at = (
         datetime.fromisoformat(metadata["deletionTimestamp"]) if is_terminating(obj) else None
     )
@@ -39,13 +55,18 @@ def parse_session(obj: Manifest, written: Status | None = None) -> tuple[Session
             for key, value in (metadata.get("annotations") or {}).items()
         },
         finalizers=tuple(metadata.get("finalizers") or ()),
+        own_spec=objects.digest({name: stored.get(name) for name in OF_POD}),
     )
     return session, error
 
 
-def _parse_spec(stored: Manifest) -> tuple[EffectiveSpec, str | None]:
+def _parse_spec(
+    stored: Manifest, session_class: SessionClass | None
+) -> tuple[EffectiveSpec, str | None]:
     try:
-        return EffectiveSpec.read(stored), None
+        if session_class is None:
+            return make_effective(stored), None
+        return make_effective(stored, session_class.name, session_class.stored), None
     except ValidationError as error:
         return EffectiveSpec(), describe_error(error)
 

@@ -33,6 +33,7 @@ from wasession_operator.plan.manifests import (
 )
 from wasession_operator.plan.results import (
     Finding,
+    NetworkPolicyResult,
     PodResult,
     Problem,
     Step,
@@ -67,8 +68,8 @@ UPDATE_ON_DELETE = (
 )
 UPDATE_CHECKED = "The new pod is being validated by a server-side dry run."
 UPDATE_HALTED = (
-    "The pod's template has changed. The rollout is halted, because another session has not "
-    "recovered from its update."
+    "The pod's template has changed. The rollout is halted, because another session of its scope "
+    "has not recovered from its update."
 )
 UPDATE_QUEUED = "The pod's template has changed; other sessions are updated first."
 HELD_BACK = {
@@ -117,28 +118,42 @@ def plan_pod(
     settings: Settings,
     storage: StorageResult,
     token: TokenResult,
+    policy: NetworkPolicyResult,
 ) -> PodResult:
     pod = facts.pod
     if pod is None:
-        return _without_pod(session, facts, storage, token)
+        return _without_pod(session, facts, storage, token, policy)
     if conflict := ownership_conflict(session, pod):
         phase = Phase.FAILED if conflict.reason in FATAL_REASONS else Phase.PENDING
         return _not_ready(phase, conflict.reason, conflict.message, report_conflict(conflict))
     result = _own_pod(session, facts, settings, storage, token, pod)
-    return replace(result, step=_repair(session, facts, token, pod) + result.step)
+    step = policy.step + _repair(session, facts, token, policy, pod) + result.step
+    return replace(result, step=step)
 
 
-def _repair(session: Session, facts: Facts, token: TokenResult, pod: Manifest) -> Step:
+def _repair(
+    session: Session,
+    facts: Facts,
+    token: TokenResult,
+    policy: NetworkPolicyResult,
+    pod: Manifest,
+) -> Step:
     """Give the pod its labels and annotations: back, or after a change in its template.
 
-    Those of the Secret, which is not read, follow from the same spec.
+    Those of the Secret, which is not read, follow from the same spec. The label of the class, by
+    which its NetworkPolicy selects the pod, only changes when that policy is there; a pod whose
+    session may not start stays as it is.
     """
     repair = metadata_repair(session, pod)
     record = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_METADATA)
     labels, annotations = objects.template_metadata(session.spec).changes(record)
+    if facts.class_violation is not None:
+        labels, annotations = {}, {}
     if repair is not None:
         labels |= repair.labels
         annotations |= repair.annotations
+    if facts.class_violation is not None or not policy.finding.ok:
+        labels.pop(names.LABEL_CLASS, None)
     if not labels and not annotations:
         return Step()
     step = attempt(RepairPod(pod["metadata"]["uid"], labels, annotations), facts)
@@ -203,12 +218,18 @@ def _is_ready(pod: Manifest) -> bool:
 
 
 def _without_pod(
-    session: Session, facts: Facts, storage: StorageResult, token: TokenResult
+    session: Session,
+    facts: Facts,
+    storage: StorageResult,
+    token: TokenResult,
+    policy: NetworkPolicyResult,
 ) -> PodResult:
     phase = _phase_without_report(session, pending=True)
     if session.spec.suspend:
         message = "The session is suspended; its volume is retained."
         return _not_ready(Phase.SUSPENDED, Reason.SUSPENDED, message)
+    if facts.class_violation is not None:
+        return _not_ready(Phase.FAILED, *facts.class_violation)
     finding = storage.finding
     if not finding.ok and finding.reason != Reason.VOLUME_PENDING:
         phase = Phase.FAILED if finding.reason in FATAL_REASONS else phase
@@ -221,11 +242,13 @@ def _without_pod(
         return replace(_not_ready(phase, Reason.POD_MISSING, ""), undecided=True)
     if not facts.may_start:
         return _not_ready(phase, Reason.START_QUEUED, "Other sessions start first.")
+    if not policy.finding.ok:
+        return _not_ready(phase, policy.finding.reason, policy.finding.message, policy.step)
     valid = bool(session.status.session_valid) and not storage.data_loss_accepted
     restoring = valid or expects_login(session)
     restart = session.annotations.get(names.ANNOTATION_RESTART)
     create = CreatePod(restoring, restart, token.id, previous_owners(facts.pvc))
-    step = create_with_secret(attempt(create, facts), facts, token)
+    step = policy.step + create_with_secret(attempt(create, facts), facts, token)
     if step.problems:
         phase = Phase.FAILED if step.problems[0].reason in FATAL_REASONS else phase
         return _not_ready(phase, *step.problems[0], step)
@@ -354,6 +377,8 @@ def _replacement(
     reason = _replacement_reason(session, facts, pod, template)
     if login_ends_with_pod(session, storage):
         return _Replacement(pending=_held_back(reason))
+    if facts.class_violation is not None and not session.spec.suspend:
+        return _Replacement(pending=None if reason is None else Problem(*facts.class_violation))
     if storage.release_volume:
         return _Replacement(Reason.VOLUME_LOST)
     if controller(pod) is None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from datetime import timedelta
 
 from wasession_api import names, restoration
+from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStatus
 
+from wasession_operator import objects
 from wasession_operator.plan.facts import Facts, Session
+from wasession_operator.plan.manifests import annotations_of
 from wasession_operator.plan.results import PodResult, Step, UpdateResult, report_problem
 from wasession_operator.settings import Settings
 
 RECOVERY_TIMEOUT = timedelta(
     minutes=10
 )  # from the end of the old pod until the session is Ready again
+# The sessions that wait for each other: those of a class, or those of an owner in a namespace.
+Scope = tuple[str, ...]
 HALTED = (
     "The session was Ready before its update and has not recovered. The rollout is halted until it "
     "is Ready, or until the update is accepted: "
@@ -24,6 +29,32 @@ HALTED = (
 def is_updating(status: Status) -> bool:
     """Return whether the pod was replaced for a changed template, and that is not over."""
     return status.update is not None and not status.update.done
+
+
+def update_scope(session: Session, pod: Manifest | None, status: Status, template: str) -> Scope:
+    """Return the scope in which the session is updated.
+
+    A change of the class or of the operator is rolled out to the sessions of a class one by one.
+    What an owner changes concerns nobody but the owner: a session that does not recover from that
+    must not halt the rollout of others.
+    """
+    if is_updating(status):
+        own = status.update is not None and status.update.own
+    else:
+        own = pod is not None and _is_own(session, pod, template)
+    if own:
+        return "owner", session.namespace, session.spec.owner or ""
+    return "class", session.spec.class_name or ""
+
+
+def _is_own(session: Session, pod: Manifest, template: str) -> bool:
+    """Return whether the session's own spec has changed since its pod was created.
+
+    The same goes for what its template does not contain, such as the Secret with its proxy.
+    """
+    noted = annotations_of(pod)
+    changed = noted.get(names.ANNOTATION_OWN_SPEC) not in (None, session.own_spec)
+    return changed or noted.get(names.ANNOTATION_TEMPLATE_HASH) == template
 
 
 def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResult) -> UpdateResult:
@@ -40,7 +71,11 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
         ready = status.phase is Phase.READY and bool(status.session_valid)
         was_ready = update.was_ready if update is not None and not update.done else ready
         at = facts.now.replace(microsecond=0)
-        return UpdateResult(UpdateStatus(at=at, was_ready=was_ready))
+        template = objects.desired_hash(
+            session.namespace, session.name, session.uid, session.spec, settings
+        )
+        own = facts.pod is not None and _is_own(session, facts.pod, template)
+        return UpdateResult(UpdateStatus(at=at, was_ready=was_ready, own=own))
     if update is None or update.done:
         return UpdateResult(update)
     remaining = _remaining(session, facts, settings, pod, update)

@@ -80,7 +80,7 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     report = facts.report if pod.finding.ok else None
     status = before.model_copy()  # its parts are replaced, never changed
     status.observed_generation, status.logout = session.generation, outcome.logout
-    status.update = outcome.update
+    status.update, status.session_class = outcome.update, facts.session_class
     if outcome.token is not None:
         status.token_epoch, status.token_rotation = outcome.token.epoch, outcome.token.rotation
     if facts.pvc is not None and not _is_foreign(session, facts.pvc):

@@ -11,7 +11,13 @@ from wasession_api.kube.manifests import Manifest, condition
 from wasession_api.v1alpha1 import Reason, VolumeLoss
 
 from wasession_operator import objects
-from wasession_operator.plan.actions import CreatePvc, DeletePvc, ExpandPvc, SetPvcOwner
+from wasession_operator.plan.actions import (
+    CreatePvc,
+    DeletePvc,
+    ExpandPvc,
+    RepairPvc,
+    SetPvcOwner,
+)
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import (
     amount,
@@ -36,6 +42,7 @@ CLAIM_MISSING = (
 CLAIM_LOST = "The PVC has lost its volume."
 ACCEPT = "To continue with an empty volume: kubectl annotate wasession {name} {annotation}={nonce}"
 SUSPENDED = "The PVC is created when the session is resumed."
+AWAITS_START = "The PVC is created when the session may start."
 EXPECTED = (
     "The session is annotated {annotation}, so no empty PVC is created: restore PVC {claim} or "
     "remove the annotation."
@@ -46,6 +53,9 @@ def plan_storage(session: Session, facts: Facts) -> StorageResult:
     """Create, adopt and expand the claim; never replace one that held a valid login on a guess."""
     accepted, loss = _is_loss_accepted(session, facts), _loss(session, facts)
     result = _plan_claim(session, facts, loss, accepted)
+    if facts.class_violation is not None:  # nothing but its metadata is touched
+        repairs = tuple(a for a in result.step.actions if isinstance(a, RepairPvc))
+        result = replace(result, step=replace(result.step, actions=repairs))
     return replace(result, data_loss_accepted=accepted, loss=loss)
 
 
@@ -121,6 +131,8 @@ def _missing(session: Session, facts: Facts, loss: VolumeLoss | None) -> Storage
         finding = Finding(False, Reason.VOLUME_MISSING, message)
         step = report_problem(finding.reason, finding.message)
         return StorageResult(finding, step + Step(requeue_after=LOST_RECHECK))
+    if facts.class_violation is not None or facts.may_start is None:
+        return StorageResult(Finding(False, Reason.VOLUME_PENDING, AWAITS_START))
     step = attempt(CreatePvc(), facts)
     failure = next((Finding(False, *problem) for problem in step.problems), None)
     pending = Finding(False, Reason.VOLUME_PENDING, "The PVC is being created.")
