@@ -91,9 +91,10 @@ NAMESPACE = _validation(
 
 
 def _override(field: Override) -> Manifest:
+    """Return the rule of a field; an empty object sets nothing."""
     return _validation(
-        f"!variables.applies || !({_field('variables.session', field)}) || "
-        f"'{field}' in variables.overrides",
+        f"!variables.applies || '{field}' in variables.overrides || "
+        f"!({_field('variables.session', field)}) || variables.session.{field} == dyn({{}})",
         f"'spec.{field}: the class ' + params.metadata.name + ' does not let its sessions set it; "
         "fields that they can set: ' + variables.overridable",
         "Forbidden",
