@@ -17,22 +17,31 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 SECCOMP = REPOSITORY / "session-pod" / "seccomp.json"
 
 
-def command(directory: Path, environment: dict[str, str], seccomp: dict[str, Any]) -> list[str]:
+def command(
+    directory: Path,
+    environment: dict[str, str],
+    seccomp: dict[str, Any],
+    user: int = USER,
+    group: int = USER,
+) -> list[str]:
     """Return a command that runs the session pod without root and without capabilities.
 
-    Only the volume, /tmp and /dev/shm are writable.
+    Only the volume, /tmp and /dev/shm are writable. The volume's group is ``USER``, whatever those
+    of the process, as with ``fsGroup``.
     """
     host.ensure("cluster")
-    bundle = directory.parent / f"{directory.name}.bundle"
+    name = f"wasession-{uuid.uuid4().hex}"
+    bundle = directory.parent / f"{name}.bundle"
     root = bundle / "root"
     root.mkdir(parents=True)
-    os.chown(directory, USER, USER)
-    (bundle / "config.json").write_text(json.dumps(_specification(directory, environment, seccomp)))
+    os.chown(directory, 0, USER)
+    directory.chmod(0o2775)
+    specification = _specification(directory, environment, seccomp, user, group)
+    (bundle / "config.json").write_text(json.dumps(specification))
     # The root file system of this machine, without its other mounts.
     steps = [f"mount --bind / {root}"]
     for path in (Path(sys.base_prefix), REPOSITORY):
         steps += _reachable(root, path)
-    name = f"wasession-{uuid.uuid4().hex}"
     return [
         "unshare",
         "--mount",
@@ -51,7 +60,7 @@ def _reachable(root: Path, path: Path) -> list[str]:
 
 
 def _specification(
-    directory: Path, environment: dict[str, str], seccomp: dict[str, Any]
+    directory: Path, environment: dict[str, str], seccomp: dict[str, Any], user: int, group: int
 ) -> dict[str, Any]:
     def temporary(target: str, mode: str) -> dict[str, Any]:
         return {
@@ -64,7 +73,7 @@ def _specification(
     return {
         "ociVersion": "1.0.2",
         "process": {
-            "user": {"uid": USER, "gid": USER},
+            "user": {"uid": user, "gid": group, "additionalGids": [USER]},
             "args": [sys.executable, "-m", "wasession_pod"],
             "cwd": "/",
             "env": [f"{name}={value}" for name, value in environment.items()],

@@ -21,15 +21,18 @@ from wasession_api.v1alpha1 import Phase, Reason
 from wasession_pod.browser.launch import sandbox_available
 
 PROFILE: dict[str, Any] = json.loads(container.SECCOMP.read_text())
-Contained = Callable[[dict[str, Any]], Awaitable[Pod]]
+Contained = Callable[..., Awaitable[Pod]]
+OPENSHIFT_USER = 1000660000  # as drawn for a namespace; no entry in /etc/passwd
 
 
 class ContainedPod(Pod):
     """A pod in a container without privileges."""
 
-    def __init__(self, url: str, directory: Path, seccomp: dict[str, Any]) -> None:
+    def __init__(
+        self, url: str, directory: Path, seccomp: dict[str, Any], user: int, group: int
+    ) -> None:
         super().__init__(url, directory)
-        self._seccomp = seccomp
+        self._seccomp, self._user, self._group = seccomp, user, group
         self.arguments: list[str] = []
 
     async def start(self) -> None:
@@ -42,7 +45,9 @@ class ContainedPod(Pod):
             "HOME": "/tmp",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        self.arguments = container.command(self.directory, environment, self._seccomp)
+        self.arguments = container.command(
+            self.directory, environment, self._seccomp, self._user, self._group
+        )
         log = (self.directory.parent / f"{self.directory.name}.log").open("ab")
         self.process = await asyncio.create_subprocess_exec(
             *self.arguments,
@@ -68,8 +73,10 @@ def data(tmp_path: Path) -> Path:
 async def contained(world: Running, data: Path, chromium: Path) -> AsyncIterator[Contained]:
     pods: list[ContainedPod] = []
 
-    async def begin(seccomp: dict[str, Any]) -> Pod:
-        pod = ContainedPod(world.url, data, seccomp)
+    async def begin(
+        seccomp: dict[str, Any] = PROFILE, user: int = container.USER, group: int = container.USER
+    ) -> Pod:
+        pod = ContainedPod(world.url, data, seccomp, user, group)
         pods.append(pod)
         await pod.start()
         return pod
@@ -156,6 +163,42 @@ async def test_a_required_sandbox_is_not_done_without(
     report = await pod.until(lambda report: report.reason == Reason.SANDBOX_UNAVAILABLE)
     assert (report.phase, report.sandboxed) == (Phase.FAILED, False)
     assert not any("--type=" in " ".join(process.cmdline()) for process in pod.family())
+
+
+async def test_any_user_id_works_on_the_volume_of_another_one(
+    contained: Contained, phone: Phone
+) -> None:
+    pod = await contained()
+    await phone.scan(await pod.qr())
+    await pod.ready()
+    await pod.terminate()
+    pod = await contained(user=OPENSHIFT_USER, group=0)
+    report = await pod.ready()
+    assert report.restored
+    for process in processes(pod):
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            assert status(process)["Uid"].split() == [str(OPENSHIFT_USER)] * 4
+    await pod.call("POST", "/v1/messages", 201, json={"to": "15550001111", "text": "hello"})
+    await pod.terminate()
+    pod = await contained()
+    assert (await pod.ready()).restored
+    await pod.terminate()
+
+
+async def test_private_files_of_another_user_id_are_reported(
+    contained: Contained, phone: Phone
+) -> None:
+    pod = await contained(user=OPENSHIFT_USER, group=0)
+    await phone.scan(await pod.qr())
+    await pod.ready()
+    await pod.kill()  # Chromium's newest files are private
+    pod = await contained()
+    report = await pod.until(lambda report: report.reason == Reason.VOLUME_NOT_ACCESSIBLE)
+    assert f"belongs to user {OPENSHIFT_USER}" in report.message
+    await pod.terminate()
+    pod = await contained(user=OPENSHIFT_USER, group=0)
+    assert (await pod.ready()).restored
+    await pod.terminate()
 
 
 async def metrics(pod: Pod) -> str:
