@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
+from base64 import b64encode
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -12,7 +15,9 @@ from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Status, VolumeLoss
 from wasession_operator import objects
 from wasession_operator.effective_spec import EffectiveSpec
+from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Node, Plan, Session
+from wasession_operator.plan.facts import AppliedSecret
 from wasession_operator.settings import Settings
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -71,11 +76,12 @@ def pod(
     return obj
 
 
-def secret(**changes: Any) -> dict[str, Any]:
-    token = objects.Token("secret-token-of-at-least-32-characters", "t1")
-    obj = objects.make_secret("ns", "sales", "uid-1", EffectiveSpec(), token)
-    obj["metadata"] |= {"uid": "secret-uid", **changes}
-    return obj
+def master_key() -> MasterKey:
+    """Return a key; its file does not exist any more."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(b64encode(bytes(32)))
+        file.flush()
+        return MasterKey(Path(file.name))
 
 
 def terminating(obj: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -128,7 +134,14 @@ def report(phase: Phase = Phase.READY, **fields: Any) -> Report:
 
 def facts(**changes: Any) -> Facts:
     """Return the facts of a running session. The API server accepts any pod of it."""
-    whole = Facts(now=NOW, pvc=pvc(), pod=pod(), secret=secret(), accepted_template=mock.ANY)
+    whole = Facts(
+        now=NOW,
+        pvc=pvc(),
+        pod=pod(),
+        token_ids=("t1", "t2"),
+        secret_applied=AppliedSecret("t1", NOW),
+        accepted_template=mock.ANY,
+    )
     return replace(whole, **changes)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
-from unit.operator.situations import SETTINGS, pvc, session
+from unit.operator.situations import SETTINGS, master_key, pvc, session
 from wasession_api.kube.client import (
     PODS,
     PVCS,
@@ -67,7 +67,7 @@ class Fixture:
         self.cache = ClusterCache(kube, [], self, watch_nodes=False)
         self.cache.upsert_session(BODY)
         self.enqueued.clear()
-        self.executor = ActionExecutor(SETTINGS, kube, self.cache, self.enqueue)
+        self.executor = ActionExecutor(SETTINGS, kube, self.cache, master_key(), self.enqueue)
 
     def enqueue(self, key: Key) -> None:
         self.enqueued.append(key)

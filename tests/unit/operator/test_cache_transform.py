@@ -13,7 +13,6 @@ from unit.operator.situations import (
     pod,
     pvc,
     report,
-    secret,
     session,
     terminating,
 )
@@ -73,11 +72,10 @@ def test_the_plan_is_the_same_with_what_is_cached(
     found: Manifest, claim: Manifest, deleting: bool
 ) -> None:
     asked = session(VALID, deleting=deleting, annotations={"rotate-token": "1"})
-    whole = {"pod": crowded(found), "pvc": crowded(claim), "secret": crowded(secret())}
+    whole = {"pod": crowded(found), "pvc": crowded(claim)}
     reduced = {
         "pod": cache_transform.pod(whole["pod"]),
         "pvc": cache_transform.pvc(whole["pvc"]),
-        "secret": cache_transform.secret(whole["secret"]),
     }
     with_kinds = {name: {**part, "kind": whole[name]["kind"]} for name, part in reduced.items()}
     reported = report(session_valid=True, last_connected=NOW)
@@ -90,7 +88,6 @@ def test_what_the_plan_does_not_read_is_not_cached() -> None:
     for found in (
         cache_transform.pod(crowded(pod())),
         cache_transform.pvc(crowded(pvc())),
-        cache_transform.secret(crowded(secret())),
     ):
         assert found["metadata"]["resourceVersion"] == "7"
         assert "managedFields" not in found["metadata"]

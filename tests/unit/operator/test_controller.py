@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from unit.operator.situations import SETTINGS
+from unit.operator.situations import SETTINGS, master_key
 from wasession_api.kube.client import KubeClient
 from wasession_api.kube.manifests import Manifest
 from wasession_api.names import FINALIZER
@@ -44,7 +44,8 @@ class Fixture(Controller):
     """A controller that only records its reconciliations; ``then`` is called in each."""
 
     def __init__(self) -> None:
-        super().__init__(SETTINGS, cast(KubeClient, None), cast(aiohttp.ClientSession, None))
+        http = cast(aiohttp.ClientSession, None)
+        super().__init__(SETTINGS, cast(KubeClient, None), http, master_key())
         self.reconciled: list[str] = []  # the names of the sessions, in order
         self.current: Counter[str] = Counter()  # by name, how often each is being reconciled
         self.most = 0  # concurrent reconciliations

@@ -85,7 +85,7 @@ def test_deletion_leaves_objects_of_others_alone() -> None:
 def test_a_session_is_held_back_while_it_has_a_pod_or_a_login() -> None:
     """Before that, garbage collection alone removes whatever there is."""
     held_by_others, new = AddFinalizer(HELD[:1]), replace(session(), finalizers=HELD[:1])
-    assert held_by_others not in plan(new, facts(pod=None, pvc=None, secret=None), SETTINGS).actions
+    assert held_by_others not in plan(new, facts(pod=None, pvc=None), SETTINGS).actions
     assert plan(new, facts(), SETTINGS).actions == [held_by_others]
     assert held_by_others in plan(replace(new, status=VALID), facts(pod=None), SETTINGS).actions
     over = plan(replace(session(deleting=True), finalizers=HELD[:1]), facts(pod=None), SETTINGS)

@@ -20,11 +20,11 @@ from unit.operator.situations import (
     condition,
     event_reasons,
     facts,
+    master_key,
     message,
     pod,
     pvc,
     report,
-    secret,
     session,
     terminating,
 )
@@ -37,10 +37,10 @@ from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.plan import Action, Backoff, Facts, Node, Plan, Refusal, Session, plan
 from wasession_operator.plan.actions import (
     AddFinalizer,
+    ApplySecret,
     CheckPod,
     CreatePod,
     CreatePvc,
-    CreateSecret,
     DeletePod,
     DeletePvc,
     ExpandPvc,
@@ -50,8 +50,6 @@ from wasession_operator.plan.actions import (
     RemoveFinalizer,
     RepairPod,
     RepairPvc,
-    RepairSecret,
-    RotateToken,
     SetPvcOwner,
 )
 from wasession_operator.reconcile_state import ReconcileState
@@ -65,18 +63,12 @@ def without_labels(obj: dict[str, Any]) -> dict[str, Any]:
     return {**obj, "metadata": {**obj["metadata"], "labels": {}}}
 
 
-def rotated() -> dict[str, Any]:
-    obj = secret()
-    obj["metadata"]["annotations"]["wasession.dev/token-id"] = "t2"
-    return obj
-
-
 # For each action: when it is due, and the reason of its failure.
 ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
     (session(), facts(pod=None), CreatePod, Reason.POD_CREATE_FAILED),
     (
         session(VALID),
-        replace(RUNNING, secret=rotated()),
+        replace(RUNNING, token_ids=("t2", "t3")),
         RefreshToken,
         Reason.POD_UPDATE_FAILED,
     ),
@@ -98,11 +90,11 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
         DeletePvc,
         Reason.PVC_DELETE_FAILED,
     ),
-    (session(), facts(pod=None, secret=None), CreateSecret, Reason.SECRET_CREATE_FAILED),
+    (session(), facts(pod=None), ApplySecret, Reason.SECRET_UPDATE_FAILED),
     (
         session(VALID, annotations={"rotate-token": "1"}),
         RUNNING,
-        RotateToken,
+        ApplySecret,
         Reason.SECRET_UPDATE_FAILED,
     ),
     (
@@ -128,12 +120,6 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
         replace(RUNNING, pvc=without_labels(pvc())),
         RepairPvc,
         Reason.PVC_UPDATE_FAILED,
-    ),
-    (
-        session(VALID),
-        replace(RUNNING, secret=without_labels(secret())),
-        RepairSecret,
-        Reason.SECRET_UPDATE_FAILED,
     ),
     (
         session(VALID, annotations={"logout": "1"}),
@@ -200,6 +186,9 @@ class RefusingApi:
     async def create(self, resource: Resource, *_: Any, **__: Any) -> None:
         self._refuse(f"create {resource.plural}")
 
+    async def apply(self, resource: Resource, *_: Any) -> None:
+        self._refuse(f"apply {resource.plural}")
+
     async def patch(self, resource: Resource, *_: Any) -> None:
         self._refuse(f"patch {resource.plural}")
 
@@ -222,9 +211,7 @@ class Simulation:
         self._facts = circumstances
         kube = cast(KubeClient, self.api)
         cache = ClusterCache(kube, [], cast(Any, self), watch_nodes=False)
-        if circumstances.secret is not None:
-            cache.secrets.objects["ns", "wasession-sales"] = circumstances.secret
-        self._executor = ActionExecutor(SETTINGS, kube, cache, self._enqueue)
+        self._executor = ActionExecutor(SETTINGS, kube, cache, master_key(), self._enqueue)
 
     def _enqueue(self, _: Key) -> None:
         self.enqueued = True
@@ -232,7 +219,13 @@ class Simulation:
     async def run(self, session: Session, until: datetime) -> Plan:
         """Reconcile whenever it is due, for at most a thousand times; return the last plan."""
         for _ in range(1000):
-            seen = replace(self._facts, now=self.now, refusals=dict(self.state.refusals))
+            epoch = session.status.token_epoch
+            seen = replace(
+                self._facts,
+                now=self.now,
+                refusals=dict(self.state.refusals),
+                token_ids=self._facts.token_ids if epoch == 0 else ("t2", "t3"),
+            )
             result = plan(session, seen, SETTINGS)
             session = replace(session, status=result.status)
             self.now += await self._execute(session, result)

@@ -15,13 +15,12 @@ from unit.operator.situations import (
     pod,
     pvc,
     report,
-    secret,
     session,
     terminating,
 )
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator.plan import plan
-from wasession_operator.plan.actions import RepairPod, RepairPvc, RepairSecret
+from wasession_operator.plan.actions import ApplySecret, RepairPod, RepairPvc
 
 OWNED: dict[str, Any] = {"storage": {"retention": {"whenDeleted": "Delete"}}}
 
@@ -34,7 +33,7 @@ def bare(obj: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("kind", "name", "obj"),
-    [(RepairPvc, "pvc", pvc()), (RepairSecret, "secret", secret()), (RepairPod, "pod", pod())],
+    [(RepairPvc, "pvc", pvc()), (RepairPod, "pod", pod())],
 )
 def test_labels_and_annotations_that_were_taken_off_come_back(
     kind: type, name: str, obj: dict[str, Any]
@@ -58,7 +57,8 @@ def test_a_claim_owned_by_the_session_needs_no_labels() -> None:
 
 def test_labels_follow_the_owner() -> None:
     result = plan(session(VALID, owner="bob"), facts(report=report(session_valid=True)), SETTINGS)
-    for kind in (RepairPvc, RepairSecret, RepairPod):
+    assert of(ApplySecret, result) == [ApplySecret(0)], "its labels follow too"
+    for kind in (RepairPvc, RepairPod):
         [repair] = of(kind, result)
         assert repair.labels == {"wasession.dev/owner": "bob"}
         noted = {"wasession.dev/previous-owners": '[""]'} if kind is RepairPvc else {}

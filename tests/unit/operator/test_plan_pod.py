@@ -34,13 +34,12 @@ from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phas
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan
 from wasession_operator.plan.actions import (
+    ApplySecret,
     CheckPod,
     CreatePod,
-    CreateSecret,
     DeletePod,
     RepairPod,
 )
-from wasession_operator.plan.facts import ProxySecret
 from wasession_operator.settings import NodeLost
 
 READY, POD_READY, DEGRADED = ConditionType.READY, ConditionType.POD_READY, ConditionType.DEGRADED
@@ -56,7 +55,7 @@ def test_a_complete_session_needs_no_action() -> None:
 
 def test_a_missing_pod_of_a_valid_login_is_a_restoration() -> None:
     result = plan(session(VALID), facts(pod=None), SETTINGS)
-    assert result.actions == [CreatePod(restoring=True)]
+    assert result.actions == [ApplySecret(0), CreatePod(restoring=True, token_id="t1")]
     assert result.status.phase is Phase.RESTORING
     assert result.status.session_valid
 
@@ -183,7 +182,8 @@ def test_the_next_pod_waits_for_the_backoff() -> None:
     assert result.requeue_after == timedelta(seconds=2)
     assert condition(result, READY) == ("False", Reason.BACK_OFF)
     assert plan(session(), replace(failed, now=NOW + timedelta(seconds=2)), SETTINGS).actions == [
-        CreatePod(restoring=False)
+        ApplySecret(0),
+        CreatePod(restoring=False, token_id="t1"),
     ]
 
 
@@ -334,7 +334,7 @@ def test_a_pod_that_never_becomes_ready_is_a_problem() -> None:
     result = plan(session(), starting, SETTINGS)
     assert condition(result, READY) == ("False", Reason.POD_NOT_READY)
     assert condition(result, DEGRADED)[0] == "False"
-    assert result.requeue_after == timedelta(minutes=3)
+    assert result.requeue_after == timedelta(minutes=1), "the Secret may be missing"
     late = plan(session(), replace(starting, now=NOW + timedelta(minutes=3)), SETTINGS)
     assert condition(late, DEGRADED) == ("True", Reason.POD_NOT_READY)
 
@@ -649,7 +649,7 @@ def test_suspend_stops_the_pod_and_retains_the_claim() -> None:
     assert stopped.status.session_valid
     assert condition(stopped, READY) == ("False", Reason.SUSPENDED)
     resumed = plan(session(stopped.status), facts(pod=None), SETTINGS)
-    assert resumed.actions == [CreatePod(restoring=True)]
+    assert resumed.actions == [ApplySecret(0), CreatePod(restoring=True, token_id="t1")]
     assert resumed.status.restarts.count == 0, "a requested stop is no restart"
 
 
@@ -659,7 +659,8 @@ def test_a_restart_is_done_once_for_each_value() -> None:
         DeletePod("pod-uid", Reason.RESTART_REQUESTED)
     ]
     assert plan(asked, facts(pod=None), SETTINGS).actions == [
-        CreatePod(restoring=True, restart="1")
+        ApplySecret(0),
+        CreatePod(restoring=True, restart="1", token_id="t1"),
     ]
     restarted = objects.make_pod(
         "ns", "sales", "uid-1", asked.spec, SETTINGS, restoring=True, restart="1", token_id="t1"
@@ -704,7 +705,8 @@ def test_a_pod_without_its_labels_is_the_sessions_and_gets_them_back(obj: dict[s
     bare = {**obj, "metadata": {**obj["metadata"], "labels": {"mine": "1"}}}
     seen = facts(pod=bare, report=report(session_valid=True))
     result = plan(session(VALID), seen, SETTINGS)
-    [repair] = result.actions
+    [repair] = of(RepairPod, result)
+    assert [type(action) for action in result.actions] == [ApplySecret, RepairPod]
     assert isinstance(repair, RepairPod)
     assert repair.uid == "pod-uid"
     assert repair.labels == obj["metadata"]["labels"]
@@ -739,8 +741,8 @@ def test_a_shared_client_id_is_a_problem_but_works() -> None:
 
 
 def test_secret_and_pod_are_created_together() -> None:
-    result = plan(session(VALID), facts(pod=None, secret=None), SETTINGS)
-    assert result.actions == [CreateSecret(), CreatePod(restoring=True)]
+    result = plan(session(VALID), facts(pod=None), SETTINGS)
+    assert result.actions == [ApplySecret(0), CreatePod(restoring=True, token_id="t1")]
 
 
 def test_all_conditions_are_set() -> None:
@@ -752,36 +754,20 @@ def test_all_conditions_are_set() -> None:
     )
 
 
-# --- the proxy's Secret ---------------------------------------------------------------------------
-
-PROXY: dict[str, Any] = {"browser": {"proxySecretRef": {"name": "proxy"}}}
+# --- the proxy and the CA bundle ------------------------------------------------------------------
 
 
-def test_a_missing_secret_of_the_proxy_is_named() -> None:
-    missing = facts(pod=None, proxy_secret=ProxySecret("proxy", None))
-    result = plan(session(**PROXY), missing, SETTINGS)
-    assert not of(CreatePod, result)
-    assert condition(result, READY) == ("False", Reason.PROXY_SECRET_MISSING)
-    assert condition(result, DEGRADED) == ("True", Reason.PROXY_SECRET_MISSING)
-    assert "Secret proxy" in message(result, DEGRADED)
-    assert result.requeue_after is not None
-    there = replace(missing, proxy_secret=ProxySecret("proxy", "7"))
-    [create] = of(CreatePod, plan(session(**PROXY), there, SETTINGS))
-    assert create.proxy_version == "7"
-
-
-@pytest.mark.parametrize(("version", "pending"), [("7", False), ("8", True), (None, False)])
-def test_a_changed_secret_of_the_proxy_is_a_pending_update(
-    version: str | None, pending: bool
-) -> None:
-    running = pod(spec=PROXY)
-    running["metadata"]["annotations"]["wasession.dev/proxy-version"] = "7"
-    known = facts(
-        pod=running, report=report(session_valid=True), proxy_secret=ProxySecret("proxy", version)
-    )
-    result = plan(session(VALID, **PROXY), known, SETTINGS)
-    assert not of(DeletePod, result)
-    reason = condition(result, ConditionType.PROGRESSING)[1]
-    assert (reason == Reason.UPDATE_PENDING) is pending
-    if pending:
-        assert "Secret" in message(result, ConditionType.PROGRESSING)
+@pytest.mark.parametrize("reason", [Reason.PROXY_CHANGED, Reason.CA_BUNDLE_CHANGED])
+def test_files_that_the_browser_has_not_read_are_an_update(reason: Reason) -> None:
+    changed = report(session_valid=True, warnings=[{"reason": reason}])
+    waiting = plan(session(VALID), facts(report=changed), SETTINGS)
+    assert not of(DeletePod, waiting)
+    assert condition(waiting, ConditionType.PROGRESSING)[1] == Reason.UPDATE_PENDING
+    assert "CA bundle" in message(waiting, ConditionType.PROGRESSING)
+    assert condition(waiting, DEGRADED) == ("True", reason)
+    rolling = session(VALID, updateStrategy="RollingUpdate")
+    queued = plan(rolling, facts(report=changed, may_update=False), SETTINGS)
+    assert not of(DeletePod, queued)
+    assert of(DeletePod, plan(rolling, facts(report=changed), SETTINGS)) == [
+        DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)
+    ]

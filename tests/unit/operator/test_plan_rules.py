@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -19,7 +20,6 @@ from unit.operator.situations import (
     pod,
     pvc,
     report,
-    secret,
     session,
     silent,
     terminating,
@@ -28,9 +28,9 @@ from unit.operator.situations import (
 from wasession_api.v1alpha1 import LogoutStatus, Phase, Reason, Status
 from wasession_operator.plan import Backoff, Facts, Node, Refusal, plan
 from wasession_operator.plan.actions import (
+    ApplySecret,
     CreatePod,
     CreatePvc,
-    CreateSecret,
     DeletePod,
     DeletePvc,
     ExpandPvc,
@@ -38,9 +38,9 @@ from wasession_operator.plan.actions import (
     NoteLogout,
     RefreshToken,
     RemoveFinalizer,
-    RotateToken,
     SetPvcOwner,
 )
+from wasession_operator.plan.facts import AppliedSecret
 
 POD_STATES = st.sampled_from(
     [
@@ -68,9 +68,6 @@ PVC_STATES = st.sampled_from(
         pvc(uid="pvc-uid-2"),
     ]
 )
-SECRET_STATES = st.sampled_from(
-    [None, secret(), {**secret(), "data": {}}, owned_by(secret(), "Deployment", "web")]
-)
 STATUSES = st.sampled_from(
     [
         Status(),
@@ -95,8 +92,7 @@ SPECS: Any = st.fixed_dictionaries(
     },
 )
 RETRIED = (
-    CreateSecret,
-    RotateToken,
+    ApplySecret,
     CreatePvc,
     SetPvcOwner,
     ExpandPvc,
@@ -119,7 +115,16 @@ FACTS = st.builds(
     now=st.just(NOW),
     pod=POD_STATES,
     pvc=PVC_STATES,
-    secret=SECRET_STATES,
+    token_ids=st.sampled_from([("t1", "t2"), ("t0", "t1"), ("t8", "t9")]),
+    secret_applied=st.sampled_from(
+        [
+            None,
+            AppliedSecret("t1", NOW),
+            AppliedSecret("t8", NOW),
+            AppliedSecret("t1", NOW - timedelta(hours=1)),
+        ]
+    ),
+    unauthorized=st.booleans(),
     report=st.sampled_from(
         [
             None,
@@ -147,16 +152,18 @@ FACTS = st.builds(
 @settings(max_examples=1000)
 @given(STATUSES, SPECS, st.booleans(), FACTS)
 def test_the_invariants(status: Status, spec: dict[str, Any], deleting: bool, seen: Facts) -> None:
-    before = copy.deepcopy((status, seen.pod, seen.pvc, seen.secret))
+    before = copy.deepcopy((status, seen.pod, seen.pvc))
     given_session = session(status, deleting=deleting, **copy.deepcopy(spec))
     result = plan(given_session, seen, SETTINGS)
-    assert (status, seen.pod, seen.pvc, seen.secret) == before, "plan changes nothing it is given"
+    assert (status, seen.pod, seen.pvc) == before, "plan changes nothing it is given"
     ours = seen.pod is not None and _owner(seen.pod) == "uid-1"
     if seen.pod is not None:
         assert not of(CreatePod, result), "never a second pod"
     if of(CreatePod, result):
         assert seen.pvc is not None or of(CreatePvc, result), "never a pod without its claim"
-        assert seen.secret is not None or of(CreateSecret, result), "never a pod without its token"
+        assert result.actions.index(ApplySecret(result.status.token_epoch)) < [
+            type(action) for action in result.actions
+        ].index(CreatePod), "never a pod without its token"
     for deletion in of(DeletePod, result):
         assert seen.pod is not None
         assert deletion.uid == seen.pod["metadata"]["uid"]
@@ -187,12 +194,17 @@ def test_the_invariants(status: Status, spec: dict[str, Any], deleting: bool, se
             "never a logout without a request"
         )
         assert not of(DeletePod, result)
-    for rotation in of(RotateToken, result):
-        assert seen.secret is not None
-        assert _owner(seen.secret) == "uid-1", rotation
+    assert all(a.epoch == result.status.token_epoch for a in of(ApplySecret, result))
+    assert 0 <= result.status.token_epoch - status.token_epoch <= 1
+    if of(RefreshToken, result):
+        applied = seen.secret_applied and seen.secret_applied.token_id
+        [refresh] = of(RefreshToken, result)
+        assert of(ApplySecret, result) or applied == refresh.token_id, "the Secret comes first"
     for action in result.actions:
         failed = seen.refusals.get(type(action))
         assert failed is None or failed.retry.wait(NOW) <= timedelta(0), "never within the backoff"
+    if result.status.token_epoch > status.token_epoch:
+        seen = replace(seen, token_ids=(seen.token_ids[1], "t10"))
     again = plan(session(result.status, deleting=deleting, **copy.deepcopy(spec)), seen, SETTINGS)
     assert again.status == result.status, "the same facts give the same status"
     assert again.events == [], "and emit their Events once"

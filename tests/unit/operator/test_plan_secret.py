@@ -1,8 +1,9 @@
-"""The session's Secret: created, repaired, and its token rotated once for each request."""
+"""The session's Secret: applied where a pod may lack it, and its token rotated on request."""
 
 from __future__ import annotations
 
-import base64
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,119 +17,163 @@ from unit.operator.situations import (
     owned_by,
     pod,
     report,
-    secret,
     session,
     terminating,
+    waiting,
 )
-from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import ConditionType, Phase, Reason
-from wasession_operator import objects
+from wasession_api.v1alpha1 import ConditionType, Phase, Reason, RequestStatus
 from wasession_operator.plan import Backoff, Refusal, plan
-from wasession_operator.plan.actions import CreatePod, CreateSecret, RefreshToken, RotateToken
+from wasession_operator.plan.actions import ApplySecret, CreatePod, RefreshToken, RepairPod
+from wasession_operator.plan.facts import AppliedSecret
+
+READY = facts(report=report(session_valid=True), secret_applied=None)
+BEFORE = AppliedSecret("t1", NOW - timedelta(hours=1))
+JUST_NOW = AppliedSecret("t1", NOW - timedelta(seconds=20))
+ROTATED: dict[str, Any] = {"annotations": {"rotate-token": "1"}}
 
 
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
+def with_token(token_id: str | None, obj: dict[str, Any]) -> dict[str, Any]:
+    annotations = {**obj["metadata"]["annotations"], "wasession.dev/token-id": token_id}
+    return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
 
 
-def test_a_missing_secret_is_recreated_while_the_pod_runs() -> None:
-    result = plan(session(VALID), facts(secret=None, report=report()), SETTINGS)
-    assert result.actions == [CreateSecret()]
-    assert result.status.phase is Phase.READY
+def starting(**status: Any) -> dict[str, Any]:
+    return pod(ready=False, **status)
+
+
+@pytest.mark.parametrize("applied", [None, BEFORE, JUST_NOW])
+def test_a_pod_that_works_costs_no_request(applied: AppliedSecret | None) -> None:
+    assert plan(session(VALID), replace(READY, secret_applied=applied), SETTINGS).actions == []
 
 
 @pytest.mark.parametrize(
-    "data",
+    "trouble",
     [
-        {},
-        {"token": ""},
-        {"token": "not base64!"},
-        {"token": encoded("short")},
-        {"other": encoded("x" * 40)},
-        None,
+        {"unauthorized": True, "report": None},
+        {"pod": starting()},
+        {"pod": starting(phase="Pending")},
+        {"pod": starting(containerStatuses=waiting("CreateContainerConfigError"))},
+        {"pod": starting(containerStatuses=waiting("CrashLoopBackOff"))},
     ],
 )
-def test_a_damaged_secret_gets_a_new_token(data: dict[str, str] | None) -> None:
-    damaged = {**secret(), "data": data}
-    assert plan(session(VALID), facts(secret=damaged, report=report()), SETTINGS).actions == [
-        RotateToken()
-    ]
+def test_a_pod_that_may_lack_its_secret_gets_it_once_a_minute(trouble: dict[str, Any]) -> None:
+    """Somebody may have deleted or edited it: the operator does not read it."""
+    for applied in (None, BEFORE):
+        due = replace(READY, **trouble, secret_applied=applied)
+        assert of(ApplySecret, plan(session(VALID), due, SETTINGS)) == [ApplySecret(0)]
+    recent = plan(session(VALID), replace(READY, **trouble, secret_applied=JUST_NOW), SETTINGS)
+    assert of(ApplySecret, recent) == []
+    assert recent.requeue_after is not None
+    assert recent.requeue_after <= timedelta(seconds=40)
 
 
-def test_each_request_rotates_once() -> None:
-    asked = session(VALID, annotations={"rotate-token": "1"})
-    assert plan(asked, facts(report=report()), SETTINGS).actions == [RotateToken("1")]
-    done = secret()
-    done["metadata"]["annotations"] |= {"wasession.dev/rotate-token": "1"}
-    assert plan(asked, facts(secret=done, report=report()), SETTINGS).actions == []
-    again = session(VALID, annotations={"rotate-token": "2"})
-    assert plan(again, facts(secret=done, report=report()), SETTINGS).actions == [RotateToken("2")]
+def test_a_pod_without_a_node_has_no_use_for_a_secret() -> None:
+    unbound = starting(phase="Pending")
+    del unbound["spec"]["nodeName"]
+    assert plan(session(VALID), facts(pod=unbound), SETTINGS).actions == []
 
 
-def test_a_new_session_fulfils_the_request_with_its_first_token() -> None:
-    asked = session(annotations={"rotate-token": "1"})
-    assert of(CreateSecret, plan(asked, facts(pod=None, secret=None), SETTINGS)) == [
-        CreateSecret("1")
-    ]
+def test_a_pod_with_an_earlier_token_gets_the_present_one() -> None:
+    """Its epoch is lost with the status, or the master key is another one."""
+    for earlier in ("t0", None):
+        outdated = replace(READY, pod=with_token(earlier, pod()))
+        planned = plan(session(VALID), outdated, SETTINGS).actions
+        assert planned == [ApplySecret(0), RefreshToken("t1")]
+    applied = replace(READY, pod=with_token("t0", pod()), secret_applied=BEFORE)
+    assert plan(session(VALID), applied, SETTINGS).actions == [RefreshToken("t1")]
 
 
-def test_a_repair_retains_the_fulfilled_request() -> None:
-    damaged: dict[str, Any] = {**secret(), "data": {}}
-    damaged["metadata"]["annotations"] |= {"wasession.dev/rotate-token": "1"}
-    assert plan(session(VALID), facts(secret=damaged), SETTINGS).actions[0] == RotateToken("1")
+def test_the_mount_is_not_refreshed_before_the_secret_is_applied() -> None:
+    refusal = Refusal(Reason.SECRET_UPDATE_FAILED, "no", Backoff(1, NOW + timedelta(seconds=2)))
+    outdated = replace(READY, pod=with_token("t0", pod()), refusals={ApplySecret: refusal})
+    result = plan(session(VALID), outdated, SETTINGS)
+    assert result.actions == []
+    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.SECRET_UPDATE_FAILED)
+    assert result.status.phase is Phase.READY, "the pod works with its present token"
 
 
-def test_the_pod_is_annotated_with_a_new_token() -> None:
-    changed = secret()
-    changed["metadata"]["annotations"] |= {"wasession.dev/token-id": "t2"}
-    assert plan(session(VALID), facts(secret=changed, report=report()), SETTINGS).actions == [
-        RefreshToken("t2")
-    ]
-    refreshed = pod()
-    refreshed["metadata"]["annotations"] |= {"wasession.dev/token-id": "t2"}
-    assert (
-        plan(
-            session(VALID), facts(secret=changed, pod=refreshed, report=report()), SETTINGS
-        ).actions
-        == []
+# --- rotation -------------------------------------------------------------------------------------
+
+
+def test_each_request_raises_the_epoch_once() -> None:
+    result = plan(session(VALID, **ROTATED), READY, SETTINGS)
+    assert result.status.token_epoch == 1
+    assert result.status.token_rotation == RequestStatus(request="1", at=NOW, done=False)
+    assert result.actions == [ApplySecret(1), RefreshToken("t2")]
+    accepted = replace(READY, token_ids=("t2", "t3"))
+    going = plan(session(result.status, **ROTATED), accepted, SETTINGS)
+    assert going.actions == [ApplySecret(1), RefreshToken("t2")], "after a crash in between"
+    assert going.status.token_rotation == result.status.token_rotation
+    refreshed = replace(accepted, pod=with_token("t2", pod()))
+    done = plan(session(going.status, **ROTATED), refreshed, SETTINGS)
+    assert done.actions == []
+    assert (done.status.token_epoch, done.status.token_rotation) == (
+        1,
+        RequestStatus(request="1", at=NOW, done=True),
     )
+    again = session(done.status, annotations={"rotate-token": "2"})
+    assert plan(again, refreshed, SETTINGS).status.token_epoch == 2
 
 
-def test_the_previous_token_stays_readable_until_the_pod_has_the_new_one() -> None:
-    patch = objects.secret_patch(secret(), "sales", "uid-1", objects.Token("n" * 40, "t2"), "1")
-    rotated = {**secret(), "data": {**secret()["data"], **patch["data"]}}
-    assert tokens(rotated) == ["n" * 40, "secret-token-of-at-least-32-characters"]
+def test_a_rotation_is_done_with_the_next_pod_of_a_suspended_session() -> None:
+    suspended = session(VALID, suspend=True, **ROTATED)
+    result = plan(suspended, facts(pod=None), SETTINGS)
+    assert of(ApplySecret, result) == []
+    assert result.status.token_epoch == 1
+    assert result.status.token_rotation is not None
+    assert not result.status.token_rotation.done
+    resumed = session(result.status, **ROTATED)
+    created = plan(resumed, facts(pod=None, token_ids=("t2", "t3")), SETTINGS)
+    [create] = of(CreatePod, created)
+    assert (of(ApplySecret, created), create.token_id) == ([ApplySecret(1)], "t2")
 
 
-def test_no_pod_starts_with_the_token_of_another_session() -> None:
-    for foreign, reason, phase in (
-        (
-            owned_by(secret(), "WhatsAppSession", "sales", "uid-0"),
-            Reason.PREDECESSOR_TERMINATING,
-            Phase.PENDING,
-        ),
-        (owned_by(secret(), "Deployment", "web"), Reason.NAME_CONFLICT, Phase.FAILED),
+def test_a_new_session_starts_with_the_requested_token() -> None:
+    result = plan(session(**ROTATED), facts(pod=None, pvc=None), SETTINGS)
+    assert result.status.token_epoch == 1
+    [create] = of(CreatePod, result)
+    assert (of(ApplySecret, result), create.token_id) == ([ApplySecret(1)], "t2")
+
+
+def test_a_terminating_pod_gets_no_new_token() -> None:
+    result = plan(session(VALID, **ROTATED), facts(pod=terminating()), SETTINGS)
+    assert result.actions == []
+    assert result.status.token_epoch == 1
+
+
+# --- creation -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reason", "phase"),
+    [(Reason.SECRET_UPDATE_FAILED, Phase.PENDING), (Reason.NAME_CONFLICT, Phase.FAILED)],
+)
+def test_no_pod_is_created_without_its_secret(reason: Reason, phase: Phase) -> None:
+    refusal = Refusal(reason, "exceeded quota", Backoff(1, NOW + timedelta(seconds=2)))
+    result = plan(session(), facts(pod=None, refusals={ApplySecret: refusal}), SETTINGS)
+    assert result.actions == []
+    assert result.status.phase is phase
+    assert condition(result, ConditionType.READY) == ("False", reason)
+    assert condition(result, ConditionType.DEGRADED) == ("True", reason)
+    due = replace(refusal, retry=Backoff(1, NOW))
+    again = plan(session(), facts(pod=None, refusals={ApplySecret: due}), SETTINGS)
+    assert [type(action) for action in again.actions] == [ApplySecret, CreatePod]
+    unanswered = replace(refusal, transient=True)
+    quiet = plan(session(), facts(pod=None, refusals={ApplySecret: unanswered}), SETTINGS)
+    assert quiet.actions == []
+
+
+def test_nothing_is_applied_for_a_pod_that_is_not_created_yet() -> None:
+    refusal = Refusal(Reason.POD_CREATE_FAILED, "no", Backoff(1, NOW + timedelta(seconds=2)))
+    for circumstances in (
+        facts(pod=None, refusals={CreatePod: refusal}),
+        facts(pod=None, may_start=False),
+        facts(pod=owned_by(pod(), "ReplicaSet", "web")),
     ):
-        result = plan(session(), facts(pod=None, secret=foreign), SETTINGS)
-        assert result.actions == []
-        assert result.status.phase is phase
-        assert condition(result, ConditionType.READY) == ("False", reason)
-    assert (
-        of(CreatePod, plan(session(), facts(pod=None, secret=terminating(secret())), SETTINGS))
-        == []
-    )
+        assert plan(session(), circumstances, SETTINGS).actions == []
 
 
-def test_a_secret_without_owner_is_adopted_with_a_new_token() -> None:
-    orphan = secret()
-    del orphan["metadata"]["ownerReferences"]
-    assert plan(session(), facts(secret=orphan), SETTINGS).actions[0] == RotateToken()
-
-
-def test_a_rejected_secret_is_a_problem() -> None:
-    refusal = Refusal(Reason.SECRET_CREATE_FAILED, "exceeded quota", Backoff(1, NOW))
-    result = plan(
-        session(), facts(pod=None, secret=None, refusals={CreateSecret: refusal}), SETTINGS
-    )
-    assert result.actions == [CreateSecret()]
-    assert condition(result, ConditionType.DEGRADED) == ("True", Reason.SECRET_CREATE_FAILED)
+def test_the_secret_gets_the_labels_of_a_changed_owner() -> None:
+    result = plan(session(VALID, owner="bob"), READY, SETTINGS)
+    kinds = [type(action) for action in result.actions]
+    assert kinds.index(ApplySecret) < kinds.index(RepairPod)

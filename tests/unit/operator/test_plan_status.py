@@ -17,7 +17,6 @@ from unit.operator.situations import (
     pod,
     pvc,
     report,
-    secret,
     session,
     terminating,
 )
@@ -233,16 +232,6 @@ def test_a_restart_is_acknowledged_and_done_when_the_new_pod_is_ready() -> None:
         assert plan(again, facts(pod=None), SETTINGS).status.restart == done.restart
     second = plan(session(done, annotations={"restart": "2"}), running, SETTINGS).status
     assert second.restart == RequestStatus(request="2", at=later, done=False)
-
-
-def test_a_rotation_is_acknowledged_and_done_when_the_secret_has_the_new_token() -> None:
-    asked: dict[str, Any] = {"annotations": {"rotate-token": "1"}}
-    accepted = plan(session(VALID, **asked), facts(report=report()), SETTINGS).status
-    assert accepted.token_rotation == RequestStatus(request="1", at=NOW, done=False)
-    rotated = secret()
-    rotated["metadata"]["annotations"]["wasession.dev/rotate-token"] = "1"
-    done = plan(session(accepted, **asked), facts(secret=rotated, report=report()), SETTINGS)
-    assert done.status.token_rotation == RequestStatus(request="1", at=NOW, done=True)
 
 
 def test_a_new_login_is_emitted() -> None:

@@ -31,9 +31,9 @@ from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Refusal, plan
 from wasession_operator.plan.actions import (
+    ApplySecret,
     CreatePod,
     CreatePvc,
-    CreateSecret,
     DeletePod,
     DeletePvc,
     ExpandPvc,
@@ -47,8 +47,9 @@ ACCEPTED = {"accept-data-loss": "n1"}
 
 
 def test_a_new_session_gets_claim_secret_and_pod_at_once() -> None:
-    result = plan(session(), facts(pod=None, pvc=None, secret=None), SETTINGS)
-    assert result.actions == [CreatePvc(), CreateSecret(), CreatePod(restoring=False)]
+    result = plan(session(), facts(pod=None, pvc=None), SETTINGS)
+    create = CreatePod(restoring=False, token_id="t1")
+    assert result.actions == [CreatePvc(), ApplySecret(0), create]
     assert result.status.phase is Phase.PENDING
     assert condition(result, ConditionType.READY) == ("False", Reason.POD_CREATED)
 
@@ -79,11 +80,15 @@ def test_a_login_without_a_claim_is_lost_even_if_its_claim_is_not_known() -> Non
 def test_a_person_may_accept_the_loss_of_a_missing_claim() -> None:
     asked = session(LOST, annotations=ACCEPTED)
     result = plan(asked, facts(pod=None, pvc=None), SETTINGS)
-    assert result.actions == [CreatePvc(), CreatePod(restoring=False)]
+    assert result.actions == [
+        CreatePvc(),
+        ApplySecret(0),
+        CreatePod(restoring=False, token_id="t1"),
+    ]
     assert result.status.session_valid is False
     assert Reason.DATA_LOSS_ACCEPTED in event_reasons(result)
     again = plan(session(result.status, annotations=ACCEPTED), facts(pod=None, pvc=None), SETTINGS)
-    assert again.actions == [CreatePvc(), CreatePod(restoring=False)]
+    assert again.actions == [CreatePvc(), ApplySecret(0), CreatePod(restoring=False, token_id="t1")]
     assert again.events == []
 
 
@@ -133,7 +138,7 @@ def test_the_consent_is_refused_while_the_claim_exists() -> None:
     assert Reason.DATA_LOSS_ACCEPTED not in event_reasons(result)
     back = plan(session(LOST, annotations=ACCEPTED), facts(pod=None), SETTINGS)
     assert back.status.session_valid
-    assert back.actions == [CreatePod(restoring=True)]
+    assert back.actions == [ApplySecret(0), CreatePod(restoring=True, token_id="t1")]
 
 
 def test_the_consent_to_one_claim_is_none_to_the_next() -> None:
@@ -147,7 +152,7 @@ def test_the_consent_to_one_claim_is_none_to_the_next() -> None:
 def test_a_restored_claim_ends_the_loss() -> None:
     restored = pvc(uid="pvc-uid-2")
     result = plan(session(LOST), facts(pod=None, pvc=restored), SETTINGS)
-    assert result.actions == [CreatePod(restoring=True)]
+    assert result.actions == [ApplySecret(0), CreatePod(restoring=True, token_id="t1")]
     assert result.status.volume_loss is None
     assert result.status.pvc_uid == "pvc-uid-2"
 
@@ -159,7 +164,7 @@ def test_the_consent_counts_also_after_a_restart_of_the_operator() -> None:
     )
     assert result.status.session_valid is False
     assert result.status.pvc_uid == "pvc-uid-2"
-    assert result.actions == [CreatePod(restoring=False)]
+    assert result.actions == [ApplySecret(0), CreatePod(restoring=False, token_id="t1")]
 
 
 # --- before the first claim -----------------------------------------------------------------------
@@ -184,7 +189,7 @@ def test_a_session_that_expects_a_login_waits_for_its_claim() -> None:
     assert "wasession-sales" in message(result, STORAGE)
     assert result.requeue_after is not None
     restored = plan(session(result.status, **expecting), facts(pod=None), SETTINGS)
-    assert restored.actions == [CreatePod(restoring=True)]
+    assert restored.actions == [ApplySecret(0), CreatePod(restoring=True, token_id="t1")]
     once = Status(session_valid=False, last_connected=NOW)
     assert of(CreatePvc, plan(session(once, **expecting), facts(pod=None, pvc=None), SETTINGS))
 
@@ -314,10 +319,10 @@ def test_amounts(quantity: str, number: float) -> None:
 def test_a_retained_claim_is_adopted_by_its_session() -> None:
     specs: list[dict[str, Any]] = [{}, {"owner": "alice"}, {"owner": "alice", "clientId": "main"}]
     for spec in specs:
-        retained = facts(pod=None, secret=None, pvc=pvc(spec=spec))
+        retained = facts(pod=None, pvc=pvc(spec=spec))
         assert plan(session(uid="uid-2", **spec), retained, SETTINGS).actions == [
-            CreateSecret(),
-            CreatePod(restoring=False),
+            ApplySecret(0),
+            CreatePod(restoring=False, token_id="t1"),
         ]
 
 
@@ -333,9 +338,9 @@ def test_a_retained_claim_is_adopted_by_its_session() -> None:
 def test_a_retained_claim_of_somebody_else_is_reported_and_left_alone(
     before: dict[str, Any], after: dict[str, Any], why: str
 ) -> None:
-    retained = facts(pod=None, secret=None, pvc=pvc(spec=before))
+    retained = facts(pod=None, pvc=pvc(spec=before))
     result = plan(session(uid="uid-2", **after), retained, SETTINGS)
-    assert result.actions == [CreateSecret()]
+    assert result.actions == []
     assert condition(result, STORAGE) == ("False", Reason.NAME_CONFLICT)
     assert result.status.phase is Phase.FAILED
     assert why in message(result, STORAGE)
@@ -414,8 +419,8 @@ def test_a_claim_notes_the_owners_that_its_session_had() -> None:
         claim["metadata"]["annotations"] |= repair.annotations
         assert json.loads(claim["metadata"]["annotations"][PREVIOUS_OWNERS]) == noted
     again = session(owner="carol", uid="uid-2")
-    (creation,) = of(CreatePod, plan(again, facts(pvc=claim, pod=None, secret=None), SETTINGS))
+    (creation,) = of(CreatePod, plan(again, facts(pvc=claim, pod=None), SETTINGS))
     assert creation.previous_owners == ("alice", "bob")
     claim["metadata"]["annotations"][PREVIOUS_OWNERS] = "edited"
-    (creation,) = of(CreatePod, plan(again, facts(pvc=claim, pod=None, secret=None), SETTINGS))
+    (creation,) = of(CreatePod, plan(again, facts(pvc=claim, pod=None), SETTINGS))
     assert creation.previous_owners == ()

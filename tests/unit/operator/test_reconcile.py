@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from unit.operator.situations import NOW, SETTINGS
+from unit.operator.situations import NOW, SETTINGS, master_key
 from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator.cluster_cache import ClusterCache
@@ -34,6 +34,9 @@ class Api:
         }
         return manifest
 
+    async def apply(self, _resource: Resource, manifest: Manifest) -> Manifest:
+        return manifest
+
     async def patch(self, *_: Any) -> Manifest | None:
         raise Rejected("the status is not valid")
 
@@ -58,7 +61,7 @@ async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
         informer._accept(None)
     cache.upsert_session(BODY)
     http = cast(aiohttp.ClientSession, None)
-    reconciler = Reconciler(SETTINGS, kube, http, cache, handler.enqueue)
+    reconciler = Reconciler(SETTINGS, kube, http, cache, master_key(), handler.enqueue)
     reconciler.starts.open()
     state = ReconcileState(KEY, "uid-1")
     await reconciler.reconcile(state)
