@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from wasession_api.session_pod.token_derivation import token_id
 from wasession_api.session_pod.tokens import tokens
 from wasession_operator import objects
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.settings import Settings
 
 SETTINGS = Settings(session_image="session-pod:1")
+LOCAL_PROFILE = {"type": "Localhost", "localhostProfile": "chromium.json"}
 
 
 def pod(**spec: Any) -> dict[str, Any]:
@@ -89,7 +91,7 @@ def test_the_pod_of_a_plain_session() -> None:
     ("spec", "name", "value"),
     [
         ({"clientId": "other"}, "CLIENT_ID", "other"),
-        ({"whatsapp": {"url": "http://x.test"}}, "WHATSAPP_URL", "http://x.test"),
+        ({"whatsappURL": "http://x.test"}, "WHATSAPP_URL", "http://x.test"),
         ({"whatsapp": {"deviceName": "Desk"}}, "DEVICE_NAME", "Desk"),
         ({"whatsapp": {"takeover": "Once"}}, "TAKEOVER", "Once"),
         (
@@ -103,26 +105,41 @@ def test_the_pod_of_a_plain_session() -> None:
         ({"browser": {"userAgent": "Mine"}}, "USER_AGENT", "Mine"),
         ({"browser": {"locale": "de-DE"}}, "LOCALE", "de-DE"),
         ({"browser": {"timezone": "Europe/Berlin"}}, "TIMEZONE", "Europe/Berlin"),
-        ({"browser": {"extraArgs": ["--lean"]}}, "EXTRA_ARGS", '["--lean"]'),
+        ({"extraArgs": ["--no-pings"]}, "EXTRA_ARGS", '["--no-pings"]'),
     ],
 )
 def test_fields_that_reach_the_session_pod(spec: dict[str, Any], name: str, value: str) -> None:
     assert environment(**spec)[name] == value
 
 
-def test_the_proxy_comes_from_its_secret() -> None:
-    env = pod(browser={"proxySecretRef": {"name": "proxy"}})["spec"]["containers"][0]["env"]
-    references = {e["name"]: e["valueFrom"]["secretKeyRef"] for e in env if "valueFrom" in e}
-    assert references["WASESSION_PROXY_SERVER"] == {
-        "name": "proxy",
-        "key": "server",
-        "optional": False,
-    }
-    assert references["WASESSION_PROXY_PASSWORD"] == {
-        "name": "proxy",
-        "key": "password",
+def mounted(made: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a volume and its mount."""
+    [volume] = [volume for volume in made["spec"]["volumes"] if volume["name"] == name]
+    mounts = made["spec"]["containers"][0]["volumeMounts"]
+    [mount] = [mount for mount in mounts if mount["name"] == name]
+    return volume, mount
+
+
+def test_the_proxy_comes_from_files_that_may_be_missing() -> None:
+    """The pod says so then; a variable of a missing Secret would let it hang."""
+    spec: dict[str, Any] = {"browser": {"proxySecretRef": {"name": "wasession-proxy-a"}}}
+    volume, mount = mounted(pod(**spec), "proxy")
+    assert volume["secret"] == {
+        "secretName": "wasession-proxy-a",
         "optional": True,
+        "defaultMode": 0o440,
     }
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/wasession-proxy", True)
+    assert environment(**spec)["PROXY_DIRECTORY"] == "/etc/wasession-proxy"
+    assert "valueFrom" not in str(pod(**spec)), "no Secret is in the environment"
+
+
+def test_the_ca_bundle_comes_from_a_config_map_that_may_be_missing() -> None:
+    spec: dict[str, Any] = {"caBundle": {"configMapName": "company", "key": "root.pem"}}
+    volume, mount = mounted(pod(**spec), "ca")
+    assert volume["configMap"] == {"name": "company", "optional": True}
+    assert (mount["mountPath"], mount["readOnly"]) == ("/etc/wasession-ca", True)
+    assert environment(**spec)["CA_BUNDLE"] == "/etc/wasession-ca/root.pem"
 
 
 def test_the_pod_template_is_merged() -> None:
@@ -133,7 +150,7 @@ def test_the_pod_template_is_merged() -> None:
                 "nodeSelector": {"disk": "ssd"},
                 "priorityClassName": "high",
                 "tolerations": [{"key": "dedicated", "operator": "Exists"}],
-                "securityContext": {"seccompProfile": {"type": "Unconfined"}},
+                "securityContext": {"seccompProfile": LOCAL_PROFILE},
             },
         }
     )
@@ -142,7 +159,7 @@ def test_the_pod_template_is_merged() -> None:
     assert made["spec"]["nodeSelector"] == {"disk": "ssd"}
     assert made["spec"]["priorityClassName"] == "high"
     assert made["spec"]["tolerations"] == [{"key": "dedicated", "operator": "Exists"}]
-    assert made["spec"]["securityContext"]["seccompProfile"] == {"type": "Unconfined"}
+    assert made["spec"]["securityContext"]["seccompProfile"] == LOCAL_PROFILE
     assert made["spec"]["securityContext"]["runAsNonRoot"] is True
 
 
@@ -184,18 +201,97 @@ def test_the_claim() -> None:
 
 
 def test_the_secret_belongs_to_the_session() -> None:
-    token = objects.new_token()
-    secret = objects.make_secret("ns", "sales", "uid-1", EffectiveSpec(), token, request="1")
-    assert tokens(secret) == [token.value]
+    present, previous = "p" * 43, "q" * 43
+    secret = objects.make_secret("ns", "sales", "uid-1", EffectiveSpec(), [present, previous])
+    assert tokens(secret) == [present, previous]
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
-    assert secret["metadata"]["annotations"]["wasession.dev/rotate-token"] == "1"
-    assert token.value not in str(secret["metadata"])
+    assert secret["metadata"]["annotations"]["wasession.dev/token-id"] == token_id(present)
+    assert secret["type"] != "Opaque", "so that it is never applied to somebody else's"
+    assert present not in str(secret["metadata"])
+    first = objects.make_secret("ns", "sales", "uid-1", EffectiveSpec(), [present])
+    assert first["data"].keys() == {"token"}
 
 
-def test_tokens_are_new_each_time() -> None:
-    one, other = objects.new_token(), objects.new_token()
-    assert one.value != other.value
-    assert one.id != other.id
+# --- Pod Security ---------------------------------------------------------------------------------
+
+CONTEXTS: list[dict[str, Any]] = [
+    {},
+    {"runAsNonRoot": False},
+    {"runAsUser": 0},
+    {"runAsUser": 0, "runAsGroup": 0, "fsGroup": 0, "supplementalGroups": [0]},
+    {"runAsUser": 2000},
+    {"seccompProfile": {"type": "Unconfined"}},
+    {"seccompProfile": LOCAL_PROFILE},
+    {"seccompProfile": {}},
+    {"seccompProfile": None},
+    {"appArmorProfile": {"type": "Unconfined"}},
+    {"seLinuxOptions": {"type": "spc_t"}},
+    {"seLinuxOptions": {"user": "system_u"}},
+    {"seLinuxOptions": {"role": "system_r"}},
+    {"seLinuxOptions": {"level": "s0:c1", "type": "container_t"}},
+    {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]},
+    {"sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}]},
+    {"windowsOptions": {"hostProcess": True}},
+]
+# https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
+VOLUMES = {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
+HOST_FIELDS = {"hostNetwork", "hostPID", "hostIPC", "initContainers", "ephemeralContainers"}
+
+
+@pytest.mark.parametrize("user", [10001, None])
+@pytest.mark.parametrize("merged", CONTEXTS)
+def test_the_pod_is_restricted_whatever_its_class_says(
+    merged: dict[str, Any], user: int | None
+) -> None:
+    spec = {
+        "podTemplate": {"spec": {"securityContext": merged}},
+        "caBundle": {"configMapName": "company"},
+        "browser": {"proxySecretRef": {"name": "wasession-proxy-a"}},
+    }
+    settings = SETTINGS.model_copy(update={"run_as_user": user})
+    effective = EffectiveSpec.model_validate(spec)
+    made = objects.make_pod("ns", "sales", "uid-1", effective, settings, restoring=False)["spec"]
+    context = made["securityContext"]
+    assert context["runAsNonRoot"] is True
+    assert context.get("runAsUser") != 0
+    assert context["seccompProfile"]["type"] in ("RuntimeDefault", "Localhost")
+    assert context.get("appArmorProfile", {}).get("type") != "Unconfined"
+    assert "windowsOptions" not in context
+    selinux = context.get("seLinuxOptions", {})
+    assert selinux.get("type", "") in ("", "container_t")
+    assert not {"user", "role"} & selinux.keys()
+    sysctls = {sysctl["name"] for sysctl in context.get("sysctls", [])}
+    assert sysctls <= {"net.ipv4.tcp_syncookies"}
+    assert not HOST_FIELDS & made.keys()
+    assert all(volume.keys() & VOLUMES for volume in made["volumes"])
+    [container] = made["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not any("hostPort" in port for port in container["ports"])
+    assert not any("host" in probe["httpGet"] for probe in probes(container))
+
+
+def probes(container: dict[str, Any]) -> list[dict[str, Any]]:
+    return [container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness")]
+
+
+def test_a_class_can_change_what_is_restricted_as_well() -> None:
+    merged = {"runAsUser": 2000, "fsGroup": 3000, "seccompProfile": LOCAL_PROFILE}
+    context = pod(podTemplate={"spec": {"securityContext": merged}})["spec"]["securityContext"]
+    assert context.items() >= merged.items()
+
+
+def test_the_platform_may_choose_the_user() -> None:
+    settings = SETTINGS.model_copy(update={"run_as_user": None})
+    made = objects.make_pod("ns", "sales", "uid-1", EffectiveSpec(), settings, restoring=False)
+    assert made["spec"]["securityContext"] == {
+        "runAsNonRoot": True,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
 
 
 # --- finalizers -----------------------------------------------------------------------------------
@@ -237,17 +333,6 @@ def test_the_probe_of_a_starting_pod_waits_for_its_answer() -> None:
     probe = pod()["spec"]["containers"][0]["startupProbe"]
     assert probe["initialDelaySeconds"] >= 1, "longer than it takes Python to listen"
     assert probe["timeoutSeconds"] >= 30, "longer than the imports take on a busy node"
-
-
-def test_the_pod_knows_the_version_of_its_proxys_secret() -> None:
-    made = objects.make_pod(
-        "ns", "sales", "uid-1", EffectiveSpec(), SETTINGS, restoring=False, proxy_version="7"
-    )
-    assert made["metadata"]["annotations"]["wasession.dev/proxy-version"] == "7"
-    plain = pod()["metadata"]["annotations"]
-    assert "wasession.dev/proxy-version" not in plain
-    hashes = {a["wasession.dev/template-hash"] for a in (plain, made["metadata"]["annotations"])}
-    assert len(hashes) == 1
 
 
 def test_the_pod_knows_the_previous_owners_of_its_claim() -> None:
