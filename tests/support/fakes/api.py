@@ -74,13 +74,22 @@ class Api:
         await self.http.close()
 
     async def call(
-        self, verb: str, where: str, body: Any = None, kind: str = "application/json"
+        self,
+        verb: str,
+        where: str,
+        body: Any = None,
+        kind: str = "application/json",
+        user: str | None = None,
     ) -> Manifest:
-        """Send one request and return the response's body; raises ``ApiError``."""
+        """Send one request and return the response's body; raises ``ApiError``.
+
+        It has the rights of ``user``, if given.
+        """
         data = None if body is None else json.dumps(body)
+        headers = {"Content-Type": kind} | ({"Impersonate-User": user} if user else {})
         timeout = aiohttp.ClientTimeout(total=60)
         async with self.http.request(
-            verb, where, data=data, headers={"Content-Type": kind}, timeout=timeout
+            verb, where, data=data, headers=headers, timeout=timeout
         ) as answer:
             text = await answer.text()
             if answer.status >= 400:

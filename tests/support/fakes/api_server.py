@@ -18,6 +18,7 @@ from wasession_api.crd import KINDS, crd
 
 BASE = "https://127.0.0.1:6443"
 CONTROLLERS = (
+    "clusterrole-aggregation-controller",
     "disruption-controller",
     "garbage-collector-controller",
     "namespace-controller",
