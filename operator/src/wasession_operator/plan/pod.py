@@ -179,7 +179,7 @@ def _own_pod(
         return _delete(session, facts, pod, replacement.reason)
     ready = _is_ready(pod)
     result = (_running_pod if ready else _starting_pod)(session, facts, pod, storage)
-    starting = not ready and "nodeName" in pod["spec"]
+    starting = not ready and "nodeName" in pod["spec"] and not _waits_for_node(facts)
     secret = refresh_secret(facts, pod, token, starting=starting)
     step = result.step + replacement.step + secret
     return replace(result, step=step, pending=replacement.pending)
@@ -445,8 +445,12 @@ def _has_failed(facts: Facts, pod: Manifest) -> bool:
         return True
     if _is_ready(pod):
         return facts.report is not None and facts.report.phase is Phase.FAILED
-    waits_for_node = facts.node is not None and (facts.node.gone or facts.node.not_ready_since)
-    return not waits_for_node and facts.now - since(pod, "Ready") >= STARTING_PATIENCE
+    return not _waits_for_node(facts) and facts.now - since(pod, "Ready") >= STARTING_PATIENCE
+
+
+def _waits_for_node(facts: Facts) -> bool:
+    """Return whether the pod's node does not answer."""
+    return facts.node is not None and (facts.node.gone or facts.node.not_ready_since is not None)
 
 
 def _delete(session: Session, facts: Facts, pod: Manifest, reason: Reason) -> PodResult:
