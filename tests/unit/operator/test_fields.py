@@ -77,9 +77,10 @@ def updates(spec: Manifest) -> bool:
     return ends_pod({**spec, "browser": {"locale": "de-DE"}})
 
 
-def proxy_secret(spec: Manifest) -> list[str]:
-    env = pod(spec)["spec"]["containers"][0]["env"]
-    return [e["valueFrom"]["secretKeyRef"]["name"] for e in env if "valueFrom" in e]
+def ca_bundle(spec: Manifest) -> Any:
+    group = spec.get("caBundle", {})
+    bundle = {"configMapName": "company"} | group
+    return environment("CA_BUNDLE")({**spec, "caBundle": bundle})
 
 
 CONTAINER = ("spec", "containers", 0)
@@ -89,53 +90,15 @@ SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedu
 
 # For each field: a value, where its effect shows, and what shows there.
 FIELDS: dict[str, tuple[Any, Effect, Any]] = {
-    "clientId": ("other", environment("CLIENT_ID"), "other"),
-    "owner": ("user-42", of_pod("metadata", "labels", "wasession.dev/owner"), "user-42"),
-    "suspend": (True, ends_pod, True),
-    "logoutOnDelete": (True, logs_out, True),
-    "pairing.method": ("PairingCode", environment("PAIRING_METHOD"), "PairingCode"),
-    "pairing.phoneNumber": ("15551234567", environment("PHONE_NUMBER"), "15551234567"),
-    "pairing.maxRounds": (2, environment("MAX_ROUNDS"), "2"),
-    "storage.size": ("2Gi", of_claim("spec", "resources", "requests", "storage"), "2Gi"),
-    "storage.storageClassName": ("fast", of_claim("spec", "storageClassName"), "fast"),
-    "storage.accessMode": (
-        "ReadWriteOncePod",
-        of_claim("spec", "accessModes"),
-        ["ReadWriteOncePod"],
+    "image": ("mine:1", of_pod(*CONTAINER, "image"), "mine:1"),
+    "extraArgs": (["--no-pings"], environment("EXTRA_ARGS"), '["--no-pings"]'),
+    "whatsappURL": ("http://x.test", environment("WHATSAPP_URL"), "http://x.test"),
+    "caBundle.configMapName": (
+        "company",
+        of_pod("spec", "volumes", 4, "configMap", "name"),
+        "company",
     ),
-    "storage.retention.whenDeleted": ("Delete", deletes_claim, True),
-    "browser.image": ("mine:1", of_pod(*CONTAINER, "image"), "mine:1"),
-    "browser.resources.requests": (
-        {"cpu": "1"},
-        of_pod(*CONTAINER, "resources", "requests"),
-        {"cpu": "1"},
-    ),
-    "browser.resources.limits": (
-        {"memory": "2Gi"},
-        of_pod(*CONTAINER, "resources", "limits"),
-        {"memory": "2Gi"},
-    ),
-    "browser.shmSize": ("512Mi", of_pod("spec", "volumes", 3, "emptyDir", "sizeLimit"), "512Mi"),
-    "browser.userAgent": ("Mine", environment("USER_AGENT"), "Mine"),
-    "browser.locale": ("de-DE", environment("LOCALE"), "de-DE"),
-    "browser.timezone": ("Europe/Berlin", environment("TIMEZONE"), "Europe/Berlin"),
-    "browser.sandbox": ("Required", environment("SANDBOX"), "Required"),
-    "browser.proxySecretRef.name": ("proxy", proxy_secret, ["proxy"] * 3),
-    "browser.extraArgs": (["--lean"], environment("EXTRA_ARGS"), '["--lean"]'),
-    "whatsapp.url": ("http://x.test", environment("WHATSAPP_URL"), "http://x.test"),
-    "whatsapp.deviceName": ("Desk", environment("DEVICE_NAME"), "Desk"),
-    "whatsapp.presence": ("Available", environment("PRESENCE"), "Available"),
-    "whatsapp.takeover": ("Once", environment("TAKEOVER"), "Once"),
-    "timeouts.initialization": ("1m30s", environment("INITIALIZATION_TIMEOUT"), "90.0"),
-    "timeouts.shutdown": (
-        "1m",
-        of_pod("spec", "terminationGracePeriodSeconds"),
-        60 + objects.GRACE_SECONDS,
-    ),
-    "timeouts.logout": ("1m", environment("LOGOUT_TIMEOUT"), "60.0"),
-    "reconnect.initialDelay": ("5s", environment("RECONNECT_INITIAL_DELAY"), "5.0"),
-    "reconnect.maxDelay": ("1m", environment("RECONNECT_MAX_DELAY"), "60.0"),
-    "updateStrategy": ("RollingUpdate", updates, True),
+    "caBundle.key": ("root.pem", ca_bundle, "/etc/wasession-ca/root.pem"),
     "podTemplate.metadata.labels": ({"team": "x"}, of_pod("metadata", "labels", "team"), "x"),
     "podTemplate.metadata.annotations": (
         {"note": "x"},
@@ -167,6 +130,55 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
         of_pod("spec", "securityContext", "fsGroup"),
         1,
     ),
+    "storage.size": ("2Gi", of_claim("spec", "resources", "requests", "storage"), "2Gi"),
+    "storage.storageClassName": ("fast", of_claim("spec", "storageClassName"), "fast"),
+    "storage.accessMode": (
+        "ReadWriteOncePod",
+        of_claim("spec", "accessModes"),
+        ["ReadWriteOncePod"],
+    ),
+    "storage.retention.whenDeleted": ("Delete", deletes_claim, True),
+    "browser.resources.requests": (
+        {"cpu": "1"},
+        of_pod(*CONTAINER, "resources", "requests"),
+        {"cpu": "1"},
+    ),
+    "browser.resources.limits": (
+        {"memory": "2Gi"},
+        of_pod(*CONTAINER, "resources", "limits"),
+        {"memory": "2Gi"},
+    ),
+    "browser.shmSize": ("512Mi", of_pod("spec", "volumes", 3, "emptyDir", "sizeLimit"), "512Mi"),
+    "browser.userAgent": ("Mine", environment("USER_AGENT"), "Mine"),
+    "browser.locale": ("de-DE", environment("LOCALE"), "de-DE"),
+    "browser.timezone": ("Europe/Berlin", environment("TIMEZONE"), "Europe/Berlin"),
+    "browser.sandbox": ("Required", environment("SANDBOX"), "Required"),
+    "browser.proxySecretRef.name": (
+        "wasession-proxy-a",
+        of_pod("spec", "volumes", 4, "secret", "secretName"),
+        "wasession-proxy-a",
+    ),
+    "whatsapp.deviceName": ("Desk", environment("DEVICE_NAME"), "Desk"),
+    "whatsapp.presence": ("Available", environment("PRESENCE"), "Available"),
+    "whatsapp.takeover": ("Once", environment("TAKEOVER"), "Once"),
+    "timeouts.initialization": ("1m30s", environment("INITIALIZATION_TIMEOUT"), "90.0"),
+    "timeouts.shutdown": (
+        "1m",
+        of_pod("spec", "terminationGracePeriodSeconds"),
+        60 + objects.GRACE_SECONDS,
+    ),
+    "timeouts.logout": ("1m", environment("LOGOUT_TIMEOUT"), "60.0"),
+    "reconnect.initialDelay": ("5s", environment("RECONNECT_INITIAL_DELAY"), "5.0"),
+    "reconnect.maxDelay": ("1m", environment("RECONNECT_MAX_DELAY"), "60.0"),
+    "updateStrategy": ("RollingUpdate", updates, True),
+    "className": ("large", of_pod("metadata", "labels", "wasession.dev/class"), "large"),
+    "clientId": ("other", environment("CLIENT_ID"), "other"),
+    "owner": ("user-42", of_pod("metadata", "labels", "wasession.dev/owner"), "user-42"),
+    "suspend": (True, ends_pod, True),
+    "logoutOnDelete": (True, logs_out, True),
+    "pairing.method": ("PairingCode", environment("PAIRING_METHOD"), "PairingCode"),
+    "pairing.phoneNumber": ("15551234567", environment("PHONE_NUMBER"), "15551234567"),
+    "pairing.maxRounds": (2, environment("MAX_ROUNDS"), "2"),
 }
 
 
