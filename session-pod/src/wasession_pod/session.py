@@ -452,7 +452,8 @@ class Session:
         if not self._volume_opened:
             await self._open_volume()
         await asyncio.to_thread(self._volume.make_room)
-        self._set_state(transitions.volume_checked(self._state, self._volume.check_space()))
+        warning = await asyncio.to_thread(self._volume.check_space)
+        self._set_state(transitions.volume_checked(self._state, warning))
         await self._await_snapshot()
         damage, _ = await asyncio.gather(
             asyncio.to_thread(self._volume.find_damage), self._browser.prepare()
@@ -475,30 +476,35 @@ class Session:
         self._set_state(transitions.page_opening(self._state, _now()))
 
     async def _open_volume(self) -> None:
-        """Open the volume and start from the login that it holds. Raises ``StorageError``."""
-        try:
-            self._last_shutdown = await asyncio.to_thread(self._volume.open)
-        except StorageError:
-            # A volume that is full, read-only or in use may well hold the login.
-            if self._volume.peek_login() is not None:
-                self._set_state(transitions.login_present(self._state))
-            raise
-        login, snapshot = self._volume.login, self._volume.snapshot
+        """Open the volume and start from the login that it holds. Raises ``StorageError``.
+
+        A stop waits until the volume is open, so that it is released afterwards.
+        """
+        async with self._profile_lock:
+            try:
+                self._last_shutdown = await asyncio.to_thread(self._volume.open)
+            except StorageError:
+                # A volume that is full, read-only or in use may well hold the login.
+                if await asyncio.to_thread(self._volume.peek_login) is not None:
+                    self._set_state(transitions.login_present(self._state))
+                raise
+            content = await asyncio.to_thread(self._volume.read)
+            self._volume_opened = True
+        login, snapshot = content.login, content.snapshot
         if snapshot is not None:
             self._snapshot_at = snapshot.taken_at
             metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
-        self._fulfilled_logout = self._volume.fulfilled_logout
-        self._volume_opened = True
+        self._fulfilled_logout = content.fulfilled_logout
         self._set_state(
             initial(
-                has_login=self._volume.has_login,
+                has_login=content.has_login,
                 restoring=self._settings.restoring,
                 now=_now(),
                 account=None if login is None else login.account,
                 phone_last_seen=None if login is None else login.phone_last_seen or login.since,
             )
         )
-        self._profile_selected(self._volume.repair)
+        self._profile_selected(content.repair, can_fall_back=content.can_fall_back)
 
     async def _record_login(self, state: State) -> bool:
         """Record a new login on the volume before publishing it as valid; return whether it was."""
@@ -521,8 +527,7 @@ class Session:
             except BrowserError:
                 return
             await self._browser.close(self._settings.shutdown_timeout)
-        volume = self._volume
-        intact = volume.login is not None and not await asyncio.to_thread(volume.find_damage)
+        intact = await asyncio.to_thread(self._volume.has_intact_login)
         await self._fall_back(
             f"Chromium does not start on it: {error}", () if intact else set(Part)
         )
@@ -537,13 +542,14 @@ class Session:
         async with self._profile_lock:
             await self._close_browser()
             path = await asyncio.to_thread(self._volume.quarantine)
-            self._fulfilled_logout = self._volume.fulfilled_logout
+            self._fulfilled_logout = (await asyncio.to_thread(self._volume.read)).fulfilled_logout
         log.info("the login has ended; profile quarantined", extra={"quarantined_as": path.name})
 
     async def _fall_back(self, because: str, damaged: Collection[Part]) -> None:
         """Quarantine a damaged profile and replace it, unless every replacement has been tried."""
         async with self._profile_lock:
             repair = await asyncio.to_thread(self._volume.replace_profile, because, damaged)
+            can_fall_back = (await asyncio.to_thread(self._volume.read)).can_fall_back
         if repair is not None:
             log.warning(
                 "profile damaged; quarantined and replaced",
@@ -553,15 +559,12 @@ class Session:
                     "quarantined_as": repair.quarantined_as,
                 },
             )
-        self._profile_selected(repair)
+        self._profile_selected(repair, can_fall_back=can_fall_back)
 
-    def _profile_selected(self, repair: Repair | None) -> None:
+    def _profile_selected(self, repair: Repair | None, *, can_fall_back: bool) -> None:
+        message = repair.message if repair else None
         self._set_state(
-            transitions.profile_selected(
-                self._state,
-                repair.message if repair else None,
-                can_fall_back=self._volume.can_fall_back,
-            )
+            transitions.profile_selected(self._state, message, can_fall_back=can_fall_back)
         )
 
     async def _recycle_page(self) -> None:
@@ -582,7 +585,7 @@ class Session:
             return
         try:
             warning = await asyncio.to_thread(self._volume.check_space, running=True)
-            metrics.VOLUME_FREE.set(self._volume.free_bytes)
+            metrics.VOLUME_FREE.set(await asyncio.to_thread(self._volume.free_bytes))
         except StorageError as error:
             async with self._profile_lock:
                 await self._browser.close(self._settings.shutdown_timeout)

@@ -14,11 +14,11 @@ from typing import Any
 import psutil
 import pytest
 from unit.pod import databases
-from wasession_api.v1alpha1 import Phase, Reason
+from wasession_api.v1alpha1 import LastShutdown, Phase, Reason
 from wasession_pod.browser import processes
 from wasession_pod.browser.browser import Browser
 from wasession_pod.browser.errors import BrowserError
-from wasession_pod.session import Session
+from wasession_pod.session import Session, Stopping
 from wasession_pod.settings import Settings
 from wasession_pod.state.model import Action, State
 from wasession_pod.state.observation import PageEvent, PageObservation
@@ -206,3 +206,72 @@ async def test_only_a_volume_without_a_login_proves_that_there_is_none(
     session = Session(Settings(client_id="sales", token="t", data_dir=tmp_path))
     await session._open_volume()
     assert session.report.session_valid is valid
+
+
+async def test_the_loop_never_reads_the_volume_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readers: set[threading.Thread] = set()
+    for name in ("_read", "check_space", "make_room", "free_bytes", "snapshot"):
+        original = getattr(Volume, name)
+        read = original.fget if isinstance(original, property) else original
+
+        def recorded(*given: Any, read: Any = read, **options: Any) -> Any:
+            readers.add(threading.current_thread())
+            return read(*given, **options)
+
+        replacement = property(recorded) if isinstance(original, property) else recorded
+        monkeypatch.setattr(Volume, name, replacement)
+    session = Session(Settings(client_id="sales", token="t", data_dir=tmp_path))
+
+    async def nothing(*_: Any) -> None:
+        return
+
+    for name in ("prepare", "launch", "close"):
+        monkeypatch.setattr(session._browser, name, nothing)
+    monkeypatch.setattr(session._browser.page, "goto", nothing)
+    await session._start_browser()
+    await session._fall_back("a test says so", set())
+    await session._quarantine_profile()
+    assert readers
+    assert threading.main_thread() not in readers
+
+
+async def test_a_stop_while_the_volume_opens_releases_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    opened = Volume.open
+
+    def slow(volume: Volume) -> LastShutdown | None:
+        opening.set()
+        assert go_on.wait(10)
+        return opened(volume)
+
+    session = Session(Settings(client_id="sales", token="t", data_dir=tmp_path))
+    monkeypatch.setattr(Volume, "open", slow)
+    running = asyncio.create_task(session.run())
+    await asyncio.to_thread(opening.wait, 10)
+    session.stop()
+    asyncio.get_running_loop().call_later(0.1, go_on.set)
+    await running
+    monkeypatch.undo()
+    last_shutdown = Volume(tmp_path, "sales", None).open()  # unlocked
+    assert last_shutdown is not None
+    assert last_shutdown.graceful
+
+
+async def test_a_logout_is_refused_once_the_session_stops(session: Session) -> None:
+    await tick(session)
+    session.stop()
+    with pytest.raises(Stopping, match="shutting down"):
+        await session.logout()
+
+
+async def test_a_browser_has_less_time_to_close_after_a_logout(session: Session) -> None:
+    assert session._time_to_close() == 30
+    session.stop()
+    assert session._time_to_close() == 30
+    assert session._stop_requested_at is not None
+    session._stop_requested_at -= 30
+    assert session._time_to_close() == pytest.approx(10, abs=1)

@@ -666,3 +666,30 @@ def test_a_login_survives_a_failure_at_any_call(
         again.close()
     assert [len(content) for content in contents(again.profile)] == [40, 40]
     assert at > 100
+
+
+def test_a_login_that_has_ended_is_forgotten_on_a_full_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = Volume(tmp_path, "sales", None)
+    volume.open()
+    databases.login(volume.profile, 10)
+    volume.record_login("15551234567@c.us")
+    volume.record_logout("request-1", done=False)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(volume, "_write", full)
+    with pytest.raises(StorageError):
+        volume.quarantine()
+    monkeypatch.undo()
+    volume.close()
+    after = Volume(tmp_path, "sales", None)
+    after.open()
+    content = after.read()
+    assert content.has_login is False
+    assert content.fulfilled_logout == "request-1", "nothing is left that it could end"
+    databases.login(after.profile, 20)
+    after.record_login("15551234567@c.us")
+    assert after.fulfilled_logout == "request-1", "it does not end the next login"

@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from wasession_api.session_pod.report import Notice
@@ -130,8 +130,22 @@ def next_source(
     return Source.NOTHING
 
 
+class Content(NamedTuple):
+    """What an open volume holds besides the profile."""
+
+    login: Login | None
+    has_login: bool | None  # None for a record of a login that is not readable
+    snapshot: Manifest | None
+    repair: Repair | None
+    can_fall_back: bool  # ``replace_profile`` has a source left
+    fulfilled_logout: str | None  # the id of the latest logout request, if it is fulfilled
+
+
 class Volume:
-    """The volume of one session; call ``open()`` before anything else."""
+    """The volume of one session; call ``open()`` before anything else.
+
+    All methods block on the disk, some of them for seconds: call them in a thread.
+    """
 
     def __init__(
         self,
@@ -178,6 +192,17 @@ class Volume:
             self._write("run.json", Run(started_at=datetime.now(UTC)))
         return last_shutdown
 
+    def read(self) -> Content:
+        """Return what the volume holds; raise ``StorageError``."""
+        return Content(
+            self.login,
+            self.has_login,
+            self.snapshot,
+            self.repair,
+            self.can_fall_back,
+            self.fulfilled_logout,
+        )
+
     def record_graceful_close(self) -> None:
         """Record that the browser has closed the profile gracefully, and sync it to disk."""
         with contextlib.suppress(OSError, StorageError):
@@ -194,7 +219,6 @@ class Volume:
 
     # --- space ------------------------------------------------------------------------------------
 
-    @property
     def free_bytes(self) -> int:
         """Free space; raises ``StorageError``."""
         with _os_errors():
@@ -290,6 +314,8 @@ class Volume:
         """Sync the login to disk and record it as valid; raise ``StorageError``."""
         with _os_errors(), self._writing:
             self._sync_login()
+            if self.login is None:
+                self._finish_logout()
             self._write(
                 "login.json",
                 Login(account=account, since=datetime.now(UTC), phone_last_seen=phone_last_seen),
@@ -304,9 +330,14 @@ class Volume:
 
     @property
     def fulfilled_logout(self) -> str | None:
-        """The id of the latest logout request that is fulfilled; raises ``StorageError``."""
+        """The id of the latest logout request if it is fulfilled; raises ``StorageError``.
+
+        The login that a request was to end has ended once it is gone, whoever has ended it.
+        """
         logout = self._read("logout.json", LogoutRequest)
-        return logout.request if logout is not None and logout.done else None
+        if logout is None:
+            return None
+        return logout.request if logout.done or self.has_login is False else None
 
     def record_logout(self, request: str, *, done: bool) -> None:
         """Record that a logout is requested, or fulfilled; raise ``StorageError``."""
@@ -316,13 +347,11 @@ class Volume:
     def quarantine(self) -> Path:
         """Quarantine the profile after a proven logout; return its new path.
 
-        The snapshots go with it: restoring one would bring back the login that has ended.
+        The snapshots go with it: restoring one would bring back the login that has ended. The
+        record of the login goes first, which a full volume does not prevent.
         """
         target = self._quarantine_path("logged-out")
         with _os_errors(), self._writing:
-            # The login that a request was to end has ended, whoever has ended it.
-            if logout := self._read("logout.json", LogoutRequest):
-                self._write("logout.json", logout.model_copy(update={"done": True}))
             self._remove("login.json")
             self._remove("repair.json")
             self.profile.rename(target)
@@ -330,7 +359,14 @@ class Volume:
             if self._snapshots.exists():
                 self._snapshots.rename(target / "snapshots")
             self.profile.mkdir()
+            self._finish_logout()
         return target
+
+    def _finish_logout(self) -> None:
+        """Record that the login which a request was to end has ended."""
+        logout = self._read("logout.json", LogoutRequest)
+        if logout is not None and not logout.done:
+            self._write("logout.json", logout.model_copy(update={"done": True}))
 
     # --- snapshots --------------------------------------------------------------------------------
 
@@ -348,7 +384,7 @@ class Volume:
         login = self.login
         if login is None:
             raise SnapshotError("the volume holds no login")
-        room = self.free_bytes - self._minimum_free
+        room = self.free_bytes() - self._minimum_free
         with _os_errors():
             now = datetime.now(UTC)
             return snapshots.take(self.profile, self._snapshots, login.since, now, room)
@@ -373,6 +409,13 @@ class Volume:
             return {}
         with _os_errors():
             return snapshots.find_damage(self.profile, self.snapshot)
+
+    def has_intact_login(self) -> bool:
+        """Whether there is a login, and its files are undamaged; no browser may run on them.
+
+        Raises ``StorageError``.
+        """
+        return self.login is not None and not self.find_damage()
 
     def prepare_profile(self) -> None:
         """Prepare the profile for a browser; none may run on it. Raises ``StorageError``."""
