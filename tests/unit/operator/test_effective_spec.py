@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from wasession_api.v1alpha1 import ClassOnly, SessionTemplate, Spec, WhenDeleted
+from wasession_api.v1alpha1 import ClassOnly, Override, SessionTemplate, Spec, WhenDeleted
 from wasession_operator.effective_spec import BUILT_IN, EffectiveSpec, make_effective, merge
 
 LEAVES: list[tuple[str, list[Any]]] = [
@@ -70,7 +70,8 @@ def test_each_field_is_the_first_that_is_set(own: dict[str, Any], decided: dict[
 def test_without_a_class_the_sessions_own_values_count(own: dict[str, Any]) -> None:
     effective = make_effective(nested(own))
     assert effective.class_name is None
-    assert effective == make_effective(nested(own), None, {})
+    every = {"overrides": list(Override)}
+    assert effective == make_effective(nested(own), None, every)
 
 
 def test_the_layers_have_the_fields_that_they_may_have() -> None:

@@ -34,9 +34,11 @@ from wasession_api.v1alpha1 import ConditionType, Reason
 from wasession_operator import action_executor
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.network_policy import make_network_policy
 from wasession_operator.plan import Action, Backoff, Facts, Node, Plan, Refusal, Session, plan
 from wasession_operator.plan.actions import (
     AddFinalizer,
+    ApplyNetworkPolicy,
     ApplySecret,
     CheckPod,
     CreatePod,
@@ -52,10 +54,12 @@ from wasession_operator.plan.actions import (
     RepairPvc,
     SetPvcOwner,
 )
+from wasession_operator.plan.facts import NetworkPolicy
 from wasession_operator.reconcile_state import ReconcileState
 
 RUNNING = facts(report=report(session_valid=True))
 GONE = Node("node-1", gone=True)
+POLICY = make_network_policy("ns", "standard", [], [])
 DELETE: dict[str, Any] = {"retention": {"whenDeleted": "Delete"}}
 
 
@@ -91,6 +95,18 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
         Reason.PVC_DELETE_FAILED,
     ),
     (session(), facts(pod=None), ApplySecret, Reason.SECRET_UPDATE_FAILED),
+    (
+        session(),
+        facts(pod=None, network_policy=NetworkPolicy(POLICY)),
+        ApplyNetworkPolicy,
+        Reason.NETWORK_POLICY_FAILED,
+    ),
+    (
+        session(VALID),
+        replace(RUNNING, network_policy=NetworkPolicy(POLICY)),
+        ApplyNetworkPolicy,
+        Reason.NETWORK_POLICY_FAILED,
+    ),
     (
         session(VALID, annotations={"rotate-token": "1"}),
         RUNNING,
@@ -210,10 +226,10 @@ class Simulation:
         self.enqueued = False
         self._facts = circumstances
         kube = cast(KubeClient, self.api)
-        cache = ClusterCache(kube, [], cast(Any, self), watch_nodes=False)
-        self._executor = ActionExecutor(SETTINGS, kube, cache, master_key(), self._enqueue)
+        cache = ClusterCache(kube, [], cast(Any, self), watch_nodes=False, network_policy_peers=[])
+        self._executor = ActionExecutor(SETTINGS, kube, cache, master_key(), self.enqueue)
 
-    def _enqueue(self, _: Key) -> None:
+    def enqueue(self, _: Key) -> None:
         self.enqueued = True
 
     async def run(self, session: Session, until: datetime) -> Plan:

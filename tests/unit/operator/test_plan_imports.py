@@ -14,4 +14,4 @@ def test_the_plan_imports_no_io() -> None:
     modules = subprocess.run(program, capture_output=True, text=True, check=True).stdout.split()
     assert {module.partition(".")[0] for module in modules} & IO == set()
     ours = {name.split(".")[1] for name in modules if name.startswith("wasession_operator.")}
-    assert ours == {"plan", "objects", "settings"}
+    assert ours == {"plan", "effective_spec", "objects", "settings"}

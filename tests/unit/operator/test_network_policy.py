@@ -1,0 +1,250 @@
+"""The NetworkPolicy of a class in a namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import ipaddress
+from typing import Any, cast
+
+import pytest
+from wasession_api import names
+from wasession_api.kube.client import Conflict, KubeClient, Resource
+from wasession_api.kube.manifests import Key, Manifest
+from wasession_operator import objects
+from wasession_operator.effective_spec import EffectiveSpec
+from wasession_operator.network_policies import NetworkPolicies
+from wasession_operator.network_policy import as_stored, is_as_desired, make_network_policy
+from wasession_operator.session_classes import SessionClasses
+
+PEERS = [{"podSelector": {"matchLabels": {"app": "operator"}}, "namespaceSelector": {}}]
+EGRESS = [{"to": [{"ipBlock": {"cidr": "10.0.0.7/32"}}], "ports": [{"port": 3128}]}]
+POLICY = make_network_policy("ns", "gold", EGRESS, PEERS)
+
+
+def test_it_selects_the_pods_of_its_class() -> None:
+    labels = objects.pod_labels("sales", EffectiveSpec.model_validate({"className": "gold"}))
+    selector = POLICY["spec"]["podSelector"]["matchLabels"]
+    assert labels.items() >= selector.items()
+    assert selector[names.LABEL_CLASS] == "gold"
+    assert (POLICY["metadata"]["namespace"], POLICY["metadata"]["name"]) == ("ns", "wasession-gold")
+    assert POLICY["metadata"]["labels"][names.LABEL_MANAGED_BY] == names.MANAGED_BY
+
+
+def test_only_the_peers_can_connect() -> None:
+    assert POLICY["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert POLICY["spec"]["ingress"] == [
+        {"from": PEERS, "ports": [{"protocol": "TCP", "port": 8080}]}
+    ]
+    assert make_network_policy("ns", "gold", [], [])["spec"]["ingress"] == []
+
+
+def reaches(address: str, port: int) -> bool:
+    """Return whether a rule lets session pods connect to an address."""
+    for rule in POLICY["spec"]["egress"]:
+        if port not in [allowed["port"] for allowed in rule["ports"]]:
+            continue
+        if "to" not in rule:
+            return True
+        for peer in rule["to"]:
+            block, ip = peer["ipBlock"], ipaddress.ip_address(address)
+            inside = ip in ipaddress.ip_network(block["cidr"])
+            excluded = any(ip in ipaddress.ip_network(part) for part in block.get("except", []))
+            if inside and not excluded:
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "expected"),
+    [
+        ("157.240.1.60", 443, True),
+        ("2a03:2880:f234::1", 443, True),
+        ("157.240.1.60", 80, False),
+        ("157.240.1.60", 5222, False),
+        ("10.96.0.10", 53, True),
+        ("10.96.0.1", 443, False),
+        ("172.17.3.4", 443, False),
+        ("192.168.0.1", 443, False),
+        ("100.64.1.1", 443, False),
+        ("169.254.169.254", 443, False),
+        ("169.254.169.254", 80, False),
+        ("127.0.0.1", 443, False),
+        ("fd00:ec2::254", 443, False),
+        ("fe80::1", 443, False),
+        ("::1", 443, False),
+        ("10.0.0.7", 3128, True),
+        ("10.0.0.8", 3128, False),
+    ],
+)
+def test_what_session_pods_reach(address: str, port: int, expected: bool) -> None:
+    assert reaches(address, port) is expected
+
+
+def test_the_defaults_of_the_api_server_are_no_difference() -> None:
+    peer: dict[str, Any] = {"podSelector": {"matchLabels": {}}, "namespaceSelector": {}}
+    rules = [{"to": [], "ports": [{"port": 1}]}, {}, {"to": [peer], "ports": []}]
+    assert as_stored(rules) == [
+        {"ports": [{"port": 1, "protocol": "TCP"}]},
+        {},
+        {"to": [{"podSelector": {}, "namespaceSelector": {}}]},
+    ]
+
+
+def test_any_other_difference_is_one() -> None:
+    assert is_as_desired(POLICY, POLICY)
+    without_peers = make_network_policy("ns", "gold", [], [])
+    stored = copy.deepcopy(without_peers)
+    del stored["spec"]["ingress"]
+    assert is_as_desired(stored, without_peers)
+    for change in (
+        lambda policy: policy["spec"]["egress"].pop(),
+        lambda policy: policy["spec"].pop("policyTypes"),
+        lambda policy: policy["spec"]["podSelector"].clear(),
+        lambda policy: policy["metadata"]["labels"].pop(names.LABEL_CLASS),
+        lambda policy: policy["metadata"]["annotations"].clear(),
+    ):
+        changed = copy.deepcopy(POLICY)
+        change(changed)
+        assert not is_as_desired(changed, POLICY)
+    odd = copy.deepcopy(POLICY)
+    odd["spec"]["future"] = "default"
+    assert is_as_desired(odd, POLICY, objects.digest(odd["spec"]))
+
+
+# --- their cache ----------------------------------------------------------------------------------
+
+
+class Api:
+    """An API server with NetworkPolicies alone."""
+
+    def __init__(self) -> None:
+        self.stored: dict[Key, Manifest] = {}
+        self.applied: list[Manifest] = []
+        self.deleted: list[tuple[Key, str]] = []
+
+    async def get(self, _: Resource, namespace: str, name: str) -> Manifest | None:
+        return self.stored.get((namespace, name))
+
+    async def apply(self, _: Resource, manifest: Manifest) -> Manifest:
+        self.applied.append(manifest)
+        version = str(len(self.applied) + 10)
+        metadata = manifest["metadata"] | {"uid": f"uid-{version}", "resourceVersion": version}
+        obj = {**copy.deepcopy(manifest), "metadata": metadata}
+        self.stored[metadata["namespace"], metadata["name"]] = obj
+        await asyncio.sleep(0)
+        return obj
+
+    async def delete(self, _: Resource, namespace: str, name: str, uid: str) -> None:
+        self.deleted.append(((namespace, name), uid))
+
+
+class Cache:
+    """The classes and policies of an operator, and what they enqueue."""
+
+    def __init__(self) -> None:
+        self.api = Api()
+        self.enqueued: list[Key] = []
+        kube = cast(KubeClient, self.api)
+        self.classes = SessionClasses(kube, self.enqueued.append, lambda _: None)
+        self.policies = NetworkPolicies(
+            kube, [], PEERS, self.classes, self.enqueued.append, lambda _: None
+        )
+
+    def add_class(self, name: str = "gold", version: str = "1", **spec: Any) -> None:
+        metadata = {"name": name, "uid": name, "resourceVersion": version}
+        obj = {"metadata": metadata | {"generation": int(version)}, "spec": spec}
+        self.classes.informer._upsert(("", name), obj)
+
+    def add_session(self, name: str, class_name: str = "gold") -> None:
+        metadata = {"namespace": "ns", "name": name, "uid": name}
+        obj = {"metadata": metadata, "spec": {"className": class_name}}
+        self.classes.upsert_session(("ns", name), None, obj)
+
+    def desired(self) -> Manifest:
+        policy = self.policies.of("ns", self.classes.get("gold"))
+        assert policy is not None
+        return policy.manifest
+
+    def is_current(self) -> bool:
+        policy = self.policies.of("ns", self.classes.get("gold"))
+        return policy is not None and policy.is_current
+
+
+@pytest.fixture
+def cache() -> Cache:
+    cache = Cache()
+    cache.add_class()
+    return cache
+
+
+async def test_a_policy_is_applied_once_however_many_ask(cache: Cache) -> None:
+    assert not cache.is_current()
+    await asyncio.gather(*(cache.policies.apply(cache.desired()) for _ in range(10)))
+    assert len(cache.api.applied) == 1
+    assert cache.is_current()
+
+
+async def test_a_class_that_changes_changes_its_policy(cache: Cache) -> None:
+    await cache.policies.apply(cache.desired())
+    cache.add_class(version="2", egress=EGRESS)
+    assert not cache.is_current()
+    await cache.policies.apply(cache.desired())
+    assert cache.is_current()
+    assert cache.api.applied[-1] == POLICY
+
+
+def test_a_missing_or_invalid_class_has_none(cache: Cache) -> None:
+    assert cache.policies.of("ns", None) is None
+    cache.add_class(version="2", limits=7)
+    assert cache.policies.of("ns", cache.classes.get("gold")) is None
+
+
+async def test_a_foreign_policy_is_left_alone(cache: Cache) -> None:
+    metadata = {"namespace": "ns", "name": "wasession-gold", "labels": {"team": "x"}}
+    cache.api.stored["ns", "wasession-gold"] = {"metadata": metadata, "spec": {}}
+    with pytest.raises(Conflict, match="NetworkPolicy wasession-gold was not created by"):
+        await cache.policies.apply(cache.desired())
+    assert cache.api.applied == []
+
+
+async def test_a_changed_or_deleted_policy_is_applied_again(cache: Cache) -> None:
+    cache.add_session("sales")
+    cache.add_session("other", "silver")
+    await cache.policies.apply(cache.desired())
+    assert cache.enqueued == [], "its own write is no change"
+    informer, key = cache.policies.informer, ("ns", "wasession-gold")
+    stored = informer.objects[key]
+    metadata = stored["metadata"] | {"resourceVersion": "100"}
+    informer._upsert(key, {**stored, "metadata": metadata, "spec": {"podSelector": {}}})
+    assert cache.enqueued == [("ns", "sales")]
+    assert not cache.is_current()
+    informer._remove(key, informer.objects[key])
+    assert cache.enqueued == [("ns", "sales")] * 2
+
+
+async def test_a_policy_is_unused_without_sessions_and_pods(cache: Cache) -> None:
+    cache.add_session("sales")
+    await cache.policies.apply(cache.desired())
+    assert cache.policies.unused() == []
+    labels = {names.LABEL_CLASS: "gold"}
+    pod = {"metadata": {"namespace": "ns", "name": "wasession-sales", "labels": labels}}
+    cache.policies.pod_changed(None, pod)
+    spec = {"className": "gold"}
+    cache.classes.delete_session(("ns", "sales"), {"metadata": {"uid": "sales"}, "spec": spec})
+    assert cache.policies.unused() == [], "its pod still runs"
+    cache.classes.changed.clear()
+    cache.policies.pod_changed(pod, None)
+    assert cache.classes.changed.is_set()
+    [unused] = cache.policies.unused()
+    await cache.policies.delete(unused)
+    assert cache.api.deleted == [(("ns", "wasession-gold"), unused["metadata"]["uid"])]
+
+
+async def test_a_policy_of_another_name_is_never_unused(cache: Cache) -> None:
+    await cache.policies.apply(cache.desired())
+    informer = cache.policies.informer
+    [stored] = informer.objects.values()
+    metadata = stored["metadata"] | {"name": "mine", "uid": "mine"}
+    informer._upsert(("ns", "mine"), {**stored, "metadata": metadata})
+    assert [policy["metadata"]["name"] for policy in cache.policies.unused()] == ["wasession-gold"]

@@ -1,0 +1,116 @@
+"""Rollouts of different scopes do not hold up each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from unit.operator.situations import NOW, SETTINGS, VALID, facts, of, pod, report, session
+from wasession_api import names
+from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.v1alpha1 import Reason, UpdateStatus
+from wasession_operator.plan import plan, update_scope
+from wasession_operator.plan.actions import DeletePod
+from wasession_operator.update_permits import UpdatePermits
+
+A, B, C = ("ns", "a"), ("ns", "b"), ("ns", "c")
+GOLD, OWN = ("class", "gold"), ("owner", "ns", "o")
+
+
+@pytest.fixture
+def enqueued() -> list[Key]:
+    return []
+
+
+@pytest.fixture
+def permits(enqueued: list[Key]) -> UpdatePermits:
+    permits = UpdatePermits(1, enqueued.append)
+    permits.open()
+    return permits
+
+
+def test_one_session_of_a_scope_at_a_time(permits: UpdatePermits, enqueued: list[Key]) -> None:
+    assert permits.request(A, GOLD)
+    assert not permits.request(B, GOLD)
+    assert permits.request(C, OWN)
+    assert permits.is_held(A, GOLD)
+    assert not permits.is_held(A, OWN)
+    permits.release(A)
+    assert permits.is_held(B, GOLD)
+    assert enqueued == [B]
+
+
+def test_a_failure_halts_its_scope_alone(permits: UpdatePermits, enqueued: list[Key]) -> None:
+    assert not permits.request(B, GOLD) or permits.adopt(A, GOLD, failed=False) is False
+    permits.release(B)
+    assert permits.adopt(A, OWN, failed=True)
+    assert not permits.adopt(A, OWN, failed=True), "it is new once"
+    assert permits.is_halted(OWN)
+    assert not permits.is_halted(GOLD)
+    assert permits.blockers == 1
+    assert permits.request(B, GOLD)
+    assert not permits.request(C, OWN)
+    permits.adopt(A, OWN, failed=False)
+    assert not permits.is_halted(OWN)
+    permits.release(A)
+    assert permits.is_held(C, OWN)
+
+
+def test_a_session_is_in_one_scope_at_a_time(permits: UpdatePermits) -> None:
+    permits.adopt(A, OWN, failed=True)
+    permits.adopt(A, GOLD, failed=False)
+    assert not permits.is_halted(OWN)
+    assert permits.blockers == 0
+    assert permits.request(B, OWN)
+
+
+def test_nothing_is_granted_before_it_opens(enqueued: list[Key]) -> None:
+    permits = UpdatePermits(1, enqueued.append)
+    assert not permits.request(A, GOLD)
+    permits.open()
+    assert permits.is_held(A, GOLD)
+    assert A in enqueued
+    permits.release(A)
+    permits.release(A)
+
+
+def noting(own_spec: str, **spec: object) -> Manifest:
+    obj = pod(spec=spec)
+    obj["metadata"]["annotations"][names.ANNOTATION_OWN_SPEC] = own_spec
+    return obj
+
+
+@pytest.mark.parametrize(
+    ("obj", "template", "expected"),
+    [
+        (pod, "new", ("class", "gold")),  # of an operator that did not note it
+        (lambda: noting("h1"), "new", ("class", "gold")),
+        (lambda: noting("h0"), "new", ("owner", "ns", "o")),
+        (lambda: noting("h1"), "present", ("owner", "ns", "o")),  # only its Secret has changed
+    ],
+)
+def test_whose_change_it_is(
+    obj: Callable[[], Manifest], template: str, expected: tuple[str, ...]
+) -> None:
+    given = session(VALID, className="gold", owner="o")
+    present = obj()
+    if template == "present":
+        template = present["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_HASH]
+    given_own = type(given)(**{**given.__dict__, "own_spec": "h1"})
+    assert update_scope(given_own, present, given.status, template) == expected
+
+
+def test_the_status_notes_whose_change_it_was() -> None:
+    """The next pod does not show it any more, and a new operator has to know."""
+    spec = {"updateStrategy": "RollingUpdate", "browser": {"locale": "de-DE"}}
+    ready = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
+    seen = facts(report=report(session_valid=True), pod=noting("h0"))
+    given = session(ready, **spec)
+    result = plan(type(given)(**{**given.__dict__, "own_spec": "h1"}), seen, SETTINGS)
+    assert of(DeletePod, result) == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
+    assert result.status.update is not None
+    assert result.status.update.own
+    for own, expected in ((True, "owner"), (False, "class")):
+        updating = UpdateStatus(at=NOW, was_ready=True, own=own)
+        status = ready.model_copy(update={"update": updating})
+        assert update_scope(session(status), None, status, "any")[0] == expected
