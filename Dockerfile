@@ -94,7 +94,8 @@ ENV NODE_COMPILE_CACHE=/opt/wasession/driver
 # group and mode of the directory that it is mounted on.
 RUN install -d -o 10001 -g 0 -m 775 $NODE_COMPILE_CACHE && install -d -o 10001 -g 0 -m 2770 /var/lib/wasession
 USER 10001:0
-RUN cd /opt/venv/lib/python3.11/site-packages/playwright/driver && ./node package/cli.js run-driver < /dev/null
+RUN cd /opt/venv/lib/python3.11/site-packages/playwright/driver && ./node package/cli.js run-driver < /dev/null \
+ && chmod -R g=u,o=rX $NODE_COMPILE_CACHE
 EXPOSE 8080
 CMD ["python", "-m", "wasession_pod"]
 
