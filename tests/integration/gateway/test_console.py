@@ -625,6 +625,67 @@ async def test_a_session_of_somebody_else_is_not_there(tab: Tab, api: ApiServer)
     await expect(tab.page.get_by_text("No session has this name")).to_be_visible()
 
 
+# --- tokens with scopes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("scopes", "shown", "lacking"),
+    [
+        (
+            {"scope": "sessions:read"},
+            set(),
+            "Your token does not permit you to change sessions, link phones, read messages, or "
+            "send messages: it lacks sessions:write, pair, messages:read, and messages:send.",
+        ),
+        (
+            {"scp": ["sessions:read", "sessions:write", "pair"]},
+            {"Actions", "Link a phone"},
+            "Your token does not permit you to read messages or send messages: it lacks "
+            "messages:read and messages:send.",
+        ),
+        (
+            {"scope": "sessions:read messages:send"},
+            {"Send a test message"},
+            "Your token does not permit you to change sessions, link phones, or read messages: it "
+            "lacks sessions:write, pair, and messages:read.",
+        ),
+        ({}, {"Actions", "Link a phone", "Send a test message", "Messages"}, ""),
+    ],
+)
+async def test_what_the_token_does_not_permit_is_not_shown(
+    tab: Tab,
+    api: ApiServer,
+    sales: PairingPod,
+    scopes: dict[str, Any],
+    shown: set[str],
+    lacking: str,
+) -> None:
+    await sales.offers(FIRST, 1)
+    await tab.sign_in(**scopes)
+    await expect(button(tab.page, "New session")).to_have_count(int("Actions" in shown))
+    visible = set[str]()
+    for state in (READY, waiting(seconds=60)):
+        await put(api, "sales", state)
+        await tab.go("sales")
+        await pill(tab.page).get_by_text("Ready" if state is READY else "Link a phone").wait_for()
+        titles = await tab.page.locator("section.card:visible h2").all_inner_texts()
+        visible |= set(titles) - {"Details", "History"}
+        note = tab.page.locator("p.note.idle")
+        if lacking:
+            await expect(note).to_have_text(lacking)
+        else:
+            await expect(note).to_be_hidden()
+    assert visible == shown
+    assert sales.asked["GET /v1/pairing"] >= int("Link a phone" in shown)
+
+
+async def test_a_token_that_may_not_read_sessions_says_so(tab: Tab) -> None:
+    await tab.page.goto(tab.replica.url)
+    await tab.page.get_by_label("Token").fill(token("maria", scope="pair"))
+    await button(tab.page, "Sign in").click()
+    await expect(tab.page.get_by_text("The token lacks the scope sessions:read.")).to_be_visible()
+
+
 # --- without a connection -------------------------------------------------------------------------
 
 

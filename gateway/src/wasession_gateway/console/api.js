@@ -2,6 +2,8 @@
 
 import { readable } from "/formatting.js";
 
+const SCOPES = ["sessions:read", "sessions:write", "pair", "messages:read", "messages:send"];
+
 /** An error response; the message is the detail of its problem+json. */
 export class Problem extends Error {
   constructor(status, detail) {
@@ -18,7 +20,16 @@ export class Api {
     this.clockSkew = 0; // milliseconds by which the gateway's clock is ahead of this one
     const claims = readClaims(token);
     this.subject = claims.sub ?? "";
-    this.admin = claims.role === "admin";
+    const listed = readScopes(claims);
+    this.admin = claims.role === "admin" || Boolean(listed?.includes("admin"));
+    const permitted = SCOPES.filter((scope) => listed?.includes(scope));
+    const everything = listed === null || (listed.includes("admin") && permitted.length === 0);
+    /** The scopes that the token lacks. */
+    this.missing = everything ? [] : SCOPES.filter((scope) => !permitted.includes(scope));
+  }
+
+  may(scope) {
+    return !this.missing.includes(scope);
   }
 
   /** Milliseconds since the epoch, by the gateway's clock. */
@@ -83,6 +94,12 @@ export function readClaims(token) {
   } catch {
     return {};
   }
+}
+
+/** The scopes that a token lists; null when it has no such claim and permits everything. */
+function readScopes({ scope, scp }) {
+  const listed = scope ?? scp ?? null;
+  return typeof listed === "string" ? listed.split(" ") : listed;
 }
 
 /** A key for one request; `crypto.randomUUID` would require HTTPS. */

@@ -96,6 +96,22 @@ export function needsAttention(session) {
   return ["attention", "bad"].includes(state(session).tone);
 }
 
+const PERMISSIONS = {
+  "sessions:write": "change sessions",
+  pair: "link phones",
+  "messages:read": "read messages",
+  "messages:send": "send messages",
+};
+
+/** Why parts of the page are missing; empty when the token lacks none of its scopes. */
+export function restrictions(missing) {
+  const lacking = missing.filter((scope) => scope in PERMISSIONS);
+  if (lacking.length === 0) return "";
+  const list = (items, word) => new Intl.ListFormat("en", { type: word }).format(items);
+  const actions = list(lacking.map((scope) => PERMISSIONS[scope]), "disjunction");
+  return `Your token does not permit you to ${actions}: it lacks ${list(lacking, "conjunction")}.`;
+}
+
 // Names of the API's fields, as the console calls them.
 const FIELDS = { clientId: "The name", phoneNumber: "The phone number", to: "The recipient", text: "The text" };
 

@@ -3,7 +3,7 @@
 import { idempotencyKey } from "/api.js";
 import { confirmDelete, confirmLogout, confirmSuspend } from "/dialogs.js";
 import { action, busy, field, h, setText, toast } from "/dom.js";
-import { ACKS, account, ago, contentOf, exactly, history, phone, sender, state } from "/formatting.js";
+import { ACKS, account, ago, contentOf, exactly, history, phone, restrictions, sender, state } from "/formatting.js";
 
 const IN_PROGRESS = ["Pending", "Starting", "Syncing", "Restoring", "Reconnecting"];
 const RESTORABLE = ["Failed", "Conflict"];
@@ -27,6 +27,8 @@ export class SessionPage {
     this._facts = h("dl", { class: "facts" });
     this._history = h("ol", { class: "history" });
     this._missing = h("p", { class: "empty", hidden: true }, "No session has this name, or it belongs to somebody else. ", h("a", { href: "#/" }, "See all sessions"));
+    const lacking = restrictions(api.missing);
+    this._lacking = h("p", { class: "note idle", hidden: true }, lacking);
     this._bone = h("span", { class: "bone tall", "aria-hidden": "true" });
     this._body = h(
       "div", { class: "columns", hidden: true },
@@ -39,7 +41,7 @@ export class SessionPage {
       "article", { "aria-labelledby": "session-title" },
       h("a", { class: "back", href: "#/" }, "All sessions"),
       h("div", { class: "heading" }, h("h1", { id: "session-title", tabindex: "-1" }, clientId), this._pill),
-      this._state, this._bone, this._missing, this._body,
+      this._state, this._lacking, this._bone, this._missing, this._body,
     );
     live.join({ clientId, owner });
   }
@@ -67,6 +69,7 @@ export class SessionPage {
     this._missing.hidden = session !== undefined || !this._live.loaded;
     this._bone.hidden = session !== undefined || this._live.loaded;
     this._body.hidden = this._pill.hidden = session === undefined;
+    this._lacking.hidden = session === undefined || this._lacking.textContent === "";
     if (session === undefined) return setText(this._state, "");
     const { label, tone, sentence } = state(session);
     this._pill.className = `pill ${tone}`;
@@ -110,7 +113,7 @@ export class SessionPage {
     restart.hidden = suspend.hidden = session.suspended || deleting;
     logout.hidden = session.phase !== "Ready";
     remove.hidden = deleting;
-    this._actions.parentElement.hidden = deleting;
+    this._actions.parentElement.hidden = deleting || !this._api.may("sessions:write");
   }
 
   _showDetails(session) {
@@ -166,7 +169,8 @@ class Pairing {
     this._session = session;
     const spent = session.reason === "PairingExpired";
     const open = session.phase === "Authenticating";
-    this.element.hidden = !spent && !open;
+    this.element.hidden = (!spent && !open) || !this._api.may("pair");
+    if (this.element.hidden) return this._clear();
     this._spent.hidden = this._renew.hidden = !spent;
     this._shown.hidden = this._steps.hidden = spent;
     if (!open) {
@@ -279,7 +283,8 @@ class TestMessage {
     if (session.phase !== "Ready" && !this._sent) this._outcome.hidden = true;
     this._session = session;
     const inProgress = session.sessionValid && IN_PROGRESS.includes(session.phase);
-    this.element.hidden = session.phase !== "Ready" && !(inProgress && this._sent);
+    const usable = session.phase === "Ready" || (inProgress && this._sent);
+    this.element.hidden = !usable || !this._api.may("messages:send");
     this._button.hidden = session.phase !== "Ready";
   }
 
@@ -332,7 +337,8 @@ class Inbox {
   }
 
   update(session) {
-    this.element.hidden = session.phase !== "Ready" && this._list.children.length === 0;
+    const empty = session.phase !== "Ready" && this._list.children.length === 0;
+    this.element.hidden = empty || !this._api.may("messages:read");
     for (const time of this._list.querySelectorAll("time")) setText(time, ago(time.dateTime, this._api.now()));
   }
 

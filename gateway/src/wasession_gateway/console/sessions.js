@@ -2,7 +2,7 @@
 
 import { h, setText } from "/dom.js";
 import { createSession } from "/dialogs.js";
-import { account, ago, exactly, needsAttention, phone, state } from "/formatting.js";
+import { account, ago, exactly, needsAttention, phone, restrictions, state } from "/formatting.js";
 
 const FILTER_FROM = 8; // sessions
 const STATES = {
@@ -46,6 +46,7 @@ export class SessionsPage {
     this.element = h(
       "section", { "aria-labelledby": "sessions-title" },
       h("div", { class: "heading" }, h("h1", { id: "sessions-title", tabindex: "-1" }, "Sessions"), this._new("New session")),
+      api.may("sessions:write") ? null : h("p", { class: "note idle" }, restrictions(api.missing)),
       h("div", { class: "tools" }, this._summary, this._filters),
       this._loading, this._empty, this._none, this._list,
     );
@@ -106,7 +107,7 @@ export class SessionsPage {
   }
 
   _new(label) {
-    const button = h("button", { class: "primary", type: "button" }, label);
+    const button = h("button", { class: "primary", type: "button", hidden: !this._api.may("sessions:write") }, label);
     button.addEventListener("click", () => createSession(this._api));
     return button;
   }
