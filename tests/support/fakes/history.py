@@ -11,7 +11,9 @@ from typing import Any
 from support.fakes.api import Api, Manifest
 from wasession_api.kube.manifests import controller
 
-WATCHED = ("whatsappsessions", "pods", "persistentvolumeclaims", "secrets")
+WATCHED = (
+    "whatsappsessions", "pods", "persistentvolumeclaims", "secrets", "networkpolicies",
+)  # fmt: skip
 Key = tuple[str, str, str]  # plural, namespace, name
 
 

@@ -15,7 +15,14 @@ from support.fakes.operators import OperatorProcess, Operators
 from support.fakes.proxy import Proxy
 from support.fakes.session_pods import SessionPod
 from wasession_api.names import object_name
-from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
+from wasession_api.v1alpha1 import (
+    API_VERSION,
+    CLASS_KIND,
+    CLASS_PLURAL,
+    KIND,
+    PLURAL,
+    Override,
+)
 
 PVCS = "persistentvolumeclaims"
 SETTINGS = {
@@ -54,6 +61,8 @@ class World:
     def __init__(self, environment: Environment) -> None:
         self._number = next(environment.numbers)
         self.namespace = f"world-{self._number}"
+        self.class_name = self.namespace  # worlds share an API server, but no class
+        self.classes = {self.class_name}
         self.api = environment.api
         self.history = environment.history
         self.kubelet = environment.kubelet
@@ -82,12 +91,15 @@ class World:
         except ApiError as error:
             if error.status != 409:  # the controller was quicker
                 raise
+        await self.create_class(self.class_name, overrides=list(Override))
         await self.add_node()
         await self.proxy.start()
 
     async def close(self) -> list[str]:
         await self.stop_operator()
         await self.proxy.stop()
+        for name in self.classes:
+            await self.delete_class(name)
         await self.history.catch_up(self.namespace)
         never = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
         for node in self.nodes:
@@ -148,10 +160,39 @@ class World:
     # --- what a person does -----------------------------------------------------------------------
 
     async def create(self, name: str, **spec: Any) -> Manifest:
+        """Create a session, of the world's own class unless ``className`` is another, or None."""
         metadata = {"name": name, "namespace": self.namespace}
+        spec = {"className": self.class_name, **spec}
+        spec = {field: value for field, value in spec.items() if value is not None}
         return await self.api.create(
             PLURAL, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
         )
+
+    async def create_class(
+        self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any
+    ) -> Manifest:
+        """Create a class; it goes with the world."""
+        self.classes.add(name)
+        return await self.api.create(
+            CLASS_PLURAL,
+            {
+                "apiVersion": API_VERSION,
+                "kind": CLASS_KIND,
+                "metadata": {"name": name, "annotations": annotations or {}},
+                "spec": spec,
+            },
+        )
+
+    async def change_class(self, name: str | None = None, **spec: Any) -> None:
+        """Change a class, by default the world's own."""
+        await self.api.patch(CLASS_PLURAL, None, name or self.class_name, {"spec": spec})
+
+    async def delete_class(self, name: str) -> None:
+        try:
+            await self.api.delete(CLASS_PLURAL, None, name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
 
     async def change(self, name: str, **spec: Any) -> None:
         await self.api.patch(PLURAL, self.namespace, name, {"spec": spec})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import ipaddress
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -97,13 +98,14 @@ def test_any_other_difference_is_one() -> None:
     stored = copy.deepcopy(without_peers)
     del stored["spec"]["ingress"]
     assert is_as_desired(stored, without_peers)
-    for change in (
+    changes: list[Callable[[Manifest], object]] = [
         lambda policy: policy["spec"]["egress"].pop(),
         lambda policy: policy["spec"].pop("policyTypes"),
         lambda policy: policy["spec"]["podSelector"].clear(),
         lambda policy: policy["metadata"]["labels"].pop(names.LABEL_CLASS),
         lambda policy: policy["metadata"]["annotations"].clear(),
-    ):
+    ]
+    for change in changes:
         changed = copy.deepcopy(POLICY)
         change(changed)
         assert not is_as_desired(changed, POLICY)

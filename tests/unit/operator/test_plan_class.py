@@ -29,7 +29,7 @@ from unit.operator.test_plan_rules import FACTS, SPECS, STATUSES
 from wasession_api import names
 from wasession_api.v1alpha1 import ClassReference, ConditionType, Phase, Reason, Status
 from wasession_operator.network_policy import make_network_policy
-from wasession_operator.plan import Backoff, Facts, Refusal, Session, plan
+from wasession_operator.plan import Action, Backoff, Facts, Refusal, Session, plan
 from wasession_operator.plan.actions import (
     ApplyNetworkPolicy,
     ApplySecret,
@@ -160,7 +160,7 @@ def test_it_can_be_suspended_logged_out_and_deleted() -> None:
 
 def test_a_volume_is_left_alone() -> None:
     """Neither expanded nor given to the session, whatever its class has become."""
-    spec = {"storage": {"size": "5Gi", "retention": {"whenDeleted": "Delete"}}}
+    spec: dict[str, Any] = {"storage": {"size": "5Gi", "retention": {"whenDeleted": "Delete"}}}
     seen = facts(report=WELL, pvc=pvc(), class_violation=GONE)
     assert plan(session(VALID, **spec), seen, SETTINGS).actions == []
     assert of(
@@ -184,7 +184,7 @@ def test_the_pod_is_labelled_with_its_class_once_its_policy_is_there() -> None:
     seen = facts(report=WELL, network_policy=NetworkPolicy(POLICY, is_current=True))
     [repair] = of(RepairPod, plan(of_class(), seen, SETTINGS))
     assert repair.labels == {names.LABEL_CLASS: "gold"}
-    refused = {
+    refused: dict[type[Action], Refusal] = {
         ApplyNetworkPolicy: Refusal(
             Reason.NETWORK_POLICY_FAILED, "no", Backoff(1, NOW + timedelta(seconds=1))
         )
@@ -199,7 +199,7 @@ def test_the_pod_is_labelled_with_its_class_once_its_policy_is_there() -> None:
 
 def test_a_class_does_not_change_the_template() -> None:
     """A class's label or generation alone restarts no pod."""
-    strategy = {"updateStrategy": "RollingUpdate"}
+    strategy: dict[str, Any] = {"updateStrategy": "RollingUpdate"}
     seen = facts(report=WELL, session_class=ClassReference(name="gold", generation=9))
     assert not of(DeletePod, plan(of_class(**strategy), seen, SETTINGS))
 

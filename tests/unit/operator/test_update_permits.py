@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, of, pod, report, session
@@ -102,7 +103,7 @@ def test_whose_change_it_is(
 
 def test_the_status_notes_whose_change_it_was() -> None:
     """The next pod does not show it any more, and a new operator has to know."""
-    spec = {"updateStrategy": "RollingUpdate", "browser": {"locale": "de-DE"}}
+    spec: dict[str, Any] = {"updateStrategy": "RollingUpdate", "browser": {"locale": "de-DE"}}
     ready = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
     seen = facts(report=report(session_valid=True), pod=noting("h0"))
     given = session(ready, **spec)
