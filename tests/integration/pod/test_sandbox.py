@@ -168,9 +168,14 @@ async def test_a_required_sandbox_is_not_done_without(
 async def test_any_user_id_works_on_the_volume_of_another_one(
     contained: Contained, phone: Phone
 ) -> None:
+    message: dict[str, Any] = {
+        "json": {"to": "15550001111", "text": "hello"},
+        "headers": {"Idempotency-Key": "once"},
+    }
     pod = await contained()
     await phone.scan(await pod.qr())
     await pod.ready()
+    sent = await pod.call("POST", "/v1/messages", 201, **message)
     await pod.terminate()
     pod = await contained(user=OPENSHIFT_USER, group=0)
     report = await pod.ready()
@@ -178,7 +183,9 @@ async def test_any_user_id_works_on_the_volume_of_another_one(
     for process in processes(pod):
         with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
             assert status(process)["Uid"].split() == [str(OPENSHIFT_USER)] * 4
-    await pod.call("POST", "/v1/messages", 201, json={"to": "15550001111", "text": "hello"})
+    assert await pod.call("POST", "/v1/messages", 201, **message) == sent
+    message["headers"] = {"Idempotency-Key": "twice"}
+    assert await pod.call("POST", "/v1/messages", 201, **message) != sent
     await pod.terminate()
     pod = await contained()
     assert (await pod.ready()).restored

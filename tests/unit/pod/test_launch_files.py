@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def mount(directory: Path, version: str, content: dict[str, str]) -> None:
 def test_nothing_is_read_where_nothing_is_configured() -> None:
     files = launch_files.read(settings())
     assert files == LaunchFiles(None, None)
-    assert files.problem is None
+    assert launch_files.require(files) == (None, None)
 
 
 def test_a_mounted_secret(tmp_path: Path) -> None:
@@ -70,17 +71,17 @@ def test_a_missing_proxy_names_the_key(tmp_path: Path, existing: bool) -> None:
     directory = tmp_path / "proxy"
     if existing:
         directory.mkdir()
-    problem = launch_files.read(settings(proxy_directory=directory)).problem
-    assert problem is not None
-    assert problem.reason == Reason.PROXY_INVALID
-    assert f"Key server of the proxy's Secret ({directory}/server) is missing." in problem.message
+    with pytest.raises(NotStartable) as error:
+        launch_files.require(launch_files.read(settings(proxy_directory=directory)))
+    assert error.value.reason == Reason.PROXY_INVALID
+    assert f"Key server of the proxy's Secret ({directory}/server) is missing." in str(error.value)
 
 
 def test_a_proxy_that_is_not_a_directory(tmp_path: Path) -> None:
     (tmp_path / "proxy").touch()
-    problem = launch_files.read(settings(proxy_directory=tmp_path / "proxy")).problem
-    assert problem is not None
-    assert "is not readable: Not a directory" in problem.message
+    files = launch_files.read(settings(proxy_directory=tmp_path / "proxy"))
+    with pytest.raises(NotStartable, match="is not readable: Not a directory"):
+        launch_files.require(files)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +103,9 @@ def test_an_invalid_bundle_says_what_is_wrong(
     path = tmp_path / "ca.crt"
     if content is not None:
         path.write_bytes(content)
-    problem = launch_files.read(settings(ca_bundle=path)).problem
-    assert problem is not None
-    assert problem.reason == Reason.CA_BUNDLE_INVALID
-    assert f"{path} {message}" in problem.message
+    with pytest.raises(NotStartable, match=re.escape(f"{path} {message}")) as error:
+        launch_files.require(launch_files.read(settings(ca_bundle=path)))
+    assert error.value.reason == Reason.CA_BUNDLE_INVALID
 
 
 def test_a_bundle_is_all_of_its_certificates() -> None:

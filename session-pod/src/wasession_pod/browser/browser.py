@@ -11,7 +11,6 @@ from typing import NamedTuple
 import psutil
 from playwright.async_api import BrowserContext, Playwright, async_playwright
 from playwright.async_api import Error as PlaywrightError
-from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import Reason, Sandbox
 
 from wasession_pod.browser import launch, launch_files, processes
@@ -61,11 +60,7 @@ class Browser:
         """
         settings = self._settings
         self.files = await asyncio.to_thread(launch_files.read, settings)
-        if problem := self.files.problem:
-            raise NotStartable(Reason(problem.reason), problem.message)
-        proxy, ca_bundle = self.files.proxy, self.files.ca_bundle
-        assert not isinstance(proxy, Notice)
-        assert not isinstance(ca_bundle, Notice)
+        proxy, ca_bundle = launch_files.require(self.files)
         async with browser_errors(settings.initialization_timeout + DRIVER_GRACE):
             driver, sandboxed, user_agent, home = await asyncio.gather(
                 self._driver(),

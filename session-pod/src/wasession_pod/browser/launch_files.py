@@ -32,11 +32,6 @@ class LaunchFiles(NamedTuple):
     proxy: Proxy | Notice | None = None
     ca_bundle: bytes | Notice | None = None
 
-    @property
-    def problem(self) -> Notice | None:
-        """Why no browser can start; None if it can."""
-        return next((content for content in self if isinstance(content, Notice)), None)
-
 
 def read(settings: Settings) -> LaunchFiles:
     """Return the files' present content."""
@@ -44,6 +39,16 @@ def read(settings: Settings) -> LaunchFiles:
         None if settings.proxy_directory is None else _read_proxy(settings.proxy_directory),
         None if settings.ca_bundle is None else _read_ca_bundle(settings.ca_bundle),
     )
+
+
+def require(files: LaunchFiles) -> tuple[Proxy | None, bytes | None]:
+    """Return the proxy and the CA bundle to start with; raise ``NotStartable``."""
+    proxy, ca_bundle = files
+    if isinstance(proxy, Notice):
+        raise NotStartable(Reason.PROXY_INVALID, proxy.message)
+    if isinstance(ca_bundle, Notice):
+        raise NotStartable(Reason.CA_BUNDLE_INVALID, ca_bundle.message)
+    return proxy, ca_bundle
 
 
 def changes(started: LaunchFiles, current: LaunchFiles) -> tuple[Notice, ...]:
