@@ -143,8 +143,10 @@ def policy(cluster: Cluster, directory: Path, **spec: Any) -> Iterator[None]:
     path = directory / "policy.json"
     path.write_text(json.dumps(document))
     cluster.kubectl("apply", "-f", str(path))
-    yield
-    cluster.kubectl("delete", "-f", str(path))
+    try:
+        yield
+    finally:
+        cluster.kubectl("delete", "-f", str(path))
 
 
 def selected(app: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from support.cluster import Cluster, audit
+from support.cluster import Cluster, audit, binaries
 from support.testbed import CHART, SYSTEM, Testbed
 
 
@@ -88,12 +88,12 @@ def _not_selected(session: pytest.Session) -> list[str]:
 
 def _manifests(bed: Testbed) -> list[dict[str, Any]]:
     """Return the chart's manifests, for all namespaces and for some only, with gateways."""
-    template = ("template", "wasession", str(CHART), "--namespace", SYSTEM)
-    gateway = ("--set", "gateway.enabled=true")
+    template = ["template", "wasession", str(CHART), "--namespace", SYSTEM]
+    template += ["--kube-version", binaries.kubernetes_version(), "--set", "gateway.enabled=true"]
     return [
         manifest
         for choice in ((), ("--set", "watchNamespaces={e2e-served}"))
-        for manifest in yaml.safe_load_all(bed.helm(*template, *gateway, *choice))
+        for manifest in yaml.safe_load_all(bed.helm(*template, *choice))
         if manifest
     ]
 
