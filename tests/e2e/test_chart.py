@@ -250,7 +250,7 @@ def test_the_gateway_reads_and_reaches_its_sessions_where_they_are(bed: Testbed)
     documents = render(bed, GATEWAY, "gateway.namespace=sales")
     role = next(d for d in documents if d["kind"] == "Role")
     assert role["metadata"]["namespace"] == "sales"
-    assert {"apiGroups": [""], "resources": ["pods", "secrets"], "verbs": ["get"]} in role["rules"]
+    assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]} in role["rules"]
     policies = [
         d
         for d in documents
