@@ -46,11 +46,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) }}
 {{- end }}
 
-{{/* What the operator may do in the namespaces that it serves. */}}
+{{/* What the operator may do in the namespaces that it serves. README.md has the reasons. */}}
 {{- define "wasession.rules" -}}
 - apiGroups: [wasession.dev]
   resources: [whatsappsessions]
-  verbs: [get, list, watch, patch]
+  verbs: [list, watch, patch]
 - apiGroups: [wasession.dev]
   resources: [whatsappsessions/status]
   verbs: [patch]
@@ -61,11 +61,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resources: [pods, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [secrets] # the session pods' tokens; garbage collection deletes them
-  verbs: [get, list, watch, create, patch]
+  resources: [secrets] # applied, never read; garbage collection deletes them
+  verbs: [create, patch]
 - apiGroups: [networking.k8s.io]
   resources: [networkpolicies]
-  verbs: [list, watch, create, patch, delete]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [events]
   verbs: [create, patch]

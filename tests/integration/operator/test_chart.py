@@ -1,11 +1,19 @@
-"""What the chart renders for the operator."""
+"""What the chart renders for the operator, and what its roles grant."""
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
+from collections.abc import Iterator
 
 import pytest
-from integration.operator.conftest import render
+from integration.operator.conftest import CHART, render
+from support.fakes.api import Api, ApiError, Manifest, path
+from support.fakes.world import Environment
+
+Rights = set[tuple[str, str]]
+WATCHED = ("--set", "watchNamespaces={a,b}")
 
 
 @pytest.mark.parametrize(
@@ -29,29 +37,224 @@ def test_a_resync_without_a_pause_is_refused(interval: str) -> None:
         render("templates/deployment.yaml", "--set", f"settings.cleanupInterval={interval}")
 
 
-def test_no_right_to_delete_secrets() -> None:
+# --- what the operator gets -----------------------------------------------------------------------
+
+
+def pod_of(*options: str) -> Manifest:
+    [deployment] = render("templates/deployment.yaml", *options)
+    result: Manifest = deployment["spec"]["template"]["spec"]
+    return result
+
+
+def environment_of(pod: Manifest) -> dict[str, str]:
+    [container] = pod["containers"]
+    return {variable["name"]: variable["value"] for variable in container["env"]}
+
+
+def test_it_knows_its_name_and_who_may_connect_to_session_pods() -> None:
+    peer = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
+    variables = environment_of(
+        pod_of("--set-json", f"networkPolicy.extraFrom=[{json.dumps(peer)}]")
+    )
+    assert variables["WASESSION_OPERATOR_NAME"] == "wasession-system/wasession-operator"
+    assert variables["WASESSION_NETWORK_POLICY_ENABLED"] == "true"
+    [own, extra] = json.loads(variables["WASESSION_NETWORK_POLICY_PEERS"])
+    assert extra == peer
+    assert own == {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "wasession-system"}},
+        "podSelector": {
+            "matchLabels": {"app.kubernetes.io/instance": "wasession"},
+            "matchExpressions": [
+                {
+                    "key": "app.kubernetes.io/component",
+                    "operator": "In",
+                    "values": ["operator", "gateway"],
+                }
+            ],
+        },
+    }
+
+
+def test_the_gateway_gets_the_key_of_its_namespace() -> None:
+    assert "WASESSION_GATEWAY_KEYS" not in environment_of(pod_of())
+    options = ("--set", "gateway.enabled=true", "--set", "gateway.namespace=sales")
+    assert environment_of(pod_of(*options))["WASESSION_GATEWAY_KEYS"] == (
+        "sales=wasession-system/wasession-gateway-session-key"
+    )
+
+
+def test_the_master_key_is_mounted() -> None:
+    for options, name in (
+        ((), "wasession-operator-master-key"),
+        (("--set", "masterKey.existingSecret=mine"), "mine"),
+    ):
+        pod = pod_of(*options)
+        [volume] = [volume for volume in pod["volumes"] if volume["name"] == "master-key"]
+        assert volume["secret"]["secretName"] == name
+        [mount] = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "master-key"]
+        assert mount == {"name": "master-key", "mountPath": "/etc/wasession", "readOnly": True}
+        file = environment_of(pod)["WASESSION_MASTER_KEY_FILE"]
+        assert file == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
+
+
+def test_the_user_is_fixed_or_the_platforms() -> None:
+    gateway = ("--set", "gateway.enabled=true")
+    for options, expected in (((), 10001), (("--set", "runAsUser=null"), None)):
+        pods = [
+            pod_of(*options),
+            render("templates/gateway/deployment.yaml", *gateway, *options)[0]["spec"]["template"][
+                "spec"
+            ],
+        ]
+        for pod in pods:
+            context = pod["securityContext"]
+            for field in ("runAsUser", "runAsGroup", "fsGroup"):
+                assert context.get(field) == expected
+            assert context["runAsNonRoot"] is True
+        assert environment_of(pods[0])["WASESSION_RUN_AS_USER"] == str(expected or "")
+
+
+# --- roles ----------------------------------------------------------------------------------------
+
+
+def rights(roles: list[Manifest]) -> Rights:
+    return {
+        (resource, verb)
+        for manifest in roles
+        for rule in manifest.get("rules", [])
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """Yield the rights in the table of the chart's README."""
+    section = (CHART / "README.md").read_text().partition("## What the operator may do")[2]
+    resource = ""
+    for row in re.findall(r"^\|(.*?)\|(.*?)\|.+\|$", section, re.MULTILINE):
+        resource = ", ".join(re.findall("`(.+?)`", row[0])) or resource
+        for verb in re.findall("`(.+?)`", row[1]):
+            yield resource, verb
+
+
+def test_each_right_has_its_reason() -> None:
+    table = list(documented())
+    assert len(table) == len(set(table))
+    in_the_cluster = rights(render("templates/rbac.yaml"))
+    assert in_the_cluster == set(table) - {("namespaces", "get")}
+    assert rights(render("templates/rbac.yaml", *WATCHED)) == set(table)
+
+
+@pytest.mark.parametrize("options", [(), WATCHED, (*WATCHED, "--set", "gateway.enabled=true")])
+def test_no_right_to_read_or_delete_secrets(options: tuple[str, ...]) -> None:
     """Garbage collection deletes them, so that no fault of the operator can."""
-    for options in ((), ("--set", "watchNamespaces={a,b}")):
-        for manifest in render("templates/rbac.yaml", *options):
-            for rule in manifest.get("rules", []):
-                assert "secrets" not in rule["resources"] or "delete" not in rule["verbs"]
+    granted = rights(render("templates/rbac.yaml", *options))
+    assert {verb for resource, verb in granted if resource == "secrets"} == {"create", "patch"}
+    assert not {verb for _, verb in granted} & {"*", "deletecollection", "impersonate", "escalate"}
 
 
 def test_what_may_be_done_outside_the_watched_namespaces() -> None:
-    options = ("--set", "watchNamespaces={a,b}", "--set", "rbac.nodes=false")
-    [cluster] = [
-        manifest
-        for manifest in render("templates/rbac.yaml", *options)
-        if manifest["kind"] == "ClusterRole"
-    ]
-    rules = {rule["resources"][0]: rule for rule in cluster["rules"]}
-    assert rules.keys() == {"whatsappsessions", "namespaces"}
-    assert rules["namespaces"]["resourceNames"] == ["a", "b"]
-    assert rules["namespaces"]["verbs"] == ["get"]
-    kinds = {
-        manifest["kind"]
-        for manifest in render(
-            "templates/rbac.yaml", *options, "--set", "rbac.deletedNamespaces=false"
-        )
+    options = (*WATCHED, "--set", "rbac.nodes=false")
+    classes = {
+        ("whatsappsessionclasses", "list"),
+        ("whatsappsessionclasses", "watch"),
+        ("whatsappsessionclasses/status", "patch"),
     }
-    assert kinds == {"Role", "RoleBinding"}
+
+    def cluster_role(*more: str) -> Manifest:
+        roles = render("templates/rbac.yaml", *options, *more)
+        [role] = [manifest for manifest in roles if manifest["kind"] == "ClusterRole"]
+        return role
+
+    assert rights([cluster_role("--set", "rbac.deletedNamespaces=false")]) == classes
+    role = cluster_role()
+    assert rights([role]) == classes | {
+        ("whatsappsessions", "list"),
+        ("whatsappsessions", "watch"),
+        ("whatsappsessions", "patch"),
+        ("namespaces", "get"),
+    }
+    [namespaces] = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
+    assert namespaces["resourceNames"] == ["a", "b"]
+
+
+def test_what_the_clusters_own_roles_get() -> None:
+    granted = {
+        label.rpartition("-")[2]: rights([role])
+        for role in render("templates/aggregate.yaml")
+        for label in role["metadata"]["labels"]
+        if label.startswith("rbac.authorization.k8s.io/aggregate-to-")
+    }
+    assert granted.keys() == {"view", "edit", "admin"}
+    assert granted["admin"] == {("whatsappsessions", "assign-owner")}
+    assert {verb for _, verb in granted["view"]} == {"get", "list", "watch"}
+    assert ("whatsappsessionclasses", "get") in granted["view"]
+    assert {resource for resource, _ in granted["edit"]} == {"whatsappsessions"}
+    assert "assign-owner" not in {verb for _, verb in granted["edit"]}
+
+
+async def test_the_gateways_key_is_the_only_secret_outside_the_watched_namespaces(
+    environment: Environment,
+) -> None:
+    api: Api = environment.api
+    options = ("--set", "watchNamespaces={sales}", "--set", "gateway.enabled=true")
+    manifests = [
+        manifest
+        for manifest in render("templates/rbac.yaml", *options, release="key")
+        if manifest["metadata"].get("namespace") == "wasession-system"
+    ]
+    await api.create("namespaces", {"metadata": {"name": "wasession-system"}})
+    for manifest in manifests:
+        await api.create(f"{manifest['kind'].lower()}s", manifest)
+    [role] = [manifest for manifest in manifests if manifest["kind"] == "Role"]
+    [name] = role["rules"][0]["resourceNames"]
+    operator = "system:serviceaccount:wasession-system:key-wasession-operator"
+
+    async def apply(name: str) -> None:
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
+        where = f"{path('secrets', 'wasession-system', name)}?fieldManager=operator"
+        await api.call("PATCH", where, secret, "application/apply-patch+yaml", operator)
+
+    try:
+        await apply(name)
+        await apply(name)
+        with pytest.raises(ApiError, match="403"):
+            await apply("another")
+        with pytest.raises(ApiError, match="403"):
+            await api.call("GET", path("secrets", "wasession-system", name), user=operator)
+    finally:
+        await api.delete("namespaces", None, "wasession-system")
+
+
+# --- what belongs to the cluster ------------------------------------------------------------------
+
+
+def test_the_default_class() -> None:
+    [default] = render("templates/defaultclass.yaml")
+    assert default["metadata"]["name"] == "default"
+    annotations = default["metadata"]["annotations"]
+    assert annotations["wasession.dev/is-default-class"] == "true"
+    assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
+    known = ("--api-versions", "wasession.dev/v1alpha1/WhatsAppSessionClass")
+    [default] = render(
+        "templates/defaultclass.yaml", *known, "--set", "defaultClass.isDefault=false"
+    )
+    assert not default["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("options", "checks"),
+    [
+        ((), ["class", "owner"]),
+        (("--set", "admissionPolicy.checkOwner=false"), ["class"]),
+    ],
+)
+def test_the_admission_policies(options: tuple[str, ...], checks: list[str]) -> None:
+    manifests = render("templates/admission-policy.yaml", *options)
+    names = [f"wasession-system-wasession-operator-{check}" for check in checks]
+    for kind in ("ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"):
+        assert names == [m["metadata"]["name"] for m in manifests if m["kind"] == kind]
+    bindings = [m["spec"] for m in manifests if m["kind"].endswith("Binding")]
+    assert [binding["policyName"] for binding in bindings] == names
+    assert all(binding["validationActions"] == ["Deny"] for binding in bindings)
+    assert bindings[0]["paramRef"] == {"selector": {}, "parameterNotFoundAction": "Allow"}
