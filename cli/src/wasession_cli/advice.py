@@ -110,7 +110,6 @@ BY_REASON: dict[str, str] = {
     ),
     Reason.PROXY_CHANGED: "Apply the proxy's new Secret: kubectl wasession restart {name}",
     Reason.PROXY_INVALID: "Correct the Secret that spec.browser.proxySecretRef names.",
-    Reason.PROXY_SECRET_MISSING: "Create the Secret that spec.browser.proxySecretRef names.",
     Reason.PROXY_FAILED: "Check the proxy and its Secret: spec.browser.proxySecretRef.",
     Reason.PVC_CREATE_FAILED: (
         "The message says why the API server rejects the PVC: quota or spec.storage."
@@ -133,11 +132,8 @@ BY_REASON: dict[str, str] = {
         "Allow user namespaces on the node and in the seccomp profile, "
         "or set spec.browser.sandbox to Auto."
     ),
-    Reason.SECRET_CREATE_FAILED: (
-        "The message says why the API server rejects the session's Secret: quota or admission."
-    ),
     Reason.SECRET_UPDATE_FAILED: (
-        "The message says why the API server rejects a change of the Secret."
+        "The message says why the API server rejects the session's Secret: quota or admission."
     ),
     Reason.SESSION_UPDATE_FAILED: (
         "The message says why the API server rejects a change of the session's finalizers."

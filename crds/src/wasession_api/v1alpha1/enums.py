@@ -140,7 +140,6 @@ class Reason(StrEnum):
 
     # Set by the operator.
     START_QUEUED = "StartQueued"
-    PROXY_SECRET_MISSING = "ProxySecretMissing"  # noqa: S105
     BACK_OFF = "BackOff"
     POD_CREATED = "PodCreated"
     POD_PENDING = "PodPending"
@@ -178,7 +177,6 @@ class Reason(StrEnum):
     PVC_UPDATE_FAILED = "PVCUpdateFailed"
     PVC_EXPAND_FAILED = "PVCExpandFailed"
     PVC_DELETE_FAILED = "PVCDeleteFailed"
-    SECRET_CREATE_FAILED = "SecretCreateFailed"  # noqa: S105 - not a secret
     SECRET_UPDATE_FAILED = "SecretUpdateFailed"  # noqa: S105 - not a secret
     SESSION_UPDATE_FAILED = "SessionUpdateFailed"
     NAME_CONFLICT = "NameConflict"
