@@ -10,6 +10,7 @@ from unit.operator.situations import SETTINGS, master_key, pvc, session
 from wasession_api.kube.client import (
     PODS,
     PVCS,
+    SECRETS,
     SESSIONS,
     Conflict,
     KubeClient,
@@ -19,11 +20,15 @@ from wasession_api.kube.client import (
 )
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.names import FINALIZER
+from wasession_api.session_pod.token_derivation import derive_token, namespace_key, token_id
+from wasession_api.session_pod.tokens import tokens
+from wasession_api.v1alpha1 import Reason
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.plan.actions import (
     Action,
     AddFinalizer,
+    ApplySecret,
     CheckPod,
     ExpandPvc,
     RemoveFinalizer,
@@ -198,3 +203,72 @@ async def test_a_terminating_namespace_is_no_failure_of_its_sessions() -> None:
     with pytest.raises(Unavailable):
         await fixture.execute(RepairPvc("pvc-uid", {}, {}))
     assert fixture.state.refusals == {}
+
+
+# --- the Secret -----------------------------------------------------------------------------------
+
+CONTROLLED = (
+    'Secret "wasession-sales" is invalid: metadata.ownerReferences: Invalid value: [...]: Only one '
+    'reference can have Controller set to true. Found "true" in references for Deployment/web and '
+    "WhatsAppSession/sales"
+)
+TYPED = (
+    'Secret "wasession-sales" is invalid: type: Invalid value: "wasession.dev/session-token": '
+    "field is immutable"
+)
+
+
+class SecretApi:
+    """An API server that takes Secrets, or fails with ``error``."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.secrets: list[Manifest] = []
+
+    async def apply(self, resource: Resource, manifest: Manifest) -> Manifest:
+        assert resource is SECRETS
+        if self.error is not None:
+            raise self.error
+        self.secrets.append(manifest)
+        return manifest
+
+
+def with_secrets(error: Exception | None = None) -> tuple[Fixture, SecretApi]:
+    fixture, api = Fixture(lambda: None), SecretApi(error)
+    fixture.api.apply = api.apply  # type: ignore[attr-defined]
+    return fixture, api
+
+
+async def test_the_secret_has_the_tokens_of_the_epoch_and_the_one_before() -> None:
+    fixture, api = with_secrets()
+    key = namespace_key(bytes(32), "ns")
+    for epoch in (0, 3):
+        await fixture.execute(ApplySecret(epoch))
+        present = derive_token(key, "uid-1", epoch)
+        expected = [present] + ([derive_token(key, "uid-1", epoch - 1)] if epoch else [])
+        assert tokens(api.secrets[-1]) == expected
+        assert fixture.state.token_epoch == epoch
+        assert fixture.state.secret_applied is not None
+        assert fixture.state.secret_applied.token_id == token_id(present)
+    assert fixture.state.refusals == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "transient"),
+    [
+        (Rejected(CONTROLLED), Reason.NAME_CONFLICT, False),
+        (Rejected(TYPED), Reason.NAME_CONFLICT, False),
+        (Rejected("exceeded quota"), Reason.SECRET_UPDATE_FAILED, False),
+        (Conflict("the object has been modified"), Reason.SECRET_UPDATE_FAILED, True),
+        (Unavailable("no answer"), Reason.SECRET_UPDATE_FAILED, True),
+    ],
+)
+async def test_a_secret_that_is_not_applied_is_a_refusal(
+    error: Exception, reason: Reason, transient: bool
+) -> None:
+    fixture, _ = with_secrets(error)
+    await fixture.execute(ApplySecret(0))
+    refusal = fixture.state.refusals[ApplySecret]
+    assert (refusal.reason, refusal.transient) == (reason, transient)
+    assert fixture.state.secret_applied is None
+    assert fixture.enqueued == [KEY]

@@ -285,6 +285,7 @@ def test_a_namespace_is_served_once_all_informers_have_it() -> None:
     cache = ClusterCache(cast(KubeClient, Api()), ["a", "b"], handler, watch_nodes=True)
     assert cache.nodes is not None
     cache.nodes._accept(None)
+    cache.classes.informer._accept(None)
     cache.pods._accept("a")
     assert not cache.is_served("a")
     cache.pvcs._accept("a")

@@ -82,3 +82,16 @@ def test_a_claim_without_identity_and_with_another_uid_is_left_alone() -> None:
         assert result.actions == []
         assert condition(result, ConditionType.STORAGE_READY) == ("False", Reason.NAME_CONFLICT)
         assert "was not created by this operator" in message(result, ConditionType.STORAGE_READY)
+
+
+def test_a_foreign_pod_without_a_controller_stays_foreign() -> None:
+    """A status that noted its UID at the first pass would make it the session's at the second."""
+    foreign = pod()
+    foreign["metadata"] = {"name": "wasession-sales", "namespace": "ns", "uid": "foreign-uid"}
+    status = Status()
+    for _ in range(3):
+        result = plan(session(status), facts(pod=foreign), SETTINGS)
+        assert result.actions == []
+        assert condition(result, ConditionType.READY) == ("False", Reason.NAME_CONFLICT)
+        assert result.status.pod_uid is None
+        status = result.status

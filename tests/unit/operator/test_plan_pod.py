@@ -554,7 +554,7 @@ def test_an_update_under_way_continues() -> None:
 
 def test_a_pod_that_has_never_run_is_replaced_at_once() -> None:
     stuck = pod(ready=False, phase="Pending", containerStatuses=waiting("ImagePullBackOff"))
-    result = plan(session(browser={"image": "other"}), facts(pod=stuck, may_update=False), SETTINGS)
+    result = plan(session(image="other"), facts(pod=stuck, may_update=False), SETTINGS)
     assert result.actions == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
 
 

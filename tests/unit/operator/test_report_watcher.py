@@ -26,14 +26,14 @@ class Pod:
         self.payloads: asyncio.Queue[str | None] = asyncio.Queue()
         self.connections = 0
         self.requests: list[str] = []
-        self.error: Exception | None = None
+        self.errors: list[Exception] = []  # of the next connections
         self.knows_no_requests = False  # as an earlier version
 
     async def events(self, types: str) -> AsyncGenerator[ServerSentEvent]:
         assert types == "state"
         self.connections += 1
-        if self.error is not None:
-            raise self.error
+        if self.errors:
+            raise self.errors.pop(0)
         while (payload := await self.payloads.get()) is not None:
             yield ServerSentEvent("state", payload, None)
 
@@ -97,6 +97,36 @@ async def test_reports_of_another_session_are_ignored(fixture: Fixture) -> None:
     assert fixture.watcher.report is not None
     assert fixture.watcher.report.seq == 2
     assert fixture.pod.connections == 2, "the stream of the other pod was closed"
+
+
+async def test_a_pod_that_refuses_the_token_is_a_change_once(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_watcher, "RETRY_FIRST", 0.001)
+    monkeypatch.setattr(report_watcher, "RETRY_LAST", 0.001)
+    fixture.pod.payloads.put_nowait(None)
+    fixture.pod.errors = [Unauthorized() for _ in range(3)]
+    fixture.pod.report(1)
+    async with asyncio.timeout(60):
+        await fixture.changes.get()
+        assert fixture.watcher.unauthorized
+        await fixture.changes.get()
+    assert fixture.pod.errors == []
+    assert fixture.watcher.report is not None, "the second change"
+    assert not fixture.watcher.unauthorized
+
+
+async def test_a_pod_that_cannot_be_reached_does_not_refuse_the_token(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_watcher, "RETRY_FIRST", 0.001)
+    fixture.pod.payloads.put_nowait(None)
+    fixture.pod.errors = [Unauthorized(), ConnectionRefusedError()]
+    async with asyncio.timeout(60):
+        await fixture.changes.get()
+        fixture.pod.report(1)
+        await fixture.changes.get()
+    assert not fixture.watcher.unauthorized
 
 
 @pytest.mark.parametrize("paused", [False, True])
