@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -24,6 +25,8 @@ class Operators:
         self.directory = directory
         self._network = network
         self._count = 0
+        self.master_key = directory / "master-key"
+        self.master_key.write_bytes(base64.b64encode(os.urandom(32)))
         command = [*ENDS_WITH_PARENT, sys.executable, str(ZYGOTE)]
         self._zygote = network.run(
             subprocess.Popen, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -49,6 +52,7 @@ class Operators:
         kubeconfig.write_text(json.dumps(_kubeconfig(api)))
         environment = {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
         environment["KUBECONFIG"] = str(kubeconfig)
+        environment.setdefault("WASESSION_MASTER_KEY_FILE", str(self.master_key))
         if imported:
             order = {"environment": environment, "log": str(log), "descriptors": descriptors}
             pid = self._fork(order)
