@@ -63,7 +63,7 @@ class SessionKey:
         except ValueError as error:
             self._note_problem(f"the session key {self._path} is invalid: {error}")
         else:
-            if key not in self._keys:
+            if key not in self._keys[:1]:
                 self._keys = [key, *self._keys[:1]]
                 log.info("session key read", extra={"path": str(self._path)})
             self._problem = ""
