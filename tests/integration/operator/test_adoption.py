@@ -30,7 +30,6 @@ def has_labels_of(world: World, plural: str, name: str, before: dict[str, Any]) 
     )
 
 
-@pytest.mark.parametrize("plural", [PVCS, "secrets"])
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_an_object_that_has_lost_its_labels_is_still_the_sessions(
     world: World, plural: str, restarted: bool

@@ -72,6 +72,14 @@ async def another_pod(world: World) -> None:
     await world.until(replaced, "another pod, Ready")
 
 
+async def token_is_rotated(world: World) -> None:
+    def rotated() -> bool:
+        rotation = world.status("sales").get("tokenRotation", {})
+        return bool(rotation.get("done") and world.phase("sales") == "Ready")
+
+    await world.until(rotated, "another token, Ready")
+
+
 async def is_gone(world: World) -> None:
     await world.until_gone("sales")
 
@@ -100,6 +108,9 @@ SCENARIOS = {
     "resumed": Scenario(suspended, lambda world: world.change("sales", suspend=False), another_pod),
     "restart asked for": Scenario(
         ready, lambda world: world.annotate("sales", restart="1"), another_pod
+    ),
+    "token rotated": Scenario(
+        ready, lambda world: world.annotate("sales", rotate_token="1"), token_is_rotated
     ),
     "deleted, claim kept": Scenario(ready, lambda world: world.delete("sales"), is_gone),
     "deleted, claim too": Scenario(
@@ -191,6 +202,7 @@ def outcome(world: World) -> set[str]:
         "restorations",
         "podName",
         "pvcName",
+        "tokenEpoch",
     )
     found = {f"{field}: {status.get(field)}" for field in told}
     found |= {
@@ -202,5 +214,5 @@ def outcome(world: World) -> set[str]:
     return found | {
         f"{key[0]} left"
         for key in world.history.current
-        if key[1] == world.namespace and key[0] != "secrets"
+        if key[1] == world.namespace and key[0] not in ("secrets", "networkpolicies")
     }

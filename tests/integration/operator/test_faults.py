@@ -10,7 +10,7 @@ from support.fakes import proxy
 from support.fakes.world import PVCS, Environment, World
 
 WRITES = [
-    ("POST", "secrets"),
+    ("PATCH", "secrets"),
     ("POST", PVCS),
     ("POST", "pods"),
     ("PATCH", "whatsappsessions"),

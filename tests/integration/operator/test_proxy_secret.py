@@ -1,32 +1,35 @@
-"""The Secret with a session's proxy may be missing, come later, and change."""
+"""A session's proxy is a mounted Secret: the pod says what is wrong with it, or has changed."""
 
 from __future__ import annotations
 
 from support.fakes.world import World
+from wasession_api.session_pod.report import Notice
+from wasession_api.v1alpha1 import Phase, Reason
 
-REFERENCE = {"proxySecretRef": {"name": "proxy"}}
+REFERENCE = {"proxySecretRef": {"name": "wasession-proxy-sales"}}
+CHANGED = [Notice(reason=Reason.PROXY_CHANGED, message="The proxy's Secret has changed.")]
 
 
-async def test_a_proxys_secret_that_comes_later_and_changes(world: World) -> None:
-    await world.start_operator(cleanup_interval="1s")
+async def test_a_pod_starts_without_its_proxys_secret_to_say_so(world: World) -> None:
+    await world.start_operator()
     await world.create("sales", browser=REFERENCE)
-    condition = await world.until_reason("sales", "Degraded", "ProxySecretMissing")
-    assert "Secret proxy" in condition["message"]
-    assert world.created("pods") == 0
-    metadata = {"name": "proxy", "namespace": world.namespace}
-    manifest = {"metadata": metadata, "stringData": {"server": "http://proxy:3128"}}
-    await world.api.create("secrets", manifest)
     await world.until_phase("sales")
-    await world.until_reason("sales", "Degraded", "AsExpected")
+    [volume] = [v for v in world.pod("sales")["spec"]["volumes"] if v["name"] == "proxy"]
+    assert volume["secret"]["secretName"] == "wasession-proxy-sales"
+    assert volume["secret"]["optional"] is True
+
+
+async def test_a_changed_proxy_takes_effect_at_the_next_start(world: World) -> None:
+    await world.start_operator()
+    await world.create("sales", browser=REFERENCE)
+    await world.until_phase("sales")
+    world.script.scans = False
     pod = world.pod("sales")
-    await world.api.patch(
-        "secrets", world.namespace, "proxy", {"stringData": {"server": "http://other:3128"}}
-    )
+    world.program("sales").say(Phase.READY, Reason.CONNECTED, warnings=CHANGED)
     await world.until_reason("sales", "Progressing", "UpdatePending")
+    await world.until_reason("sales", "Degraded", "ProxyChanged")
     assert world.pod("sales")["metadata"]["uid"] == pod["metadata"]["uid"]
-    await world.annotate("sales", restart="1")
+    await world.change("sales", updateStrategy="RollingUpdate")
     await world.until_replaced("sales", pod)
-    await world.until(
-        lambda: world.condition("sales", "Progressing").get("reason") != "UpdatePending",
-        "the update to be done",
-    )
+    await world.until_reason("sales", "Degraded", "AsExpected")
+    assert world.status("sales")["restored"] is True

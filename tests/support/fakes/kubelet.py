@@ -44,6 +44,7 @@ class Script:
     volumes: bool = True  # the storage driver provisions volumes
     images: bool = True  # the registry has the images
     stops: bool = True  # programs end when their pod is deleted
+    mounts: bool = True  # mounted Secrets follow their changes
 
 
 @dataclass
@@ -192,8 +193,18 @@ class Kubelet:
             pod.wake.set()
         elif change.plural in ("persistentvolumeclaims", "secrets"):
             self.look_again(change.key[1], change.key[2])
+            if change.plural == "secrets" and change.type != "DELETED":
+                self._update_mount(change)
             if change.plural == "persistentvolumeclaims" and change.type != "DELETED":
                 self._begin(change.key[1], self._provision(change.object))
+
+    def _update_mount(self, change: Change) -> None:
+        """Give the pod that has mounted a Secret its new content."""
+        _, namespace, name = change.key
+        manifest = self._history.current.get(("pods", namespace, name))
+        pod = self._pods.get(manifest["metadata"]["uid"]) if manifest is not None else None
+        if pod is not None and pod.program is not None and self.scripts[namespace].mounts:
+            pod.program.token = _decoded(change.object["data"]["token"])
 
     def _begin(self, namespace: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in the background; its failure fails the namespace's test."""

@@ -71,9 +71,10 @@ class Proxy:
     def __init__(self, api: Api, network: Network, user: str | None) -> None:
         self.calls: list[Call] = []
         self.faults: list[Fault] = []
-        # Called after each successful write, before the operator gets the response.
+        # Called after each write that has changed something, before the operator gets the response.
         self.written: Callable[[Call], None] = lambda _: None
         self.down = False
+        self._versions: set[str] = set()  # of patched objects
         self._called = asyncio.Event()
         self._api = api
         self._socket = network.listen("127.0.0.1", 0)
@@ -89,6 +90,15 @@ class Proxy:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+
+    def _is_change(self, call: Call, content: bytes) -> bool:
+        """Return whether a write has not left its object at the version of an earlier one."""
+        if call.verb != "PATCH":
+            return True
+        version = json.loads(content)["metadata"]["resourceVersion"]
+        changed = version not in self._versions
+        self._versions.add(version)
+        return changed
 
     def impersonate(self, user: str | None) -> None:
         """Let the operator have the rights of a user; all rights without one."""
@@ -169,7 +179,7 @@ class Proxy:
             }
             if not call.watch:
                 content = await answer.read()
-                if call.write and answer.status < 400:
+                if call.write and answer.status < 400 and self._is_change(call, content):
                     self.written(call)
                 return web.Response(status=answer.status, headers=passed_on, body=content)
             stream = web.StreamResponse(status=answer.status, headers=passed_on)

@@ -102,6 +102,11 @@ class World:
             await self.delete_class(name)
         await self.history.catch_up(self.namespace)
         never = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
+        never += [
+            f"the operator read Secrets: {call}"
+            for call in self.proxy.calls
+            if call.resource == "secrets" and call.verb != "PATCH"
+        ]
         for node in self.nodes:
             await self.kubelet.remove_node(node)
         return never

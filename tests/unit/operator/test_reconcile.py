@@ -19,6 +19,16 @@ BODY: Manifest = {
     "spec": {},
 }
 
+CLASS: Manifest = {
+    "metadata": {
+        "name": "standard",
+        "uid": "uid-of-standard",
+        "generation": 1,
+        "annotations": {"wasession.dev/is-default-class": "true"},
+    },
+    "spec": {},
+}
+
 
 class Api:
     """An API server that creates everything, and rejects every patch."""
@@ -59,6 +69,7 @@ async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
     cache = ClusterCache(kube, [], handler, watch_nodes=False)
     for informer in cache.informers:
         informer._accept(None)
+    cache.classes.informer._upsert(("", "standard"), CLASS)
     cache.upsert_session(BODY)
     http = cast(aiohttp.ClientSession, None)
     reconciler = Reconciler(SETTINGS, kube, http, cache, master_key(), handler.enqueue)
