@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -19,6 +20,8 @@ from support.fakes.api_server import ApiServer
 from support.fakes.kubelet import STORAGE_CLASS, storage_class, volume
 from support.fakes.network import Network
 from support.processes import ENDS_WITH_PARENT
+from wasession_api.names import ANNOTATION_DEFAULT_CLASS
+from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND, CLASS_PLURAL
 
 from bench.operator import kwok
 from bench.operator.audit import POLICY, Audit
@@ -50,6 +53,7 @@ class Rig:
             **os.environ,
             "KUBECONFIG": str(self.directory / "operator.conf"),
             "WASESSION_SESSION_IMAGE": "session-pod:1",
+            "WASESSION_MASTER_KEY_FILE": str(self.directory / "master-key"),
             "WASESSION_RESTORATION_DELAY": "0s",
             "WASESSION_MAX_CONCURRENT_STARTS": "100000",
             "WASESSION_HTTP_PORT": str(HTTP_PORT),
@@ -93,6 +97,7 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
     background: list[asyncio.Task[None]] = []
     node_programs: list[subprocess.Popen[bytes]] = []
     (directory / "policy.json").write_text(json.dumps(POLICY))
+    (directory / "master-key").write_bytes(base64.b64encode(os.urandom(32)))
     audit = (
         f"--audit-policy-file={directory}/policy.json",
         f"--audit-log-path={directory}/audit.log",
@@ -110,6 +115,7 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
                 "namespaces",
                 {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
             )
+            await api.create(CLASS_PLURAL, session_class())
             pods = Pods()
             background.append(asyncio.create_task(pods.serve(network)))
             background.append(asyncio.create_task(provision(api)))
@@ -128,6 +134,12 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
             program.kill()
         server.stop()
         network.close()
+
+
+def session_class() -> Manifest:
+    """Return the default class, which is that of all sessions."""
+    metadata = {"name": "standard", "annotations": {ANNOTATION_DEFAULT_CLASS: "true"}}
+    return {"apiVersion": API_VERSION, "kind": CLASS_KIND, "metadata": metadata, "spec": {}}
 
 
 async def provision(api: Api) -> None:

@@ -98,7 +98,7 @@ async def test_a_class_that_changes_restarts_pods_only_for_their_template(world:
     await world.change_class(limits={"cpu": "8"})
 
     def noticed() -> bool:
-        return world.status("sales")["class"]["generation"] == 3
+        return bool(world.status("sales")["class"]["generation"] == 3)
 
     await world.until(noticed, "the class's generation in the status")
     assert world.pod("sales")["metadata"]["uid"] == pod["metadata"]["uid"]
@@ -133,7 +133,7 @@ async def test_the_default_class(world: World) -> None:
     def of_second() -> bool:
         labels = world.pod("sales")["metadata"]["labels"]
         used = world.status("sales")["class"]["name"]
-        return used == labels["wasession.dev/class"] == second
+        return bool(used == labels["wasession.dev/class"] == second)
 
     await world.until(of_second, "the newer of two default classes")
     await annotate_class(world, second, dict.fromkeys(DEFAULT))

@@ -9,11 +9,13 @@ from functools import partial
 from support.fakes.history import Change
 from support.fakes.proxy import Call
 from support.fakes.world import PVCS, World
+from wasession_api.v1alpha1 import CLASS_PLURAL
 
 # ``make idle-audit`` has two hundred sessions for ten minutes.
 SESSIONS = int(os.environ.get("IDLE_SESSIONS", "60"))
 SECONDS = float(os.environ.get("IDLE_SECONDS", "0"))
-KINDS = {"pods", PVCS, "secrets", "whatsappsessions"}
+KINDS = {"pods", PVCS, "networkpolicies", "whatsappsessions", CLASS_PLURAL}
+CLASS_STATUS = f"{CLASS_PLURAL}/status"
 
 
 async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
@@ -22,6 +24,7 @@ async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
     await world.start_operator(max_concurrent_starts=str(SESSIONS))
     await asyncio.gather(*(world.create(name) for name in names))
     await world.until_phase(*names)
+    await world.proxy.until(lambda: any(c.resource == CLASS_STATUS for c in world.proxy.writes))
     while await writes_in_two_rounds(world):
         pass
     quiet = len(world.proxy.writes)
