@@ -34,7 +34,8 @@ class Api:
         if self.error is not None:
             raise self.error
         self.applied.append(manifest)
-        metadata = {**manifest["metadata"], "uid": "u", "resourceVersion": "100"}
+        metadata = {**manifest["metadata"], "uid": "u"}
+        metadata["resourceVersion"] = str(100 + len(self.applied))
         used_by = [OTHER, *manifest["status"]["usedBy"]]
         return {"metadata": metadata, "spec": {}, "status": {"usedBy": used_by}}
 
@@ -131,11 +132,11 @@ async def test_it_begins_when_all_sessions_are_known(rig: Rig) -> None:
         mock.patch.object(class_usage, "POLL_INTERVAL", 0),
     ):
         task = asyncio.create_task(rig.usage.run())
-        while rig.checks < 3:
+        while rig.checks < 3:  # noqa: ASYNC110 - its next pass
             await asyncio.sleep(0)
         assert rig.uses() == []
         rig.open = True
-        while not rig.uses():
+        while not rig.uses():  # noqa: ASYNC110 - its next pass
             await asyncio.sleep(0)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

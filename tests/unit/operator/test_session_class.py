@@ -80,9 +80,9 @@ def test_namespaces(allowed: list[str] | None, namespace: str, ok: bool) -> None
 
 def stored_field(path: str) -> dict[str, Any]:
     """Return a session's spec that sets only this field."""
-    value: Any = {"whenDeleted": "Delete"} if path == "storage.retention" else None
+    value: dict[str, Any] = {"any": "value"}
     for key in reversed(path.split(".")):
-        value = {key: {"logout": "1s"} if value is None else value}
+        value = {key: value}
     return value
 
 
