@@ -69,7 +69,8 @@ def test_a_class_of_a_newer_version_is_read() -> None:
     ],
 )
 def test_namespaces(allowed: list[str] | None, namespace: str, ok: bool) -> None:
-    of = session_class(**({} if allowed is None else {"allowedNamespaces": allowed}))
+    spec: dict[str, Any] = {} if allowed is None else {"allowedNamespaces": allowed}
+    of = session_class(**spec)
     problem = violation({}, of, namespace=namespace)
     assert (problem is None) is ok
     if problem is not None and allowed is not None:
