@@ -37,12 +37,6 @@ def create(bed: Testbed, directory: Path, name: str, **spec: Any) -> Session:
     return session
 
 
-def page(url: str) -> dict[str, Any]:
-    """Return the parts of a spec that open the stand-in under this origin."""
-    flag = f"--unsafely-treat-insecure-origin-as-secure={url}"
-    return {"whatsapp": {"url": url}, "browser": {"extraArgs": [flag]}}
-
-
 def wait_condition(session: Session, kind: str, status: str, reason: str) -> dict[str, Any]:
     """Wait until a condition has this status and reason; return it."""
     path = f"{{.status.conditions[?(@.type=='{kind}')].reason}}"
@@ -68,7 +62,14 @@ def wait_event(session: Session, reason: str) -> None:
 
 
 def test_whatsapp_that_cannot_be_reached(bed: Testbed, tmp_path: Path) -> None:
-    session = create(bed, tmp_path, "unreachable", **page("http://later.standin.svc"))
+    url = "http://later.standin.svc"
+    flag = f"--unsafely-treat-insecure-origin-as-secure={url}"
+    with bed.session_class("e2e-unreachable", whatsappURL=url, extraArgs=[flag]) as name:
+        session = create(bed, tmp_path, "unreachable", className=name)
+        check_unreachable(bed, session, tmp_path)
+
+
+def check_unreachable(bed: Testbed, session: Session, tmp_path: Path) -> None:
     condition = wait_condition(session, "Ready", "False", "WhatsAppUnreachable")
     assert "cannot be opened" in condition["message"]
     wait_event(session, "WhatsAppUnreachable")
@@ -93,8 +94,7 @@ def test_whatsapp_that_cannot_be_reached(bed: Testbed, tmp_path: Path) -> None:
 
 
 def test_a_storage_class_that_is_not_there(bed: Testbed, tmp_path: Path) -> None:
-    url = page("http://standin.standin.svc")
-    session = create(bed, tmp_path, "classless", **url, storage={"storageClassName": "later"})
+    session = create(bed, tmp_path, "classless", storage={"storageClassName": "later"})
     condition = wait_condition(session, "StorageReady", "False", "VolumePending")
     session.wait("jsonpath={.status.conditions[?(@.type=='Degraded')].reason}=VolumePending")
     assert "later" in session.condition("StorageReady")["message"], condition
@@ -120,15 +120,15 @@ def test_a_storage_class_that_is_not_there(bed: Testbed, tmp_path: Path) -> None
 
 
 def test_an_image_that_cannot_be_pulled(bed: Testbed, tmp_path: Path) -> None:
-    url = page("http://standin.standin.svc")
-    url["browser"]["image"] = images.name("session-pod").replace(":dev", ":later")
-    session = create(bed, tmp_path, "imageless", **url)
-    condition = wait_condition(session, "PodReady", "False", "ImagePullBackOff")
-    assert "later" in condition["message"]
-    wait_event(session, "ImagePullBackOff")
-    bed.cluster.load_docker_image(images.tag("session-pod", url["browser"]["image"]))
-    session.wait_phase("Authenticating", timeout=180)
-    wait_condition_gone(session)
+    image = images.name("session-pod").replace(":dev", ":later")
+    with bed.session_class("e2e-imageless", image=image) as name:
+        session = create(bed, tmp_path, "imageless", className=name)
+        condition = wait_condition(session, "PodReady", "False", "ImagePullBackOff")
+        assert "later" in condition["message"]
+        wait_event(session, "ImagePullBackOff")
+        bed.cluster.load_docker_image(images.tag("session-pod", image))
+        session.wait_phase("Authenticating", timeout=180)
+        wait_condition_gone(session)
 
 
 def wait_condition_gone(session: Session) -> None:

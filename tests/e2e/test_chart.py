@@ -47,15 +47,16 @@ def test_an_upgrade_changes_a_setting(bed: Testbed) -> None:
 
 
 def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
-    """It then needs only a Role in each of them."""
+    """Besides a Role in each of them, it then needs only to read classes."""
     narrow = (
         f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.deletedNamespaces=false,"
-        "rbac.aggregate=false,crds.enabled=false"
+        "rbac.aggregate=false"
     )
     upgrade(bed, narrow)
-    assert "wasession-system:" not in bed.cluster.kubectl(
-        "get", "clusterroles,clusterrolebindings", "-o", "name"
+    role = bed.cluster.kubectl(
+        "get", "clusterrole", f"{SYSTEM}:wasession-operator", "-o", "jsonpath={.rules[*].resources}"
     )
+    assert role == '["whatsappsessionclasses"] ["whatsappsessionclasses/status"]'
     sessions = [bed.session("suspended", namespace) for namespace in (OTHER, SERVED)]
     manifest = {
         "apiVersion": "wasession.dev/v1alpha1",
@@ -76,7 +77,25 @@ def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
     bed.helm("uninstall", "wasession", "--namespace", SYSTEM, "--wait")
     assert bed.cluster.kubectl("-n", SYSTEM, "get", "deployments", "-o", "name") == ""
     assert "whatsappsessions" in bed.cluster.kubectl("get", "crds", "-o", "name")
+    secret = ("-n", SYSTEM, "get", "secret", "wasession-operator-master-key", "-o", "yaml")
+    key = bed.cluster.kubectl(*secret)
     bed.install_operator()
+    assert bed.cluster.kubectl(*secret) == key, "the tokens of all session pods would change"
+
+
+def test_the_default_class_is_adopted_and_changed_by_an_upgrade(bed: Testbed) -> None:
+    """The first installation makes it in a hook, as its CRD is not there before."""
+
+    def default() -> dict[str, Any]:
+        output = bed.cluster.kubectl("get", "wasessionclass", "default", "-o", "json")
+        return dict(json.loads(output))
+
+    uid = default()["metadata"]["uid"]
+    upgrade(bed, "defaultClass.spec.limits.memory=2Gi")
+    assert default()["spec"]["limits"] == {"memory": "2Gi"}
+    bed.install_operator()
+    assert "limits" not in default()["spec"]
+    assert default()["metadata"]["uid"] == uid, "it was replaced"
 
 
 # --- rendering ------------------------------------------------------------------------------------
@@ -107,6 +126,9 @@ def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
         ["metrics.serviceMonitor.enabled=true"],
         ["crds.enabled=false"],
         ["networkPolicy.enabled=false"],
+        ["admissionPolicy.enabled=false"],
+        ["defaultClass.create=false"],
+        ["masterKey.existingSecret=mine"],
     ],
 )
 def test_every_choice_of_the_operator_renders(bed: Testbed, values: list[str]) -> None:
@@ -114,51 +136,23 @@ def test_every_choice_of_the_operator_renders(bed: Testbed, values: list[str]) -
     assert kinds.count("Deployment") == 1
     assert ("CustomResourceDefinition" in kinds) == ("crds.enabled=false" not in values)
     assert ("Role" in kinds) == ("watchNamespaces={a,b}" in values)
-    assert ("NetworkPolicy" in kinds) == ("networkPolicy.enabled=false" not in values)
+    assert "NetworkPolicy" not in kinds, "the operator makes them"
+    policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
+    assert (policies <= set(kinds)) == ("admissionPolicy.enabled=false" not in values)
+    assert ("WhatsAppSessionClass" in kinds) == ("defaultClass.create=false" not in values)
+    assert ("Secret" in kinds) == ("masterKey.existingSecret=mine" not in values)
     assert ("ServiceMonitor" in kinds) == ("metrics.serviceMonitor.enabled=true" in values)
     assert ("Service" in kinds) == any("metrics" in value for value in values)
 
 
-def test_the_operator_has_no_rights_outside_its_namespaces(bed: Testbed) -> None:
-    documents = render(
-        bed,
-        "watchNamespaces={a,b}",
-        "rbac.nodes=false",
-        "rbac.deletedNamespaces=false",
-        "rbac.aggregate=false",
-    )
-    assert not [d for d in documents if d["kind"].startswith("ClusterRole")]
-    roles = [d for d in documents if d["kind"] == "Role"]
+def test_the_operator_has_the_same_rights_in_its_namespaces(bed: Testbed) -> None:
+    roles = [d for d in render(bed, "watchNamespaces={a,b}") if d["kind"] == "Role"]
     assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]
     cluster = next(d for d in render(bed, "rbac.aggregate=false") if d["kind"] == "ClusterRole")
+    elsewhere = ("nodes", "whatsappsessionclasses", "whatsappsessionclasses/status")
     assert roles[0]["rules"] == [
-        rule for rule in cluster["rules"] if rule["resources"] != ["nodes"]
+        rule for rule in cluster["rules"] if rule["resources"][0] not in elsewhere
     ]
-
-
-@pytest.mark.parametrize(
-    ("values", "places"),
-    [
-        ([], ["system"]),
-        (["watchNamespaces={a,b}"], ["a", "b"]),
-        (["watchNamespaces={a,b}", "networkPolicy.namespaces={c}"], ["c"]),
-    ],
-)
-def test_session_pods_are_reached_by_operator_and_gateway_alone(
-    bed: Testbed, values: list[str], places: list[str]
-) -> None:
-    documents = render(bed, *values)
-    policies = [d for d in documents if d["kind"] == "NetworkPolicy"]
-    assert [policy["metadata"]["namespace"] for policy in policies] == places
-    [rule] = policies[0]["spec"]["ingress"]
-    [peer] = rule["from"]
-    assert peer["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "system"}
-    deployment = next(d for d in documents if d["kind"] == "Deployment")
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert peer["podSelector"]["matchLabels"].items() <= labels.items()
-    [expression] = peer["podSelector"]["matchExpressions"]
-    assert labels[expression["key"]] == "operator"
-    assert "gateway" in expression["values"]
 
 
 GATEWAY = "gateway.enabled=true"
@@ -223,8 +217,12 @@ def test_every_choice_of_the_gateway_renders(
     ],
 )
 def test_what_the_gateway_is_not_to_have(bed: Testbed, choice: str, without: str) -> None:
-    assert without in {document["kind"] for document in render(bed, GATEWAY)}
-    assert without not in {document["kind"] for document in render(bed, GATEWAY, choice)}
+    default, chosen = (
+        {d["kind"] for d in render(bed, *values) if "gateway" in d["metadata"]["name"]}
+        for values in ([GATEWAY], [GATEWAY, choice])
+    )
+    assert without in default
+    assert without not in chosen
 
 
 def test_the_gateway_verifies_tokens_with_what_it_is_given(bed: Testbed) -> None:
@@ -246,17 +244,11 @@ def test_the_gateway_verifies_tokens_with_what_it_is_given(bed: Testbed) -> None
         assert ("WASESSION_JWKS_URL" in environment) == any("jwksUrl" in value for value in values)
 
 
-def test_the_gateway_reads_and_reaches_its_sessions_where_they_are(bed: Testbed) -> None:
+def test_the_gateway_reads_its_sessions_where_they_are(bed: Testbed) -> None:
     documents = render(bed, GATEWAY, "gateway.namespace=sales")
     role = next(d for d in documents if d["kind"] == "Role")
     assert role["metadata"]["namespace"] == "sales"
     assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]} in role["rules"]
-    policies = [
-        d
-        for d in documents
-        if d["kind"] == "NetworkPolicy" and d["metadata"]["name"].endswith("-sessions")
-    ]
-    assert [policy["metadata"]["namespace"] for policy in policies] == ["system", "sales"]
 
 
 def test_every_setting_of_the_gateway_is_one_that_it_knows(

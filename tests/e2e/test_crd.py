@@ -11,18 +11,19 @@ from typing import Any
 import pytest
 import yaml
 from support.testbed import Cluster
-from wasession_api.crd import FILES
+from wasession_api.crd import KINDS, ROOT
 
 NAMESPACE = "e2e-crd"
 
 
 @pytest.fixture(scope="module", autouse=True)
 def namespace(kind_cluster: Cluster) -> Iterator[None]:
-    if "whatsappsessions" not in kind_cluster.kubectl("get", "crds", "-o", "name"):
-        kind_cluster.kubectl("create", "-f", str(FILES[0]))
-    kind_cluster.kubectl(
-        "wait", "--for=condition=Established", "crd/whatsappsessions.wasession.dev", "--timeout=30s"
-    )
+    for kind in KINDS:
+        if kind.name not in kind_cluster.kubectl("get", "crds", "-o", "name"):
+            kind_cluster.kubectl("create", "-f", str(ROOT / "crds" / kind.file_name))
+        kind_cluster.kubectl(
+            "wait", "--for=condition=Established", f"crd/{kind.name}", "--timeout=30s"
+        )
     kind_cluster.kubectl("create", "namespace", NAMESPACE)
     yield
     kind_cluster.kubectl("delete", "namespace", NAMESPACE)
@@ -40,6 +41,18 @@ def manifest(directory: Path, spec: dict[str, Any] | None, name: str = "sales") 
             **spec,
         }  # an operator that is installed starts no pod for it
     path = directory / "session.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+def class_manifest(directory: Path, spec: dict[str, Any]) -> str:
+    content = {
+        "apiVersion": "wasession.dev/v1alpha1",
+        "kind": "WhatsAppSessionClass",
+        "metadata": {"name": "e2e-crd"},
+        "spec": spec,
+    }
+    path = directory / "class.yaml"
     path.write_text(yaml.safe_dump(content))
     return str(path)
 
@@ -68,9 +81,9 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"storage": {"accessMode": "ReadOnlyMany"}}, "accessMode"),
     ({"storage": {"storageClassName": "Not A Name"}}, "must be a name"),
     ({"storage": {"retention": {"whenDeleted": "Maybe"}}}, 'supported values: "Retain", "Delete"'),
-    ({"browser": {"extraArgs": ["lean"]}}, "extraArgs"),
-    ({"browser": {"extraArgs": ["--user-data-dir=/tmp/x"]}}, "--user-data-dir"),
-    ({"browser": {"extraArgs": ["--no-sandbox"]}}, "--no-sandbox"),
+    ({"browser": {"extraArgs": ["--mute-audio"]}}, "unknown field"),
+    ({"browser": {"image": "registry.example/a"}}, "unknown field"),
+    ({"browser": {"proxySecretRef": {"name": "database"}}}, "must begin with wasession-proxy-"),
     ({"browser": {"resources": {"limits": {"memory": "lots"}}}}, "must have quantities"),
     (
         {"browser": {"resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}}},
@@ -79,20 +92,14 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"browser": {"locale": "Deutsch"}}, "locale"),
     ({"browser": {"timezone": "../../etc/passwd"}}, "timezone"),
     ({"browser": {"shmSize": "-1"}}, "must be a quantity"),
-    ({"whatsapp": {"url": "web.whatsapp.com"}}, "url"),
-    ({"whatsapp": {"url": "https://web.whatsapp.com/path"}}, "url"),
+    ({"whatsapp": {"url": "https://web.whatsapp.com"}}, "unknown field"),
     ({"whatsapp": {"takeover": "Sometimes"}}, "takeover"),
     ({"timeouts": {"initialization": "2 minutes"}}, "must be a duration such as 30s, 2m or 1h30m"),
     ({"timeouts": {"initialization": "1s"}}, "initialization"),
     ({"timeouts": {"shutdown": "1h"}}, "shutdown"),
     ({"reconnect": {"initialDelay": "10m", "maxDelay": "5m"}}, "initialDelay"),
     ({"updateStrategy": "Recreate"}, "updateStrategy"),
-    ({"podTemplate": {"metadata": {"labels": {"wasession.dev/session": "x"}}}}, "wasession.dev/"),
-    (
-        {"podTemplate": {"metadata": {"annotations": {"wasession.dev/client-id": "x"}}}},
-        "wasession.dev/",
-    ),
-    ({"podTemplate": {"spec": {"containers": []}}}, "unknown field"),
+    ({"podTemplate": {"metadata": {"labels": {"team": "x"}}}}, "unknown field"),
 ]
 
 
@@ -113,19 +120,13 @@ GOOD: list[dict[str, Any] | None] = [
     {
         "browser": {
             "resources": {"limits": {"cpu": 1, "memory": "2Gi"}},
-            "extraArgs": ["--lang-x=de"],
+            "proxySecretRef": {"name": "wasession-proxy-eu"},
         }
     },
     {"browser": {"timezone": "America/Argentina/Buenos_Aires", "locale": "zh-Hant-TW"}},
-    {"whatsapp": {"url": "http://standin.standin.svc:8080"}},
     {
         "timeouts": {"initialization": "1m30s"},
         "reconnect": {"initialDelay": "1s", "maxDelay": "1h"},
-    },
-    {
-        "podTemplate": {
-            "spec": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}}
-        }
     },
 ]
 
@@ -137,6 +138,52 @@ def test_good_specs_are_taken(
     kind_cluster.kubectl(
         "-n", NAMESPACE, "apply", "--dry-run=server", "-f", manifest(tmp_path, spec)
     )
+
+
+BAD_CLASSES: list[tuple[dict[str, Any], str]] = [
+    ({"extraArgs": ["lean"]}, "must be one of the Chromium flags"),
+    ({"extraArgs": ["--user-data-dir=/tmp/x"]}, "must be one of the Chromium flags"),
+    ({"extraArgs": ["--no-sandbox"]}, "must be one of the Chromium flags"),
+    ({"whatsappURL": "web.whatsapp.com"}, "must be an http or https origin"),
+    ({"whatsappURL": "https://web.whatsapp.com/path"}, "must be an http or https origin"),
+    ({"podTemplate": {"metadata": {"labels": {"wasession.dev/session": "x"}}}}, "wasession.dev/"),
+    (
+        {"podTemplate": {"metadata": {"annotations": {"wasession.dev/client-id": "x"}}}},
+        "wasession.dev/",
+    ),
+    ({"podTemplate": {"spec": {"containers": []}}}, "unknown field"),
+    ({"podTemplate": {"spec": {"tolerations": [{"operator": "Nope"}]}}}, "Unsupported value"),
+    ({"podTemplate": {"spec": {"affinity": {"x": [1, 2]}}}}, "unknown field"),
+    ({"overrides": ["image"]}, "Unsupported value"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"), BAD_CLASSES, ids=[json.dumps(spec)[:60] for spec, _ in BAD_CLASSES]
+)
+def test_bad_classes_are_rejected_with_a_message(
+    kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any], message: str
+) -> None:
+    path = class_manifest(tmp_path, spec)
+    assert message in refused(kind_cluster, "apply", "--dry-run=server", "-f", path)
+
+
+GOOD_CLASSES: list[dict[str, Any]] = [
+    {},
+    {"extraArgs": ["--mute-audio"], "whatsappURL": "http://standin.standin.svc:8080"},
+    {
+        "podTemplate": {
+            "spec": {"tolerations": [{"operator": "Exists"}], "affinity": {"nodeAffinity": {}}}
+        }
+    },
+]
+
+
+@pytest.mark.parametrize("spec", GOOD_CLASSES, ids=[json.dumps(spec)[:60] for spec in GOOD_CLASSES])
+def test_good_classes_are_taken(
+    kind_cluster: Cluster, tmp_path: Path, spec: dict[str, Any]
+) -> None:
+    kind_cluster.kubectl("apply", "--dry-run=server", "-f", class_manifest(tmp_path, spec))
 
 
 def test_examples_are_taken(kind_cluster: Cluster) -> None:
@@ -180,14 +227,12 @@ def test_the_volume_may_grow(kind_cluster: Cluster, existing: str) -> None:
 
 
 def test_defaults_are_shown(kind_cluster: Cluster, existing: str) -> None:
+    """But for those that the class may decide."""
     spec = json.loads(kind_cluster.kubectl("-n", NAMESPACE, "get", existing, "-o", "json"))["spec"]
-    assert spec["whatsapp"] == {
-        "url": "https://web.whatsapp.com",
-        "takeover": "Never",
-        "presence": "Unavailable",
-    }
-    assert spec["timeouts"] == {"initialization": "2m", "shutdown": "30s", "logout": "30s"}
     assert spec["pairing"] == {"method": "QRCode", "maxRounds": 5}
+    assert spec["replicas"] == 1
+    assert spec["storage"] == {"size": "1Gi"}
+    assert spec.keys() & {"whatsapp", "browser", "timeouts", "updateStrategy"} == set()
 
 
 @pytest.mark.parametrize("name", ["wasession", "wasessions", "was", "whatsappsessions"])
@@ -213,10 +258,37 @@ def test_columns(kind_cluster: Cluster, existing: str) -> None:
     assert positions == sorted(positions)
 
 
+@pytest.mark.parametrize("name", ["wasc", "whatsappsessionclasses"])
+def test_classes(kind_cluster: Cluster, tmp_path: Path, name: str) -> None:
+    kind_cluster.kubectl("apply", "-f", class_manifest(tmp_path, {"image": "registry.example/a"}))
+    output = kind_cluster.kubectl("get", name, "-o", "wide")
+    kind_cluster.kubectl("delete", name, "e2e-crd")
+    assert "registry.example/a" in output
+    header = output.splitlines()[0]
+    positions = [
+        header.index(column) for column in ("NAME", "DEFAULT", "SESSIONS", "IMAGE", "URL", "AGE")
+    ]
+    assert positions == sorted(positions)
+
+
 @pytest.mark.parametrize(
-    "field", ["", ".spec", ".spec.pairing", ".spec.storage.size", ".status", ".status.conditions"]
+    "field",
+    [
+        "whatsappsessions",
+        "whatsappsessions.spec",
+        "whatsappsessions.spec.pairing",
+        "whatsappsessions.spec.storage.size",
+        "whatsappsessions.status",
+        "whatsappsessions.status.conditions",
+        "wasc",
+        "wasc.spec",
+        "wasc.spec.overrides",
+        "wasc.spec.template.storage.size",
+        "wasc.spec.podTemplate.spec.affinity.nodeAffinity",
+        "wasc.status",
+    ],
 )
 def test_every_field_is_explained(kind_cluster: Cluster, field: str) -> None:
-    output = kind_cluster.kubectl("explain", f"whatsappsessions{field}")
+    output = kind_cluster.kubectl("explain", field)
     assert "DESCRIPTION:" in output
     assert "<empty>" not in output

@@ -67,14 +67,15 @@ def session(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     bed.cluster.kubectl("create", "namespace", NAMESPACE)
     manifest = yaml.safe_load(EXAMPLE.read_text())
     manifest["metadata"] = {"name": "ops"}
-    manifest["spec"]["podTemplate"] = {"spec": {"affinity": APART}}
     path = tmp_path_factory.mktemp("operations") / "ops.yaml"
-    path.write_text(yaml.safe_dump(manifest))
-    session = bed.session("ops", NAMESPACE)
-    session.apply(path)
-    link(bed, session)
-    yield session
-    bed.cluster.kubectl("delete", "namespace", NAMESPACE)
+    with bed.session_class("e2e-apart", podTemplate={"spec": {"affinity": APART}}) as name:
+        manifest["spec"]["className"] = name
+        path.write_text(yaml.safe_dump(manifest))
+        session = bed.session("ops", NAMESPACE)
+        session.apply(path)
+        link(bed, session)
+        yield session
+        bed.cluster.kubectl("delete", "namespace", NAMESPACE)
 
 
 def test_a_suspended_session_is_resumed_without_a_qr(session: Session) -> None:

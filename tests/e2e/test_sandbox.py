@@ -30,12 +30,14 @@ def sandboxed(bed: Testbed, embedded_cluster: Cluster, tmp_path: Path) -> Iterat
     manifest = yaml.safe_load(EXAMPLE.read_text())
     manifest["metadata"] = {"name": "sandboxed"}
     profile = {"type": "Localhost", "localhostProfile": PROFILE}
-    manifest["spec"]["podTemplate"] = {"spec": {"securityContext": {"seccompProfile": profile}}}
-    (tmp_path / "session.yaml").write_text(yaml.safe_dump(manifest))
-    session = bed.session("sandboxed", NAMESPACE)
-    session.apply(tmp_path / "session.yaml")
-    yield session
-    bed.cluster.kubectl("delete", "namespace", NAMESPACE)
+    template = {"spec": {"securityContext": {"seccompProfile": profile}}}
+    with bed.session_class("e2e-sandboxed", podTemplate=template) as name:
+        manifest["spec"]["className"] = name
+        (tmp_path / "session.yaml").write_text(yaml.safe_dump(manifest))
+        session = bed.session("sandboxed", NAMESPACE)
+        session.apply(tmp_path / "session.yaml")
+        yield session
+        bed.cluster.kubectl("delete", "namespace", NAMESPACE)
 
 
 def test_a_session_under_the_seccomp_profile_is_ready_and_sandboxed(

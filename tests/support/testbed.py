@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -22,6 +23,7 @@ from support.cluster import images
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "wasession-operator"
 STANDIN = ROOT / "tests" / "support" / "standin" / "manifest.yaml"
+VALUES = ROOT / "tests" / "support" / "standin" / "values.yaml"
 SYSTEM = "wasession-system"
 
 
@@ -57,7 +59,10 @@ class Testbed:
             self.cluster.load_docker_image(images.build(target))
 
     def install_operator(self, *more: str) -> None:
-        """Install or upgrade the chart with the images built here; return when it is ready."""
+        """Install or upgrade the chart with the images built here; return when it is ready.
+
+        Sessions of the default class open the stand-in.
+        """
         values = {
             "image.repository": _repository("operator"),
             "image.tag": "dev",
@@ -72,8 +77,26 @@ class Testbed:
                 for name, value in values.items()
                 for argument in ("--set", f"{name}={value}")
             ),
+            *("--values", str(VALUES)),
             *more,
         )
+
+    @contextlib.contextmanager
+    def session_class(self, name: str, **spec: Any) -> Iterator[str]:
+        """Create a class like the default one, but with these fields; yield its name."""
+        output = self.cluster.kubectl("get", "wasessionclass", "default", "-o", "json")
+        manifest = {
+            "apiVersion": "wasession.dev/v1alpha1",
+            "kind": "WhatsAppSessionClass",
+            "metadata": {"name": name},
+            "spec": json.loads(output)["spec"] | spec,
+        }
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(manifest, file)
+            file.flush()
+            self.cluster.kubectl("apply", "-f", file.name)
+        yield name
+        self.cluster.kubectl("delete", "wasessionclass", name)
 
     def install_standin(self) -> None:
         self.cluster.kubectl("apply", "-f", str(STANDIN))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from integration.operator.conftest import render
 from support.fakes.api import MERGE_PATCH, Api, ApiError, Manifest, path
 from support.fakes.world import Environment
 from wasession_api.v1alpha1 import API_VERSION, Override
+from wasession_operator.effective_spec import make_effective
+from wasession_operator.plan.session_class import find_violation, parse_class
 
 HOME, ELSEWHERE = "tenant-a", "other"
 ALICE, BOB, CAROL = "alice", "bob", "carol"  # edit, no rights, admin
@@ -128,7 +131,7 @@ async def rejection(api: Api, user: str | None, spec: Manifest) -> str:
 
 async def enforced(api: Api) -> bool:
     """Return whether the API server has noticed policies, classes and roles."""
-    probes = [
+    probes: list[tuple[str, Manifest, str]] = [
         (ALICE, {"timeouts": {"shutdown": "10s"}}, "class default does not let"),
         (ALICE, {"owner": BOB}, "spec.owner"),
         (ALICE, {"className": "strict", "timeouts": {"shutdown": "10s"}}, "class strict does not"),
@@ -462,7 +465,8 @@ REQUESTS = [
     Request(
         "another schema",
         *("PATCH", path("customresourcedefinitions", None, "whatsappsessions.wasession.dev")),
-        *({"spec": {"scope": "Cluster"}}, "cannot patch", MERGE_PATCH),
+        {"spec": {"scope": "Cluster"}},
+        *("cannot patch", MERGE_PATCH),
     ),
     Request(
         "a session in another namespace",
@@ -671,3 +675,93 @@ async def test_what_was_allowed_before_can_be_kept_healed_and_deleted(api: Api) 
 
 async def test_many_sessions_can_be_deleted_at_once(api: Api) -> None:
     await api.call("DELETE", f"{SESSIONS}?dryRun=All", user=ALICE)
+
+
+# --- the operator decides the same ----------------------------------------------------------------
+
+SIZES = ("64Mi", "1Gi", "2Gi", "2049Mi", "3G", "1.5Gi")
+AMOUNTS = ("100m", "1", "1500m", "512Mi", "1Gi", "1025Mi", "1.5Gi", "2Ti", 1, 2**30, 2**30 + 1)
+CHOICES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "storage": {
+        "size": SIZES,
+        "accessMode": ("ReadWriteOncePod",),
+        "storageClassName": ("fast",),
+        "retention": ({}, {"whenDeleted": "Delete"}),
+    },
+    "browser": {
+        "shmSize": SIZES,
+        "timezone": ("UTC",),
+        "proxySecretRef": ({"name": "wasession-proxy-a"},),
+    },
+    "whatsapp": {"presence": ("Available",), "takeover": ("Once",)},
+    "timeouts": {"shutdown": ("10s",)},
+    "reconnect": {"maxDelay": ("10s",)},
+}
+NAMESPACES = (HOME, ELSEWHERE, "tenant*", "tenant-*", "tenant-b*", "*", f"{HOME}b")
+
+
+def some(rng: random.Random, choices: dict[str, tuple[Any, ...]]) -> Manifest:
+    """Return an object with some of the fields."""
+    names = [name for name in choices if rng.random() < 0.25]
+    return {name: rng.choice(choices[name]) for name in names}
+
+
+def random_spec(rng: random.Random) -> Manifest:
+    spec = {name: some(rng, fields) for name, fields in CHOICES.items() if rng.random() < 0.4}
+    if rng.random() < 0.5:
+        kinds = [kind for kind in ("requests", "limits") if rng.random() < 0.7]
+        amounts = {"cpu": AMOUNTS, "memory": AMOUNTS}
+        spec.setdefault("browser", {})["resources"] = {kind: some(rng, amounts) for kind in kinds}
+    return spec
+
+
+def random_class(rng: random.Random) -> Manifest:
+    """Return a class whose own values are within its limits."""
+    limits = {"storage": SIZES[1:], "cpu": ("100m", "1", "1.5"), "memory": ("1Gi", "1100M", "2Gi")}
+    spec: Manifest = {
+        "overrides": rng.sample([*Override], rng.choice((0, 8, len(Override)))),
+        "limits": some(rng, limits),
+    }
+    if rng.random() < 0.3:
+        spec["allowedNamespaces"] = rng.sample(NAMESPACES, rng.randint(1, 3))
+    return spec
+
+
+async def test_the_operator_decides_the_same(api: Api) -> None:
+    """Random sessions of random classes: the policy and the operator reject the same ones."""
+    rng = random.Random(seed := random.randrange(10**6))  # noqa: S311
+    specs = {f"random-{number}": random_class(rng) for number in range(12)} | {"last": {}}
+    classes = [
+        await api.create("whatsappsessionclasses", obj("WhatsAppSessionClass", name, spec=spec))
+        for name, spec in specs.items()
+    ]
+
+    async def noticed() -> bool:
+        """Return whether the API server has noticed the last class, and so all of them."""
+        spec = {"className": "last", "timeouts": {"shutdown": "10s"}}
+        return "the class last" in await rejection(api, ALICE, spec)
+
+    try:
+        await eventually(noticed)
+        outcomes = [
+            await compare(api, stored, random_spec(rng), seed)
+            for stored in classes
+            for _ in range(40)
+        ]
+    finally:
+        for name in specs:
+            await api.delete("whatsappsessionclasses", None, name)
+    assert min(outcomes.count(True), outcomes.count(False)) > 50
+
+
+async def compare(api: Api, session_class: Manifest, spec: Manifest, seed: int) -> bool | None:
+    """Return whether the session is rejected; None if the CRD itself rejects it."""
+    parsed = parse_class(session_class)
+    spec = {"className": parsed.name, **spec}
+    reason = await rejection(api, ALICE, spec)
+    if reason and "ValidatingAdmissionPolicy" not in reason:
+        return None
+    effective = make_effective(spec, parsed.name, parsed.stored)
+    violation = find_violation(spec, HOME, parsed, effective)
+    assert bool(reason) == (violation is not None), (seed, parsed.stored, spec, reason, violation)
+    return bool(reason)

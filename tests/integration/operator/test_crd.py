@@ -269,7 +269,7 @@ async def test_a_valid_class_is_accepted_as_it_is(api: Api, spec: Manifest) -> N
 async def test_the_status_of_a_class(api: Api) -> None:
     """Each operator has its own entry, and none may write the spec with it."""
     await api.create("whatsappsessionclasses", class_manifest({}, "used"))
-    used = [
+    used: list[Manifest] = [
         {"operator": "a/operator", "sessions": 2, "namespaces": 1},
         {"operator": "b/operator", "sessions": 0, "namespaces": 0},
     ]
