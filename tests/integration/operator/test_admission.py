@@ -638,7 +638,7 @@ async def test_a_session_that_is_nobodys_can_be_taken(api: Api, standing: Manife
     assert taken["spec"]["owner"] == ALICE
 
 
-async def test_tenants_see_sessions_and_classes(api: Api, standing: Manifest) -> None:
+async def test_tenants_see_their_sessions(api: Api, standing: Manifest) -> None:
     assert (await api.call("GET", f"{SESSIONS}/standing", user=ALICE))["spec"] == standing["spec"]
     assert (await api.call("GET", f"{SESSIONS}/standing/status", user=ALICE))["spec"]
 
