@@ -91,7 +91,8 @@ class Limits(Model):
         None, description="Largest request and limit of CPU; no limit if unset."
     )
     memory: Quantity | None = Field(
-        None, description="Largest request and limit of memory; no limit if unset."
+        None,
+        description="Largest request and limit of memory, and size of /dev/shm; no limit if unset.",
     )
     sessions_per_owner: int | None = Field(
         None,
@@ -190,7 +191,9 @@ class ClassOnly(Model):
         None, description="Image of the session pods; the operator's default if unset."
     )
     extra_args: list[Flag] = Field(
-        [], description="Further command-line flags for Chromium.", max_length=32
+        [],
+        description=f"Further command-line flags for Chromium, of {', '.join(ALLOWED_FLAGS)}.",
+        max_length=32,
     )
     whatsapp_url: Origin = Field(
         "https://web.whatsapp.com",
