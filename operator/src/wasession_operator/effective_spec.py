@@ -53,8 +53,9 @@ def _must_retain(effective: EffectiveSpec, template: Manifest, overrides: list[s
     """Return whether a session deletes its volume against the will of its class."""
     if "storage.retention" in overrides:
         return False
-    retention = SessionTemplate.model_validate(template, extra="ignore").storage.retention
-    return retention.when_deleted is not effective.storage.retention.when_deleted
+    retention = (template.get("storage") or {}).get("retention") or {}
+    decided = retention.get("whenDeleted", WhenDeleted.RETAIN)
+    return bool(decided != effective.storage.retention.when_deleted)
 
 
 def _pick(obj: Manifest, fields: frozenset[str]) -> Manifest:

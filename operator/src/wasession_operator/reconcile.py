@@ -26,7 +26,7 @@ from wasession_api.v1alpha1 import (
     UpdateStrategy,
 )
 
-from wasession_operator import metrics, objects, plan
+from wasession_operator import metrics, plan
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache, object_key
 from wasession_operator.master_key import MasterKey
@@ -112,9 +112,10 @@ class Reconciler:
         body = self._cache.sessions.get(state.key)
         if body is None:
             return Result()
-        state.observe_generation(body["metadata"].get("generation", 0))
         state.observe_version(body["metadata"]["resourceVersion"])
         session_class = self._cache.classes.of(body)
+        of_class = None if session_class is None else (session_class.uid, session_class.generation)
+        state.observe_generations(body["metadata"].get("generation", 0), of_class)
         session, problem = parse_session(body, state.written, session_class)
         if problem is not None and session.deleted_at is None:
             return await self._reject_spec(session, body, state, problem)
@@ -244,10 +245,10 @@ class Reconciler:
         return pod is None if violation is None else not self.starts.is_open
 
     def _update_scope(self, session: Session, pod: Manifest | None, status: Status) -> plan.Scope:
-        template = objects.desired_hash(
-            session.namespace, session.name, session.uid, session.spec, self._settings
-        )
-        return plan.update_scope(session, pod, status, template)
+        """Return the scope whose permits count; without RollingUpdate, none is asked for."""
+        if session.spec.update_strategy is not UpdateStrategy.ROLLING_UPDATE:
+            pod = None
+        return plan.update_scope(session, pod, status, self._settings)
 
     async def _read(self, informer: Informer, key: Key, *, expected: bool) -> Manifest | None:
         """Return the session's pod or claim.

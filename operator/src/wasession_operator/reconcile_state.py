@@ -27,7 +27,7 @@ class ReconcileState:
 
     key: Key
     uid: str
-    generation: int | None = None
+    generations: tuple[int, tuple[str, int] | None] | None = None  # of the session and its class
     reconciled: bool = False  # at least once since the operator's start
     requeue_timer: asyncio.TimerHandle | None = None
     pod_failures: Backoff = field(default_factory=Backoff)
@@ -58,10 +58,10 @@ class ReconcileState:
         fresh = time.monotonic() - self.accepted_at < ACCEPTED_FOR
         return self.accepted_template if fresh else None
 
-    def observe_generation(self, generation: int) -> None:
-        """Forget refusals of an earlier spec."""
-        if self.generation != generation:
-            self.generation = generation
+    def observe_generations(self, own: int, of_class: tuple[str, int] | None) -> None:
+        """Forget refusals of an earlier spec of the session, or of its class (UID, generation)."""
+        if self.generations != (own, of_class):
+            self.generations = own, of_class
             self.refusals.clear()
 
     def observe_version(self, version: str) -> bool:

@@ -83,7 +83,8 @@ async def create_with(world: World, name: str, **annotations: str) -> None:
             f"wasession.dev/{key.replace('_', '-')}": value for key, value in annotations.items()
         },
     }
-    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": {}}
+    spec = {"className": world.class_name}
+    body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
     await world.api.create(PLURAL, body)
 
 

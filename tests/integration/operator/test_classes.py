@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from support.fakes.api import Manifest
 from support.fakes.proxy import answers
 from support.fakes.world import PVCS, World
@@ -188,12 +189,14 @@ async def test_the_status_of_a_class_says_who_uses_it(world: World) -> None:
     await until_used(world, [other])
 
 
-async def test_without_the_right_to_read_classes_nothing_starts(world: World) -> None:
+@pytest.mark.parametrize("status", [403, 404])
+async def test_without_classes_nothing_starts(world: World, status: int) -> None:
+    """Because of RBAC, or because their CRD is not installed."""
     await world.start_operator()
     await world.create("sales")
     await world.until_phase("sales")
     await world.kill_operator()
-    forbidden = world.proxy.fail(answers(403), "GET", CLASS_PLURAL, times=10**6)
+    forbidden = world.proxy.fail(answers(status), "GET", CLASS_PLURAL, times=10**6)
     await world.create("support")
     await world.start_operator()
     await world.proxy.until(lambda: forbidden.done > 0)

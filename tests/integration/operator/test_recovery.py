@@ -116,7 +116,8 @@ async def back_in_time(world: World) -> None:
     """The node was silent, but not for long enough to lose its pod."""
     await world.start_operator()
     patient = {"key": "node.kubernetes.io/unreachable", "operator": "Exists", "effect": "NoExecute"}
-    await world.create("sales", podTemplate={"spec": {"tolerations": [patient]}})
+    await world.change_class(podTemplate={"spec": {"tolerations": [patient]}})
+    await world.create("sales")
     await world.until_phase("sales")
     pod = world.pod("sales")
     node = world.nodes[0]

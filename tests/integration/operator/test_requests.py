@@ -277,7 +277,7 @@ def phases(world: World) -> list[tuple[str, str]]:
     ("template", "message"),
     [
         ({"tolerations": [{"operator": "Nope"}]}, "Nope"),
-        ({"affinity": {"x": [1, 2]}}, 'unknown field "spec.affinity.x"'),
+        ({"priorityClassName": "missing"}, "no PriorityClass with name missing"),
     ],
 )
 async def test_a_pod_runs_on_if_the_next_one_is_rejected(
@@ -285,7 +285,7 @@ async def test_a_pod_runs_on_if_the_next_one_is_rejected(
 ) -> None:
     await begin(world, "sales", spec={"updateStrategy": "RollingUpdate"})
     pod = world.pod("sales")
-    await world.change("sales", podTemplate={"spec": template})
+    await world.change_class(podTemplate={"spec": template})
     for restart in (None, "1"):
         if restart:
             await world.annotate("sales", restart=restart)
@@ -293,20 +293,21 @@ async def test_a_pod_runs_on_if_the_next_one_is_rejected(
         assert message in condition["message"]
     assert world.phase("sales") == "Ready"
     assert world.pod("sales")["metadata"]["uid"] == pod["metadata"]["uid"]
-    await world.create("support", podTemplate={"spec": template})
+    await world.create("support")
     condition = await world.until_reason("support", "Degraded", "PodCreateFailed")
     assert message in condition["message"]
     world.script.scans = False
-    await world.change("sales", podTemplate={"spec": dict.fromkeys(template)})
+    await world.change_class(podTemplate={"spec": dict.fromkeys(template)})
     await world.until_replaced("sales", pod)
     await world.until_reason("sales", "Degraded", "AsExpected")
 
 
 async def test_changed_metadata_reaches_the_running_pod(world: World) -> None:
     metadata = {"labels": {"team": "a"}, "annotations": {"note": "1", "old": "x"}}
-    await begin(world, "sales", spec={"podTemplate": {"metadata": metadata}})
+    await world.change_class(podTemplate={"metadata": metadata})
+    await begin(world, "sales")
     changed = {"labels": {"team": "b"}, "annotations": {"note": "2", "old": None}}
-    await world.change("sales", podTemplate={"metadata": changed})
+    await world.change_class(podTemplate={"metadata": changed})
     await world.until(
         lambda: world.pod("sales")["metadata"]["labels"]["team"] == "b", "the label to be patched"
     )
@@ -339,8 +340,7 @@ async def test_an_update_that_goes_wrong_stops_the_others(world: World) -> None:
         world, *sessions, spec={"updateStrategy": "RollingUpdate"}, max_concurrent_updates="1"
     )
     world.script.images = False
-    for name in sessions:
-        await world.change(name, browser={"image": "later:1"})
+    await world.change_class(image="later:1")
 
     def broken() -> list[str]:
         return [
@@ -357,8 +357,7 @@ async def test_an_update_that_goes_wrong_stops_the_others(world: World) -> None:
         assert world.phase(name) == "Ready"
     assert len(waiting) == 2
     world.script.images = True
-    for name in sessions:
-        await world.change(name, browser={"image": "mended:1"})
+    await world.change_class(image="mended:1")
     for name in sessions:
         await world.until_reason(name, "Progressing", "Connected")
         assert world.status(name)["restarts"]["reason"] == "TemplateChanged"
@@ -397,7 +396,7 @@ async def test_an_update_that_logs_a_session_out_stops_the_others(world: World) 
 
     await world.until(halted, "the others to say so")
     await restart_operator(world, update_min_ready="5s")
-    await world.change(hurt, owner="somebody")
+    await world.change(hurt, logoutOnDelete=True)
     await world.until(
         lambda: (
             world.status(hurt)["observedGeneration"]
@@ -411,6 +410,22 @@ async def test_an_update_that_logs_a_session_out_stops_the_others(world: World) 
     await world.until(
         lambda: all(world.status(name)["update"]["done"] for name in sessions), "the end"
     )
+
+
+async def test_an_owners_own_change_halts_no_rollout_of_the_class(world: World) -> None:
+    rolling = {"updateStrategy": "RollingUpdate"}
+    await begin(world, "sales", "support", spec=rolling, update_min_ready="1h")
+    pods = {name: world.pod(name) for name in ("sales", "support")}
+    await world.change("sales", browser={"locale": "de-DE"})
+    await world.until_replaced("sales", pods["sales"])
+    world.program("sales").say(
+        Phase.LOGGED_OUT, Reason.LOGGED_OUT_BY_PHONE, session_valid=False, is_authenticated=False
+    )
+    await world.until_reason("sales", "Degraded", "RolloutHalted")
+    assert world.status("sales")["update"]["own"]
+    await world.change_class(template={"browser": {"timezone": "Europe/Berlin"}})
+    await world.until_replaced("support", pods["support"])
+    assert not world.status("support")["update"]["own"]
 
 
 async def test_valid_logins_start_first(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,23 +83,19 @@ def noting(own_spec: str, **spec: object) -> Manifest:
 
 
 @pytest.mark.parametrize(
-    ("obj", "template", "expected"),
+    ("obj", "image", "expected"),
     [
-        (pod, "new", ("class", "gold")),  # of an operator that did not note it
-        (lambda: noting("h1"), "new", ("class", "gold")),
-        (lambda: noting("h0"), "new", ("owner", "ns", "o")),
-        (lambda: noting("h1"), "present", ("owner", "ns", "o")),  # only its Secret has changed
+        (pod, "new:1", ("class", "gold")),  # of an operator that did not note it
+        (lambda: noting("h1"), "new:1", ("class", "gold")),
+        (lambda: noting("h0"), "new:1", ("owner", "ns", "o")),
+        (lambda: noting("h1", owner="o"), None, ("owner", "ns", "o")),  # its Secret has changed
     ],
 )
 def test_whose_change_it_is(
-    obj: Callable[[], Manifest], template: str, expected: tuple[str, ...]
+    obj: Callable[[], Manifest], image: str | None, expected: tuple[str, ...]
 ) -> None:
-    given = session(VALID, className="gold", owner="o")
-    present = obj()
-    if template == "present":
-        template = present["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_HASH]
-    given_own = type(given)(**{**given.__dict__, "own_spec": "h1"})
-    assert update_scope(given_own, present, given.status, template) == expected
+    given = replace(session(VALID, className="gold", owner="o", image=image), own_spec="h1")
+    assert update_scope(given, obj(), given.status, SETTINGS) == expected
 
 
 def test_the_status_notes_whose_change_it_was() -> None:
@@ -106,12 +103,11 @@ def test_the_status_notes_whose_change_it_was() -> None:
     spec: dict[str, Any] = {"updateStrategy": "RollingUpdate", "browser": {"locale": "de-DE"}}
     ready = plan(session(VALID), facts(report=report(session_valid=True)), SETTINGS).status
     seen = facts(report=report(session_valid=True), pod=noting("h0"))
-    given = session(ready, **spec)
-    result = plan(type(given)(**{**given.__dict__, "own_spec": "h1"}), seen, SETTINGS)
+    result = plan(replace(session(ready, **spec), own_spec="h1"), seen, SETTINGS)
     assert of(DeletePod, result) == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
     assert result.status.update is not None
     assert result.status.update.own
     for own, expected in ((True, "owner"), (False, "class")):
         updating = UpdateStatus(at=NOW, was_ready=True, own=own)
         status = ready.model_copy(update={"update": updating})
-        assert update_scope(session(status), None, status, "any")[0] == expected
+        assert update_scope(session(status), None, status, SETTINGS)[0] == expected

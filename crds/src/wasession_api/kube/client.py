@@ -323,7 +323,10 @@ class KubeClient:
                 if response.status < 500:
                     self.note_answer()
                 if response.status >= 300:
-                    raise _error(response, await response.text())
+                    error = _error(response, await response.text())
+                    if isinstance(error, _NotFound) and verb in ("list", "watch"):
+                        error = Rejected(str(error))  # the kind: its CRD is not installed
+                    raise error
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise Unavailable(f"{verb} {path}: {type(error).__name__} {error}".rstrip()) from error

@@ -31,7 +31,9 @@ def is_updating(status: Status) -> bool:
     return status.update is not None and not status.update.done
 
 
-def update_scope(session: Session, pod: Manifest | None, status: Status, template: str) -> Scope:
+def update_scope(
+    session: Session, pod: Manifest | None, status: Status, settings: Settings
+) -> Scope:
     """Return the scope in which the session is updated.
 
     A change of the class or of the operator is rolled out to the sessions of a class one by one.
@@ -41,20 +43,24 @@ def update_scope(session: Session, pod: Manifest | None, status: Status, templat
     if is_updating(status):
         own = status.update is not None and status.update.own
     else:
-        own = pod is not None and _is_own(session, pod, template)
+        own = pod is not None and _is_own(session, pod, settings)
     if own:
         return "owner", session.namespace, session.spec.owner or ""
     return "class", session.spec.class_name or ""
 
 
-def _is_own(session: Session, pod: Manifest, template: str) -> bool:
+def _is_own(session: Session, pod: Manifest, settings: Settings) -> bool:
     """Return whether the session's own spec has changed since its pod was created.
 
     The same goes for what its template does not contain, such as the Secret with its proxy.
     """
     noted = annotations_of(pod)
-    changed = noted.get(names.ANNOTATION_OWN_SPEC) not in (None, session.own_spec)
-    return changed or noted.get(names.ANNOTATION_TEMPLATE_HASH) == template
+    if noted.get(names.ANNOTATION_OWN_SPEC) not in (None, session.own_spec):
+        return True
+    template = objects.desired_hash(
+        session.namespace, session.name, session.uid, session.spec, settings
+    )
+    return noted.get(names.ANNOTATION_TEMPLATE_HASH) == template
 
 
 def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResult) -> UpdateResult:
@@ -71,10 +77,7 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
         ready = status.phase is Phase.READY and bool(status.session_valid)
         was_ready = update.was_ready if update is not None and not update.done else ready
         at = facts.now.replace(microsecond=0)
-        template = objects.desired_hash(
-            session.namespace, session.name, session.uid, session.spec, settings
-        )
-        own = facts.pod is not None and _is_own(session, facts.pod, template)
+        own = facts.pod is not None and _is_own(session, facts.pod, settings)
         return UpdateResult(UpdateStatus(at=at, was_ready=was_ready, own=own))
     if update is None or update.done:
         return UpdateResult(update)
