@@ -276,7 +276,7 @@ def phases(world: World) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ({"tolerations": [{"operator": "Nope"}]}, "Nope"),
+        ({"runtimeClassName": "missing"}, 'RuntimeClass "missing" not found'),
         ({"priorityClassName": "missing"}, "no PriorityClass with name missing"),
     ],
 )

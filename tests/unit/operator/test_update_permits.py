@@ -10,7 +10,7 @@ import pytest
 from unit.operator.situations import NOW, SETTINGS, VALID, facts, of, pod, report, session
 from wasession_api import names
 from wasession_api.kube.manifests import Key, Manifest
-from wasession_api.v1alpha1 import Reason, UpdateStatus
+from wasession_api.v1alpha1 import Phase, Reason, UpdateStatus
 from wasession_operator.plan import plan, update_scope
 from wasession_operator.plan.actions import DeletePod
 from wasession_operator.update_permits import UpdatePermits
@@ -107,6 +107,11 @@ def test_the_status_notes_whose_change_it_was() -> None:
     assert of(DeletePod, result) == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
     assert result.status.update is not None
     assert result.status.update.own
+    gone_wrong = report(Phase.LOGGED_OUT, reason="LoggedOutByPhone", session_valid=False)
+    of_class = replace(seen, pod=noting("h1"), report=gone_wrong, may_update=False)
+    both = plan(replace(session(result.status, **spec), own_spec="h1"), of_class, SETTINGS)
+    assert both.status.update is not None
+    assert both.status.update.own, "also when the class changes before it has recovered"
     for own, expected in ((True, "owner"), (False, "class")):
         updating = UpdateStatus(at=NOW, was_ready=True, own=own)
         status = ready.model_copy(update={"update": updating})

@@ -77,7 +77,9 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
         ready = status.phase is Phase.READY and bool(status.session_valid)
         was_ready = update.was_ready if update is not None and not update.done else ready
         at = facts.now.replace(microsecond=0)
-        own = facts.pod is not None and _is_own(session, facts.pod, settings)
+        # An own change that has not worked out is still that when the class changes as well.
+        own = is_updating(status) and update is not None and update.own
+        own = own or (facts.pod is not None and _is_own(session, facts.pod, settings))
         return UpdateResult(UpdateStatus(at=at, was_ready=was_ready, own=own))
     if update is None or update.done:
         return UpdateResult(update)
