@@ -31,19 +31,19 @@ def has_labels_of(world: World, plural: str, name: str, before: dict[str, Any]) 
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_an_object_that_has_lost_its_labels_is_still_the_sessions(
-    world: World, plural: str, restarted: bool
+async def test_a_claim_that_has_lost_its_labels_is_still_the_sessions(
+    world: World, restarted: bool
 ) -> None:
     await world.start_operator()
     await world.create("sales")
     await world.until_phase("sales")
     if restarted:
         await world.kill_operator()
-    before = await take_labels_off(world, plural, "sales")
+    before = await take_labels_off(world, PVCS, "sales")
     if restarted:
         await world.start_operator()
-    await world.until(lambda: has_labels_of(world, plural, "sales", before), "its labels back")
-    assert world.created(plural) == 1
+    await world.until(lambda: has_labels_of(world, PVCS, "sales", before), "its labels back")
+    assert world.created(PVCS) == 1
     reasons = {
         condition["reason"]
         for change in world.changes

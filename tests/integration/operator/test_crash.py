@@ -43,6 +43,7 @@ async def left_behind(world: World) -> None:
     await ready(world)
     await world.delete("sales")
     await world.until_gone("sales")
+    await world.until_none("secrets", "sales")  # else the next session takes it over
 
 
 async def no_pod(world: World) -> None:
