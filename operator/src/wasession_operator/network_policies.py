@@ -93,12 +93,15 @@ class NetworkPolicies:
 
     def pod_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         """Count the pods of each class: they need its policy even if their session has another."""
-        for pod, change in ((before, -1), (after, 1)):
-            of = _class_of(pod) if pod is not None else None
-            if pod is not None and of is not None:
-                self._pods[pod["metadata"]["namespace"], of] += change
-                if before is None or after is None:
-                    self._classes.changed.set()
+        of_before, of_after = _class_of(before), _class_of(after)
+        pod = after or before
+        if pod is None or of_before == of_after:
+            return
+        namespace = pod["metadata"]["namespace"]
+        for of, change in ((of_before, -1), (of_after, 1)):
+            if of is not None:
+                self._pods[namespace, of] += change
+        self._classes.changed.set()
 
     def _is_current(self, desired: Manifest) -> bool:
         actual = self.informer.objects.get(key_of(desired))
@@ -123,7 +126,9 @@ def _is_ours(policy: Manifest) -> bool:
     return bool(labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY)
 
 
-def _class_of(obj: Manifest) -> str | None:
+def _class_of(obj: Manifest | None) -> str | None:
+    if obj is None:
+        return None
     of: str | None = (obj["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
     return of
 

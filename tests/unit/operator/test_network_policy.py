@@ -236,8 +236,12 @@ async def test_a_policy_is_unused_without_sessions_and_pods(cache: Cache) -> Non
     cache.classes.delete_session(("ns", "sales"), {"metadata": {"uid": "sales"}, "spec": spec})
     assert cache.policies.unused() == [], "its pod still runs"
     cache.classes.changed.clear()
-    cache.policies.pod_changed(pod, None)
+    other = {"metadata": pod["metadata"] | {"labels": {names.LABEL_CLASS: "silver"}}}
+    cache.policies.pod_changed(pod, other)
     assert cache.classes.changed.is_set()
+    cache.policies.pod_changed(other, pod)
+    assert cache.policies.unused() == []
+    cache.policies.pod_changed(pod, None)
     [unused] = cache.policies.unused()
     await cache.policies.delete(unused)
     assert cache.api.deleted == [(("ns", "wasession-gold"), unused["metadata"]["uid"])]

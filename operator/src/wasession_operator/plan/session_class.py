@@ -138,8 +138,8 @@ def _check_owner(sessions_ahead: int, session_class: SessionClass) -> Violation 
     if most is None or sessions_ahead < most:
         return None
     message = (
-        f"The class {session_class.name} allows an owner {most} sessions in a namespace, and "
-        f"{sessions_ahead} older ones have the owner of this one. Delete one of them."
+        f"The class {session_class.name} allows an owner {most} sessions in a namespace, and the "
+        "owner of this one has as many older ones. Delete one of them."
     )
     return Violation(Reason.LIMIT_EXCEEDED, message)
 
