@@ -16,6 +16,7 @@ from wasession_api.kube.client import NAMESPACES, KubeClient, Rejected
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, condition, key_of
 from wasession_api.session_pod.client import SessionPodClient, base_url
+from wasession_api.session_pod.report import Report
 from wasession_api.session_pod.token_derivation import derive_token, derive_tokens, token_id
 from wasession_api.v1alpha1 import (
     ClassReference,
@@ -190,7 +191,8 @@ class Reconciler:
         may_start = self._wants_start(session, pod, violation) and self.starts.request(
             key, _urgency(session)
         )
-        scope = self._update_scope(session, pod, status)
+        report = watcher.report if watcher else None
+        scope = self._update_scope(session, pod, report, status)
         policies = cache.network_policies
         return Facts(
             now=datetime.now(UTC),
@@ -199,7 +201,7 @@ class Reconciler:
             token_ids=self._token_ids(session),
             secret_applied=state.secret_applied,
             node=await cache.node_of(pod) if pod else None,
-            report=watcher.report if watcher else None,
+            report=report,
             silent_since=watcher.silent_since if watcher else None,
             unauthorized=watcher is not None and watcher.unauthorized,
             watch_error=watcher.error if watcher else None,
@@ -244,11 +246,13 @@ class Reconciler:
             return False
         return pod is None if violation is None else not self.starts.is_open
 
-    def _update_scope(self, session: Session, pod: Manifest | None, status: Status) -> plan.Scope:
+    def _update_scope(
+        self, session: Session, pod: Manifest | None, report: Report | None, status: Status
+    ) -> plan.Scope:
         """Return the scope whose permits count; without RollingUpdate, none is asked for."""
         if session.spec.update_strategy is not UpdateStrategy.ROLLING_UPDATE:
             pod = None
-        return plan.update_scope(session, pod, status, self._settings)
+        return plan.update_scope(session, pod, report, status, self._settings)
 
     async def _read(self, informer: Informer, key: Key, *, expected: bool) -> Manifest | None:
         """Return the session's pod or claim.
@@ -356,7 +360,7 @@ class Reconciler:
             self.starts.adopt(key)
         elif self.starts.is_open and _reason(status, ConditionType.READY) != Reason.START_QUEUED:
             self.starts.release(key)
-        scope = self._update_scope(session, facts.pod, status)
+        scope = self._update_scope(session, facts.pod, facts.report, status)
         if plan.is_updating(status):
             failed = status.update is not None and status.update.failed
             if self.updates.adopt(key, scope, failed=failed):

@@ -32,7 +32,7 @@ from wasession_api import names
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
 from wasession_operator import objects
-from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan
+from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan, update_scope
 from wasession_operator.plan.actions import (
     ApplySecret,
     CheckPod,
@@ -768,6 +768,10 @@ def test_files_that_the_browser_has_not_read_are_an_update(reason: Reason) -> No
     rolling = session(VALID, updateStrategy="RollingUpdate")
     queued = plan(rolling, facts(report=changed, may_update=False), SETTINGS)
     assert not of(DeletePod, queued)
-    assert of(DeletePod, plan(rolling, facts(report=changed), SETTINGS)) == [
-        DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)
-    ]
+    replaced = plan(rolling, facts(report=changed), SETTINGS)
+    assert of(DeletePod, replaced) == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
+    assert replaced.status.update is not None
+    own = reason is Reason.PROXY_CHANGED
+    assert replaced.status.update.own is own, "the CA bundle is the class's"
+    scope = update_scope(rolling, pod(), changed, VALID, SETTINGS)
+    assert scope[0] == ("owner" if own else "class")

@@ -95,7 +95,7 @@ def test_whose_change_it_is(
     obj: Callable[[], Manifest], image: str | None, expected: tuple[str, ...]
 ) -> None:
     given = replace(session(VALID, className="gold", owner="o", image=image), own_spec="h1")
-    assert update_scope(given, obj(), given.status, SETTINGS) == expected
+    assert update_scope(given, obj(), None, given.status, SETTINGS) == expected
 
 
 def test_the_status_notes_whose_change_it_was() -> None:
@@ -115,4 +115,4 @@ def test_the_status_notes_whose_change_it_was() -> None:
     for own, expected in ((True, "owner"), (False, "class")):
         updating = UpdateStatus(at=NOW, was_ready=True, own=own)
         status = ready.model_copy(update={"update": updating})
-        assert update_scope(session(status), None, status, SETTINGS)[0] == expected
+        assert update_scope(session(status), None, None, status, SETTINGS)[0] == expected

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from wasession_api import names, restoration
 from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStatus
 
 from wasession_operator import objects
@@ -32,7 +33,11 @@ def is_updating(status: Status) -> bool:
 
 
 def update_scope(
-    session: Session, pod: Manifest | None, status: Status, settings: Settings
+    session: Session,
+    pod: Manifest | None,
+    report: Report | None,
+    status: Status,
+    settings: Settings,
 ) -> Scope:
     """Return the scope in which the session is updated.
 
@@ -43,20 +48,23 @@ def update_scope(
     if is_updating(status):
         own = status.update is not None and status.update.own
     else:
-        own = pod is not None and _is_own(session, pod, settings)
+        own = pod is not None and _is_own(session, pod, report, settings)
     if own:
         return "owner", session.namespace, session.spec.owner or ""
     return "class", session.spec.class_name or ""
 
 
-def _is_own(session: Session, pod: Manifest, settings: Settings) -> bool:
+def _is_own(session: Session, pod: Manifest, report: Report | None, settings: Settings) -> bool:
     """Return whether the session's own spec has changed since its pod was created.
 
-    The same goes for what its template does not contain, such as the Secret with its proxy.
+    The same goes for the Secret with its proxy, which the template does not contain; the content of
+    the CA bundle is its class's.
     """
     noted = annotations_of(pod)
     if noted.get(names.ANNOTATION_OWN_SPEC) not in (None, session.own_spec):
         return True
+    if any(w.reason == Reason.CA_BUNDLE_CHANGED for w in (report.warnings if report else [])):
+        return False
     template = objects.desired_hash(
         session.namespace, session.name, session.uid, session.spec, settings
     )
@@ -79,7 +87,7 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
         at = facts.now.replace(microsecond=0)
         # An own change that has not worked out is still that when the class changes as well.
         own = is_updating(status) and update is not None and update.own
-        own = own or (facts.pod is not None and _is_own(session, facts.pod, settings))
+        own = own or (facts.pod is not None and _is_own(session, facts.pod, facts.report, settings))
         return UpdateResult(UpdateStatus(at=at, was_ready=was_ready, own=own))
     if update is None or update.done:
         return UpdateResult(update)
