@@ -318,9 +318,8 @@ class Reconciler:
         happens to existing objects is written to the status first, so that a new operator knows.
         """
         kinds = tuple(type(action) for action in planned.actions)
-        creates = actions.CreatePod in kinds or (
-            session.status.phase is None and any(kind in POD_NEEDS for kind in kinds)
-        )
+        new = session.status.phase is None and facts.pod is None
+        creates = actions.CreatePod in kinds or (new and actions.CreatePvc in kinds)
         if creates and not _relies_on_status(session, planned):
             await self._execute(session, state, planned)
             return None

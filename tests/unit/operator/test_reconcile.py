@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from unit.operator.situations import NOW, SETTINGS, master_key
+from unit.operator.situations import NOW, SETTINGS, master_key, pod
 from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator.cluster_cache import ClusterCache
@@ -63,8 +63,8 @@ class Handler:
     def on_sync(self, namespace: str | None) -> None: ...
 
 
-async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
-    """A tenant could have as many of them as there are permits."""
+def make_reconciler() -> tuple[Reconciler, ClusterCache]:
+    """Return a reconciler, and its cache with one session."""
     kube, handler = cast(KubeClient, Api()), Handler()
     cache = ClusterCache(kube, [], handler, watch_nodes=False)
     for informer in cache.informers:
@@ -74,6 +74,12 @@ async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
     http = cast(aiohttp.ClientSession, None)
     reconciler = Reconciler(SETTINGS, kube, http, cache, master_key(), handler.enqueue)
     reconciler.starts.open()
+    return reconciler, cache
+
+
+async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
+    """A tenant could have as many of them as there are permits."""
+    reconciler, cache = make_reconciler()
     state = ReconcileState(KEY, "uid-1")
     await reconciler.reconcile(state)
     assert KEY in {("ns", name.removeprefix("wasession-")) for _, name in cache.pods.objects}
@@ -81,3 +87,13 @@ async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
     with pytest.raises(Rejected):
         await reconciler.reconcile(state)
     assert not reconciler.starts.is_held(KEY)
+
+
+async def test_a_pod_that_may_lack_its_secret_does_not_delay_the_status() -> None:
+    """An operator has ended between the pod's creation and the first status."""
+    reconciler, cache = make_reconciler()
+    starting = pod(ready=False)
+    starting["metadata"]["resourceVersion"] = "7"
+    cache.pods._upsert(("ns", "wasession-sales"), starting)
+    with pytest.raises(Rejected, match="status"):
+        await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
