@@ -87,7 +87,7 @@ def test_the_default_class_is_adopted_and_changed_by_an_upgrade(bed: Testbed) ->
     """The first installation makes it in a hook, as its CRD is not there before."""
 
     def default() -> dict[str, Any]:
-        output = bed.cluster.kubectl("get", "wasessionclass", "default", "-o", "json")
+        output = bed.cluster.kubectl("get", "wasc", "default", "-o", "json")
         return dict(json.loads(output))
 
     uid = default()["metadata"]["uid"]

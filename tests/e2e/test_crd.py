@@ -264,11 +264,7 @@ def test_classes(kind_cluster: Cluster, tmp_path: Path, name: str) -> None:
     output = kind_cluster.kubectl("get", name, "-o", "wide")
     kind_cluster.kubectl("delete", name, "e2e-crd")
     assert "registry.example/a" in output
-    header = output.splitlines()[0]
-    positions = [
-        header.index(column) for column in ("NAME", "DEFAULT", "SESSIONS", "IMAGE", "URL", "AGE")
-    ]
-    assert positions == sorted(positions)
+    assert output.split("\n")[0].split() == ["NAME", "DEFAULT", "SESSIONS", "IMAGE", "URL", "AGE"]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ class Testbed:
     @contextlib.contextmanager
     def session_class(self, name: str, **spec: Any) -> Iterator[str]:
         """Create a class like the default one, but with these fields; yield its name."""
-        output = self.cluster.kubectl("get", "wasessionclass", "default", "-o", "json")
+        output = self.cluster.kubectl("get", "wasc", "default", "-o", "json")
         manifest = {
             "apiVersion": "wasession.dev/v1alpha1",
             "kind": "WhatsAppSessionClass",
@@ -96,7 +96,7 @@ class Testbed:
             file.flush()
             self.cluster.kubectl("apply", "-f", file.name)
         yield name
-        self.cluster.kubectl("delete", "wasessionclass", name)
+        self.cluster.kubectl("delete", "wasc", name)
 
     def install_standin(self) -> None:
         self.cluster.kubectl("apply", "-f", str(STANDIN))
