@@ -1,4 +1,4 @@
-"""The embedded cluster enforces NetworkPolicies, on one node and between nodes."""
+"""The embedded cluster enforces NetworkPolicies, also the operator's own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ import yaml
 from support.cluster import Cluster, images
 from support.cluster.machine import ADDRESS, HOST_ADDRESS
 from support.cluster.waiting import wait_for
+from support.testbed import Testbed
 
+EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE, OTHER = "e2e-policy", "e2e-policy-other"
 PORT = 8080
 METADATA = "169.254.169.254"
@@ -233,3 +235,26 @@ def test_egress_to_the_internet_and_dns_only(pods: Pods, tmp_path: Path, metadat
                 assert client.run(LOOKUP) == "10.96.0.1"
             assert pods.server.reaches(METADATA, 80), "another pod than the selected ones"
         pods.near.until(True, METADATA, 80)
+
+
+def test_a_session_pod_is_confined(
+    bed: Testbed, pods: Pods, metadata: None, tmp_path: Path
+) -> None:
+    """It reaches DNS and what its class allows, and only the operator reaches it."""
+    document = yaml.safe_load(EXAMPLE.read_text()) | {"metadata": {"name": "confined"}}
+    path = tmp_path / "session.yaml"
+    path.write_text(yaml.safe_dump(document))
+    session = bed.session("confined", NAMESPACE)
+    session.apply(path)
+    session.wait_phase("Authenticating")  # as the pod has reported to the operator
+    pod = Pod(pods.server.cluster, NAMESPACE, session.status["podName"])
+    others = {METADATA: 80, pods.server.address: PORT, pods.far_friend.address: PORT}
+    for address, port in (others | {ADDRESS: 6443, "10.96.0.1": 443}).items():
+        pod.until(False, address, port)
+    assert pod.reaches("standin.standin.svc", 80)
+    assert pod.run(LOOKUP) == "10.96.0.1"
+    for client in (pods.near, pods.far, pods.near_friend, pods.far_friend):
+        client.until(False, pod.address)
+    for address, port in others.items():
+        assert pods.far.reaches(address, port), f"a pod of nobody's class to {address}"
+    session.kubectl("delete", "wasession", session.name, "--timeout=60s")
