@@ -534,7 +534,7 @@ class Session:
 
     async def _close_browser(self) -> None:
         """Close the browser and wait for a snapshot in progress, so that the profile can move."""
-        await self._browser.close(self._settings.shutdown_timeout)
+        await self._browser.close(self._time_to_close())
         await self._await_snapshot()
 
     async def _quarantine_profile(self) -> None:

@@ -62,14 +62,16 @@ class Browser:
         self.files = await asyncio.to_thread(launch_files.read, settings)
         proxy, ca_bundle = launch_files.require(self.files)
         async with browser_errors(settings.initialization_timeout + DRIVER_GRACE):
-            driver, sandboxed, user_agent, home = await asyncio.gather(
+            driver, sandboxed, user_agent = await asyncio.gather(
                 self._driver(),
                 asyncio.to_thread(launch.sandbox_available),
                 asyncio.to_thread(
                     lambda: settings.user_agent or launch.user_agent(settings.chromium)
                 ),
-                asyncio.to_thread(launch_files.make_home, settings.ca_bundle, ca_bundle),
             )
+        home = None
+        if settings.ca_bundle is not None and ca_bundle is not None:
+            home = await asyncio.to_thread(launch_files.make_home, settings.ca_bundle, ca_bundle)
         if settings.sandbox is Sandbox.REQUIRED and not sandboxed:
             self.sandboxed = False
             launch.sandbox_available.cache_clear()  # it is looked for again at the next attempt

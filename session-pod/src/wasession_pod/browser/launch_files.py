@@ -119,13 +119,8 @@ def _read_ca_bundle(path: Path) -> bytes | Notice:
     return _invalid_ca_bundle(path, problem)
 
 
-def make_home(path: Path | None, bundle: bytes | None) -> Path | None:
-    """Return a home directory in which Chromium trusts a bundle; None without one.
-
-    Raises ``NotStartable``.
-    """
-    if path is None or bundle is None:
-        return None
+def make_home(path: Path, bundle: bytes) -> Path:
+    """Return a home directory in which Chromium trusts a bundle; raise ``NotStartable``."""
     from wasession_pod.browser import certificates
 
     try:
