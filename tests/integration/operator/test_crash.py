@@ -38,6 +38,11 @@ async def suspended(world: World) -> None:
     await no_pod(world)
 
 
+async def without_class(world: World) -> None:
+    await world.create("sales", className=f"{world.namespace}-gold")
+    await world.until_phase("sales", phase="Failed")
+
+
 async def left_behind(world: World) -> None:
     """A claim with a login, whose session was deleted."""
     await ready(world)
@@ -103,6 +108,14 @@ SCENARIOS = {
     "template changed": Scenario(
         lambda world: ready(world, updateStrategy="RollingUpdate"),
         lambda world: world.change("sales", browser={"locale": "de-DE"}),
+        another_pod,
+    ),
+    "class created": Scenario(
+        without_class, lambda world: world.create_class(f"{world.namespace}-gold"), is_ready
+    ),
+    "class changed": Scenario(
+        lambda world: ready(world, updateStrategy="RollingUpdate"),
+        lambda world: world.change_class(image="other:1"),
         another_pod,
     ),
     "suspended": Scenario(ready, lambda world: world.change("sales", suspend=True), no_pod),
