@@ -57,13 +57,13 @@ class Fixture:
 
     async def applied(self) -> dict[tuple[str, str], bytes]:
         """Return the next key of each gateway, by its Secret."""
-        found = {}
+        keys = {}
         async with asyncio.timeout(60):
             for _ in TARGETS:
                 secret = await self.api.applied.get()
                 where = secret["metadata"]["namespace"], secret["metadata"]["name"]
-                found[where] = b64decode(b64decode(secret["data"]["session-key"]), validate=True)
-        return found
+                keys[where] = b64decode(b64decode(secret["data"]["session-key"]), validate=True)
+        return keys
 
 
 def keys_of(master_key: bytes) -> dict[tuple[str, str], bytes]:

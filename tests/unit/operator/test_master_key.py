@@ -58,7 +58,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         MasterKey(tmp_path / "absent")
 
 
-def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "key"
     write(path, KEY)
     key = MasterKey(path)
