@@ -19,6 +19,7 @@ from wasession_operator.settings import GatewayKey
 
 log = logging.getLogger(__name__)
 POLL_INTERVAL = 10.0  # seconds between two looks at the master key's file
+RESYNC = timedelta(minutes=10)  # a Secret that somebody has deleted or edited is back by then
 
 
 class GatewayKeys:
@@ -38,14 +39,18 @@ class GatewayKeys:
         self._pending = dict.fromkeys(targets, Backoff())
 
     async def run(self) -> None:
-        """Apply the Secrets until cancelled, each again after a failure or with a new key."""
+        """Apply the Secrets until cancelled: after a failure, with a new key, and periodically."""
+        resync_at = datetime.now(UTC) + RESYNC
         while True:
             await self._apply_pending()
             await asyncio.sleep(POLL_INTERVAL)
-            if self._master_key.refresh():
+            changed = self._master_key.refresh()
+            if changed:
                 log.info("the master key has changed; all sessions get tokens of the new one")
-                self._pending = dict.fromkeys(self._targets, Backoff())
                 self._on_change()
+            if changed or datetime.now(UTC) >= resync_at:
+                self._pending = dict.fromkeys(self._targets, Backoff())
+                resync_at = datetime.now(UTC) + RESYNC
 
     async def _apply_pending(self) -> None:
         for target, backoff in list(self._pending.items()):

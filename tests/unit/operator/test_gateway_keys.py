@@ -7,6 +7,7 @@ import contextlib
 import logging
 from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import cast
 
@@ -121,3 +122,13 @@ async def test_retries_wait_for_their_backoff(
     await fixture.keys._apply_pending()
     await fixture.keys._apply_pending()
     assert fixture.api.applied.qsize() == 1, "the other one"
+
+
+async def test_a_deleted_secret_comes_back(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_keys, "RESYNC", timedelta(0))
+    async with running(fixture):
+        assert await fixture.applied() == keys_of(KEY)
+        assert await fixture.applied() == keys_of(KEY)
+    assert fixture.changes.empty()
