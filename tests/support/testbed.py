@@ -95,8 +95,10 @@ class Testbed:
             json.dump(manifest, file)
             file.flush()
             self.cluster.kubectl("apply", "-f", file.name)
-        yield name
-        self.cluster.kubectl("delete", "wasc", name)
+        try:
+            yield name
+        finally:
+            self.cluster.kubectl("delete", "wasc", name)
 
     def install_standin(self) -> None:
         self.cluster.kubectl("apply", "-f", str(STANDIN))
