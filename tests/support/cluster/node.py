@@ -211,6 +211,7 @@ class Node:
             "clusterDNS": [DNS],
             "clusterDomain": "cluster.local",
             "nodeStatusUpdateFrequency": "2s",
+            "syncFrequency": "10s",  # how soon a ConfigMap or Secret that was missing is mounted
             "nodeLeaseDurationSeconds": 10,
             # The nodes share one disk and one memory; a node must not evict pods because of them.
             "imageGCHighThresholdPercent": 100,
