@@ -103,7 +103,10 @@ def _manifests() -> list[dict[str, Any]]:
     command += ["--kube-version", binaries.kubernetes_version()]
     return [
         manifest
-        for choice in ([], ["--set", "watchNamespaces={e2e-served}"])
+        for choice in (
+            [],
+            ["--set", "watchNamespaces={e2e-served},gateway.namespace=e2e-served"],
+        )
         for manifest in yaml.safe_load_all(subprocess.check_output([*command, *choice], text=True))
         if manifest
     ]

@@ -196,9 +196,10 @@ OWNER_POLICY = Policy(
                 "(!variables.owned && variables.owner == request.userInfo.username) || "
                 f"authorizer.group('{v1alpha1.GROUP}').resource('{v1alpha1.PLURAL}')"
                 f".namespace(request.namespace).check('{ASSIGN_OWNER}').allowed()",
-                "'spec.owner: ' + request.userInfo.username + ' can ' + (variables.owned ? "
-                "'not change the owner of a session' : 'only be the owner itself') + "
-                f"'; any other change needs the verb {ASSIGN_OWNER} on {v1alpha1.PLURAL}'",
+                "'spec.owner: ' + request.userInfo.username + (variables.owned ? "
+                "' cannot change the owner of a session' : "
+                "' can set only ' + request.userInfo.username + ' as the owner') + "
+                f"' without the verb {ASSIGN_OWNER} on {v1alpha1.PLURAL}'",
                 "Forbidden",
             )
         ],

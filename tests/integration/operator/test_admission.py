@@ -279,13 +279,13 @@ ATTACKS = [
     Attack("the login of another session", {"clientId": "../sales"}, "clientId"),
     Attack("two pods", {"replicas": 2}, "must be 1"),
     # Owners.
-    Attack("somebody else's name", {"owner": BOB}, "alice can only be the owner itself"),
-    Attack("the same name in another case", {"owner": "Alice"}, "can only be the owner itself"),
-    Attack("the same name with a space", {"owner": "alice "}, "can only be the owner itself"),
+    Attack("somebody else's name", {"owner": BOB}, "alice can set only alice as the owner"),
+    Attack("the same name in another case", {"owner": "Alice"}, "can set only alice as the owner"),
+    Attack("the same name with a space", {"owner": "alice "}, "can set only alice as the owner"),
     Attack(
         "a name of the cluster",
         {"owner": "system:serviceaccount:kube-system:default"},
-        "can only be the owner itself",
+        "can set only alice as the owner",
     ),
 ]
 
@@ -519,14 +519,14 @@ def owner_patches(owner: str | None) -> list[tuple[Any, str]]:
     ]
 
 
-UNCHANGEABLE = "alice can not change the owner of a session; any other change needs the verb"
+UNCHANGEABLE = "alice cannot change the owner of a session without the verb"
 OWNERS: list[tuple[str | None, str | None, str]] = [
     (ALICE, BOB, UNCHANGEABLE),  # a gift
     (ALICE, None, UNCHANGEABLE),
     (BOB, ALICE, UNCHANGEABLE),  # a takeover
     (BOB, None, UNCHANGEABLE),
     (BOB, CAROL, UNCHANGEABLE),
-    (None, BOB, "alice can only be the owner itself"),
+    (None, BOB, "alice can set only alice as the owner"),
 ]
 
 

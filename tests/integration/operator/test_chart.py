@@ -14,6 +14,7 @@ from support.fakes.world import Environment
 
 Rights = set[tuple[str, str]]
 WATCHED = ("--set", "watchNamespaces={a,b}")
+GATEWAY_OF_A = ("--set", "gateway.enabled=true,gateway.namespace=a")
 
 
 @pytest.mark.parametrize(
@@ -35,6 +36,24 @@ def test_releases_do_not_share_a_name(release: str, name: str) -> None:
 def test_a_resync_without_a_pause_is_refused(interval: str) -> None:
     with pytest.raises(subprocess.CalledProcessError):
         render("templates/deployment.yaml", "--set", f"settings.cleanupInterval={interval}")
+
+
+def test_a_gateway_of_a_namespace_that_the_operator_does_not_serve_is_rejected() -> None:
+    assert render("templates/gateway/deployment.yaml", *WATCHED, *GATEWAY_OF_A)
+    for namespace in ("", "c"):  # the release's own when empty
+        gateway = f"gateway.enabled=true,gateway.namespace={namespace}"
+        with pytest.raises(subprocess.CalledProcessError):
+            render("templates/gateway/deployment.yaml", *WATCHED, "--set", gateway)
+
+
+def test_a_route_without_a_parent_is_rejected() -> None:
+    route = "gateway.enabled=true,gateway.httpRoute.enabled=true,gateway.settings.trustedProxies=1"
+    assert render(
+        "templates/gateway/httproute.yaml",
+        *("--set", f"{route},gateway.httpRoute.parentRefs[0].name=public"),
+    )
+    with pytest.raises(subprocess.CalledProcessError):
+        render("templates/gateway/httproute.yaml", "--set", route)
 
 
 # --- what the operator gets -----------------------------------------------------------------------
@@ -145,7 +164,7 @@ def test_each_right_has_its_reason() -> None:
     assert rights(render("templates/rbac.yaml", *WATCHED)) == set(table)
 
 
-@pytest.mark.parametrize("options", [(), WATCHED, (*WATCHED, "--set", "gateway.enabled=true")])
+@pytest.mark.parametrize("options", [(), WATCHED, (*WATCHED, *GATEWAY_OF_A)])
 def test_no_right_to_read_or_delete_secrets(options: tuple[str, ...]) -> None:
     """Garbage collection deletes them, so that no fault of the operator can."""
     granted = rights(render("templates/rbac.yaml", *options))
@@ -197,7 +216,7 @@ async def test_the_gateways_key_is_the_only_secret_outside_the_watched_namespace
     environment: Environment,
 ) -> None:
     api: Api = environment.api
-    options = ("--set", "watchNamespaces={sales}", "--set", "gateway.enabled=true")
+    options = (*WATCHED, *GATEWAY_OF_A)
     manifests = [
         manifest
         for manifest in render("templates/rbac.yaml", *options, release="key")

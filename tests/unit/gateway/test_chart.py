@@ -1,4 +1,4 @@
-"""The chart's schema accepts the gateway's defaults, and rejects combinations that are not safe."""
+"""The chart's schema: the gateway's safe combinations, and the spec of the default class."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
+from wasession_api.v1alpha1 import ClassSpec, Limits, Override
 
 CHART = Path(__file__).parents[3] / "charts" / "wasession-operator"
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -55,3 +56,28 @@ def test_accepted(values: dict[str, Any]) -> None:
 )
 def test_rejected(values: dict[str, Any], path: str) -> None:
     assert rejected(**values) == [path]
+
+
+def test_the_default_class_has_the_fields_of_a_class() -> None:
+    spec = SCHEMA["properties"]["defaultClass"]["properties"]["spec"]
+    limits, overrides = spec["properties"]["limits"], spec["properties"]["overrides"]
+    for schema, model in ((spec, ClassSpec), (limits, Limits)):
+        assert not schema["additionalProperties"]
+        assert schema["properties"].keys() == model.model_json_schema()["properties"].keys()
+    assert overrides["items"]["enum"] == [override.value for override in Override]
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"override": []}, "defaultClass/spec"),
+        ({"overrides": ["image"]}, "defaultClass/spec/overrides/0"),
+        ({"limits": {"disk": "1Gi"}}, "defaultClass/spec/limits"),
+        ({"limits": {"cpu": 1}}, "defaultClass/spec/limits/cpu"),
+    ],
+)
+def test_a_class_that_the_api_server_would_reject(change: dict[str, Any], path: str) -> None:
+    default = {**VALUES["defaultClass"], "spec": change}
+    validator = jsonschema_rs.validator_for(SCHEMA)
+    errors = validator.iter_errors({**VALUES, "defaultClass": default})
+    assert ["/".join(map(str, error.instance_path)) for error in errors] == [path]

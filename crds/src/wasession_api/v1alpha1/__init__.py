@@ -82,10 +82,10 @@ class WhatsAppSession(Model):
 
 
 class WhatsAppSessionClass(Model):
-    """What a platform team decides for the sessions of a class: to them what a StorageClass is to claims."""
+    """What a platform team decides for sessions, as a StorageClass does for volume claims."""
 
     spec: ClassSpec = Field(
-        default_factory=ClassSpec, description="What sessions of the class are and may be."
+        default_factory=ClassSpec, description="What session pods run, and what sessions may set."
     )
     status: ClassStatus | None = Field(
         None, description="Who uses the class. Written by operators alone."

@@ -82,7 +82,7 @@ class Override(StrEnum):
 
 
 class Limits(Model):
-    """The most that a session can have."""
+    """Upper bounds of a session."""
 
     storage: Quantity | None = Field(
         None, description="Largest size of a session's volume; no limit if unset."
@@ -168,7 +168,8 @@ class PodSpec(Model):
     )
     security_context: PodSecurityContext | None = Field(
         None,
-        description="Fields to merge into the pod's security context, such as a seccompProfile.",
+        description="Fields to merge into the pod's security context, such as a seccompProfile. "
+        "What Pod Security restricted forbids is ignored.",
     )
 
 
@@ -225,7 +226,7 @@ class ClassSpec(ClassOnly):
         max_length=len(Override),
         description="Fields that a session can set itself. All others come from the template.",
     )
-    limits: Limits = Field(default_factory=Limits, description="The most that a session can have.")
+    limits: Limits = Field(default_factory=Limits, description="Upper bounds of a session.")
     template: SessionTemplate = Field(
         default_factory=SessionTemplate,
         description="Values of the fields that a session does not set.",

@@ -122,7 +122,7 @@ class Retention(Model):
 
     when_deleted: WhenDeleted = Field(
         WhenDeleted.RETAIN,
-        description="Retain keeps the volume and its login for a session of the same name and clientId; Delete deletes it.",
+        description="Retain keeps the volume and its login for a session of the same name, owner and clientId; Delete deletes it.",
     )
 
 
@@ -219,8 +219,8 @@ class Browser(Model):
     ) = Field(None, description="Time zone of the browser, such as Europe/Berlin.")
     sandbox: Sandbox = Field(
         Sandbox.AUTO,
-        description="Whether Chromium may run where its sandbox is not available: Auto, or not, "
-        "if it is Required. The condition Sandboxed tells whether it has one.",
+        description="Auto: run without the sandbox where it is not available. Required: do not "
+        "start there. The condition Sandboxed shows whether Chromium has one.",
     )
     proxy_secret_ref: ProxySecretReference | None = Field(
         None,
@@ -241,7 +241,7 @@ class WhatsApp(Model):
     )
     takeover: Takeover = Field(
         Takeover.NEVER,
-        description="Whether to take the login back when it is opened elsewhere: Never, Once an hour at most, or Always.",
+        description="Whether to take the login back when it is opened elsewhere: Never, Once (at most once an hour), or Always.",
     )
 
 
@@ -282,7 +282,8 @@ class SessionTemplate(Model):
     )
     update_strategy: UpdateStrategy = Field(
         UpdateStrategy.ON_DELETE,
-        description="When a changed pod template takes effect: at the pod's next start (OnDelete), or at once (RollingUpdate).",
+        description="When a changed pod template takes effect: at the pod's next start (OnDelete), or as "
+        "soon as the rollout reaches the session (RollingUpdate).",
     )
 
 
@@ -301,7 +302,9 @@ class Spec(SessionTemplate):
         description="Identifies the login on the volume; metadata.name if unset. Immutable.",
     )
     owner: Annotated[str, StringConstraints(min_length=1, max_length=253), TEXT] | None = Field(
-        None, description="Owner of the session: the subject of a user's token."
+        None,
+        description="Owner of the session: the subject (sub) of the gateway's tokens. An admission "
+        "policy may allow only one's own username.",
     )
     suspend: bool = Field(False, description="Stop the pod and keep the volume.")
     logout_on_delete: bool = Field(
