@@ -145,10 +145,10 @@ async def list_sessions(
 @in_cluster
 @output("wide", "json", "yaml", "name")
 async def classes(cluster: Cluster, output: str | None) -> None:
-    """List the classes that a session can have, and which is the default.
+    """List the classes that a session can use, and which is the default.
 
     A class is to sessions what a StorageClass is to volumes: the platform team decides in it what
-    sessions are, and which fields a session may set itself.
+    session pods run, and which fields a session may set itself.
     """
     as_table = output in (None, "wide")
     result = await cluster.classes(accept=TABLE if as_table else "")
