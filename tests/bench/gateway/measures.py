@@ -14,7 +14,7 @@ from pathlib import Path
 import aiohttp
 import psutil
 from aiohttp import web
-from integration.gateway.fakes import ApiServer, Body, now, pod_token, serving
+from integration.gateway.fakes import ApiServer, Body, now, serving
 from integration.gateway.process import Process
 from integration.gateway.replica import token, until
 from pydantic import BaseModel
@@ -118,7 +118,7 @@ async def gateway(directory: Path) -> AsyncIterator[tuple[ApiServer, Process]]:
     pods.router.add_get("/v1/events", stream)
     for number in range(SESSIONS):
         await api.put(name(number), {"owner": owner(number), "clientId": name(number)}, status())
-        api.add_pod(name(number), ADDRESS, pod_token("any"))
+        api.add_pod(name(number), ADDRESS)
     async with serving(api.app, "127.0.0.1") as api.port, serving(pods, ADDRESS, 8080):
         process = Process(api, directory, **UNLIMITED)
         await process.start()
