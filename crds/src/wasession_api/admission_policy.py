@@ -130,7 +130,9 @@ def _resource_limit(kind: str, resource: str) -> Manifest:
 CLASS_POLICY = Policy(
     "admission-policy-class.yaml",
     {
-        "failurePolicy": "Fail",
+        # For half a minute after its start an API server may not know the kind of the params. The
+        # operator starts no session that its class does not allow, so sessions can be changed then.
+        "failurePolicy": "Ignore",
         "paramKind": {"apiVersion": v1alpha1.API_VERSION, "kind": v1alpha1.CLASS_KIND},
         "matchConstraints": {
             "resourceRules": [
