@@ -152,7 +152,11 @@ class ControlPlane:
             f"--kubeconfig={self._pki.kubeconfig('admin')}",
             *arguments,
         ]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        try:
+            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr)
+            raise
 
     def _kube(self, component: str, *arguments: str, prefix: tuple[str, ...] = ()) -> None:
         self._spawn(component, *prefix, str(binaries.path("kube")), component, *arguments)
