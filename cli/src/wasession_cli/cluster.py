@@ -14,7 +14,7 @@ import aiohttp
 import yaml
 from kubernetes.aio import client, config
 from wasession_api.kube.manifests import Manifest
-from wasession_api.names import object_name
+from wasession_api.names import token_secret_name
 from wasession_api.session_pod import PORT
 from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, CLASS_PLURAL, PLURAL
@@ -164,7 +164,7 @@ class Cluster:
 
     async def _tokens(self, session: Manifest) -> list[str]:
         """Return the session's bearer tokens; raise ``Unreachable`` when it has none yet."""
-        name = object_name(session["metadata"]["name"])
+        name = token_secret_name(session["metadata"]["name"])
         try:
             secret = await self._call(
                 "GET", f"api/v1/namespaces/{self.namespace}/secrets/{quote(name)}"

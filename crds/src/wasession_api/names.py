@@ -40,8 +40,20 @@ _MAXIMUM_REQUEST = 128  # characters; requests are noted in pods, Secrets and st
 
 
 def object_name(session: str) -> str:
-    """Return the name of the session's pod, PVC and Secret: a DNS label, unique per session."""
-    name = f"wasession-{session}"
+    """Return the name of the session's pod and PVC: a DNS label, unique per session."""
+    return _dns_label("wasession-", session)
+
+
+def token_secret_name(session: str) -> str:
+    """Return the name of the Secret with the session's tokens: a DNS label, unique per session.
+
+    No session can use it as its proxy's Secret: the names of those begin with wasession-proxy-.
+    """
+    return _dns_label("wasession-token-", session)
+
+
+def _dns_label(prefix: str, session: str) -> str:
+    name = f"{prefix}{session}"
     if len(name) <= _MAXIMUM and _DNS_LABEL.fullmatch(name) and not _HASHED.fullmatch(name):
         return name
     readable = re.sub(r"[^a-z0-9-]", "-", name)[: _MAXIMUM - 12].rstrip("-")

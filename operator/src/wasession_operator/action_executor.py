@@ -54,7 +54,7 @@ FAILURE_REASONS = {
 }
 EXCEEDED_QUOTA = "exceeded quota:"  # in the message of the API server's ResourceQuota admission
 NAMESPACE_TERMINATING = "because it is being terminated"  # in its message on new objects
-# In its messages on a Secret of the session's name with another controller, or of another type.
+# In its messages on a Secret of that name with another controller, or of another type.
 FOREIGN_SECRET = ("Only one reference can have Controller set to true", "type: Invalid value")
 CREATIONS = (actions.ApplySecret, actions.CreatePvc, actions.CreatePod)
 

@@ -110,6 +110,7 @@ def make_secret(
     mounted Secret only within about a minute.
     """
     metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
+    metadata["name"] = names.token_secret_name(name)
     metadata["annotations"][names.ANNOTATION_TOKEN_ID] = token_id(tokens[0])
     return {
         "apiVersion": "v1",
@@ -314,7 +315,7 @@ def _is_restricted(field: str, value: Any) -> bool:
 
 def _volumes(name: str, spec: EffectiveSpec) -> list[Manifest]:
     """Return the pod's volumes. It starts without the optional ones, and says what is missing."""
-    token = {"secretName": names.object_name(name), "defaultMode": 0o440}
+    token = {"secretName": names.token_secret_name(name), "defaultMode": 0o440}
     volumes: list[Manifest] = [
         {"name": "data", "persistentVolumeClaim": {"claimName": names.object_name(name)}},
         {"name": "token", "secret": token},

@@ -268,7 +268,7 @@ ATTACKS = [
         "name: Required value|field not declared in schema",
     ),
     Attack("a password of an application", proxy("database"), PROXY),
-    Attack("the token of a session", proxy("wasession-sales"), PROXY),
+    Attack("the token of a session", proxy("wasession-token-sales"), PROXY),
     Attack("the prefix alone", proxy("wasession-proxy-"), PROXY),
     Attack("the prefix in another case", proxy("Wasession-Proxy-A"), PROXY),
     Attack("the prefix in the middle", proxy("a-wasession-proxy-a"), PROXY),

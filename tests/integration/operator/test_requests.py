@@ -149,9 +149,7 @@ async def test_a_pod_that_refuses_the_token_gets_its_secret_again(world: World) 
     """Somebody has edited it."""
     await begin(world, "sales")
     token = data(world, "sales")["token"]
-    await world.api.patch(
-        "secrets", world.namespace, object_name("sales"), {"data": {"token": "eA=="}}
-    )
+    await world.api.patch(*world.key("secrets", "sales"), {"data": {"token": "eA=="}})
     await world.until(lambda: world.program("sales").token == "x", "the pod to have it")
     await restart_operator(world)
     await world.until(lambda: data(world, "sales")["token"] == token, "the Secret to be repaired")
@@ -217,14 +215,14 @@ async def test_only_garbage_collection_deletes_secrets(world: World) -> None:
     owner = secret["metadata"]["ownerReferences"][0] | {"name": "gone", "uid": "gone"}
     for name, owners in (("ownerless", []), ("gone", [owner])):
         metadata = {
-            "name": object_name(name),
+            "name": world.key("secrets", name)[2],
             "namespace": world.namespace,
             "labels": labels | {"wasession.dev/session": name},
             "ownerReferences": owners,
         }
         await world.api.create("secrets", {**secret, "metadata": metadata})
         await world.until(partial(world.object, "secrets", name), f"Secret {name}")
-    world.deleted.add(("secrets", world.namespace, object_name("gone")))
+    world.deleted.add(world.key("secrets", "gone"))
     await world.until(lambda: world.object("secrets", "gone") is None, "the orphan to be gone")
     await world.take_away("secrets", "sales")
     pod = world.pod("sales")
@@ -497,7 +495,7 @@ async def test_a_pod_that_loses_its_labels_gets_them_back(world: World) -> None:
 @pytest.mark.parametrize("plural", ["secrets", PVCS])
 async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
     """It is reported and left alone; the session goes on once the name is free."""
-    metadata = {"name": object_name("sales"), "namespace": world.namespace}
+    metadata = {"name": world.key(plural, "sales")[2], "namespace": world.namespace}
     claim = {
         "accessModes": ["ReadWriteOnce"],
         "resources": {"requests": {"storage": "1Gi"}},
@@ -515,6 +513,37 @@ async def test_a_name_that_somebody_else_has(world: World, plural: str) -> None:
     assert world.object(plural, "sales") == foreign
     await world.take_away(plural, "sales")
     await world.until_phase("sales")
+
+
+async def test_a_pod_with_the_secret_of_an_earlier_build(world: World) -> None:
+    """It had the pod's name, another token and the type Opaque. The next pod has another one."""
+    name = object_name("sales")
+    secret = {
+        "metadata": {"name": name, "namespace": world.namespace},
+        "data": {"token": b64encode(b"earlier").decode()},
+    }
+    await world.api.create("secrets", secret)
+    await begin(world, "sales")
+    await world.kill_operator()
+    pod = await world.take_away("pods", "sales")
+    await world.until_none("pods", "sales")
+    fields = ("name", "namespace", "labels", "annotations", "ownerReferences")
+    metadata = {field: pod["metadata"][field] for field in fields}
+    token = next(volume for volume in pod["spec"]["volumes"] if volume["name"] == "token")
+    token["secret"]["secretName"] = name
+    del pod["spec"]["nodeName"]
+    await world.api.create("pods", {"metadata": metadata, "spec": pod["spec"]})
+    await world.until(lambda: world.object("pods", "sales"), "the earlier build's pod")
+    earlier = world.pod("sales")
+    await world.start_operator()
+    await world.until_reason("sales", "Ready", "PodUnreachable")
+    assert world.program("sales").token == "earlier"
+    assert world.pod("sales")["metadata"]["uid"] == earlier["metadata"]["uid"]
+    await world.annotate("sales", restart="1")
+    await world.until_replaced("sales", earlier)
+    assert world.condition("sales", "Degraded")["reason"] == "AsExpected"
+    left = world.history.current["secrets", world.namespace, name]
+    assert (left["type"], left["data"]) == ("Opaque", secret["data"])
 
 
 async def test_a_session_that_is_deleted_without_what_it_owns(world: World) -> None:

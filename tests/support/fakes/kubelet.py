@@ -201,10 +201,12 @@ class Kubelet:
     def _update_mount(self, change: Change) -> None:
         """Give the pod that has mounted a Secret its new content."""
         _, namespace, name = change.key
-        manifest = self._history.current.get(("pods", namespace, name))
-        pod = self._pods.get(manifest["metadata"]["uid"]) if manifest is not None else None
-        if pod is not None and pod.program is not None and self.scripts[namespace].mounts:
-            pod.program.token = _decoded(change.object["data"]["token"])
+        for manifest in self._history.objects("pods", namespace):
+            pod = self._pods.get(manifest["metadata"]["uid"])
+            if pod is None or pod.program is None or _token_secret(manifest) != name:
+                continue
+            if self.scripts[namespace].mounts:
+                pod.program.token = _decoded(change.object["data"]["token"])
 
     def _begin(self, namespace: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in the background; its failure fails the namespace's test."""
@@ -219,12 +221,14 @@ class Kubelet:
         task.add_done_callback(ended)
         return task
 
-    def look_again(self, namespace: str, name: str | None = None) -> None:
-        """Wake pods that wait for something that may exist now."""
+    def look_again(self, namespace: str, mounted: str | None = None) -> None:
+        """Wake pods that wait for something that may exist now: by default all."""
         for manifest in self._history.objects("pods", namespace):
-            metadata = manifest["metadata"]
-            if name in (None, metadata["name"]) and metadata["uid"] in self._pods:
-                self._pods[metadata["uid"]].wake.set()
+            pod = self._pods.get(manifest["metadata"]["uid"])
+            if pod is None:
+                continue
+            if mounted in (None, _claim(manifest), _token_secret(manifest)):
+                pod.wake.set()
 
     async def _live(self, key: tuple[str, str, str], uid: str, pod: _Pod) -> None:
         while True:
@@ -274,7 +278,7 @@ class Kubelet:
 
     async def _start(self, manifest: Manifest, uid: str, pod: _Pod) -> bool:
         """Start the program once image, volume and Secret exist; return whether it has started."""
-        namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        namespace = manifest["metadata"]["namespace"]
         script = self.scripts[namespace]
         if not script.images:
             waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
@@ -282,7 +286,7 @@ class Kubelet:
             await self._status(manifest, {**status, "phase": "Pending"})
             return False
         claim = self._history.current.get(("persistentvolumeclaims", namespace, _claim(manifest)))
-        secret = self._history.current.get(("secrets", namespace, name))
+        secret = self._history.current.get(("secrets", namespace, _token_secret(manifest)))
         if claim is None or secret is None or claim.get("status", {}).get("phase") != "Bound":
             return False
         await self._start_program(manifest, uid, pod, claim, secret, scans=script.scans)
@@ -473,6 +477,13 @@ def _claim(pod: Manifest) -> str:
         v["persistentVolumeClaim"]["claimName"]
         for v in pod["spec"]["volumes"]
         if "persistentVolumeClaim" in v
+    )
+    return name
+
+
+def _token_secret(pod: Manifest) -> str:
+    name: str = next(
+        v["secret"]["secretName"] for v in pod["spec"]["volumes"] if v["name"] == "token"
     )
     return name
 

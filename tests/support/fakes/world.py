@@ -14,7 +14,7 @@ from support.fakes.network import Network
 from support.fakes.operators import OperatorProcess, Operators
 from support.fakes.proxy import Proxy
 from support.fakes.session_pods import SessionPod
-from wasession_api.names import object_name
+from wasession_api.names import object_name, token_secret_name
 from wasession_api.v1alpha1 import (
     API_VERSION,
     CLASS_KIND,
@@ -219,8 +219,9 @@ class World:
         """Delete an object of a session, as a person may, and return it as it was."""
         obj = self.object(plural, name)
         assert obj is not None
-        self.deleted.add((plural, self.namespace, object_name(name)))
-        await self.api.delete(plural, self.namespace, object_name(name), **options)
+        key = self.key(plural, name)
+        self.deleted.add(key)
+        await self.api.delete(*key, **options)
         return obj
 
     # --- what there is ----------------------------------------------------------------------------
@@ -232,9 +233,14 @@ class World:
     def session(self, name: str) -> Manifest | None:
         return self.history.current.get((PLURAL, self.namespace, name))
 
+    def key(self, plural: str, name: str) -> Key:
+        """Return the key of the pod, claim or Secret of a session."""
+        name_of = token_secret_name if plural == "secrets" else object_name
+        return plural, self.namespace, name_of(name)
+
     def object(self, plural: str, name: str) -> Manifest | None:
         """Return the pod, claim or Secret of a session, if it exists."""
-        return self.history.current.get((plural, self.namespace, object_name(name)))
+        return self.history.current.get(self.key(plural, name))
 
     def pod(self, name: str) -> Manifest:
         pod = self.object("pods", name)

@@ -405,7 +405,9 @@ class Server:
             key: base64.b64encode(token.encode()).decode() for key, token in self.tokens.items()
         }
         name = request.match_info["name"]
-        owners = [{"uid": f"uid-{name.removeprefix('wasession-')}"}]
+        if not name.startswith("wasession-token-"):
+            raise web.HTTPNotFound
+        owners = [{"uid": f"uid-{name.removeprefix('wasession-token-')}"}]
         return web.json_response(
             {"metadata": {"name": name, "ownerReferences": owners}, "data": data}
         )

@@ -208,13 +208,13 @@ async def test_a_terminating_namespace_is_no_failure_of_its_sessions() -> None:
 # --- the Secret -----------------------------------------------------------------------------------
 
 CONTROLLED = (
-    'Secret "wasession-sales" is invalid: metadata.ownerReferences: Invalid value: [...]: Only one '
-    'reference can have Controller set to true. Found "true" in references for Deployment/web and '
-    "WhatsAppSession/sales"
+    'Secret "wasession-token-sales" is invalid: metadata.ownerReferences: Invalid value: [...]: '
+    'Only one reference can have Controller set to true. Found "true" in references for '
+    "Deployment/web and WhatsAppSession/sales"
 )
 TYPED = (
-    'Secret "wasession-sales" is invalid: type: Invalid value: "wasession.dev/session-token": '
-    "field is immutable"
+    'Secret "wasession-token-sales" is invalid: type: Invalid value: '
+    '"wasession.dev/session-token": field is immutable'
 )
 
 

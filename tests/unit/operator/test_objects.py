@@ -203,6 +203,7 @@ def test_the_claim() -> None:
 def test_the_secret_belongs_to_the_session() -> None:
     present, previous = "p" * 43, "q" * 43
     secret = objects.make_secret("ns", "sales", "uid-1", EffectiveSpec(), [present, previous])
+    assert secret["metadata"]["name"] == "wasession-token-sales"
     assert tokens(secret) == [present, previous]
     assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid-1"
     assert secret["metadata"]["annotations"]["wasession.dev/token-id"] == token_id(present)
