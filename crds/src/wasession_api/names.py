@@ -29,9 +29,17 @@ ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"
 ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
 ANNOTATION_EXPECTS_LOGIN = f"{GROUP}/expects-login"
 ANNOTATION_ACCEPT_UPDATE = f"{GROUP}/accept-update"
-ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # of a class; "true"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 
+ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # of a class; "true"
+ANNOTATIONS_OF_SESSION = (  # that the operator reads
+    ANNOTATION_RESTART,
+    ANNOTATION_LOGOUT,
+    ANNOTATION_ROTATE_TOKEN,
+    ANNOTATION_EXPECTS_LOGIN,
+    ANNOTATION_ACCEPT_UPDATE,
+    ANNOTATION_ACCEPT_DATA_LOSS,
+)
 _HASHED = re.compile(r".*--[0-9a-f]{10}")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")

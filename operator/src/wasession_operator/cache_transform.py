@@ -44,7 +44,17 @@ class PackedStore(MutableMapping[Key, Manifest]):
 
 
 def session(obj: Manifest) -> Manifest:
-    return _metadata(obj) | _pick(obj, ("spec", "status"))
+    """Reduce a session. Of its annotations, any user sets as many and as large ones as they like.
+
+    Requests are also copied to the pod and the status.
+    """
+    reduced = _metadata(obj) | _pick(obj, ("spec", "status"))
+    annotations = _pick(reduced["metadata"].pop("annotations", {}), names.ANNOTATIONS_OF_SESSION)
+    if annotations:
+        reduced["metadata"]["annotations"] = {
+            name: names.request_id(value) for name, value in annotations.items()
+        }
+    return reduced
 
 
 def pod(obj: Manifest) -> Manifest:

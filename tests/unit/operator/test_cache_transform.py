@@ -106,6 +106,25 @@ def test_what_the_plan_does_not_read_is_not_cached() -> None:
     }
 
 
+def test_a_sessions_annotations_are_bounded() -> None:
+    """They are whatever a user writes; requests are still compared with earlier ones."""
+    stored = {"metadata": {"namespace": "ns", "name": "sales"}, "spec": {}}
+
+    def annotations(**values: str) -> Manifest:
+        written = {f"wasession.dev/{name.replace('_', '-')}": v for name, v in values.items()}
+        obj = crowded({**stored, "metadata": {**stored["metadata"], "annotations": written}})
+        cached: Manifest = cache_transform.session(obj)["metadata"].get("annotations", {})
+        return cached
+
+    assert annotations(unknown="x" * 100_000, template_hash="x" * 100_000) == {}
+    asked = {"restart": "1", "logout": "2", "rotate_token": "3", "expects_login": "true"}
+    asked |= {"accept_update": "4", "accept_data_loss": "5"}
+    assert list(annotations(**asked).values()) == list(asked.values())
+    one, other = annotations(restart="x" * 100_000), annotations(restart="x" * 100_001)
+    assert one == annotations(restart="x" * 100_000) != other
+    assert all(len(value) <= 128 for value in [*one.values(), *other.values()])
+
+
 def test_the_store_returns_what_was_stored() -> None:
     store = PackedStore()
     store["ns", "sales"] = cache_transform.pod(crowded(pod()))

@@ -55,18 +55,6 @@ def test_fields_of_a_newer_crd_are_ignored() -> None:
     assert session.spec.browser.locale == "de"
 
 
-def test_a_large_annotation_is_bounded() -> None:
-    """Requests are copied to pods, Secrets and statuses."""
-    values = ["x" * 100_000, "x" * 100_001]
-    parsed = [
-        parse_session(stored(metadata={"annotations": {"wasession.dev/restart": value}}))[0]
-        for value in values
-    ]
-    requests = [session.annotations["wasession.dev/restart"] for session in parsed]
-    assert all(len(request) <= 128 for request in requests)
-    assert requests[0] != requests[1]
-
-
 def test_an_invalid_field_of_the_status_does_not_lose_the_others() -> None:
     session, error = parse_session(stored(status={"sessionValid": True, "restarts": "many"}))
     assert error is None

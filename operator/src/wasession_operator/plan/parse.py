@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 from pydantic import ValidationError
-from wasession_api import names
 from wasession_api.http.problem import describe_error
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import Status
@@ -50,10 +49,7 @@ def parse_session(
         spec=spec,
         status=written or _parse_status(obj.get("status") or {}),
         deleted_at=deleted_at,
-        annotations={
-            key: names.request_id(value)
-            for key, value in (metadata.get("annotations") or {}).items()
-        },
+        annotations=metadata.get("annotations") or {},
         finalizers=tuple(metadata.get("finalizers") or ()),
         own_spec=objects.digest({name: stored.get(name) for name in OF_POD}),
     )
