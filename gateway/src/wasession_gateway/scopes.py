@@ -27,8 +27,8 @@ class Scope(StrEnum):
 PERMISSIONS = frozenset(Scope) - {Scope.ADMIN}
 
 
-def listed(claims: Mapping[str, Any]) -> frozenset[Scope] | None:
-    """Return the scopes that a token lists, without unknown ones; None if it has no such claim.
+def listed(claims: Mapping[str, Any]) -> frozenset[str] | None:
+    """Return the names that a token lists, also unknown ones; None if it has no such claim.
 
     Raises ``ValueError`` if the claim is malformed.
     """
@@ -39,17 +39,18 @@ def listed(claims: Mapping[str, Any]) -> frozenset[Scope] | None:
     names = value.split(" ") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"the token's {claim} must be a string or a list of strings")
-    return frozenset(scope for scope in Scope if scope.value in names)
+    return frozenset(names) - {""}
 
 
-def permissions(listed: frozenset[Scope] | None) -> frozenset[Scope]:
+def permissions(listed: frozenset[str] | None) -> frozenset[Scope]:
     """Return what a token with these scopes permits: everything without the claim.
 
-    ``admin`` alone permits everything too; next to others, it extends these to all owners.
+    ``admin`` alone permits everything too; next to others, it extends these to all owners. An
+    unknown name is another one that permits nothing, not the same as none.
     """
     if listed is None or listed == {Scope.ADMIN}:
         return PERMISSIONS
-    return listed - {Scope.ADMIN}
+    return frozenset(scope for scope in PERMISSIONS if scope in listed)
 
 
 def insufficient(scopes: tuple[str, ...]) -> HTTPProblem:

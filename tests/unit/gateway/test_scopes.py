@@ -30,7 +30,10 @@ from wasession_gateway.scopes import PERMISSIONS, Scope
         ({"scp": ["sessions:read pair"]}, set()),
         ({"scope": "sessions:*"}, set()),
         ({"scope": "admin"}, PERMISSIONS),
-        ({"scope": "admin openid"}, PERMISSIONS),
+        ({"scope": " admin "}, PERMISSIONS),
+        ({"scope": "admin openid"}, set()),
+        ({"scp": ["openid", "profile", "admin"]}, set()),
+        ({"scope": "openid admin pair"}, {Scope.PAIR}),
         ({"scope": "admin sessions:read"}, {Scope.SESSIONS_READ}),
     ],
 )
