@@ -14,6 +14,7 @@ from wasession_api.base import Model
 from wasession_api.http.problem import HTTPProblem, Problem
 from wasession_api.kube import client as kube
 from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.client import read_body
 from wasession_api.v1alpha1 import ClientId, PairingMethod, PhoneNumber, WhenDeleted
 
 from wasession_gateway import restore
@@ -157,7 +158,7 @@ class Commands:
         timeout = logout_timeout(session)
         async with self._pods.request(session, "POST", "/v1/logout", timeout) as response:
             if response.status >= 400:
-                raise _not_logged_out(response.status, await response.read())
+                raise _not_logged_out(response.status, await read_body(response))
 
     async def restore(self, session: Session, timeout: float) -> Outcome:
         """Restore the session; return when it is ready, cannot be, or after ``timeout`` seconds."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 from wasession_api import names
-from wasession_api.http.sse import ServerSentEvent
+from wasession_api.http.sse import Pace, ServerSentEvent
 from wasession_api.kube.client import PODS, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.client import (
@@ -194,13 +194,14 @@ class PodEventStream:
         self._task.cancel()
 
     async def _run(self) -> None:
-        delay, last_id = RETRY_FIRST, None
+        delay, last_id, pace = RETRY_FIRST, None, Pace()
         with metrics.POD_EVENT_STREAMS.track_inprogress():
             while True:
                 self._reconnect.clear()
                 try:
                     client = await self._pods.client(self.session)
-                    async with contextlib.aclosing(client.events(EVENT_TYPES, last_id)) as events:
+                    stream = client.events(EVENT_TYPES, last_id, pace)
+                    async with contextlib.aclosing(stream) as events:
                         async for event in events:
                             delay, last_id = RETRY_FIRST, event.id or last_id
                             await self._on_event(self.session, event)

@@ -18,6 +18,7 @@ from wasession_api.base import Model, Observed
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.sse import ServerSentEvent
 from wasession_api.session_pod import messages
+from wasession_api.session_pod.client import read_body
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import IncomingMessage
 from wasession_api.session_pod.report import Report
@@ -79,8 +80,6 @@ class Client:
     identity: Identity | None = None
     rooms: set[str] = field(default_factory=set)
     full_since: float | None = None
-    # The round of link codes that it received last, by the session's UID, for the audit log.
-    rounds: dict[str, int] = field(default_factory=dict)
 
     def may(self, *scopes: str) -> bool:
         return self.identity is not None and self.identity.may(*scopes)
@@ -316,11 +315,9 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
     async def _deliver_code(
         self, session: Session, code: Qr | PairingCode, sids: Iterable[str]
     ) -> None:
-        """Send a link code; the audit log has who receives the first one of a round."""
+        """Send a link code; the audit log has who receives it."""
         for sid in await self._deliver(code, sids):
-            client = self._clients.get(sid)
-            if client is not None and client.rounds.get(session.uid) != code.attempt:
-                client.rounds[session.uid] = code.attempt
+            if (client := self._clients.get(sid)) is not None:
                 self._audit_log.write(
                     RECEIVE_CODE, client.source, client.identity, session.name, 200
                 )
@@ -425,7 +422,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         async with self._pods.request(session, "GET", "/v1/pairing", PAIRING_TIMEOUT) as response:
             if response.status != 200:
                 return  # it was used in the meantime
-            code = LinkCode.model_validate_json(await response.read())
+            code = LinkCode.model_validate_json(await read_body(response))
         event = _link_code_event(session, code)
         self._link_codes[session.name] = event
         await self._deliver_code(session, event, self._members(_audience(session)))

@@ -12,12 +12,16 @@ from datetime import UTC, datetime
 from functools import partial
 
 import aiohttp
+from wasession_api.http import sse
 from wasession_api.session_pod.client import CONNECT_TIMEOUT, SessionPodClient, Unauthorized
 from wasession_api.session_pod.report import Report
 
 log = logging.getLogger(__name__)
 NOTE_TIMEOUT = 10.0  # seconds
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
+# Bytes per second, some five reports, and bytes at once. A session pod skips the reports between
+# two that are read, so a slower reader only sees fewer of them.
+REPORT_RATE, REPORT_BURST = 8 * 2**10, 512 * 2**10
 # What a network plugin answers where it does not just drop the packets.
 BLOCKED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES}
 REQUEST_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, Unauthorized)
@@ -127,11 +131,11 @@ class ReportWatcher:
         await self._order(method, None, timeout)
 
     async def _run(self) -> None:
-        delay = RETRY_FIRST
+        delay, pace = RETRY_FIRST, sse.Pace(REPORT_RATE, REPORT_BURST)
         while True:
             self._retry_now = False
             try:
-                async with contextlib.aclosing(self.pod.events("state")) as events:
+                async with contextlib.aclosing(self.pod.events("state", pace=pace)) as events:
                     async for event in events:
                         delay, self.error, self.unauthorized = RETRY_FIRST, None, False
                         self._receive(event.data)
@@ -160,7 +164,8 @@ class ReportWatcher:
         if report.session_uid not in (None, self.session_uid):
             raise ValueError("the pod reports another session")
         if before is None or (report.seq, report.started_at) != (before.seq, before.started_at):
-            self._update(payload)
+            # Without what the report does not have: the pod may send any amount of it.
+            self._update(report.model_dump_json(by_alias=True, exclude_none=True))
 
     def _note_unauthorized(self, unauthorized: bool) -> None:
         before, self.unauthorized = self.unauthorized, unauthorized
@@ -195,6 +200,8 @@ def describe_error(error: Exception) -> str:
         return f"the pod cannot be reached ({reason}); a NetworkPolicy may block the connection"
     if isinstance(error, Unauthorized):
         return "the pod does not accept the session's token"
+    if isinstance(error, sse.EventTooLarge):
+        return f"the pod sent an event of more than {sse.MAXIMUM_EVENT // 2**10} KiB"
     if isinstance(error, ValueError):
         return "the pod sent an invalid report"
     return f"the pod cannot be reached ({type(error).__name__})"

@@ -10,7 +10,13 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from wasession_api.session_pod import client
-from wasession_api.session_pod.client import SessionPodClient, Unauthorized, base_url
+from wasession_api.session_pod.client import (
+    MAXIMUM_BODY,
+    SessionPodClient,
+    Unauthorized,
+    base_url,
+    read_body,
+)
 
 TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -29,6 +35,7 @@ class Pod:
         app.router.add_get("/v1/state", self.state)
         app.router.add_get("/v1/events", self.events)
         app.router.add_get("/v1/elsewhere", self.elsewhere)
+        app.router.add_get("/v1/body", self.body)
         self.server = TestServer(app)
 
     def check(self, request: web.Request) -> None:
@@ -40,6 +47,10 @@ class Pod:
     async def state(self, request: web.Request) -> web.Response:
         self.check(request)
         return web.json_response({"key": request.headers.get("Idempotency-Key")}, status=201)
+
+    async def body(self, request: web.Request) -> web.Response:
+        self.check(request)
+        return web.Response(body=b"x" * int(request.query["size"]))
 
     async def elsewhere(self, request: web.Request) -> web.Response:
         self.check(request)
@@ -161,6 +172,18 @@ async def test_headers_are_sent_beside_the_token(http: aiohttp.ClientSession, po
     headers = {"Idempotency-Key": "k"}
     async with client.request("GET", "/v1/state", timeout=TIMEOUT, headers=headers) as response:
         assert await response.json() == {"key": "k"}
+
+
+@pytest.mark.parametrize(
+    ("size", "read"),
+    [(0, 0), (7, 7), (MAXIMUM_BODY, MAXIMUM_BODY), (20 * MAXIMUM_BODY, MAXIMUM_BODY)],
+)
+async def test_a_body_is_read_up_to_a_limit(
+    http: aiohttp.ClientSession, pod: Pod, size: int, read: int
+) -> None:
+    client = make_client(http, pod, Tokens("new"))
+    async with client.request("GET", f"/v1/body?size={size}", timeout=TIMEOUT) as response:
+        assert await read_body(response) == b"x" * read
 
 
 async def test_a_redirect_does_not_take_the_token_elsewhere(

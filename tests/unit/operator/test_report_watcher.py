@@ -12,6 +12,7 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from unit.operator.situations import report
+from wasession_api.http import sse
 from wasession_api.http.sse import ServerSentEvent
 from wasession_api.session_pod.client import SessionPodClient, Unauthorized
 from wasession_operator import report_watcher
@@ -28,9 +29,11 @@ class Pod:
         self.requests: list[str] = []
         self.errors: list[Exception] = []  # of the next connections
         self.knows_no_requests = False  # as an earlier version
+        self.paces: list[sse.Pace] = []  # of each connection
 
-    async def events(self, types: str) -> AsyncGenerator[ServerSentEvent]:
+    async def events(self, types: str, *, pace: sse.Pace) -> AsyncGenerator[ServerSentEvent]:
         assert types == "state"
+        self.paces.append(pace)
         self.connections += 1
         if self.errors:
             raise self.errors.pop(0)
@@ -97,6 +100,35 @@ async def test_reports_of_another_session_are_ignored(fixture: Fixture) -> None:
     assert fixture.watcher.report is not None
     assert fixture.watcher.report.seq == 2
     assert fixture.pod.connections == 2, "the stream of the other pod was closed"
+
+
+async def test_a_pod_gains_nothing_by_ending_its_streams(fixture: Fixture) -> None:
+    for seq in range(2):
+        fixture.pod.report(seq)
+        await fixture.changes.get()
+        fixture.pod.payloads.put_nowait(None)
+        await fixture.changes.get()
+    first, second = fixture.pod.paces[:2]
+    assert first is second
+
+
+def test_a_pod_has_a_few_reports_per_second_read() -> None:
+    pace = sse.Pace(report_watcher.REPORT_RATE, report_watcher.REPORT_BURST)
+    event = (b"id: 1-1", b"event: state", b"data: " + b"x" * 500, b"")
+    size = sum(len(line) + sse.LINE_COST for line in event)
+    assert [pace.take(size, 0.0) for _ in range(100)] == [0.0] * 100, "at once"
+    for _ in range(1000):
+        wait = pace.take(size, 0.0)
+    assert 1000 / 20 < wait < 1000 / 2
+
+
+async def test_what_is_no_part_of_a_report_takes_no_memory(fixture: Fixture) -> None:
+    payload = report(seq=1).model_dump_json(by_alias=True)
+    fixture.pod.payloads.put_nowait(payload.removesuffix("}") + f',"more":"{"x" * 100_000}"}}')
+    await fixture.changes.get()
+    assert fixture.watcher.report == report(seq=1)
+    assert fixture.watcher._payload is not None
+    assert len(fixture.watcher._payload) < 1000
 
 
 async def test_a_pod_that_refuses_the_token_is_a_change_once(
@@ -212,6 +244,7 @@ def connector_error(number: int) -> Exception:
         (TimeoutError(), "the pod did not answer in time"),
         (Unauthorized(), "the pod does not accept the session's token"),
         (ValueError("15551234567"), "the pod sent an invalid report"),
+        (sse.EventTooLarge("15551234567"), "the pod sent an event of more than 512 KiB"),
         (ConnectionRefusedError("secret"), "the pod cannot be reached (ConnectionRefusedError)"),
         (
             connector_error(errno.EMFILE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,12 +14,21 @@ from wasession_api.session_pod import PORT
 
 CONNECT_TIMEOUT = 5.0  # seconds
 SILENCE = 25.0  # seconds; a session pod sends a heartbeat every ten
+MAXIMUM_BODY = 64 * 2**10  # bytes, of what is read at once: a link code or a problem
 STREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT, sock_read=SILENCE)
 TokenSource = Callable[[], Awaitable[Iterable[str]]]
 
 
 class Unauthorized(Exception):
     """The pod accepts none of the session's tokens."""
+
+
+async def read_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return a response's first ``MAXIMUM_BODY`` bytes: a longer one is no valid JSON then."""
+    try:
+        return await response.content.readexactly(MAXIMUM_BODY)
+    except asyncio.IncompleteReadError as error:
+        return error.partial
 
 
 def base_url(address: str) -> str:
@@ -71,18 +81,19 @@ class SessionPodClient:
         raise Unauthorized("the session pod accepts none of the session's tokens")
 
     async def events(
-        self, types: str, last_id: str | None = None
+        self, types: str, last_id: str | None = None, pace: sse.Pace | None = None
     ) -> AsyncGenerator[sse.ServerSentEvent]:
         """Yield the pod's events: the current state, then changes; those after ``last_id`` again.
 
-        ``types`` lists event types separated by commas. Ends when the pod ends the stream; raises
-        ``TimeoutError`` after ``SILENCE`` seconds without a heartbeat.
+        ``types`` lists event types separated by commas. ``pace`` is how fast to read, over all of
+        the caller's connections to the pod. Ends when the pod ends the stream; raises
+        ``TimeoutError`` after ``SILENCE`` seconds without a heartbeat, and ``sse.EventTooLarge``.
         """
         headers = {"Last-Event-ID": last_id} if last_id else {}
         path = f"/v1/events?types={types}"
         async with self.request("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
             response.raise_for_status()
-            async for event in sse.read(response.content):
+            async for event in sse.read(response.content, pace or sse.Pace()):
                 yield event
 
     async def _candidates(self) -> AsyncIterator[str]:
