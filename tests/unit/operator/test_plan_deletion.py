@@ -43,6 +43,7 @@ from wasession_operator.plan.actions import (
     RemoveFinalizer,
     SetPvcOwner,
 )
+from wasession_operator.plan.facts import Violation
 
 HELD = ("example.com/other", FINALIZER)
 RELEASE = RemoveFinalizer(HELD)
@@ -68,6 +69,21 @@ def test_deletion_deletes_the_claim_if_the_retention_says_so() -> None:
     assert plan(going, facts(), SETTINGS).actions == ENDS
     last = plan(replace(going, finalizers=HELD), facts(pod=None), SETTINGS)
     assert last.actions == [DeletePvc("pvc-uid"), RELEASE]
+    assert last.done
+
+
+@pytest.mark.parametrize("reason", [Reason.CLASS_NOT_FOUND, Reason.OVERRIDE_NOT_ALLOWED])
+def test_a_session_against_its_class_cannot_delete_its_volume(reason: Reason) -> None:
+    """Whoever may change a session could name no class, and delete the login of its owner."""
+    going = replace(session(VALID, deleting=True, storage=DELETE), finalizers=HELD)
+    owned = owned_by(pvc(), "WhatsAppSession", "sales", "uid-1")
+    violating = facts(pod=None, pvc=owned, class_violation=Violation(reason, "Why."))
+    first = plan(going, violating, SETTINGS)
+    assert first.actions == [SetPvcOwner(None)], "garbage collection would delete the claim"
+    assert not first.done
+    assert Reason.DEVICE_STILL_LINKED not in event_reasons(first)
+    last = plan(going, replace(violating, pvc=pvc()), SETTINGS)
+    assert last.actions == [RELEASE]
     assert last.done
 
 

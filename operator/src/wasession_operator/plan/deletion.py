@@ -1,4 +1,8 @@
-"""Deletion of a session: first its pod, then the claim if the retention says so."""
+"""Deletion of a session: first its pod, then the claim if the retention says so.
+
+A session that violates its class, or has none, cannot decide that its volume goes: the claim is
+retained.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +68,7 @@ def plan_deletion(session: Session, facts: Facts, settings: Settings) -> Outcome
     step = shutdown.step
     if _wants_logout(session, facts) and session.status.session_valid and not shutdown.can_log_out:
         step += report_problem(Reason.LOGOUT_FAILED, NOT_LOGGED_OUT)
-    elif _deletes_login(session) and not _wants_logout(session, facts):
+    elif _deletes_login(session, facts) and not _wants_logout(session, facts):
         step += report_problem(Reason.DEVICE_STILL_LINKED, STILL_LINKED)
     finding = Finding(False, Reason.TERMINATING, shutdown.message)
     result = PodResult(Phase.TERMINATING, shutdown.reason, shutdown.message, finding, step)
@@ -77,12 +81,13 @@ def _own(session: Session, obj: Manifest | None) -> Manifest | None:
     return None if obj is None or ownership_conflict(session, obj) else obj
 
 
-def _deletes_volume(session: Session) -> bool:
-    return session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
+def _deletes_volume(session: Session, facts: Facts) -> bool:
+    delete = session.spec.storage.retention.when_deleted is WhenDeleted.DELETE
+    return delete and facts.class_violation is None
 
 
-def _deletes_login(session: Session) -> bool:
-    return _deletes_volume(session) and bool(session.status.session_valid)
+def _deletes_login(session: Session, facts: Facts) -> bool:
+    return _deletes_volume(session, facts) and bool(session.status.session_valid)
 
 
 def _retains_owned_claim(session: Session, facts: Facts) -> bool:
@@ -91,7 +96,7 @@ def _retains_owned_claim(session: Session, facts: Facts) -> bool:
     The claim has the owner reference of an earlier ``whenDeleted: Delete``.
     """
     pvc = facts.pvc
-    if pvc is None or is_terminating(pvc) or _deletes_volume(session):
+    if pvc is None or is_terminating(pvc) or _deletes_volume(session, facts):
         return False
     owners = pvc["metadata"].get("ownerReferences") or []
     return any(owner["uid"] == session.uid for owner in owners)
@@ -101,7 +106,7 @@ def _finish(session: Session, facts: Facts) -> Step:
     if _retains_owned_claim(session, facts):
         return attempt(SetPvcOwner(None), facts)
     step, pvc = Step(), _own(session, facts.pvc)
-    if _deletes_volume(session) and pvc is not None and not is_terminating(pvc):
+    if _deletes_volume(session, facts) and pvc is not None and not is_terminating(pvc):
         step += attempt(DeletePvc(pvc["metadata"]["uid"]), facts)
     if names.FINALIZER in session.finalizers:
         step += attempt(RemoveFinalizer(session.finalizers), facts)
