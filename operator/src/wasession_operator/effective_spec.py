@@ -20,6 +20,7 @@ BUILT_IN = SessionTemplate().dump()
 SESSION_FIELDS = _aliases(Spec)
 TEMPLATE_FIELDS = _aliases(SessionTemplate)
 CLASS_FIELDS = _aliases(ClassOnly)
+LIMITED_RESOURCES = frozenset({"cpu", "memory"})
 
 
 def merge(base: Any, over: Any) -> Any:
@@ -34,12 +35,15 @@ def make_effective(
 ) -> EffectiveSpec:
     """Return the session's spec over its class's template over the built-in defaults.
 
-    Without a class, the session's own values count. Fields of newer versions are ignored; invalid
-    values raise ``ValidationError``.
+    Where none of them has a limit of CPU or memory, it is the most that the class allows. Without a
+    class, the session's own values count. Fields of newer versions are ignored; invalid values
+    raise ``ValidationError``.
     """
     decided = class_spec or {}
     template = _pick(decided.get("template") or {}, TEMPLATE_FIELDS)
-    spec = merge(merge(BUILT_IN, template), _pick(stored, SESSION_FIELDS))
+    resources = {"limits": _pick(decided.get("limits") or {}, LIMITED_RESOURCES)}
+    defaults = merge({"browser": {"resources": resources}}, BUILT_IN)
+    spec = merge(merge(defaults, template), _pick(stored, SESSION_FIELDS))
     spec |= _pick(decided, CLASS_FIELDS)
     if class_name is not None:
         spec["className"] = class_name

@@ -91,6 +91,27 @@ def test_lists_are_replaced_and_objects_are_merged() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("own", "decided", "cpu", "memory"),
+    [
+        ({}, {}, "2", "1Gi"),
+        ({"browser.resources.limits.cpu": "1"}, {}, "1", "1Gi"),
+        ({}, {"browser.resources.limits.cpu": "500m"}, "500m", "1Gi"),
+        ({"browser.resources.requests.cpu": "1"}, {"browser.locale": "de-DE"}, "2", "1Gi"),
+    ],
+)
+def test_without_a_limit_the_classs_is_the_default(
+    own: dict[str, Any], decided: dict[str, Any], cpu: str, memory: str
+) -> None:
+    """Memory always has one."""
+    limits = {"cpu": 2, "memory": "8Gi", "storage": "9Gi", "sessionsPerOwner": 3}
+    session_class = {"template": nested(decided), "limits": limits}
+    effective = make_effective(nested(own), "c", session_class)
+    assert effective.browser.resources.limits == {"cpu": cpu, "memory": memory}
+    unlimited = make_effective({}, "c", {"limits": {"cpu": None}})
+    assert unlimited == make_effective({}, "c", {})
+
+
 def test_fields_of_a_newer_version_are_ignored() -> None:
     decided = {"template": {"browser": {"future": 1, "locale": "de-DE"}}, "future": {}}
     effective = make_effective({"future": 1, "storage": {"future": 2}}, "c", decided)
