@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from unit.operator.situations import NOW, VALID
 from wasession_api.v1alpha1 import Phase, Status
 from wasession_operator.effective_spec import EffectiveSpec
@@ -45,6 +46,15 @@ def test_an_invalid_spec_counts_as_empty_and_is_explained() -> None:
     assert session.spec == EffectiveSpec()
     assert error is not None
     assert error == "storage.size: must be a quantity such as 512Mi or 1Gi"
+
+
+@pytest.mark.parametrize(("requested", "expected"), [(True, True), (False, False), ("x", False)])
+def test_an_invalid_spec_loses_no_logout(requested: object, expected: bool) -> None:
+    """A session may become invalid with its class, and is deleted as well as any other."""
+    spec = {"logoutOnDelete": requested, "storage": {"size": "much"}}
+    session, error = parse_session(stored(spec=spec))
+    assert error is not None
+    assert session.spec == EffectiveSpec(logout_on_delete=expected)
 
 
 def test_fields_of_a_newer_crd_are_ignored() -> None:

@@ -33,8 +33,8 @@ def parse_session(
 ) -> tuple[Session, str | None]:
     """Return the session with its effective spec, and what is wrong with its own, if anything is.
 
-    An invalid spec counts as empty. ``written`` is the status that the operator has written since
-    the object was read.
+    An invalid spec counts as empty, except for ``logoutOnDelete``. ``written`` is the status that
+    the operator has written since the object was read.
     """
     metadata, stored = obj["metadata"], obj.get("spec") or {}
     spec, error = _parse_spec(stored, session_class)
@@ -64,7 +64,8 @@ def _parse_spec(
             return make_effective(stored), None
         return make_effective(stored, session_class.name, session_class.stored), None
     except ValidationError as error:
-        return EffectiveSpec(), describe_error(error)
+        own = EffectiveSpec(logout_on_delete=stored.get("logoutOnDelete") is True)
+        return own, describe_error(error)
 
 
 def _parse_status(stored: Manifest) -> Status:
