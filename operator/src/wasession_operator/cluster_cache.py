@@ -112,17 +112,29 @@ class ClusterCache:
         return self._synced.is_set()
 
     def is_served(self, namespace: str | None) -> bool:
-        """Return whether the objects of a namespace are cached and watched."""
-        return all(informer.has_synced(namespace) for informer in self.informers)
+        """Return whether the sessions of a namespace can be reconciled.
+
+        Their pods and claims have to be cached and watched. The rest may be rejected by the API
+        server: it decides only on starts, and about pods whose node is lost.
+        """
+        return all(informer.has_synced(namespace) for informer in (self.pods, self.pvcs)) and all(
+            informer.has_synced(namespace) or informer.rejection(namespace) is not None
+            for informer in self.informers
+        )
+
+    def is_settled(self, namespace: str | None) -> bool:
+        """Return whether a namespace is served, or known not to be."""
+        objects = (self.pods, self.pvcs)
+        rejected = any(informer.rejection(namespace) is not None for informer in objects)
+        return rejected or self.is_served(namespace)
 
     def rejection(self, namespace: str | None) -> str | None:
-        """Return why the API server does not let a namespace be served, if so."""
+        """Return why the API server does not let a namespace be served in full, if so."""
         errors = (informer.rejection(namespace) for informer in self.informers)
         return next(filter(None, errors), None)
 
     def _on_sync(self, namespace: str | None) -> None:
-        settled = (self.is_served(scope) or self.rejection(scope) for scope in self.namespaces)
-        if all(settled):
+        if all(map(self.is_settled, self.namespaces)):
             self._synced.set()
         self._handler.on_sync(namespace)
 
@@ -240,14 +252,14 @@ class ClusterCache:
     # --- the objects of sessions ------------------------------------------------------------------
 
     async def node_of(self, pod: Manifest) -> Node | None:
-        """Return the pod's node, or None while it is not known.
+        """Return the pod's node, or None while it is not known: also if nodes cannot be watched.
 
         One that the informer does not have is read, as it may be new. It is gone when it has been
         missing for as long as the pod garbage collector waits too: whoever re-creates the Node
         object of a running machine, such as a kubelet that registers again, does it at once.
         """
         name = _node_name(pod)
-        if name is None or self.nodes is None:
+        if name is None or self.nodes is None or self.nodes.rejection(None) is not None:
             return None
         node = self.nodes.objects.get(("", name)) or await self._kube.get(NODES, None, name)
         if node is None:

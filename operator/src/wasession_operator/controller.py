@@ -68,17 +68,14 @@ class Controller:
 
         One whose namespace has not synced is queued when it has.
         """
-        if key in self.states and self._may_reconcile(key[0]):
+        if key in self.states and self.cache.is_settled(key[0]):
             self.queue.add(key)
 
     def enqueue_all(self) -> None:
         """Queue every session, behind those that have changed."""
         for key in self.states:
-            if self._may_reconcile(key[0]):
+            if self.cache.is_settled(key[0]):
                 self.queue.add(key, PATIENCE_UNCHANGED)
-
-    def _may_reconcile(self, namespace: str) -> bool:
-        return self.cache.is_served(namespace) or self.cache.rejection(namespace) is not None
 
     def _patience(self, key: Key) -> float:
         """Return none for a session that can create its pod or whose permit others await."""

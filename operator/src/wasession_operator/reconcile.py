@@ -51,6 +51,8 @@ STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 POD_NEEDS = (actions.ApplySecret, actions.ApplyNetworkPolicy, actions.CreatePvc)
 NAMESPACE_RECHECK = timedelta(seconds=30)
 UNWATCHED_RECHECK = timedelta(seconds=10)
+CLASSES_UNKNOWN = "The operator cannot list the WhatsAppSessionClasses: {error}"
+POLICIES_UNKNOWN = "The operator cannot watch the NetworkPolicies: {error}"
 DELETION_DEBOUNCE = 2.0  # seconds from deletionTimestamp, which has whole seconds
 
 
@@ -187,7 +189,9 @@ class Reconciler:
         )
         self._watch_report(state, pod)
         watcher = state.report_watcher
-        violation = self._find_violation(session, body, session_class)
+        violation = self._find_rejection(key[0]) or self._find_violation(
+            session, body, session_class, has_claim=pvc is not None
+        )
         may_start = self._wants_start(session, pod, violation) and self.starts.request(
             key, _urgency(session)
         )
@@ -219,8 +223,26 @@ class Reconciler:
         )
 
     def _find_violation(
-        self, session: Session, body: Manifest, session_class: SessionClass | None
+        self,
+        session: Session,
+        body: Manifest,
+        session_class: SessionClass | None,
+        *,
+        has_claim: bool,
     ) -> Violation | None:
+    def _find_rejection(self, namespace: str) -> Violation | None:
+        """Return what the API server does not let the operator know that a start depends on.
+
+        Classes that are known count even if they cannot be watched any more. Without a watch of
+        NetworkPolicies, a pod could start although its policy is gone.
+        """
+        classes, policies = self._cache.classes, self._cache.network_policies
+        if (error := classes.rejection) is not None:
+            return Violation(Reason.CLASS_NOT_FOUND, CLASSES_UNKNOWN.format(error=error))
+        if policies is not None and (error := policies.informer.rejection(namespace)) is not None:
+            return Violation(Reason.NETWORK_POLICY_FAILED, POLICIES_UNKNOWN.format(error=error))
+        return None
+
         """Return why the session's class does not let it start.
 
         Before all sessions are known, it is not known either which of an owner's are the oldest:
@@ -228,7 +250,9 @@ class Reconciler:
         """
         stored, known = body.get("spec") or {}, self.starts.is_open
         ahead = self._cache.classes.sessions_ahead(key_of(body), body) if known else 0
-        violation = find_violation(stored, session.namespace, session_class, session.spec, ahead)
+        violation = find_violation(
+            stored, session.namespace, session_class, session.spec, ahead, has_claim=has_claim
+        )
         if violation is None and not known:
             degraded = session.status.condition(ConditionType.DEGRADED)
             if degraded is not None and degraded.reason == Reason.LIMIT_EXCEEDED:

@@ -39,6 +39,11 @@ class SessionClasses:
 
     # --- classes ----------------------------------------------------------------------------------
 
+    @property
+    def rejection(self) -> str | None:
+        """Return why no class is known: the API server has not let them be listed so far."""
+        return None if self.informer.is_synced else self.informer.rejection(None)
+
     def get(self, name: str) -> SessionClass | None:
         return self._classes.get(name)
 

@@ -64,7 +64,7 @@ async def _wait_until_all_are_reconciled(controller: Controller) -> None:
 
 
 async def _is_all_reconciled(controller: Controller, namespace: str | None) -> bool:
-    if controller.cache.rejection(namespace) is not None:
+    if not controller.cache.is_served(namespace):
         return True
     try:
         sessions = await controller.cache.list_sessions(namespace)

@@ -301,6 +301,33 @@ def test_a_namespace_is_served_once_all_informers_have_it() -> None:
     assert handler.synced[-1] == "b"
 
 
+@pytest.mark.parametrize("listed", [True, False], ids=["later", "from the beginning"])
+async def test_only_pods_and_claims_are_needed_to_serve_a_namespace(listed: bool) -> None:
+    """Without the CRD of classes, or the right to list nodes, sessions can still be deleted."""
+    handler = Handler()
+    kube = cast(KubeClient, Api(node()))
+    cache = ClusterCache(kube, ["a"], handler, watch_nodes=True, network_policy_peers=[])
+    assert cache.nodes is not None
+    assert cache.network_policies is not None
+    cache.pods._accept("a")
+    cache.pvcs._accept("a")
+    for informer in (cache.classes.informer, cache.nodes, cache.network_policies.informer):
+        scope = "a" if informer.resource.namespaced else None
+        if listed:
+            informer._accept(scope)
+        else:
+            assert not cache.is_settled("a")
+        informer._reject(scope, f"{informer.resource.plural} is forbidden")
+    assert cache.is_served("a")
+    assert cache.is_settled("a")
+    assert cache.is_synced
+    assert cache.rejection("a") == "whatsappsessionclasses is forbidden"
+    assert cache.classes.rejection == (None if listed else "whatsappsessionclasses is forbidden")
+    assert await cache.node_of(pod(7, "node-1")) is None, "what is cached may be outdated"
+    cache.pods._reject("a", "pods is forbidden")
+    assert (cache.is_served("a"), cache.is_settled("a")) == (False, True)
+
+
 def test_heartbeats_of_a_node_enqueue_nothing() -> None:
     cache, handler = make_cache()
     cache.upsert_session(session(5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import aiohttp
@@ -31,7 +32,13 @@ CLASS: Manifest = {
 
 
 class Api:
-    """An API server that creates everything, and rejects every patch."""
+    """An API server that creates and deletes everything, and rejects every patch."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+
+    async def delete(self, _resource: Resource, _namespace: str, name: str, *_: Any) -> None:
+        self.deleted.append(name)
 
     async def get(self, _resource: Resource, _namespace: str, _name: str, **_: Any) -> None:
         return None
@@ -63,10 +70,14 @@ class Handler:
     def on_sync(self, namespace: str | None) -> None: ...
 
 
-def make_reconciler() -> tuple[Reconciler, ClusterCache]:
+def make_reconciler(
+    network_policy_peers: list[Manifest] | None = None,
+) -> tuple[Reconciler, ClusterCache]:
     """Return a reconciler, and its cache with one session."""
     kube, handler = cast(KubeClient, Api()), Handler()
-    cache = ClusterCache(kube, [], handler, watch_nodes=False)
+    cache = ClusterCache(
+        kube, [], handler, watch_nodes=False, network_policy_peers=network_policy_peers
+    )
     for informer in cache.informers:
         informer._accept(None)
     cache.classes.informer._upsert(("", "standard"), CLASS)
@@ -97,3 +108,45 @@ async def test_a_pod_that_may_lack_its_secret_does_not_delay_the_status() -> Non
     cache.pods._upsert(("ns", "wasession-sales"), starting)
     with pytest.raises(Rejected, match="status"):
         await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
+
+
+@pytest.mark.parametrize("resource", ["classes", "policies"])
+async def test_what_a_start_depends_on_is_known_before(resource: str) -> None:
+    """It is not a class that the session waits for, but the right to list classes."""
+    reconciler, cache = make_reconciler(network_policy_peers=[])
+    assert cache.network_policies is not None
+    if resource == "classes":
+        cache.classes.informer._synced.clear()
+        informer, reason = cache.classes.informer, "ClassNotFound"
+    else:
+        informer, reason = cache.network_policies.informer, "NetworkPolicyFailed"
+    informer._reject(None, "forbidden")
+    with pytest.raises(Rejected, match="status"):
+        await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
+    violation = reconciler._find_rejection("ns")
+    assert violation is not None
+    assert violation.reason == reason
+    assert violation.message.endswith(": forbidden")
+    assert not cache.pods.objects
+    assert not cache.pvcs.objects
+
+
+async def test_known_classes_count_when_they_cannot_be_watched_any_more() -> None:
+    reconciler, cache = make_reconciler()
+    cache.classes.informer._reject(None, "forbidden")
+    await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
+    assert ("ns", "wasession-sales") in cache.pods.objects
+
+
+async def test_a_session_is_deleted_without_its_class() -> None:
+    reconciler, cache = make_reconciler()
+    cache.classes.informer._synced.clear()
+    cache.classes.informer._reject(None, "the server could not find the requested resource")
+    running = pod()
+    running["metadata"]["resourceVersion"] = "7"
+    cache.pods._upsert(("ns", "wasession-sales"), running)
+    metadata = {**BODY["metadata"], "resourceVersion": "8"}
+    metadata["deletionTimestamp"] = datetime.now(UTC).isoformat()
+    cache.upsert_session({**BODY, "metadata": metadata, "status": {"sessionValid": False}})
+    await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
+    assert cast(Api, reconciler._kube).deleted == ["wasession-sales"]

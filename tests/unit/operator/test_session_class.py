@@ -104,6 +104,22 @@ def test_an_override_names_field_class_and_what_is_allowed() -> None:
     )
 
 
+def test_what_only_a_new_claim_depends_on_is_no_override_of_a_session_that_has_one() -> None:
+    """The fields are immutable: a session could not take them back when its class changes."""
+    of = session_class(overrides=["storage.size"])
+    stored = {"storage": {"storageClassName": "fast", "accessMode": "ReadWriteOnce"}}
+    spec = make_effective(stored, of.name, of.stored)
+    refused = find_violation(stored, "team-a", of, spec)
+    assert refused is not None
+    assert "spec.storage.storageClassName, spec.storage.accessMode" in refused.message
+    assert find_violation(stored, "team-a", of, spec, has_claim=True) is None
+    stored = {"storage": stored["storage"], "browser": {"locale": "de-DE"}}
+    spec = make_effective(stored, of.name, of.stored)
+    refused = find_violation(stored, "team-a", of, spec, has_claim=True)
+    assert refused is not None
+    assert refused.message.startswith("spec.browser.locale:")
+
+
 def test_own_fields_and_empty_objects_are_no_overrides() -> None:
     own = {"owner": "o", "clientId": "c", "suspend": True, "pairing": {"method": "QRCode"}}
     assert violation({**own, "browser": {}, "storage": {"retention": {}}}, session_class()) is None

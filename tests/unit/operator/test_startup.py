@@ -72,7 +72,7 @@ async def test_the_gate_opens_when_all_sessions_have_been_reconciled(
             list_sessions=list_sessions,
             sessions={KEY: session()},
             namespaces=["forbidden", "ns", "rejected"],
-            rejection=lambda namespace: "no" if namespace == "forbidden" else None,
+            is_served=lambda namespace: namespace != "forbidden",
         ),
         settings=SimpleNamespace(restoration_delay=timedelta(0)),
         states={KEY: state},

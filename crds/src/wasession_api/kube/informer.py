@@ -196,7 +196,7 @@ class Informer:
             return
         watch.error = error
         log.warning(
-            "watch rejected; the namespace is not served until it succeeds",
+            "watch rejected; retrying, and what depends on it waits",
             extra={**self._extra(namespace), "error": error},
         )
         self._on_sync(namespace)

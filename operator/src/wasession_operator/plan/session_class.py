@@ -19,6 +19,8 @@ from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan.facts import Violation
 from wasession_operator.plan.manifests import amount
 
+# Immutable, and without effect once there is a claim.
+OF_NEW_CLAIMS = (Override.STORAGE_CLASS_NAME, Override.STORAGE_ACCESS_MODE)
 NO_DEFAULT = (
     "spec.className is not set, and there is no default class: annotate a WhatsAppSessionClass "
     f"with {ANNOTATION_DEFAULT_CLASS}=true."
@@ -75,11 +77,13 @@ def find_violation(
     session_class: SessionClass | None,
     spec: EffectiveSpec,
     sessions_ahead: int = 0,
+    *,
+    has_claim: bool = False,
 ) -> Violation | None:
     """Return why a session must not start; None if it may.
 
     ``stored`` is its own spec, ``spec`` the effective one; ``sessions_ahead`` is the number of
-    older sessions of its owner in the namespace.
+    older sessions of its owner in the namespace. ``has_claim``: its volume claim exists.
     """
     if session_class is None:
         name = stored.get("className")
@@ -90,7 +94,7 @@ def find_violation(
         return Violation(Reason.INVALID_CLASS, message)
     return (
         _check_namespace(namespace, session_class)
-        or _check_overrides(stored, session_class)
+        or _check_overrides(stored, session_class, has_claim)
         or _check_amounts(spec, session_class)
         or _check_owner(sessions_ahead, session_class)
     )
@@ -107,8 +111,12 @@ def _check_namespace(namespace: str, session_class: SessionClass) -> Violation |
     return Violation(Reason.CLASS_NOT_ALLOWED, message)
 
 
-def _check_overrides(stored: Manifest, session_class: SessionClass) -> Violation | None:
+def _check_overrides(
+    stored: Manifest, session_class: SessionClass, has_claim: bool
+) -> Violation | None:
     forbidden = forbidden_overrides(stored, session_class.spec)
+    if has_claim:
+        forbidden = [path for path in forbidden if path not in OF_NEW_CLAIMS]
     if not forbidden:
         return None
     message = (
