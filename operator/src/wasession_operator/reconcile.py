@@ -222,14 +222,6 @@ class Reconciler:
             network_policy=policies.of(key[0], session_class) if policies is not None else None,
         )
 
-    def _find_violation(
-        self,
-        session: Session,
-        body: Manifest,
-        session_class: SessionClass | None,
-        *,
-        has_claim: bool,
-    ) -> Violation | None:
     def _find_rejection(self, namespace: str) -> Violation | None:
         """Return what the API server does not let the operator know that a start depends on.
 
@@ -243,6 +235,14 @@ class Reconciler:
             return Violation(Reason.NETWORK_POLICY_FAILED, POLICIES_UNKNOWN.format(error=error))
         return None
 
+    def _find_violation(
+        self,
+        session: Session,
+        body: Manifest,
+        session_class: SessionClass | None,
+        *,
+        has_claim: bool,
+    ) -> Violation | None:
         """Return why the session's class does not let it start.
 
         Before all sessions are known, it is not known either which of an owner's are the oldest:
