@@ -88,13 +88,21 @@ NAMESPACE = _validation(
     "params.metadata.name + ', which allows the namespaces ' + variables.namespaces.join(', ')",
     "Forbidden",
 )
+# The CRD does not let them be changed or removed. A class that no longer allows them would
+# otherwise forbid every later change of the session.
+IMMUTABLE = (Override.STORAGE_CLASS_NAME, Override.STORAGE_ACCESS_MODE)
 
 
 def _override(field: Override) -> Manifest:
     """Return the rule of a field; an empty object sets nothing."""
+    unchanged = (
+        f" || (oldObject != null && {_field('oldObject', f'spec.{field}')} && "
+        f"variables.session.{field} == oldObject.spec.{field})"
+    )
     return _validation(
         f"!variables.applies || '{field}' in variables.overrides || "
-        f"!({_field('variables.session', field)}) || variables.session.{field} == dyn({{}})",
+        f"!({_field('variables.session', field)}) || variables.session.{field} == dyn({{}})"
+        f"{unchanged if field in IMMUTABLE else ''}",
         f"'spec.{field}: the class ' + params.metadata.name + ' does not let its sessions set it; "
         "fields that they can set: ' + variables.overridable",
         "Forbidden",
@@ -190,15 +198,15 @@ OWNER_POLICY = Policy(
         ],
         "variables": [
             _variable("owner", f"{_field('object', 'spec.owner')} ? object.spec.owner : ''"),
-            _variable("owned", f"oldObject != null && {_field('oldObject', 'spec.owner')}"),
         ],
-        # A user can take a session that is nobody's, but neither another's nor give one away.
+        # Whoever names the owner of an existing session decides who gets its login, even if it has
+        # had no owner so far.
         "validations": [
             _validation(
-                "(!variables.owned && variables.owner == request.userInfo.username) || "
+                "(oldObject == null && variables.owner == request.userInfo.username) || "
                 f"authorizer.group('{v1alpha1.GROUP}').resource('{v1alpha1.PLURAL}')"
                 f".namespace(request.namespace).check('{ASSIGN_OWNER}').allowed()",
-                "'spec.owner: ' + request.userInfo.username + (variables.owned ? "
+                "'spec.owner: ' + request.userInfo.username + (oldObject != null ? "
                 "' cannot change the owner of a session' : "
                 "' can set only ' + request.userInfo.username + ' as the owner') + "
                 f"' without the verb {ASSIGN_OWNER} on {v1alpha1.PLURAL}'",

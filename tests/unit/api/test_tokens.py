@@ -4,6 +4,7 @@ import base64
 from typing import Any
 
 import pytest
+from wasession_api.session_pod.token_derivation import derive_token, derive_tokens, namespace_key
 from wasession_api.session_pod.tokens import tokens
 
 ONE, TWO = "1" * 32, "2" * 43
@@ -36,3 +37,24 @@ def test_tokens(data: Any, found: list[str]) -> None:
 
 def test_a_secret_without_data() -> None:
     assert tokens({}) == []
+
+
+MASTER_KEY = bytes(range(32))
+
+
+def test_operator_and_gateway_derive_the_same_token_in_every_version() -> None:
+    """A running pod knows the token that an older operator has derived."""
+    key = namespace_key(MASTER_KEY, "sales")
+    assert derive_token(key, "uid-1", 0) == "JxqSiwpu8XzHnT5jIXxPpOlD7NEOSPNFQmDr65V5iZc"
+
+
+def test_no_token_is_that_of_another_namespace_session_or_epoch() -> None:
+    keys = [namespace_key(MASTER_KEY, name) for name in ("sales", "sales2", "", "session/uid-1")]
+    derived = [derive_token(key, uid, epoch) for key in keys for uid in "ab" for epoch in range(3)]
+    assert len({*derived}) == len(derived)
+
+
+def test_the_previous_token_counts_too() -> None:
+    key = namespace_key(MASTER_KEY, "sales")
+    assert derive_tokens(key, "a", 0) == [derive_token(key, "a", 0)]
+    assert derive_tokens(key, "a", 2) == [derive_token(key, "a", epoch) for epoch in (2, 1)]

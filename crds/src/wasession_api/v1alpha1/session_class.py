@@ -21,8 +21,8 @@ from wasession_api.v1alpha1.spec import (
     SessionTemplate,
 )
 
-# Chromium flags that neither run programs, write files, weaken the page's isolation, nor change
-# what the session pod relies on. See
+# Chromium flags that neither run programs, write files, nor change what the session pod relies on.
+# --js-flags, which can make V8 write logs and turn its checks off, is not one of them. See
 # https://peter.sh/experiments/chromium-command-line-switches/
 ALLOWED_FLAGS = (
     "--blink-settings",
@@ -33,7 +33,6 @@ ALLOWED_FLAGS = (
     "--force-color-profile",
     "--force-device-scale-factor",
     "--host-resolver-rules",
-    "--js-flags",
     "--mute-audio",
     "--no-pings",
     "--proxy-bypass-list",
