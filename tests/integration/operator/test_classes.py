@@ -74,6 +74,36 @@ async def test_a_session_without_its_class_can_be_suspended_and_deleted(world: W
         assert not claim["metadata"].get("ownerReferences")
 
 
+async def test_a_volume_is_not_deleted_against_the_will_of_the_class(world: World) -> None:
+    """A session that names no class any more does not decide either."""
+    gold = f"{world.namespace}-gold"
+    await world.create_class(gold)
+    await world.start_operator()
+    await world.create("sales", className=gold)
+    await world.until_phase("sales")
+    retention = {"retention": {"whenDeleted": "Delete"}}
+    await world.change("sales", className=f"{gold}-2", storage=retention)
+    await world.delete("sales")
+    await world.until_gone("sales")
+    claim = world.object(PVCS, "sales")
+    assert claim is not None
+    assert not claim["metadata"].get("ownerReferences")
+
+
+async def test_what_a_claim_was_created_with_is_no_violation(world: World) -> None:
+    """The field is immutable: the session could not do without it."""
+    await world.start_operator()
+    await world.create("sales", storage={"accessMode": "ReadWriteOnce"})
+    await world.until_phase("sales")
+    pod = world.pod("sales")
+    await world.change_class(overrides=["updateStrategy"])
+    await world.create("support", storage={"accessMode": "ReadWriteOnce"})
+    await refused(world, "support", "OverrideNotAllowed")
+    await world.take_away("pods", "sales")
+    await world.until_replaced("sales", pod)
+    assert world.condition("sales", "Degraded")["status"] == "False"
+
+
 async def test_a_class_that_becomes_tighter_stops_no_pod(world: World) -> None:
     await world.start_operator()
     await world.create("sales", browser={"locale": "de-DE"}, updateStrategy="RollingUpdate")
@@ -96,7 +126,7 @@ async def test_a_class_that_changes_restarts_pods_only_for_their_template(world:
     await world.create("sales")
     await world.until_phase("sales")
     pod = world.pod("sales")
-    await world.change_class(limits={"cpu": "8"})
+    await world.change_class(limits={"storage": "8Gi"})
 
     def noticed() -> bool:
         return bool(world.status("sales")["class"]["generation"] == 3)
@@ -104,7 +134,10 @@ async def test_a_class_that_changes_restarts_pods_only_for_their_template(world:
     await world.until(noticed, "the class's generation in the status")
     assert world.pod("sales")["metadata"]["uid"] == pod["metadata"]["uid"]
     await world.change_class(template={"browser": {"locale": "de-DE"}})
-    await world.until_replaced("sales", pod)
+    pod = await world.until_replaced("sales", pod)
+    await world.change_class(limits={"cpu": "8"})
+    pod = await world.until_replaced("sales", pod)
+    assert pod["spec"]["containers"][0]["resources"]["limits"]["cpu"] == "8"
 
 
 async def test_namespaces_and_limits(world: World) -> None:
@@ -131,12 +164,11 @@ async def test_the_default_class(world: World) -> None:
     assert world.status("sales")["class"]["name"] == first
     await world.create_class(second, annotations=DEFAULT)
 
-    def of_second() -> bool:
-        labels = world.pod("sales")["metadata"]["labels"]
-        used = world.status("sales")["class"]["name"]
-        return bool(used == labels["wasession.dev/class"] == second)
-
-    await world.until(of_second, "the newer of two default classes")
+    await world.until(
+        lambda: world.status("sales")["class"]["name"] == second, "the newer of two default classes"
+    )
+    await world.until_reason("sales", "Progressing", "UpdatePending")
+    assert world.pod("sales")["metadata"]["labels"]["wasession.dev/class"] == first
     await annotate_class(world, second, dict.fromkeys(DEFAULT))
     await world.until(
         lambda: world.status("sales")["class"]["name"] == first, "the only default class"
@@ -191,10 +223,11 @@ async def test_the_status_of_a_class_says_who_uses_it(world: World) -> None:
 
 @pytest.mark.parametrize("status", [403, 404])
 async def test_without_classes_nothing_starts(world: World, status: int) -> None:
-    """Because of RBAC, or because their CRD is not installed."""
+    """Because of RBAC, or because their CRD is not installed. What runs can still be ended."""
     await world.start_operator()
-    await world.create("sales")
-    await world.until_phase("sales")
+    for name in ("sales", "hotline", "newsletter"):
+        await world.create(name, storage={"retention": {"whenDeleted": "Delete"}})
+    await world.until_phase("sales", "hotline", "newsletter")
     await world.kill_operator()
     forbidden = world.proxy.fail(answers(status), "GET", CLASS_PLURAL, times=10**6)
     await world.create("support")
@@ -204,10 +237,40 @@ async def test_without_classes_nothing_starts(world: World, status: int) -> None
         while not (answer := await unserved(world)):  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.1)
     assert "injected by the proxy" in answer
+    condition = await refused(world, "support", "ClassNotFound")
+    assert "injected by the proxy" in condition["message"]
     assert has_nothing(world, "support")
-    assert world.object("pods", "sales") is not None
+    await world.until_reason("sales", "Degraded", "ClassNotFound")
+    assert world.phase("sales") == "Ready"
+    await world.change("hotline", suspend=True)
+    await world.until_phase("hotline", phase="Suspended")
+    await world.delete("newsletter")
+    await world.until_gone("newsletter")
+    assert world.object(PVCS, "newsletter") is not None, "its class may reserve that"
     forbidden.times = 0
     await world.until_phase("sales", "support")
+
+
+async def test_known_classes_count_while_they_cannot_be_watched(world: World) -> None:
+    await world.start_operator()
+    await world.create("sales", storage={"retention": {"whenDeleted": "Delete"}})
+    await world.until_phase("sales")
+    pod = world.pod("sales")
+    forbidden = [
+        world.proxy.fail(answers(403), "GET", resource, times=10**6)
+        for resource in (CLASS_PLURAL, f"{CLASS_PLURAL}?watch")
+    ]
+    world.proxy.cut()
+    async with asyncio.timeout(60):
+        while not await unserved(world):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.1)
+    await world.take_away("pods", "sales")
+    await world.until_replaced("sales", pod)
+    await world.delete("sales")
+    await world.until_gone("sales")
+    assert world.object(PVCS, "sales") is None
+    for fault in forbidden:
+        fault.times = 0
 
 
 async def unserved(world: World) -> str:
