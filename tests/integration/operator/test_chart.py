@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from integration.operator.conftest import CHART, render
+from support.cluster import binaries
 from support.fakes.api import Api, ApiError, Manifest, path
 from support.fakes.world import Environment
 
 Rights = set[tuple[str, str]]
+HELM = shutil.which("helm") or str(binaries.path("helm"))
 WATCHED = ("--set", "watchNamespaces={a,b}")
 GATEWAY_OF_A = ("--set", "gateway.enabled=true,gateway.namespace=a")
 
@@ -258,7 +262,37 @@ def test_the_default_class() -> None:
     [default] = render(
         "templates/defaultclass.yaml", *known, "--set", "defaultClass.isDefault=false"
     )
-    assert not default["metadata"]["annotations"]
+    assert default["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+async def test_a_rollback_does_not_delete_the_default_class(environment: Environment) -> None:
+    """As after a first installation, the first revision has no class in its manifest."""
+    api, revised = environment.api, "revised"
+    without = "crds.enabled=false,admissionPolicy.enabled=false,rbac.create=false"
+    values = ("--set", f"{without},defaultClass.name={revised},defaultClass.isDefault=false")
+
+    def helm(verb: str, *arguments: str) -> None:
+        command = [HELM, verb, revised, *arguments, "--namespace", revised]
+        command += ["--kubeconfig", str(environment.operators.directory / "pki" / "admin.conf")]
+        environment.network.run(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
+
+    async def limits() -> Any:
+        return (await api.get("whatsappsessionclasses", None, revised))["spec"].get("limits")
+
+    create = ("--set", "defaultClass.create=false", "--create-namespace")
+    helm("install", str(CHART), *values, *create)
+    try:
+        helm("upgrade", str(CHART), *values)
+        helm("rollback", "1")
+        assert await limits() is None
+        helm("upgrade", str(CHART), *values)
+        helm("upgrade", str(CHART), *values, "--set", "defaultClass.spec.limits.storage=5Gi")
+        assert await limits() == {"storage": "5Gi"}
+        helm("uninstall")
+        assert await limits() == {"storage": "5Gi"}
+    finally:
+        await api.delete("namespaces", None, revised)
+    await api.delete("whatsappsessionclasses", None, revised)
 
 
 @pytest.mark.parametrize(
