@@ -19,6 +19,7 @@ APP_NAME = "wasession-session"
 SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 ANNOTATION_CLIENT_ID = f"{GROUP}/client-id"
 ANNOTATION_OWNER = LABEL_OWNER  # in full; the label may hold a hash of it
+ANNOTATION_CLASS = LABEL_CLASS  # of a pod: the class that it was created for
 ANNOTATION_PREVIOUS_OWNERS = f"{GROUP}/previous-owners"  # of a claim; a JSON list
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 ANNOTATION_TEMPLATE_METADATA = f"{GROUP}/template-metadata"
@@ -30,7 +31,6 @@ ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
 ANNOTATION_EXPECTS_LOGIN = f"{GROUP}/expects-login"
 ANNOTATION_ACCEPT_UPDATE = f"{GROUP}/accept-update"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
-
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # of a class; "true"
 ANNOTATIONS_OF_SESSION = (  # that the operator reads
     ANNOTATION_RESTART,
@@ -40,6 +40,7 @@ ANNOTATIONS_OF_SESSION = (  # that the operator reads
     ANNOTATION_ACCEPT_UPDATE,
     ANNOTATION_ACCEPT_DATA_LOSS,
 )
+
 _HASHED = re.compile(r".*--[0-9a-f]{10}")
 _LABEL_VALUE = re.compile(r"([A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?")
 _DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")

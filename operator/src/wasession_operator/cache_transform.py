@@ -10,6 +10,7 @@ from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.v1alpha1 import GROUP
 
 from wasession_operator import objects
+from wasession_operator.network_policy import class_of_policy, spec_hash
 
 METADATA = (
     "namespace", "name", "uid", "resourceVersion", "generation",
@@ -77,7 +78,15 @@ def pvc(obj: Manifest) -> Manifest:
 
 
 def network_policy(obj: Manifest) -> Manifest:
-    return _metadata(obj) | _pick(obj, ("spec",))
+    """Reduce a policy to what is compared: a namespace's users may create large ones."""
+    full = obj["metadata"]
+    metadata = _pick(full, ("namespace", "name", "uid", "resourceVersion"))
+    metadata["labels"] = _pick(full.get("labels") or {}, names.LABELS)
+    if class_of_policy(obj) is None:
+        return {"metadata": metadata}
+    noted = _pick(full.get("annotations") or {}, (names.ANNOTATION_TEMPLATE_HASH,))
+    metadata["annotations"] = {name: names.request_id(value) for name, value in noted.items()}
+    return {"metadata": metadata, "specHash": spec_hash(obj.get("spec") or {})}
 
 
 def node(obj: Manifest) -> Manifest:

@@ -42,11 +42,13 @@ class ClassUsage:
 
     async def _update(self) -> bool:
         """Bring everything up to date; return whether all of it succeeded."""
-        policies = self._cache.network_policies
-        unused = policies.unused() if policies is not None else []
         classes = list(self._cache.classes.informer.objects.values())
         written = [await self._write_status(session_class) for session_class in classes]
-        deleted = [await self._delete_policy(policy) for policy in unused]
+        policies = self._cache.network_policies
+        if policies is None:
+            return all(written)
+        policies.enqueue_outdated()
+        deleted = [await self._delete_policy(policy) for policy in policies.unused()]
         return all([*written, *deleted])
 
     async def _write_status(self, session_class: Manifest) -> bool:

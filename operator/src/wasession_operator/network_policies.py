@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
+import random
+from collections import defaultdict
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from wasession_api import names
 from wasession_api.kube.client import NETWORK_POLICIES, Conflict, KubeClient
 from wasession_api.kube.informer import Informer
-from wasession_api.kube.manifests import Key, Manifest, key_of
+from wasession_api.kube.manifests import Key, Manifest, controller, key_of
 
-from wasession_operator import cache_transform, objects
+from wasession_operator import cache_transform
 from wasession_operator.network_policy import (
+    class_of_policy,
     is_as_desired,
     make_network_policy,
     policy_name,
-    without_empty_rules,
+    spec_hash,
 )
-from wasession_operator.plan.facts import NetworkPolicy
-from wasession_operator.plan.session_class import SessionClass
+from wasession_operator.plan.facts import Backoff, NetworkPolicy
 from wasession_operator.session_classes import SessionClasses
 
 FOREIGN = (
     "NetworkPolicy {name} was not created by this operator; it will not be modified. Delete it or "
     "give it another name."
 )
+UNDONE = (
+    "Something else, such as another operator with other settings, changes NetworkPolicy {name} "
+    "each time it is applied; it is applied again with backoff."
+)
+REPAIRS_AT_ONCE = 3  # of one policy, before its repairs are backed off
 
 
 class NetworkPolicies:
@@ -48,77 +55,117 @@ class NetworkPolicies:
         self._peers = peers
         self._classes = classes
         self._enqueue = enqueue
-        self._pods: Counter[Key] = Counter()  # by namespace and class label
+        # By namespace and class label: the names of the pods, and of the sessions they belong to.
+        self._pods: defaultdict[Key, dict[str, str | None]] = defaultdict(dict)
         self._locks: defaultdict[Key, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._normalized: dict[str, str] = {}  # hash of a desired spec -> of the stored one
+        self._applied: dict[Key, tuple[str, Backoff]] = {}  # hash of the spec applied last
 
-    def of(self, namespace: str, session_class: SessionClass | None) -> NetworkPolicy | None:
-        """Return the policy of a class in a namespace; None for no class, or an invalid one."""
-        if session_class is None or session_class.error is not None:
+    def of(self, namespace: str, class_name: str | None) -> NetworkPolicy | None:
+        """Return the policy of a class in a namespace; None while the classes are not known.
+
+        Pods may be left of a class that is gone, or is invalid: its policy has no rules of its own.
+        """
+        if class_name is None or not self._classes.informer.is_synced:
             return None
-        egress = session_class.spec.egress
-        desired = make_network_policy(namespace, session_class.name, egress, self._peers)
+        session_class = self._classes.get(class_name)
+        egress = [] if session_class is None else session_class.spec.egress
+        desired = make_network_policy(namespace, class_name, egress, self._peers)
         return NetworkPolicy(desired, self._is_current(desired))
 
     async def apply(self, desired: Manifest) -> None:
-        """Apply a policy unless it is current by now. Raise ``Conflict`` for a foreign one."""
+        """Apply a policy unless it is current by now.
+
+        Raise ``Conflict`` for a foreign one, or for one that something else changes each time.
+        """
         key = key_of(desired)
         async with self._locks[key]:
             if self._is_current(desired):
                 return
+            applied = self._backoff(key, desired)
             present = self.informer.objects.get(key) or await self._kube.get(NETWORK_POLICIES, *key)
             if present is not None and not _is_ours(present):
                 raise Conflict(FOREIGN.format(name=key[1]))
             obj = await self._kube.apply(NETWORK_POLICIES, desired)
-            stored = objects.digest(without_empty_rules(obj.get("spec") or {}))
-            self._normalized[_hash(desired)] = stored
+            applied = applied.after(datetime.now(UTC), random.uniform(0.8, 1.2))  # noqa: S311
+            self._applied[key] = _hash(desired), applied
+            self._normalized[_hash(desired)] = spec_hash(obj.get("spec") or {})
             self.informer.upsert(obj)
+
+    def enqueue_outdated(self) -> None:
+        """Enqueue sessions whose pods are of a class that they have left, and that has changed."""
+        for namespace, of in self._pods:
+            if not self._classes.is_used(of, namespace):
+                self._enqueue_unless_current(namespace, of)
 
     def unused(self) -> list[Manifest]:
         """Return the policies in namespaces without sessions or pods of their class."""
-        return [
-            policy
-            for (namespace, name), policy in self.informer.objects.items()
-            if (of := _class_of(policy)) is not None
-            and name == policy_name(of)
-            and not self._classes.is_used(of, namespace)
-            and not self._pods[namespace, of]
-        ]
+        return [policy for policy in self.informer.objects.values() if self._is_unused(policy)]
 
     async def delete(self, policy: Manifest) -> None:
-        """Delete this very policy, not another one of its name."""
-        metadata = policy["metadata"]
-        namespace, name, uid = metadata["namespace"], metadata["name"], metadata["uid"]
-        await self._kube.delete(NETWORK_POLICIES, namespace, name, uid)
+        """Delete this very policy, not another one of its name, unless it is used by now."""
+        key, uid = key_of(policy), policy["metadata"]["uid"]
+        async with self._locks[key]:
+            if self._is_unused(policy):
+                await self._kube.delete(NETWORK_POLICIES, *key, uid)
 
     def pod_changed(self, before: Manifest | None, after: Manifest | None) -> None:
-        """Count the pods of each class: they need its policy even if their session has another."""
-        of_before, of_after = _class_of(before), _class_of(after)
+        """Note the pods of each class: they need its policy even if their session has another."""
+        of_before, of_after = _class_label(before), _class_label(after)
         pod = after or before
         if pod is None or of_before == of_after:
             return
-        namespace = pod["metadata"]["namespace"]
-        for of, change in ((of_before, -1), (of_after, 1)):
-            if of is not None:
-                self._pods[namespace, of] += change
+        namespace, name = key_of(pod)
+        if of_before is not None:
+            pods = self._pods[namespace, of_before]
+            pods.pop(name, None)
+            if not pods:
+                del self._pods[namespace, of_before]
+        if of_after is not None:
+            owner = controller(pod)
+            self._pods[namespace, of_after][name] = None if owner is None else owner["name"]
         self._classes.changed.set()
+
+    def _is_unused(self, policy: Manifest) -> bool:
+        namespace, of = policy["metadata"]["namespace"], class_of_policy(policy)
+        if of is None or (namespace, of) in self._pods:
+            return False
+        return not self._classes.is_used(of, namespace)
 
     def _is_current(self, desired: Manifest) -> bool:
         actual = self.informer.objects.get(key_of(desired))
         normalized = self._normalized.get(_hash(desired))
         return actual is not None and is_as_desired(actual, desired, normalized)
 
+    def _backoff(self, key: Key, desired: Manifest) -> Backoff:
+        """Return the backoff of a policy's repairs. Raise ``Conflict`` until it is over."""
+        last_hash, backoff = self._applied.get(key, ("", Backoff()))
+        if last_hash != _hash(desired):
+            return Backoff()
+        waits = backoff.wait(datetime.now(UTC)) > timedelta(0)
+        if waits and backoff.count > REPAIRS_AT_ONCE:
+            raise Conflict(UNDONE.format(name=key[1]))
+        return backoff
+
     def _changed(self, before: Manifest | None, after: Manifest | None) -> None:
         """Enqueue the sessions of a policy that is not, or no longer, as it should be."""
         policy = after or before
         assert policy is not None
-        self._classes.changed.set()
         namespace, name = key_of(policy)
         of = name.removeprefix(policy_name(""))
-        desired = self.of(namespace, self._classes.get(of))
-        if desired is not None and not desired.is_current:
-            for key in self._classes.sessions(of, namespace):
-                self._enqueue(key)
+        if of == name:
+            return
+        self._classes.changed.set()
+        self._enqueue_unless_current(namespace, of)
+
+    def _enqueue_unless_current(self, namespace: str, of: str) -> None:
+        desired = self.of(namespace, of)
+        if desired is None or desired.is_current:
+            return
+        sessions = self._pods.get((namespace, of), {}).values()
+        of_pods = {(namespace, session) for session in sessions if session is not None}
+        for key in of_pods.union(self._classes.sessions(of, namespace)):
+            self._enqueue(key)
 
 
 def _is_ours(policy: Manifest) -> bool:
@@ -126,11 +173,11 @@ def _is_ours(policy: Manifest) -> bool:
     return bool(labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY)
 
 
-def _class_of(obj: Manifest | None) -> str | None:
-    if obj is None:
+def _class_label(pod: Manifest | None) -> str | None:
+    if pod is None:
         return None
-    of: str | None = (obj["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
-    return of
+    label: str | None = (pod["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
+    return label
 
 
 def _hash(desired: Manifest) -> str:

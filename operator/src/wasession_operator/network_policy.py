@@ -12,14 +12,16 @@ from wasession_api.session_pod import PORT
 from wasession_operator import objects
 
 DNS, HTTPS = 53, 443
-# Private, link-local (with the cloud's metadata service), carrier-grade NAT and loopback addresses:
+# Private, link-local (with the cloud's metadata service), carrier-grade NAT, loopback and reserved
+# addresses, and IPv6 prefixes that lead to IPv4 addresses (NAT64, 6to4):
 # https://www.iana.org/assignments/iana-ipv4-special-registry
+# https://www.iana.org/assignments/iana-ipv6-special-registry
 NOT_PUBLIC = {
     "0.0.0.0/0": [
         "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "169.254.0.0/16",
-        "127.0.0.0/8",
+        "127.0.0.0/8", "0.0.0.0/8", "192.0.0.0/24", "198.18.0.0/15", "240.0.0.0/4",
     ],
-    "::/0": ["fc00::/7", "fe80::/10", "::1/128"],
+    "::/0": ["fc00::/7", "fe80::/10", "::1/128", "64:ff9b::/96", "2002::/16"],
 }  # fmt: skip
 # The API server does not store these when they are empty.
 OMITTED = ("ports", "from", "to", "except", "matchLabels", "matchExpressions", "values")
@@ -57,6 +59,7 @@ def make_network_policy(
         ],
     }
     stored = as_stored(spec)
+    annotations = {names.ANNOTATION_TEMPLATE_HASH: spec_hash(stored)}
     labels = {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_CLASS: class_name}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -65,7 +68,7 @@ def make_network_policy(
             "name": policy_name(class_name),
             "namespace": namespace,
             "labels": labels,
-            "annotations": {names.ANNOTATION_TEMPLATE_HASH: objects.digest(stored)},
+            "annotations": annotations,
         },
         "spec": stored,
     }
@@ -84,7 +87,7 @@ def as_stored(value: Any) -> Any:
 
 
 def is_as_desired(actual: Manifest, desired: Manifest, normalized: str | None = None) -> bool:
-    """Return whether the API server has the policy as it should be.
+    """Return whether the API server has the policy as it should be; ``actual`` is as cached.
 
     ``normalized`` is the hash of what the API server is known to make of the desired spec.
     """
@@ -92,13 +95,21 @@ def is_as_desired(actual: Manifest, desired: Manifest, normalized: str | None = 
         present = actual["metadata"].get(part) or {}
         if not present.items() >= desired["metadata"][part].items():
             return False
-    spec = without_empty_rules(actual.get("spec") or {})
-    return spec == without_empty_rules(desired["spec"]) or objects.digest(spec) == normalized
+    noted = desired["metadata"]["annotations"][names.ANNOTATION_TEMPLATE_HASH]
+    return actual["specHash"] in (noted, normalized)
 
 
-def without_empty_rules(spec: Manifest) -> Manifest:
-    """Return a policy's spec without empty lists of rules, which the API server does not store."""
-    return {field: value for field, value in spec.items() if value != []}
+def spec_hash(spec: Manifest) -> str:
+    """Return a hash of a policy's spec, without the empty lists that the API server omits."""
+    return objects.digest({field: value for field, value in spec.items() if value != []})
+
+
+def class_of_policy(policy: Manifest) -> str | None:
+    """Return the class of a policy by its label; None unless its name is that class's policy's."""
+    class_name: str | None = (policy["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
+    if class_name is None or policy["metadata"]["name"] != policy_name(class_name):
+        return None
+    return class_name
 
 
 def _port(protocol: str, number: int) -> Manifest:

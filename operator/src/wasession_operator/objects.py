@@ -177,6 +177,7 @@ def make_pod(
     annotations = {
         names.ANNOTATION_TEMPLATE_HASH: template_hash(pod),
         names.ANNOTATION_TEMPLATE_METADATA: template_metadata(spec).record(),
+        names.ANNOTATION_CLASS: spec.class_name,
         names.ANNOTATION_OWN_SPEC: own_spec,
         names.ANNOTATION_RESTART: restart,
         names.ANNOTATION_TOKEN_ID: token_id,

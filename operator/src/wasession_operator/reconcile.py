@@ -34,7 +34,7 @@ from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.facts import Violation
 from wasession_operator.plan.logout import pending_request
-from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.plan.manifests import class_of, is_terminating
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.results import attempt
 from wasession_operator.plan.session_class import SessionClass, find_violation
@@ -198,6 +198,9 @@ class Reconciler:
         report = watcher.report if watcher else None
         scope = self._update_scope(session, pod, report, status)
         policies = cache.network_policies
+        class_name = None if session_class is None else session_class.name
+        if pod is not None:
+            class_name = class_of(pod) or class_name
         return Facts(
             now=datetime.now(UTC),
             pod=pod,
@@ -219,7 +222,7 @@ class Reconciler:
             conflicting_session=cache.conflicting_session(key),
             session_class=_reference(session_class),
             class_violation=violation,
-            network_policy=policies.of(key[0], session_class) if policies is not None else None,
+            network_policy=None if policies is None else policies.of(key[0], class_name),
         )
 
     def _find_rejection(self, namespace: str) -> Violation | None:

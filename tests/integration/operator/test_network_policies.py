@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from support.fakes.api import Manifest
@@ -46,6 +47,60 @@ async def test_a_policy_comes_before_the_pod_and_is_repaired(world: World) -> No
         world, lambda p: p["spec"]["egress"][-1]["to"] == EGRESS[0]["to"], "the class's rule"
     )
     assert len([c for c in world.changes if c.plural == "pods" and c.type == "ADDED"]) == 1
+
+
+async def test_a_running_pod_stays_of_its_class(world: World) -> None:
+    """Whatever the class of its session, and even if the class is gone."""
+    gold = f"{world.namespace}-gold"
+    await world.create_class(gold, egress=EGRESS)
+    await world.start_operator()
+    await world.create("sales", className=gold)
+    await world.until_phase("sales")
+    await world.change("sales", className=world.class_name)
+    await world.until_reason("sales", "Progressing", "UpdatePending")
+    pod, confined = world.pod("sales"), policy(world, gold)
+    assert pod["metadata"]["labels"]["wasession.dev/class"] == gold
+    assert confined is not None
+    assert confined["spec"]["egress"][-1]["to"] == EGRESS[0]["to"]
+    await world.delete_class(gold)
+    await world.api.delete(PLURAL, world.namespace, f"wasession-{gold}")
+    unlabelled = {"metadata": {"labels": {"wasession.dev/class": None}}}
+    await world.api.patch("pods", world.namespace, pod["metadata"]["name"], unlabelled)
+
+    def is_confined() -> bool:
+        labels, restored = world.pod("sales")["metadata"]["labels"], policy(world, gold)
+        return labels.get("wasession.dev/class") == gold and restored is not None
+
+    await world.until(is_confined, "the policy without the class's rules")
+    restored = policy(world, gold)
+    assert restored is not None
+    assert restored["metadata"]["uid"] != confined["metadata"]["uid"]
+    assert restored["spec"]["egress"] == confined["spec"]["egress"][:-1]
+    await world.change("sales", updateStrategy="RollingUpdate")
+    replaced = await world.until_replaced("sales", pod)
+    assert replaced["metadata"]["labels"]["wasession.dev/class"] == world.class_name
+    await world.until(lambda: policy(world, gold) is None, "no more policy of the class")
+
+
+async def test_repairs_that_are_undone_are_backed_off(world: World) -> None:
+    """Another operator of the same namespace may want other peers."""
+    await world.start_operator()
+    await world.create("sales")
+    await world.until_phase("sales")
+    first = policy(world)
+    assert first is not None
+    opened = {"spec": {"egress": [{}], "policyTypes": ["Egress"]}}
+    while world.condition("sales", "Degraded")["reason"] != "NetworkPolicyFailed":
+        present = policy(world)
+        assert present is not None
+        if present["spec"] == first["spec"]:
+            await world.api.patch(PLURAL, world.namespace, first["metadata"]["name"], opened)
+        await asyncio.sleep(0.05)
+    message = world.condition("sales", "Degraded")["message"]
+    assert first["metadata"]["name"] in message
+    applied = [c for c in world.changes if c.plural == PLURAL]
+    assert len(applied) < 20
+    assert world.phase("sales") == "Ready"
 
 
 async def test_a_foreign_policy_is_left_alone(world: World) -> None:

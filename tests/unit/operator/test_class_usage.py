@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
@@ -28,12 +28,14 @@ class Api:
         self.applied: list[Manifest] = []
         self.deleted: list[str] = []
         self.error: Exception | None = None
+        self.on_apply: Callable[[], object] = lambda: None
 
     async def apply(self, _: Resource, manifest: Manifest, sub: str, *, manager: str) -> Manifest:
         assert (sub, manager) == ("/status", NAME)
         if self.error is not None:
             raise self.error
         self.applied.append(manifest)
+        self.on_apply()
         metadata = {**manifest["metadata"], "uid": "u"}
         metadata["resourceVersion"] = str(100 + len(self.applied))
         used_by = [OTHER, *manifest["status"]["usedBy"]]
@@ -70,7 +72,7 @@ class Rig:
         metadata: dict[str, Any] = {"namespace": "ns", "name": "wasession-gold", "uid": "p"}
         metadata |= {"resourceVersion": "2", "labels": {"wasession.dev/class": "gold"}}
         obj = {"metadata": metadata, "spec": {}}
-        self.cache.network_policies.informer._upsert(("ns", "wasession-gold"), obj)
+        self.cache.network_policies.informer.upsert(obj)
 
     def add_session(self, name: str) -> Manifest:
         metadata = {"namespace": "ns", "name": name, "uid": name, "resourceVersion": "5"}
@@ -122,6 +124,17 @@ async def test_an_unused_policy_goes_with_its_last_session(rig: Rig) -> None:
     rig.cache.delete_session(("ns", "a"), "a")
     await rig.usage._update()
     assert rig.api.deleted == ["ns/wasession-gold p"]
+
+
+async def test_a_policy_that_is_used_again_meanwhile_stays(rig: Rig) -> None:
+    first = rig.add_session("a")
+    await rig.usage._update()
+    rig.add_policy()
+    rig.cache.delete_session(("ns", "a"), "a")
+    rig.api.on_apply = lambda: rig.cache.upsert_session(first)
+    await rig.usage._update()
+    assert rig.uses()[-1] == [], "it was unused when the pass began"
+    assert rig.api.deleted == []
 
 
 async def test_it_begins_when_all_sessions_are_known(rig: Rig) -> None:

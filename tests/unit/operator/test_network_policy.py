@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import ipaddress
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 from wasession_api import names
 from wasession_api.kube.client import Conflict, KubeClient, Resource
 from wasession_api.kube.manifests import Key, Manifest
-from wasession_operator import objects
+from wasession_operator import cache_transform, network_policies, objects
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.network_policies import NetworkPolicies
 from wasession_operator.network_policy import as_stored, is_as_desired, make_network_policy
@@ -74,6 +78,12 @@ def reaches(address: str, port: int) -> bool:
         ("fd00:ec2::254", 443, False),
         ("fe80::1", 443, False),
         ("::1", 443, False),
+        ("0.0.0.1", 443, False),
+        ("192.0.0.8", 443, False),
+        ("198.19.0.1", 443, False),
+        ("255.255.255.254", 443, False),
+        ("64:ff9b::a00:1", 443, False),
+        ("2002:a00:1::1", 443, False),
         ("10.0.0.7", 3128, True),
         ("10.0.0.8", 3128, False),
     ],
@@ -92,12 +102,16 @@ def test_the_defaults_of_the_api_server_are_no_difference() -> None:
     ]
 
 
+def is_stored(policy: Manifest, desired: Manifest, normalized: str | None = None) -> bool:
+    return is_as_desired(cache_transform.network_policy(policy), desired, normalized)
+
+
 def test_any_other_difference_is_one() -> None:
-    assert is_as_desired(POLICY, POLICY)
+    assert is_stored(POLICY, POLICY)
     without_peers = make_network_policy("ns", "gold", [], [])
     stored = copy.deepcopy(without_peers)
     del stored["spec"]["ingress"]
-    assert is_as_desired(stored, without_peers)
+    assert is_stored(stored, without_peers)
     changes: list[Callable[[Manifest], object]] = [
         lambda policy: policy["spec"]["egress"].pop(),
         lambda policy: policy["spec"].pop("policyTypes"),
@@ -108,10 +122,25 @@ def test_any_other_difference_is_one() -> None:
     for change in changes:
         changed = copy.deepcopy(POLICY)
         change(changed)
-        assert not is_as_desired(changed, POLICY)
+        assert not is_stored(changed, POLICY)
     odd = copy.deepcopy(POLICY)
     odd["spec"]["future"] = "default"
-    assert is_as_desired(odd, POLICY, objects.digest(odd["spec"]))
+    assert is_stored(odd, POLICY, objects.digest(odd["spec"]))
+
+
+@pytest.mark.parametrize("name", ["wasession-gold", "wasession-silver", "mine"])
+def test_little_of_a_large_policy_is_cached(name: str) -> None:
+    """Anybody with the right to create NetworkPolicies may give one the operator's labels."""
+    large = copy.deepcopy(POLICY)
+    large["metadata"] |= {"name": name, "uid": "uid-1", "resourceVersion": "7"}
+    large["metadata"]["annotations"] = dict.fromkeys(
+        (names.ANNOTATION_TEMPLATE_HASH, names.ANNOTATION_RESTART, "x"), "long" * 50_000
+    )
+    large["metadata"]["finalizers"] = ["example.com/long"] * 1000
+    large["spec"]["egress"] *= 5000
+    cached = cache_transform.network_policy(large)
+    assert len(json.dumps(cached)) < 1000
+    assert ("specHash" in cached) is (name == "wasession-gold")
 
 
 # --- their cache ----------------------------------------------------------------------------------
@@ -130,7 +159,7 @@ class Api:
 
     async def apply(self, _: Resource, manifest: Manifest) -> Manifest:
         self.applied.append(manifest)
-        version = str(len(self.applied) + 10)
+        version = str(2 * len(self.applied) + 10)
         metadata = manifest["metadata"] | {"uid": f"uid-{version}", "resourceVersion": version}
         obj = {**copy.deepcopy(manifest), "metadata": metadata}
         self.stored[metadata["namespace"], metadata["name"]] = obj
@@ -149,6 +178,7 @@ class Cache:
         self.enqueued: list[Key] = []
         kube = cast(KubeClient, self.api)
         self.classes = SessionClasses(kube, self.enqueued.append, lambda _: None)
+        self.classes.informer._accept(None)
         self.policies = NetworkPolicies(
             kube, [], PEERS, self.classes, self.enqueued.append, lambda _: None
         )
@@ -164,13 +194,21 @@ class Cache:
         self.classes.upsert_session(("ns", name), None, obj)
 
     def desired(self) -> Manifest:
-        policy = self.policies.of("ns", self.classes.get("gold"))
+        policy = self.policies.of("ns", "gold")
         assert policy is not None
         return policy.manifest
 
     def is_current(self) -> bool:
-        policy = self.policies.of("ns", self.classes.get("gold"))
+        policy = self.policies.of("ns", "gold")
         return policy is not None and policy.is_current
+
+    def edit_policy(self) -> None:
+        """Open the policy, as somebody else does."""
+        informer, key = self.policies.informer, ("ns", "wasession-gold")
+        obj = copy.deepcopy(self.api.stored[key])
+        obj["metadata"]["resourceVersion"] = str(int(obj["metadata"]["resourceVersion"]) + 1)
+        obj["spec"]["egress"] = [{}]
+        informer.upsert(obj)
 
 
 @pytest.fixture
@@ -196,10 +234,67 @@ async def test_a_class_that_changes_changes_its_policy(cache: Cache) -> None:
     assert cache.api.applied[-1] == POLICY
 
 
-def test_a_missing_or_invalid_class_has_none(cache: Cache) -> None:
+def test_pods_of_a_missing_or_invalid_class_reach_what_those_of_any_class_do(cache: Cache) -> None:
+    base = make_network_policy("ns", "gold", [], PEERS)
+    cache.add_class(version="2", egress=EGRESS)
+    assert cache.desired() == POLICY
+    cache.add_class(version="3", egress=EGRESS, limits=7)
+    assert cache.desired() == base
+    cache.classes.informer._remove(("", "gold"), {"metadata": {"uid": "gold"}})
+    assert cache.desired() == base
+
+
+def test_no_policy_is_known_without_a_class_or_before_all_classes_are_known(cache: Cache) -> None:
     assert cache.policies.of("ns", None) is None
-    cache.add_class(version="2", limits=7)
-    assert cache.policies.of("ns", cache.classes.get("gold")) is None
+    cache.classes.informer._synced.clear()
+    assert cache.policies.of("ns", "gold") is None
+
+
+async def test_the_policy_of_a_pod_is_repaired_whatever_the_class_of_its_session(
+    cache: Cache,
+) -> None:
+    owner = {"kind": "WhatsAppSession", "name": "sales", "uid": "sales", "controller": True}
+    metadata = {"namespace": "ns", "name": "wasession-sales", "ownerReferences": [owner]}
+    pod = {"metadata": metadata | {"labels": {names.LABEL_CLASS: "gold"}}}
+    cache.policies.pod_changed(None, pod)
+    await cache.policies.apply(cache.desired())
+    cache.classes.informer._remove(("", "gold"), {"metadata": {"uid": "gold"}})
+    cache.edit_policy()
+    assert cache.enqueued == [("ns", "sales")]
+    await cache.policies.apply(cache.desired())
+    cache.policies.enqueue_outdated()
+    assert cache.enqueued == [("ns", "sales")]
+    cache.add_class(version="2", egress=EGRESS)
+    cache.policies.enqueue_outdated()
+    assert cache.enqueued == [("ns", "sales")] * 2
+
+
+async def test_repairs_are_backed_off_while_something_else_undoes_them(cache: Cache) -> None:
+    """Two operators with different peers would apply theirs in turn, as fast as they can."""
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    with mock.patch.object(network_policies, "datetime") as clock:
+        clock.now.return_value = now
+        rejected = None
+        for _ in range(20):
+            try:
+                await cache.policies.apply(cache.desired())
+            except Conflict as error:
+                rejected = str(error)
+            else:
+                cache.edit_policy()
+        assert len(cache.api.applied) == 1 + network_policies.REPAIRS_AT_ONCE
+        assert rejected is not None
+        assert "changes NetworkPolicy wasession-gold each time it is applied" in rejected
+        cache.add_class(version="2", egress=EGRESS)
+        await cache.policies.apply(cache.desired())
+        assert cache.is_current(), "another policy is another attempt"
+        cache.add_class(version="3")
+        for minutes in range(60):
+            clock.now.return_value = now + timedelta(minutes=minutes)
+            with contextlib.suppress(Conflict):
+                await cache.policies.apply(cache.desired())
+                cache.edit_policy()
+    assert 10 < len(cache.api.applied) < 25, "it is never given up"
 
 
 async def test_a_foreign_policy_is_left_alone(cache: Cache) -> None:
@@ -216,9 +311,7 @@ async def test_a_changed_or_deleted_policy_is_applied_again(cache: Cache) -> Non
     await cache.policies.apply(cache.desired())
     assert cache.enqueued == [], "its own write is no change"
     informer, key = cache.policies.informer, ("ns", "wasession-gold")
-    stored = informer.objects[key]
-    metadata = stored["metadata"] | {"resourceVersion": "100"}
-    informer._upsert(key, {**stored, "metadata": metadata, "spec": {"podSelector": {}}})
+    cache.edit_policy()
     assert cache.enqueued == [("ns", "sales")]
     assert not cache.is_current()
     informer._remove(key, informer.objects[key])
@@ -243,6 +336,10 @@ async def test_a_policy_is_unused_without_sessions_and_pods(cache: Cache) -> Non
     assert cache.policies.unused() == []
     cache.policies.pod_changed(pod, None)
     [unused] = cache.policies.unused()
+    cache.add_session("late")
+    await cache.policies.delete(unused)
+    assert cache.api.deleted == [], "it is used again by now"
+    cache.classes.delete_session(("ns", "late"), {"metadata": {"uid": "late"}, "spec": spec})
     await cache.policies.delete(unused)
     assert cache.api.deleted == [(("ns", "wasession-gold"), unused["metadata"]["uid"])]
 

@@ -29,7 +29,7 @@ from unit.operator.test_plan_rules import FACTS, SPECS, STATUSES
 from wasession_api import names
 from wasession_api.v1alpha1 import ClassReference, ConditionType, Phase, Reason, Status
 from wasession_operator.network_policy import make_network_policy
-from wasession_operator.plan import Action, Backoff, Facts, Refusal, Session, plan
+from wasession_operator.plan import Backoff, Facts, Refusal, Session, plan, update_scope
 from wasession_operator.plan.actions import (
     ApplyNetworkPolicy,
     ApplySecret,
@@ -44,6 +44,7 @@ from wasession_operator.plan.actions import (
     SetPvcOwner,
 )
 from wasession_operator.plan.facts import NetworkPolicy, Violation
+from wasession_operator.plan.manifests import class_of
 
 GONE = Violation(Reason.CLASS_NOT_FOUND, "WhatsAppSessionClass gold does not exist.")
 VIOLATIONS = st.sampled_from(
@@ -61,6 +62,7 @@ VIOLATIONS = st.sampled_from(
 POLICY = make_network_policy("ns", "gold", [], [])
 POLICIES = st.sampled_from([None, NetworkPolicy(POLICY), NetworkPolicy(POLICY, is_current=True)])
 MISSING_POLICY = NetworkPolicy(POLICY)
+GOLD_POD = pod(spec={"className": "gold"})
 WELL = report(session_valid=True, is_authenticated=True)
 
 
@@ -99,7 +101,8 @@ def test_a_session_that_may_not_start_is_left_as_it_is(
             lost = seen.pod is not None and "deletionTimestamp" in seen.pod["metadata"]
             assert given_session.spec.suspend or ended or lost, deletion
         for repair in of(RepairPod, result):
-            assert names.LABEL_CLASS not in repair.labels
+            assert seen.pod is not None
+            assert repair.labels.get(names.LABEL_CLASS) == class_of(seen.pod)
     if result.status.token_epoch > status.token_epoch:
         seen = replace(seen, token_ids=(seen.token_ids[1], "t10"))
     again = plan(session(result.status, deleting=deleting, **copy.deepcopy(spec)), seen, SETTINGS)
@@ -180,21 +183,55 @@ def of_class(status: Status = VALID, **spec: Any) -> Session:
     return session(status, className="gold", **spec)
 
 
-def test_the_pod_is_labelled_with_its_class_once_its_policy_is_there() -> None:
-    seen = facts(report=WELL, network_policy=NetworkPolicy(POLICY, is_current=True))
-    [repair] = of(RepairPod, plan(of_class(), seen, SETTINGS))
-    assert repair.labels == {names.LABEL_CLASS: "gold"}
-    refused: dict[type[Action], Refusal] = {
-        ApplyNetworkPolicy: Refusal(
-            Reason.NETWORK_POLICY_FAILED, "no", Backoff(1, NOW + timedelta(seconds=1))
-        )
-    }
-    waiting = replace(seen, network_policy=MISSING_POLICY, refusals=refused)
-    assert not of(RepairPod, plan(of_class(), waiting, SETTINGS))
-    labelled = pod(spec={"className": "gold"})
-    assert plan(of_class(), replace(seen, pod=labelled), SETTINGS).actions == []
-    violating = replace(seen, pod=labelled, class_violation=GONE)
-    assert plan(session(VALID), violating, SETTINGS).actions == []
+def test_a_pod_without_a_class_is_given_that_of_its_session() -> None:
+    """After its policy."""
+    seen = facts(report=WELL, network_policy=MISSING_POLICY)
+    result = plan(of_class(), seen, SETTINGS)
+    [repair] = of(RepairPod, result)
+    assert repair.labels == repair.annotations == {names.LABEL_CLASS: "gold"}
+    assert type(result.actions[0]) is ApplyNetworkPolicy
+    violating = replace(seen, network_policy=None, class_violation=GONE)
+    assert plan(of_class(), violating, SETTINGS).actions == []
+    labelled = replace(seen, pod=GOLD_POD, network_policy=None)
+    assert plan(of_class(), labelled, SETTINGS).actions == []
+
+
+@pytest.mark.parametrize("violation", [None, GONE])
+@pytest.mark.parametrize("strategy", ["OnDelete", "RollingUpdate"])
+def test_a_pod_stays_of_its_class_until_it_is_replaced(
+    violation: Violation | None, strategy: str
+) -> None:
+    """Its browser is the old class's: so is what it can reach."""
+    seen = facts(pod=GOLD_POD, report=WELL, class_violation=violation)
+    changed = session(VALID, className="silver", updateStrategy=strategy)
+    result = plan(changed, seen, SETTINGS)
+    assert not of(RepairPod, result)
+    bare = copy.deepcopy(GOLD_POD)
+    del bare["metadata"]["labels"][names.LABEL_CLASS]
+    [repair] = of(RepairPod, plan(changed, replace(seen, pod=bare), SETTINGS))
+    assert repair.labels == {names.LABEL_CLASS: "gold"}, "without it, no policy selects the pod"
+    replaced = bool(of(DeletePod, result))
+    assert replaced is (violation is None and strategy == "RollingUpdate")
+    if violation is None and not replaced:
+        assert condition(result, ConditionType.PROGRESSING)[1] == Reason.UPDATE_PENDING
+        assert "template has changed" in message(result, ConditionType.PROGRESSING)
+
+
+def test_another_class_is_an_update_of_whoever_has_changed_it() -> None:
+    """The session by its className, or its platform team by the default class."""
+    seen = copy.deepcopy(GOLD_POD)
+    changed = session(VALID, className="silver", updateStrategy="RollingUpdate")
+    assert update_scope(changed, seen, WELL, VALID, SETTINGS) == ("class", "silver")
+    seen["metadata"]["annotations"][names.ANNOTATION_OWN_SPEC] = "earlier"
+    assert update_scope(changed, seen, WELL, VALID, SETTINGS)[0] == "owner"
+
+
+def test_the_label_counts_when_the_annotation_is_no_class() -> None:
+    edited = copy.deepcopy(GOLD_POD)
+    edited["metadata"]["annotations"][names.ANNOTATION_CLASS] = "../x"
+    assert class_of(edited) == "gold"
+    [repair] = of(RepairPod, plan(of_class(), facts(pod=edited, report=WELL), SETTINGS))
+    assert repair.annotations == {names.ANNOTATION_CLASS: "gold"}
 
 
 def test_a_class_does_not_change_the_template() -> None:

@@ -756,22 +756,47 @@ def test_all_conditions_are_set() -> None:
 
 # --- the proxy and the CA bundle ------------------------------------------------------------------
 
+FILES: dict[str, Any] = {
+    "browser": {"proxySecretRef": {"name": "wasession-proxy-sales"}},
+    "caBundle": {"configMapName": "company-ca", "key": "ca.crt"},
+}
+
 
 @pytest.mark.parametrize("reason", [Reason.PROXY_CHANGED, Reason.CA_BUNDLE_CHANGED])
 def test_files_that_the_browser_has_not_read_are_an_update(reason: Reason) -> None:
     changed = report(session_valid=True, warnings=[{"reason": reason}])
-    waiting = plan(session(VALID), facts(report=changed), SETTINGS)
+    seen = facts(report=changed, pod=pod(spec=FILES))
+    waiting = plan(session(VALID, **FILES), seen, SETTINGS)
     assert not of(DeletePod, waiting)
     assert condition(waiting, ConditionType.PROGRESSING)[1] == Reason.UPDATE_PENDING
     assert "CA bundle" in message(waiting, ConditionType.PROGRESSING)
     assert condition(waiting, DEGRADED) == ("True", reason)
-    rolling = session(VALID, updateStrategy="RollingUpdate")
-    queued = plan(rolling, facts(report=changed, may_update=False), SETTINGS)
+    rolling = session(VALID, updateStrategy="RollingUpdate", **FILES)
+    queued = plan(rolling, replace(seen, may_update=False), SETTINGS)
     assert not of(DeletePod, queued)
-    replaced = plan(rolling, facts(report=changed), SETTINGS)
+    replaced = plan(rolling, seen, SETTINGS)
     assert of(DeletePod, replaced) == [DeletePod("pod-uid", Reason.TEMPLATE_CHANGED)]
     assert replaced.status.update is not None
     own = reason is Reason.PROXY_CHANGED
     assert replaced.status.update.own is own, "the CA bundle is the class's"
-    scope = update_scope(rolling, pod(), changed, VALID, SETTINGS)
+    scope = update_scope(rolling, seen.pod, changed, VALID, SETTINGS)
     assert scope[0] == ("owner" if own else "class")
+
+
+@pytest.mark.parametrize(
+    ("reason", "given"),
+    [(Reason.PROXY_CHANGED, "caBundle"), (Reason.CA_BUNDLE_CHANGED, "browser")],
+)
+def test_a_pod_is_not_believed_to_have_files_that_it_was_not_given(
+    reason: Reason, given: str
+) -> None:
+    """Else it could have itself replaced, and halt the rollout of its class by not recovering."""
+    spec = {given: FILES[given]}
+    changed = report(session_valid=True, warnings=[{"reason": reason}])
+    rolling = session(VALID, updateStrategy="RollingUpdate", **spec)
+    result = plan(rolling, facts(report=changed, pod=pod(spec=spec)), SETTINGS)
+    assert not of(DeletePod, result)
+    assert result.status.update is None
+    edited = pod(spec=spec)
+    edited["metadata"]["annotations"]["wasession.dev/own-spec"] = None
+    assert update_scope(rolling, edited, changed, VALID, SETTINGS)[0] == "owner"

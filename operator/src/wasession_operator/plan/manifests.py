@@ -31,6 +31,28 @@ def is_terminating(obj: Manifest) -> bool:
     return "deletionTimestamp" in obj["metadata"]
 
 
+def class_of(pod: Manifest) -> str | None:
+    """Return the name of the class that a pod was created for; None before its first repair.
+
+    The annotation counts: without the label, no NetworkPolicy selects the pod.
+    """
+    noted = annotations_of(pod).get(names.ANNOTATION_CLASS)
+    if noted and names.label_value(noted) == noted:
+        return noted
+    label: str | None = (pod["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
+    return label
+
+
+def is_of_template(session: Session, pod: Manifest, template: str) -> bool:
+    """Return whether a pod is of a template hash and of the session's class.
+
+    The class is not part of the hash: a pod that has none is given one, and goes on.
+    """
+    if class_of(pod) not in (None, session.spec.class_name):
+        return False
+    return annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) == template
+
+
 def ownership_conflict(session: Session, obj: Manifest) -> Finding | None:
     """Return why an object with the session's name must not be touched; None when it may.
 
@@ -83,15 +105,18 @@ def repair_metadata(session: Session, obj: Manifest, facts: Facts) -> Step:
 
 
 def metadata_repair(session: Session, obj: Manifest) -> Repair | None:
-    """Return what gives an object its labels and annotations back; None if it has them."""
-    metadata = obj["metadata"]
-    make_labels = objects.pod_labels if obj["kind"] == "Pod" else objects.labels
-    labels = _differences(
-        dict.fromkeys(names.LABELS) | make_labels(session.name, session.spec),
-        metadata.get("labels") or {},
-    )
-    present = annotations_of(obj)
-    annotations = _differences(objects.identity(session.name, session.spec), present)
+    """Return what gives an object its labels and annotations back; None if it has them.
+
+    A pod stays one of the class that it was created for.
+    """
+    metadata, present = obj["metadata"], annotations_of(obj)
+    desired_labels = dict.fromkeys(names.LABELS) | objects.labels(session.name, session.spec)
+    desired = objects.identity(session.name, session.spec)
+    if obj["kind"] == "Pod" and (class_name := class_of(obj) or session.spec.class_name):
+        desired_labels[names.LABEL_CLASS] = class_name
+        desired[names.ANNOTATION_CLASS] = class_name
+    labels = _differences(desired_labels, metadata.get("labels") or {})
+    annotations = _differences(desired, present)
     if not labels and not annotations:
         return None
     owner = present.get(names.ANNOTATION_OWNER)

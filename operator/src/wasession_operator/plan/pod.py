@@ -23,6 +23,8 @@ from wasession_operator.plan.actions import (
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import (
     annotations_of,
+    class_of,
+    is_of_template,
     is_terminating,
     metadata_repair,
     ownership_conflict,
@@ -42,7 +44,7 @@ from wasession_operator.plan.results import (
     attempt,
     report_problem,
 )
-from wasession_operator.plan.rollout import is_updating
+from wasession_operator.plan.rollout import changed_files, is_updating
 from wasession_operator.plan.secret import create_with_secret, refresh_secret
 from wasession_operator.plan.storage import expects_login, login_ends_with_pod
 from wasession_operator.settings import NodeLost, Settings
@@ -57,8 +59,6 @@ RUNNING = Finding(True, Reason.POD_RUNNING)
 STOPPING = "The pod is being stopped."
 NO_NODE_YET = "The pod waits for a node."
 NEXT_POD = "The pod is terminating; the next one is created when it is gone."
-# Warnings of a pod whose browser still uses what it has read at its start.
-CHANGED_FILES = {Reason.PROXY_CHANGED, Reason.CA_BUNDLE_CHANGED}
 FILES_ON_DELETE = (
     "The proxy or the CA bundle has changed; the change takes effect the next time the pod is "
     "created."
@@ -127,7 +127,7 @@ def plan_pod(
         phase = Phase.FAILED if conflict.reason in FATAL_REASONS else Phase.PENDING
         return _not_ready(phase, conflict.reason, conflict.message, report_conflict(conflict))
     result = _own_pod(session, facts, settings, storage, token, pod)
-    step = policy.step + _repair(session, facts, token, policy, pod) + result.step
+    step = policy.step + _repair(session, facts, token, pod) + result.step
     return replace(result, step=step)
 
 
@@ -135,14 +135,12 @@ def _repair(
     session: Session,
     facts: Facts,
     token: TokenResult,
-    policy: NetworkPolicyResult,
     pod: Manifest,
 ) -> Step:
     """Give the pod its labels and annotations: back, or after a change in its template.
 
-    Those of the Secret, which is not read, follow from the same spec. The label of the class, by
-    which its NetworkPolicy selects the pod, only changes when that policy is there; a pod whose
-    session may not start stays as it is.
+    Those of the Secret, which is not read, follow from the same spec. A pod whose session may not
+    start only gets back what it had.
     """
     repair = metadata_repair(session, pod)
     record = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_METADATA)
@@ -152,8 +150,9 @@ def _repair(
     if repair is not None:
         labels |= repair.labels
         annotations |= repair.annotations
-    if facts.class_violation is not None or not policy.finding.ok:
+    if facts.class_violation is not None and class_of(pod) is None:
         labels.pop(names.LABEL_CLASS, None)
+        annotations.pop(names.ANNOTATION_CLASS, None)
     if not labels and not annotations:
         return Step()
     step = attempt(RepairPod(pod["metadata"]["uid"], labels, annotations), facts)
@@ -391,8 +390,8 @@ def _replacement(
         return _Replacement(reason)
     update = reason is Reason.TEMPLATE_CHANGED
     if update and session.spec.update_strategy is UpdateStrategy.ON_DELETE:
-        own = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) != template
-        message = UPDATE_ON_DELETE if own else FILES_ON_DELETE
+        files = is_of_template(session, pod, template)
+        message = FILES_ON_DELETE if files else UPDATE_ON_DELETE
         return _Replacement(pending=Problem(Reason.UPDATE_PENDING, message))
     if facts.accepted_template != template:
         return _check(facts, template)
@@ -413,15 +412,10 @@ def _replacement_reason(
     requested, present = session.annotations.get(names.ANNOTATION_RESTART), annotations_of(pod)
     if requested is not None and requested != present.get(names.ANNOTATION_RESTART):
         return Reason.RESTART_REQUESTED
-    if present.get(names.ANNOTATION_TEMPLATE_HASH) != template or _files_changed(facts, pod):
+    files_changed = _is_ready(pod) and bool(changed_files(session, facts.report))
+    if files_changed or not is_of_template(session, pod, template):
         return Reason.TEMPLATE_CHANGED
     return None
-
-
-def _files_changed(facts: Facts, pod: Manifest) -> bool:
-    """Return whether the pod reports that its proxy or CA bundle is not what it started with."""
-    warnings = facts.report.warnings if facts.report is not None and _is_ready(pod) else []
-    return any(warning.reason in CHANGED_FILES for warning in warnings)
 
 
 def _held_back(reason: Reason | None) -> Problem | None:

@@ -11,7 +11,7 @@ from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateS
 
 from wasession_operator import objects
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import annotations_of
+from wasession_operator.plan.manifests import annotations_of, is_of_template
 from wasession_operator.plan.results import PodResult, Step, UpdateResult, report_problem
 from wasession_operator.settings import Settings
 
@@ -63,12 +63,25 @@ def _is_own(session: Session, pod: Manifest, report: Report | None, settings: Se
     noted = annotations_of(pod)
     if noted.get(names.ANNOTATION_OWN_SPEC) not in (None, session.own_spec):
         return True
-    if any(w.reason == Reason.CA_BUNDLE_CHANGED for w in (report.warnings if report else [])):
+    if Reason.CA_BUNDLE_CHANGED in changed_files(session, report):
         return False
     template = objects.desired_hash(
         session.namespace, session.name, session.uid, session.spec, settings
     )
-    return noted.get(names.ANNOTATION_TEMPLATE_HASH) == template
+    return is_of_template(session, pod, template)
+
+
+def changed_files(session: Session, report: Report | None) -> set[Reason]:
+    """Return the warnings of a pod whose browser still uses a proxy or CA bundle that has changed.
+
+    A pod that has been given no such file cannot know that it has changed.
+    """
+    given = {
+        Reason.PROXY_CHANGED: session.spec.browser.proxy_secret_ref,
+        Reason.CA_BUNDLE_CHANGED: session.spec.ca_bundle,
+    }
+    warned = {warning.reason for warning in report.warnings} if report is not None else set()
+    return {reason for reason, file in given.items() if file is not None and reason in warned}
 
 
 def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResult) -> UpdateResult:
