@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable
+from typing import Any, cast
 
 import kopf
 from wasession_api.kube.client import PAGE_SIZE
@@ -54,6 +55,9 @@ class SessionWatch:
         tasks = await kopf.spawn_tasks(
             registry=self._registry,
             settings=_settings(),
+            # For peers, of which there are none. kopf's own needs a user ID with a name, which the
+            # platform's, such as OpenShift's, do not have.
+            identity=cast(Any, "wasession-operator"),
             standalone=True,
             clusterwide=self.namespace is None,
             namespaces=[] if self.namespace is None else [self.namespace],

@@ -29,6 +29,7 @@ async def test_a_failed_watch_is_started_again(monkeypatch: pytest.MonkeyPatch) 
         nonlocal starts
         starts += 1
         assert (options["namespaces"], options["clusterwide"]) == (["ns"], False)
+        assert options["identity"], "kopf's own fails for a user ID without a name"
         parts: list[Coroutine[None, None, None]] = [
             forever(),
             failing() if starts < 3 else forever(),
