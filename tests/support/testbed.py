@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from urllib import request
 
 from support.cluster import images
+from wasession_api.names import token_secret_name
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "wasession-operator"
@@ -171,10 +172,11 @@ class Session:
 
         Raises ``urllib.error.HTTPError``.
         """
-        name = self.status["podName"]
+        name = token_secret_name(self.name)
         secret = json.loads(self.kubectl("get", "secret", name, "-o", "json"))
         token = base64.b64decode(secret["data"]["token"]).decode()
-        with self.cluster.port_forward(f"pod/{name}", 8080, "-n", self.namespace) as port:
+        pod = f"pod/{self.status['podName']}"
+        with self.cluster.port_forward(pod, 8080, "-n", self.namespace) as port:
             call = request.Request(
                 f"http://127.0.0.1:{port}{path}",
                 method=method,
