@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from integration.operator.conftest import CHART, render
@@ -265,34 +264,47 @@ def test_the_default_class() -> None:
     assert default["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
-async def test_a_rollback_does_not_delete_the_default_class(environment: Environment) -> None:
-    """As after a first installation, the first revision has no class in its manifest."""
-    api, revised = environment.api, "revised"
+async def test_the_default_class_outlives_revisions_and_follows_the_values(
+    environment: Environment,
+) -> None:
+    """The first revision has no class in its manifest: its hook has created one."""
+    api, name = environment.api, "revised"
     without = "crds.enabled=false,admissionPolicy.enabled=false,rbac.create=false"
-    values = ("--set", f"{without},defaultClass.name={revised},defaultClass.isDefault=false")
+    values = ("--set", f"{without},defaultClass.name={name},defaultClass.isDefault=false")
 
     def helm(verb: str, *arguments: str) -> None:
-        command = [HELM, verb, revised, *arguments, "--namespace", revised]
+        command = [HELM, verb, name, *arguments, "--namespace", name]
         command += ["--kubeconfig", str(environment.operators.directory / "pki" / "admin.conf")]
         environment.network.run(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
 
-    async def limits() -> Any:
-        return (await api.get("whatsappsessionclasses", None, revised))["spec"].get("limits")
+    def chart(storage: str) -> tuple[str, ...]:
+        return (str(CHART), *values, "--set", f"defaultClass.spec.limits.storage={storage}")
 
-    create = ("--set", "defaultClass.create=false", "--create-namespace")
-    helm("install", str(CHART), *values, *create)
+    async def allowed() -> str:
+        stored = await api.get("whatsappsessionclasses", None, name)
+        result: str = stored["spec"]["limits"]["storage"]
+        return result
+
+    helm("install", *chart("1Gi"), "--set", "defaultClass.create=false", "--create-namespace")
+    [hook] = render("templates/defaultclass.yaml", *chart("1Gi")[1:], release=name)
+    hook["metadata"]["annotations"]["meta.helm.sh/release-namespace"] = name
+    await api.create("whatsappsessionclasses", hook)
     try:
-        helm("upgrade", str(CHART), *values)
+        helm("upgrade", *chart("2Gi"))
+        assert await allowed() == "2Gi"
         helm("rollback", "1")
-        assert await limits() is None
-        helm("upgrade", str(CHART), *values)
-        helm("upgrade", str(CHART), *values, "--set", "defaultClass.spec.limits.storage=5Gi")
-        assert await limits() == {"storage": "5Gi"}
+        assert await allowed() == "2Gi"
+        helm("upgrade", *chart("2Gi"))
+        helm("upgrade", *chart("3Gi"))
+        assert await allowed() == "3Gi"
         helm("uninstall")
-        assert await limits() == {"storage": "5Gi"}
+        assert await allowed() == "3Gi"
+        helm("install", *chart("4Gi"))
+        assert await allowed() == "4Gi"
+        helm("uninstall")
     finally:
-        await api.delete("namespaces", None, revised)
-    await api.delete("whatsappsessionclasses", None, revised)
+        await api.delete("namespaces", None, name)
+    await api.delete("whatsappsessionclasses", None, name)
 
 
 @pytest.mark.parametrize(
