@@ -15,6 +15,7 @@ from support.cluster import Cluster
 from support.cluster.waiting import wait_for
 from support.standin import Phone
 from support.testbed import SYSTEM, Session, Testbed
+from wasession_api.names import token_secret_name
 
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-operations"
@@ -98,16 +99,16 @@ def test_a_suspended_session_is_resumed_without_a_qr(session: Session) -> None:
 def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None:
     pod = session.pod()["metadata"]["uid"]
     token = session.kubectl(
-        "get", "secret", session.status["podName"], "-o", "jsonpath={.data.token}"
+        "get", "secret", token_secret_name(session.name), "-o", "jsonpath={.data.token}"
     )
     annotate(session, "rotate-token", "1")
     rotated = "jsonpath={.metadata.annotations.wasession\\.dev/rotate-token}=1"
     session.kubectl(
-        "wait", f"--for={rotated}", f"secret/{session.status['podName']}", "--timeout=60s"
+        "wait", f"--for={rotated}", f"secret/{token_secret_name(session.name)}", "--timeout=60s"
     )
     assert (
         session.kubectl(
-            "get", "secret", session.status["podName"], "-o", "jsonpath={.data.previousToken}"
+            "get", "secret", token_secret_name(session.name), "-o", "jsonpath={.data.previousToken}"
         )
         == token
     )
@@ -130,9 +131,9 @@ def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None
         session.cluster.kubectl("-n", SYSTEM, "logs", "deployment/wasession-operator", "--tail=-1"),
         session.kubectl("logs", session.status["podName"]),
     ]
-    secret = json.loads(session.kubectl("get", "secret", session.status["podName"], "-o", "json"))[
-        "data"
-    ]
+    secret = json.loads(
+        session.kubectl("get", "secret", token_secret_name(session.name), "-o", "json")
+    )["data"]
     for token in secret.values():
         assert not any(
             base64.b64decode(token).decode() in text or token in text for text in outputs
