@@ -87,7 +87,9 @@ class Limits(Model):
         None, description="Largest size of a session's volume; no limit if unset."
     )
     cpu: Quantity | None = Field(
-        None, description="Largest request and limit of CPU; no limit if unset."
+        None,
+        description="Largest request and limit of CPU, and the limit of sessions that have none; "
+        "no limit if unset.",
     )
     memory: Quantity | None = Field(
         None,
