@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import pty
@@ -71,6 +72,18 @@ class Terminal:
     def type(self, characters: str) -> None:
         """Type on the keyboard: ``\\x03`` is Ctrl-C."""
         os.write(self._terminal, characters.encode())
+
+    def interrupt(self) -> None:
+        """Type Ctrl-C as often as it takes.
+
+        Python does not notice a signal between its last check for signals and the system call that
+        waits for input.
+        """
+        deadline = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.type("\x03")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(2)
 
     def text(self) -> str:
         with self._drawn:

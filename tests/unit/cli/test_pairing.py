@@ -25,6 +25,7 @@ from .conftest import POD_TOKEN, Manifest, Server, make_session
 FIRST = "2@" + ",".join(["Rm9yIHRlc3RzIG9ubHk" * 3, "a" * 44, "b" * 44, "c" * 44])
 SECOND = FIRST.replace("a", "z")
 ME = {"id": "15551234567@c.us", "pushName": "Sales"}
+CTRL_C = "\x03"
 
 
 # --- decisions ------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def test_a_pairing_code_is_shown_as_the_phone_shows_it(server: Server, start: St
     server.change_pod(lambda pod: pod.offer("ABCD1234", method="PairingCode"))
     terminal = start()
     terminal.wait_text("ABCD-1234")
-    terminal.type("\x03")
+    terminal.type(CTRL_C)
     assert terminal.wait() == Exit.INTERRUPTED
     assert_left_in_order(terminal)
 
@@ -286,7 +287,7 @@ def test_an_image_is_removed_when_the_command_is_interrupted(
     terminal = start("qr", "sales", "--image", str(tmp_path / "qr.svg"))
     terminal.wait_text("Then scan the QR code in this file:")
     assert (tmp_path / "qr.svg").read_text().startswith("<?xml")
-    terminal.type("\x03")
+    terminal.type(CTRL_C)
     assert terminal.wait() == Exit.INTERRUPTED
     assert list(tmp_path.glob("*qr*")) == []
 
@@ -357,7 +358,7 @@ def test_sigterm_leaves_the_terminal_in_order(server: Server, start: Start) -> N
 
 @pytest.mark.parametrize(
     ("answer", "code", "calls"),
-    [("y\n", 0, 1), ("n\n", Exit.ERROR, 0), ("\x03", Exit.INTERRUPTED, 0)],
+    [("y\n", 0, 1), ("n\n", Exit.ERROR, 0), (CTRL_C, Exit.INTERRUPTED, 0)],
 )
 def test_logout_asks_first(
     server: Server, start: Start, answer: str, code: int, calls: int
@@ -365,6 +366,9 @@ def test_logout_asks_first(
     server.put(make_session("sales", account=ME))
     terminal = start("logout", "sales")
     terminal.wait_text("Log session sales out of 15551234567@c.us?")
-    terminal.type(answer)
+    if answer == CTRL_C:
+        terminal.interrupt()
+    else:
+        terminal.type(answer)
     assert terminal.wait() == code
     assert len(server.pod.calls) == calls
