@@ -102,10 +102,9 @@ def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None
         "get", "secret", token_secret_name(session.name), "-o", "jsonpath={.data.token}"
     )
     annotate(session, "rotate-token", "1")
-    rotated = "jsonpath={.metadata.annotations.wasession\\.dev/rotate-token}=1"
-    session.kubectl(
-        "wait", f"--for={rotated}", f"secret/{token_secret_name(session.name)}", "--timeout=60s"
-    )
+    session.wait("jsonpath={.status.tokenRotation.request}=1")
+    session.wait("jsonpath={.status.tokenRotation.done}=true")
+    assert session.status["tokenEpoch"] == 1
     assert (
         session.kubectl(
             "get", "secret", token_secret_name(session.name), "-o", "jsonpath={.data.previousToken}"
