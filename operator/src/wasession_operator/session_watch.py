@@ -55,8 +55,8 @@ class SessionWatch:
         tasks = await kopf.spawn_tasks(
             registry=self._registry,
             settings=_settings(),
-            # For peers, of which there are none. kopf's own needs a user ID with a name, which the
-            # platform's, such as OpenShift's, do not have.
+            # Unused without peering, but kopf's default looks up the name of the user ID, and fails
+            # for one without an entry in /etc/passwd, such as OpenShift assigns.
             identity=cast(Any, "wasession-operator"),
             standalone=True,
             clusterwide=self.namespace is None,
