@@ -268,7 +268,7 @@ async def test_known_classes_count_while_they_cannot_be_watched(world: World) ->
     await world.until_replaced("sales", pod)
     await world.delete("sales")
     await world.until_gone("sales")
-    assert world.object(PVCS, "sales") is None
+    await world.until(lambda: world.object(PVCS, "sales") is None, "the deletion of the claim")
     for fault in forbidden:
         fault.times = 0
 
