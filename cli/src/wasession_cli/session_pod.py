@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import aiohttp
 from pydantic import ValidationError
 from wasession_api.base import Observed
+from wasession_api.http.sse import EventTooLarge
 from wasession_api.session_pod.client import SessionPodClient, Unauthorized, base_url
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import SentMessage
@@ -121,7 +122,7 @@ class SessionPod:
             yield
         except Unauthorized:
             raise Unreachable("the session pod rejects its token: it is being replaced") from None
-        except (aiohttp.ClientError, TimeoutError) as error:
+        except (aiohttp.ClientError, TimeoutError, EventTooLarge) as error:
             cause = self._connector.last_error or str(error) or "no answer"
             raise Unreachable(f"the session pod is unreachable: {cause}") from None
 
