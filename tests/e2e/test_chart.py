@@ -84,15 +84,18 @@ def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
 
 
 def test_the_default_class_is_adopted_and_changed_by_an_upgrade(bed: Testbed) -> None:
-    """The first installation makes it in a hook, as its CRD is not there before."""
+    """The first installation creates it in a hook, as its CRD is not there before.
+
+    Helm adopts it with the next upgrade, but would not change it then: so that one may replace it.
+    """
 
     def default() -> dict[str, Any]:
         output = bed.cluster.kubectl("get", "wasc", "default", "-o", "json")
         return dict(json.loads(output))
 
-    uid = default()["metadata"]["uid"]
     upgrade(bed, "defaultClass.spec.limits.memory=2Gi")
     assert default()["spec"]["limits"] == {"memory": "2Gi"}
+    uid = default()["metadata"]["uid"]
     bed.install_operator()
     assert "limits" not in default()["spec"]
     assert default()["metadata"]["uid"] == uid, "it was replaced"

@@ -78,6 +78,8 @@ def test_list_goes_on_with_each_change(two: Server) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # Of a test run in the background the shell may have it ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert [process.stdout.readline().split()[0] for _ in range(3)] == ["NAME", "sales", "support"]
