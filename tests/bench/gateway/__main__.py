@@ -41,7 +41,8 @@ def conditions() -> dict[str, str]:
         package: version(package) for package in ("aiohttp", "python-socketio", "python-engineio")
     }
     load = f"load average {os.getloadavg()[0]:.1f} before"
-    machine = f"{os.cpu_count()} cores, Linux {platform.release()}, {load}"
+    kernel = ".".join(platform.release().split(".")[:2])
+    machine = f"{os.cpu_count()} cores, Linux {kernel}, {load}"
     return {**packages, "python": platform.python_version(), "machine": machine}
 
 

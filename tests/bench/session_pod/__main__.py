@@ -49,6 +49,7 @@ def conditions() -> dict[str, str]:
     from playwright._impl._driver import compute_driver_executable
 
     user = "root" if os.geteuid() == 0 else "not root"
+    kernel = ".".join(platform.release().split(".")[:2])
     return {
         "chromium": output(str(CHROMIUM), "--version").split(" built")[0],
         "whatsapp-web.js": package(PEER / "node_modules" / "whatsapp-web.js"),
@@ -58,7 +59,7 @@ def conditions() -> dict[str, str]:
         "playwright": version("playwright"),
         "playwright's node": output(compute_driver_executable()[0], "--version"),
         "python": platform.python_version(),
-        "machine": f"{os.cpu_count()} cores, Linux {platform.release()}, {user}",
+        "machine": f"{os.cpu_count()} cores, Linux {kernel}, {user}",
         "page": f"stand-in, first sync {SYNC_SECONDS:g} s",
     }
 
