@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,11 +23,17 @@ from wasession_api.session_pod.token_derivation import derive_tokens, token_id
 from wasession_api.v1alpha1 import Reason
 
 from wasession_operator import objects
+from wasession_operator.backoff import next_backoff
 from wasession_operator.cluster_cache import ClusterCache, object_key, requested
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
 from wasession_operator.plan.facts import AppliedSecret
-from wasession_operator.plan.manifests import Repair, metadata_repair, ownership_conflict
+from wasession_operator.plan.manifests import (
+    Repair,
+    is_managed,
+    metadata_repair,
+    ownership_conflict,
+)
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import LogoutFailed
 from wasession_operator.settings import Settings
@@ -203,8 +208,7 @@ class ActionExecutor:
             if present is None:
                 raise Unavailable(str(conflict)) from None
             present["kind"] = informer.resource.kind
-            labels = present["metadata"].get("labels") or {}
-            if labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY:
+            if is_managed(present):
                 informer.upsert(present)
             elif problem := ownership_conflict(session, present):
                 raise Conflict(problem.message) from None
@@ -300,8 +304,3 @@ class ActionExecutor:
             extra={**state.log_extra, "reason": reason, "error": message, "failures": retry.count},
         )
         self._enqueue(state.key)
-
-
-def next_backoff(before: Backoff) -> Backoff:
-    """Return the backoff after one more failure, with jitter."""
-    return before.after(datetime.now(UTC), random.uniform(0.8, 1.2))  # noqa: S311

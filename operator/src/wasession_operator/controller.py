@@ -11,7 +11,7 @@ from wasession_api.kube.client import Conflict, KubeClient, Rejected, Unavailabl
 from wasession_api.kube.manifests import Key, Manifest, key_of
 
 from wasession_operator import metrics
-from wasession_operator.action_executor import next_backoff
+from wasession_operator.backoff import next_backoff
 from wasession_operator.cluster_cache import ClusterCache, is_released, object_key, requested
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Backoff

@@ -12,7 +12,7 @@ from wasession_api import names
 from wasession_api.kube.client import SECRETS, Conflict, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Manifest
 
-from wasession_operator.action_executor import next_backoff
+from wasession_operator.backoff import next_backoff
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Backoff
 from wasession_operator.settings import GatewayKey

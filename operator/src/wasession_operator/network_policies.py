@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,6 +13,7 @@ from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, controller, key_of
 
 from wasession_operator import cache_transform
+from wasession_operator.backoff import next_backoff
 from wasession_operator.network_policy import (
     class_of_policy,
     is_as_desired,
@@ -22,6 +22,7 @@ from wasession_operator.network_policy import (
     spec_hash,
 )
 from wasession_operator.plan.facts import Backoff, NetworkPolicy
+from wasession_operator.plan.manifests import class_label, is_managed
 from wasession_operator.session_classes import SessionClasses
 
 FOREIGN = (
@@ -84,11 +85,10 @@ class NetworkPolicies:
                 return
             applied = self._backoff(key, desired)
             present = self.informer.objects.get(key) or await self._kube.get(NETWORK_POLICIES, *key)
-            if present is not None and not _is_ours(present):
+            if present is not None and not is_managed(present):
                 raise Conflict(FOREIGN.format(name=key[1]))
             obj = await self._kube.apply(NETWORK_POLICIES, desired)
-            applied = applied.after(datetime.now(UTC), random.uniform(0.8, 1.2))  # noqa: S311
-            self._applied[key] = _hash(desired), applied
+            self._applied[key] = _hash(desired), next_backoff(applied)
             self._normalized[_hash(desired)] = spec_hash(obj.get("spec") or {})
             self.informer.upsert(obj)
 
@@ -168,16 +168,8 @@ class NetworkPolicies:
             self._enqueue(key)
 
 
-def _is_ours(policy: Manifest) -> bool:
-    labels = policy["metadata"].get("labels") or {}
-    return bool(labels.get(names.LABEL_MANAGED_BY) == names.MANAGED_BY)
-
-
 def _class_label(pod: Manifest | None) -> str | None:
-    if pod is None:
-        return None
-    label: str | None = (pod["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
-    return label
+    return None if pod is None else class_label(pod)
 
 
 def _hash(desired: Manifest) -> str:

@@ -10,6 +10,7 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod import PORT
 
 from wasession_operator import objects
+from wasession_operator.plan.manifests import class_label
 
 DNS, HTTPS = 53, 443
 # Private, link-local (with the cloud's metadata service), carrier-grade NAT, loopback and reserved
@@ -106,7 +107,7 @@ def spec_hash(spec: Manifest) -> str:
 
 def class_of_policy(policy: Manifest) -> str | None:
     """Return the class of a policy by its label; None unless its name is that class's policy's."""
-    class_name: str | None = (policy["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
+    class_name = class_label(policy)
     if class_name is None or policy["metadata"]["name"] != policy_name(class_name):
         return None
     return class_name

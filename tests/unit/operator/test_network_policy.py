@@ -16,7 +16,7 @@ import pytest
 from wasession_api import names
 from wasession_api.kube.client import Conflict, KubeClient, Resource
 from wasession_api.kube.manifests import Key, Manifest
-from wasession_operator import cache_transform, network_policies, objects
+from wasession_operator import backoff, cache_transform, network_policies, objects
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.network_policies import NetworkPolicies
 from wasession_operator.network_policy import as_stored, is_as_desired, make_network_policy
@@ -272,7 +272,10 @@ async def test_the_policy_of_a_pod_is_repaired_whatever_the_class_of_its_session
 async def test_repairs_are_backed_off_while_something_else_undoes_them(cache: Cache) -> None:
     """Two operators with different peers would apply theirs in turn, as fast as they can."""
     now = datetime(2026, 1, 2, tzinfo=UTC)
-    with mock.patch.object(network_policies, "datetime") as clock:
+    with (
+        mock.patch.object(network_policies, "datetime") as clock,
+        mock.patch.object(backoff, "datetime", clock),
+    ):
         clock.now.return_value = now
         rejected = None
         for _ in range(20):

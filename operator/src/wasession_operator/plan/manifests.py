@@ -27,6 +27,19 @@ def annotations_of(obj: Manifest) -> dict[str, str]:
     return obj["metadata"].get("annotations") or {}
 
 
+def labels_of(obj: Manifest) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}
+
+
+def is_managed(obj: Manifest) -> bool:
+    """Return whether an object has the label by which the operator's informers select."""
+    return labels_of(obj).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
+
+
+def class_label(obj: Manifest) -> str | None:
+    return labels_of(obj).get(names.LABEL_CLASS)
+
+
 def is_terminating(obj: Manifest) -> bool:
     return "deletionTimestamp" in obj["metadata"]
 
@@ -39,8 +52,7 @@ def class_of(pod: Manifest) -> str | None:
     noted = annotations_of(pod).get(names.ANNOTATION_CLASS)
     if noted and names.label_value(noted) == noted:
         return noted
-    label: str | None = (pod["metadata"].get("labels") or {}).get(names.LABEL_CLASS)
-    return label
+    return class_label(pod)
 
 
 def is_of_template(session: Session, pod: Manifest, template: str) -> bool:
@@ -115,7 +127,7 @@ def metadata_repair(session: Session, obj: Manifest) -> Repair | None:
     if obj["kind"] == "Pod" and (class_name := class_of(obj) or session.spec.class_name):
         desired_labels[names.LABEL_CLASS] = class_name
         desired[names.ANNOTATION_CLASS] = class_name
-    labels = _differences(desired_labels, metadata.get("labels") or {})
+    labels = _differences(desired_labels, labels_of(obj))
     annotations = _differences(desired, present)
     if not labels and not annotations:
         return None
