@@ -120,20 +120,8 @@ def failed(
 
     ``step`` is the least that recovery takes.
     """
-    state = _disconnected(state, DisconnectKind.CRASH, reason, now)
-    return replace(
-        state,
-        phase=_opening_phase(state),
-        reason=reason,
-        message=message,
-        auth_state=None,
-        is_authenticated=False,
-        code_expires_at=None,
-        healthy_since=None,
-        waiting_since=None,
-        login_written=_on_disk_already(state),
-        outage=escalate(state.outage, reason, step, now, policy.backoff),
-    )
+    stopped = _stopped(state, DisconnectKind.CRASH, reason, message, step, now, policy)
+    return replace(stopped, phase=_opening_phase(stopped), login_written=_on_disk_already(stopped))
 
 
 def not_startable(state: State, reason: str, message: str, now: datetime, policy: Policy) -> State:
@@ -141,18 +129,8 @@ def not_startable(state: State, reason: str, message: str, now: datetime, policy
 
     For lack of a usable volume, of a sandbox, or of the files that it starts with.
     """
-    return replace(
-        _disconnected(state, DisconnectKind.CONNECTION, reason, now),
-        phase=Phase.FAILED,
-        reason=reason,
-        message=message,
-        auth_state=None,
-        is_authenticated=False,
-        code_expires_at=None,
-        healthy_since=None,
-        waiting_since=None,
-        outage=escalate(state.outage, reason, Step.START, now, policy.backoff),
-    )
+    stopped = _stopped(state, DisconnectKind.CONNECTION, reason, message, Step.START, now, policy)
+    return replace(stopped, phase=Phase.FAILED)
 
 
 def start_due(state: State, now: datetime) -> State:
@@ -891,6 +869,29 @@ def _disconnected(state: State, kind: DisconnectKind, reason: str, now: datetime
         return state
     lost = LastDisconnect(at=now, kind=kind, reason=reason[:256])
     return replace(state, last_disconnect=lost, healthy_since=None, ready_since=None)
+
+
+def _stopped(
+    state: State,
+    kind: DisconnectKind,
+    reason: str,
+    message: str,
+    step: Step,
+    now: datetime,
+    policy: Policy,
+) -> State:
+    """Return the state without a page that could be asked; ``step`` is the least to recover."""
+    return replace(
+        _disconnected(state, kind, reason, now),
+        reason=reason,
+        message=message,
+        auth_state=None,
+        is_authenticated=False,
+        code_expires_at=None,
+        healthy_since=None,
+        waiting_since=None,
+        outage=escalate(state.outage, reason, step, now, policy.backoff),
+    )
 
 
 def _on_disk_already(state: State) -> bool:
