@@ -76,7 +76,7 @@ class Reconciler:
         master_key: MasterKey,
         enqueue: Callable[[Key], None],
     ) -> None:
-        self.starts = PrioritySemaphore(settings.max_concurrent_starts, enqueue)
+        self.starts = PrioritySemaphore(settings.max_concurrent_starts_per_node, enqueue)
         self.updates = UpdatePermits(settings.max_concurrent_updates, enqueue)
         metrics.UPDATES_FAILED.set_function(lambda: self.updates.blockers)
         self._settings = settings

@@ -72,7 +72,8 @@ class Settings(BaseSettings):
     restoration_delay: Duration = timedelta(seconds=5)
     node_lost: NodeLost = NodeLost.WAIT
     node_lost_after: Duration = timedelta(minutes=5)
-    max_concurrent_starts: int = Field(20, ge=1)
+    max_concurrent_starts_per_node: int = Field(10, ge=1)
+    max_concurrent_starts_per_zone: int = Field(50, ge=1)
     max_concurrent_updates: int = Field(1, ge=1)
     update_min_ready: Duration = timedelta(seconds=30)
     cleanup_interval: Duration = Field(timedelta(minutes=10), ge=timedelta(seconds=1))

@@ -14,7 +14,9 @@ SESSIONS = 100
 async def test_more_sessions_than_the_soft_limit_of_descriptors(world: World) -> None:
     world.descriptors = SOFT_LIMIT
     names = [f"session-{number:03}" for number in range(SESSIONS)]
-    await world.start_operator(max_concurrent_starts=str(SESSIONS))
+    await world.start_operator(
+        max_concurrent_starts_per_node=str(SESSIONS), max_concurrent_starts_per_zone=str(SESSIONS)
+    )
     await asyncio.gather(*(world.create(name) for name in names))
     await world.until_phase(*names)
     _, metrics = await world.get("/metrics")

@@ -21,7 +21,9 @@ CLASS_STATUS = f"{CLASS_PLURAL}/status"
 async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
     """Not when all watches break twice either, or when the operator is restarted."""
     names = [f"session-{number}" for number in range(SESSIONS)]
-    await world.start_operator(max_concurrent_starts=str(SESSIONS))
+    await world.start_operator(
+        max_concurrent_starts_per_node=str(SESSIONS), max_concurrent_starts_per_zone=str(SESSIONS)
+    )
     await asyncio.gather(*(world.create(name) for name in names))
     await world.until_phase(*names)
     await world.proxy.until(lambda: any(c.resource == CLASS_STATUS for c in world.proxy.writes))
@@ -61,7 +63,7 @@ async def test_many_sessions_start_in_order(world: World) -> None:
     valid = [f"valid-{number:02}" for number in range(40)]
     new = [f"new-{number:02}" for number in range(20)]
     limit = 5
-    await world.start_operator(max_concurrent_starts="40")
+    await world.start_operator(max_concurrent_starts_per_node="40")
     await asyncio.gather(*(world.create(name) for name in valid))
     await world.until_phase(*valid)
     await world.kill_operator()
@@ -73,7 +75,7 @@ async def test_many_sessions_start_in_order(world: World) -> None:
         lambda: not world.history.objects("pods", world.namespace), "the pods to be gone"
     )
     start = world.changes[-1].version
-    await world.start_operator(max_concurrent_starts=str(limit))
+    await world.start_operator(max_concurrent_starts_per_node=str(limit))
     await world.until_phase(*valid, *new)
     assert all(world.pod(name)["metadata"]["uid"] != pods[name] for name in valid)
     changes = [change for change in world.changes if change.version > start]
