@@ -26,7 +26,8 @@ async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
     )
     await asyncio.gather(*(world.create(name) for name in names))
     await world.until_phase(*names)
-    await world.proxy.until(lambda: any(c.resource == CLASS_STATUS for c in world.proxy.writes))
+    while await used_by(world) != [SESSIONS]:  # the use of classes is written some seconds later
+        await world.proxy.until(partial(class_written, world, len(world.proxy.writes)))
     while await writes_in_two_rounds(world):
         pass
     quiet = len(world.proxy.writes)
@@ -51,6 +52,18 @@ async def writes_in_two_rounds(world: World) -> list[Call]:
         world.proxy.cut()
         await world.proxy.until(partial(watched, world, seen))
     return world.proxy.writes[before:]
+
+
+async def used_by(world: World) -> list[int]:
+    """Return how many sessions of the world's class each operator has written to its status."""
+    session_class = await world.api.get(CLASS_PLURAL, None, world.class_name)
+    uses = session_class.get("status", {}).get("usedBy", [])
+    return [use["sessions"] for use in uses]
+
+
+def class_written(world: World, since: int) -> bool:
+    """Return whether a class's status has been written since the write of this number."""
+    return any(call.resource == CLASS_STATUS for call in world.proxy.writes[since:])
 
 
 def watched(world: World, since: int) -> bool:
