@@ -55,7 +55,8 @@ class Rig:
             "WASESSION_SESSION_IMAGE": "session-pod:1",
             "WASESSION_MASTER_KEY_FILE": str(self.directory / "master-key"),
             "WASESSION_RESTORATION_DELAY": "0s",
-            "WASESSION_MAX_CONCURRENT_STARTS": "100000",
+            "WASESSION_MAX_CONCURRENT_STARTS_PER_NODE": "100000",
+            "WASESSION_MAX_CONCURRENT_STARTS_PER_ZONE": "100000",
             "WASESSION_HTTP_PORT": str(HTTP_PORT),
         }
         with (self.directory / "operator.log").open("ab") as log:
