@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from support.fakes.network import Network
 from support.processes import ENDS_WITH_PARENT
 
 ZYGOTE = Path(__file__).with_name("zygote.py")
+CLOCK_MOVED = signal.SIGUSR2  # see zygote.py, which is not to be imported here
 
 
 class Operators:
@@ -53,8 +55,15 @@ class Operators:
         environment = {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
         environment["KUBECONFIG"] = str(kubeconfig)
         environment.setdefault("WASESSION_MASTER_KEY_FILE", str(self.master_key))
+        clock = None
         if imported:
-            order = {"environment": environment, "log": str(log), "descriptors": descriptors}
+            clock = Clock(self.directory / f"operator-{self._count}.clock")
+            order = {
+                "environment": environment,
+                "log": str(log),
+                "clock": str(clock.path),
+                "descriptors": descriptors,
+            }
             pid = self._fork(order)
         else:
             with log.open("wb") as output:
@@ -67,7 +76,7 @@ class Operators:
                     stderr=output,
                 )
             pid = started.pid
-        return OperatorProcess(pid, log)
+        return OperatorProcess(pid, log, clock)
 
     def _fork(self, order: object) -> int:
         assert self._zygote.stdin is not None
@@ -77,12 +86,29 @@ class Operators:
         return int(self._zygote.stdout.readline())
 
 
-class OperatorProcess:
-    """One run of the operator."""
+class Clock:
+    """The file by which the clocks of a fork of the zygote run ahead of the machine's."""
 
-    def __init__(self, pid: int, log: Path) -> None:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._monotonic = self._wall = 0.0  # seconds
+        self.move(0.0, 0.0)
+
+    def move(self, monotonic: float, wall: float) -> None:
+        """Move the clocks forward by these seconds, or back."""
+        self._monotonic += monotonic
+        self._wall += wall
+        with self.path.open("r+b" if self.path.exists() else "wb", buffering=0) as file:
+            file.write(struct.pack("dd", self._monotonic, self._wall))
+
+
+class OperatorProcess:
+    """One run of the operator; only a fork of the zygote has a clock that can be moved."""
+
+    def __init__(self, pid: int, log: Path, clock: Clock | None = None) -> None:
         self.pid = pid
         self.log = log
+        self._clock = clock
         self._fd = os.pidfd_open(pid)
         self._ended = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._fd, self._end)
@@ -98,10 +124,30 @@ class OperatorProcess:
     def terminate(self) -> None:
         self._send(signal.SIGTERM)
 
+    def pause(self) -> None:
+        """Send SIGSTOP: the process stands still, and its connections stay open."""
+        self._send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._send(signal.SIGCONT)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass in the process at once; all timers that are due then expire together."""
+        self._move(seconds, seconds)
+
+    def skew(self, seconds: float) -> None:
+        """Move only the wall clock of the process, forward or back."""
+        self._move(0.0, seconds)
+
     async def ended(self, timeout: float = 60) -> None:
         """Return when the process has ended; raises ``TimeoutError``."""
         async with asyncio.timeout(timeout):
             await self._ended.wait()
+
+    def _move(self, monotonic: float, wall: float) -> None:
+        assert self._clock is not None, "only a fork has a clock that can be moved"
+        self._clock.move(monotonic, wall)
+        self._send(CLOCK_MOVED)
 
     def _send(self, number: int) -> None:
         if self.running:
