@@ -136,7 +136,7 @@ class Storage(Model):
     )
     access_mode: AccessMode = Field(
         AccessMode.READ_WRITE_ONCE,
-        description="ReadWriteOncePod lets the storage refuse a second pod, and needs a CSI driver. Immutable.",
+        description="With ReadWriteOncePod, scheduler and kubelet refuse a second pod too; it needs a CSI driver. Immutable.",
     )
     retention: Retention = Field(
         default_factory=Retention,
