@@ -13,7 +13,12 @@ from functools import partial
 
 import aiohttp
 from wasession_api.http import sse
-from wasession_api.session_pod.client import CONNECT_TIMEOUT, SessionPodClient, Unauthorized
+from wasession_api.session_pod.client import (
+    CONNECT_TIMEOUT,
+    SessionPodClient,
+    Unauthorized,
+    UnexpectedStatus,
+)
 from wasession_api.session_pod.report import Report
 
 log = logging.getLogger(__name__)
@@ -24,7 +29,7 @@ RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
 REPORT_RATE, REPORT_BURST = 8 * 2**10, 512 * 2**10
 # What a network plugin answers where it does not just drop the packets.
 BLOCKED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES}
-REQUEST_ERRORS = (aiohttp.ClientError, TimeoutError, OSError, Unauthorized)
+REQUEST_ERRORS = (aiohttp.ClientError, OSError, Unauthorized, UnexpectedStatus)
 
 
 class LogoutFailed(Exception):
@@ -135,10 +140,12 @@ class ReportWatcher:
         while True:
             self._retry_now = False
             try:
-                async with contextlib.aclosing(self.pod.events("state", pace=pace)) as events:
-                    async for event in events:
-                        delay, self.error, self.unauthorized = RETRY_FIRST, None, False
-                        self._receive(event.data)
+                stream = await self.pod.follow("state", self._receive, pace)
+                try:
+                    if (error := await stream.ended) is not None:
+                        raise error
+                finally:
+                    stream.close()
             except (*REQUEST_ERRORS, ValueError) as error:
                 self.error = describe_error(error)
                 self._note_unauthorized(isinstance(error, Unauthorized))
@@ -146,7 +153,8 @@ class ReportWatcher:
                     "report stream of the session pod failed; retrying",
                     extra={**self._log_extra, "pod": self.pod.base, "error": self.error},
                 )
-            self._disconnected()
+            if self._disconnected():
+                delay = RETRY_FIRST
             if not self._retry_now:
                 await self._sleep(delay)
             delay = min(delay * 2, RETRY_LAST)
@@ -159,8 +167,9 @@ class ReportWatcher:
                 await self._pause.wait()
         self._pause = None
 
-    def _receive(self, payload: str) -> None:
-        report, before = Report.model_validate_json(payload), self.report
+    def _receive(self, event: sse.ServerSentEvent) -> None:
+        self.error, self.unauthorized = None, False
+        report, before = Report.model_validate_json(event.data), self.report
         if report.session_uid not in (None, self.session_uid):
             raise ValueError("the pod reports another session")
         if before is None or (report.seq, report.started_at) != (before.seq, before.started_at):
@@ -172,10 +181,13 @@ class ReportWatcher:
         if unauthorized and not before:
             self._on_change()
 
-    def _disconnected(self) -> None:
-        if self._payload is not None:
-            self.silent_since = datetime.now(UTC)
-            self._update(None)
+    def _disconnected(self) -> bool:
+        """Forget the report; return whether there was one."""
+        if self._payload is None:
+            return False
+        self.silent_since = datetime.now(UTC)
+        self._update(None)
+        return True
 
     def _update(self, payload: str | None) -> None:
         self._payload = payload
@@ -187,7 +199,7 @@ class ReportWatcher:
 
 def describe_error(error: Exception) -> str:
     """Return what went wrong, without any text that the pod has sent."""
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, aiohttp.ClientResponseError | UnexpectedStatus):
         return f"the pod answered {error.status}"
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
         return "the operator has no free file descriptor for the connection"

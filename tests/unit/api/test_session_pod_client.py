@@ -9,11 +9,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from wasession_api.http import sse
 from wasession_api.session_pod import client
 from wasession_api.session_pod.client import (
     MAXIMUM_BODY,
     SessionPodClient,
     Unauthorized,
+    UnexpectedStatus,
     base_url,
     read_body,
 )
@@ -229,3 +231,25 @@ async def test_a_stream_without_a_heartbeat_times_out(
     assert (await anext(events)).data == "a"
     with pytest.raises(TimeoutError):
         await anext(events)
+
+
+async def test_events_are_followed(http: aiohttp.ClientSession, pod: Pod) -> None:
+    pod.accepted = {"old"}
+    pod.stream = [b"event: state\nid: 7\n", b'data: {"seq":1}\n\n: heartbeat\n\ndata: cut']
+    events: list[sse.ServerSentEvent] = []
+    client = make_client(http, pod, Tokens("new", "old"))
+    stream = await client.follow("state", events.append, sse.Pace())
+    assert await stream.ended is None
+    assert events == [sse.ServerSentEvent("state", '{"seq":1}', "7")]
+    await client.follow("state", events.append, sse.Pace())
+    assert pod.presented == ["new", "old", "old"]
+
+
+async def test_events_that_cannot_be_followed(http: aiohttp.ClientSession, pod: Pod) -> None:
+    client = make_client(http, pod, Tokens("new"))
+    with pytest.raises(UnexpectedStatus) as error:
+        await client.follow("unknown", print, sse.Pace())
+    assert error.value.status == 422
+    pod.accepted = set()
+    with pytest.raises(Unauthorized):
+        await client.follow("state", print, sse.Pace())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -14,7 +14,7 @@ import pytest
 from unit.operator.situations import report
 from wasession_api.http import sse
 from wasession_api.http.sse import ServerSentEvent
-from wasession_api.session_pod.client import SessionPodClient, Unauthorized
+from wasession_api.session_pod.client import SessionPodClient, Unauthorized, UnexpectedStatus
 from wasession_operator import report_watcher
 from wasession_operator.report_watcher import LogoutFailed, ReportWatcher, describe_error
 
@@ -31,14 +31,24 @@ class Pod:
         self.knows_no_requests = False  # as an earlier version
         self.paces: list[sse.Pace] = []  # of each connection
 
-    async def events(self, types: str, *, pace: sse.Pace) -> AsyncGenerator[ServerSentEvent]:
+    async def follow(
+        self, types: str, on_event: Callable[[ServerSentEvent], None], pace: sse.Pace
+    ) -> Any:
         assert types == "state"
         self.paces.append(pace)
         self.connections += 1
         if self.errors:
             raise self.errors.pop(0)
-        while (payload := await self.payloads.get()) is not None:
-            yield ServerSentEvent("state", payload, None)
+        ended = asyncio.ensure_future(self.send(on_event))
+        return SimpleNamespace(ended=ended, close=ended.cancel)
+
+    async def send(self, on_event: Callable[[ServerSentEvent], None]) -> Exception | None:
+        try:
+            while (payload := await self.payloads.get()) is not None:
+                on_event(ServerSentEvent("state", payload, None))
+        except ValueError as error:
+            return error
+        return None
 
     @contextlib.asynccontextmanager
     async def request(
@@ -263,6 +273,7 @@ def connector_error(number: int) -> Exception:
             aiohttp.ClientResponseError(cast(Any, None), (), status=503, message="secret"),
             "the pod answered 503",
         ),
+        (UnexpectedStatus(500), "the pod answered 500"),
     ],
 )
 def test_errors_are_described_without_what_the_pod_has_sent(

@@ -44,31 +44,48 @@ class Pace:
         return max(self.due - now - self.burst / self.rate, 0.0)
 
 
-async def read(lines: AsyncIterable[bytes], pace: Pace) -> AsyncIterator[ServerSentEvent]:
-    """Yield the events of a stream of lines, without comments and an incomplete last event.
+class EventParser:
+    """Makes events of lines, without comments and an incomplete last event."""
 
-    A sender that is faster than ``pace`` has to wait, and loses nothing. Raises ``EventTooLarge``.
-    """
-    kind, data, last, size = "message", list[str](), None, 0
-    async for line in lines:
-        cost = len(line) + LINE_COST
-        if wait := pace.take(cost, time.monotonic()):
-            await asyncio.sleep(max(wait, SHORTEST_PAUSE))
+    __slots__ = ("_data", "_id", "_size", "_type")
+
+    def __init__(self) -> None:
+        self._type = "message"
+        self._data: list[str] = []
+        self._id: str | None = None
+        self._size = 0  # of the present event so far
+
+    def feed(self, line: bytes) -> ServerSentEvent | None:
+        """Return the event that the line ends, if it does; raise ``EventTooLarge``."""
         text = line.decode(errors="replace").rstrip("\r\n")
         if not text:
-            if data:
-                yield ServerSentEvent(kind, "\n".join(data), last)
-                await asyncio.sleep(0)  # let others run
-            kind, data, size = "message", [], 0
-            continue
-        size += cost
-        if size > MAXIMUM_EVENT:
+            event = ServerSentEvent(self._type, "\n".join(self._data), self._id)
+            complete = bool(self._data)
+            self._type, self._data, self._size = "message", [], 0
+            return event if complete else None
+        self._size += len(line) + LINE_COST
+        if self._size > MAXIMUM_EVENT:
             raise EventTooLarge(f"an event has more than {MAXIMUM_EVENT} bytes")
         name, _, value = text.partition(":")
         value = value.removeprefix(" ")
         if name == "event":
-            kind = value
+            self._type = value
         elif name == "data":
-            data.append(value)
+            self._data.append(value)
         elif name == "id":
-            last = value
+            self._id = value
+        return None
+
+
+async def read(lines: AsyncIterable[bytes], pace: Pace) -> AsyncIterator[ServerSentEvent]:
+    """Yield the events of a stream of lines.
+
+    A sender that is faster than ``pace`` has to wait, and loses nothing. Raises ``EventTooLarge``.
+    """
+    parser = EventParser()
+    async for line in lines:
+        if wait := pace.take(len(line) + LINE_COST, time.monotonic()):
+            await asyncio.sleep(max(wait, SHORTEST_PAUSE))
+        if event := parser.feed(line):
+            yield event
+            await asyncio.sleep(0)  # let others run

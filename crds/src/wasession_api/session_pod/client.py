@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 
 from wasession_api.http import sse
+from wasession_api.http.event_stream import EventStream
 from wasession_api.session_pod import PORT
 
 CONNECT_TIMEOUT = 5.0  # seconds
@@ -21,6 +23,14 @@ TokenSource = Callable[[], Awaitable[Iterable[str]]]
 
 class Unauthorized(Exception):
     """The pod accepts none of the session's tokens."""
+
+
+class UnexpectedStatus(Exception):
+    """The pod's response is no stream; ``status`` is its HTTP status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP status {status}")
+        self.status = status
 
 
 async def read_body(response: aiohttp.ClientResponse) -> bytes:
@@ -95,6 +105,41 @@ class SessionPodClient:
             response.raise_for_status()
             async for event in sse.read(response.content, pace or sse.Pace()):
                 yield event
+
+    async def follow(
+        self, types: str, on_event: Callable[[sse.ServerSentEvent], None], pace: sse.Pace
+    ) -> EventStream:
+        """Return an open stream that calls ``on_event``: as ``events``, for thousands of pods.
+
+        Raises ``UnexpectedStatus``, ``ValueError`` for what is not HTTP, and ``OSError``.
+        """
+        url = urlsplit(self.base)
+        assert url.hostname is not None
+        assert url.port is not None
+        async for token in self._candidates():
+            head = (
+                f"GET /v1/events?types={types} HTTP/1.1",
+                f"Host: {url.netloc}",
+                "Accept: text/event-stream",
+                f"Authorization: Bearer {token}",
+                "\r\n",
+            )
+            stream = await EventStream.open(
+                (url.hostname, url.port),
+                "\r\n".join(head).encode(),
+                on_event,
+                pace,
+                connect_timeout=CONNECT_TIMEOUT,
+                silence=SILENCE,
+            )
+            if stream.status == 401:
+                continue
+            self._accepted = token
+            if stream.status != 200:
+                raise UnexpectedStatus(stream.status)
+            return stream
+        self._accepted = None
+        raise Unauthorized("the session pod accepts none of the session's tokens")
 
     async def _candidates(self) -> AsyncIterator[str]:
         """Yield the token accepted last, then the others as they are now, each once."""
