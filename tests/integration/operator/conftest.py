@@ -20,6 +20,7 @@ from support.fakes.session_pods import SessionPods
 from support.fakes.world import Environment, World
 
 CHART = Path(__file__).parents[3] / "charts" / "wasession-operator"
+SYSTEM = "wasession-system"  # the namespace of all releases
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,7 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
             await pods.start()
             await kubelet.start()
             environment = Environment(api, operators_api, network, history, kubelet, operators)
+            await api.create("namespaces", {"metadata": {"name": SYSTEM}})
             environment.user = await grant(api, render_roles())
             yield environment
             await kubelet.stop()
@@ -48,13 +50,15 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         network.close()
 
 
-def render(template: str, *options: str, release: str = "wasession") -> list[Manifest]:
-    """Return the manifests of one of the chart's templates."""
+def render(template: str | None, *options: str, release: str = "wasession") -> list[Manifest]:
+    """Return the manifests of one of the chart's templates, or of all."""
     helm = shutil.which("helm") or str(binaries.path("helm"))
-    command = [helm, "template", release, str(CHART), "--namespace", "wasession-system"]
-    command += ["--kube-version", binaries.kubernetes_version(), "--show-only", template, *options]
+    command = [helm, "template", release, str(CHART), "--namespace", SYSTEM]
+    command += ["--kube-version", binaries.kubernetes_version(), *options]
+    if template is not None:
+        command += ["--show-only", template]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return list(yaml.safe_load_all(done.stdout))
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
 def render_roles(*options: str, release: str = "wasession") -> list[Manifest]:
@@ -63,11 +67,25 @@ def render_roles(*options: str, release: str = "wasession") -> list[Manifest]:
 
 
 async def grant(api: Api, roles: list[Manifest]) -> str:
-    """Create the roles, and return the user that they are bound to."""
+    """Create the roles, and return the user that they are bound to.
+
+    Each world has the Leases of an installation of its own: the rights to them hold everywhere.
+    """
     for manifest in roles:
+        if manifest["metadata"]["name"].endswith("-leases"):
+            manifest = _everywhere(manifest)
         await api.create(f"{manifest['kind'].lower()}s", manifest)
     [subject] = next(m["subjects"] for m in roles if m["kind"] == "ClusterRoleBinding")
     return f"system:serviceaccount:{subject['namespace']}:{subject['name']}"
+
+
+def _everywhere(role: Manifest) -> Manifest:
+    """Return the ClusterRole or ClusterRoleBinding with the rights of a Role or RoleBinding."""
+    metadata = {"name": role["metadata"]["name"]}
+    changed = {**role, "kind": f"Cluster{role['kind']}", "metadata": metadata}
+    if "roleRef" in role:
+        changed["roleRef"] = {**role["roleRef"], "kind": "ClusterRole"}
+    return changed
 
 
 @pytest.fixture

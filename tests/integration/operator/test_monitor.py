@@ -8,6 +8,7 @@ import pytest
 from support.fakes import proxy
 from support.fakes.api import Api, ApiError
 from support.fakes.history import Change, violations
+from support.fakes.proxy import Call
 from support.fakes.world import Environment, World
 
 CLAIM = ("persistentvolumeclaims", "ns", "wasession-sales")
@@ -107,6 +108,169 @@ def test_what_may_be_is_let_be(changes: list[Change]) -> None:
 def test_what_the_test_took_away_is_not_the_operators_doing() -> None:
     changes = [session(1, valid=False), made(2, "ADDED", "a"), session(3), made(4, "DELETED", "a")]
     assert list(violations(changes, [CLAIM])) == []
+
+
+# --- several replicas -----------------------------------------------------------------------------
+
+CONDITIONS = {"uid": "session", "resourceVersion": "1"}
+SALES = 0  # its shard, of four
+
+
+def lease(
+    version: int, holder: str, *, shard: int = 0, of: int = 1, kind: str = "MODIFIED"
+) -> Change:
+    metadata = {"namespace": "ns", "name": f"operator-shard-{shard}-of-{of}", "uid": "lease"}
+    obj = {"metadata": metadata, "spec": {"holderIdentity": holder}}
+    return Change(version, "leases", kind, obj)
+
+
+def write(version: int, replica: str, **values: Any) -> Call:
+    """Return a write to session ns/sales, or something else with the same UID."""
+    values = {"resource": "whatsappsessions/status", "verb": "PATCH", **values}
+    call = Call(namespace="ns", name="sales", watch=False, replica=replica, **values)
+    call.body = call.body or {"metadata": CONDITIONS}
+    call.version, call.uid, call.status = version, call.uid or "session", 200
+    return call
+
+
+def renewal(replica: str) -> Call:
+    """Return the write by which a replica is known to be there."""
+    return write(0, replica, resource="leases", uid="lease")
+
+
+def seen(changes: list[Change], *writes: Call) -> list[str]:
+    known = [renewal(replica) for replica in "ab"]
+    return list(violations([session(1), *changes], calls=[*writes, *known]))
+
+
+TAKEN_OVER = [lease(2, "a"), lease(10, "b")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "writes"),
+    [
+        (TAKEN_OVER, [write(5, "a"), write(11, "b")]),
+        ([lease(2, "a")], [write(5, "a"), write(6, "a")]),
+        # A person deletes a Lease, or edits it: its holder does not know at once.
+        ([lease(2, "a"), lease(3, "a", kind="DELETED")], [write(5, "a")]),
+        ([lease(2, "a"), lease(3, "somebody")], [write(5, "a")]),
+        ([lease(2, "a"), lease(3, "a", kind="DELETED"), lease(9, "b")], [write(5, "a")]),
+        # Another shard is taken over.
+        (
+            [lease(2, "a", shard=SALES, of=4), lease(3, "b", shard=1, of=4)],
+            [write(5, "a")],
+        ),
+        # One installation has given way to another, or one number of shards to another.
+        (
+            [lease(2, "a"), lease(6, ""), lease(9, "b", shard=SALES, of=4)],
+            [write(5, "a"), write(11, "b")],
+        ),
+        # Two have acquired, and one has given way before it has done anything.
+        (
+            [lease(2, "a"), lease(3, "b", shard=SALES, of=4)],
+            [write(5, "a"), write(11, "a")],
+        ),
+        # A patch that has changed nothing leaves the version at what it was.
+        (TAKEN_OVER, [write(1, "b")]),
+        # A restarted replica takes its own Lease over.
+        (
+            [lease(2, "a"), lease(7, "b"), lease(9, "a")],
+            [write(5, "a"), write(8, "b"), write(11, "a")],
+        ),
+    ],
+)
+def test_holders_may_write(changes: list[Change], writes: list[Call]) -> None:
+    assert seen(changes, *writes) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "writes", "words"),
+    [
+        (TAKEN_OVER, [write(11, "a")], "without its shard"),
+        (TAKEN_OVER, [write(5, "b")], "without its shard"),
+        ([], [write(5, "a")], "without its shard"),
+        ([lease(2, "a"), lease(3, "")], [write(5, "a")], "without its shard"),
+        (
+            [lease(2, "a", shard=1, of=4), lease(3, "b", shard=SALES, of=4)],
+            [write(5, "a")],
+            "without its shard",
+        ),
+        (
+            [lease(2, "a"), lease(3, "a", kind="DELETED"), lease(9, "b", kind="ADDED")],
+            [write(11, "a")],
+            "without its shard",
+        ),
+        (
+            [lease(2, "a"), lease(3, "b", shard=SALES, of=4)],
+            [write(7, "b"), write(11, "a")],
+            "and so did 'b' at 7",
+        ),
+    ],
+)
+def test_a_write_of_one_that_is_not_the_holder_is_seen(
+    changes: list[Change], writes: list[Call], words: str
+) -> None:
+    [found] = seen(changes, *writes)
+    assert words in found
+
+
+def test_a_late_deletion_is_seen() -> None:
+    """The response to a deletion may be without a version: then the watch has it."""
+    claim = made(4, "ADDED", "claim")
+    deletion = write(0, "a", resource="persistentvolumeclaims", verb="DELETE", uid="claim")
+    deletion.body = {"preconditions": CONDITIONS}
+    early, late = (
+        seen(
+            [
+                session(3, valid=False),
+                lease(2, "a"),
+                claim,
+                made(version, "DELETED", "claim"),
+                lease(10, "b"),
+            ],
+            deletion,
+        )
+        for version in (9, 11)
+    )
+    assert early == []
+    assert ["without its shard" in found for found in late] == [True]
+
+
+def test_two_names_in_a_status_are_seen() -> None:
+    def written(version: int, *managers: str) -> Change:
+        change = session(version)
+        return Change(version, change.plural, change.type, change.object, frozenset(managers))
+
+    assert list(violations([written(2, "wasession-operator", "tests")])) == []
+    [found] = violations([written(2, "wasession-operator", "kopf", "tests")])
+    assert "kopf and wasession-operator wrote the status of session sales" in found
+
+
+TESTS = [{"op": "test", "path": f"/metadata/{name}", "value": "1"} for name in CONDITIONS]
+
+
+@pytest.mark.parametrize(
+    ("values", "missing"),
+    [
+        ({}, None),
+        ({"body": {"spec": {}}}, "no resourceVersion and uid"),
+        ({"body": {"metadata": {"uid": "session"}}}, "no resourceVersion"),
+        ({"body": {"metadata": {"resourceVersion": "1"}}}, "no uid"),
+        ({"body": TESTS}, None),
+        ({"body": TESTS[:1]}, "no resourceVersion"),
+        ({"verb": "DELETE", "body": {"preconditions": CONDITIONS}}, None),
+        ({"verb": "DELETE", "body": {"preconditions": {"uid": "session"}}}, "no resourceVersion"),
+        ({"verb": "DELETE", "body": {"gracePeriodSeconds": 0}}, "no resourceVersion and uid"),
+        ({"verb": "POST", "body": {"metadata": {"name": "sales"}}}, None),
+        ({"resource": "secrets", "apply": True, "body": {"metadata": {"name": "sales"}}}, None),
+        ({"resource": "leases", "body": {"spec": {}}}, None),
+    ],
+)
+def test_a_write_without_preconditions_is_seen(values: dict[str, Any], missing: str | None) -> None:
+    found = seen([lease(2, "a")], write(5, "a", **values))
+    assert [text.partition(": ")[2].rpartition(": ")[2] for text in found] == (
+        [] if missing is None else [missing]
+    )
 
 
 async def test_a_watch_of_the_tests_that_is_cut_off_goes_on_where_it_was(

@@ -13,6 +13,7 @@ import aiohttp
 
 Manifest = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
+USER_AGENT = "tests"  # also the field manager
 RETRY_AFTER = 0.1  # seconds until a watch reconnects
 GROUPS = {
     "whatsappsessions": "/apis/wasession.dev/v1alpha1",
@@ -67,7 +68,10 @@ class Api:
 
     def __init__(self, base: str, connector: aiohttp.TCPConnector) -> None:
         self.http = aiohttp.ClientSession(
-            base, connector=connector, timeout=aiohttp.ClientTimeout(total=None)
+            base,
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),
+            headers={"User-Agent": USER_AGENT},
         )
 
     async def close(self) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from support.fakes.api import Api, Manifest
+from support.fakes.api import USER_AGENT, Api, Manifest
+from support.fakes.proxy import Call
 from wasession_api.kube.manifests import controller
 
 WATCHED = (
-    "whatsappsessions", "pods", "persistentvolumeclaims", "secrets", "networkpolicies",
+    "whatsappsessions", "pods", "persistentvolumeclaims", "secrets", "networkpolicies", "leases",
 )  # fmt: skip
+SHARD = re.compile(r"-shard-(\d+)-of-(\d+)$")  # at the end of a Lease's name
+PRECONDITIONS = {"uid", "resourceVersion"}
 Key = tuple[str, str, str]  # plural, namespace, name
 
 
@@ -25,6 +30,7 @@ class Change:
     plural: str
     type: str  # ADDED, MODIFIED, DELETED
     object: Manifest
+    managers: frozenset[str] = frozenset()  # field managers of the status
 
     @property
     def key(self) -> Key:
@@ -47,7 +53,7 @@ class History:
         for plural in WATCHED:
             listed = await self._api.list(plural)
             for item in listed["items"]:
-                self._take(Change(int(item["metadata"]["resourceVersion"]), plural, "ADDED", item))
+                self._take(plural, "ADDED", item)
             task = asyncio.create_task(self._follow(plural, listed["metadata"]["resourceVersion"]))
             task.add_done_callback(lambda _: self.poke())
             self._tasks.append(task)
@@ -113,34 +119,53 @@ class History:
 
     async def _follow(self, plural: str, version: str) -> None:
         async for event in self._api.watch(plural, version):
-            obj = event["object"]
             if event["type"] != "BOOKMARK":
-                self._take(
-                    Change(int(obj["metadata"]["resourceVersion"]), plural, event["type"], obj)
-                )
+                self._take(plural, event["type"], event["object"])
 
-    def _take(self, change: Change) -> None:
-        change.object["metadata"].pop("managedFields", None)
+    def _take(self, plural: str, kind: str, obj: Manifest) -> None:
+        fields = obj["metadata"].pop("managedFields", [])
+        managers = frozenset(f["manager"] for f in fields if f.get("subresource") == "status")
+        change = Change(int(obj["metadata"]["resourceVersion"]), plural, kind, obj, managers)
+        before = self.current.get(change.key)
         if change.type == "DELETED":
             self.current.pop(change.key, None)
         else:
             self.current[change.key] = change.object
-        self._changes[change.key[1]].append(change)
+        if before is None or not _is_renewal(change, before):
+            self._changes[change.key[1]].append(change)
         for subscriber in self._subscribers:
             subscriber(change)
         self.poke()
 
 
-def violations(changes: Iterable[Change], deleted_by_test: Iterable[Key] = ()) -> Iterator[str]:
+def _is_renewal(change: Change, before: Manifest) -> bool:
+    """Return whether the holder of a Lease has renewed it, and nothing else has happened."""
+    is_lease = (change.plural, change.type) == ("leases", "MODIFIED")
+    return is_lease and _holder(before) == _holder(change.object)
+
+
+def _holder(lease: Manifest) -> str:
+    return lease.get("spec", {}).get("holderIdentity") or ""
+
+
+def violations(
+    changes: Iterable[Change], deleted_by_test: Iterable[Key] = (), calls: Iterable[Call] = ()
+) -> Iterator[str]:
     """Describe what has happened and must never happen; pure.
 
     A volume claim has at most one pod at any time. A claim whose session has a valid login is
     neither deleted nor replaced unless its session is deleted. A session gets one token and one
-    claim. ``deleted_by_test`` are objects that the test has deleted, not the operator.
+    claim, and its status has one writer. Only the holder of a session's shard writes to it, and
+    patches or deletes only what it has seen. ``deleted_by_test`` are objects that the test has
+    deleted, not the operator; ``calls`` are those of all replicas.
     """
     changes = sorted(changes, key=lambda change: change.version)
+    writes = [call for call in calls if call.uid and not call.dry_run]
     yield from _shared_claims(change for change in changes if change.plural == "pods")
     yield from _lost_or_duplicate_objects(changes, set(deleted_by_test))
+    yield from _several_managers(changes)
+    yield from _writes_without_shard(changes, writes)
+    yield from _unconditional_writes(writes)
 
 
 def _shared_claims(changes: Iterable[Change]) -> Iterator[str]:
@@ -187,6 +212,106 @@ def _lost_or_duplicate_objects(changes: Iterable[Change], excused: set[Key]) -> 
         deleted = change.type == "DELETED" or "deletionTimestamp" in metadata
         if deleted and with_login and change.key not in excused:
             yield f"{change.version}: claim {name} was deleted while its login was valid"
+
+
+def _several_managers(changes: Iterable[Change]) -> Iterator[str]:
+    """Describe sessions whose status has been written under more than one name."""
+    for change in changes:
+        managers = change.managers - {USER_AGENT}
+        if change.plural == "whatsappsessions" and len(managers) > 1:
+            names = " and ".join(sorted(managers))
+            yield f"{change.version}: {names} wrote the status of session {change.key[2]}"
+
+
+def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator[str]:
+    """Describe writes to sessions by replicas that did not hold their shard, or not alone.
+
+    A replica has a shard from its own write of the Lease until another replica's; to delete a
+    Lease, or to edit it, takes nothing away before that. Two installations, or one whose number of
+    shards changes, have different Leases for a session: of two holders, only one may act.
+    """
+    leases = [change for change in changes if change.plural == "leases"]
+    replicas = {write.replica for write in writes}
+    sessions = _sessions_of(changes)
+    deletions = {
+        change.object["metadata"]["uid"]: change.version
+        for change in changes
+        if change.type == "DELETED"
+    }
+    last: dict[tuple[str, str], tuple[int, str]] = {}  # session -> last write and its replica
+    dated = [
+        (write.version or deletions.get(write.uid, 0), sessions[write.uid], write)
+        for write in writes
+        if write.uid in sessions and write.resource != "events" and _has_effect(write)
+    ]
+    for version, session, write in sorted(dated, key=lambda entry: entry[0]):
+        since = _holds_since(write.replica, session, leases, version, replicas)
+        what = f"{version}: {write.replica!r} wrote {write.resource} of session {session[1]}"
+        before, writer = last.get(session, (0, write.replica))
+        if since is None:
+            yield f"{what} without its shard"
+        elif before > since and writer != write.replica:
+            yield f"{what}, and so did {writer!r} at {before}"
+        last[session] = (version, write.replica)
+
+
+def _holds_since(
+    replica: str, session: tuple[str, str], leases: list[Change], version: int, replicas: set[str]
+) -> int | None:
+    """Return since when a replica holds a shard with the session; None if it holds none."""
+    holders: dict[Key, tuple[str, int]] = {}
+    for change in leases:
+        shard = SHARD.search(change.key[2])
+        holder = _holder(change.object)
+        if change.version > version or shard is None or holder not in {*replicas, ""}:
+            continue
+        index, count = int(shard[1]), int(shard[2])
+        if zlib.crc32("/".join(session).encode()) % count != index:
+            continue
+        if change.type != "DELETED" and holders.get(change.key, ("", 0))[0] != holder:
+            holders[change.key] = (holder, change.version)
+    return max((since for holder, since in holders.values() if holder == replica), default=None)
+
+
+def _unconditional_writes(writes: list[Call]) -> Iterator[str]:
+    """Describe patches and deletes that would have hit another object, or another version."""
+    for write in writes:
+        if write.verb not in ("PATCH", "DELETE") or write.apply or write.resource == "leases":
+            continue
+        if missing := PRECONDITIONS - _preconditions(write).keys():
+            conditions = " and ".join(sorted(missing))
+            yield f"{write.version}: {write.verb} {write.resource} {write.name}: no {conditions}"
+
+
+def _preconditions(write: Call) -> Manifest:
+    """Return the UID and the version that an object must have for a write to take effect."""
+    if isinstance(write.body, list):  # a JSON patch
+        return {
+            operation["path"].removeprefix("/metadata/"): operation["value"]
+            for operation in write.body
+            if operation["op"] == "test"
+        }
+    field = "preconditions" if write.verb == "DELETE" else "metadata"
+    conditions: Manifest = write.body.get(field, {})
+    return conditions
+
+
+def _has_effect(write: Call) -> bool:
+    """Return whether a write has not left its object at the version that it was meant for."""
+    return _preconditions(write).get("resourceVersion") != str(write.version)
+
+
+def _sessions_of(changes: list[Change]) -> dict[str, tuple[str, str]]:
+    """Return the namespace and name of the session of each object, by the object's UID."""
+    sessions = {}
+    for change in changes:
+        metadata = change.object["metadata"]
+        name = metadata.get("labels", {}).get("wasession.dev/session")
+        if change.plural == "whatsappsessions":
+            name = metadata["name"]
+        if name is not None:
+            sessions[metadata["uid"]] = (metadata["namespace"], name)
+    return sessions
 
 
 def _is_loss_accepted(session: Manifest) -> bool:

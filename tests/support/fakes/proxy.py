@@ -8,11 +8,13 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
+import aiohttp
 from aiohttp import web
-from support.fakes.api import Api
+from support.fakes.api import Api, Manifest
 from support.fakes.network import Network
+from wasession_api.names import MANAGED_BY
 
 HOP_BY_HOP = {
     "host",
@@ -24,6 +26,7 @@ HOP_BY_HOP = {
     "authorization",
 }
 WRITES = {"POST", "PUT", "PATCH", "DELETE"}
+APPLY_PATCH = "application/apply-patch+yaml"
 
 
 @dataclass
@@ -37,11 +40,24 @@ class Call:
     watch: bool
     dry_run: bool = False
     status: int = 0
+    replica: str = ""  # whose User-Agent is wasession-operator/<replica>
+    apply: bool = False  # whether it is a server-side apply
+    body: Any = field(default=None, repr=False)  # of a write
+    version: int = 0  # of the object, after a write; 0: it is gone at once
+    uid: str = ""  # of the object, after a write
 
     @property
     def write(self) -> bool:
-        """Whether it changes an object; an Event only reports on one."""
-        return self.verb in WRITES and self.resource != "events" and not self.dry_run
+        """Whether it changes an object; an Event reports on one, a Lease on the operator."""
+        return (
+            self.verb in WRITES and self.resource not in ("events", "leases") and not self.dry_run
+        )
+
+    def note(self, result: Manifest) -> None:
+        """Note the object that a write has returned, or the ``Status`` of one that is gone."""
+        metadata = result.get("metadata", {})
+        self.version = int(metadata.get("resourceVersion") or 0)
+        self.uid = metadata.get("uid") or result.get("details", {}).get("uid", "")
 
 
 class Forward(Protocol):
@@ -74,7 +90,10 @@ class Proxy:
         # Called after each write that has changed something, before the operator gets the response.
         self.written: Callable[[Call], None] = lambda _: None
         self.down = False
-        self._versions: set[str] = set()  # of patched objects
+        self._connected = asyncio.Event()
+        self._connected.set()
+        self._forwarding: set[asyncio.Task[web.Response]] = set()
+        self._versions: set[int] = set()  # of patched objects
         self._called = asyncio.Event()
         self._api = api
         self._socket = network.listen("127.0.0.1", 0)
@@ -91,13 +110,12 @@ class Proxy:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
 
-    def _is_change(self, call: Call, content: bytes) -> bool:
+    def _is_change(self, call: Call) -> bool:
         """Return whether a write has not left its object at the version of an earlier one."""
         if call.verb != "PATCH":
             return True
-        version = json.loads(content)["metadata"]["resourceVersion"]
-        changed = version not in self._versions
-        self._versions.add(version)
+        changed = call.version not in self._versions
+        self._versions.add(call.version)
         return changed
 
     def impersonate(self, user: str | None) -> None:
@@ -109,13 +127,30 @@ class Proxy:
         await web.SockSite(self._runner, self._socket).start()
 
     async def stop(self) -> None:
+        self.heal()
         self.cut()
         await self._runner.cleanup()
+        await asyncio.gather(*self._forwarding, return_exceptions=True)
 
     def cut(self) -> None:
         """Abort every open connection."""
         for transport in list(self._open):
             transport.abort()
+
+    def partition(self, *, refuse: bool = False) -> None:
+        """Separate the operator from the API server until ``heal``.
+
+        Requests and watches hang. If ``refuse``, they and all new connections are aborted.
+        """
+        if refuse:
+            self.down = True
+            self.cut()
+        else:
+            self._connected.clear()
+
+    def heal(self) -> None:
+        self.down = False
+        self._connected.set()
 
     def fail(
         self, action: Action, verb: str | None = None, resource: str | None = None, times: int = 1
@@ -152,6 +187,7 @@ class Proxy:
             return _abort(request)
         self._open.add(transport)
         try:
+            await self._connected.wait()
             fault = next((f for f in self.faults if f.done < f.times and f.matches(call)), None)
             if fault is None:
                 return await self._forward(request, call)
@@ -168,19 +204,22 @@ class Proxy:
         }
         headers |= {"Accept-Encoding": "identity", **self._as}
         body = await request.read()
+        if call.verb in WRITES:
+            # A write takes effect even if the operator does not wait for the response any more.
+            task = asyncio.create_task(self._write(request, call, headers, body))
+            self._forwarding.add(task)
+            task.add_done_callback(self._forwarding.discard)
+            response = await asyncio.shield(task)
+            await self._connected.wait()
+            return response
         async with self._api.http.request(
             request.method, request.path_qs, headers=headers, data=body or None, read_bufsize=2**22
         ) as answer:
             call.status = answer.status
-            passed_on = {
-                name: value
-                for name, value in answer.headers.items()
-                if name.lower() not in HOP_BY_HOP
-            }
+            passed_on = _passed_on(answer)
             if not call.watch:
                 content = await answer.read()
-                if call.write and answer.status < 400 and self._is_change(call, content):
-                    self.written(call)
+                await self._connected.wait()
                 return web.Response(status=answer.status, headers=passed_on, body=content)
             stream = web.StreamResponse(status=answer.status, headers=passed_on)
             await stream.prepare(request)
@@ -191,11 +230,32 @@ class Proxy:
                         await stream.write(line[: len(line) // 2])
                         _abort(request)
                         break
+                    await self._connected.wait()
                     await stream.write(line)
                     seen += 1
                     if pause:
                         await asyncio.sleep(pause)
             return stream
+
+    async def _write(
+        self, request: web.Request, call: Call, headers: dict[str, str], body: bytes
+    ) -> web.Response:
+        call.apply = request.content_type == APPLY_PATCH
+        call.body = json.loads(body)
+        async with self._api.http.request(
+            request.method, request.path_qs, headers=headers, data=body, read_bufsize=2**22
+        ) as answer:
+            content = await answer.read()
+            call.status = answer.status
+            if answer.status < 400:
+                call.note(json.loads(content))
+                if call.write and self._is_change(call):
+                    self.written(call)
+            return web.Response(status=answer.status, headers=_passed_on(answer), body=content)
+
+
+def _passed_on(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.lower() not in HOP_BY_HOP}
 
 
 # --- faults ---------------------------------------------------------------------------------------
@@ -308,7 +368,13 @@ def _read(request: web.Request) -> Call:
         parts[1] if len(parts) > 1 else None,
         _is_watch(request),
         "dryRun" in request.query,
+        replica=_replica(request),
     )
+
+
+def _replica(request: web.Request) -> str:
+    program, _, replica = request.headers.get("User-Agent", "").partition("/")
+    return replica if program == MANAGED_BY else ""
 
 
 def _is_watch(request: web.Request) -> bool:

@@ -1,4 +1,4 @@
-"""One namespace with nodes, sessions and an operator, as a test sees it."""
+"""One namespace with nodes, sessions and the operator's replicas, as a test sees it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.fakes.history import Change, History, Key, violations
 from support.fakes.kubelet import Kubelet, Node
 from support.fakes.network import Network
 from support.fakes.operators import OperatorProcess, Operators
-from support.fakes.proxy import Proxy
+from support.fakes.proxy import Call, Proxy
 from support.fakes.session_pods import SessionPod
 from wasession_api.names import object_name, token_secret_name
 from wasession_api.v1alpha1 import (
@@ -52,31 +52,86 @@ class Environment:
         self.kubelet = kubelet
         self.operators = operators
         self.numbers = itertools.count(1)
+        self.ports = itertools.count(10000)  # of the operators
         self.user: str | None = None  # the operators have this user's rights; None: all rights
 
 
+class Replica:
+    """A pod of the operator: a name, a way to the API server of its own, and a process.
+
+    The process may end, and another one start in the same pod.
+    """
+
+    def __init__(self, world: World, environment: Environment, name: str) -> None:
+        self.name = name
+        self.proxy = Proxy(environment.operators_api, environment.network, environment.user)
+        self.process: OperatorProcess | None = None
+        self._world = world
+        self._environment = environment
+        self._port = next(environment.ports)
+
+    def start(self, **settings: str) -> OperatorProcess:
+        """Start the process, with settings on top of the world's."""
+        chosen = {"http_port": str(self._port), "pod_name": self.name}
+        self.process = self._environment.operators.start(
+            self.proxy.url,
+            imported=self._world.imported,
+            descriptors=self._world.descriptors,
+            **{**self._world.settings, **chosen, **settings},
+        )
+        return self.process
+
+    async def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        await self.process.ended()
+
+    async def stop(self) -> None:
+        """End the process like a Deployment: SIGTERM, and SIGKILL if it does not end."""
+        if self.process is not None and self.process.running:
+            self.process.resume()
+            self.process.terminate()
+            try:
+                await self.process.ended(30)
+            except TimeoutError:
+                await self.kill()
+                raise
+
+    async def get(self, path: str) -> tuple[int, str]:
+        """Return status and body of one of its HTTP endpoints."""
+        url = f"http://127.0.0.1:{self._port}{path}"
+        async with self._world.http() as http, http.get(url) as response:
+            return response.status, await response.text()
+
+
 class World:
-    """A namespace. ``close`` returns what has happened in it and must never happen."""
+    """A namespace. ``close`` returns what has happened in it and must never happen.
+
+    The operator's first replica is there from the beginning, and the only one in most tests.
+    """
 
     def __init__(self, environment: Environment) -> None:
-        self._number = next(environment.numbers)
-        self.namespace = f"world-{self._number}"
+        self.namespace = f"world-{next(environment.numbers)}"
         self.class_name = self.namespace  # worlds share an API server, but no class
         self.classes = {self.class_name}
         self.api = environment.api
         self.history = environment.history
         self.kubelet = environment.kubelet
         self.script = self.kubelet.scripts[self.namespace]
-        self.proxy = Proxy(environment.operators_api, environment.network, environment.user)
         self.nodes: list[Node] = []
-        self.operator: OperatorProcess | None = None
-        self.settings = {**SETTINGS, "namespaces": self.namespace}
+        self.settings = {
+            **SETTINGS,
+            "namespaces": self.namespace,
+            # Worlds share an API server, but no Leases.
+            "operator_name": f"{self.namespace}/wasession-operator",
+        }
         self.imported = True  # whether operators are forks of the zygote
         self.descriptors: int | None = None  # soft limit that operators start with
         self.deleted: set[Key] = set()  # objects that the test has deleted
-        self._network = environment.network
-        self._operators = environment.operators
-        self._http_port = 10000 + self._number
+        self._environment = environment
+        self.replicas: list[Replica] = []
+        self._first = self._add_replica()
+        self.proxy = self._first.proxy
 
     async def open(self) -> None:
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace}}
@@ -96,15 +151,17 @@ class World:
         await self.proxy.start()
 
     async def close(self) -> list[str]:
-        await self.stop_operator()
-        await self.proxy.stop()
+        for replica in self.replicas:
+            await replica.stop()
+        for replica in self.replicas:
+            await replica.proxy.stop()
         for name in self.classes:
             await self.delete_class(name)
         await self.history.catch_up(self.namespace)
         never = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
         never += [
             f"the operator read Secrets: {call}"
-            for call in self.proxy.calls
+            for call in self.calls
             if call.resource == "secrets" and call.verb != "PATCH"
         ]
         for node in self.nodes:
@@ -121,17 +178,36 @@ class World:
 
     # --- the operator -----------------------------------------------------------------------------
 
+    @property
+    def operator(self) -> OperatorProcess | None:
+        """The process of the first replica."""
+        return self._first.process
+
+    @property
+    def calls(self) -> list[Call]:
+        """All calls of all replicas, those of each one in order."""
+        return [call for replica in self.replicas for call in replica.proxy.calls]
+
     async def start_operator(self, **settings: str) -> OperatorProcess:
-        chosen = {**self.settings, "http_port": str(self._http_port), **settings}
-        self.operator = self._operators.start(
-            self.proxy.url, imported=self.imported, descriptors=self.descriptors, **chosen
+        return self._first.start(**settings)
+
+    async def add_replica(self, **settings: str) -> Replica:
+        """Start another replica; return when it watches sessions."""
+        replica = self._add_replica()
+        await replica.proxy.start()
+        replica.start(**settings)
+        await replica.proxy.until(
+            lambda: any(c.watch and c.resource == PLURAL for c in replica.proxy.calls)
         )
-        return self.operator
+        return replica
+
+    def _add_replica(self) -> Replica:
+        name = f"operator-{len(self.replicas) + 1}"
+        self.replicas.append(Replica(self, self._environment, name))
+        return self.replicas[-1]
 
     async def kill_operator(self) -> None:
-        assert self.operator is not None
-        self.operator.kill()
-        await self.operator.ended()
+        await self._first.kill()
 
     async def restart_operator(self) -> None:
         """Kill the operator and start another; return when that one watches sessions."""
@@ -144,23 +220,15 @@ class World:
 
     async def stop_operator(self) -> None:
         """End the operator like a Deployment: SIGTERM, and SIGKILL if it does not end."""
-        if self.operator is not None and self.operator.running:
-            self.operator.terminate()
-            try:
-                await self.operator.ended(30)
-            except TimeoutError:
-                await self.kill_operator()
-                raise
+        await self._first.stop()
 
     def http(self) -> aiohttp.ClientSession:
         """Return an HTTP client inside the network."""
-        return aiohttp.ClientSession(connector=self._network.connector())
+        return aiohttp.ClientSession(connector=self._environment.network.connector())
 
     async def get(self, path: str) -> tuple[int, str]:
         """Return status and body of one of the operator's HTTP endpoints."""
-        url = f"http://127.0.0.1:{self._http_port}{path}"
-        async with self.http() as http, http.get(url) as response:
-            return response.status, await response.text()
+        return await self._first.get(path)
 
     # --- what a person does -----------------------------------------------------------------------
 
@@ -321,8 +389,9 @@ class World:
         for session in sessions[:2]:
             lines += [str(c) for c in session.get("status", {}).get("conditions", [])]
         lines += [f"{c.version} {c.plural} {c.type} {c.key[2]}" for c in self.changes[-30:]]
-        lines += [str(call) for call in self.proxy.calls[-15:]]
         lines += self.kubelet.violations[self.namespace]
-        if self.operator is not None:
-            lines += self.operator.log.read_text(errors="replace").splitlines()[-40:]
+        for replica in self.replicas:
+            lines += [replica.name, *(str(call) for call in replica.proxy.calls[-15:])]
+            if replica.process is not None:
+                lines += replica.process.log.read_text(errors="replace").splitlines()[-40:]
         return "\n".join(lines)
