@@ -15,14 +15,16 @@ from pydantic import ValidationError
 from wasession_api import logs, names
 from wasession_api.kube.client import KubeClient
 
-from wasession_operator import handlers, health, startup
+from wasession_operator import handlers, health
 from wasession_operator.class_usage import ClassUsage
-from wasession_operator.controller import Controller
 from wasession_operator.gateway_keys import GatewayKeys
 from wasession_operator.master_key import InvalidMasterKey, MasterKey
 from wasession_operator.resync import Resync
 from wasession_operator.session_watch import SessionWatch
 from wasession_operator.settings import Settings
+from wasession_operator.sharding.shards import Shards
+
+RELEASE_TIMEOUT = 20.0  # seconds; kubelet kills the operator 30 s after SIGTERM
 
 
 def main() -> None:
@@ -54,34 +56,40 @@ def main() -> None:
 async def run(settings: Settings, master_key: MasterKey) -> None:
     """Run the operator until SIGTERM or SIGINT; raise when a part of it fails."""
     async with contextlib.AsyncExitStack() as resources:
-        kube = await KubeClient.connect(names.MANAGED_BY)
+        user_agent = f"{names.MANAGED_BY}/{settings.pod_name}"
+        kube = await KubeClient.connect(names.MANAGED_BY, user_agent)
         resources.push_async_callback(kube.close)
         # No limit: each session pod has a stream of its own, aiohttp's default is 100 in all.
         http = await resources.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
-        controller = Controller(settings, kube, http, master_key)
-        resources.push_async_callback(controller.close)
-        resync, stop = Resync(controller), asyncio.Event()
-        registry = handlers.registry_for(controller.cache)
+        shards = Shards(settings, kube, http, master_key)
+        resync, stop = Resync(shards), asyncio.Event()
+        registry = handlers.registry_for(shards.cache)
         watches = [
             SessionWatch(registry, namespace, partial(_stop_on_signals, stop))
-            for namespace in controller.cache.namespaces
+            for namespace in shards.cache.namespaces
         ]
-        server = await health.serve(settings.http_port, controller, resync, watches, kube)
+        server = await health.serve(settings.http_port, shards, resync, watches, kube)
         resources.push_async_callback(server.cleanup)
         _stop_on_signals(stop)
-        gateways = GatewayKeys(kube, master_key, settings.gateway_keys, controller.enqueue_all)
-        usage = ClassUsage(kube, controller)
-        work = (controller.run(), resync.run(), startup.run(controller), gateways.run())
-        await _run_until(stop, *work, usage.run(), *(watch.run() for watch in watches))
+        gateways = GatewayKeys(shards.leads, master_key, settings.gateway_keys, shards.enqueue_all)
+        work = (resync.run(), gateways.run(), ClassUsage(shards).run())
+        await _run_until(stop, shards, *work, *(watch.run() for watch in watches))
 
 
-async def _run_until(stop: asyncio.Event, *work: Coroutine[None, None, None]) -> None:
+async def _run_until(
+    stop: asyncio.Event, shards: Shards, *work: Coroutine[None, None, None]
+) -> None:
+    """Run everything until ``stop`` is set; then let the next replica act first of all."""
     async with asyncio.TaskGroup() as group:
+        acting = group.create_task(shards.run())
         tasks = [group.create_task(part) for part in work]
         await stop.wait()
-        for task in tasks:
+        if shards.cache.is_synced:
+            shards.leases.stop()
+            await asyncio.wait((acting,), timeout=RELEASE_TIMEOUT)
+        for task in (acting, *tasks):
             task.cancel()
 
 

@@ -109,7 +109,7 @@ class ActionExecutor:
                 await self._create_object(session, action)
             case actions.ApplyNetworkPolicy(manifest):
                 if self._cache.network_policies is not None:
-                    await self._cache.network_policies.apply(manifest)
+                    await self._cache.network_policies.apply(self._kube, manifest)
             case actions.ApplySecret(epoch):
                 await self._apply_secret(session, state, epoch)
             case actions.SetPvcOwner(references):

@@ -18,6 +18,7 @@ from wasession_operator.network_policies import NetworkPolicies
 from wasession_operator.plan import Node
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.session_classes import SessionClasses
+from wasession_operator.sharding.lease import shard_of
 
 ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
 Age = tuple[str, str]  # creation time and UID of a session; the oldest sorts first
@@ -50,12 +51,13 @@ class ClusterCache:
         namespaces: Sequence[str],
         handler: EventHandler,
         *,
+        shards: int = 1,
         watch_nodes: bool,
         network_policy_peers: Sequence[Manifest] | None = None,
     ) -> None:
         """Without ``network_policy_peers`` there are no NetworkPolicies."""
         self.sessions = PackedStore()
-        self.counts = metrics.SessionCounts()
+        self.counts = [metrics.SessionCounts() for _ in range(shards)]  # by shard
         self.pods = Informer(
             kube, PODS, namespaces, names.SELECTOR,
             self._pod_changed, cache_transform.pod, PackedStore(), self._on_sync,
@@ -90,6 +92,7 @@ class ClusterCache:
         self._kube = kube
         self._handler = handler
         self._synced = asyncio.Event()
+        self._listed: dict[str | None, bool] = {}  # see ``sessions_listed``
         self._session_of: dict[Key, Key] = {}  # by the key of its pod and claim
         self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
         self._missing_since: dict[str, float] = {}  # nodes that do not exist; the loop's time
@@ -114,24 +117,37 @@ class ClusterCache:
     def is_served(self, namespace: str | None) -> bool:
         """Return whether the sessions of a namespace can be reconciled.
 
-        Their pods and claims have to be cached and watched. The rest may be rejected by the API
-        server: it decides only on starts, and about pods whose node is lost.
+        All of them, their pods and their claims have to be cached and watched. The rest may be
+        rejected by the API server: it decides only on starts, and about pods whose node is lost.
         """
-        return all(informer.has_synced(namespace) for informer in (self.pods, self.pvcs)) and all(
-            informer.has_synced(namespace) or informer.rejection(namespace) is not None
-            for informer in self.informers
+        listed = self._listed.get(namespace) or self._listed.get(None)
+        objects = all(informer.has_synced(namespace) for informer in (self.pods, self.pvcs))
+        return (
+            bool(listed)
+            and objects
+            and all(
+                informer.has_synced(namespace) or informer.rejection(namespace) is not None
+                for informer in self.informers
+            )
         )
 
     def is_settled(self, namespace: str | None) -> bool:
         """Return whether a namespace is served, or known not to be."""
         objects = (self.pods, self.pvcs)
         rejected = any(informer.rejection(namespace) is not None for informer in objects)
-        return rejected or self.is_served(namespace)
+        unlisted = self._listed.get(namespace) is False
+        return rejected or unlisted or self.is_served(namespace)
 
     def rejection(self, namespace: str | None) -> str | None:
         """Return why the API server does not let a namespace be served in full, if so."""
         errors = (informer.rejection(namespace) for informer in self.informers)
         return next(filter(None, errors), None)
+
+    def sessions_listed(self, namespace: str | None, *, known: bool) -> None:
+        """Note that all sessions of a namespace are known; or not, as they cannot be listed."""
+        if self._listed.get(namespace) is not known:
+            self._listed[namespace] = known
+            self._on_sync(namespace)
 
     def _on_sync(self, namespace: str | None) -> None:
         if all(map(self.is_settled, self.namespaces)):
@@ -161,9 +177,10 @@ class ClusterCache:
             before["metadata"]["resourceVersion"], obj["metadata"]["resourceVersion"]
         ):
             return False
+        counts = self.counts[shard_of(key, len(self.counts))]
         if before is not None:
-            self.counts.remove(before)
-        self.counts.add(obj)
+            counts.remove(before)
+        counts.add(obj)
         self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
         self.classes.upsert_session(key, before, obj)
@@ -179,7 +196,7 @@ class ClusterCache:
         session = self.sessions.get(key)
         if session is not None and session["metadata"]["uid"] == uid:
             del self.sessions[key]
-            self.counts.remove(session)
+            self.counts[shard_of(key, len(self.counts))].remove(session)
             self._session_of.pop(object_key(key), None)
             self.classes.delete_session(key, session)
             self._remove_duplicate(key, session)

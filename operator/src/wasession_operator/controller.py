@@ -1,4 +1,4 @@
-"""The controller: decides when each session is reconciled."""
+"""The controller of one shard: decides when each of its sessions is reconciled."""
 
 from __future__ import annotations
 
@@ -28,58 +28,89 @@ PATIENCE_UNCHANGED = 120.0
 
 
 class Controller:
-    """All sessions. Feed watch events to ``cache``, which enqueues the sessions they concern."""
+    """Acts on the sessions that it is told of, while its client may write."""
 
     def __init__(
         self,
         settings: Settings,
         kube: KubeClient,
         http: aiohttp.ClientSession,
+        cache: ClusterCache,
         master_key: MasterKey,
     ) -> None:
-        self.settings = settings
+        self.kube = kube
         self.states: dict[Key, ReconcileState] = {}
         self.queue = WorkQueue(self._patience)
-        peers = settings.network_policy_peers if settings.network_policy_enabled else None
-        self.cache = ClusterCache(
-            kube,
-            settings.namespaces,
-            self,
-            watch_nodes=settings.watch_nodes,
-            network_policy_peers=peers,
-        )
-        self._reconciler = Reconciler(settings, kube, http, self.cache, master_key, self.enqueue)
+        self._cache = cache
+        self._reconciler = Reconciler(settings, kube, http, cache, master_key, self.enqueue)
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
+        self._workers: list[asyncio.Task[None]] = []
+        self._idle: set[asyncio.Task[None]] = set()  # workers that wait for a session
+        self._is_finishing = False
+        self._unreconciled: set[Key] = set()  # of those that there were at the beginning
+        self._reconciled = asyncio.Event()
 
     async def run(self) -> None:
-        """Reconcile until cancelled; each session from when its namespace has synced."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.cache.run())
-            for _ in range(WORKERS):
-                group.create_task(self._work())
+        """Reconcile until cancelled or finished; each session from when its namespace has synced.
 
-    async def close(self) -> None:
-        for state in self.states.values():
-            state.stop_watching()
-        await self._reconciler.close()
+        Raises what a worker has raised: that is a bug.
+        """
+        self._unreconciled = set(self.states)
+        self._note_reconciled()
+        self._workers = [asyncio.create_task(self._work()) for _ in range(WORKERS)]
+        try:
+            ended, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
+            for worker in ended:
+                if not worker.cancelled():
+                    worker.result()
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+            await asyncio.gather(*self._workers, return_exceptions=True)
+            for state in self.states.values():
+                state.cancel_requeue()
+                state.stop_watching()
+            await self._reconciler.close()
+
+    async def finish(self, timeout: float) -> None:
+        """End the reconciliations in progress within a time in seconds, and begin none."""
+        self._is_finishing = True
+        for worker in self._idle:
+            worker.cancel()
+        busy = [worker for worker in self._workers if worker not in self._idle]
+        if busy:
+            _, late = await asyncio.wait(busy, timeout=timeout)
+            for worker in late:
+                worker.cancel()
+
+    async def wait_until_reconciled(self) -> None:
+        """Return when each session that there was at the beginning has been reconciled once."""
+        await self._reconciled.wait()
+
+    def open_starts(self) -> None:
+        """Let sessions start, those that are starting already before any other."""
+        for key in self.states:
+            if (session := self._cache.sessions.get(key)) is not None:
+                self._reconciler.expect_start(key, session)
+        self.starts.open()
 
     def enqueue(self, key: Key) -> None:
         """Queue a session, because something about it has changed.
 
         One whose namespace has not synced is queued when it has.
         """
-        if key in self.states and self.cache.is_settled(key[0]):
+        if key in self.states and self._cache.is_settled(key[0]):
             self.queue.add(key)
 
     def enqueue_all(self) -> None:
         """Queue every session, behind those that have changed."""
         for key in self.states:
-            if self.cache.is_settled(key[0]):
+            if self._cache.is_settled(key[0]):
                 self.queue.add(key, PATIENCE_UNCHANGED)
 
     def _patience(self, key: Key) -> float:
         """Return none for a session that can create its pod or whose permit others await."""
-        needs_pod = object_key(key) not in self.cache.pods.objects
+        needs_pod = object_key(key) not in self._cache.pods.objects
         urgent = (needs_pod and not self.starts.is_waiting(key)) or self.starts.is_contended(key)
         return 0.0 if urgent else PATIENCE_WITH_POD
 
@@ -115,16 +146,26 @@ class Controller:
     def _forget(self, state: ReconcileState) -> None:
         """Drop a session for which nothing is left to do."""
         del self.states[state.key]
+        self._note_reconciled(state.key)
         self.queue.discard(state.key)
         self._reconciler.forget(state.key)
         state.cancel_requeue()
         state.stop_watching()
 
+    def _note_reconciled(self, *keys: Key) -> None:
+        self._unreconciled.difference_update(keys)
+        if not self._unreconciled:
+            self._reconciled.set()
+
     # --- workers ----------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        while True:
+        worker = asyncio.current_task()
+        assert worker is not None
+        while not self._is_finishing:
+            self._idle.add(worker)
             key = await self.queue.get()
+            self._idle.discard(worker)
             await self._process(self.states[key])
             self.queue.done(key)
             await asyncio.sleep(0)  # let other tasks run, however fast the reconciliation was
@@ -132,7 +173,7 @@ class Controller:
     async def _process(self, state: ReconcileState) -> None:
         """Reconcile one session, and set the timer for its next reconciliation."""
         result = await self._reconcile(state)
-        state.reconciled = True
+        self._note_reconciled(state.key)
         if self.states.get(state.key) is not state:  # deleted meanwhile
             state.stop_watching()
             return

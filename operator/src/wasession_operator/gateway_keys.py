@@ -23,16 +23,19 @@ RESYNC = timedelta(minutes=10)  # a Secret that somebody has deleted or edited i
 
 
 class GatewayKeys:
-    """Applies the Secrets; ``on_change`` is called when the master key has changed."""
+    """Applies the Secrets; ``on_change`` is called when the master key has changed.
+
+    Those of a sessions' namespace are applied by the replica that ``leads`` it.
+    """
 
     def __init__(
         self,
-        kube: KubeClient,
+        leads: Callable[[str], KubeClient | None],
         master_key: MasterKey,
         targets: list[GatewayKey],
         on_change: Callable[[], None],
     ) -> None:
-        self._kube = kube
+        self._leads = leads
         self._master_key = master_key
         self._targets = targets
         self._on_change = on_change
@@ -54,11 +57,12 @@ class GatewayKeys:
 
     async def _apply_pending(self) -> None:
         for target, backoff in list(self._pending.items()):
-            if backoff.wait(datetime.now(UTC)) > timedelta(0):
+            kube = self._leads(target.sessions_namespace)
+            if kube is None or backoff.wait(datetime.now(UTC)) > timedelta(0):
                 continue
             key = self._master_key.of(target.sessions_namespace)
             try:
-                await self._kube.apply(SECRETS, make_key_secret(target, key))
+                await kube.apply(SECRETS, make_key_secret(target, key))
             except (Rejected, Conflict, Unavailable) as error:
                 self._pending[target] = next_backoff(backoff)
                 log.warning(

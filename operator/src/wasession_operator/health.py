@@ -10,9 +10,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from wasession_api.kube.client import KubeClient
 
 from wasession_operator import metrics
-from wasession_operator.controller import Controller
 from wasession_operator.resync import Resync
 from wasession_operator.session_watch import SessionWatch
+from wasession_operator.sharding.shards import Shards
 
 STUCK_AFTER = 900.0  # seconds; one pass makes a few API requests of at most 30 each
 SILENT_AFTER = 300.0  # seconds; a watch receives a bookmark about every minute
@@ -20,7 +20,7 @@ ANSWERED_WITHIN = 60.0  # seconds; no watch is to blame while the API server ans
 
 
 def find_failure(
-    controller: Controller, resync: Resync, watches: Sequence[SessionWatch], kube: KubeClient
+    shards: Shards, resync: Resync, watches: Sequence[SessionWatch], kube: KubeClient
 ) -> str | None:
     """Return what only a restart of the operator can repair; None if there is nothing.
 
@@ -29,12 +29,13 @@ def find_failure(
     needs no check: the probe would time out.
     """
     now = time.monotonic()
-    if now - kube.answered_at > ANSWERED_WITHIN:
+    if now - kube.answers.last > ANSWERED_WITHIN:
         return None
-    answering = now - kube.answering_since
-    if (stuck := min(controller.queue.longest, answering)) > STUCK_AFTER:
+    answering = now - kube.answers.since
+    longest = max((controller.queue.longest for controller in shards.controllers), default=0.0)
+    if (stuck := min(longest, answering)) > STUCK_AFTER:
         return f"a session has been waiting or reconciling for {stuck:.0f} s"
-    for informer in controller.cache.informers:
+    for informer in shards.cache.informers:
         if (silent := min(informer.age, answering)) > SILENT_AFTER:
             return f"the watch of {informer.resource.plural} is silent for {silent:.0f} s"
     failing = {watch.namespace for watch in watches if watch.error is not None}
@@ -43,11 +44,11 @@ def find_failure(
     return None
 
 
-def find_unserved(controller: Controller, watches: Sequence[SessionWatch]) -> dict[str, str]:
+def find_unserved(shards: Shards, watches: Sequence[SessionWatch]) -> dict[str, str]:
     """Return the namespaces that are not served, and why; the whole cluster is named ``*``."""
     unserved: dict[str, str] = {}
     for watch in watches:
-        error = controller.cache.rejection(watch.namespace) or watch.error
+        error = shards.cache.rejection(watch.namespace) or watch.error
         if error is not None:
             unserved[watch.namespace or "*"] = error
     return unserved
@@ -55,7 +56,7 @@ def find_unserved(controller: Controller, watches: Sequence[SessionWatch]) -> di
 
 async def serve(
     port: int,
-    controller: Controller,
+    shards: Shards,
     resync: Resync,
     watches: Sequence[SessionWatch],
     kube: KubeClient,
@@ -63,25 +64,31 @@ async def serve(
     """Serve until the returned runner is cleaned up."""
 
     async def live(_: web.Request) -> web.Response:
-        failure = find_failure(controller, resync, watches, kube)
+        failure = find_failure(shards, resync, watches, kube)
         return web.json_response({"status": failure or "ok"}, status=503 if failure else 200)
 
     async def ready(_: web.Request) -> web.Response:
-        if not controller.cache.is_synced:
+        """Answer 200 also without a shard: the replica is ready to take one over."""
+        if not shards.cache.is_synced:
             return web.json_response({"status": "waiting for the informers to sync"}, status=503)
-        unserved = find_unserved(controller, watches)
+        unserved = find_unserved(shards, watches)
+        leases = shards.leases
+        state = {
+            "shards": shards.held,
+            "of": shards.settings.shards,
+            "unserved": unserved,
+            "rivals": sorted(leases.plan.rivals),
+            "blockedBy": leases.plan.blocked_by,
+        }
+        status = "ok"
         if len(unserved) == len(watches):
-            return web.json_response({"status": "unserved", "unserved": unserved}, status=503)
-        return web.json_response({"status": "ok", "unserved": unserved})
+            status = "unserved"
+        elif leases.error is not None:
+            status = f"the Leases cannot be written: {leases.error}"
+        return web.json_response({"status": status, **state}, status=200 if status == "ok" else 503)
 
     async def collect(_: web.Request) -> web.Response:
-        controller.cache.counts.observe()
-        unserved = find_unserved(controller, watches)
-        for watch in watches:
-            name = watch.namespace or "*"
-            metrics.NAMESPACE_SERVED.labels(name).set(name not in unserved)
-        for informer in controller.cache.informers:
-            metrics.INFORMER_LAST_EVENT_AGE.labels(informer.resource.plural).set(informer.age)
+        observe(shards, watches)
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
@@ -92,3 +99,19 @@ async def serve(
     await runner.setup()
     await web.TCPSite(runner, None, port).start()  # on all addresses of both IP families
     return runner
+
+
+def observe(shards: Shards, watches: Sequence[SessionWatch]) -> None:
+    """Set the gauges. Each session is counted by the replica that acts on it."""
+    metrics.observe_sessions(shards.cache.counts[index] for index in shards.held)
+    blockers = sum(controller.updates.blockers for controller in shards.controllers)
+    metrics.UPDATES_FAILED.set(blockers)
+    for index in range(shards.settings.shards):
+        metrics.SHARD_HELD.labels(index).set(index in shards.held)
+    metrics.RIVALS.set(len(shards.leases.plan.rivals))
+    unserved = find_unserved(shards, watches)
+    for watch in watches:
+        name = watch.namespace or "*"
+        metrics.NAMESPACE_SERVED.labels(name).set(name not in unserved)
+    for informer in shards.cache.informers:
+        metrics.INFORMER_LAST_EVENT_AGE.labels(informer.resource.plural).set(informer.age)

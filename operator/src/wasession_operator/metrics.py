@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
+from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
 from wasession_api import restoration
@@ -30,6 +31,13 @@ INFORMER_LAST_EVENT_AGE = Gauge(
     "wasession_informer_last_event_age_seconds",
     "Time since the informer's last event, list or bookmark.",
     ["resource"],
+)
+SHARD_HELD = Gauge(
+    "wasession_shard_held", "1 if this replica acts on the sessions of the shard.", ["shard"]
+)
+RIVALS = Gauge(
+    "wasession_rival_installations",
+    "Other installations that serve the same sessions; one installation acts.",
 )
 NAMESPACE_SERVED = Gauge(
     "wasession_namespace_served",
@@ -100,13 +108,19 @@ class SessionCounts:
     def remove(self, session: Manifest) -> None:
         self._count(session, -1)
 
-    def observe(self) -> None:
-        """Set the gauges."""
-        for phase in Phase:
-            SESSIONS.labels(phase).set(self.phases[phase])
-        VALID.set(self.valid)
-
     def _count(self, session: Manifest, number: int) -> None:
         status = session.get("status") or {}
         self.phases[status.get("phase")] += number
         self.valid += number * bool(status.get("sessionValid"))
+
+
+def observe_sessions(counts: Iterable[SessionCounts]) -> None:
+    """Set the gauges of the sessions in several counts."""
+    phases: Tally[str | None] = Tally()
+    valid = 0
+    for count in counts:
+        phases += count.phases
+        valid += count.valid
+    for phase in Phase:
+        SESSIONS.labels(phase).set(phases[phase])
+    VALID.set(valid)

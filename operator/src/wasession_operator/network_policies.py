@@ -52,7 +52,6 @@ class NetworkPolicies:
             kube, NETWORK_POLICIES, namespaces, names.SELECTOR,
             self._changed, cache_transform.network_policy, on_sync=on_sync,
         )  # fmt: skip
-        self._kube = kube
         self._peers = peers
         self._classes = classes
         self._enqueue = enqueue
@@ -74,7 +73,7 @@ class NetworkPolicies:
         desired = make_network_policy(namespace, class_name, egress, self._peers)
         return NetworkPolicy(desired, self._is_current(desired))
 
-    async def apply(self, desired: Manifest) -> None:
+    async def apply(self, kube: KubeClient, desired: Manifest) -> None:
         """Apply a policy unless it is current by now.
 
         Raise ``Conflict`` for a foreign one, or for one that something else changes each time.
@@ -84,10 +83,10 @@ class NetworkPolicies:
             if self._is_current(desired):
                 return
             applied = self._backoff(key, desired)
-            present = self.informer.objects.get(key) or await self._kube.get(NETWORK_POLICIES, *key)
+            present = self.informer.objects.get(key) or await kube.get(NETWORK_POLICIES, *key)
             if present is not None and not is_managed(present):
                 raise Conflict(FOREIGN.format(name=key[1]))
-            obj = await self._kube.apply(NETWORK_POLICIES, desired)
+            obj = await kube.apply(NETWORK_POLICIES, desired)
             self._applied[key] = _hash(desired), next_backoff(applied)
             self._normalized[_hash(desired)] = spec_hash(obj.get("spec") or {})
             self.informer.upsert(obj)
@@ -102,12 +101,17 @@ class NetworkPolicies:
         """Return the policies in namespaces without sessions or pods of their class."""
         return [policy for policy in self.informer.objects.values() if self._is_unused(policy)]
 
-    async def delete(self, policy: Manifest) -> None:
-        """Delete this very policy, not another one of its name, unless it is used by now."""
-        key, uid = key_of(policy), policy["metadata"]["uid"]
+    async def delete(self, kube: KubeClient, policy: Manifest) -> None:
+        """Delete this very policy, not another one of its name, unless it is used by now.
+
+        Raise ``Conflict`` when somebody has changed it meanwhile.
+        """
+        key, metadata = key_of(policy), policy["metadata"]
         async with self._locks[key]:
             if self._is_unused(policy):
-                await self._kube.delete(NETWORK_POLICIES, *key, uid)
+                await kube.delete(
+                    NETWORK_POLICIES, *key, metadata["uid"], version=metadata["resourceVersion"]
+                )
 
     def pod_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         """Note the pods of each class: they need its policy even if their session has another."""

@@ -78,7 +78,6 @@ class Reconciler:
     ) -> None:
         self.starts = PrioritySemaphore(settings.max_concurrent_starts_per_node, enqueue)
         self.updates = UpdatePermits(settings.max_concurrent_updates, enqueue)
-        metrics.UPDATES_FAILED.set_function(lambda: self.updates.blockers)
         self._settings = settings
         self._kube = kube
         self._http = http
@@ -96,6 +95,18 @@ class Reconciler:
         """Release the permits of a session that is gone."""
         self.starts.release(key)
         self.updates.release(key)
+
+    def expect_start(self, key: Key, body: Manifest) -> None:
+        """Let a session hold or await the permit that it needs by its status, until reconciled."""
+        status, spec = body.get("status") or {}, body.get("spec") or {}
+        if spec.get("suspend") or is_terminating(body):
+            return
+        if object_key(key) not in self._cache.pods.objects:
+            connected = status.get("lastConnected")
+            last = datetime.fromisoformat(connected) if connected else None
+            self.starts.request(key, _urgency(bool(status.get("sessionValid")), last))
+        elif status.get("phase") in STARTING:
+            self.starts.adopt(key)
 
     async def reconcile(self, state: ReconcileState) -> Result:
         """Bring a session one step closer to its spec. Raise what its API requests raise."""
@@ -193,7 +204,7 @@ class Reconciler:
             session, body, session_class, has_claim=pvc is not None
         )
         may_start = self._wants_start(session, pod, violation) and self.starts.request(
-            key, _urgency(session)
+            key, _urgency(bool(status.session_valid), status.last_connected)
         )
         report = watcher.report if watcher else None
         scope = self._update_scope(session, pod, report, status)
@@ -246,32 +257,20 @@ class Reconciler:
         *,
         has_claim: bool,
     ) -> Violation | None:
-        """Return why the session's class does not let it start.
-
-        Before all sessions are known, it is not known either which of an owner's are the oldest:
-        until then it stays as it was.
-        """
-        stored, known = body.get("spec") or {}, self.starts.is_open
-        ahead = self._cache.classes.sessions_ahead(key_of(body), body) if known else 0
-        violation = find_violation(
+        """Return why the session's class does not let it start."""
+        stored = body.get("spec") or {}
+        ahead = self._cache.classes.sessions_ahead(key_of(body), body)
+        return find_violation(
             stored, session.namespace, session_class, session.spec, ahead, has_claim=has_claim
         )
-        if violation is None and not known:
-            degraded = session.status.condition(ConditionType.DEGRADED)
-            if degraded is not None and degraded.reason == Reason.LIMIT_EXCEEDED:
-                return Violation(Reason.LIMIT_EXCEEDED, degraded.message)
-        return violation
 
     def _wants_start(
         self, session: Session, pod: Manifest | None, violation: Violation | None
     ) -> bool:
-        """Return whether to ask for a permit to start.
-
-        One that may not start asks as well until permits are granted: it is enqueued then.
-        """
+        """Return whether to ask for a permit to start."""
         if session.deleted_at is not None or session.spec.suspend:
             return False
-        return pod is None if violation is None else not self.starts.is_open
+        return pod is None and violation is None
 
     def _update_scope(
         self, session: Session, pod: Manifest | None, report: Report | None, status: Status
@@ -471,10 +470,9 @@ def _deferral(session: Session, planned: Plan, now: datetime) -> float | None:
     return left if left > 0 else None
 
 
-def _urgency(session: Session) -> tuple[bool, float]:
+def _urgency(valid: bool, last_connected: datetime | None) -> tuple[bool, float]:
     """Sort valid logins before new sessions, and the most recently connected first."""
-    connected = session.status.last_connected
-    return not session.status.session_valid, -connected.timestamp() if connected else 0.0
+    return not valid, -last_connected.timestamp() if last_connected else 0.0
 
 
 def _result(planned: Plan, wait: float | None) -> Result:

@@ -28,7 +28,6 @@ class ReconcileState:
     key: Key
     uid: str
     generations: tuple[int, tuple[str, int] | None] | None = None  # of the session and its class
-    reconciled: bool = False  # at least once since the operator's start
     requeue_timer: asyncio.TimerHandle | None = None
     pod_failures: Backoff = field(default_factory=Backoff)
     reconcile_failures: Backoff = field(default_factory=Backoff)

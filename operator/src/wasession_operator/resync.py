@@ -11,8 +11,8 @@ from wasession_api.kube.manifests import Key, Manifest, controller
 from wasession_api.v1alpha1 import KIND
 
 from wasession_operator import metrics
-from wasession_operator.controller import Controller
 from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.sharding.shards import Shards
 
 log = logging.getLogger(__name__)
 VERIFY_INTERVAL = 60.0  # seconds
@@ -21,21 +21,22 @@ VERIFY_INTERVAL = 60.0  # seconds
 class Resync:
     """``missed`` is a session whose changes kopf no longer delivers: its watch is dead."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, shards: Shards) -> None:
         self.missed: str | None = None
-        self._controller = controller
+        self._shards = shards
+        self._cache = shards.cache
         self._outdated: dict[Key, str] = {}  # of the last check, with the API server's version
 
     async def run(self) -> None:
         """Resync until cancelled, from when the informers have synced."""
-        await self._controller.cache.wait_for_sync()
+        await self._cache.wait_for_sync()
         await asyncio.gather(self._verify_periodically(), self._enqueue_periodically())
 
     async def _enqueue_periodically(self) -> None:
         while True:
-            await asyncio.sleep(self._controller.settings.cleanup_interval.total_seconds())
+            await asyncio.sleep(self._shards.settings.cleanup_interval.total_seconds())
             self._report_orphaned_claims()
-            self._controller.enqueue_all()
+            self._shards.enqueue_all()
 
     def _report_orphaned_claims(self) -> None:
         """Report the claims that should have been deleted with their sessions, and were not.
@@ -43,13 +44,14 @@ class Resync:
         They may hold logins, so they are left alone. Kubernetes' garbage collector deletes what
         belongs to a session that is gone; it does not where somebody has disabled or orphaned it.
         """
-        cache = self._controller.cache
+        cache = self._cache
         uids = {session["metadata"]["uid"] for session in cache.sessions.values()}
         orphaned = []
         for key, claim in cache.pvcs.objects.items():
             owner = controller(claim) or {}
-            owned = owner.get("kind") == KIND
-            if owned and owner["uid"] not in uids and not is_terminating(claim):
+            if owner.get("kind") != KIND or not self._shards.holds((key[0], owner["name"])):
+                continue
+            if owner["uid"] not in uids and not is_terminating(claim):
                 orphaned.append(key)
         metrics.ORPHANED_CLAIMS.set(len(orphaned))
         for namespace, name in orphaned:
@@ -77,7 +79,7 @@ class Resync:
         outdated in two checks in a row, at the same version, shows that its watch is dead.
         """
         outdated: dict[Key, str] = {}
-        for namespace in self._controller.cache.namespaces:
+        for namespace in self._cache.namespaces:
             try:
                 outdated |= await self._verify(namespace)
             except Rejected as error:
@@ -90,7 +92,7 @@ class Resync:
 
     async def _verify(self, namespace: str | None) -> dict[Key, str]:
         """Forget sessions that are gone; return the outdated ones with the listed version."""
-        cache = self._controller.cache
+        cache = self._cache
         listed = await cache.list_sessions(namespace)
         cached = {
             key: session for key, session in cache.sessions.items() if namespace in (None, key[0])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import re
+import secrets
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -49,6 +51,10 @@ def _parse_gateway_keys(value: object) -> object:
     return [GatewayKey(*match.groups()) for match in parsed if match is not None]
 
 
+def _unique_name() -> str:
+    return f"{platform.node()}-{secrets.token_hex(4)}"
+
+
 class Settings(BaseSettings):
     """Read once at startup. Durations are written as ``30s``, ``5m``, ``1h``."""
 
@@ -64,8 +70,18 @@ class Settings(BaseSettings):
     run_as_user: Annotated[
         Annotated[int, Field(ge=1)] | None, BeforeValidator(lambda v: None if v == "" else v)
     ] = 10001
-    # Namespace and name: identifies this operator in the status of classes, among several ones.
-    operator_name: str = Field("wasession-operator", min_length=1, max_length=128)
+    # Namespace and name: identifies this operator among several ones, in the status of classes and
+    # by its Leases, which are in that namespace and have names that begin with that name.
+    operator_name: str = Field(
+        "default/wasession-operator", pattern=r"^[a-z0-9-]+/[a-z0-9.-]+$", max_length=128
+    )
+    # Identifies this replica: holder of its Leases. A restarted one with the same name takes its
+    # own Leases over at once, so no two that run at the same time may have the same.
+    pod_name: str = Field(default_factory=_unique_name, min_length=1, max_length=253)
+    pod_uid: str = ""  # of the Pod that this replica is, if it is one
+    shards: int = Field(1, ge=1, le=64)  # parts of the sessions, which the replicas share out
+    # Without a renewal for as long, another replica takes a shard over.
+    lease_duration: Duration = Field(timedelta(seconds=10), ge=timedelta(seconds=1))
     network_policy_enabled: bool = True
     # Who can connect to session pods: NetworkPolicyPeers of networking.k8s.io/v1; empty: nobody.
     network_policy_peers: list[dict[str, Any]] = []

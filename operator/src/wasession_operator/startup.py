@@ -1,4 +1,4 @@
-"""Startup gating: no pod starts before all sessions are known; then the restoration's progress."""
+"""Startup: nothing is reconciled before all sessions are known; then the restoration's progress."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 
 from wasession_api.kube.client import Rejected, ResourceExpired, Unavailable
 from wasession_api.kube.manifests import Key, Manifest, condition
 from wasession_api.v1alpha1 import ConditionType, Phase
 
-from wasession_operator.cluster_cache import is_released
+from wasession_operator.backoff import next_backoff
+from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.controller import Controller
+from wasession_operator.plan import Backoff
 
 log = logging.getLogger(__name__)
-POLL_INTERVAL = 0.5  # seconds
+POLL_INTERVAL = 0.2  # seconds
+RELIST_AFTER = 10.0  # seconds
 PROGRESS_INTERVAL = 10.0  # seconds between two log lines
 
 
@@ -29,72 +34,73 @@ class Restoration(StrEnum):
     DELETED = "deleted"
 
 
-async def run(controller: Controller) -> None:
-    """Let sessions start once all have been reconciled; return when all are restored or stalled."""
-    await controller.cache.wait_for_sync()
-    await asyncio.sleep(controller.settings.restoration_delay.total_seconds())
-    await _wait_until_all_are_reconciled(controller)
-    sessions = controller.cache.sessions
-    valid = {key for key, session in sessions.items() if _is_valid(session)}
+async def list_sessions(cache: ClusterCache) -> None:
+    """Return once all sessions are in the cache, of each namespace that can be listed.
+
+    kopf delivers sessions one by one and does not mark the last one. A namespace that cannot be
+    listed holds up no other; it is tried again until it can.
+    """
+    await asyncio.gather(*(_list_namespace(cache, namespace) for namespace in cache.namespaces))
+
+
+async def _list_namespace(cache: ClusterCache, namespace: str | None) -> None:
+    backoff = Backoff()
+    while True:
+        try:
+            listed = await cache.list_sessions(namespace)
+        except (Unavailable, Rejected, ResourceExpired) as error:
+            cache.sessions_listed(namespace, known=False)
+            backoff = next_backoff(backoff)
+            delay = backoff.wait(datetime.now(UTC)).total_seconds()
+            log.warning(
+                "listing the sessions failed; none of them is reconciled until it succeeds, "
+                "retrying in %.0f s",
+                delay,
+                extra={"namespace": namespace, "error": str(error)},
+            )
+            await asyncio.sleep(delay)
+        else:
+            if await _are_cached(cache, set(listed)):
+                cache.sessions_listed(namespace, known=True)
+                return
+
+
+async def _are_cached(cache: ClusterCache, missing: set[Key]) -> bool:
+    """Wait until sessions are in the cache; False if they are not soon: some may be gone by now."""
+    deadline = time.monotonic() + RELIST_AFTER
+    while missing := {key for key in missing if key not in cache.sessions}:
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(POLL_INTERVAL)
+    return True
+
+
+async def restore(controller: Controller, sessions: Mapping[Key, Manifest], delay: float) -> None:
+    """Let the sessions of a shard start; return when all are restored or stalled.
+
+    Those that are starting count from the beginning; of the others, valid logins come first. How
+    far updates are is known when all sessions have been reconciled once. ``delay`` is in seconds.
+    """
+    await asyncio.sleep(delay)
+    valid = {key for key in controller.states if _is_valid(sessions.get(key))}
     pending = {key for key in valid if restoration(sessions.get(key)) is Restoration.PENDING}
-    counts = {"sessions": len(sessions), "valid": len(valid), "to_restore": len(pending)}
+    counts = {"sessions": len(controller.states), "valid": len(valid), "to_restore": len(pending)}
     log.info(
         "%(sessions)d sessions, %(valid)d with a valid login, %(to_restore)d to restore",
         counts,
         extra=counts,
     )
-    controller.starts.open()
+    controller.open_starts()
+    await controller.wait_until_reconciled()
     controller.updates.open()
-    await _log_progress(controller, pending)
+    await _log_progress(sessions, pending)
 
 
-async def _wait_until_all_are_reconciled(controller: Controller) -> None:
-    """Wait until each session that the API server has was reconciled once.
-
-    kopf delivers sessions one by one and does not mark the last one. A namespace that cannot be
-    served now does not hold up the others.
-    """
-    pending = set(controller.cache.namespaces)
-    while pending:
-        for namespace in list(pending):
-            if await _is_all_reconciled(controller, namespace):
-                pending.remove(namespace)
-        if pending:
-            await asyncio.sleep(POLL_INTERVAL)
-
-
-async def _is_all_reconciled(controller: Controller, namespace: str | None) -> bool:
-    if not controller.cache.is_served(namespace):
-        return True
-    try:
-        sessions = await controller.cache.list_sessions(namespace)
-    except (Unavailable, Rejected, ResourceExpired) as error:
-        rejected = isinstance(error, Rejected)
-        follows = "others start" if rejected else "no session starts until it succeeds"
-        log.warning(
-            "listing the sessions failed; %s",
-            follows,
-            extra={"namespace": namespace, "error": str(error)},
-        )
-        return rejected
-    return all(
-        _is_reconciled(controller, key)
-        for key, session in sessions.items()
-        if not is_released(session)
-    )
-
-
-def _is_reconciled(controller: Controller, key: Key) -> bool:
-    state = controller.states.get(key)
-    return state is not None and state.reconciled
-
-
-async def _log_progress(controller: Controller, keys: set[Key]) -> None:
+async def _log_progress(sessions: Mapping[Key, Manifest], keys: set[Key]) -> None:
     """Log how many sessions are restored, when that has changed, until none is pending."""
     began, logged, pending = time.monotonic(), None, bool(keys)
     while pending:
         await asyncio.sleep(PROGRESS_INTERVAL)
-        sessions = controller.cache.sessions
         counts = Counter(restoration(sessions.get(key)) for key in keys)
         progress = {str(outcome): counts[outcome] for outcome in Restoration}
         pending = counts[Restoration.PENDING] > 0
@@ -123,5 +129,5 @@ def restoration(session: Manifest | None) -> Restoration:
     return Restoration.PENDING
 
 
-def _is_valid(session: Manifest) -> bool:
-    return bool((session.get("status") or {}).get("sessionValid"))
+def _is_valid(session: Manifest | None) -> bool:
+    return bool(((session or {}).get("status") or {}).get("sessionValid"))

@@ -64,14 +64,14 @@ async def test_how_patches_are_merged(kube: KubeClient, server: Server) -> None:
 
 async def test_an_outage_ends_with_the_first_answer(kube: KubeClient, server: Server) -> None:
     """An error of the API server is no answer."""
-    began = kube.answered_at = kube.answering_since = time.monotonic() - OUTAGE - 1
+    began = kube.answers.last = kube.answers.since = time.monotonic() - OUTAGE - 1
     server.status = 500
     with pytest.raises(Unavailable):
         await kube.get(PODS, "ns", "a")
-    assert (kube.answered_at, kube.answering_since) == (began, began)
+    assert (kube.answers.last, kube.answers.since) == (began, began)
     server.status = 200
     await kube.get(PODS, "ns", "a")
-    assert kube.answering_since == kube.answered_at > began
-    since = kube.answering_since
+    assert kube.answers.since == kube.answers.last > began
+    since = kube.answers.since
     await kube.get(PODS, "ns", "a")
-    assert kube.answered_at > since == kube.answering_since
+    assert kube.answers.last > since == kube.answers.since

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 import aiohttp
 from kubernetes.aio import client, config
+from kubernetes.aio.client.rest import RESTResponse
 from prometheus_client import Counter
 from pydantic_core import from_json
 
@@ -45,6 +49,10 @@ class Unavailable(Exception):
     def __init__(self, message: str, retry_after: float = 0.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Fenced(Unavailable):
+    """The write was not sent: whoever would have sent it may not act any more."""
 
 
 class Conflict(Exception):
@@ -83,14 +91,49 @@ PVCS = Resource("PersistentVolumeClaim", "persistentvolumeclaims")
 SECRETS = Resource("Secret", "secrets")
 NODES = Resource("Node", "nodes", namespaced=False)
 EVENTS = Resource("Event", "events")
+LEASES = Resource("Lease", "leases", "/apis/coordination.k8s.io/v1")
 NAMESPACES = Resource("Namespace", "namespaces", namespaced=False)
 NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "/apis/networking.k8s.io/v1")
 SESSIONS = Resource(KIND, PLURAL, f"/apis/{API_VERSION}")
 CLASSES = Resource(CLASS_KIND, CLASS_PLURAL, f"/apis/{API_VERSION}", namespaced=False)
 
 
+class Fence(Protocol):
+    """Says for how long a client may still write."""
+
+    def remaining(self) -> float:
+        """Return the seconds that are left; not positive when there are none."""
+
+
+_fence: ContextVar[Fence | None] = ContextVar("fence", default=None)  # of the present request
+
+
+async def _check_fence(*_: object) -> None:
+    """Raise ``Fenced`` unless the request may still be sent.
+
+    aiohttp calls this at the last moment: when it has a connection, right before the first byte.
+    """
+    fence = _fence.get()
+    if fence is not None and fence.remaining() <= 0:
+        raise Fenced("not sent: the time in which this client may write is over")
+
+
+class Answers:
+    """When the API server has answered. Times are monotonic."""
+
+    def __init__(self) -> None:
+        self.last = self.since = time.monotonic()  # ``since``: without an outage in between
+
+    def note(self) -> None:
+        """Note that the API server has just done what it was asked to."""
+        now = time.monotonic()
+        if now - self.last > OUTAGE:
+            self.since = now
+        self.last = now
+
+
 class KubeClient:
-    """A client of the API server: one per process, closed at the end.
+    """A client of the API server: one connection pool per process, closed at the end.
 
     All requests raise ``Unavailable`` when there is no answer; writes raise ``Rejected`` too.
     ``field_manager`` is the name under which ``managedFields`` show what the process has written.
@@ -101,29 +144,43 @@ class KubeClient:
         self._field_manager = field_manager
         api.user_agent = field_manager
         self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
-        # Monotonic; since when the API server has been answering without an outage in between.
-        self.answered_at = self.answering_since = time.monotonic()
+        self._fence: Fence | None = None
+        self.answers = Answers()
 
     @classmethod
-    async def connect(cls, field_manager: str) -> KubeClient:
-        """Connect with the pod's service account, or outside a cluster with the kubeconfig."""
+    async def connect(cls, field_manager: str, user_agent: str | None = None) -> KubeClient:
+        """Connect with the pod's service account, or outside a cluster with the kubeconfig.
+
+        The user agent, which audit logs show, is the field manager unless given.
+        """
         configuration = client.Configuration()
         # No limit: each watch holds a connection, and requests have a semaphore.
         configuration.connection_pool_maxsize = 0
         # aiohttp looks proxies up in threads before each request: only where there are any.
         configuration.client_session_kwargs = {"trust_env": bool(urllib.request.getproxies())}
+        fencing = aiohttp.TraceConfig()
+        fencing.on_request_chunk_sent.append(_check_fence)
+        configuration.trace_configs = [fencing]
         if "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        return cls(client.ApiClient(configuration), field_manager)
+        connected = cls(client.ApiClient(configuration), field_manager)
+        if user_agent is not None:
+            connected._api.user_agent = user_agent
+        return connected
 
-    def note_answer(self) -> None:
-        """Note that the API server has just done what it was asked to."""
-        now = time.monotonic()
-        if now - self.answered_at > OUTAGE:
-            self.answering_since = now
-        self.answered_at = now
+    def fenced(self, fence: Fence) -> KubeClient:
+        """Return this client with a limit in time: later writes raise ``Fenced``."""
+        fenced = copy.copy(self)
+        fenced._fence = fence
+        return fenced
+
+    def unqueued(self) -> KubeClient:
+        """Return this client for requests that do not wait until others have their answers."""
+        unqueued = copy.copy(self)
+        unqueued._semaphore = asyncio.Semaphore(MAX_CONCURRENT_REQUESTS)
+        return unqueued
 
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
@@ -182,7 +239,7 @@ class KubeClient:
             yield {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": version}}}
             with contextlib.suppress(aiohttp.SocketTimeoutError):
                 async for line in response.content:
-                    self.note_answer()
+                    self.answers.note()
                     event: Manifest = from_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
@@ -315,13 +372,12 @@ class KubeClient:
                 auth_settings=["BearerToken"],
             )
             # The body is plain JSON: skip the client's sanitizing, which walks all of it.
-            timeout = timeout or aiohttp.ClientTimeout(total=TIMEOUT)
-            sent = await self._api.call_api(*request[:3], body, _request_timeout=timeout)
+            sent = await self._send(request[:3], body, timeout)
             response: aiohttp.ClientResponse = sent.response
             async with response:
                 result = str(response.status)
                 if response.status < 500:
-                    self.note_answer()
+                    self.answers.note()
                 if response.status >= 300:
                     error = _error(response, await response.text())
                     if isinstance(error, _NotFound) and verb in ("list", "watch"):
@@ -332,6 +388,27 @@ class KubeClient:
             raise Unavailable(f"{verb} {path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
             REST_CLIENT_REQUESTS.labels(verb, result).inc()
+
+    async def _send(
+        self,
+        request: tuple[str, str, dict[str, str]],
+        body: Body | None,
+        timeout: aiohttp.ClientTimeout | None,
+    ) -> RESTResponse:
+        """Send a request; a write not after the fence, nor waiting longer for the response."""
+        total = TIMEOUT
+        fence = self._fence if body is not None else None
+        if fence is not None:
+            total = min(total, fence.remaining())
+            if total <= 0:
+                raise Fenced(f"{request[0]} was not sent: this client may not write any more")
+        token = _fence.set(fence)
+        try:
+            return await self._api.call_api(
+                *request, body, _request_timeout=timeout or aiohttp.ClientTimeout(total=total)
+            )
+        finally:
+            _fence.reset(token)
 
 
 METHODS = {

@@ -26,7 +26,9 @@ from wasession_api.v1alpha1.enums import (
     account_status,
 )
 from wasession_api.v1alpha1.session_class import (
+    OPERATOR_CONFLICT,
     CABundle,
+    ClassCondition,
     ClassOnly,
     ClassSpec,
     ClassStatus,
@@ -100,6 +102,7 @@ __all__ = [
     "CLASS_SINGULAR",
     "GROUP",
     "KIND",
+    "OPERATOR_CONFLICT",
     "PLURAL",
     "SHORT_NAMES",
     "SINGULAR",
@@ -109,6 +112,7 @@ __all__ = [
     "AccountStatus",
     "AuthState",
     "CABundle",
+    "ClassCondition",
     "ClassOnly",
     "ClassReference",
     "ClassSpec",

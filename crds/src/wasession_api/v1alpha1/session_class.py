@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, GetJsonSchemaHandler, StringConstraints
 from pydantic_core import core_schema
 
-from wasession_api.base import Model, Observed, Pattern
+from wasession_api.base import Model, Observed, Pattern, Time
 from wasession_api.v1alpha1.spec import (
     IMAGE,
     NO_CONTROL,
@@ -21,6 +21,7 @@ from wasession_api.v1alpha1.spec import (
     SessionTemplate,
 )
 
+OPERATOR_CONFLICT: Literal["OperatorConflict"] = "OperatorConflict"
 # Chromium flags that neither run programs, write files, nor change what the session pod relies on.
 # --js-flags, which can make V8 write logs and turn its checks off, is not one of them. See
 # https://peter.sh/experiments/chromium-command-line-switches/
@@ -248,9 +249,26 @@ class ClassUse(Observed):
     namespaces: int = Field(ge=0, description="Number of namespaces that they are in.")
 
 
+class ClassCondition(Observed):
+    """A condition of a class, as in metav1.Condition."""
+
+    type: Literal["OperatorConflict"] = Field(description="Type of the condition.")
+    status: Literal["True", "False"] = Field(
+        description="True while several operators serve the same sessions; one of them acts."
+    )
+    reason: Literal["SeveralOperators", "OneOperator"] = Field(
+        description="Reason for the status in CamelCase."
+    )
+    message: str = Field(description="Which operators, and what to do.", max_length=1024)
+    last_transition_time: Time = Field(description="When the status changed last.")
+
+
 class ClassStatus(Observed):
     """Who uses the class."""
 
     used_by: list[ClassUse] = Field(
         [], description="The sessions of the class, by operator.", max_length=64
+    )
+    conditions: list[ClassCondition] = Field(
+        [], description="Whether the class is served as it should be.", max_length=8
     )

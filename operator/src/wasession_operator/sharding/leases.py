@@ -1,0 +1,366 @@
+"""Acquires, renews and releases the Leases of shards, for one replica."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from wasession_api.kube.client import LEASES, Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.informer import Informer
+from wasession_api.kube.manifests import Key, Manifest
+
+from wasession_operator.sharding.lease import (
+    SELECTOR,
+    Installation,
+    Lease,
+    held_by,
+    make_lease,
+    member_lease_name,
+    micro_time,
+    parse_lease,
+    shard_lease_name,
+)
+from wasession_operator.sharding.lease_plan import LeasePlan, Observed, observe, plan_leases
+
+log = logging.getLogger(__name__)
+# Of a Lease's duration, as in client-go (15 s, 10 s, 2 s): how long after its last renewal the
+# holder stops, and how often it renews. What is in between is for requests that are on their way.
+RENEW_DEADLINE = 0.6
+RETRY_PERIOD = 0.2
+WAKE_MARGIN = 0.01  # seconds after the expiry of another replica's Lease
+FORGET_AFTER = 3600.0  # seconds after which a Lease that is gone, or expired, is forgotten
+Failure = Rejected | Conflict | Unavailable
+
+
+class Elected(Protocol):
+    """What is told which shards this replica holds."""
+
+    def start_shard(self, index: int, lease: HeldLease) -> None:
+        """Begin to act on a shard."""
+
+    async def finish_shard(self, index: int, timeout: float) -> None:
+        """End what is in progress on a shard within a time in seconds, and begin nothing."""
+
+    async def stop_shard(self, index: int) -> None:
+        """Stop to act on a shard at once."""
+
+
+class HeldLease:
+    """A fence: ``remaining`` says for how long this replica may still act."""
+
+    def __init__(self, lease: Lease, deadline: float) -> None:
+        self.lease = lease
+        self.deadline = deadline  # monotonic
+
+    def remaining(self) -> float:
+        """Return the seconds for which requests may still be sent; not positive: none."""
+        return self.deadline - time.monotonic()
+
+
+class Leases:
+    """``held`` are the shards of this replica. Leases of all installations are watched."""
+
+    def __init__(
+        self, kube: KubeClient, installation: Installation, pod: str, pod_uid: str, duration: float
+    ) -> None:
+        """``duration`` is in seconds. With ``pod_uid``, the member Lease goes with the Pod."""
+        self.held: dict[int, HeldLease] = {}
+        self.plan = LeasePlan()
+        self.installation = installation
+        self.changed: Callable[[], None] = lambda: None  # called when ``rivals`` may have changed
+        self._kube = kube
+        self._pod = pod
+        self._owners = _owner(pod, pod_uid)
+        self._duration = duration
+        self._observed: dict[Key, Observed] = {}
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._informer = Informer(kube, LEASES, (), SELECTOR, self._lease_changed)
+        self._error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Return why this replica cannot acquire shards, if so."""
+        return self._informer.rejection(None) or self._error
+
+    async def watch(self) -> None:
+        """Watch the Leases until cancelled."""
+        await self._informer.run()
+
+    async def run(self, elected: Elected) -> None:
+        """Take a share of the shards until ``stop`` is called, then give all of them away.
+
+        When cancelled, the Leases are left to expire.
+        """
+        await self._informer.wait_for_sync()
+        while not self._stopping:
+            await self._renew_all(elected)
+            await self._follow_plan(elected)
+            await self._wait()
+        await asyncio.gather(*(self._give_away(elected, index) for index in list(self.held)))
+        await self._leave()
+
+    def stop(self) -> None:
+        """Have ``run`` give all shards away and return."""
+        self._stopping = True
+        self._wake.set()
+
+    def renew_soon(self) -> None:
+        """Renew without waiting for the next period."""
+        self._wake.set()
+
+    # --- observation ------------------------------------------------------------------------------
+
+    def _lease_changed(self, before: Manifest | None, after: Manifest | None) -> None:
+        obj = after or before
+        assert obj is not None
+        lease = parse_lease(obj)
+        key = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        if lease is None:  # no longer a Lease of ours: as if it were deleted
+            known = self._observed.get(key)
+            if known is not None:
+                self._observed[key] = observe(known, known.lease, time.monotonic(), deleted=True)
+            return
+        deleted = after is None
+        known = self._observed.get(key)
+        self._observed[key] = observe(known, lease, time.monotonic(), deleted=deleted)
+        if known is None or deleted or known.lease.holder != lease.holder:
+            self._wake.set()
+
+    def _plan(self) -> LeasePlan:
+        now = time.monotonic()
+        for key, observed in list(self._observed.items()):
+            if observed.deleted and now > observed.expires_at + FORGET_AFTER:
+                del self._observed[key]
+        return plan_leases(self._pod, self.installation, self.held, self._observed, now)
+
+    # --- one round --------------------------------------------------------------------------------
+
+    async def _wait(self) -> None:
+        """Wait until the next renewal, or until something about the Leases has changed."""
+        now = time.monotonic()
+        times = [held.deadline for held in self.held.values()]
+        if self.plan.wake_at is not None:
+            times.append(self.plan.wake_at + WAKE_MARGIN)
+        period = self._duration * RETRY_PERIOD
+        delay = min([period, *(at - now for at in times if at > now)])
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        self._wake.clear()
+
+    async def _renew_all(self, elected: Elected) -> None:
+        """Renew each Lease that is held, and the replica's own; stop the shards that are lost."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._renew_member())
+            for index in list(self.held):
+                group.create_task(self._renew(elected, index))
+
+    async def _renew(self, elected: Elected, index: int) -> None:
+        held = self.held[index]
+        sent = time.monotonic()
+        try:
+            async with asyncio.timeout(max(held.remaining(), 0)):
+                held.lease = await self._extend(held.lease, index)
+        except (Rejected, Conflict, Unavailable, TimeoutError) as error:
+            if isinstance(error, Conflict):
+                await self._lose(elected, index, str(error))
+            elif held.remaining() <= 0:
+                await self._lose(elected, index, f"its Lease could not be renewed: {error}")
+            else:
+                log.warning(
+                    "renewing the Lease failed; the shard is given up in %.1f s",
+                    held.remaining(),
+                    extra={"lease": held.lease.key[1], "error": str(error)},
+                )
+            return
+        held.deadline = sent + self._duration * RENEW_DEADLINE
+
+    async def _extend(self, lease: Lease, index: int) -> Lease:
+        """Renew a Lease; raise ``Conflict`` when it is somebody else's.
+
+        One that a person has deleted is created again: other replicas wait until it would have
+        expired. One that a person has edited is renewed as it is then, if its holder is the same.
+        """
+        spec = held_by(self._pod, self._duration)
+        try:
+            return await self._write(lease, spec)
+        except Conflict:
+            present = await self._kube.get(LEASES, *lease.key)
+        if present is None:
+            spec |= {"acquireTime": micro_time(), "leaseTransitions": lease.transitions}
+            created = await self._kube.create(
+                LEASES, make_lease(self.installation, lease.key[1], index, spec)
+            )
+            return _parse_written(created)
+        current = parse_lease(present)
+        if current is None or (current.uid, current.holder) != (lease.uid, self._pod):
+            holder = "nobody" if current is None else current.holder or "nobody"
+            raise Conflict(f"Lease {lease.key[1]} is held by {holder}")
+        return await self._write(current, spec)
+
+    async def _renew_member(self) -> None:
+        """Renew the Lease that says that this replica can take shards over."""
+        spec = held_by(self._pod, self._duration)
+        name = member_lease_name(self.installation, self._pod)
+        manifest = make_lease(self.installation, name, None, spec, self._owners)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._duration * RETRY_PERIOD):
+                try:
+                    await self._kube.apply(LEASES, manifest)
+                    self._error = None
+                except (Rejected, Conflict, Unavailable) as error:
+                    self._warn("renewing the replica's own Lease failed; retrying", name, error)
+
+    async def _follow_plan(self, elected: Elected) -> None:
+        before, self.plan = self.plan, self._plan()
+        if before.rivals != self.plan.rivals or before.blocked_by != self.plan.blocked_by:
+            self._report_rivals(before)
+            self.changed()
+        await asyncio.gather(*(self._give_away(elected, index) for index in self.plan.release))
+        await asyncio.gather(*(self._acquire(elected, index) for index in self.plan.acquire))
+
+    def _report_rivals(self, before: LeasePlan) -> None:
+        for rival in self.plan.rivals - before.rivals:
+            log.error(
+                "operator %s serves sessions that this operator (%s) serves as well; only one of "
+                "them acts: uninstall one, or give them different namespaces",
+                rival,
+                self.installation,
+                extra={"rival": rival},
+            )
+        if self.plan.blocked_by is not None and self.plan.blocked_by != before.blocked_by:
+            log.warning(
+                "operator %s holds Leases for the same sessions; waiting until it releases them",
+                self.plan.blocked_by,
+                extra={"rival": self.plan.blocked_by},
+            )
+
+    async def _acquire(self, elected: Elected, index: int) -> None:
+        """Take a shard over, unless another replica or installation is quicker."""
+        name = shard_lease_name(self.installation, index)
+        sent = time.monotonic()
+        try:
+            async with asyncio.timeout(self._duration * RENEW_DEADLINE):
+                lease = await self._take(index, name)
+                if lease is None:
+                    return
+                rival = await self._find_rival()
+        except (Rejected, Conflict, Unavailable, TimeoutError) as error:
+            if not isinstance(error, Conflict):
+                self._warn("acquiring the Lease failed; retrying", name, error)
+            return  # one that was written all the same is found with this replica as its holder
+        held = HeldLease(lease, sent + self._duration * RENEW_DEADLINE)
+        if rival is not None:
+            # Both may have acquired at the same moment, and both may give way: the wait is random.
+            log.warning("operator %s was quicker; giving the Lease back", rival)
+            await self._release(held)
+            return
+        self.held[index] = held
+        log.info("acquired shard %d", index, extra={"shard": index, "lease": name})
+        elected.start_shard(index, held)
+
+    async def _take(self, index: int, name: str) -> Lease | None:
+        spec = held_by(self._pod, self._duration) | {"acquireTime": micro_time()}
+        present = await self._kube.get(LEASES, self.installation.namespace, name)
+        if present is None:
+            manifest = make_lease(self.installation, name, index, {**spec, "leaseTransitions": 0})
+            return _parse_written(await self._kube.create(LEASES, manifest))
+        lease = parse_lease(present)
+        observed = self._observed.get((self.installation.namespace, name))
+        if lease is None or not lease.installation.shares_leases_with(self.installation):
+            # Somebody has edited it: its holder has to find that out, as if it were deleted.
+            manifest = make_lease(self.installation, name, index, spec)
+            patch = {
+                "metadata": {**manifest["metadata"], **_identity(present["metadata"])},
+                "spec": spec,
+            }
+            patched = await self._kube.patch(LEASES, self.installation.namespace, name, patch)
+            return None if patched is None else _parse_written(patched)
+        if lease.holder not in ("", self._pod) and (
+            observed is None or observed.lease.state != lease.state
+        ):
+            return None  # the watch is behind: it has another holder, or was renewed
+        return await self._write(lease, {**spec, "leaseTransitions": lease.transitions + 1})
+
+    async def _find_rival(self) -> str | None:
+        """Return an installation that holds a Lease for the same sessions by now, if any.
+
+        Of two that acquire at the same time, at least the later one sees the other.
+        """
+        async for page in self._kube.pages(LEASES, None, SELECTOR):
+            for item in page["items"]:
+                self._lease_changed(None, item)
+        return self._plan().blocked_by
+
+    async def _write(self, lease: Lease, spec: Manifest) -> Lease:
+        """Patch a Lease that is still as it was read; raise ``Conflict`` otherwise."""
+        metadata = {"uid": lease.uid, "resourceVersion": lease.version}
+        patched = await self._kube.patch(LEASES, *lease.key, {"metadata": metadata, "spec": spec})
+        if patched is None:
+            raise Conflict(f"Lease {lease.key[1]} was deleted")
+        return _parse_written(patched)
+
+    # --- ends -------------------------------------------------------------------------------------
+
+    async def _lose(self, elected: Elected, index: int, reason: str) -> None:
+        held = self.held.pop(index)
+        log.error(
+            "shard %d was lost: %s",
+            index,
+            reason,
+            extra={"shard": index, "lease": held.lease.key[1]},
+        )
+        await elected.stop_shard(index)
+
+    async def _give_away(self, elected: Elected, index: int) -> None:
+        """Finish what is in progress, then release the Lease; another replica takes it at once."""
+        held = self.held[index]
+        log.info("releasing shard %d", index, extra={"shard": index})
+        await elected.finish_shard(index, min(held.remaining(), self._duration * RETRY_PERIOD))
+        del self.held[index]
+        await self._release(held)
+
+    async def _release(self, held: HeldLease) -> None:
+        try:
+            async with asyncio.timeout(self._duration * RETRY_PERIOD):
+                await self._write(held.lease, {"holderIdentity": "", "renewTime": micro_time()})
+        except (Rejected, Conflict, Unavailable, TimeoutError) as error:
+            self._warn("releasing the Lease failed; it expires", held.lease.key[1], error)
+
+    async def _leave(self) -> None:
+        """Delete the replica's own Lease."""
+        name = member_lease_name(self.installation, self._pod)
+        observed = self._observed.get((self.installation.namespace, name))
+        if observed is None:
+            return
+        try:
+            async with asyncio.timeout(self._duration * RETRY_PERIOD):
+                await self._kube.delete(
+                    LEASES, self.installation.namespace, name, observed.lease.uid
+                )
+        except (Rejected, Conflict, Unavailable, TimeoutError) as error:
+            self._warn("deleting the replica's own Lease failed; it expires", name, error)
+
+    def _warn(self, message: str, lease: str, error: Failure | TimeoutError) -> None:
+        self._error = str(error) or "the API server has not answered in time"
+        log.warning(message, extra={"lease": lease, "error": self._error})
+
+
+def _owner(pod: str, uid: str) -> list[Manifest]:
+    return [{"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}] if uid else []
+
+
+def _parse_written(obj: Manifest) -> Lease:
+    lease = parse_lease(obj)
+    if lease is None:
+        raise Conflict(f"Lease {obj['metadata']['name']} is not an operator's any more")
+    return lease
+
+
+def _identity(metadata: Manifest) -> Manifest:
+    return {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}

@@ -1,0 +1,156 @@
+"""The shards that this replica holds, with a controller for each."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import aiohttp
+from wasession_api.kube.client import KubeClient
+from wasession_api.kube.manifests import Key, Manifest
+
+from wasession_operator import startup
+from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.controller import Controller
+from wasession_operator.master_key import MasterKey
+from wasession_operator.settings import Settings
+from wasession_operator.sharding.lease import Installation, shard_of, shard_of_name
+from wasession_operator.sharding.leases import HeldLease, Leases
+
+
+class Shards:
+    """Every replica caches everything; a session's events go to its controller, if it is here."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kube: KubeClient,
+        http: aiohttp.ClientSession,
+        master_key: MasterKey,
+    ) -> None:
+        self.settings = settings
+        self.acquired = asyncio.Event()  # set when a shard has been acquired
+        peers = settings.network_policy_peers if settings.network_policy_enabled else None
+        self.cache = ClusterCache(
+            kube,
+            settings.namespaces,
+            self,
+            shards=settings.shards,
+            watch_nodes=settings.watch_nodes,
+            network_policy_peers=peers,
+        )
+        namespace, _, name = settings.operator_name.partition("/")
+        self.leases = Leases(
+            kube.unqueued(),
+            Installation(namespace, name, tuple(settings.namespaces), settings.shards),
+            settings.pod_name,
+            settings.pod_uid,
+            settings.lease_duration.total_seconds(),
+        )
+        self._kube = kube
+        self._http = http
+        self._master_key = master_key
+        self._controllers: dict[int, Controller] = {}
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._group = asyncio.TaskGroup()
+        self._started = time.monotonic()
+
+    async def run(self) -> None:
+        """Run until ``leases.stop`` is called and all shards have been given away."""
+        async with self._group as group:
+            watching = [
+                group.create_task(self.cache.run()),
+                group.create_task(self.leases.watch()),
+                group.create_task(startup.list_sessions(self.cache)),
+            ]
+            await self.cache.wait_for_sync()
+            await self.leases.run(self)
+            for task in watching:
+                task.cancel()
+
+    @property
+    def held(self) -> list[int]:
+        """Return the shards that this replica acts on."""
+        return sorted(self._controllers)
+
+    @property
+    def controllers(self) -> list[Controller]:
+        return list(self._controllers.values())
+
+    def leads(self, name: str) -> KubeClient | None:
+        """Return a client for what one replica decides alone, if that is this one.
+
+        ``name`` is what it concerns, such as a class or a namespace.
+        """
+        controller = self._controllers.get(shard_of_name(name, self.settings.shards))
+        return None if controller is None else controller.kube
+
+    def holds(self, key: Key) -> bool:
+        """Return whether this replica acts on a session, be it one that does not exist."""
+        return self._of(key) is not None
+
+    def enqueue_all(self) -> None:
+        """Queue every session that this replica acts on."""
+        for controller in self.controllers:
+            controller.enqueue_all()
+
+    # --- Leases -----------------------------------------------------------------------------------
+
+    def start_shard(self, index: int, lease: HeldLease) -> None:
+        """Begin to act on a shard."""
+        controller = self._controllers[index] = Controller(
+            self.settings, self._kube.fenced(lease), self._http, self.cache, self._master_key
+        )
+        for key in self._keys(index):
+            controller.on_upsert(None, self.cache.sessions[key])
+        self._running[index] = self._group.create_task(self._run(controller))
+        self.acquired.set()
+
+    async def finish_shard(self, index: int, timeout: float) -> None:
+        """End what is in progress on a shard within a time in seconds, and begin nothing."""
+        await self._controllers[index].finish(timeout)
+        await self.stop_shard(index)
+
+    async def stop_shard(self, index: int) -> None:
+        """Stop to act on a shard at once."""
+        del self._controllers[index]
+        running = self._running.pop(index)
+        running.cancel()
+        await asyncio.wait((running,))
+
+    async def _run(self, controller: Controller) -> None:
+        delay = self.settings.restoration_delay.total_seconds() + self._started - time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            restoring = group.create_task(
+                startup.restore(controller, self.cache.sessions, max(delay, 0.0))
+            )
+            await controller.run()
+            restoring.cancel()
+
+    def _keys(self, index: int) -> Iterator[Key]:
+        for key in list(self.cache.sessions):
+            if shard_of(key, self.settings.shards) == index:
+                yield key
+
+    # --- events of the cache ----------------------------------------------------------------------
+
+    def enqueue(self, key: Key) -> None:
+        if (controller := self._of(key)) is not None:
+            controller.enqueue(key)
+
+    def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
+        metadata = after["metadata"]
+        if (controller := self._of((metadata["namespace"], metadata["name"]))) is not None:
+            controller.on_upsert(before, after)
+
+    def on_delete(self, key: Key, uid: str) -> None:
+        if (controller := self._of(key)) is not None:
+            controller.on_delete(key, uid)
+
+    def on_sync(self, namespace: str | None) -> None:
+        for controller in self.controllers:
+            controller.on_sync(namespace)
+
+    def _of(self, key: Key) -> Controller | None:
+        return self._controllers.get(shard_of(key, self.settings.shards))
