@@ -47,7 +47,7 @@ def test_an_upgrade_changes_a_setting(bed: Testbed) -> None:
 
 
 def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
-    """Besides a Role in each of them, it then needs only to read classes."""
+    """Besides a Role in each of them, it then needs only to read classes and Leases."""
     narrow = (
         f"watchNamespaces={{{SERVED}}},rbac.nodes=false,rbac.deletedNamespaces=false,"
         "rbac.aggregate=false"
@@ -56,7 +56,7 @@ def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_p
     role = bed.cluster.kubectl(
         "get", "clusterrole", f"{SYSTEM}:wasession-operator", "-o", "jsonpath={.rules[*].resources}"
     )
-    assert role == '["whatsappsessionclasses"] ["whatsappsessionclasses/status"]'
+    assert role == '["whatsappsessionclasses"] ["whatsappsessionclasses/status"] ["leases"]'
     sessions = [bed.session("suspended", namespace) for namespace in (OTHER, SERVED)]
     manifest = {
         "apiVersion": "wasession.dev/v1alpha1",
@@ -132,13 +132,19 @@ def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
         ["admissionPolicy.enabled=false"],
         ["defaultClass.create=false"],
         ["masterKey.existingSecret=mine"],
+        ["replicas=1"],
+        ["replicas=4", "shards=4"],
     ],
 )
 def test_every_choice_of_the_operator_renders(bed: Testbed, values: list[str]) -> None:
-    kinds = [document["kind"] for document in render(bed, *values)]
+    documents = render(bed, *values)
+    kinds = [document["kind"] for document in documents]
     assert kinds.count("Deployment") == 1
     assert ("CustomResourceDefinition" in kinds) == ("crds.enabled=false" not in values)
-    assert ("Role" in kinds) == ("watchNamespaces={a,b}" in values)
+    roles = {d["metadata"]["namespace"] for d in documents if d["kind"] == "Role"}
+    watched = {"a", "b"} if "watchNamespaces={a,b}" in values else set()
+    assert roles == ({"system", *watched} if "rbac.create=false" not in values else set())
+    assert ("PodDisruptionBudget" in kinds) == ("replicas=1" not in values)
     assert "NetworkPolicy" not in kinds, "the operator makes them"
     policies = {"ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
     assert (policies <= set(kinds)) == ("admissionPolicy.enabled=false" not in values)
@@ -149,11 +155,15 @@ def test_every_choice_of_the_operator_renders(bed: Testbed, values: list[str]) -
 
 
 def test_the_operator_has_the_same_rights_in_its_namespaces(bed: Testbed) -> None:
-    roles = [d for d in render(bed, "watchNamespaces={a,b}") if d["kind"] == "Role"]
-    assert [role["metadata"]["namespace"] for role in roles] == ["a", "b"]
+    roles = {
+        d["metadata"]["namespace"]: d["rules"]
+        for d in render(bed, "watchNamespaces={a,b}")
+        if d["kind"] == "Role"
+    }
+    assert roles["a"] == roles["b"]
     cluster = next(d for d in render(bed, "rbac.aggregate=false") if d["kind"] == "ClusterRole")
-    elsewhere = ("nodes", "whatsappsessionclasses", "whatsappsessionclasses/status")
-    assert roles[0]["rules"] == [
+    elsewhere = ("nodes", "leases", "whatsappsessionclasses", "whatsappsessionclasses/status")
+    assert roles["a"] == [
         rule for rule in cluster["rules"] if rule["resources"][0] not in elsewhere
     ]
 
@@ -249,8 +259,8 @@ def test_the_gateway_verifies_tokens_with_what_it_is_given(bed: Testbed) -> None
 
 def test_the_gateway_reads_its_sessions_where_they_are(bed: Testbed) -> None:
     documents = render(bed, GATEWAY, "gateway.namespace=sales")
-    role = next(d for d in documents if d["kind"] == "Role")
-    assert role["metadata"]["namespace"] == "sales"
+    roles = [d for d in documents if d["kind"] == "Role" and "gateway" in d["metadata"]["name"]]
+    [role] = [role for role in roles if role["metadata"]["namespace"] == "sales"]
     assert {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]} in role["rules"]
 
 

@@ -123,11 +123,12 @@ def test_a_new_token_reaches_the_pod_without_a_restart(session: Session) -> None
     wait_for("the pod to know its new token", accepted, 120)
     assert session.pod()["metadata"]["uid"] == pod
     session.wait_ready()
+    operators = ("-n", SYSTEM, "logs", "-l", "app.kubernetes.io/component=operator", "--tail=-1")
     outputs = [
         session.kubectl("get", "wasession", session.name, "-o", "yaml"),
         session.kubectl("get", "pod", session.status["podName"], "-o", "yaml"),
         session.kubectl("get", "events", "-o", "yaml"),
-        session.cluster.kubectl("-n", SYSTEM, "logs", "deployment/wasession-operator", "--tail=-1"),
+        session.cluster.kubectl(*operators),
         session.kubectl("logs", session.status["podName"]),
     ]
     secret = json.loads(
@@ -171,7 +172,7 @@ def test_an_evicted_pod_comes_back_without_a_qr(session: Session, tmp_path: Path
 def test_a_node_that_is_given_up_loses_its_session_to_another(
     session: Session, embedded_cluster: Cluster
 ) -> None:
-    """And so does the operator, if it was on that node."""
+    """And so does the operator that acts, if it was on that node."""
     restorations = session.status["restorations"]
     lost = next(node for node in embedded_cluster.nodes if node.name == session.status["nodeName"])
     lost.power_off()

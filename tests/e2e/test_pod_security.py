@@ -169,7 +169,7 @@ def test_a_session_behind_a_companys_authority(
 @pytest.fixture
 def assigned(bed: Testbed) -> Iterator[None]:
     """Install the chart without users, and set those of operator and gateway as the SCC does."""
-    chosen = ("--set", f"{GATEWAY},runAsUser=null", "--wait=false")
+    chosen = ("--set", f"{GATEWAY},replicas=1,runAsUser=null", "--wait=false")
     bed.install_operator("--values", str(DEMO / "gateway.yaml"), *chosen)
     patch = json.dumps({"spec": {"template": {"spec": {"securityContext": SCC}}}})
     for name in ("operator", "gateway"):

@@ -133,7 +133,7 @@ def test_operator_restart_changes_nothing(bed: Testbed, paired: Session) -> None
     before, pod = paired.status, paired.pod()["metadata"]["uid"]
     bed.cluster.kubectl("-n", "wasession-system", "rollout", "restart", "deployment")
     bed.cluster.kubectl(
-        "-n", "wasession-system", "rollout", "status", "deployment", "--timeout=60s"
+        "-n", "wasession-system", "rollout", "status", "deployment", "--timeout=120s"
     )
     paired.kubectl(
         "patch", "wasession", paired.name, "--type=merge", "-p", '{"spec": {"owner": "somebody"}}'

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple
 
 import pytest
-from integration.operator.conftest import render
+from integration.operator.conftest import SYSTEM, render
 from support.fakes.api import MERGE_PATCH, Api, ApiError, Manifest, path
 from support.fakes.world import Environment
 from wasession_api.v1alpha1 import API_VERSION, Override
@@ -30,6 +30,8 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 SESSIONS = path("whatsappsessions", HOME)
 CLASSES = path("whatsappsessionclasses")
 DEFAULT = {"wasession.dev/is-default-class": "true"}
+LEASE_LABEL = {"wasession.dev/lease": "shard"}
+WHO_WRITES = "which operator acts on sessions"
 
 OVERRIDES = [
     "storage.size",
@@ -93,8 +95,8 @@ async def api(environment: Environment) -> AsyncIterator[Api]:
 
     for name in (HOME, ELSEWHERE):
         await api.create("namespaces", {"metadata": {"name": name}})
-    for template in ("templates/aggregate.yaml", "templates/admission-policy.yaml"):
-        for manifest in render(template):
+    for template in ("aggregate", "admission-policy", "lease-policy"):
+        for manifest in render(f"templates/{template}.yaml"):
             await install(manifest)
     for name, spec in CLASS_SPECS.items():
         manifest = obj("WhatsAppSessionClass", name, spec=spec)
@@ -130,6 +132,20 @@ async def rejection(api: Api, user: str | None, spec: Manifest) -> str:
     return ""
 
 
+async def lease_rejection(
+    api: Api, user: str | None, namespace: str, labels: Manifest, name: str | None = None
+) -> str:
+    """Return why this user cannot create such a Lease, or label the one that is there."""
+    lease = {"metadata": {"name": name or "probe", "labels": labels}}
+    where = f"{path('leases', namespace, name)}?dryRun=All"
+    verb, kind = ("PATCH", MERGE_PATCH) if name else ("POST", "application/json")
+    try:
+        await api.call(verb, where, lease, kind, user)
+    except ApiError as error:
+        return str(error)
+    return ""
+
+
 async def enforced(api: Api) -> bool:
     """Return whether the API server has noticed policies, classes and roles."""
     probes: list[tuple[str, Manifest, str]] = [
@@ -138,7 +154,10 @@ async def enforced(api: Api) -> bool:
         (ALICE, {"className": "strict", "timeouts": {"shutdown": "10s"}}, "class strict does not"),
         (ALICE, {"className": "elsewhere"}, "class elsewhere, which allows"),
     ]
-    return all([sentence in await rejection(api, user, spec) for user, spec, sentence in probes])
+    return all(
+        [sentence in await rejection(api, user, spec) for user, spec, sentence in probes]
+        + [WHO_WRITES in await lease_rejection(api, ALICE, HOME, LEASE_LABEL)]
+    )
 
 
 async def lifted(api: Api) -> bool:
@@ -568,6 +587,21 @@ async def release(api: Api, name: str) -> None:
     with pytest.raises(ApiError) as error:
         await api.get("whatsappsessions", HOME, name)
     assert error.value.status == 404
+
+
+# --- Leases ---------------------------------------------------------------------------------------
+
+
+async def test_who_writes_leases_cannot_pretend_to_be_an_operator(
+    api: Api, environment: Environment
+) -> None:
+    """An operator gives way to another one, and the cluster's role edit may write Leases."""
+    await api.create("leases", {"metadata": {"name": "own", "namespace": HOME}})
+    assert await lease_rejection(api, ALICE, HOME, {}) == ""
+    assert await lease_rejection(api, ALICE, HOME, {"team": "chat"}, "own") == ""
+    assert WHO_WRITES in await lease_rejection(api, ALICE, HOME, LEASE_LABEL)
+    assert WHO_WRITES in await lease_rejection(api, ALICE, HOME, LEASE_LABEL, "own")
+    assert await lease_rejection(api, environment.user, SYSTEM, LEASE_LABEL) == ""
 
 
 # --- another class --------------------------------------------------------------------------------

@@ -9,14 +9,16 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from integration.operator.conftest import CHART, render
+from integration.operator.conftest import CHART, SYSTEM, render
 from support.cluster import binaries
 from support.fakes.api import Api, ApiError, Manifest, path
 from support.fakes.world import Environment
+from wasession_operator.settings import Settings
 
 Rights = set[tuple[str, str]]
 HELM = shutil.which("helm") or str(binaries.path("helm"))
 WATCHED = ("--set", "watchNamespaces={a,b}")
+MONITORED = ("--set", "metrics.serviceMonitor.enabled=true")
 GATEWAY_OF_A = ("--set", "gateway.enabled=true,gateway.namespace=a")
 
 
@@ -35,10 +37,11 @@ def test_releases_do_not_share_a_name(release: str, name: str) -> None:
     assert deployment["metadata"]["name"] == name
 
 
-@pytest.mark.parametrize("interval", ["0s", "0h0m0s", "10"])
-def test_a_resync_without_a_pause_is_refused(interval: str) -> None:
+@pytest.mark.parametrize("setting", ["cleanupInterval", "leaseDuration"])
+@pytest.mark.parametrize("duration", ["0s", "0h0m0s", "10"])
+def test_a_duration_of_nothing_is_rejected(setting: str, duration: str) -> None:
     with pytest.raises(subprocess.CalledProcessError):
-        render("templates/deployment.yaml", "--set", f"settings.cleanupInterval={interval}")
+        render("templates/deployment.yaml", "--set", f"settings.{setting}={duration}")
 
 
 def test_a_gateway_of_a_namespace_that_the_operator_does_not_serve_is_rejected() -> None:
@@ -70,7 +73,26 @@ def pod_of(*options: str) -> Manifest:
 
 def environment_of(pod: Manifest) -> dict[str, str]:
     [container] = pod["containers"]
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return {
+        variable["name"]: variable["value"] for variable in container["env"] if "value" in variable
+    }
+
+
+def test_every_setting_is_one_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the chart's defaults are its own, except for what depends on the release."""
+    of_the_release = {"session_image", "operator_name", "network_policy_peers"}
+    pod = pod_of()
+    [container] = pod["containers"]
+    names = {variable["name"].removeprefix("WASESSION_").lower() for variable in container["env"]}
+    assert names <= Settings.model_fields.keys()
+    defaults = {
+        name: Settings.model_fields[name].get_default(call_default_factory=True)
+        for name in names - of_the_release - {"pod_name", "pod_uid"}
+    }
+    for name, value in environment_of(pod).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings()
+    assert {name: getattr(settings, name) for name in defaults} == defaults
 
 
 def test_it_knows_its_name_and_who_may_connect_to_session_pods() -> None:
@@ -136,6 +158,78 @@ def test_the_user_is_fixed_or_the_platforms() -> None:
         assert environment_of(pods[0])["WASESSION_RUN_AS_USER"] == str(expected or "")
 
 
+# --- replicas -------------------------------------------------------------------------------------
+
+POD_LABELS = {
+    "app.kubernetes.io/name": "wasession-operator",
+    "app.kubernetes.io/instance": "wasession",
+    "app.kubernetes.io/component": "operator",
+}
+
+
+def test_old_and_new_replicas_run_side_by_side() -> None:
+    [deployment] = render("templates/deployment.yaml")
+    assert deployment["spec"]["replicas"] == 2
+    assert deployment["spec"]["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1},
+    }
+
+
+def test_a_replica_knows_its_pod_and_how_many_shards_there_are() -> None:
+    pod = pod_of("--set", "shards=4,settings.leaseDuration=20s")
+    [container] = pod["containers"]
+    fields = {
+        variable["name"]: variable["valueFrom"]["fieldRef"]["fieldPath"]
+        for variable in container["env"]
+        if "valueFrom" in variable
+    }
+    assert fields == {
+        "WASESSION_POD_NAME": "metadata.name",
+        "WASESSION_POD_UID": "metadata.uid",
+    }
+    variables = environment_of(pod)
+    assert variables["WASESSION_SHARDS"] == "4"
+    assert variables["WASESSION_LEASE_DURATION"] == "20s"
+
+
+def test_replicas_are_spread_over_nodes() -> None:
+    [constraint] = pod_of()["topologySpreadConstraints"]
+    assert constraint == {
+        "maxSkew": 1,
+        "topologyKey": "kubernetes.io/hostname",
+        "whenUnsatisfiable": "ScheduleAnyway",
+        "matchLabelKeys": ["pod-template-hash"],
+        "labelSelector": {"matchLabels": POD_LABELS},
+    }
+    own = {
+        "maxSkew": 1,
+        "topologyKey": "topology.kubernetes.io/zone",
+        "whenUnsatisfiable": "DoNotSchedule",
+        "labelSelector": {"matchLabels": {"team": "chat"}},
+    }
+    constraints = ("--set-json", f"topologySpreadConstraints=[{json.dumps(own)}]")
+    assert pod_of(*constraints)["topologySpreadConstraints"] == [own]
+    assert "topologySpreadConstraints" not in pod_of("--set-json", "topologySpreadConstraints=[]")
+
+
+def test_one_replica_at_a_time_may_be_evicted() -> None:
+    [budget] = render("templates/poddisruptionbudget.yaml")
+    assert budget["spec"] == {"maxUnavailable": 1, "selector": {"matchLabels": POD_LABELS}}
+    for without in ("replicas=1", "podDisruptionBudget.enabled=false"):
+        kinds = [manifest["kind"] for manifest in render(None, "--set", without)]
+        assert "Deployment" in kinds
+        assert "PodDisruptionBudget" not in kinds, without
+
+
+def test_the_metrics_of_each_replica_are_scraped() -> None:
+    """A Service has the address of each pod that it selects as an endpoint."""
+    service, monitor = render("templates/metrics.yaml", *MONITORED)
+    assert service["spec"]["selector"] == POD_LABELS
+    selected = monitor["spec"]["selector"]["matchLabels"]
+    assert selected.items() <= service["metadata"]["labels"].items()
+
+
 # --- roles ----------------------------------------------------------------------------------------
 
 
@@ -177,10 +271,12 @@ def test_no_right_to_read_or_delete_secrets(options: tuple[str, ...]) -> None:
 
 def test_what_may_be_done_outside_the_watched_namespaces() -> None:
     options = (*WATCHED, "--set", "rbac.nodes=false")
-    classes = {
+    always = {
         ("whatsappsessionclasses", "list"),
         ("whatsappsessionclasses", "watch"),
         ("whatsappsessionclasses/status", "patch"),
+        ("leases", "list"),
+        ("leases", "watch"),
     }
 
     def cluster_role(*more: str) -> Manifest:
@@ -188,9 +284,9 @@ def test_what_may_be_done_outside_the_watched_namespaces() -> None:
         [role] = [manifest for manifest in roles if manifest["kind"] == "ClusterRole"]
         return role
 
-    assert rights([cluster_role("--set", "rbac.deletedNamespaces=false")]) == classes
+    assert rights([cluster_role("--set", "rbac.deletedNamespaces=false")]) == always
     role = cluster_role()
-    assert rights([role]) == classes | {
+    assert rights([role]) == always | {
         ("whatsappsessions", "list"),
         ("whatsappsessions", "watch"),
         ("whatsappsessions", "patch"),
@@ -198,6 +294,14 @@ def test_what_may_be_done_outside_the_watched_namespaces() -> None:
     }
     [namespaces] = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
     assert namespaces["resourceNames"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("options", [(), WATCHED])
+def test_leases_are_written_in_the_releases_namespace_alone(options: tuple[str, ...]) -> None:
+    roles = render("templates/rbac.yaml", *options)
+    writers = [role for role in roles if ("leases", "patch") in rights([role])]
+    assert [(role["kind"], role["metadata"]["namespace"]) for role in writers] == [("Role", SYSTEM)]
+    assert {resource for resource, _ in rights(writers)} == {"leases"}
 
 
 def test_what_the_clusters_own_roles_get() -> None:
@@ -223,18 +327,21 @@ async def test_the_gateways_key_is_the_only_secret_outside_the_watched_namespace
     manifests = [
         manifest
         for manifest in render("templates/rbac.yaml", *options, release="key")
-        if manifest["metadata"].get("namespace") == "wasession-system"
+        if manifest["metadata"].get("namespace") == SYSTEM
     ]
-    await api.create("namespaces", {"metadata": {"name": "wasession-system"}})
     for manifest in manifests:
         await api.create(f"{manifest['kind'].lower()}s", manifest)
-    [role] = [manifest for manifest in manifests if manifest["kind"] == "Role"]
-    [name] = role["rules"][0]["resourceNames"]
-    operator = "system:serviceaccount:wasession-system:key-wasession-operator"
+    [name] = [
+        name
+        for manifest in manifests
+        for rule in manifest.get("rules", [])
+        for name in rule.get("resourceNames", [])
+    ]
+    operator = f"system:serviceaccount:{SYSTEM}:key-wasession-operator"
 
     async def apply(name: str) -> None:
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}}
-        where = f"{path('secrets', 'wasession-system', name)}?fieldManager=operator"
+        where = f"{path('secrets', SYSTEM, name)}?fieldManager=operator"
         await api.call("PATCH", where, secret, "application/apply-patch+yaml", operator)
 
     try:
@@ -243,9 +350,11 @@ async def test_the_gateways_key_is_the_only_secret_outside_the_watched_namespace
         with pytest.raises(ApiError, match="403"):
             await apply("another")
         with pytest.raises(ApiError, match="403"):
-            await api.call("GET", path("secrets", "wasession-system", name), user=operator)
+            await api.call("GET", path("secrets", SYSTEM, name), user=operator)
     finally:
-        await api.delete("namespaces", None, "wasession-system")
+        for manifest in manifests:
+            plural = f"{manifest['kind'].lower()}s"
+            await api.delete(plural, SYSTEM, manifest["metadata"]["name"])
 
 
 # --- what belongs to the cluster ------------------------------------------------------------------
