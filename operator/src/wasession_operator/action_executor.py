@@ -64,6 +64,10 @@ FOREIGN_SECRET = ("Only one reference can have Controller set to true", "type: I
 CREATIONS = (actions.ApplySecret, actions.CreatePvc, actions.CreatePod)
 
 
+class _Outdated(Exception):
+    """An object has changed since the plan was made; it has been read again."""
+
+
 class ActionExecutor:
     """``enqueue`` is called with a session whose action has failed, so that its status says so."""
 
@@ -92,6 +96,8 @@ class ActionExecutor:
             else:
                 await self._execute(session, state, action)
                 self._record_success(state, action)
+        except _Outdated:
+            self._enqueue(state.key)  # plan again with what was read since
         except (Rejected, Conflict, Unavailable, LogoutFailed) as error:
             if isinstance(error, Rejected) and NAMESPACE_TERMINATING in str(error):
                 raise Unavailable(str(error)) from None  # no failure of the session: it goes too
@@ -100,11 +106,9 @@ class ActionExecutor:
     async def _execute(self, session: Session, state: ReconcileState, action: Action) -> None:
         match action:
             case actions.AddFinalizer(present):
-                patch = objects.finalizer_patch(session.uid, present, add=True)
-                await self._patch_finalizers(state.key, patch)
+                await self._patch_finalizers(state, present, add=True)
             case actions.RemoveFinalizer(present):
-                patch = objects.finalizer_patch(session.uid, present, add=False)
-                await self._patch_finalizers(state.key, patch)
+                await self._patch_finalizers(state, present, add=False)
             case actions.CreatePvc() | actions.CreatePod():
                 await self._create_object(session, action)
             case actions.ApplyNetworkPolicy(manifest):
@@ -216,18 +220,23 @@ class ActionExecutor:
                 await self._repair(informer, (session.namespace, session.name), repair)
 
     async def _patch(self, informer: Informer, key: Key, patch: Manifest) -> None:
-        """Patch an object that was planned for, but not another one of its name."""
-        metadata = patch.get("metadata", {})
-        cached = informer.objects.get(object_key(key))
+        """Patch an object that is as it was planned for; raise ``_Outdated`` for another one."""
+        name, metadata = object_key(key), patch.get("metadata", {})
+        cached = informer.objects.get(name)
         if cached is not None:
-            metadata = {"uid": cached["metadata"]["uid"]} | metadata
+            metadata = _preconditions(cached) | metadata
         try:
-            obj = await self._kube.patch(
-                informer.resource, *object_key(key), {**patch, "metadata": metadata}
-            )
-        except Conflict as error:
-            raise Unavailable(str(error)) from None
+            obj = await self._kube.patch(informer.resource, *name, {**patch, "metadata": metadata})
+        except Conflict:
+            await self._refresh(informer, name)
+            raise _Outdated from None
         if obj is not None:
+            informer.upsert(obj)
+
+    async def _refresh(self, informer: Informer, name: Key) -> None:
+        """Read an object that is not as it is cached: its watch is behind."""
+        obj = await self._kube.get(informer.resource, *name)
+        if obj is not None and name in informer.objects:
             informer.upsert(obj)
 
     async def _repair(self, informer: Informer, key: Key, repair: Repair) -> None:
@@ -238,14 +247,23 @@ class ActionExecutor:
         }
         await self._patch(informer, key, {"metadata": metadata})
 
-    async def _patch_finalizers(self, key: Key, patch: list[Manifest]) -> None:
+    async def _patch_finalizers(
+        self, state: ReconcileState, present: tuple[str, ...], *, add: bool
+    ) -> None:
+        key = state.key
+        before = self._cache.sessions.get(key)
+        if before is None:
+            return
+        version = state.latest_version(before["metadata"]["resourceVersion"])
+        patch = objects.finalizer_patch(state.uid, version, present, add=add)
         try:
             session = await self._kube.patch(SESSIONS, *key, patch)
-        except (Rejected, Conflict) as error:
-            # Someone else has changed the finalizers: wait for the watch, then plan again.
-            raise Unavailable(str(error)) from None
-        before = self._cache.sessions.get(key)
-        if session is None or before is None:
+        except Conflict:
+            await self._cache.refresh_session(key)
+            raise _Outdated from None
+        except Rejected as error:
+            raise Unavailable(str(error)) from None  # another session has the name: await its event
+        if session is None or key not in self._cache.sessions:
             return
         self._cache.upsert_session(session)
         if requested(before) != requested(self._cache.sessions[key]):
@@ -255,7 +273,17 @@ class ActionExecutor:
     async def _delete(
         self, informer: Informer, state: ReconcileState, uid: str, grace_seconds: int | None = None
     ) -> None:
-        await self._kube.delete(informer.resource, *object_key(state.key), uid, grace_seconds)
+        """Delete an object that is as it was planned for; raise ``_Outdated`` for another one."""
+        name = object_key(state.key)
+        cached = informer.objects.get(name)
+        version = None
+        if cached is not None and cached["metadata"]["uid"] == uid:
+            version = cached["metadata"]["resourceVersion"]
+        try:
+            await self._kube.delete(informer.resource, *name, uid, grace_seconds, version)
+        except Conflict:
+            await self._refresh(informer, name)
+            raise _Outdated from None
         state.deleted.add(uid)
 
     def _begin_logout(
@@ -304,3 +332,8 @@ class ActionExecutor:
             extra={**state.log_extra, "reason": reason, "error": message, "failures": retry.count},
         )
         self._enqueue(state.key)
+
+
+def _preconditions(cached: Manifest) -> Manifest:
+    """Return what has the API server refuse the patch of any object but this one, as it is."""
+    return {field: cached["metadata"][field] for field in ("uid", "resourceVersion")}

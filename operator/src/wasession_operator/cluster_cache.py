@@ -191,6 +191,12 @@ class ClusterCache:
         self._add_duplicate(client_id, key, _age(obj))
         return True
 
+    async def refresh_session(self, key: Key) -> None:
+        """Read a session that is not as it is cached: its watch is behind."""
+        obj = await self._kube.get(SESSIONS, *key)
+        if obj is not None and key in self.sessions:
+            self.upsert_session(obj)
+
     def delete_session(self, key: Key, uid: str) -> None:
         """Remove a session; another one that has the same name by now stays."""
         session = self.sessions.get(key)

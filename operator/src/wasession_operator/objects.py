@@ -121,13 +121,23 @@ def make_secret(
     }
 
 
-def finalizer_patch(uid: str, present: tuple[str, ...], *, add: bool) -> list[Manifest]:
-    """Return a JSON patch that adds or removes the operator's finalizer.
+def unchanged_since(uid: str, version: str) -> list[Manifest]:
+    """Return JSON patch operations that have the API server refuse the patch of anything else.
 
-    It fails if the name belongs to another session by now, and leaves other finalizers alone.
+    Another session may have the name by now, or somebody may have changed the session.
     """
+    return [
+        {"op": "test", "path": "/metadata/uid", "value": uid},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": version},
+    ]
+
+
+def finalizer_patch(
+    uid: str, version: str, present: tuple[str, ...], *, add: bool
+) -> list[Manifest]:
+    """Return a JSON patch that adds or removes the operator's finalizer, and no other."""
     path = "/metadata/finalizers"
-    tests: list[Manifest] = [{"op": "test", "path": "/metadata/uid", "value": uid}]
+    tests = unchanged_since(uid, version)
     if not add:
         index = present.index(names.FINALIZER)
         tests.append({"op": "test", "path": f"{path}/{index}", "value": names.FINALIZER})

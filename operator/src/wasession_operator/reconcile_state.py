@@ -28,6 +28,7 @@ class ReconcileState:
     key: Key
     uid: str
     generations: tuple[int, tuple[str, int] | None] | None = None  # of the session and its class
+    template: str | None = None  # hash of the pod's template in those generations
     requeue_timer: asyncio.TimerHandle | None = None
     pod_failures: Backoff = field(default_factory=Backoff)
     reconcile_failures: Backoff = field(default_factory=Backoff)
@@ -58,9 +59,10 @@ class ReconcileState:
         return self.accepted_template if fresh else None
 
     def observe_generations(self, own: int, of_class: tuple[str, int] | None) -> None:
-        """Forget refusals of an earlier spec of the session, or of its class (UID, generation)."""
+        """Forget what follows from an earlier spec of the session, or of its class (UID, number)."""
         if self.generations != (own, of_class):
             self.generations = own, of_class
+            self.template = None
             self.refusals.clear()
 
     def observe_version(self, version: str) -> bool:
@@ -72,6 +74,14 @@ class ReconcileState:
         if own or (self.written_version is not None and is_newer(version, self.written_version)):
             self.written = self.written_version = None
         return own
+
+    def latest_version(self, version: str) -> str:
+        """Return the session's version after the controller's last write, or the one that was read.
+
+        The later of both: the watch may be behind.
+        """
+        written = self.written_version
+        return written if written is not None and is_newer(written, version) else version
 
     def cancel_requeue(self) -> None:
         """Cancel the timed reconciliation, if any."""

@@ -6,24 +6,27 @@ import logging
 import time
 
 from wasession_api import restoration
-from wasession_api.kube.client import SESSIONS, KubeClient
+from wasession_api.kube.client import SESSIONS, Conflict, KubeClient
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Status
 
-from wasession_operator import metrics, status_patch
+from wasession_operator import metrics, objects, status_patch
+from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.event_recorder import EventRecorder
 from wasession_operator.plan import Plan, Session
 from wasession_operator.reconcile_state import ReconcileState
 
 log = logging.getLogger(__name__)
+CONFLICT_RETRY = 0.1  # seconds; the session has been read again by then
 
 
 class StatusWriter:
     """Writes each change once; Events are created in the background."""
 
-    def __init__(self, kube: KubeClient) -> None:
+    def __init__(self, kube: KubeClient, cache: ClusterCache) -> None:
         self._kube = kube
+        self._cache = cache
         self._recorder = EventRecorder(kube)
 
     async def write(
@@ -50,7 +53,12 @@ class StatusWriter:
         due = max(state.differs_since + debounce, state.written_at + status_patch.MIN_INTERVAL)
         if due > now:
             return due - now
-        if await self._patch(body, state, result.status, fields):
+        try:
+            written = await self._patch(body, state, result.status, fields)
+        except Conflict:
+            await self._cache.refresh_session(state.key)
+            return CONFLICT_RETRY
+        if written:
             metrics.observe_change(session.status, result.status, report)
             _log_change(session, result.status, state.log_extra)
             self._recorder.emit(session, result.events, state.log_extra)
@@ -65,11 +73,11 @@ class StatusWriter:
     ) -> bool:
         """Write the status; False when the API server has pruned all changed fields.
 
-        Not of another session of the same name: a merge patch of the status with ``metadata.uid``
-        would be applied to that one too.
+        Raise ``Conflict`` when the session has changed since it was read.
         """
+        version = state.latest_version(body["metadata"]["resourceVersion"])
         operations: list[Manifest] = [
-            {"op": "test", "path": "/metadata/uid", "value": state.uid},
+            *objects.unchanged_since(state.uid, version),
             {"op": "add", "path": "/status", "value": status.dump()},
         ]
         obj = await self._kube.patch(SESSIONS, *state.key, operations, "/status")

@@ -276,7 +276,9 @@ def _holds_since(
 def _unconditional_writes(writes: list[Call]) -> Iterator[str]:
     """Describe patches and deletes that would have hit another object, or another version."""
     for write in writes:
-        if write.verb not in ("PATCH", "DELETE") or write.apply or write.resource == "leases":
+        if write.verb not in ("PATCH", "DELETE") or write.apply:
+            continue
+        if write.resource in ("leases", "events"):  # an Event only reports
             continue
         if missing := PRECONDITIONS - _preconditions(write).keys():
             conditions = " and ".join(sorted(missing))
@@ -289,7 +291,7 @@ def _preconditions(write: Call) -> Manifest:
         return {
             operation["path"].removeprefix("/metadata/"): operation["value"]
             for operation in write.body
-            if operation["op"] == "test"
+            if operation["op"] in ("test", "replace")
         }
     field = "preconditions" if write.verb == "DELETE" else "metadata"
     conditions: Manifest = write.body.get(field, {})
