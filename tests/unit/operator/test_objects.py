@@ -298,7 +298,10 @@ def test_the_platform_may_choose_the_user() -> None:
 # --- finalizers -----------------------------------------------------------------------------------
 
 OURS = "wasession.dev/session"
-THIS = {"op": "test", "path": "/metadata/uid", "value": "uid-1"}
+THIS = [
+    {"op": "test", "path": "/metadata/uid", "value": "uid-1"},
+    {"op": "replace", "path": "/metadata/resourceVersion", "value": "5"},
+]
 
 
 @pytest.mark.parametrize(
@@ -326,7 +329,7 @@ THIS = {"op": "test", "path": "/metadata/uid", "value": "uid-1"}
 def test_the_finalizer_leaves_others_alone(
     present: tuple[str, ...], add: bool, operations: list[dict[str, Any]]
 ) -> None:
-    assert objects.finalizer_patch("uid-1", present, add=add) == [THIS, *operations]
+    assert objects.finalizer_patch("uid-1", "5", present, add=add) == [*THIS, *operations]
 
 
 def test_the_probe_of_a_starting_pod_waits_for_its_answer() -> None:

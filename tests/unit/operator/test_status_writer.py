@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
-from unit.operator.situations import NOW, SETTINGS, VALID, facts, report, session
-from wasession_api.kube.client import KubeClient, Rejected
-from wasession_api.kube.manifests import Manifest
-from wasession_operator.plan import Plan, plan
+from unit.operator.situations import NOW, SETTINGS, VALID, facts, plan, report, session
+from wasession_api.kube.client import Conflict, KubeClient, Rejected
+from wasession_api.kube.manifests import Key, Manifest
+from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.plan import Plan
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.status_writer import StatusWriter
 
@@ -36,12 +37,17 @@ class Api:
         self.events.append(manifest)
         return manifest | {"metadata": manifest["metadata"] | {"name": f"e-{len(self.events)}"}}
 
+    async def get(self, *_where: Any) -> Manifest:
+        return self.body
+
     async def patch(
         self, _resource: Any, _namespace: str, _name: str, patch: list[Manifest], _sub: str
     ) -> Manifest:
-        test, add = patch
-        if test["value"] != self.body["metadata"]["uid"]:
+        uid, version, add = patch
+        if uid["value"] != self.body["metadata"]["uid"]:
             raise Rejected("the test failed")
+        if version["value"] != self.body["metadata"]["resourceVersion"]:
+            raise Conflict("the object has been modified")
         self.patches.append(add["value"])
         status = {name: value for name, value in add["value"].items() if name != self.unknown}
         if status != self.body["status"]:
@@ -53,11 +59,37 @@ class Api:
         return self.body
 
 
-async def write(api: Api, state: ReconcileState, result: Plan) -> float | None:
-    """Write as the reconciler does, with a watch that is up to date."""
-    state.observe_version(api.body["metadata"]["resourceVersion"])
-    writer = StatusWriter(cast(KubeClient, api))
-    wait = await writer.write(session(VALID), api.body, state, result, None)
+class Handler:
+    """What a cache calls."""
+
+    def enqueue(self, key: Key) -> None:
+        """Nothing."""
+
+    def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
+        """Nothing."""
+
+    def on_delete(self, key: Key, uid: str) -> None:
+        """Nothing."""
+
+    def on_sync(self, namespace: str | None) -> None:
+        """Nothing."""
+
+
+def cache_of(api: Api) -> ClusterCache:
+    cache = ClusterCache(cast(KubeClient, api), [], Handler(), watch_nodes=False)
+    cache.upsert_session(api.body)
+    return cache
+
+
+async def write(
+    api: Api, state: ReconcileState, result: Plan, cache: ClusterCache | None = None
+) -> float | None:
+    """Write as the reconciler does, by default with a watch that is up to date."""
+    cache = cache or cache_of(api)
+    body = cache.sessions[KEY]
+    state.observe_version(body["metadata"]["resourceVersion"])
+    writer = StatusWriter(cast(KubeClient, api), cache)
+    wait = await writer.write(session(VALID), body, state, result, None)
     await writer.close()
     return wait
 
@@ -99,6 +131,29 @@ async def test_a_status_does_not_land_on_a_session_of_the_same_name() -> None:
     with pytest.raises(Rejected):
         await write(api, state, ready())
     assert api.patches == []
+
+
+async def test_the_status_of_a_session_that_has_changed_is_planned_again() -> None:
+    """As it is then, even if the watch is behind."""
+    api, state = Api(), ReconcileState(KEY, "uid-1")
+    cache = cache_of(api)
+    api.body = {**api.body, "metadata": {**api.body["metadata"], "resourceVersion": "9"}}
+    wait = await write(api, state, ready(), cache)
+    assert wait is not None
+    assert 0 < wait < 1
+    assert api.patches == []
+    assert await write(api, state, ready(), cache) is None
+    assert len(api.patches) == 1
+
+
+async def test_a_status_follows_the_last_one_before_its_watch_event() -> None:
+    api, state = Api(), ReconcileState(KEY, "uid-1")
+    cache = cache_of(api)
+    assert await write(api, state, ready(), cache) is None
+    state.written_at -= 1
+    state.differs_since = -1e9
+    assert await write(api, state, ready(whatsapp_web_version="2.3"), cache) is None
+    assert len(api.patches) == 2
 
 
 async def test_an_outdated_crd_does_not_cause_endless_writes() -> None:
