@@ -50,7 +50,7 @@ def up() -> None:
     bed = Testbed(cluster, helm=str(binaries.path("helm")))
     with story.step("load the images into the nodes"):
         bed.load_images()
-    with story.step("helm install: the operator and two gateways"):
+    with story.step("helm install: two operators and two gateways"):
         bed.install_operator("--values", str(GATEWAY))
     with story.step("the stand-in of web.whatsapp.com"):
         bed.install_standin()
