@@ -67,11 +67,19 @@ class PrioritySemaphore:
             self._enqueue_others(key)
             self._grant()
 
-    def _enqueue_others(self, key: Key) -> None:
+    def _enqueue_others(self, key: Key | None = None) -> None:
         """Enqueue the keys that wait, and those that hold a permit but may not have used it yet."""
         for other in [*self._waiting, *self._holders]:
             if other != key:
                 self._enqueue(other)
+
+    def set_limit(self, limit: int) -> None:
+        """Change the number of permits. What is held beyond it stays held."""
+        halts_or_resumes = bool(limit) != bool(self._limit)
+        self._limit = limit
+        if halts_or_resumes:
+            self._enqueue_others()
+        self._grant()
 
     def request(self, key: Key, urgency: Any = ()) -> bool:
         """Return whether a key holds a permit. If not, it waits; the smallest urgency is first."""

@@ -9,14 +9,21 @@ from wasession_api.kube.manifests import Key
 
 from wasession_operator.plan.rollout import Scope
 from wasession_operator.priority_semaphore import PrioritySemaphore
+from wasession_operator.update_index import UpdateIndex
 
 
 class UpdatePermits:
-    """One semaphore for each scope: nothing that happens in one scope halts another."""
+    """One semaphore for each scope: nothing that happens in one scope halts another.
 
-    def __init__(self, limit: int, enqueue: Callable[[Key], None]) -> None:
+    ``index`` knows of updates in other shards too. They count towards the limit, and halt the
+    scope. Two shards that begin at the same moment do not know of each other yet: there can be as
+    many updates more than the limit as there are other shards.
+    """
+
+    def __init__(self, limit: int, enqueue: Callable[[Key], None], index: UpdateIndex) -> None:
         self._limit = limit
         self._enqueue = enqueue
+        self._index = index
         self._is_open = False
         self._semaphores: dict[Scope, PrioritySemaphore] = {}
         self._scopes: dict[Key, Scope] = {}  # of the sessions that hold or await a permit
@@ -39,7 +46,13 @@ class UpdatePermits:
 
     def is_halted(self, scope: Scope) -> bool:
         """Return whether a session of the scope has not recovered from its update."""
-        return scope in self._semaphores and self._semaphores[scope].blockers > 0
+        halted = scope in self._semaphores and self._semaphores[scope].blockers > 0
+        return halted or self._index.failed(scope, self._scopes)
+
+    def scope_changed(self, scope: Scope) -> None:
+        """Take in that another shard has begun or ended an update, or that one has failed."""
+        if scope in self._semaphores:
+            self._count_others(scope)
 
     def request(self, key: Key, scope: Scope) -> bool:
         """Return whether a session holds a permit, or let it wait; it halts nothing any more."""
@@ -77,4 +90,12 @@ class UpdatePermits:
             semaphore = self._semaphores[scope] = PrioritySemaphore(self._limit, self._enqueue)
             if self._is_open:
                 semaphore.open()
+        self._count_others(scope)
         return self._semaphores[scope]
+
+    def _count_others(self, scope: Scope) -> None:
+        """Take from the limit what sessions of other shards use of it; all of it if one failed."""
+        others = self._index.updating(scope, self._scopes)
+        if self._index.failed(scope, self._scopes):
+            others = self._limit
+        self._semaphores[scope].set_limit(max(self._limit - others, 0))

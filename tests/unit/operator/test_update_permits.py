@@ -7,12 +7,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from unit.operator.situations import NOW, SETTINGS, VALID, facts, of, pod, report, session
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    facts,
+    of,
+    plan,
+    pod,
+    report,
+    session,
+    template_of,
+)
 from wasession_api import names
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.v1alpha1 import Phase, Reason, UpdateStatus
-from wasession_operator.plan import plan, update_scope
+from wasession_operator.plan import update_scope
 from wasession_operator.plan.actions import DeletePod
+from wasession_operator.update_index import UpdateIndex
 from wasession_operator.update_permits import UpdatePermits
 
 A, B, C = ("ns", "a"), ("ns", "b"), ("ns", "c")
@@ -25,10 +37,63 @@ def enqueued() -> list[Key]:
 
 
 @pytest.fixture
-def permits(enqueued: list[Key]) -> UpdatePermits:
-    permits = UpdatePermits(1, enqueued.append)
+def index() -> UpdateIndex:
+    return UpdateIndex()
+
+
+@pytest.fixture
+def permits(enqueued: list[Key], index: UpdateIndex) -> UpdatePermits:
+    permits = UpdatePermits(1, enqueued.append, index)
+    index.changed = permits.scope_changed
     permits.open()
     return permits
+
+
+def updating(scope: tuple[str, ...], **fields: bool) -> Manifest:
+    """Return a session whose status says that it is being updated."""
+    own = scope[0] == "owner"
+    return {
+        "spec": {"owner": scope[-1]} if own else {},
+        "status": {"class": {"name": scope[-1]}, "update": {"own": own, **fields}},
+    }
+
+
+@pytest.mark.parametrize("scope", [GOLD, OWN])
+def test_updates_of_other_shards_count(
+    permits: UpdatePermits, index: UpdateIndex, enqueued: list[Key], scope: tuple[str, ...]
+) -> None:
+    index.observe(C, None, updating(scope))
+    assert not permits.request(A, scope)
+    assert not permits.is_halted(scope)
+    index.observe(C, updating(scope), updating(scope, done=True))
+    assert permits.is_held(A, scope)
+    assert A in enqueued
+
+
+def test_a_failed_update_in_another_shard_halts_the_scope(
+    permits: UpdatePermits, index: UpdateIndex, enqueued: list[Key]
+) -> None:
+    assert permits.request(A, GOLD)
+    assert not permits.request(B, GOLD)
+    index.observe(C, None, updating(GOLD, failed=True))
+    assert permits.is_halted(GOLD)
+    assert not permits.is_halted(OWN)
+    assert B in enqueued, "its status says why it waits"
+    permits.release(A)
+    assert not permits.is_held(B, GOLD)
+    index.observe(C, updating(GOLD, failed=True), None)
+    assert not permits.is_halted(GOLD)
+    assert permits.is_held(B, GOLD)
+
+
+def test_an_own_update_counts_once(permits: UpdatePermits, index: UpdateIndex) -> None:
+    permits.adopt(A, GOLD, failed=False)
+    index.observe(A, None, updating(GOLD))
+    assert not permits.request(B, GOLD)
+    index.observe(A, updating(GOLD), updating(GOLD, done=True))
+    assert not permits.is_held(B, GOLD), "its permit is released when its status is written"
+    permits.release(A)
+    assert permits.is_held(B, GOLD)
 
 
 def test_one_session_of_a_scope_at_a_time(permits: UpdatePermits, enqueued: list[Key]) -> None:
@@ -67,7 +132,7 @@ def test_a_session_is_in_one_scope_at_a_time(permits: UpdatePermits) -> None:
 
 
 def test_nothing_is_granted_before_it_opens(enqueued: list[Key]) -> None:
-    permits = UpdatePermits(1, enqueued.append)
+    permits = UpdatePermits(1, enqueued.append, UpdateIndex())
     assert not permits.request(A, GOLD)
     permits.open()
     assert permits.is_held(A, GOLD)
@@ -95,7 +160,7 @@ def test_whose_change_it_is(
     obj: Callable[[], Manifest], image: str | None, expected: tuple[str, ...]
 ) -> None:
     given = replace(session(VALID, className="gold", owner="o", image=image), own_spec="h1")
-    assert update_scope(given, obj(), None, given.status, SETTINGS) == expected
+    assert update_scope(given, obj(), None, given.status, template_of(given)) == expected
 
 
 def test_the_status_notes_whose_change_it_was() -> None:
@@ -115,4 +180,4 @@ def test_the_status_notes_whose_change_it_was() -> None:
     for own, expected in ((True, "owner"), (False, "class")):
         updating = UpdateStatus(at=NOW, was_ready=True, own=own)
         status = ready.model_copy(update={"update": updating})
-        assert update_scope(session(status), None, None, status, SETTINGS)[0] == expected
+        assert update_scope(session(status), None, None, status, "")[0] == expected
