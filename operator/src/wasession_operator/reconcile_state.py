@@ -59,7 +59,7 @@ class ReconcileState:
         return self.accepted_template if fresh else None
 
     def observe_generations(self, own: int, of_class: tuple[str, int] | None) -> None:
-        """Forget what follows from an earlier spec of the session, or of its class (UID, number)."""
+        """Forget what follows from an earlier spec of the session, or of its class (by UID)."""
         if self.generations != (own, of_class):
             self.generations = own, of_class
             self.template = None

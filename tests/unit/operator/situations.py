@@ -14,6 +14,7 @@ from wasession_api import names
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Status, VolumeLoss
 from wasession_operator import objects
+from wasession_operator import plan as planning
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Node, Plan, Session
@@ -130,6 +131,18 @@ def report(phase: Phase = Phase.READY, **fields: Any) -> Report:
         "session_valid": False,
     }
     return Report(**defaults | fields)
+
+
+def template_of(session: Session, settings: Settings = SETTINGS) -> str:
+    """Return the template hash that the session's pod should have."""
+    return objects.desired_hash(
+        session.namespace, session.name, session.uid, session.spec, settings
+    )
+
+
+def plan(session: Session, facts: Facts, settings: Settings) -> Plan:
+    """Return the next step, of facts with the session's template."""
+    return planning.plan(session, replace(facts, template=template_of(session, settings)), settings)
 
 
 def facts(**changes: Any) -> Facts:

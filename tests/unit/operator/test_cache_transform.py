@@ -10,6 +10,7 @@ from unit.operator.situations import (
     SETTINGS,
     VALID,
     facts,
+    plan,
     pod,
     pvc,
     report,
@@ -18,7 +19,6 @@ from unit.operator.situations import (
 )
 from wasession_operator import cache_transform
 from wasession_operator.cache_transform import PackedStore
-from wasession_operator.plan import plan
 
 Manifest = dict[str, Any]
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from unit.operator.situations import SETTINGS, VALID, facts, of, report, session
+from unit.operator.situations import SETTINGS, VALID, facts, of, plan, report, session
 from wasession_operator import objects
 from wasession_operator.effective_spec import EffectiveSpec
-from wasession_operator.plan import plan
 from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout
 
 Manifest = dict[str, Any]

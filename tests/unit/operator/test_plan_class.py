@@ -19,17 +19,19 @@ from unit.operator.situations import (
     facts,
     message,
     of,
+    plan,
     pod,
     pvc,
     report,
     session,
+    template_of,
     terminating,
 )
 from unit.operator.test_plan_rules import FACTS, SPECS, STATUSES
 from wasession_api import names
 from wasession_api.v1alpha1 import ClassReference, ConditionType, Phase, Reason, Status
 from wasession_operator.network_policy import make_network_policy
-from wasession_operator.plan import Backoff, Facts, Refusal, Session, plan, update_scope
+from wasession_operator.plan import Backoff, Facts, Refusal, Session, update_scope
 from wasession_operator.plan.actions import (
     ApplyNetworkPolicy,
     ApplySecret,
@@ -221,9 +223,9 @@ def test_another_class_is_an_update_of_whoever_has_changed_it() -> None:
     """The session by its className, or its platform team by the default class."""
     seen = copy.deepcopy(GOLD_POD)
     changed = session(VALID, className="silver", updateStrategy="RollingUpdate")
-    assert update_scope(changed, seen, WELL, VALID, SETTINGS) == ("class", "silver")
+    assert update_scope(changed, seen, WELL, VALID, template_of(changed)) == ("class", "silver")
     seen["metadata"]["annotations"][names.ANNOTATION_OWN_SPEC] = "earlier"
-    assert update_scope(changed, seen, WELL, VALID, SETTINGS)[0] == "owner"
+    assert update_scope(changed, seen, WELL, VALID, template_of(changed))[0] == "owner"
 
 
 def test_the_label_counts_when_the_annotation_is_no_class() -> None:

@@ -16,6 +16,7 @@ from unit.operator.situations import (
     facts,
     of,
     owned_by,
+    plan,
     pod,
     pvc,
     report,
@@ -33,7 +34,7 @@ from wasession_api.v1alpha1 import (
     Reason,
     Status,
 )
-from wasession_operator.plan import Backoff, Refusal, Session, plan
+from wasession_operator.plan import Backoff, Refusal, Session
 from wasession_operator.plan.actions import (
     AddFinalizer,
     DeletePod,

@@ -22,6 +22,7 @@ from unit.operator.situations import (
     facts,
     master_key,
     message,
+    plan,
     pod,
     pvc,
     report,
@@ -35,7 +36,7 @@ from wasession_operator import action_executor
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.network_policy import make_network_policy
-from wasession_operator.plan import Action, Backoff, Facts, Node, Plan, Refusal, Session, plan
+from wasession_operator.plan import Action, Backoff, Facts, Node, Plan, Refusal, Session
 from wasession_operator.plan.actions import (
     AddFinalizer,
     ApplyNetworkPolicy,

@@ -12,6 +12,7 @@ from unit.operator.situations import (
     facts,
     message,
     of,
+    plan,
     pod,
     pvc,
     report,
@@ -19,7 +20,6 @@ from unit.operator.situations import (
     terminating,
 )
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
-from wasession_operator.plan import plan
 from wasession_operator.plan.actions import ApplySecret, RepairPod, RepairPvc
 
 OWNED: dict[str, Any] = {"storage": {"retention": {"whenDeleted": "Delete"}}}

@@ -19,11 +19,13 @@ from unit.operator.situations import (
     message,
     of,
     owned_by,
+    plan,
     pod,
     pvc,
     report,
     session,
     silent,
+    template_of,
     terminating,
     unschedulable,
     waiting,
@@ -32,7 +34,7 @@ from wasession_api import names
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
 from wasession_operator import objects
-from wasession_operator.plan import Backoff, Node, Plan, Refusal, plan, update_scope
+from wasession_operator.plan import Backoff, Node, Plan, Refusal, update_scope
 from wasession_operator.plan.actions import (
     ApplySecret,
     CheckPod,
@@ -779,7 +781,7 @@ def test_files_that_the_browser_has_not_read_are_an_update(reason: Reason) -> No
     assert replaced.status.update is not None
     own = reason is Reason.PROXY_CHANGED
     assert replaced.status.update.own is own, "the CA bundle is the class's"
-    scope = update_scope(rolling, seen.pod, changed, VALID, SETTINGS)
+    scope = update_scope(rolling, seen.pod, changed, VALID, template_of(rolling))
     assert scope[0] == ("owner" if own else "class")
 
 
@@ -799,4 +801,4 @@ def test_a_pod_is_not_believed_to_have_files_that_it_was_not_given(
     assert result.status.update is None
     edited = pod(spec=spec)
     edited["metadata"]["annotations"]["wasession.dev/own-spec"] = None
-    assert update_scope(rolling, edited, changed, VALID, SETTINGS)[0] == "owner"
+    assert update_scope(rolling, edited, changed, VALID, template_of(rolling))[0] == "owner"

@@ -15,6 +15,7 @@ from unit.operator.situations import (
     facts,
     message,
     of,
+    plan,
     pod,
     report,
     session,
@@ -22,7 +23,7 @@ from unit.operator.situations import (
     waiting,
 )
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
-from wasession_operator.plan import Plan, is_updating, plan
+from wasession_operator.plan import Plan, is_updating
 from wasession_operator.plan.actions import DeletePod
 from wasession_operator.plan.rollout import RECOVERY_TIMEOUT
 

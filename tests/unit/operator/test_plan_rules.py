@@ -17,6 +17,7 @@ from unit.operator.situations import (
     VALID,
     of,
     owned_by,
+    plan,
     pod,
     pvc,
     report,
@@ -26,7 +27,7 @@ from unit.operator.situations import (
     waiting,
 )
 from wasession_api.v1alpha1 import LogoutStatus, Phase, Reason, Status
-from wasession_operator.plan import Backoff, Facts, Node, Refusal, plan
+from wasession_operator.plan import Backoff, Facts, Node, Refusal
 from wasession_operator.plan.actions import (
     ApplySecret,
     CreatePod,

@@ -15,6 +15,7 @@ from unit.operator.situations import (
     facts,
     of,
     owned_by,
+    plan,
     pod,
     report,
     session,
@@ -22,7 +23,7 @@ from unit.operator.situations import (
     waiting,
 )
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, RequestStatus
-from wasession_operator.plan import Backoff, Refusal, plan
+from wasession_operator.plan import Backoff, Refusal
 from wasession_operator.plan.actions import ApplySecret, CreatePod, RefreshToken, RepairPod
 from wasession_operator.plan.facts import AppliedSecret
 

@@ -14,6 +14,7 @@ from unit.operator.situations import (
     event_reasons,
     facts,
     message,
+    plan,
     pod,
     pvc,
     report,
@@ -34,7 +35,7 @@ from wasession_api.v1alpha1 import (
     Restarts,
     Status,
 )
-from wasession_operator.plan import invalid_spec_status, make_events, plan
+from wasession_operator.plan import invalid_spec_status, make_events
 from wasession_operator.plan.pod import TERMINATION_REASONS
 
 

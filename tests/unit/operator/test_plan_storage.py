@@ -19,6 +19,7 @@ from unit.operator.situations import (
     message,
     of,
     owned_by,
+    plan,
     pod,
     pvc,
     report,
@@ -29,7 +30,7 @@ from unit.operator.situations import (
 from wasession_api.names import ANNOTATION_PREVIOUS_OWNERS as PREVIOUS_OWNERS
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator import objects
-from wasession_operator.plan import Backoff, Refusal, plan
+from wasession_operator.plan import Backoff, Refusal
 from wasession_operator.plan.actions import (
     ApplySecret,
     CreatePod,

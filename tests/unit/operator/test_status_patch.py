@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from unit.operator.situations import NOW, SETTINGS, VALID, facts, pod, pvc, report, session
+from unit.operator.situations import NOW, SETTINGS, VALID, facts, plan, pod, pvc, report, session
 from wasession_api.v1alpha1 import Phase, Restarts, Status
-from wasession_operator.plan import plan
 from wasession_operator.status_patch import (
     DEBOUNCE_DETAILS,
     DEBOUNCE_PROGRESS,

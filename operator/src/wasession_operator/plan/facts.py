@@ -107,6 +107,7 @@ class Facts:
     now: datetime
     pod: Manifest | None = None
     pvc: Manifest | None = None
+    template: str = ""  # hash of the one that the pod should be of
     node: Node | None = None
     token_ids: tuple[str, str] = ("", "")  # of the status's token epoch and of the next one
     secret_applied: AppliedSecret | None = None  # None: not since the operator's start
@@ -115,6 +116,7 @@ class Facts:
     unauthorized: bool = False  # the pod accepts none of the session's tokens
     watch_error: str | None = None  # why the operator has no report from the pod
     may_start: bool | None = True  # has a start slot; None before slots are granted
+    awaited_budget: str = "the cluster"  # whose start slots are taken, when it may not start
     may_update: bool = True  # has a slot to replace the pod for a changed template
     rollout_halted: bool = False  # because another session is not well after its update
     accepted_template: str | None = None  # hash of the one that the API server has just accepted

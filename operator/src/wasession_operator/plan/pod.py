@@ -56,6 +56,7 @@ FIRST_ANSWER_PATIENCE = timedelta(seconds=2)  # the same for one that has just b
 UNREACHABLE_PATIENCE = timedelta(minutes=1)  # until an unreachable pod is a problem
 BEFORE_REPORT = {Phase.PENDING, Phase.STARTING, Phase.RESTORING}  # before the pod's first report
 RUNNING = Finding(True, Reason.POD_RUNNING)
+START_QUEUED = "Other sessions start first: {budget} has no start budget left."
 STOPPING = "The pod is being stopped."
 NO_NODE_YET = "The pod waits for a node."
 NEXT_POD = "The pod is terminating; the next one is created when it is gone."
@@ -173,7 +174,7 @@ def _own_pod(
         return _terminating_pod(session, facts, pod, settings)
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         return _ended_pod(session, facts, pod)
-    replacement = _replacement(session, facts, pod, settings, storage)
+    replacement = _replacement(session, facts, pod, storage)
     if replacement.reason is not None:
         return _delete(session, facts, pod, replacement.reason)
     ready = _is_ready(pod)
@@ -240,7 +241,8 @@ def _without_pod(
     if facts.may_start is None:
         return replace(_not_ready(phase, Reason.POD_MISSING, ""), undecided=True)
     if not facts.may_start:
-        return _not_ready(phase, Reason.START_QUEUED, "Other sessions start first.")
+        message = START_QUEUED.format(budget=facts.awaited_budget)
+        return _not_ready(phase, Reason.START_QUEUED, message)
     if not policy.finding.ok:
         return _not_ready(phase, policy.finding.reason, policy.finding.message, policy.step)
     valid = bool(session.status.session_valid) and not storage.data_loss_accepted
@@ -368,11 +370,9 @@ class _Replacement(NamedTuple):
 
 
 def _replacement(
-    session: Session, facts: Facts, pod: Manifest, settings: Settings, storage: StorageResult
+    session: Session, facts: Facts, pod: Manifest, storage: StorageResult
 ) -> _Replacement:
-    template = objects.desired_hash(
-        session.namespace, session.name, session.uid, session.spec, settings
-    )
+    template = facts.template
     reason = _replacement_reason(session, facts, pod, template)
     if login_ends_with_pod(session, storage):
         return _Replacement(pending=_held_back(reason))

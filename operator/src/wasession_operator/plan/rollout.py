@@ -9,7 +9,6 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateStatus
 
-from wasession_operator import objects
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import annotations_of, is_of_template
 from wasession_operator.plan.results import PodResult, Step, UpdateResult, report_problem
@@ -37,7 +36,7 @@ def update_scope(
     pod: Manifest | None,
     report: Report | None,
     status: Status,
-    settings: Settings,
+    template: str,
 ) -> Scope:
     """Return the scope in which the session is updated.
 
@@ -48,13 +47,13 @@ def update_scope(
     if is_updating(status):
         own = status.update is not None and status.update.own
     else:
-        own = pod is not None and _is_own(session, pod, report, settings)
+        own = pod is not None and _is_own(session, pod, report, template)
     if own:
         return "owner", session.namespace, session.spec.owner or ""
     return "class", session.spec.class_name or ""
 
 
-def _is_own(session: Session, pod: Manifest, report: Report | None, settings: Settings) -> bool:
+def _is_own(session: Session, pod: Manifest, report: Report | None, template: str) -> bool:
     """Return whether the session's own spec has changed since its pod was created.
 
     The same goes for the Secret with its proxy, which the template does not contain; the content of
@@ -65,9 +64,6 @@ def _is_own(session: Session, pod: Manifest, report: Report | None, settings: Se
         return True
     if Reason.CA_BUNDLE_CHANGED in changed_files(session, report):
         return False
-    template = objects.desired_hash(
-        session.namespace, session.name, session.uid, session.spec, settings
-    )
     return is_of_template(session, pod, template)
 
 
@@ -100,7 +96,9 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
         at = facts.now.replace(microsecond=0)
         # An own change that has not worked out is still that when the class changes as well.
         own = is_updating(status) and update is not None and update.own
-        own = own or (facts.pod is not None and _is_own(session, facts.pod, facts.report, settings))
+        own = own or (
+            facts.pod is not None and _is_own(session, facts.pod, facts.report, facts.template)
+        )
         return UpdateResult(UpdateStatus(at=at, was_ready=was_ready, own=own))
     if update is None or update.done:
         return UpdateResult(update)
