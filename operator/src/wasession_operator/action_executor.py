@@ -298,6 +298,7 @@ class ActionExecutor:
             else:
                 self._record_success(state, action)
 
+        self._kube.check_fence()  # the pod does not know which replica acts
         if state.report_watcher is None:
             raise LogoutFailed("the pod cannot be reached")
         if isinstance(action, actions.NoteLogout):

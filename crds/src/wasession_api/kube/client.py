@@ -176,6 +176,11 @@ class KubeClient:
         fenced._fence = fence
         return fenced
 
+    def check_fence(self) -> None:
+        """Raise ``Fenced`` if this client may not write any more."""
+        if self._fence is not None and self._fence.remaining() <= 0:
+            raise Fenced("the time in which this client may act is over")
+
     def unqueued(self) -> KubeClient:
         """Return this client for requests that do not wait until others have their answers."""
         unqueued = copy.copy(self)
@@ -399,9 +404,8 @@ class KubeClient:
         total = TIMEOUT
         fence = self._fence if body is not None else None
         if fence is not None:
+            self.check_fence()
             total = min(total, fence.remaining())
-            if total <= 0:
-                raise Fenced(f"{request[0]} was not sent: this client may not write any more")
         token = _fence.set(fence)
         try:
             return await self._api.call_api(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ def held_by(pod: str, duration: float) -> Manifest:
     """Return the spec of a Lease that a replica renews."""
     return {
         "holderIdentity": pod,
-        "leaseDurationSeconds": max(round(duration), 1),
+        "leaseDurationSeconds": math.ceil(duration),
         "renewTime": micro_time(),
     }
 

@@ -80,12 +80,12 @@ class Leases:
         self._wake = asyncio.Event()
         self._stopping = False
         self._informer = Informer(kube, LEASES, (), SELECTOR, self._lease_changed)
-        self._error: str | None = None
+        self._errors: dict[str, str] = {}  # of the last writes, by Lease
 
     @property
     def error(self) -> str | None:
         """Return why this replica cannot acquire shards, if so."""
-        return self._informer.rejection(None) or self._error
+        return self._informer.rejection(None) or next(iter(self._errors.values()), None)
 
     async def watch(self) -> None:
         """Watch the Leases until cancelled."""
@@ -212,7 +212,7 @@ class Leases:
             async with asyncio.timeout(self._duration * RETRY_PERIOD):
                 try:
                     await self._kube.apply(LEASES, manifest)
-                    self._error = None
+                    self._errors.pop(name, None)
                 except (Rejected, Conflict, Unavailable) as error:
                     self._warn("renewing the replica's own Lease failed; retrying", name, error)
 
@@ -254,6 +254,7 @@ class Leases:
             if not isinstance(error, Conflict):
                 self._warn("acquiring the Lease failed; retrying", name, error)
             return  # one that was written all the same is found with this replica as its holder
+        self._errors.pop(name, None)
         held = HeldLease(lease, sent + self._duration * RENEW_DEADLINE)
         if rival is not None:
             # Both may have acquired at the same moment, and both may give way: the wait is random.
@@ -284,6 +285,7 @@ class Leases:
         if lease.holder not in ("", self._pod) and (
             observed is None or observed.lease.state != lease.state
         ):
+            self._lease_changed(None, present)
             return None  # the watch is behind: it has another holder, or was renewed
         return await self._write(lease, {**spec, "leaseTransitions": lease.transitions + 1})
 
@@ -347,8 +349,8 @@ class Leases:
             self._warn("deleting the replica's own Lease failed; it expires", name, error)
 
     def _warn(self, message: str, lease: str, error: Failure | TimeoutError) -> None:
-        self._error = str(error) or "the API server has not answered in time"
-        log.warning(message, extra={"lease": lease, "error": self._error})
+        self._errors[lease] = str(error) or "the API server has not answered in time"
+        log.warning(message, extra={"lease": lease, "error": self._errors[lease]})
 
 
 def _owner(pod: str, uid: str) -> list[Manifest]:
