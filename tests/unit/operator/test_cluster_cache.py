@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any, cast
 
 import pytest
 from wasession_api.kube.client import KubeClient, Resource
 from wasession_api.kube.manifests import Key, Manifest
-from wasession_operator import cluster_cache
+from wasession_operator import cache_transform, cluster_cache
 from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.sharding.lease import shard_of
 
 KEY = ("ns", "sales")
 
@@ -32,6 +35,7 @@ class Handler:
         self.upserted: list[tuple[Manifest | None, Manifest]] = []
         self.deleted: list[tuple[Key, str]] = []
         self.synced: list[str | None] = []
+        self.start_nodes: list[tuple[str, str | None]] = []
 
     def enqueue(self, key: Key) -> None:
         self.enqueued.append(key)
@@ -44,6 +48,9 @@ class Handler:
 
     def on_sync(self, namespace: str | None) -> None:
         self.synced.append(namespace)
+
+    def on_start_node(self, name: str, zone: str | None) -> None:
+        self.start_nodes.append((name, zone))
 
 
 def make_cache(*nodes: Manifest) -> tuple[ClusterCache, Handler]:
@@ -280,6 +287,86 @@ def test_a_change_of_a_node_enqueues_its_sessions() -> None:
     assert handler.enqueued == []
 
 
+@pytest.mark.parametrize(
+    ("changes", "zone"),
+    [
+        ({}, ""),
+        ({"labels": {"topology.kubernetes.io/zone": "eu-1a"}}, "eu-1a"),
+        ({"unschedulable": True}, None),
+        ({"ready": "False"}, None),
+        ({"ready": "Unknown"}, None),
+        ({"taints": [("node.kubernetes.io/disk-pressure", "NoSchedule")]}, None),
+        ({"taints": [("node-role.kubernetes.io/control-plane", "NoSchedule")]}, None),
+        ({"taints": [("dedicated", "NoExecute")]}, None),
+        ({"taints": [("dedicated", "PreferNoSchedule")]}, ""),
+    ],
+)
+def test_nodes_that_take_pods_have_a_start_budget(
+    changes: dict[str, Any], zone: str | None
+) -> None:
+    cache, handler = make_cache()
+    assert cache.nodes is not None
+    cache.nodes._upsert(("", "node-1"), start_node(1, **changes))
+    assert cache.start_nodes == ({} if zone is None else {"node-1": zone})
+    cache.nodes._upsert(("", "node-1"), start_node(2, labels={"topology.kubernetes.io/zone": "b"}))
+    assert handler.start_nodes[-1] == ("node-1", "b")
+    called = len(handler.start_nodes)
+    cache.nodes._upsert(("", "node-1"), start_node(3, labels={"topology.kubernetes.io/zone": "b"}))
+    assert len(handler.start_nodes) == called, "heartbeats change nothing"
+    cache.nodes._remove(("", "node-1"), start_node(3))
+    assert handler.start_nodes[-1] == ("node-1", None)
+    assert cache.start_nodes == {}
+
+
+def test_a_tainted_node_takes_pods_while_sessions_are_there() -> None:
+    """They tolerate its taint; no session tolerates what Kubernetes marks a node's state with."""
+    cache, handler = make_cache()
+    assert cache.nodes is not None
+    cache.pods._watches[None].version = "1"
+    dedicated = ("dedicated", "NoSchedule")
+    cache.nodes._upsert(("", "node-1"), start_node(1, taints=[dedicated]))
+    cache.pods.upsert(pod(7, "node-1"))
+    assert cache.start_nodes == {"node-1": ""}
+    pressure = ("node.kubernetes.io/memory-pressure", "NoSchedule")
+    cache.nodes._upsert(("", "node-1"), start_node(2, taints=[dedicated, pressure]))
+    assert cache.start_nodes == {}
+    cache.nodes._upsert(("", "node-1"), start_node(3, taints=[dedicated]))
+    assert cache.start_nodes == {"node-1": ""}
+    cache.pods._remove(("ns", "wasession-sales"), pod(8, "node-1"))
+    assert handler.start_nodes[-1] == ("node-1", None)
+
+
+def test_nodes_that_are_not_watched_any_more_have_no_start_budget() -> None:
+    cache, handler = make_cache()
+    assert cache.nodes is not None
+    cache.nodes._accept(None)
+    cache.nodes._upsert(("", "node-1"), start_node(1))
+    cache.nodes._reject(None, "nodes is forbidden")
+    assert (cache.start_nodes, handler.start_nodes[-1]) == ({}, ("node-1", None))
+    cache.nodes._accept(None)
+    assert (cache.start_nodes, handler.start_nodes[-1]) == ({"node-1": ""}, ("node-1", ""))
+
+
+def start_node(
+    version: int,
+    *,
+    ready: str = "True",
+    unschedulable: bool = False,
+    labels: dict[str, str] | None = None,
+    taints: Sequence[tuple[str, str]] = (),
+) -> Manifest:
+    """Return a node as the API server has it; taints are keys and effects."""
+    obj = node(ready)
+    obj["metadata"] |= {
+        "uid": "uid-of-node",
+        "resourceVersion": str(version),
+        "labels": {"kubernetes.io/hostname": "node-1", **(labels or {})},
+    }
+    obj["spec"]["taints"] = [{"key": key, "effect": effect} for key, effect in taints]
+    obj["spec"]["unschedulable"] = unschedulable
+    return cache_transform.node(obj)
+
+
 def test_a_namespace_is_served_once_all_informers_have_it() -> None:
     handler = Handler()
     cache = ClusterCache(cast(KubeClient, Api()), ["a", "b"], handler, watch_nodes=True)
@@ -289,7 +376,10 @@ def test_a_namespace_is_served_once_all_informers_have_it() -> None:
     cache.pods._accept("a")
     assert not cache.is_served("a")
     cache.pvcs._accept("a")
+    assert not cache.is_served("a"), "not all of its sessions are known"
+    cache.sessions_listed("a", known=True)
     assert cache.is_served("a")
+    assert handler.synced[-1] == "a"
     assert not cache.is_synced, "nothing is known of the other one"
     cache.pods._reject("b", "pods is forbidden")
     assert cache.is_synced
@@ -297,8 +387,29 @@ def test_a_namespace_is_served_once_all_informers_have_it() -> None:
     assert cache.rejection("a") is None
     for informer in (cache.pods, cache.pvcs):
         informer._accept("b")
+    assert not cache.is_served("b")
+    cache.sessions_listed("b", known=True)
     assert cache.is_served("b")
     assert handler.synced[-1] == "b"
+
+
+def test_sessions_that_cannot_be_listed_hold_up_no_other_namespace() -> None:
+    handler = Handler()
+    cache = ClusterCache(cast(KubeClient, Api()), ["a", "b"], handler, watch_nodes=False)
+    for informer in cache.informers:
+        for scope in ("a", "b") if informer.resource.namespaced else (None,):
+            informer._accept(scope)
+    cache.sessions_listed("a", known=True)
+    assert (cache.is_settled("b"), cache.is_synced) == (False, False)
+    cache.sessions_listed("b", known=False)
+    assert (cache.is_settled("b"), cache.is_served("b")) == (True, False)
+    assert (cache.is_served("a"), cache.is_synced) == (True, True)
+    called = len(handler.synced)
+    cache.sessions_listed("b", known=False)
+    assert len(handler.synced) == called, "nothing has changed"
+    cache.sessions_listed("b", known=True)
+    assert cache.is_served("b")
+    assert handler.synced[called:] == ["b"]
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["later", "from the beginning"])
@@ -309,6 +420,7 @@ async def test_only_pods_and_claims_are_needed_to_serve_a_namespace(listed: bool
     cache = ClusterCache(kube, ["a"], handler, watch_nodes=True, network_policy_peers=[])
     assert cache.nodes is not None
     assert cache.network_policies is not None
+    cache.sessions_listed("a", known=True)
     cache.pods._accept("a")
     cache.pvcs._accept("a")
     for informer in (cache.classes.informer, cache.nodes, cache.network_policies.informer):
@@ -350,11 +462,25 @@ def test_sessions_are_counted_as_they_change() -> None:
     cache.upsert_session(session(1, "uid-of-a", "a"))
     for name in ("a", "b"):
         cache.upsert_session(with_status(5, name, "Ready", valid=True))
-    assert (cache.counts.phases["Ready"], cache.counts.valid) == (2, 2)
+    [counts] = cache.counts
+    assert (counts.phases["Ready"], counts.valid) == (2, 2)
     cache.upsert_session(with_status(4, "b", "Pending", valid=False))
     cache.upsert_session(with_status(6, "a", "LoggedOut", valid=False))
-    assert (cache.counts.phases["Ready"], cache.counts.valid) == (1, 1)
+    assert (counts.phases["Ready"], counts.valid) == (1, 1)
     cache.delete_session(("ns", "b"), "uid-of-b")
     cache.delete_session(("ns", "b"), "uid-of-b")
-    assert +cache.counts.phases == {"LoggedOut": 1}
-    assert cache.counts.valid == 0
+    assert +counts.phases == {"LoggedOut": 1}
+    assert counts.valid == 0
+
+
+def test_sessions_are_counted_by_shard() -> None:
+    cache = ClusterCache(cast(KubeClient, Api()), [], Handler(), shards=3, watch_nodes=False)
+    keys = [("ns", f"s-{number}") for number in range(30)]
+    for version, (_, name) in enumerate(keys, 1):
+        status = {"phase": "Ready", "sessionValid": True}
+        cache.upsert_session({**session(version, f"uid-of-{name}", name), "status": status})
+    expected = Counter(shard_of(key, 3) for key in keys)
+    assert [counts.phases["Ready"] for counts in cache.counts] == [expected[n] for n in range(3)]
+    for _, name in keys:
+        cache.delete_session(("ns", name), f"uid-of-{name}")
+    assert [(counts.phases["Ready"], counts.valid) for counts in cache.counts] == [(0, 0)] * 3

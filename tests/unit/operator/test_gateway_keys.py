@@ -49,12 +49,16 @@ class Fixture:
         self.path.write_bytes(b64encode(KEY))
         self.api = Api()
         self.changes: asyncio.Queue[None] = asyncio.Queue()
+        self.led = {target.sessions_namespace for target in TARGETS}
         self.keys = GatewayKeys(
-            cast(KubeClient, self.api),
+            self._leads,
             MasterKey(path),
             TARGETS,
             lambda: self.changes.put_nowait(None),
         )
+
+    def _leads(self, namespace: str) -> KubeClient | None:
+        return cast(KubeClient, self.api) if namespace in self.led else None
 
     async def applied(self) -> dict[tuple[str, str], bytes]:
         """Return the next key of each gateway, by its Secret."""
@@ -132,3 +136,16 @@ async def test_a_deleted_secret_comes_back(
         assert await fixture.applied() == keys_of(KEY)
         assert await fixture.applied() == keys_of(KEY)
     assert fixture.changes.empty()
+
+
+async def test_each_key_is_applied_by_the_replica_that_leads_the_namespace(
+    fixture: Fixture,
+) -> None:
+    fixture.led = {"team-a"}
+    await fixture.keys._apply_pending()
+    assert fixture.api.applied.get_nowait()["metadata"]["name"] == "key-of-a"
+    assert fixture.api.applied.empty()
+    fixture.led = {"team-a", "team-b"}
+    await fixture.keys._apply_pending()
+    assert fixture.api.applied.get_nowait()["metadata"]["name"] == "session-key", "taken over"
+    assert fixture.api.applied.empty()

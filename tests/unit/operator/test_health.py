@@ -9,10 +9,10 @@ from typing import Any, cast
 import pytest
 from wasession_api.kube.client import KubeClient
 from wasession_operator import metrics
-from wasession_operator.controller import Controller
 from wasession_operator.health import STUCK_AFTER, find_failure
 from wasession_operator.resync import Resync
 from wasession_operator.session_watch import SessionWatch
+from wasession_operator.sharding.shards import Shards
 
 
 def failure(
@@ -26,23 +26,20 @@ def failure(
 ) -> str | None:
     """Return the failure that liveness reports. All but ``missed`` are in seconds."""
     informer = SimpleNamespace(age=silent, resource=SimpleNamespace(plural="pods"))
-    controller = SimpleNamespace(
-        queue=SimpleNamespace(longest=longest), cache=SimpleNamespace(informers=[informer])
-    )
+    controllers = [
+        SimpleNamespace(queue=SimpleNamespace(longest=seconds)) for seconds in (0, longest)
+    ]
+    cache = SimpleNamespace(informers=[informer])
+    now = time.monotonic()
+    answers = SimpleNamespace(last=now - answered, since=now - answering)
     return find_failure(
-        cast(Controller, controller),
+        cast(Shards, SimpleNamespace(controllers=controllers, cache=cache)),
         cast(Resync, SimpleNamespace(missed=missed)),
         [
             cast(SessionWatch, SimpleNamespace(namespace=name, error="403" if fails else None))
             for name, fails in {"ns": failing == "ns", "other": failing == "other"}.items()
         ],
-        cast(
-            KubeClient,
-            SimpleNamespace(
-                answered_at=time.monotonic() - answered,
-                answering_since=time.monotonic() - answering,
-            ),
-        ),
+        cast(KubeClient, SimpleNamespace(answers=answers)),
     )
 
 

@@ -152,7 +152,7 @@ class Api:
     def __init__(self) -> None:
         self.stored: dict[Key, Manifest] = {}
         self.applied: list[Manifest] = []
-        self.deleted: list[tuple[Key, str]] = []
+        self.deleted: list[tuple[Key, str, str]] = []  # with UID and version
 
     async def get(self, _: Resource, namespace: str, name: str) -> Manifest | None:
         return self.stored.get((namespace, name))
@@ -166,8 +166,10 @@ class Api:
         await asyncio.sleep(0)
         return obj
 
-    async def delete(self, _: Resource, namespace: str, name: str, uid: str) -> None:
-        self.deleted.append(((namespace, name), uid))
+    async def delete(
+        self, _: Resource, namespace: str, name: str, uid: str, *, version: str
+    ) -> None:
+        self.deleted.append(((namespace, name), uid, version))
 
 
 class Cache:
@@ -176,7 +178,7 @@ class Cache:
     def __init__(self) -> None:
         self.api = Api()
         self.enqueued: list[Key] = []
-        kube = cast(KubeClient, self.api)
+        self.kube = kube = cast(KubeClient, self.api)
         self.classes = SessionClasses(kube, self.enqueued.append, lambda _: None)
         self.classes.informer._accept(None)
         self.policies = NetworkPolicies(
@@ -197,6 +199,12 @@ class Cache:
         policy = self.policies.of("ns", "gold")
         assert policy is not None
         return policy.manifest
+
+    async def apply(self) -> None:
+        await self.policies.apply(self.kube, self.desired())
+
+    async def delete(self, policy: Manifest) -> None:
+        await self.policies.delete(self.kube, policy)
 
     def is_current(self) -> bool:
         policy = self.policies.of("ns", "gold")
@@ -220,16 +228,16 @@ def cache() -> Cache:
 
 async def test_a_policy_is_applied_once_however_many_ask(cache: Cache) -> None:
     assert not cache.is_current()
-    await asyncio.gather(*(cache.policies.apply(cache.desired()) for _ in range(10)))
+    await asyncio.gather(*(cache.apply() for _ in range(10)))
     assert len(cache.api.applied) == 1
     assert cache.is_current()
 
 
 async def test_a_class_that_changes_changes_its_policy(cache: Cache) -> None:
-    await cache.policies.apply(cache.desired())
+    await cache.apply()
     cache.add_class(version="2", egress=EGRESS)
     assert not cache.is_current()
-    await cache.policies.apply(cache.desired())
+    await cache.apply()
     assert cache.is_current()
     assert cache.api.applied[-1] == POLICY
 
@@ -257,11 +265,11 @@ async def test_the_policy_of_a_pod_is_repaired_whatever_the_class_of_its_session
     metadata = {"namespace": "ns", "name": "wasession-sales", "ownerReferences": [owner]}
     pod = {"metadata": metadata | {"labels": {names.LABEL_CLASS: "gold"}}}
     cache.policies.pod_changed(None, pod)
-    await cache.policies.apply(cache.desired())
+    await cache.apply()
     cache.classes.informer._remove(("", "gold"), {"metadata": {"uid": "gold"}})
     cache.edit_policy()
     assert cache.enqueued == [("ns", "sales")]
-    await cache.policies.apply(cache.desired())
+    await cache.apply()
     cache.policies.enqueue_outdated()
     assert cache.enqueued == [("ns", "sales")]
     cache.add_class(version="2", egress=EGRESS)
@@ -280,7 +288,7 @@ async def test_repairs_are_backed_off_while_something_else_undoes_them(cache: Ca
         rejected = None
         for _ in range(20):
             try:
-                await cache.policies.apply(cache.desired())
+                await cache.apply()
             except Conflict as error:
                 rejected = str(error)
             else:
@@ -289,13 +297,13 @@ async def test_repairs_are_backed_off_while_something_else_undoes_them(cache: Ca
         assert rejected is not None
         assert "changes NetworkPolicy wasession-gold each time it is applied" in rejected
         cache.add_class(version="2", egress=EGRESS)
-        await cache.policies.apply(cache.desired())
+        await cache.apply()
         assert cache.is_current(), "another policy is another attempt"
         cache.add_class(version="3")
         for minutes in range(60):
             clock.now.return_value = now + timedelta(minutes=minutes)
             with contextlib.suppress(Conflict):
-                await cache.policies.apply(cache.desired())
+                await cache.apply()
                 cache.edit_policy()
     assert 10 < len(cache.api.applied) < 25, "it is never given up"
 
@@ -304,14 +312,14 @@ async def test_a_foreign_policy_is_left_alone(cache: Cache) -> None:
     metadata = {"namespace": "ns", "name": "wasession-gold", "labels": {"team": "x"}}
     cache.api.stored["ns", "wasession-gold"] = {"metadata": metadata, "spec": {}}
     with pytest.raises(Conflict, match="NetworkPolicy wasession-gold was not created by"):
-        await cache.policies.apply(cache.desired())
+        await cache.apply()
     assert cache.api.applied == []
 
 
 async def test_a_changed_or_deleted_policy_is_applied_again(cache: Cache) -> None:
     cache.add_session("sales")
     cache.add_session("other", "silver")
-    await cache.policies.apply(cache.desired())
+    await cache.apply()
     assert cache.enqueued == [], "its own write is no change"
     informer, key = cache.policies.informer, ("ns", "wasession-gold")
     cache.edit_policy()
@@ -323,7 +331,7 @@ async def test_a_changed_or_deleted_policy_is_applied_again(cache: Cache) -> Non
 
 async def test_a_policy_is_unused_without_sessions_and_pods(cache: Cache) -> None:
     cache.add_session("sales")
-    await cache.policies.apply(cache.desired())
+    await cache.apply()
     assert cache.policies.unused() == []
     labels = {names.LABEL_CLASS: "gold"}
     pod = {"metadata": {"namespace": "ns", "name": "wasession-sales", "labels": labels}}
@@ -340,15 +348,17 @@ async def test_a_policy_is_unused_without_sessions_and_pods(cache: Cache) -> Non
     cache.policies.pod_changed(pod, None)
     [unused] = cache.policies.unused()
     cache.add_session("late")
-    await cache.policies.delete(unused)
+    await cache.delete(unused)
     assert cache.api.deleted == [], "it is used again by now"
     cache.classes.delete_session(("ns", "late"), {"metadata": {"uid": "late"}, "spec": spec})
-    await cache.policies.delete(unused)
-    assert cache.api.deleted == [(("ns", "wasession-gold"), unused["metadata"]["uid"])]
+    await cache.delete(unused)
+    metadata = unused["metadata"]
+    deleted = ("ns", "wasession-gold"), metadata["uid"], metadata["resourceVersion"]
+    assert cache.api.deleted == [deleted], "this very one"
 
 
 async def test_a_policy_of_another_name_is_never_unused(cache: Cache) -> None:
-    await cache.policies.apply(cache.desired())
+    await cache.apply()
     informer = cache.policies.informer
     [stored] = informer.objects.values()
     metadata = stored["metadata"] | {"name": "mine", "uid": "mine"}

@@ -7,12 +7,13 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
-from unit.operator.situations import NOW, SETTINGS, master_key, pod
+from unit.operator.situations import NOW, SETTINGS, master_key, pod, pvc
 from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.reconcile import Reconciler
 from wasession_operator.reconcile_state import ReconcileState
+from wasession_operator.settings import Settings
 
 KEY = ("ns", "sales")
 BODY: Manifest = {
@@ -69,9 +70,13 @@ class Handler:
 
     def on_sync(self, namespace: str | None) -> None: ...
 
+    def on_start_node(self, name: str, zone: str | None) -> None: ...
+
 
 def make_reconciler(
     network_policy_peers: list[Manifest] | None = None,
+    settings: Settings = SETTINGS,
+    shard: int = 0,
 ) -> tuple[Reconciler, ClusterCache]:
     """Return a reconciler, and its cache with one session."""
     kube, handler = cast(KubeClient, Api()), Handler()
@@ -80,10 +85,11 @@ def make_reconciler(
     )
     for informer in cache.informers:
         informer._accept(None)
+    cache.sessions_listed(None, known=True)
     cache.classes.informer._upsert(("", "standard"), CLASS)
     cache.upsert_session(BODY)
     http = cast(aiohttp.ClientSession, None)
-    reconciler = Reconciler(SETTINGS, kube, http, cache, master_key(), handler.enqueue)
+    reconciler = Reconciler(settings, kube, http, cache, master_key(), handler.enqueue, shard)
     reconciler.starts.open()
     return reconciler, cache
 
@@ -129,6 +135,39 @@ async def test_what_a_start_depends_on_is_known_before(resource: str) -> None:
     assert violation.message.endswith(": forbidden")
     assert not cache.pods.objects
     assert not cache.pvcs.objects
+
+
+async def test_a_session_awaits_the_budget_of_its_volumes_node() -> None:
+    """Until its pod is bound to another one."""
+    reconciler, cache = make_reconciler()
+    for name in ("node-1", "node-2"):
+        reconciler.starts.set_node(name, "zone")
+    claim = pvc(annotations={"volume.kubernetes.io/selected-node": "node-1"}, resourceVersion="6")
+    cache.pvcs._upsert(("ns", "wasession-sales"), claim)
+    for number in range(SETTINGS.max_concurrent_starts_per_node):
+        reconciler.starts.adopt(("ns", f"s{number}"), "node-1")
+    reconciler.expect_start(KEY, BODY)
+    assert reconciler.starts.bottleneck(KEY) == "node node-1"
+    with pytest.raises(Rejected, match="status"):
+        await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
+    assert not cache.pods.objects
+    starting = pod(ready=False, spec={})
+    starting["metadata"]["resourceVersion"] = "7"
+    starting["spec"]["nodeName"] = "node-2"
+    cache.pods._upsert(("ns", "wasession-sales"), starting)
+    reconciler.expect_start(KEY, {**BODY, "status": {"phase": "Starting"}})
+    assert reconciler.starts.is_held(KEY)
+    for number in range(1, SETTINGS.max_concurrent_starts_per_node):
+        assert reconciler.starts.request(("ns", f"t{number}"), (True, 0.0), "node-2")
+    assert not reconciler.starts.request(("ns", "t0"), (True, 0.0), "node-2")
+
+
+async def test_a_session_starts_within_its_shards_part_of_the_budget() -> None:
+    reconciler, _ = make_reconciler(settings=SETTINGS.model_copy(update={"shards": 4}), shard=3)
+    reconciler.starts.set_node("node-1", "zone")
+    keys = [("ns", f"s{number}") for number in range(SETTINGS.max_concurrent_starts_per_node)]
+    granted = [reconciler.starts.request(key, (True, 0.0), "node-1") for key in keys]
+    assert sum(granted) == 2
 
 
 async def test_known_classes_count_when_they_cannot_be_watched_any_more() -> None:

@@ -12,8 +12,8 @@ from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator import metrics
 from wasession_operator.cluster_cache import ClusterCache
-from wasession_operator.controller import Controller
 from wasession_operator.resync import Resync
+from wasession_operator.sharding.shards import Shards
 
 KEY = ("ns", "sales")
 
@@ -46,7 +46,9 @@ class Fixture:
         kube = cast(KubeClient, self.api)
         self.deleted: list[str] = []
         self.cache = ClusterCache(kube, namespaces, self, watch_nodes=False)
-        self.resync = Resync(cast(Controller, SimpleNamespace(cache=self.cache)))
+        self.held = True  # whether this replica acts on the sessions
+        shards = SimpleNamespace(cache=self.cache, holds=lambda _: self.held)
+        self.resync = Resync(cast(Shards, shards))
 
     def enqueue(self, key: Key) -> None:
         """Nothing."""
@@ -58,6 +60,9 @@ class Fixture:
         self.deleted.append(uid)
 
     def on_sync(self, namespace: str | None) -> None:
+        """Nothing."""
+
+    def on_start_node(self, name: str, zone: str | None) -> None:
         """Nothing."""
 
     async def verify(self) -> str | None:
@@ -126,6 +131,10 @@ def test_the_claim_of_a_deleted_session_is_reported_and_left_alone(
     fixture.resync._report_orphaned_claims()
     assert caplog.records == []
     fixture.cache.delete_session(KEY, "uid-1")
+    fixture.held = False
+    fixture.resync._report_orphaned_claims()
+    assert caplog.records == [], "another replica reports it"
+    fixture.held = True
     fixture.resync._report_orphaned_claims()
     [record] = caplog.records
     assert vars(record)["pvc"] == "wasession-sales"
