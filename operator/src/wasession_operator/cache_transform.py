@@ -16,6 +16,8 @@ METADATA = (
     "namespace", "name", "uid", "resourceVersion", "generation",
     "creationTimestamp", "deletionTimestamp", "finalizers",
 )  # fmt: skip
+LABEL_ZONE = "topology.kubernetes.io/zone"
+ANNOTATION_SELECTED_NODE = "volume.kubernetes.io/selected-node"  # that a volume was provisioned for
 
 
 class PackedStore(MutableMapping[Key, Manifest]):
@@ -74,7 +76,8 @@ def pod(obj: Manifest) -> Manifest:
 def pvc(obj: Manifest) -> Manifest:
     spec = _pick(obj["spec"], ("storageClassName", "resources"))
     status = _pick(obj.get("status") or {}, ("phase", "capacity", "conditions"))
-    return _metadata(obj) | {"spec": spec, "status": status}
+    metadata = _metadata(obj, annotations=(ANNOTATION_SELECTED_NODE,))
+    return metadata | {"spec": spec, "status": status}
 
 
 def network_policy(obj: Manifest) -> Manifest:
@@ -94,24 +97,31 @@ def node(obj: Manifest) -> Manifest:
         _pick(condition, ("type", "status", "lastTransitionTime"))
         for condition in _filter((obj.get("status") or {}).get("conditions"), "type", ("Ready",))
     ]
-    spec = _pick(obj["spec"], ("taints",))
-    return _metadata(obj) | {"spec": spec, "status": {"conditions": conditions}}
+    spec = _pick(obj["spec"], ("taints", "unschedulable"))
+    metadata = _metadata(obj, labels=(LABEL_ZONE,))
+    return metadata | {"spec": spec, "status": {"conditions": conditions}}
 
 
-def _metadata(obj: Manifest) -> Manifest:
-    """Reduce the metadata. Foreign labels and annotations may be large; the plan reads none."""
+def _metadata(
+    obj: Manifest, *, labels: tuple[str, ...] = (), annotations: tuple[str, ...] = ()
+) -> Manifest:
+    """Reduce the metadata. Foreign labels and annotations may be large; few are read."""
     full = obj["metadata"]
-    labels = _pick(full.get("labels") or {}, names.LABELS)
-    annotations = {
+    kept_labels = _pick(full.get("labels") or {}, names.LABELS + labels)
+    kept_annotations = {
         name: value
         for name, value in (full.get("annotations") or {}).items()
-        if name.startswith(f"{GROUP}/")
+        if name.startswith(f"{GROUP}/") or name in annotations
     }
     owners = [
         _pick(owner, ("kind", "name", "uid", "controller"))
         for owner in full.get("ownerReferences") or []
     ]
-    optional = {"labels": labels, "annotations": annotations, "ownerReferences": owners}
+    optional = {
+        "labels": kept_labels,
+        "annotations": kept_annotations,
+        "ownerReferences": owners,
+    }
     present = {field: value for field, value in optional.items() if value}
     return {"metadata": _pick(full, METADATA) | present}
 

@@ -24,6 +24,7 @@ ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
 Age = tuple[str, str]  # creation time and UID of a session; the oldest sorts first
 NODE_QUARANTINE = 40.0  # seconds, as in kube-controller-manager's pod garbage collector
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+CONDITION_TAINTS = "node.kubernetes.io/"  # set by Kubernetes for what is wrong with a node
 
 
 class EventHandler(Protocol):
@@ -40,6 +41,9 @@ class EventHandler(Protocol):
 
     def on_sync(self, namespace: str | None) -> None:
         """A namespace is served from now on, or no longer; None stands for all of them."""
+
+    def on_start_node(self, name: str, zone: str | None) -> None:
+        """A node takes sessions' pods from now on, in this zone; None: it does not, or is gone."""
 
 
 class ClusterCache:
@@ -69,7 +73,7 @@ class ClusterCache:
         self.nodes = (
             Informer(
                 kube, NODES, namespaces, "",
-                self._node_changed, cache_transform.node, on_sync=self._on_sync,
+                self._node_changed, cache_transform.node, on_sync=self._on_nodes_sync,
             )
             if watch_nodes
             else None
@@ -89,6 +93,7 @@ class ClusterCache:
         if self.nodes is not None:
             self.informers.append(self.nodes)
         self.namespaces: Sequence[str | None] = namespaces or (None,)  # None: the whole cluster
+        self.start_nodes: dict[str, str] = {}  # nodes that take sessions' pods, with their zones
         self._kube = kube
         self._handler = handler
         self._synced = asyncio.Event()
@@ -310,8 +315,11 @@ class ClusterCache:
                 if not self._pods_on[old_node]:
                     del self._pods_on[old_node]
                     self._missing_since.pop(old_node, None)
+                    self._update_start_node(old_node)
             if after is not None and new_node is not None:
                 self._pods_on.setdefault(new_node, set()).add(key_of(after))
+                if len(self._pods_on[new_node]) == 1:
+                    self._update_start_node(new_node)
         if self.network_policies is not None:
             self.network_policies.pod_changed(before, after)
         self._object_changed(before, after)
@@ -329,9 +337,30 @@ class ClusterCache:
         """Enqueue the node's sessions when its readiness or taints change, not for heartbeats."""
         node = after or before
         assert node is not None
+        self._update_start_node(node["metadata"]["name"])
         if before is not None and after is not None and _health(before) == _health(after):
             return
         self._enqueue_pods_on(node["metadata"]["name"])
+
+    def _on_nodes_sync(self, namespace: str | None) -> None:
+        assert self.nodes is not None
+        for _, name in self.nodes.objects:
+            self._update_start_node(name)
+        self._on_sync(namespace)
+
+    def _update_start_node(self, name: str) -> None:
+        """Note whether a node takes sessions' pods; no node is known to while none is watched."""
+        node = None
+        if self.nodes is not None and self.nodes.rejection(None) is None:
+            node = self.nodes.objects.get(("", name))
+        zone = None if node is None else _start_zone(node, has_sessions=name in self._pods_on)
+        if zone == self.start_nodes.get(name):
+            return
+        if zone is None:
+            del self.start_nodes[name]
+        else:
+            self.start_nodes[name] = zone
+        self._handler.on_start_node(name, zone)
 
     def _enqueue_pods_on(self, node: str) -> None:
         for key in self._pods_on.get(node, ()):
@@ -381,6 +410,22 @@ def _content(obj: Manifest) -> Manifest:
 
 def _node_name(pod: Manifest | None) -> str | None:
     return None if pod is None else pod["spec"].get("nodeName")
+
+
+def _start_zone(node: Manifest, *, has_sessions: bool) -> str | None:
+    """Return the zone of a node that takes sessions' pods, "" if it has none; else None.
+
+    Sessions tolerate the taints of a node, except those for its conditions, if some are there.
+    """
+    spec = node["spec"]
+    taints = [t["key"] for t in spec.get("taints") or [] if t["effect"] != "PreferNoSchedule"]
+    tolerated = has_sessions and not any(taint.startswith(CONDITION_TAINTS) for taint in taints)
+    if spec.get("unschedulable") or _not_ready_since(node) is not None:
+        return None
+    if taints and not tolerated:
+        return None
+    zone: str = node["metadata"].get("labels", {}).get(cache_transform.LABEL_ZONE, "")
+    return zone
 
 
 def _health(node: Manifest) -> tuple[object, ...]:

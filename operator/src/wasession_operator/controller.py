@@ -37,12 +37,13 @@ class Controller:
         http: aiohttp.ClientSession,
         cache: ClusterCache,
         master_key: MasterKey,
+        shard: int = 0,
     ) -> None:
         self.kube = kube
         self.states: dict[Key, ReconcileState] = {}
         self.queue = WorkQueue(self._patience)
         self._cache = cache
-        self._reconciler = Reconciler(settings, kube, http, cache, master_key, self.enqueue)
+        self._reconciler = Reconciler(settings, kube, http, cache, master_key, self.enqueue, shard)
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
         self._workers: list[asyncio.Task[None]] = []
         self._idle: set[asyncio.Task[None]] = set()  # workers that wait for a session
@@ -142,6 +143,9 @@ class Controller:
         for key in self.states:
             if namespace in (None, key[0]):
                 self.enqueue(key)
+
+    def on_start_node(self, name: str, zone: str | None) -> None:
+        self.starts.set_node(name, zone)
 
     def _forget(self, state: ReconcileState) -> None:
         """Drop a session for which nothing is left to do."""

@@ -106,6 +106,9 @@ def observe(shards: Shards, watches: Sequence[SessionWatch]) -> None:
     metrics.observe_sessions(shards.cache.counts[index] for index in shards.held)
     blockers = sum(controller.updates.blockers for controller in shards.controllers)
     metrics.UPDATES_FAILED.set(blockers)
+    starts = [controller.starts for controller in shards.controllers]
+    metrics.STARTS.labels("starting").set(sum(budget.under_way for budget in starts))
+    metrics.STARTS.labels("waiting").set(sum(budget.waiting for budget in starts))
     for index in range(shards.settings.shards):
         metrics.SHARD_HELD.labels(index).set(index in shards.held)
     metrics.RIVALS.set(len(shards.leases.plan.rivals))

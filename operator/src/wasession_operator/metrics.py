@@ -48,6 +48,11 @@ EVENTS_DROPPED = Counter(
     "wasession_events_dropped_total",
     "Events that were not created because their session had too many.",
 )
+STARTS = Gauge(
+    "wasession_starts",
+    "Sessions that are starting, and those that wait for the start budget of a node or zone.",
+    ["state"],
+)
 RESTARTS = Counter(
     "wasession_pod_restarts_total",
     "Restarts of session pods and their containers, by cause.",

@@ -110,11 +110,12 @@ class StartBudget:
         return key in self._held and bool(self._waiting)
 
     def bottleneck(self, key: Key) -> str:
-        """Return what a waiting key awaits the budget of: ``node x``, ``zone y``, ``the cluster``.
+        """Return whose budget a waiting key awaits: ``node x``, ``zone y`` or ``the cluster``.
 
-        Nodes without a zone are not said to have one.
+        The zone of nodes without one is called the cluster, as is any answer for other keys.
         """
-        node = self._waiting[key].node
+        queued = self._waiting.get(key)
+        node = NO_NODE if queued is None else queued.node
         zone = self._nodes.get(node)
         if zone is not None and self._used[node] >= self._limits.per_node:
             return f"node {node}"

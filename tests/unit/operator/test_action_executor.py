@@ -96,6 +96,9 @@ class Fixture:
     def on_sync(self, namespace: str | None) -> None:
         """Nothing."""
 
+    def on_start_node(self, name: str, zone: str | None) -> None:
+        """Nothing."""
+
     async def execute(self, action: Action) -> None:
         await self.executor.execute(session(), self.state, action)
 

@@ -106,6 +106,21 @@ def test_what_the_plan_does_not_read_is_not_cached() -> None:
     }
 
 
+def test_what_start_budgets_depend_on_is_cached() -> None:
+    zone = {"topology.kubernetes.io/zone": "eu-1a"}
+    obj = {
+        "metadata": {"name": "node-1", "labels": {**zone, "kubernetes.io/os": "linux"}},
+        "spec": {"unschedulable": True, "podCIDR": "10.0.0.0/24"},
+    }
+    cached = cache_transform.node(obj)
+    assert cached["metadata"]["labels"] == zone
+    assert cached["spec"] == {"unschedulable": True}
+    selected = {"volume.kubernetes.io/selected-node": "node-1"}
+    bound = {"pv.kubernetes.io/bind-completed": "yes"}
+    claim = cache_transform.pvc(pvc(annotations={**selected, **bound}))
+    assert claim["metadata"]["annotations"] == selected
+
+
 def test_a_sessions_annotations_are_bounded() -> None:
     """They are whatever a user writes; requests are still compared with earlier ones."""
     stored = {"metadata": {"namespace": "ns", "name": "sales"}, "spec": {}}

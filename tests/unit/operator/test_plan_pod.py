@@ -68,6 +68,14 @@ def test_a_session_waits_for_a_start_slot() -> None:
     assert condition(result, READY) == ("False", Reason.START_QUEUED)
 
 
+def test_a_session_says_whose_start_budget_it_awaits() -> None:
+    seen = facts(pod=None, may_start=False, awaited_budget="node worker-1")
+    result = plan(session(), seen, SETTINGS)
+    ready = result.status.condition(READY)
+    assert ready is not None
+    assert ready.message == "Other sessions start first: node worker-1 has no start budget left."
+
+
 def test_before_slots_are_granted_the_status_stays_as_it_is() -> None:
     """So a starting operator writes nothing that it takes back a moment later."""
     before = plan(session(VALID), facts(pod=None), SETTINGS).status

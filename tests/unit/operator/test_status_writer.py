@@ -74,6 +74,9 @@ class Handler:
     def on_sync(self, namespace: str | None) -> None:
         """Nothing."""
 
+    def on_start_node(self, name: str, zone: str | None) -> None:
+        """Nothing."""
+
 
 def cache_of(api: Api) -> ClusterCache:
     cache = ClusterCache(cast(KubeClient, api), [], Handler(), watch_nodes=False)

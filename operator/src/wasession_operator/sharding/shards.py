@@ -100,7 +100,7 @@ class Shards:
     def start_shard(self, index: int, lease: HeldLease) -> None:
         """Begin to act on a shard."""
         controller = self._controllers[index] = Controller(
-            self.settings, self._kube.fenced(lease), self._http, self.cache, self._master_key
+            self.settings, self._kube.fenced(lease), self._http, self.cache, self._master_key, index
         )
         for key in self._keys(index):
             controller.on_upsert(None, self.cache.sessions[key])
@@ -151,6 +151,10 @@ class Shards:
     def on_sync(self, namespace: str | None) -> None:
         for controller in self.controllers:
             controller.on_sync(namespace)
+
+    def on_start_node(self, name: str, zone: str | None) -> None:
+        for controller in self.controllers:
+            controller.on_start_node(name, zone)
 
     def _of(self, key: Key) -> Controller | None:
         return self._controllers.get(shard_of(key, self.settings.shards))
