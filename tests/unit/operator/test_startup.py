@@ -176,12 +176,13 @@ class Fixture(Controller):
             informer._accept(None)
         self.cache.sessions_listed(None, known=True)
         self.released: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
-        self.log: list[str] = []
-        self.updates.open = lambda: self.log.append("updates open")  # type: ignore[method-assign]
+        self.reconciled: set[str] = set()
+        self.updates_open = asyncio.Event()
+        self.updates.open = self.updates_open.set  # type: ignore[method-assign]
 
     async def _reconcile(self, state: ReconcileState) -> Result:
         await self.released[state.key[1]].wait()
-        self.log.append(state.key[1])
+        self.reconciled.add(state.key[1])
         return Result()
 
     def add(self, name: str, *, has_pod: bool = False, **status: Any) -> Key:
@@ -271,17 +272,17 @@ async def test_updates_begin_when_each_session_has_been_reconciled_once(
     assert controller.starts.is_open
     controller.add("late")
     for name in ("a", "b"):
-        assert "updates open" not in controller.log
         controller.released[name].set()
         await settle()
-    assert controller.log == ["a", "b"]
+        assert not controller.updates_open.is_set()
+    assert controller.reconciled == {"a", "b"}
     controller.cache.delete_session(("ns", "deleted"), "deleted")
     await restoring
-    assert controller.log == ["a", "b", "updates open"], "one that came later is not waited for"
+    assert controller.updates_open.is_set(), "one that came later is not waited for"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
 
 async def test_updates_begin_at_once_without_a_session(controller: Fixture) -> None:
     await run_all(controller.run(), controller.restore())
-    assert controller.log == ["updates open"]
+    assert controller.updates_open.is_set()
