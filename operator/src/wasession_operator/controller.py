@@ -18,6 +18,7 @@ from wasession_operator.plan import Backoff
 from wasession_operator.reconcile import Reconciler, Result
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.settings import Settings
+from wasession_operator.update_permits import Board
 from wasession_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
@@ -38,12 +39,15 @@ class Controller:
         cache: ClusterCache,
         master_key: MasterKey,
         shard: int = 0,
+        board: Board | None = None,
     ) -> None:
         self.kube = kube
         self.states: dict[Key, ReconcileState] = {}
         self.queue = WorkQueue(self._patience)
         self._cache = cache
-        self._reconciler = Reconciler(settings, kube, http, cache, master_key, self.enqueue, shard)
+        self._reconciler = Reconciler(
+            settings, kube, http, cache, master_key, self.enqueue, shard, board
+        )
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
         self._workers: list[asyncio.Task[None]] = []
         self._idle: set[asyncio.Task[None]] = set()  # workers that wait for a session

@@ -28,12 +28,21 @@ class PrioritySemaphore:
         """Begin to grant permits, and enqueue every key that holds or awaits one."""
         self._open = True
         self._grant()
-        for key in [*self._holders, *self._waiting]:
-            self._enqueue(key)
+        self.enqueue_all()
 
     @property
     def is_open(self) -> bool:
         return self._open
+
+    @property
+    def holders(self) -> frozenset[Key]:
+        """Return the keys that hold a permit."""
+        return frozenset(self._holders)
+
+    def enqueue_all(self) -> None:
+        """Enqueue the keys that hold or await a permit."""
+        for key in [*self._holders, *self._waiting]:
+            self._enqueue(key)
 
     def is_held(self, key: Key) -> bool:
         """Return whether a key holds a permit."""
@@ -67,19 +76,11 @@ class PrioritySemaphore:
             self._enqueue_others(key)
             self._grant()
 
-    def _enqueue_others(self, key: Key | None = None) -> None:
+    def _enqueue_others(self, key: Key) -> None:
         """Enqueue the keys that wait, and those that hold a permit but may not have used it yet."""
         for other in [*self._waiting, *self._holders]:
             if other != key:
                 self._enqueue(other)
-
-    def set_limit(self, limit: int) -> None:
-        """Change the number of permits. What is held beyond it stays held."""
-        halts_or_resumes = bool(limit) != bool(self._limit)
-        self._limit = limit
-        if halts_or_resumes:
-            self._enqueue_others()
-        self._grant()
 
     def request(self, key: Key, urgency: Any = ()) -> bool:
         """Return whether a key holds a permit. If not, it waits; the smallest urgency is first."""

@@ -45,7 +45,7 @@ from wasession_operator.report_watcher import ReportWatcher
 from wasession_operator.settings import Settings
 from wasession_operator.start_budget import StartBudget, StartLimits, share
 from wasession_operator.status_writer import StatusWriter
-from wasession_operator.update_permits import UpdatePermits
+from wasession_operator.update_permits import Board, UpdatePermits
 
 log = logging.getLogger(__name__)
 STARTING = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
@@ -77,6 +77,7 @@ class Reconciler:
         master_key: MasterKey,
         enqueue: Callable[[Key], None],
         shard: int = 0,
+        board: Board | None = None,
     ) -> None:
         limits = StartLimits(
             settings.max_concurrent_starts_per_node, settings.max_concurrent_starts_per_zone
@@ -84,7 +85,7 @@ class Reconciler:
         self.starts = StartBudget(share(limits, shard, settings.shards), enqueue)
         for name, zone in cache.start_nodes.items():
             self.starts.set_node(name, zone)
-        self.updates = UpdatePermits(settings.max_concurrent_updates, enqueue, cache.updates)
+        self.updates = UpdatePermits(settings.max_concurrent_updates, enqueue, cache.updates, board)
         self._settings = settings
         self._kube = kube
         self._http = http

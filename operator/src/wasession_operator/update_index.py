@@ -34,11 +34,11 @@ class UpdateIndex:
         for concerned in filter(None, {scope, new_scope}):
             self.changed(concerned)
 
-    def updating(self, scope: Scope, but: Collection[Key]) -> int:
-        """Return how many sessions of a scope are being updated, not counting some."""
-        return sum(key not in but for key in self._updating.get(scope, ()))
+    def updating(self, scope: Scope) -> list[Key]:
+        """Return the sessions of a scope that are being updated."""
+        return list(self._updating.get(scope, ()))
 
-    def failed(self, scope: Scope, but: Collection[Key]) -> bool:
+    def failed(self, scope: Scope, but: Collection[Key] = ()) -> bool:
         """Return whether one has not recovered from its update, not counting some."""
         sessions = self._updating.get(scope, {})
         return any(failed and key not in but for key, failed in sessions.items())

@@ -22,7 +22,7 @@ from unit.operator.situations import (
 from wasession_api import names
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.v1alpha1 import Phase, Reason, UpdateStatus
-from wasession_operator.plan import update_scope
+from wasession_operator.plan import Scope, update_scope
 from wasession_operator.plan.actions import DeletePod
 from wasession_operator.update_index import UpdateIndex
 from wasession_operator.update_permits import UpdatePermits
@@ -58,42 +58,86 @@ def updating(scope: tuple[str, ...], **fields: bool) -> Manifest:
     }
 
 
+class Grants:
+    """A board on which the test grants."""
+
+    def __init__(self) -> None:
+        self.granted: set[str] = set()
+        self.changes = 0
+
+    def is_granted(self, scope: Scope, request: str) -> bool:
+        return request in self.granted
+
+    def requests_changed(self) -> None:
+        self.changes += 1
+
+
+@pytest.fixture
+def board() -> Grants:
+    return Grants()
+
+
+@pytest.fixture
+def shared(enqueued: list[Key], index: UpdateIndex, board: Grants) -> UpdatePermits:
+    """Permits of one of several shards."""
+    permits = UpdatePermits(1, enqueued.append, index, board)
+    index.changed = permits.scope_changed
+    permits.open()
+    return permits
+
+
 @pytest.mark.parametrize("scope", [GOLD, OWN])
-def test_updates_of_other_shards_count(
-    permits: UpdatePermits, index: UpdateIndex, enqueued: list[Key], scope: tuple[str, ...]
+def test_one_of_several_shards_needs_a_grant(
+    shared: UpdatePermits, board: Grants, enqueued: list[Key], scope: Scope
 ) -> None:
-    index.observe(C, None, updating(scope))
-    assert not permits.request(A, scope)
-    assert not permits.is_halted(scope)
-    index.observe(C, updating(scope), updating(scope, done=True))
-    assert permits.is_held(A, scope)
-    assert A in enqueued
+    assert not shared.request(A, scope)
+    assert not shared.request(B, scope)
+    [request] = shared.requests[scope].values()
+    shared.grants_changed()
+    assert enqueued == []
+    board.granted.add(request)
+    shared.grants_changed()
+    shared.grants_changed()
+    assert enqueued == [A], "once"
+    assert shared.request(A, scope)
+    assert not shared.is_held(B, scope)
+    shared.release(A)
+    [following] = shared.requests[scope].items()
+    assert following[0] == B
+    assert following[1] != request
+    assert not shared.is_held(B, scope), "the grant was for another request"
+    shared.release(B)
+    assert shared.requests == {}
+    assert board.changes == 3
+
+
+def test_a_request_is_never_repeated(shared: UpdatePermits, board: Grants) -> None:
+    shared.request(A, GOLD)
+    board.granted.update(shared.requests[GOLD].values())
+    shared.release(A)
+    assert not shared.request(A, GOLD)
+
+
+def test_a_session_that_is_being_updated_requests_too(shared: UpdatePermits) -> None:
+    """The shard that leads the scope knows from its status that it is."""
+    shared.adopt(A, GOLD, failed=False)
+    assert shared.requests[GOLD].keys() == {A}
 
 
 def test_a_failed_update_in_another_shard_halts_the_scope(
-    permits: UpdatePermits, index: UpdateIndex, enqueued: list[Key]
+    shared: UpdatePermits, index: UpdateIndex, enqueued: list[Key]
 ) -> None:
-    assert permits.request(A, GOLD)
-    assert not permits.request(B, GOLD)
-    index.observe(C, None, updating(GOLD, failed=True))
-    assert permits.is_halted(GOLD)
-    assert not permits.is_halted(OWN)
-    assert B in enqueued, "its status says why it waits"
-    permits.release(A)
-    assert not permits.is_held(B, GOLD)
+    for key in (A, B):
+        shared.request(key, GOLD)
+    index.observe(C, None, updating(GOLD))
+    assert enqueued == []
+    index.observe(C, updating(GOLD), updating(GOLD, failed=True))
+    assert shared.is_halted(GOLD)
+    assert not shared.is_halted(OWN)
+    assert sorted(enqueued) == [A, B], "their statuses say why they wait"
     index.observe(C, updating(GOLD, failed=True), None)
-    assert not permits.is_halted(GOLD)
-    assert permits.is_held(B, GOLD)
-
-
-def test_an_own_update_counts_once(permits: UpdatePermits, index: UpdateIndex) -> None:
-    permits.adopt(A, GOLD, failed=False)
-    index.observe(A, None, updating(GOLD))
-    assert not permits.request(B, GOLD)
-    index.observe(A, updating(GOLD), updating(GOLD, done=True))
-    assert not permits.is_held(B, GOLD), "its permit is released when its status is written"
-    permits.release(A)
-    assert permits.is_held(B, GOLD)
+    assert not shared.is_halted(GOLD)
+    assert len(enqueued) == 4
 
 
 def test_one_session_of_a_scope_at_a_time(permits: UpdatePermits, enqueued: list[Key]) -> None:

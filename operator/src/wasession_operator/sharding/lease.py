@@ -18,6 +18,7 @@ LABEL_LEASE = f"{GROUP}/lease"
 ANNOTATION_OPERATOR = f"{GROUP}/operator"
 ANNOTATION_NAMESPACES = f"{GROUP}/namespaces"
 ANNOTATION_SHARDS = f"{GROUP}/shards"
+ANNOTATION_UPDATES = f"{GROUP}/updates"
 SELECTOR = f"{names.SELECTOR},{LABEL_LEASE}"
 WHOLE_CLUSTER = "*"
 LONGEST = 3600  # seconds that another installation's Lease is believed to last
@@ -73,6 +74,7 @@ class Lease:
     renewed: str
     duration: float  # seconds without a renewal after which the holder has lost it
     transitions: int
+    updates: str  # see update_grants.py
 
     @property
     def state(self) -> tuple[str, ...]:
@@ -125,6 +127,7 @@ def parse_lease(obj: Manifest) -> Lease | None:
         spec.get("renewTime") or "",
         min(max(spec.get("leaseDurationSeconds") or 0, 1), LONGEST),
         max(spec.get("leaseTransitions") or 0, 0),
+        annotations.get(ANNOTATION_UPDATES) or "",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -14,6 +15,7 @@ from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest
 
 from wasession_operator.sharding.lease import (
+    ANNOTATION_UPDATES,
     SELECTOR,
     Installation,
     Lease,
@@ -48,13 +50,24 @@ class Elected(Protocol):
     async def stop_shard(self, index: int) -> None:
         """Stop to act on a shard at once."""
 
+    def updates_of(self, index: int) -> str:
+        """Return what the Lease of a shard says of updates."""
+
 
 class HeldLease:
-    """A fence: ``remaining`` says for how long this replica may still act."""
+    """A fence: ``remaining`` says for how long this replica may still act.
 
-    def __init__(self, lease: Lease, deadline: float) -> None:
+    Times are monotonic: when the last successful renewal was sent, and when the holder has to stop.
+    """
+
+    def __init__(self, lease: Lease, sent: float, duration: float) -> None:
         self.lease = lease
-        self.deadline = deadline  # monotonic
+        self._duration = duration
+        self.renewed(lease, sent)
+
+    def renewed(self, lease: Lease, sent: float) -> None:
+        self.lease, self.sent = lease, sent
+        self.deadline = sent + self._duration * RENEW_DEADLINE
 
     def remaining(self) -> float:
         """Return the seconds for which requests may still be sent; not positive: none."""
@@ -71,7 +84,10 @@ class Leases:
         self.held: dict[int, HeldLease] = {}
         self.plan = LeasePlan()
         self.installation = installation
-        self.changed: Callable[[], None] = lambda: None  # called when ``rivals`` may have changed
+        self.changed: Callable[[], None] = lambda: None  # called when the rivals have changed
+        self.updates_changed: Callable[[], None] = lambda: (
+            None
+        )  # called for what Leases say of them
         self._kube = kube
         self._pod = pod
         self._owners = _owner(pod, pod_uid)
@@ -80,6 +96,7 @@ class Leases:
         self._wake = asyncio.Event()
         self._stopping = False
         self._informer = Informer(kube, LEASES, (), SELECTOR, self._lease_changed)
+        self._member_sent = -math.inf  # when the replica's own Lease was renewed last; monotonic
         self._errors: dict[str, str] = {}  # of the last writes, by Lease
 
     @property
@@ -109,8 +126,16 @@ class Leases:
         self._stopping = True
         self._wake.set()
 
-    def renew_soon(self) -> None:
-        """Renew without waiting for the next period."""
+    def updates_of(self, index: int) -> str:
+        """Return what the Lease of a shard says of updates, as far as is known."""
+        if index in self.held:
+            return self.held[index].lease.updates
+        key = self.installation.namespace, shard_lease_name(self.installation, index)
+        observed = self._observed.get(key)
+        return "" if observed is None else observed.lease.updates
+
+    def write_updates(self) -> None:
+        """Write what the Leases of held shards should say of updates by now."""
         self._wake.set()
 
     # --- observation ------------------------------------------------------------------------------
@@ -130,6 +155,8 @@ class Leases:
         self._observed[key] = observe(known, lease, time.monotonic(), deleted=deleted)
         if known is None or deleted or known.lease.holder != lease.holder:
             self._wake.set()
+        if lease.updates != ("" if known is None else known.lease.updates):
+            self.updates_changed()
 
     def _plan(self) -> LeasePlan:
         now = time.monotonic()
@@ -143,29 +170,34 @@ class Leases:
     async def _wait(self) -> None:
         """Wait until the next renewal, or until something about the Leases has changed."""
         now = time.monotonic()
-        times = [held.deadline for held in self.held.values()]
+        period = self._duration * RETRY_PERIOD
+        times = [now + period, self._member_sent + period]
+        for held in self.held.values():
+            times += [held.deadline, held.sent + period]
         if self.plan.wake_at is not None:
             times.append(self.plan.wake_at + WAKE_MARGIN)
-        period = self._duration * RETRY_PERIOD
-        delay = min([period, *(at - now for at in times if at > now)])
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(delay):
+            async with asyncio.timeout(max(min(at for at in times if at > now) - now, 0)):
                 await self._wake.wait()
         self._wake.clear()
 
     async def _renew_all(self, elected: Elected) -> None:
-        """Renew each Lease that is held, and the replica's own; stop the shards that are lost."""
+        """Renew each Lease that is due or says something new; stop the shards that are lost."""
+        due = time.monotonic() - self._duration * RETRY_PERIOD + WAKE_MARGIN
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._renew_member())
-            for index in list(self.held):
-                group.create_task(self._renew(elected, index))
+            if self._member_sent <= due:
+                group.create_task(self._renew_member())
+            for index, held in list(self.held.items()):
+                updates = elected.updates_of(index)
+                if held.sent <= due or updates != held.lease.updates:
+                    group.create_task(self._renew(elected, index, updates))
 
-    async def _renew(self, elected: Elected, index: int) -> None:
+    async def _renew(self, elected: Elected, index: int, updates: str) -> None:
         held = self.held[index]
         sent = time.monotonic()
         try:
             async with asyncio.timeout(max(held.remaining(), 0)):
-                held.lease = await self._extend(held.lease, index)
+                lease = await self._extend(held.lease, index, updates)
         except (Rejected, Conflict, Unavailable, TimeoutError) as error:
             if isinstance(error, Conflict):
                 await self._lose(elected, index, str(error))
@@ -178,9 +210,12 @@ class Leases:
                     extra={"lease": held.lease.key[1], "error": str(error)},
                 )
             return
-        held.deadline = sent + self._duration * RENEW_DEADLINE
+        said = held.lease.updates
+        held.renewed(lease, sent)
+        if said != updates:
+            self.updates_changed()
 
-    async def _extend(self, lease: Lease, index: int) -> Lease:
+    async def _extend(self, lease: Lease, index: int, updates: str) -> Lease:
         """Renew a Lease; raise ``Conflict`` when it is somebody else's.
 
         One that a person has deleted is created again: other replicas wait until it would have
@@ -188,26 +223,26 @@ class Leases:
         """
         spec = held_by(self._pod, self._duration)
         try:
-            return await self._write(lease, spec)
+            return await self._write(lease, spec, updates)
         except Conflict:
             present = await self._kube.get(LEASES, *lease.key)
         if present is None:
             spec |= {"acquireTime": micro_time(), "leaseTransitions": lease.transitions}
-            created = await self._kube.create(
-                LEASES, make_lease(self.installation, lease.key[1], index, spec)
-            )
-            return _parse_written(created)
+            manifest = make_lease(self.installation, lease.key[1], index, spec)
+            manifest["metadata"]["annotations"][ANNOTATION_UPDATES] = updates
+            return _parse_written(await self._kube.create(LEASES, manifest))
         current = parse_lease(present)
         if current is None or (current.uid, current.holder) != (lease.uid, self._pod):
             holder = "nobody" if current is None else current.holder or "nobody"
             raise Conflict(f"Lease {lease.key[1]} is held by {holder}")
-        return await self._write(current, spec)
+        return await self._write(current, spec, updates)
 
     async def _renew_member(self) -> None:
         """Renew the Lease that says that this replica can take shards over."""
         spec = held_by(self._pod, self._duration)
         name = member_lease_name(self.installation, self._pod)
         manifest = make_lease(self.installation, name, None, spec, self._owners)
+        self._member_sent = time.monotonic()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._duration * RETRY_PERIOD):
                 try:
@@ -255,7 +290,7 @@ class Leases:
                 self._warn("acquiring the Lease failed; retrying", name, error)
             return  # one that was written all the same is found with this replica as its holder
         self._errors.pop(name, None)
-        held = HeldLease(lease, sent + self._duration * RENEW_DEADLINE)
+        held = HeldLease(lease, sent, self._duration)
         if rival is not None:
             # Both may have acquired at the same moment, and both may give way: the wait is random.
             log.warning("operator %s was quicker; giving the Lease back", rival)
@@ -299,9 +334,11 @@ class Leases:
                 self._lease_changed(None, item)
         return self._plan().blocked_by
 
-    async def _write(self, lease: Lease, spec: Manifest) -> Lease:
+    async def _write(self, lease: Lease, spec: Manifest, updates: str | None = None) -> Lease:
         """Patch a Lease that is still as it was read; raise ``Conflict`` otherwise."""
-        metadata = {"uid": lease.uid, "resourceVersion": lease.version}
+        metadata: Manifest = {"uid": lease.uid, "resourceVersion": lease.version}
+        if updates not in (None, lease.updates):
+            metadata["annotations"] = {ANNOTATION_UPDATES: updates}
         patched = await self._kube.patch(LEASES, *lease.key, {"metadata": metadata, "spec": spec})
         if patched is None:
             raise Conflict(f"Lease {lease.key[1]} was deleted")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import aiohttp
 from wasession_api.kube.client import KubeClient
@@ -14,9 +14,11 @@ from wasession_operator import startup
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.controller import Controller
 from wasession_operator.master_key import MasterKey
+from wasession_operator.plan.rollout import Scope
 from wasession_operator.settings import Settings
 from wasession_operator.sharding.lease import Installation, shard_of, shard_of_name
 from wasession_operator.sharding.leases import HeldLease, Leases
+from wasession_operator.sharding.update_grants import UpdateNotes, grant, parse_notes
 
 
 class Shards:
@@ -48,6 +50,9 @@ class Shards:
             settings.pod_uid,
             settings.lease_duration.total_seconds(),
         )
+        self.cache.updates.changed = self._on_update
+        if settings.shards > 1:
+            self.leases.updates_changed = self._on_notes
         self._kube = kube
         self._http = http
         self._master_key = master_key
@@ -100,7 +105,13 @@ class Shards:
     def start_shard(self, index: int, lease: HeldLease) -> None:
         """Begin to act on a shard."""
         controller = self._controllers[index] = Controller(
-            self.settings, self._kube.fenced(lease), self._http, self.cache, self._master_key, index
+            self.settings,
+            self._kube.fenced(lease),
+            self._http,
+            self.cache,
+            self._master_key,
+            index,
+            self if self.settings.shards > 1 else None,
         )
         for key in self._keys(index):
             controller.on_upsert(None, self.cache.sessions[key])
@@ -133,6 +144,57 @@ class Shards:
             if shard_of(key, self.settings.shards) == index:
                 yield key
 
+    # --- updates across shards --------------------------------------------------------------------
+
+    def is_granted(self, scope: Scope, request: str) -> bool:
+        """Return whether the shard that leads the scope has granted a request."""
+        name = "/".join(scope)
+        lead = shard_of_name(name, self.settings.shards)
+        return request in parse_notes(self.leases.updates_of(lead)).grants.get(name, ())
+
+    def requests_changed(self) -> None:
+        self.leases.write_updates()
+
+    def updates_of(self, index: int) -> str:
+        """Return what the Lease of a shard says: requests, and grants in scopes that it leads."""
+        shards = self.settings.shards
+        if shards == 1:
+            return ""
+        said = {number: parse_notes(self.leases.updates_of(number)) for number in range(shards)}
+        requests = {number: notes.requests for number, notes in said.items()}
+        for number, controller in self._controllers.items():
+            requests[number] = _readable(controller.updates.requests)
+        led: dict[str, dict[str, str]] = {}
+        for by_scope in requests.values():
+            for scope, of_shard in by_scope.items():
+                if shard_of_name(scope, shards) == index:
+                    led.setdefault(scope, {}).update(of_shard)
+        grants = {
+            scope: self._grant(scope, sessions, said[index].grants.get(scope, ()))
+            for scope, sessions in led.items()
+        }
+        return UpdateNotes(requests[index], grants).dump()
+
+    def _grant(
+        self, scope: str, requests: Mapping[str, str], granted: Sequence[str]
+    ) -> tuple[str, ...]:
+        index, parts = self.cache.updates, tuple(scope.split("/", 2))
+        updating = {"/".join(key) for key in index.updating(parts)}
+        limit = self.settings.max_concurrent_updates
+        return grant(limit, requests, granted, updating, halted=index.failed(parts))
+
+    def _on_update(self, scope: Scope) -> None:
+        for controller in self.controllers:
+            controller.updates.scope_changed(scope)
+        if self.leads("/".join(scope)) is not None:
+            self.leases.write_updates()
+
+    def _on_notes(self) -> None:
+        """Pass on new grants, and grant new requests, that the Leases of other shards say."""
+        for controller in self.controllers:
+            controller.updates.grants_changed()
+        self.leases.write_updates()
+
     # --- events of the cache ----------------------------------------------------------------------
 
     def enqueue(self, key: Key) -> None:
@@ -158,3 +220,10 @@ class Shards:
 
     def _of(self, key: Key) -> Controller | None:
         return self._controllers.get(shard_of(key, self.settings.shards))
+
+
+def _readable(requests: Mapping[Scope, Mapping[Key, str]]) -> dict[str, dict[str, str]]:
+    return {
+        "/".join(scope): {"/".join(key): request for key, request in sessions.items()}
+        for scope, sessions in requests.items()
+    }

@@ -1,0 +1,82 @@
+"""Rolling updates across shards: each one requests, and the one that leads a scope grants. Pure.
+
+A scope, such as a class, has sessions in all shards. Each shard notes in its Lease which of them
+would be updated next, and the shard that leads the scope notes in its own which of them may. Only
+the holder of a Lease can write it, and a successor finds what was granted before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass as validated
+from pydantic_core import from_json, to_json
+
+SCOPES = 256  # of which a shard requests updates at a time: annotations are limited to 256 KiB
+
+
+@dataclass(frozen=True)
+class UpdateNotes:
+    """What the Lease of a shard says. Scopes are written as ``class/gold``.
+
+    ``requests``: by scope, sessions (``namespace/name``) and the ID of their request. ``grants``:
+    by scope, the IDs of requests. An ID is never used twice, so a grant that is outdated fits no
+    request.
+    """
+
+    requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    grants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def dump(self) -> str:
+        """Return the annotation; empty if there is nothing to say."""
+        if not self.requests and not self.grants:
+            return ""
+        requests = dict(islice(sorted(self.requests.items()), SCOPES))
+        return to_json({"requests": requests, "grants": self.grants}).decode()
+
+
+@validated(frozen=True)
+class _Notes:
+    requests: dict[str, dict[str, str]]
+    grants: dict[str, list[str]]
+
+
+def parse_notes(annotation: str) -> UpdateNotes:
+    """Read an annotation; what somebody has edited to nonsense says nothing."""
+    if not annotation:
+        return UpdateNotes()
+    try:
+        payload: Any = from_json(annotation)
+        notes = _Notes(**payload)
+    except (ValueError, TypeError, ValidationError):
+        return UpdateNotes()
+    return UpdateNotes(notes.requests, {scope: tuple(ids) for scope, ids in notes.grants.items()})
+
+
+def grant(
+    limit: int,
+    requests: Mapping[str, str],
+    granted: Iterable[str],
+    updating: Iterable[str],
+    *,
+    halted: bool,
+) -> tuple[str, ...]:
+    """Return the IDs of the requests of a scope that are granted.
+
+    ``requests``: of all shards, by session. ``granted``: the IDs so far. ``updating``: sessions of
+    the scope that are being updated; they count in any case. While the scope is ``halted``, nothing
+    new is granted.
+    """
+    updating = set(updating)
+    kept = {
+        session
+        for session, request in requests.items()
+        if request in set(granted) or session in updating
+    }
+    free = 0 if halted else max(limit - len(kept | updating), 0)
+    new = sorted(requests.keys() - kept)[:free]
+    return tuple(sorted(requests[session] for session in [*kept, *new]))
