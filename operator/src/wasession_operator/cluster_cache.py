@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import bisect
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
@@ -19,9 +20,10 @@ from wasession_operator.plan import Node
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.session_classes import SessionClasses
 from wasession_operator.sharding.lease import shard_of
+from wasession_operator.update_index import UpdateIndex
 
 ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
-Age = tuple[str, str]  # creation time and UID of a session; the oldest sorts first
+Rank = tuple[str, str, Key]  # creation time, UID and key of a session; the oldest sorts first
 NODE_QUARANTINE = 40.0  # seconds, as in kube-controller-manager's pod garbage collector
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 CONDITION_TAINTS = "node.kubernetes.io/"  # set by Kubernetes for what is wrong with a node
@@ -101,8 +103,9 @@ class ClusterCache:
         self._session_of: dict[Key, Key] = {}  # by the key of its pod and claim
         self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
         self._missing_since: dict[str, float] = {}  # nodes that do not exist; the loop's time
+        self.updates = UpdateIndex()
         self._accounts: dict[str, set[Key]] = {}  # sessions with a valid login, by account
-        self._duplicates: dict[ClientId, dict[Key, Age]] = {}  # sessions that share a clientId
+        self._duplicates: dict[ClientId, list[Rank]] = {}  # sessions that share a clientId, sorted
 
     async def run(self) -> None:
         """Run the informers until cancelled."""
@@ -189,11 +192,14 @@ class ClusterCache:
         self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
         self.classes.upsert_session(key, before, obj)
+        self.updates.observe(key, before, obj)
         self._update_account(key, _account(before), _account(obj))
-        client_id = _client_id(obj)
-        if before is not None and _client_id(before) != client_id:
-            self._remove_duplicate(key, before)
-        self._add_duplicate(client_id, key, _age(obj))
+        place = _client_id(obj), _rank(key, obj)
+        if before is None:
+            self._add_duplicate(*place)
+        elif (former := (_client_id(before), _rank(key, before))) != place:
+            self._remove_duplicate(*former)
+            self._add_duplicate(*place)
         return True
 
     async def refresh_session(self, key: Key) -> None:
@@ -210,7 +216,8 @@ class ClusterCache:
             self.counts[shard_of(key, len(self.counts))].remove(session)
             self._session_of.pop(object_key(key), None)
             self.classes.delete_session(key, session)
-            self._remove_duplicate(key, session)
+            self._remove_duplicate(_client_id(session), _rank(key, session))
+            self.updates.observe(key, session, None)
             self._update_account(key, _account(session), None)
         self._handler.on_delete(key, uid)
 
@@ -249,24 +256,21 @@ class ClusterCache:
         if before is not None and not self._accounts[before]:
             del self._accounts[before]
 
-    def _add_duplicate(self, client_id: ClientId, key: Key, age: Age) -> None:
-        if self._duplicates.get(client_id, {}).get(key) == age:
-            return
+    def _add_duplicate(self, client_id: ClientId, rank: Rank) -> None:
         before = self._oldest(client_id)
-        self._duplicates.setdefault(client_id, {})[key] = age
+        bisect.insort(self._duplicates.setdefault(client_id, []), rank)
         self._enqueue_duplicates(client_id, before)
 
-    def _remove_duplicate(self, key: Key, session: Manifest) -> None:
-        client_id = _client_id(session)
-        before = self._oldest(client_id)
-        self._duplicates[client_id].pop(key, None)
+    def _remove_duplicate(self, client_id: ClientId, rank: Rank) -> None:
+        before, ranks = self._oldest(client_id), self._duplicates[client_id]
+        del ranks[bisect.bisect_left(ranks, rank)]
         self._enqueue_duplicates(client_id, before)
         if not self._duplicates[client_id]:
             del self._duplicates[client_id]
 
     def _oldest(self, client_id: ClientId) -> Key | None:
-        duplicates = self._duplicates.get(client_id, {})
-        return min(duplicates, key=duplicates.__getitem__, default=None)
+        duplicates = self._duplicates.get(client_id)
+        return duplicates[0][-1] if duplicates else None
 
     def _enqueue_duplicates(self, client_id: ClientId, before: Key | None) -> None:
         """Enqueue the sessions with a clientId if ``before`` is not the oldest of them any more.
@@ -274,7 +278,7 @@ class ClusterCache:
         A new one that is younger concerns no other: there may be thousands.
         """
         if self._oldest(client_id) != before:
-            for key in list(self._duplicates[client_id]):
+            for *_, key in list(self._duplicates[client_id]):
                 self._handler.enqueue(key)
 
     # --- the objects of sessions ------------------------------------------------------------------
@@ -398,9 +402,9 @@ def _account(session: Manifest | None) -> str | None:
     return account if status.get("sessionValid") else None
 
 
-def _age(session: Manifest) -> Age:
+def _rank(key: Key, session: Manifest) -> Rank:
     metadata = session["metadata"]
-    return metadata.get("creationTimestamp", ""), metadata["uid"]
+    return metadata.get("creationTimestamp", ""), metadata["uid"], key
 
 
 def _content(obj: Manifest) -> Manifest:
