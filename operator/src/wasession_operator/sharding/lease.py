@@ -102,18 +102,20 @@ def member_lease_name(installation: Installation, pod: str) -> str:
 
 def parse_lease(obj: Manifest) -> Lease | None:
     """Read a Lease; None for one that is not, or no longer, an operator's: people can edit it."""
-    metadata, spec = obj["metadata"], obj.get("spec") or {}
-    annotations, labels = metadata.get("annotations") or {}, metadata.get("labels") or {}
-    namespace, _, name = annotations.get(ANNOTATION_OPERATOR, "").partition("/")
-    served = annotations.get(ANNOTATION_NAMESPACES, "")
-    index, of, count = annotations.get(ANNOTATION_SHARDS, "").rpartition("/")
+    metadata, spec = obj["metadata"], obj.get("spec")
+    annotations, labels = metadata.get("annotations"), metadata.get("labels")
+    namespace, _, name = _text(annotations, ANNOTATION_OPERATOR).partition("/")
+    served = _text(annotations, ANNOTATION_NAMESPACES)
+    index, of, count = _text(annotations, ANNOTATION_SHARDS).rpartition("/")
     try:
-        kind = LeaseKind(labels.get(LABEL_LEASE, ""))
+        kind = LeaseKind(_text(labels, LABEL_LEASE))
         shards = int(count)
         shard = int(index) if kind is LeaseKind.SHARD else None
     except ValueError:
         return None
     if not (namespace and name and served) or shards < 1 or bool(of) != (shard is not None):
+        return None
+    if shard is not None and not 0 <= shard < shards:
         return None
     namespaces = () if served == WHOLE_CLUSTER else tuple(served.split(","))
     return Lease(
@@ -123,12 +125,23 @@ def parse_lease(obj: Manifest) -> Lease | None:
         kind,
         Installation(namespace, name, namespaces, shards),
         shard,
-        spec.get("holderIdentity") or "",
-        spec.get("renewTime") or "",
-        min(max(spec.get("leaseDurationSeconds") or 0, 1), LONGEST),
-        max(spec.get("leaseTransitions") or 0, 0),
-        annotations.get(ANNOTATION_UPDATES) or "",
+        _text(spec, "holderIdentity"),
+        _text(spec, "renewTime"),
+        min(max(_number(spec, "leaseDurationSeconds"), 1), LONGEST),
+        max(_number(spec, "leaseTransitions"), 0),
+        _text(annotations, ANNOTATION_UPDATES),
     )
+
+
+def _text(fields: object, key: str) -> str:
+    """Return a text among fields that anybody may have edited; empty if there is none."""
+    value = fields.get(key) if isinstance(fields, dict) else None
+    return value if isinstance(value, str) else ""
+
+
+def _number(fields: object, key: str) -> int:
+    value = fields.get(key) if isinstance(fields, dict) else None
+    return value if isinstance(value, int) else 0
 
 
 def make_lease(
