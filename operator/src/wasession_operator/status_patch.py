@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from wasession_api.kube.manifests import Manifest
-from wasession_api.v1alpha1 import ConditionType, Status
+from wasession_api.v1alpha1 import ConditionType, Phase, Status
 
 from wasession_operator.plan.pod import termination_reason
 
 MIN_INTERVAL = 0.1  # seconds between two patches of one status, however often its pod changes
 DEBOUNCE_DETAILS = 1.0  # seconds to collect changes of details, such as a reason
+DEBOUNCE_START = 1.0  # seconds between two phases of a start: most pods pass them more quickly
 DEBOUNCE_PROGRESS = 30.0  # seconds for progress towards a phase, and for messages
 URGENT = (
-    "phase",
     "session_valid",
     "restorations",
     "restarts",
@@ -23,6 +23,7 @@ URGENT = (
     "volume_loss",
     "observed_generation",
 )
+START = {Phase.PENDING, Phase.STARTING, Phase.RESTORING, Phase.SYNCING}
 PROGRESS = {(ConditionType.POD_READY, "True"), (ConditionType.STORAGE_READY, "True")}
 
 
@@ -35,8 +36,9 @@ def changed_fields(stored: Manifest, desired: Manifest) -> list[str]:
 def debounce(before: Status, after: Status) -> float:
     """Return the seconds for which a change may wait for others to be written with it.
 
-    A phase is written at once, as people wait for it; so is what the operator relies on before it
-    acts. A pod or volume that becomes ready is progress towards a phase and is written with it.
+    A phase is written at once, as people wait for it, unless it only follows another one of a
+    start; so is what the operator relies on before it acts. A pod or volume that becomes ready is
+    progress towards a phase and is written with it.
     """
     old, new = _conditions(before), _conditions(after)
     turned = {
@@ -45,8 +47,12 @@ def debounce(before: Status, after: Status) -> float:
         if kind not in old or old[kind][0] != status
     }
     urgent = any(getattr(before, name) != getattr(after, name) for name in URGENT)
+    moved = before.phase is not after.phase
+    urgent = urgent or (moved and not {before.phase, after.phase} <= START)
     if urgent or termination_reason(before) is not termination_reason(after) or turned - PROGRESS:
         return 0.0
+    if moved:
+        return DEBOUNCE_START
     explained = any(old[kind] != new[kind] for kind in new if kind not in dict(turned))
     if explained or _details(before) != _details(after):
         return DEBOUNCE_DETAILS

@@ -8,6 +8,7 @@ from wasession_api.v1alpha1 import Phase, Restarts, Status
 from wasession_operator.status_patch import (
     DEBOUNCE_DETAILS,
     DEBOUNCE_PROGRESS,
+    DEBOUNCE_START,
     changed_fields,
     debounce,
 )
@@ -23,6 +24,10 @@ def test_which_fields_differ() -> None:
     ("change", "seconds"),
     [
         ({"phase": Phase.READY}, 0.0),
+        ({"phase": Phase.AUTHENTICATING}, 0.0),
+        ({"phase": Phase.FAILED}, 0.0),
+        ({"phase": Phase.STARTING}, DEBOUNCE_START),
+        ({"phase": Phase.RESTORING, "pvc_uid": "pvc-uid"}, 0.0),
         ({"session_valid": True}, 0.0),
         ({"restarts": Restarts(count=1)}, 0.0),
         ({"observed_generation": 4}, 0.0),
@@ -33,6 +38,11 @@ def test_which_fields_differ() -> None:
 def test_what_nobody_awaits_is_debounced(change: dict[str, object], seconds: float) -> None:
     before = Status(phase=Phase.PENDING, observed_generation=3)
     assert debounce(before, before.model_copy(update=change)) == seconds
+
+
+def test_the_first_phase_is_written_at_once() -> None:
+    assert debounce(Status(), Status(phase=Phase.PENDING)) == 0.0
+    assert debounce(Status(phase=Phase.READY), Status(phase=Phase.STARTING)) == 0.0
 
 
 def test_a_condition_is_written_at_once() -> None:
