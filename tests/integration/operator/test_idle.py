@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from functools import partial
 
 from support.fakes.history import Change
+from support.fakes.kubelet import SELECTED_NODE
 from support.fakes.proxy import Call
 from support.fakes.world import PVCS, World
 from wasession_api.v1alpha1 import CLASS_PLURAL
@@ -101,6 +103,53 @@ async def test_many_sessions_start_in_order(world: World) -> None:
     # Of those that have a turn at a time, a later one may be the sooner to use it.
     assert set(order[: len(valid) - limit + 1]) <= set(valid)
     assert most_at_once(changes) <= limit
+
+
+async def test_sessions_of_a_busy_node_hold_up_none_of_another(world: World) -> None:
+    """Their volumes are on the nodes, so that they cannot start elsewhere."""
+    await world.add_node()
+    busy, free = world.nodes
+    names = {
+        node.name: [f"{kind}-{number}" for number in range(6)]
+        for node, kind in ((busy, "busy"), (free, "free"))
+    }
+    every = [name for of_node in names.values() for name in of_node]
+    await world.start_operator()
+    await asyncio.gather(*(world.create(name) for name in every))
+    await world.until_phase(*every)
+    await world.kill_operator()
+    pods = {}
+    for node, of_node in names.items():
+        for name in of_node:
+            annotations = {SELECTED_NODE: node}
+            await world.api.patch(
+                *world.key(PVCS, name), {"metadata": {"annotations": annotations}}
+            )
+            pods[name] = await world.take_away("pods", name)
+    await world.until(
+        lambda: not world.history.objects("pods", world.namespace), "the pods to be gone"
+    )
+    start = world.changes[-1].version
+    busy.starts = False
+    await world.start_operator(max_concurrent_starts_per_node="2")
+    await asyncio.gather(*(world.until_replaced(name, pods[name]) for name in names[free.name]))
+    waiting = [name for name in names[busy.name] if world.object("pods", name) is None]
+    assert len(waiting) == 4
+    for name in waiting:
+        condition = await world.until_reason(name, "Ready", "StartQueued")
+        assert f"node {busy.name} has no start budget left" in condition["message"]
+    _, metrics = await world.get("/metrics")
+    assert re.findall(r'^wasession_starts{state="(\w+)"} (\S+)', metrics, re.MULTILINE) == [
+        ("starting", "2.0"),
+        ("waiting", "4.0"),
+    ]
+    busy.starts = True
+    world.kubelet.look_again(world.namespace)
+    await asyncio.gather(*(world.until_replaced(name, pods[name]) for name in every))
+    changes = [change for change in world.changes if change.version > start]
+    for of_node in names.values():
+        its = [c for c in changes if c.key[2].removeprefix("wasession-") in of_node]
+        assert most_at_once(its) <= 2
 
 
 def most_at_once(changes: list[Change]) -> int:

@@ -22,6 +22,7 @@ from support.fakes.session_pods import SessionPod, SessionPods, Volume
 from wasession_api.v1alpha1 import GROUP
 
 STORAGE_CLASS = "fake"
+SELECTED_NODE = "volume.kubernetes.io/selected-node"  # of a claim whose volume is on that node
 LEASE_RENEWAL = 1.0  # seconds
 LEASES = "kube-node-lease"
 
@@ -33,6 +34,7 @@ class Node:
     name: str
     namespace: str
     connected: bool = True
+    starts: bool = True  # containers start; if not, they are created for as long as it takes
     heartbeat: asyncio.Task[None] | None = None
 
 
@@ -280,6 +282,8 @@ class Kubelet:
         """Start the program once image, volume and Secret exist; return whether it has started."""
         namespace = manifest["metadata"]["namespace"]
         script = self.scripts[namespace]
+        if pod.node is not None and not pod.node.starts:
+            return False
         if not script.images:
             waiting = {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}
             status = self._running(manifest, pod, {"waiting": waiting})
@@ -296,8 +300,14 @@ class Kubelet:
 
     async def _bind(self, manifest: Manifest) -> None:
         namespace, name = manifest["metadata"]["namespace"], manifest["metadata"]["name"]
+        claim = self._history.current.get(("persistentvolumeclaims", namespace, _claim(manifest)))
+        annotations = {} if claim is None else claim["metadata"].get("annotations", {})
         usable = [
-            node for node in self._nodes.values() if node.namespace == namespace and node.connected
+            node
+            for node in self._nodes.values()
+            if node.namespace == namespace
+            and node.connected
+            and annotations.get(SELECTED_NODE, node.name) == node.name
         ]
         if not usable:
             condition = {
