@@ -66,8 +66,9 @@ def plan_leases(
 ) -> LeasePlan:
     """Plan for the replica ``pod``, which holds the shards ``held``.
 
-    Each replica has its quota of the shards: none has two more than another. A replica's own Lease
-    that it does not hold is one of an earlier process of the same pod, which has ended.
+    Each replica has its quota of the shards: none has two more than another. A replica that leaves
+    deletes its member Lease, and has none. A replica's own Lease that it does not hold is one of an
+    earlier process of the same pod, which has ended.
     """
     live = [observed for observed in leases.values() if observed.is_live(now)]
     foreign = [o for o in live if installation.competes_with(o.lease.installation)]
@@ -83,7 +84,9 @@ def plan_leases(
         if o.lease.kind is LeaseKind.SHARD and o.lease.holder != pod
     }
     free = [index for index in range(installation.shards) if index not in taken.keys() | set(held)]
-    members = {pod} | {o.lease.holder for o in own if o.lease.kind is LeaseKind.MEMBER}
+    members = {pod} | {
+        o.lease.holder for o in own if o.lease.kind is LeaseKind.MEMBER and not o.deleted
+    }
     shares = Counter(taken.values())
     shares[pod] = len(held)
     quota = _quota(pod, members, shares, installation.shards)
