@@ -221,10 +221,11 @@ class ActionExecutor:
 
     async def _patch(self, informer: Informer, key: Key, patch: Manifest) -> None:
         """Patch an object that is as it was planned for; raise ``_Outdated`` for another one."""
-        name, metadata = object_key(key), patch.get("metadata", {})
-        cached = informer.objects.get(name)
-        if cached is not None:
-            metadata = _preconditions(cached) | metadata
+        name = object_key(key)
+        present = await self._present(informer, name)
+        if present is None:
+            return  # it is planned again when the informer knows
+        metadata = _preconditions(present) | patch.get("metadata", {})
         try:
             obj = await self._kube.patch(informer.resource, *name, {**patch, "metadata": metadata})
         except Conflict:
@@ -232,6 +233,10 @@ class ActionExecutor:
             raise _Outdated from None
         if obj is not None:
             informer.upsert(obj)
+
+    async def _present(self, informer: Informer, name: Key) -> Manifest | None:
+        """Return an object as it is cached; it is read if its labels have been removed."""
+        return informer.objects.get(name) or await self._kube.get(informer.resource, *name)
 
     async def _refresh(self, informer: Informer, name: Key) -> None:
         """Read an object that is not as it is cached: its watch is behind."""
@@ -275,10 +280,10 @@ class ActionExecutor:
     ) -> None:
         """Delete an object that is as it was planned for; raise ``_Outdated`` for another one."""
         name = object_key(state.key)
-        cached = informer.objects.get(name)
-        version = None
-        if cached is not None and cached["metadata"]["uid"] == uid:
-            version = cached["metadata"]["resourceVersion"]
+        present = await self._present(informer, name)
+        if present is None or present["metadata"]["uid"] != uid:
+            return  # it is gone
+        version = present["metadata"]["resourceVersion"]
         try:
             await self._kube.delete(informer.resource, *name, uid, grace_seconds, version)
         except Conflict:

@@ -243,17 +243,18 @@ async def test_a_patch_is_for_the_object_that_was_planned_for(
     assert claim["metadata"]["resourceVersion"] == "9"
 
 
-@pytest.mark.parametrize(
-    ("uid", "version"), [("pvc-uid", "8"), ("another", None)], ids=["cached", "not-cached"]
-)
-async def test_a_deletion_is_for_the_object_that_was_planned_for(
-    uid: str, version: str | None
-) -> None:
+@pytest.mark.parametrize("cached", [True, False])
+async def test_a_deletion_is_for_the_object_that_was_planned_for(cached: bool) -> None:
+    """One that has lost its labels is not cached."""
     fixture = Fixture(lambda: None)
-    fixture.cache.pvcs.objects["ns", "wasession-sales"] = CLAIM
-    await fixture.execute(DeletePvc(uid))
-    assert fixture.api.deletions == [(PVCS, "ns", "wasession-sales", uid, None, version)]
-    assert fixture.state.deleted == {uid}
+    fixture.api.present = CLAIM
+    if cached:
+        fixture.cache.pvcs.objects["ns", "wasession-sales"] = CLAIM
+    await fixture.execute(DeletePvc("another"))
+    assert fixture.api.deletions == []
+    await fixture.execute(DeletePvc("pvc-uid"))
+    assert fixture.api.deletions == [(PVCS, "ns", "wasession-sales", "pvc-uid", None, "8")]
+    assert fixture.state.deleted == {"pvc-uid"}
 
 
 async def test_a_deletion_of_an_object_that_has_changed_is_planned_again() -> None:
@@ -275,6 +276,7 @@ async def test_a_terminating_namespace_is_no_failure_of_its_sessions() -> None:
         )
 
     fixture = Fixture(answer)
+    fixture.cache.pvcs.objects["ns", "wasession-sales"] = CLAIM
     with pytest.raises(Unavailable):
         await fixture.execute(RepairPvc("pvc-uid", {}, {}))
     assert fixture.state.refusals == {}
