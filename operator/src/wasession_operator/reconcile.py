@@ -109,17 +109,14 @@ class Reconciler:
         status, spec = body.get("status") or {}, body.get("spec") or {}
         if spec.get("suspend") or is_terminating(body):
             return
-        pod, pvc = (
-            informer.objects.get(object_key(key))
-            for informer in (self._cache.pods, self._cache.pvcs)
-        )
-        if pod is None:
+        name, pods, pvcs = object_key(key), self._cache.pods.objects, self._cache.pvcs.objects
+        if name not in pods:
             connected = status.get("lastConnected")
             last = datetime.fromisoformat(connected) if connected else None
             urgency = _urgency(bool(status.get("sessionValid")), last)
-            self.starts.request(key, urgency, _start_node(None, pvc))
+            self.starts.request(key, urgency, _start_node(None, pvcs.get(name)))
         elif status.get("phase") in STARTING:
-            self.starts.adopt(key, _start_node(pod, pvc))
+            self.starts.adopt(key, _start_node(pods[name], pvcs.get(name)))
 
     async def reconcile(self, state: ReconcileState) -> Result:
         """Bring a session one step closer to its spec. Raise what its API requests raise."""
