@@ -152,6 +152,23 @@ async def test_sessions_of_a_busy_node_hold_up_none_of_another(world: World) -> 
         assert most_at_once(its) <= 2
 
 
+async def test_a_node_that_joins_lets_waiting_sessions_start(world: World) -> None:
+    [node] = world.nodes
+    node.starts = False
+    await world.start_operator(max_concurrent_starts_per_node="1")
+    await world.create("first")
+    await world.until(lambda: world.object("pods", "first"), "a pod of first")
+    await world.create("second")
+    condition = await world.until_reason("second", "Ready", "StartQueued")
+    assert "the cluster has no start budget left" in condition["message"]
+    assert world.object("pods", "second") is None
+    await world.add_node()
+    await world.until(lambda: world.object("pods", "second"), "a pod of second")
+    node.starts = True
+    world.kubelet.look_again(world.namespace)
+    await world.until_phase("first", "second")
+
+
 def most_at_once(changes: list[Change]) -> int:
     """Return the highest number of pods that existed while their session was not Ready."""
     starting: set[str] = set()
