@@ -38,6 +38,8 @@ class Step:
     requeue_after: timedelta | None = None
 
     def __add__(self, other: Step) -> Step:
+        if not (other.actions or other.problems or other.requeue_after is not None):
+            return self  # most of the dozen parts of a plan have nothing to do
         times = [t for t in (self.requeue_after, other.requeue_after) if t is not None]
         return Step(
             self.actions + other.actions,
