@@ -54,7 +54,7 @@ NAMESPACE_RECHECK = timedelta(seconds=30)
 UNWATCHED_RECHECK = timedelta(seconds=10)
 CLASSES_UNKNOWN = "The operator cannot list the WhatsAppSessionClasses: {error}"
 POLICIES_UNKNOWN = "The operator cannot watch the NetworkPolicies: {error}"
-DELETION_DEBOUNCE = 5.0  # seconds from deletionTimestamp, which has whole seconds
+DELETION_DEBOUNCE = 30.0  # seconds from deletionTimestamp; a graceful stop takes as long
 
 
 @dataclass(frozen=True)
