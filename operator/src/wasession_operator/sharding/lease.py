@@ -102,8 +102,7 @@ def member_lease_name(installation: Installation, pod: str) -> str:
 
 def parse_lease(obj: Manifest) -> Lease | None:
     """Read a Lease; None for one that is not, or no longer, an operator's: people can edit it."""
-    metadata, spec = obj["metadata"], obj.get("spec")
-    annotations, labels = metadata.get("annotations"), metadata.get("labels")
+    annotations, labels = obj["metadata"].get("annotations"), obj["metadata"].get("labels")
     namespace, _, name = _text(annotations, ANNOTATION_OPERATOR).partition("/")
     served = _text(annotations, ANNOTATION_NAMESPACES)
     index, of, count = _text(annotations, ANNOTATION_SHARDS).rpartition("/")
@@ -118,18 +117,28 @@ def parse_lease(obj: Manifest) -> Lease | None:
     if shard is not None and not 0 <= shard < shards:
         return None
     namespaces = () if served == WHOLE_CLUSTER else tuple(served.split(","))
+    return _read(obj, kind, Installation(namespace, name, namespaces, shards), shard)
+
+
+def parse_shard_lease(obj: Manifest, installation: Installation, index: int) -> Lease:
+    """Read the Lease with the name of a shard's: it is one, whatever its labels say by now."""
+    return _read(obj, LeaseKind.SHARD, installation, index)
+
+
+def _read(obj: Manifest, kind: LeaseKind, installation: Installation, index: int | None) -> Lease:
+    metadata, spec = obj["metadata"], obj.get("spec")
     return Lease(
         key_of(obj),
         metadata["uid"],
         metadata["resourceVersion"],
         kind,
-        Installation(namespace, name, namespaces, shards),
-        shard,
+        installation,
+        index,
         _text(spec, "holderIdentity"),
         _text(spec, "renewTime"),
         min(max(_number(spec, "leaseDurationSeconds"), 1), LONGEST),
         max(_number(spec, "leaseTransitions"), 0),
-        _text(annotations, ANNOTATION_UPDATES),
+        _text(metadata.get("annotations"), ANNOTATION_UPDATES),
     )
 
 

@@ -6,11 +6,19 @@ import asyncio
 import contextlib
 import logging
 import math
+import random
 import time
 from collections.abc import Callable
 from typing import Protocol
 
-from wasession_api.kube.client import LEASES, Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.client import (
+    LEASES,
+    Conflict,
+    KubeClient,
+    Rejected,
+    ResourceExpired,
+    Unavailable,
+)
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest
 
@@ -24,6 +32,7 @@ from wasession_operator.sharding.lease import (
     member_lease_name,
     micro_time,
     parse_lease,
+    parse_shard_lease,
     shard_lease_name,
 )
 from wasession_operator.sharding.lease_plan import LeasePlan, Observed, observe, plan_leases
@@ -33,9 +42,10 @@ log = logging.getLogger(__name__)
 # holder stops, and how often it renews. What is in between is for requests that are on their way.
 RENEW_DEADLINE = 0.6
 RETRY_PERIOD = 0.2
+RETRY_SOON = 0.05  # after a renewal that has failed
 WAKE_MARGIN = 0.01  # seconds after the expiry of another replica's Lease
 FORGET_AFTER = 3600.0  # seconds after which a Lease that is gone, or expired, is forgotten
-Failure = Rejected | Conflict | Unavailable
+Failure = Rejected | Conflict | Unavailable | ResourceExpired
 
 
 class Elected(Protocol):
@@ -57,7 +67,8 @@ class Elected(Protocol):
 class HeldLease:
     """A fence: ``remaining`` says for how long this replica may still act.
 
-    Times are monotonic: when the last successful renewal was sent, and when the holder has to stop.
+    Times are monotonic: when the last successful renewal was sent, when the next one is due, and
+    when the holder has to stop.
     """
 
     def __init__(self, lease: Lease, sent: float, duration: float) -> None:
@@ -67,7 +78,15 @@ class HeldLease:
 
     def renewed(self, lease: Lease, sent: float) -> None:
         self.lease, self.sent = lease, sent
+        self.due = sent + self._duration * RETRY_PERIOD
         self.deadline = sent + self._duration * RENEW_DEADLINE
+
+    def retry_soon(self) -> None:
+        self.due = time.monotonic() + self._duration * RETRY_SOON
+
+    def close(self) -> None:
+        """Let nothing more be sent: the Lease is lost, or about to be released."""
+        self.deadline = -math.inf
 
     def remaining(self) -> float:
         """Return the seconds for which requests may still be sent; not positive: none."""
@@ -84,14 +103,14 @@ class Leases:
         self.held: dict[int, HeldLease] = {}
         self.plan = LeasePlan()
         self.installation = installation
-        self.changed: Callable[[], None] = lambda: None  # called when the rivals have changed
-        self.updates_changed: Callable[[], None] = lambda: (
-            None
-        )  # called for what Leases say of them
+        # Called when the rivals have changed, and when what Leases say of updates has.
+        self.changed: Callable[[], None] = lambda: None
+        self.updates_changed: Callable[[], None] = lambda: None
         self._kube = kube
         self._pod = pod
         self._owners = _owner(pod, pod_uid)
         self._duration = duration
+        self._patience = duration * RENEW_DEADLINE / 2  # for one attempt to acquire or renew
         self._observed: dict[Key, Observed] = {}
         self._wake = asyncio.Event()
         self._stopping = False
@@ -169,45 +188,51 @@ class Leases:
 
     async def _wait(self) -> None:
         """Wait until the next renewal, or until something about the Leases has changed."""
-        now = time.monotonic()
-        period = self._duration * RETRY_PERIOD
-        times = [now + period, self._member_sent + period]
+        times = [self._member_sent + self._duration * RETRY_PERIOD]
         for held in self.held.values():
-            times += [held.deadline, held.sent + period]
+            times += [held.deadline, held.due]
         if self.plan.wake_at is not None:
             times.append(self.plan.wake_at + WAKE_MARGIN)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(min(at for at in times if at > now) - now, 0)):
+            async with asyncio.timeout(max(min(times) - time.monotonic(), 0)):
                 await self._wake.wait()
         self._wake.clear()
 
     async def _renew_all(self, elected: Elected) -> None:
         """Renew each Lease that is due or says something new; stop the shards that are lost."""
-        due = time.monotonic() - self._duration * RETRY_PERIOD + WAKE_MARGIN
+        soon = time.monotonic() + WAKE_MARGIN
         async with asyncio.TaskGroup() as group:
-            if self._member_sent <= due:
+            if self._member_sent + self._duration * RETRY_PERIOD <= soon:
                 group.create_task(self._renew_member())
             for index, held in list(self.held.items()):
                 updates = elected.updates_of(index)
-                if held.sent <= due or updates != held.lease.updates:
+                news = updates != held.lease.updates or self._is_contested(held.lease)
+                if min(held.due, held.deadline) <= soon or news:
                     group.create_task(self._renew(elected, index, updates))
+
+    def _is_contested(self, lease: Lease) -> bool:
+        """Return whether a Lease that is held has been deleted, or has another holder."""
+        observed = self._observed.get(lease.key)
+        return observed is not None and (observed.deleted or observed.lease.holder != self._pod)
 
     async def _renew(self, elected: Elected, index: int, updates: str) -> None:
         held = self.held[index]
         sent = time.monotonic()
         try:
-            async with asyncio.timeout(max(held.remaining(), 0)):
+            async with asyncio.timeout(max(min(held.remaining(), self._patience), 0)):
                 lease = await self._extend(held.lease, index, updates)
         except (Rejected, Conflict, Unavailable, TimeoutError) as error:
             if isinstance(error, Conflict):
                 await self._lose(elected, index, str(error))
             elif held.remaining() <= 0:
-                await self._lose(elected, index, f"its Lease could not be renewed: {error}")
+                reason = f"its Lease could not be renewed: {_reason(error)}"
+                await self._lose(elected, index, reason)
             else:
+                held.retry_soon()
                 log.warning(
                     "renewing the Lease failed; the shard is given up in %.1f s",
                     held.remaining(),
-                    extra={"lease": held.lease.key[1], "error": str(error)},
+                    extra={"lease": held.lease.key[1], "error": _reason(error)},
                 )
             return
         said = held.lease.updates
@@ -219,7 +244,7 @@ class Leases:
         """Renew a Lease; raise ``Conflict`` when it is somebody else's.
 
         One that a person has deleted is created again: other replicas wait until it would have
-        expired. One that a person has edited is renewed as it is then, if its holder is the same.
+        expired. One that a person has edited is restored, if its holder is the same.
         """
         spec = held_by(self._pod, self._duration)
         try:
@@ -230,11 +255,11 @@ class Leases:
             spec |= {"acquireTime": micro_time(), "leaseTransitions": lease.transitions}
             manifest = make_lease(self.installation, lease.key[1], index, spec)
             manifest["metadata"]["annotations"][ANNOTATION_UPDATES] = updates
-            return _parse_written(await self._kube.create(LEASES, manifest))
-        current = parse_lease(present)
-        if current is None or (current.uid, current.holder) != (lease.uid, self._pod):
-            holder = "nobody" if current is None else current.holder or "nobody"
-            raise Conflict(f"Lease {lease.key[1]} is held by {holder}")
+            created = await self._kube.create(LEASES, manifest)
+            return parse_shard_lease(created, self.installation, index)
+        current = parse_shard_lease(present, self.installation, index)
+        if (current.uid, current.holder) != (lease.uid, self._pod):
+            raise Conflict(f"Lease {lease.key[1]} is held by {current.holder or 'nobody'}")
         return await self._write(current, spec, updates)
 
     async def _renew_member(self) -> None:
@@ -256,6 +281,9 @@ class Leases:
         if before.rivals != self.plan.rivals or before.blocked_by != self.plan.blocked_by:
             self._report_rivals(before)
             self.changed()
+        needed = {shard_lease_name(self.installation, index) for index in self.plan.acquire}
+        needed.add(member_lease_name(self.installation, self._pod))
+        self._errors = {name: error for name, error in self._errors.items() if name in needed}
         await asyncio.gather(*(self._give_away(elected, index) for index in self.plan.release))
         await asyncio.gather(*(self._acquire(elected, index) for index in self.plan.acquire))
 
@@ -280,21 +308,22 @@ class Leases:
         name = shard_lease_name(self.installation, index)
         sent = time.monotonic()
         try:
-            async with asyncio.timeout(self._duration * RENEW_DEADLINE):
+            async with asyncio.timeout(self._patience):
                 lease = await self._take(index, name)
                 if lease is None:
                     return
                 rival = await self._find_rival()
-        except (Rejected, Conflict, Unavailable, TimeoutError) as error:
+        except (Rejected, Conflict, Unavailable, ResourceExpired, TimeoutError) as error:
             if not isinstance(error, Conflict):
                 self._warn("acquiring the Lease failed; retrying", name, error)
             return  # one that was written all the same is found with this replica as its holder
         self._errors.pop(name, None)
         held = HeldLease(lease, sent, self._duration)
         if rival is not None:
-            # Both may have acquired at the same moment, and both may give way: the wait is random.
             log.warning("operator %s was quicker; giving the Lease back", rival)
             await self._release(held)
+            # Both may have acquired at the same moment, and both given way: not again.
+            await asyncio.sleep(self._duration * random.uniform(0, RETRY_PERIOD))  # noqa: S311
             return
         self.held[index] = held
         log.info("acquired shard %d", index, extra={"shard": index, "lease": name})
@@ -305,23 +334,15 @@ class Leases:
         present = await self._kube.get(LEASES, self.installation.namespace, name)
         if present is None:
             manifest = make_lease(self.installation, name, index, {**spec, "leaseTransitions": 0})
-            return _parse_written(await self._kube.create(LEASES, manifest))
-        lease = parse_lease(present)
-        observed = self._observed.get((self.installation.namespace, name))
-        if lease is None or not lease.installation.shares_leases_with(self.installation):
-            # Somebody has edited it: its holder has to find that out, as if it were deleted.
-            manifest = make_lease(self.installation, name, index, spec)
-            patch = {
-                "metadata": {**manifest["metadata"], **_identity(present["metadata"])},
-                "spec": spec,
-            }
-            patched = await self._kube.patch(LEASES, self.installation.namespace, name, patch)
-            return None if patched is None else _parse_written(patched)
-        if lease.holder not in ("", self._pod) and (
-            observed is None or observed.lease.state != lease.state
-        ):
-            self._lease_changed(None, present)
-            return None  # the watch is behind: it has another holder, or was renewed
+            created = await self._kube.create(LEASES, manifest)
+            return parse_shard_lease(created, self.installation, index)
+        lease = parse_shard_lease(present, self.installation, index)
+        if lease.holder not in ("", self._pod):
+            now = time.monotonic()
+            known = observe(self._observed.get(lease.key), lease, now)
+            self._observed[lease.key] = known
+            if known.is_live(now):
+                return None  # it was renewed since the plan was made, or is seen for the first time
         return await self._write(lease, {**spec, "leaseTransitions": lease.transitions + 1})
 
     async def _find_rival(self) -> str | None:
@@ -335,19 +356,34 @@ class Leases:
         return self._plan().blocked_by
 
     async def _write(self, lease: Lease, spec: Manifest, updates: str | None = None) -> Lease:
-        """Patch a Lease that is still as it was read; raise ``Conflict`` otherwise."""
-        metadata: Manifest = {"uid": lease.uid, "resourceVersion": lease.version}
+        """Patch a shard's Lease that is still as it was read; raise ``Conflict`` otherwise.
+
+        Labels and annotations that somebody has edited are restored.
+        """
+        assert lease.index is not None
+        made = make_lease(self.installation, lease.key[1], lease.index, spec)["metadata"]
+        annotations = made["annotations"]
         if updates not in (None, lease.updates):
-            metadata["annotations"] = {ANNOTATION_UPDATES: updates}
-        patched = await self._kube.patch(LEASES, *lease.key, {"metadata": metadata, "spec": spec})
+            annotations[ANNOTATION_UPDATES] = updates
+        patch = {
+            "metadata": {
+                "uid": lease.uid,
+                "resourceVersion": lease.version,
+                "labels": made["labels"],
+                "annotations": annotations,
+            },
+            "spec": spec,
+        }
+        patched = await self._kube.patch(LEASES, *lease.key, patch)
         if patched is None:
             raise Conflict(f"Lease {lease.key[1]} was deleted")
-        return _parse_written(patched)
+        return parse_shard_lease(patched, self.installation, lease.index)
 
     # --- ends -------------------------------------------------------------------------------------
 
     async def _lose(self, elected: Elected, index: int, reason: str) -> None:
         held = self.held.pop(index)
+        held.close()
         log.error(
             "shard %d was lost: %s",
             index,
@@ -362,6 +398,7 @@ class Leases:
         log.info("releasing shard %d", index, extra={"shard": index})
         await elected.finish_shard(index, min(held.remaining(), self._duration * RETRY_PERIOD))
         del self.held[index]
+        held.close()
         await self._release(held)
 
     async def _release(self, held: HeldLease) -> None:
@@ -369,7 +406,8 @@ class Leases:
             async with asyncio.timeout(self._duration * RETRY_PERIOD):
                 await self._write(held.lease, {"holderIdentity": "", "renewTime": micro_time()})
         except (Rejected, Conflict, Unavailable, TimeoutError) as error:
-            self._warn("releasing the Lease failed; it expires", held.lease.key[1], error)
+            extra = {"lease": held.lease.key[1], "error": _reason(error)}
+            log.warning("releasing the Lease failed; it expires", extra=extra)
 
     async def _leave(self) -> None:
         """Delete the replica's own Lease."""
@@ -383,10 +421,11 @@ class Leases:
                     LEASES, self.installation.namespace, name, observed.lease.uid
                 )
         except (Rejected, Conflict, Unavailable, TimeoutError) as error:
-            self._warn("deleting the replica's own Lease failed; it expires", name, error)
+            extra = {"lease": name, "error": _reason(error)}
+            log.warning("deleting the replica's own Lease failed; it expires", extra=extra)
 
     def _warn(self, message: str, lease: str, error: Failure | TimeoutError) -> None:
-        self._errors[lease] = str(error) or "the API server has not answered in time"
+        self._errors[lease] = _reason(error)
         log.warning(message, extra={"lease": lease, "error": self._errors[lease]})
 
 
@@ -394,12 +433,5 @@ def _owner(pod: str, uid: str) -> list[Manifest]:
     return [{"apiVersion": "v1", "kind": "Pod", "name": pod, "uid": uid}] if uid else []
 
 
-def _parse_written(obj: Manifest) -> Lease:
-    lease = parse_lease(obj)
-    if lease is None:
-        raise Conflict(f"Lease {obj['metadata']['name']} is not an operator's any more")
-    return lease
-
-
-def _identity(metadata: Manifest) -> Manifest:
-    return {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+def _reason(error: Failure | TimeoutError) -> str:
+    return str(error) or "the API server has not answered in time"
