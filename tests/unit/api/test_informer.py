@@ -8,7 +8,14 @@ from typing import Any, cast
 
 import pytest
 from wasession_api.kube import informer
-from wasession_api.kube.client import PODS, KubeClient, Rejected, ResourceExpired, Unavailable
+from wasession_api.kube.client import (
+    PODS,
+    Answers,
+    KubeClient,
+    Rejected,
+    ResourceExpired,
+    Unavailable,
+)
 from wasession_api.kube.informer import Informer, Transform
 from wasession_api.kube.manifests import Manifest
 
@@ -39,6 +46,7 @@ class FakeKube:
         lists: list[tuple[int, list[Manifest]] | Exception],
         streams: list[list[Manifest | Exception]],
     ) -> None:
+        self.answers = Answers()
         self.lists, self.streams = lists, streams
         self.watched_from: list[str] = []
         self.quiet = asyncio.Event()
@@ -206,4 +214,61 @@ async def test_a_rejected_namespace_holds_up_no_other() -> None:
         assert await synced.get() == "forbidden"
     assert pods.has_synced("forbidden")
     assert pods.is_synced
+    task.cancel()
+
+
+async def test_a_watch_that_keeps_failing_starts_again_from_a_list() -> None:
+    """The version may be what the API server cannot cope with, such as one of a lost future."""
+    failing: list[list[Manifest | Exception]] = [[Unavailable("500")] for _ in range(3)]
+    kube = FakeKube([(5, [pod("a", 4)]), (3, [pod("b", 2)])], [*failing, []])
+    pods, _ = await run(kube)
+    assert kube.watched_from == ["5", "5", "5", "3"]
+    assert ("ns", "b") in pods.objects
+
+
+async def test_a_watch_that_ends_without_an_event_has_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The log says so at the first failure and the second, fourth, eighth and so on."""
+    opened = event("BOOKMARK", {"metadata": {"resourceVersion": "5"}})
+    again = event("BOOKMARK", {"metadata": {"resourceVersion": "6"}})
+    caplog.set_level("INFO")
+    lists: list[tuple[int, list[Manifest]] | Exception] = [(5, []) for _ in range(6)]
+    streams: list[list[Manifest | Exception]] = [[opened] for _ in range(7)]
+    await run(FakeKube(lists, [*streams, [opened, again]]))
+    messages = [(record.message, vars(record)["failures"]) for record in caplog.records]
+    assert messages == [
+        ("watch failed; retrying", 1),
+        ("watch failed; retrying", 2),
+        ("watch failed; retrying", 4),
+        ("watch works again", 7),
+    ]
+
+
+async def test_a_namespace_that_fails_while_others_are_answered_holds_up_none() -> None:
+    class Kube(FakeKube):
+        failures: asyncio.Queue[None] = asyncio.Queue()
+
+        async def pages(self, _resource: Any, namespace: str, *_: Any) -> AsyncGenerator[Manifest]:
+            if namespace == "broken":
+                self.answers.last += answered
+                self.failures.put_nowait(None)
+                raise Unavailable("500")
+            yield {"metadata": {"resourceVersion": "5"}, "items": []}
+
+    kube, answered = Kube([], []), 0.0
+    synced: asyncio.Queue[str | None] = asyncio.Queue()
+    pods = Informer(
+        cast(KubeClient, kube), PODS, ["ns", "broken"], "", lambda *_: None,
+        on_sync=synced.put_nowait,
+    )  # fmt: skip
+    task = asyncio.create_task(pods.run())
+    async with asyncio.timeout(60):
+        assert await synced.get() == "ns"
+        for _ in range(5):
+            await kube.failures.get()
+        assert pods.rejection("broken") is None, "nothing is answered: it is not alone"
+        answered = informer.REJECTED_AFTER
+        assert await synced.get() == "broken"
+    assert pods.rejection("broken") == "500"
     task.cancel()

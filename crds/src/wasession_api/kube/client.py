@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 from kubernetes.aio import client, config
@@ -217,8 +217,12 @@ class KubeClient:
         accept = METADATA_LIST if metadata else JSON
         while True:
             page = await self._call("list", resource.path(namespace), query=query, accept=accept)
+            match page:
+                case {"metadata": {"resourceVersion": str()}, "items": list() | None as items}:
+                    yield {**page, "items": items or []}
+                case _:
+                    raise Unavailable(f"list {resource.path(namespace)}: the answer is no list")
             query["continue"] = page["metadata"].get("continue", "")
-            yield {**page, "items": page["items"] or []}
             if not query["continue"]:
                 return
 
@@ -245,7 +249,7 @@ class KubeClient:
             with contextlib.suppress(aiohttp.SocketTimeoutError):
                 async for line in response.content:
                     self.answers.note()
-                    event: Manifest = from_json(line)
+                    event = _to_event(from_json(line))
                     if event["type"] == "ERROR":
                         status = event["object"]
                         if status.get("code") == 410:
@@ -427,6 +431,18 @@ METHODS = {
 
 class _NotFound(Exception):
     """The object does not exist (404)."""
+
+
+def _to_event(payload: Any) -> Manifest:
+    """Return a watch event; raise ``ValueError`` for anything else."""
+    match payload:
+        case {"type": "ERROR", "object": dict()} | {
+            "type": str(),
+            "object": {"metadata": {"resourceVersion": str()}},
+        }:
+            event: Manifest = payload
+            return event
+    raise ValueError("not a watch event")
 
 
 def _error(response: aiohttp.ClientResponse, body: str) -> Exception:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 OnChange = Callable[[Manifest | None, Manifest | None], None]  # the object before and after
 Transform = Callable[[Manifest], Manifest]
 RETRY_FIRST, RETRY_LAST = 0.5, 15.0  # seconds
+RELIST_AFTER = 3  # failures of a watch in a row
+REJECTED_AFTER = 60.0  # seconds for which the API server answers others but not a watch
 
 
 def without_managed_fields(obj: Manifest) -> Manifest:
@@ -38,6 +40,8 @@ class _Watch:
     listed: bool = False  # at least once
     error: str | None = None  # why the API server rejects it
     last_event: float = field(default_factory=time.monotonic)
+    failures: int = 0  # since the last event
+    failing_since: float | None = None  # since the last event or list
 
 
 class Informer:
@@ -47,8 +51,13 @@ class Informer:
     cache holds of it: at least namespace, name, uid and resourceVersion. ``objects`` may be a
     mapping that stores them more compactly than a dict.
 
-    Namespaces are independent: one that is deleted or forbidden holds up no other. ``on_sync`` is
+    Namespaces are independent: one that is deleted or forbidden holds up no other, and neither does
+    one for which the API server has only errors while it answers everything else. ``on_sync`` is
     called with a namespace (None: the cluster) when it has synced, or is rejected.
+
+    A watch that fails goes on where it was. One that fails repeatedly starts again from a list, in
+    case that its resource version is what the API server cannot cope with; so a cache is never
+    older than a few retries as long as lists succeed.
     """
 
     def __init__(
@@ -125,21 +134,20 @@ class Informer:
     # --- one namespace, or the cluster ------------------------------------------------------------
 
     async def _list_and_watch(self, namespace: str | None) -> None:
-        delay = RETRY_FIRST
+        watch, delay = self._watches[namespace], RETRY_FIRST
         while True:
             began = time.monotonic()
             try:
-                if self._watches[namespace].version is None:
+                if watch.version is None:
                     await self._list(namespace)
                 await self._watch(namespace)
-            except ResourceExpired:
-                log.info("watch expired; listing again", extra=self._extra(namespace))
-                self._watches[namespace].version = None
+            except ResourceExpired as error:
+                watch.version = None
+                self._fail(namespace, f"expired {error}".rstrip())
             except Unavailable as error:
-                log.warning(
-                    "watch failed; retrying", extra={**self._extra(namespace), "error": str(error)}
-                )
+                self._fail(namespace, str(error))
             except Rejected as error:
+                self._fail(namespace, str(error))
                 self._reject(namespace, str(error))
             # A watch that lasted is reopened at once; one that fails at once must not spin.
             delay = (
@@ -164,30 +172,62 @@ class Informer:
         self._accept(namespace)
 
     async def _watch(self, namespace: str | None) -> None:
-        watch = self._watches[namespace]
+        """Follow changes until the watch ends. The API server ends none before its first event."""
+        watch, opened, events_seen = self._watches[namespace], False, False
         assert watch.version is not None
         async with contextlib.aclosing(
             self._kube.watch(self.resource, namespace, self._selector, watch.version)
         ) as events:
             async for event in events:
                 self._accept(namespace)
+                opened, events_seen = True, opened
+                if events_seen:
+                    self._recover(namespace)
                 obj = event["object"]
                 if event["type"] in ("ADDED", "MODIFIED"):
                     self._upsert(key_of(obj), self._transform(obj))
                 elif event["type"] == "DELETED":
                     self._remove(key_of(obj), obj)
                 watch.version = obj["metadata"]["resourceVersion"]
+        if not events_seen:
+            raise Unavailable("the watch has ended, or was silent, without an event")
 
     def _accept(self, namespace: str | None) -> None:
         """Note that a namespace has been listed, or that its watch has delivered something."""
         watch = self._watches[namespace]
-        watch.last_event = time.monotonic()
+        watch.last_event, watch.failing_since = time.monotonic(), None
         if watch.listed and watch.error is None:
             return
         watch.listed, watch.error = True, None
         if all(watch.listed for watch in self._watches.values()):
             self._synced.set()
         self._on_sync(namespace)
+
+    def _fail(self, namespace: str | None, error: str) -> None:
+        """Note that a list or a watch has failed; it is retried."""
+        watch, now = self._watches[namespace], time.monotonic()
+        watch.failures += 1
+        watch.failing_since = watch.failing_since or now
+        if watch.failures >= RELIST_AFTER:
+            watch.version = None
+        if is_worth_logging(watch.failures):
+            log.warning(
+                "watch failed; retrying",
+                extra={**self._extra(namespace), "error": error, "failures": watch.failures},
+            )
+        answers = self._kube.answers
+        if answers.last - max(watch.failing_since, answers.since) > REJECTED_AFTER:
+            self._reject(namespace, error)
+
+    def _recover(self, namespace: str | None) -> None:
+        """Note that a watch delivers events."""
+        watch = self._watches[namespace]
+        if watch.failures > 1:
+            log.info(
+                "watch works again",
+                extra={**self._extra(namespace), "failures": watch.failures},
+            )
+        watch.failures = 0
 
     def _reject(self, namespace: str | None, error: str) -> None:
         """Note why a namespace cannot be listed or watched; it is retried like any other."""
@@ -224,6 +264,11 @@ class Informer:
 
     def _extra(self, namespace: str | None) -> dict[str, Any]:
         return {"resource": self.resource.plural, "namespace": namespace}
+
+
+def is_worth_logging(failures: int) -> bool:
+    """Return whether the failure of this number in a row should be logged: 1, 2, 4, 8 and so on."""
+    return failures & (failures - 1) == 0
 
 
 def is_newer(version: str, other: str) -> bool:
