@@ -20,7 +20,7 @@ from wasession_operator.class_usage import ClassUsage
 from wasession_operator.gateway_keys import GatewayKeys
 from wasession_operator.master_key import InvalidMasterKey, MasterKey
 from wasession_operator.resync import Resync
-from wasession_operator.session_watch import SessionWatch
+from wasession_operator.session_watch import KOPF_LOGGERS, SessionWatch
 from wasession_operator.settings import Settings
 from wasession_operator.sharding.shards import Shards
 
@@ -45,6 +45,8 @@ def main() -> None:
     if settings.log_level != "DEBUG":
         # kopf logs each event that each handler has processed, and each attempt to log in.
         logging.getLogger("kopf").setLevel(logging.WARNING)
+        for name in KOPF_LOGGERS:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     raise_descriptor_limit()
     try:
         asyncio.run(run(settings, master_key))
@@ -64,12 +66,12 @@ async def run(settings: Settings, master_key: MasterKey) -> None:
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
         shards = Shards(settings, kube, http, master_key)
-        resync, stop = Resync(shards), asyncio.Event()
-        registry = handlers.registry_for(shards.cache)
+        stop, registry = asyncio.Event(), handlers.registry_for(shards.cache)
         watches = [
             SessionWatch(registry, namespace, partial(_stop_on_signals, stop))
             for namespace in shards.cache.namespaces
         ]
+        resync = Resync(shards, watches)
         server = await health.serve(settings.http_port, shards, resync, watches, kube)
         resources.push_async_callback(server.cleanup)
         _stop_on_signals(stop)

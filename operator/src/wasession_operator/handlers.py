@@ -8,6 +8,7 @@ import kopf
 from wasession_api.v1alpha1 import GROUP, PLURAL, VERSION
 
 from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.session_watch import Connections
 
 SESSIONS = (GROUP, VERSION, PLURAL)
 
@@ -17,10 +18,11 @@ def registry_for(cache: ClusterCache) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    async def login(**arguments: Any) -> Any:
-        return kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(
+    async def login(memo: Connections, **arguments: Any) -> kopf.AiohttpSession | None:
+        info = kopf.login_with_service_account(**arguments) or kopf.login_with_kubeconfig(
             **arguments
         )
+        return None if info is None else memo.open(info)
 
     @kopf.on.event(*SESSIONS, id="session", registry=registry)
     async def session_event(type: str | None, body: kopf.Body, **_: Any) -> None:  # noqa: A002 - kopf's name

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 from wasession_api.kube.client import Rejected, ResourceExpired, Unavailable
+from wasession_api.kube.informer import is_worth_logging
 from wasession_api.kube.manifests import Key, Manifest, controller
 from wasession_api.v1alpha1 import KIND
 
 from wasession_operator import metrics
 from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.session_watch import SessionWatch
 from wasession_operator.sharding.shards import Shards
 
 log = logging.getLogger(__name__)
@@ -19,13 +22,16 @@ VERIFY_INTERVAL = 60.0  # seconds
 
 
 class Resync:
-    """``missed`` is a session whose changes kopf no longer delivers: its watch is dead."""
+    """``missed`` is a session that kopf does not deliver, not even when it is started again."""
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, watches: Sequence[SessionWatch]) -> None:
         self.missed: str | None = None
         self._shards = shards
         self._cache = shards.cache
-        self._outdated: dict[Key, str] = {}  # of the last check, with the API server's version
+        self._watches = watches
+        # The API server's version, and in how many checks up to the last one it was not cached.
+        self._outdated: dict[Key, tuple[str, int]] = {}
+        self._failures: Counter[str | None] = Counter()  # lists in a row, by namespace
 
     async def run(self) -> None:
         """Resync until cancelled, from when the informers have synced."""
@@ -63,32 +69,45 @@ class Resync:
     async def _verify_periodically(self) -> None:
         while True:
             await asyncio.sleep(VERIFY_INTERVAL)
-            try:
-                await self._verify_cache()
-            except (Unavailable, ResourceExpired) as error:
-                log.warning(
-                    "verifying the cached sessions failed; retrying in %d s",
-                    VERIFY_INTERVAL,
-                    extra={"error": str(error)},
-                )
+            await self._verify_cache()
 
     async def _verify_cache(self) -> None:
         """Compare the cached sessions with the API server's; costs one list of metadata.
 
         kopf does not report sessions that were deleted while its watch was down. A session that is
-        outdated in two checks in a row, at the same version, shows that its watch is dead.
+        outdated in two checks in a row, at the same version, shows that its watch is dead: kopf is
+        started again. It is missed if that has not helped by the third check.
         """
-        outdated: dict[Key, str] = {}
+        listed: dict[Key, str] = {}
         for namespace in self._cache.namespaces:
             try:
-                outdated |= await self._verify(namespace)
-            except Rejected as error:
-                log.warning(
-                    "listing the sessions failed; they are not verified",
-                    extra={"namespace": namespace, "error": str(error)},
-                )
-        missed = [key for key, version in outdated.items() if self._outdated.get(key) == version]
+                listed |= await self._verify(namespace)
+            except (Unavailable, Rejected, ResourceExpired) as error:
+                self._failures[namespace] += 1
+                if is_worth_logging(self._failures[namespace]):
+                    log.warning(
+                        "listing the sessions failed; they are not verified, retrying in %d s",
+                        VERIFY_INTERVAL,
+                        extra={"namespace": namespace, "error": str(error)},
+                    )
+            else:
+                self._failures[namespace] = 0
+        outdated = {}
+        for key, version in listed.items():
+            before, checks = self._outdated.get(key, (version, 0))
+            outdated[key] = version, checks + 1 if before == version else 1
+        missed = [key for key, (_, checks) in outdated.items() if checks > 2]
         self._outdated, self.missed = outdated, "/".join(missed[0]) if missed else None
+        self._restart_watches({key[0] for key, (_, checks) in outdated.items() if checks == 2})
+
+    def _restart_watches(self, namespaces: Collection[str]) -> None:
+        for watch in self._watches:
+            if watch.namespace in namespaces or (watch.namespace is None and namespaces):
+                log.warning(
+                    "the watch of the sessions has missed changes; starting it again",
+                    extra={"namespace": watch.namespace},
+                )
+                watch.restart()
 
     async def _verify(self, namespace: str | None) -> dict[Key, str]:
         """Forget sessions that are gone; return the outdated ones with the listed version."""

@@ -5,15 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
+import aiohttp
 import kopf
 from wasession_api.kube.client import PAGE_SIZE
+from wasession_api.kube.informer import is_worth_logging
 
 log = logging.getLogger(__name__)
 STABLE_AFTER = 30.0  # seconds for which a watch must last to count as working
-RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # seconds
+RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # seconds between two starts of kopf
+PACE_FIRST, PACE_LAST = 1.0, 30.0  # seconds between two requests for the same
+ATTEMPTS = 4  # of a request, before kopf gives up
+# kopf logs each failed request and the traceback of each task that fails, at each attempt. A
+# ``SessionWatch`` logs the same, with backoff.
+KOPF_LOGGERS = (
+    "kopf._cogs.clients.watching",
+    "kopf._core.reactor.observation",
+    "kopf._core.reactor.orchestration",
+    "kopf._core.reactor.running",
+)
 
 
 class SessionWatch:
@@ -21,7 +34,11 @@ class SessionWatch:
 
     kopf gives up on a response that it does not expect: a rejected list after a few attempts, an
     error in a stream, an API server that answers nothing but 500. It is then started again, with
-    backoff. ``error`` is why; None while it works. ``on_start`` is called after each start.
+    backoff. Of a failed connection it opens the next one at once, and of sessions that it does not
+    find among the API's resources it waits for ever: its requests are paced and observed.
+
+    ``error`` is why the sessions are not watched now; None while they are. ``on_start`` is called
+    after each start.
     """
 
     def __init__(
@@ -31,30 +48,36 @@ class SessionWatch:
         self.error: str | None = None
         self._registry = registry
         self._on_start = on_start
+        self._failures = 0  # since it last worked
+        self._recovery: asyncio.TimerHandle | None = None
+        self._delay = RETRY_FIRST
+        self._restart = asyncio.Event()
+        self._connections = Connections(self._request_done)
+
+    def restart(self) -> None:
+        """List all sessions again: the watch has missed a change."""
+        self._restart.set()
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        delay = RETRY_FIRST
         while True:
             try:
                 await self._run_kopf()
             except Exception as error:
-                if self.error is None:
-                    delay = RETRY_FIRST
                 self.error = f"{type(error).__name__}: {error}"
-                log.warning(
-                    "watch of the sessions failed; starting it again in %.0f s",
-                    delay,
-                    extra={"namespace": self.namespace, "error": self.error},
-                )
-            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-            delay = min(delay * 2, RETRY_LAST)
+                self._fail(self.error)
+                await asyncio.sleep(self._delay * random.uniform(0.5, 1.0))  # noqa: S311
+                self._delay = min(self._delay * 2, RETRY_LAST)
 
     async def _run_kopf(self) -> None:
         """Run kopf until it fails. Unlike ``kopf.operator``, this ends no task but its own."""
+        self._restart.clear()
+        self._connections.begin()
+        restart = asyncio.create_task(self._restart.wait())
         tasks = await kopf.spawn_tasks(
             registry=self._registry,
             settings=_settings(),
+            memo=self._connections,
             # Unused without peering, but kopf's default looks up the name of the user ID, and fails
             # for one without an entry in /etc/passwd, such as OpenShift assigns.
             identity=cast(Any, "wasession-operator"),
@@ -62,21 +85,136 @@ class SessionWatch:
             clusterwide=self.namespace is None,
             namespaces=[] if self.namespace is None else [self.namespace],
         )
+        parts = [restart, *tasks]
         try:
             self._on_start()
             done, _ = await asyncio.wait(
-                tasks, timeout=STABLE_AFTER, return_when=asyncio.FIRST_COMPLETED
+                parts, timeout=STABLE_AFTER, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
-                self.error = None
-                done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                if not self._connections.has_listed:
+                    raise RuntimeError("kopf has found no WhatsAppSessions; is the CRD installed?")
+                done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in tasks:
+            self._connections.end()
+            for task in parts:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        raise RuntimeError("kopf has ended")
+            await asyncio.gather(*parts, return_exceptions=True)
+        if not restart.done():
+            raise RuntimeError("kopf has ended")
+
+    # --- does it work? ----------------------------------------------------------------------------
+
+    def _request_done(self, error: str | None) -> None:
+        """Note that a request has failed, or that a watch has begun."""
+        if error is not None:
+            self._fail(error)
+            if self._failures > ATTEMPTS:
+                self.error = error
+        elif self._failures and self._recovery is None:
+            loop = asyncio.get_running_loop()
+            self._recovery = loop.call_later(STABLE_AFTER, self._recover)
+
+    def _fail(self, error: str) -> None:
+        if self._recovery is not None:
+            self._recovery.cancel()
+            self._recovery = None
+        self._failures += 1
+        if is_worth_logging(self._failures):
+            log.warning(
+                "watch of the sessions failed; trying again",
+                extra={"namespace": self.namespace, "error": error, "failures": self._failures},
+            )
+
+    def _recover(self) -> None:
+        log.info("watch of the sessions works again", extra={"namespace": self.namespace})
+        self.error, self._failures, self._recovery, self._delay = None, 0, None, RETRY_FIRST
+
+
+class Connections:
+    """Opens kopf's connections to the API server, and observes and paces what it sends on them.
+
+    A request that follows the same one at once is held back for longer each time; the parts of a
+    list are not. ``on_done`` is called with the error of each request that fails, and with None
+    when a watch begins. kopf hands this to the login handler as its memo.
+    """
+
+    def __init__(self, on_done: Callable[[str | None], None]) -> None:
+        self.has_listed = False
+        self._on_done = on_done
+        self._active = False
+        self._sent: dict[tuple[str, bool], tuple[float, int]] = {}  # when, and how often in a row
+
+    def __copy__(self) -> Connections:
+        """Return the same object: kopf makes a copy for each session."""
+        return self
+
+    def begin(self) -> None:
+        """Observe what kopf sends from now on."""
+        self.has_listed, self._active = False, True
+        self._sent.clear()
+
+    def end(self) -> None:
+        """Observe no more: what fails now does because kopf is being stopped."""
+        self._active = False
+
+    def open(self, info: kopf.ConnectionInfo) -> kopf.AiohttpSession:
+        """Return what kopf logs in with: its own kind of client, with traces."""
+        trace = aiohttp.TraceConfig()
+        trace.on_request_start.append(self._pace)
+        trace.on_request_end.append(self._end)
+        trace.on_request_exception.append(self._except)
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=info.as_ssl_context()),
+            headers=info.as_http_headers(),
+            proxy=info.proxy_url,
+            trust_env=info.trust_env,
+            trace_configs=[trace],
+        )
+        return kopf.AiohttpSession(
+            aiohttp_session=session, server=info.server, default_namespace=info.default_namespace
+        )
+
+    async def _pace(
+        self, _session: aiohttp.ClientSession, _: object, request: aiohttp.TraceRequestStartParams
+    ) -> None:
+        query = request.url.query
+        if "continue" in query:
+            return
+        self.has_listed |= "limit" in query
+        key, now = (request.url.path, "watch" in query), time.monotonic()
+        sent, repeated = self._sent.get(key, (-STABLE_AFTER, 0))
+        repeated = 0 if now - sent >= STABLE_AFTER else repeated + 1
+        delay = min(PACE_FIRST * 2 ** (repeated - 1), PACE_LAST) if repeated else 0.0
+        delay *= random.uniform(0.5, 1.0)  # noqa: S311
+        self._sent[key] = now + delay, repeated
+        if repeated and "watch" in query:
+            self._note(f"{request.url.path}: the watch has ended at once")
+        await asyncio.sleep(delay)
+
+    async def _end(
+        self, _session: aiohttp.ClientSession, _: object, request: aiohttp.TraceRequestEndParams
+    ) -> None:
+        response = request.response
+        if response.status >= 400:
+            self._note(f"{request.url.path}: {response.status} {response.reason}")
+        elif "watch" in request.url.query:
+            self._note(None)
+
+    async def _except(
+        self,
+        _session: aiohttp.ClientSession,
+        _: object,
+        request: aiohttp.TraceRequestExceptionParams,
+    ) -> None:
+        error = request.exception
+        self._note(f"{request.url.path}: {type(error).__name__} {error}".rstrip())
+
+    def _note(self, error: str | None) -> None:
+        if self._active:
+            self._on_done(error)
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -99,7 +237,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30
     settings.networking.connect_timeout = 5
-    settings.networking.error_backoffs = (1, 2, 4)  # longer ones are for SessionWatch
+    settings.networking.error_backoffs = (0,) * (ATTEMPTS - 1)  # Connections paces them
     settings.queueing.idle_timeout = 0.5
     settings.posting.enabled = False  # Events are for users, and come from EventRecorder alone
     settings.scanning.disabled = True

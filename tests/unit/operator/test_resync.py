@@ -8,11 +8,18 @@ from typing import Any, cast
 
 import pytest
 from unit.operator.situations import pvc
-from wasession_api.kube.client import KubeClient, Rejected, Resource
+from wasession_api.kube.client import (
+    KubeClient,
+    Rejected,
+    Resource,
+    ResourceExpired,
+    Unavailable,
+)
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator import metrics
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.resync import Resync
+from wasession_operator.session_watch import SessionWatch
 from wasession_operator.sharding.shards import Shards
 
 KEY = ("ns", "sales")
@@ -26,16 +33,25 @@ def session(version: int, **metadata: Any) -> Manifest:
 class Api:
     def __init__(self) -> None:
         self.sessions: list[Manifest] = []
-        self.rejected: set[str] = set()  # namespaces
+        self.failing: dict[str | None, Exception] = {}  # namespaces
 
     async def pages(
         self, _: Resource, namespace: str | None, *, metadata: bool
     ) -> AsyncIterator[Manifest]:
-        if namespace in self.rejected:
-            raise Rejected("forbidden")
+        if namespace in self.failing:
+            raise self.failing[namespace]
         for item in self.sessions:
             if namespace in (None, item["metadata"]["namespace"]):
                 yield {"items": [item]}
+
+
+class Watch:
+    def __init__(self, namespace: str | None) -> None:
+        self.namespace = namespace
+        self.restarts = 0
+
+    def restart(self) -> None:
+        self.restarts += 1
 
 
 class Fixture:
@@ -48,7 +64,8 @@ class Fixture:
         self.cache = ClusterCache(kube, namespaces, self, watch_nodes=False)
         self.held = True  # whether this replica acts on the sessions
         shards = SimpleNamespace(cache=self.cache, holds=lambda _: self.held)
-        self.resync = Resync(cast(Shards, shards))
+        self.watches = [Watch(namespace) for namespace in namespaces or (None,)]
+        self.resync = Resync(cast(Shards, shards), cast(list[SessionWatch], self.watches))
 
     def enqueue(self, key: Key) -> None:
         """Nothing."""
@@ -82,13 +99,17 @@ async def test_a_session_deleted_without_a_watch_event_is_forgotten(fixture: Fix
     assert KEY not in fixture.cache.sessions
 
 
-async def test_a_watch_is_dead_when_it_is_outdated_twice(fixture: Fixture) -> None:
+async def test_a_watch_that_is_outdated_twice_is_started_again(fixture: Fixture) -> None:
     fixture.cache.session_event("ADDED", session(5))
     fixture.api.sessions = [session(5)]
     assert await fixture.verify() is None
     fixture.api.sessions = [session(7)]
     assert await fixture.verify() is None, "its event may be on the way"
+    assert fixture.watches[0].restarts == 0
+    assert await fixture.verify() is None, "kopf is started again"
+    assert fixture.watches[0].restarts == 1
     assert await fixture.verify() == "ns/sales"
+    assert fixture.watches[0].restarts == 1
     fixture.cache.session_event("MODIFIED", session(7))
     assert await fixture.verify() is None
 
@@ -98,25 +119,29 @@ async def test_a_session_that_changes_all_the_time_is_no_sign_of_death(fixture: 
     for version in (6, 7, 8):
         fixture.api.sessions = [session(version)]
         assert await fixture.verify() is None
+    assert fixture.watches[0].restarts == 0
 
 
 async def test_a_session_that_was_never_delivered_is_one(fixture: Fixture) -> None:
     fixture.api.sessions = [session(5)]
-    assert await fixture.verify() is None
+    assert [await fixture.verify() for _ in range(2)] == [None, None]
     assert await fixture.verify() == "ns/sales"
 
 
-async def test_a_namespace_that_cannot_be_listed_is_left_alone() -> None:
+@pytest.mark.parametrize("error", [Rejected("forbidden"), Unavailable("500"), ResourceExpired()])
+async def test_a_namespace_that_cannot_be_listed_is_left_alone(error: Exception) -> None:
     fixture = Fixture("ns", "other")
     other = session(5, namespace="other", uid="uid-2")
     fixture.cache.session_event("ADDED", session(5))
     fixture.cache.session_event("ADDED", other)
-    fixture.api.rejected.add("ns")
+    fixture.api.failing["ns"] = error
     await fixture.verify()
     assert fixture.deleted == ["uid-2"]
     assert KEY in fixture.cache.sessions
     fixture.api.sessions = [{**other, "metadata": {**other["metadata"], "resourceVersion": "7"}}]
     await fixture.verify()
+    await fixture.verify()
+    assert [watch.restarts for watch in fixture.watches] == [0, 1]
     assert await fixture.verify() == "other/sales"
 
 
