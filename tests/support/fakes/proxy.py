@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -61,10 +61,13 @@ class Call:
 
 
 class Forward(Protocol):
-    """Forwards a request; it may break a watch after some events, or slow it down."""
+    """Forwards a request; it may break a watch in an event, after some others, or slow it down.
+
+    If ``whole``, the response ends as if nothing were missing; else its connection is aborted.
+    """
 
     def __call__(
-        self, *, cut_after: int | None = None, pause: float = 0
+        self, *, cut_after: int | None = None, whole: bool = False, pause: float = 0
     ) -> Awaitable[web.StreamResponse]: ...
 
 
@@ -78,7 +81,15 @@ class Fault:
     action: Action
     matches: Callable[[Call], bool]
     times: int = 1
+    mutes: bool = False  # whether the watches that are open already deliver nothing any more
     done: int = field(default=0, init=False)  # how often that has happened
+
+    @property
+    def active(self) -> bool:
+        return self.done < self.times
+
+    def end(self) -> None:
+        self.times = 0
 
 
 class Proxy:
@@ -99,7 +110,7 @@ class Proxy:
         self._socket = network.listen("127.0.0.1", 0)
         self._as: dict[str, str] = {}
         self.impersonate(user)
-        self._open: set[asyncio.Transport] = set()
+        self._open: list[tuple[Call, asyncio.Transport]] = []  # requests without a full response
         app = web.Application(client_max_size=2**24)
         app.router.add_route("*", "/{path:.*}", self._serve)
         self._runner = web.AppRunner(
@@ -127,20 +138,28 @@ class Proxy:
         await web.SockSite(self._runner, self._socket).start()
 
     async def stop(self) -> None:
-        self.heal()
         self.cut()
         await self._runner.cleanup()
+        if not self._connected.is_set():
+            for task in self._forwarding:
+                task.cancel()
         await asyncio.gather(*self._forwarding, return_exceptions=True)
 
     def cut(self) -> None:
         """Abort every open connection."""
-        for transport in list(self._open):
+        for _, transport in list(self._open):
             transport.abort()
+
+    @property
+    def requests(self) -> list[Call]:
+        """What waits for a response; watches do not count."""
+        return [call for call, _ in self._open if not call.watch]
 
     def partition(self, *, refuse: bool = False) -> None:
         """Separate the operator from the API server until ``heal``.
 
-        Requests and watches hang. If ``refuse``, they and all new connections are aborted.
+        Requests and watches hang; then the network still delivers the writes, also those that the
+        operator has given up. If ``refuse``, connections are aborted instead.
         """
         if refuse:
             self.down = True
@@ -151,6 +170,32 @@ class Proxy:
     def heal(self) -> None:
         self.down = False
         self._connected.set()
+
+    def break_watches(
+        self,
+        action: Action,
+        resources: Collection[str],
+        namespace: str | None = None,
+        *,
+        reads: bool = False,
+        mute: bool = False,
+    ) -> Fault:
+        """Inject a fault into all watches of resources until it ends, also into the open ones.
+
+        Those are aborted, or stay open and deliver nothing if ``mute``. With a namespace, those of
+        others go on; a cluster-wide resource is in none. ``reads`` have the fault too.
+        """
+
+        def matches(call: Call) -> bool:
+            concerned = call.watch or (reads and call.verb == "GET")
+            return concerned and call.resource in resources and namespace in (None, call.namespace)
+
+        self.faults.append(Fault(action, matches, 10**9, mutes=mute))
+        if not mute:
+            for call, transport in list(self._open):
+                if matches(call):
+                    transport.abort()
+        return self.faults[-1]
 
     def fail(
         self, action: Action, verb: str | None = None, resource: str | None = None, times: int = 1
@@ -168,7 +213,7 @@ class Proxy:
         return self.faults[-1]
 
     async def until(self, condition: Callable[[], object], timeout: float = 120) -> None:
-        """Wait for a condition, evaluated at each call; raises ``TimeoutError``."""
+        """Wait for a condition, evaluated at each call and its end; raises ``TimeoutError``."""
         async with asyncio.timeout(timeout):
             while not condition():
                 await self._called.wait()
@@ -177,27 +222,39 @@ class Proxy:
     def writes(self) -> list[Call]:
         return [call for call in self.calls if call.write]
 
+    def _note_change(self) -> None:
+        """Let those evaluate their conditions who wait."""
+        called, self._called = self._called, asyncio.Event()
+        called.set()
+
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         call = _read(request)
         self.calls.append(call)
-        called, self._called = self._called, asyncio.Event()
-        called.set()
+        self._note_change()
         transport = request.transport
         if self.down or not isinstance(transport, asyncio.Transport):
             return _abort(request)
-        self._open.add(transport)
+        self._open.append((call, transport))
         try:
-            await self._connected.wait()
-            fault = next((f for f in self.faults if f.done < f.times and f.matches(call)), None)
+            if call.verb not in WRITES:
+                await self._connected.wait()
+            fault = next((f for f in self.faults if f.active and f.matches(call)), None)
             if fault is None:
                 return await self._forward(request, call)
             fault.done += 1
             return await fault.action(request, partial(self._forward, request, call))
         finally:
-            self._open.discard(transport)
+            self._open = [(other, t) for other, t in self._open if other is not call]
+            self._note_change()
 
     async def _forward(
-        self, request: web.Request, call: Call, *, cut_after: int | None = None, pause: float = 0
+        self,
+        request: web.Request,
+        call: Call,
+        *,
+        cut_after: int | None = None,
+        whole: bool = False,
+        pause: float = 0,
     ) -> web.StreamResponse:
         headers = {
             name: value for name, value in request.headers.items() if name.lower() not in HOP_BY_HOP
@@ -228,9 +285,12 @@ class Proxy:
                 async for line in answer.content:
                     if seen == cut_after:
                         await stream.write(line[: len(line) // 2])
-                        _abort(request)
+                        if not whole:
+                            _abort(request)
                         break
                     await self._connected.wait()
+                    if any(f.mutes and f.active and f.matches(call) for f in self.faults):
+                        await asyncio.Event().wait()
                     await stream.write(line)
                     seen += 1
                     if pause:
@@ -242,6 +302,7 @@ class Proxy:
     ) -> web.Response:
         call.apply = request.content_type == APPLY_PATCH
         call.body = json.loads(body)
+        await self._connected.wait()
         async with self._api.http.request(
             request.method, request.path_qs, headers=headers, data=body, read_bufsize=2**22
         ) as answer:
@@ -267,7 +328,9 @@ def answers(status: int, retry_after: int | None = None) -> Action:
     async def action(request: web.Request, forward: Forward) -> web.StreamResponse:
         await request.read()
         reasons = {
+            403: "Forbidden",
             409: "Conflict",
+            410: "Expired",
             429: "TooManyRequests",
             500: "InternalError",
             503: "ServiceUnavailable",
@@ -315,19 +378,43 @@ def slow(seconds: float) -> Action:
     return action
 
 
-async def expired(request: web.Request, forward: Forward) -> web.StreamResponse:
-    """Answer a watch as if its resource version had expired: with an error in the stream."""
-    status = {
-        "kind": "Status",
-        "apiVersion": "v1",
-        "status": "Failure",
-        "code": 410,
-        "reason": "Expired",
-    }
-    line = json.dumps(
-        {"type": "ERROR", "object": {**status, "message": "too old resource version"}}
+async def bad_gateway(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """Answer like a load balancer without a server."""
+    return web.Response(status=502, text="<html>502 Bad Gateway</html>", content_type="text/html")
+
+
+def delivers(*events: object) -> Action:
+    """Answer a watch with these events, whatever they are, and end it."""
+
+    async def action(request: web.Request, forward: Forward) -> web.StreamResponse:
+        lines = "".join(f"{json.dumps(event)}\n" for event in events)
+        return web.Response(text=lines, content_type="application/json")
+
+    return action
+
+
+def fails_in_stream(code: int, reason: str) -> Action:
+    """Open a watch, and answer with an error in its stream."""
+    status = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code}
+    return delivers(
+        {"type": "ERROR", "object": {**status, "reason": reason, "message": "injected"}}
     )
-    return web.Response(text=f"{line}\n", content_type="application/json")
+
+
+expired = fails_in_stream(410, "Expired")
+
+
+async def silence(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """Open a watch, and never deliver anything."""
+    stream = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await stream.prepare(request)
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def truncate(request: web.Request, forward: Forward) -> web.StreamResponse:
+    """End a watch in the middle of its first event, as if that were the end."""
+    return await forward(cut_after=0, whole=True)
 
 
 def cut_mid_line(after: int) -> Action:

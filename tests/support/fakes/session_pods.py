@@ -79,6 +79,10 @@ class SessionPod:
             **more,
         }
         self.report = self.report.model_copy(update=changes)
+        self.beat()
+
+    def beat(self) -> None:
+        """Send what there is, at least a heartbeat, to all readers of events."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
