@@ -1,7 +1,8 @@
-"""``make bench-operator``: measure the operator beside StatefulSets, and write page and picture.
+"""``make bench-operator``: measure the operator beside StatefulSets, and write page and pictures.
 
 python -m bench.operator --sessions 1000
-python -m bench.operator --sessions 5000 --without-peers
+python -m bench.operator --sessions 20000 --shards 4 --replicas 4 --rate 30
+python -m bench.operator --failover 30 --sessions 200
 python -m bench.operator --report
 """
 
@@ -9,44 +10,88 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
+import contextlib
 import tempfile
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from bench.operator import report
-from bench.operator.measures import machine, measure
-from bench.operator.rig import rig
+from support.fakes.api_server import CONTROLLERS
 
-
-async def run(sessions: int, rate: float, *, peers: bool) -> dict[str, object]:
-    found: dict[str, object] = {"machine": machine()}
-    with tempfile.TemporaryDirectory(
-        prefix="wasession-bench-", ignore_cleanup_errors=True
-    ) as directory:
-        async with rig(Path(directory)) as it:
-            return found | await measure(it, sessions, rate, peers=peers)
+from bench.operator import failover, report, results
+from bench.operator.measures import machine, measure_operator
+from bench.operator.results import Failovers, Run
+from bench.operator.rig import Rig, rig
+from bench.operator.statefulsets import measure_statefulset, measure_statefulsets
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
+    arguments = parser().parse_args()
+    found = results.load()
+    if arguments.failover:
+        found.failovers[arguments.shards] = asyncio.run(fail_over(arguments))
+    elif not arguments.report:
+        found.runs[arguments.sessions] = asyncio.run(run(arguments))
+    results.save(found)
+    report.write(found)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
         prog="python -m bench.operator", description="The operator beside StatefulSets."
     )
-    parser.add_argument("--sessions", type=int, default=1000)
-    parser.add_argument("--rate", type=float, default=75, help="sessions a second")
-    parser.add_argument("--without-peers", action="store_true", help="the operator alone")
-    parser.add_argument(
-        "--report",
-        action="store_true",
-        help="only write page and picture, from the saved results",
+    made.add_argument("--sessions", type=int, default=1000)
+    made.add_argument("--rate", type=float, default=75, help="sessions a second")
+    made.add_argument("--shards", type=int, default=1)
+    made.add_argument("--replicas", type=int, default=2)
+    made.add_argument("--without-peers", action="store_true", help="the operator alone")
+    what = made.add_mutually_exclusive_group()
+    what.add_argument(
+        "--failover", type=int, metavar="TIMES", help="end the leader so often, in each way"
     )
-    arguments = parser.parse_args()
-    if not arguments.report:
-        found = asyncio.run(
-            run(arguments.sessions, arguments.rate, peers=not arguments.without_peers)
-        )
-        print(json.dumps(found, indent=1))
-        report.keep(arguments.sessions, found)
-    report.write()
+    what.add_argument(
+        "--report", action="store_true", help="only write page and pictures, from saved results"
+    )
+    return made
+
+
+async def run(arguments: argparse.Namespace) -> Run:
+    """Measure each contender on a cluster of its own, one after the other."""
+    sessions, rate = arguments.sessions, arguments.rate
+    before = machine()
+    async with cluster(arguments.shards) as it:
+        operator = await measure_operator(it, sessions, rate, arguments.replicas)
+    found = Run(machine=before, sessions=sessions, rate=rate, operator=operator)
+    if not arguments.without_peers:
+        async with cluster() as it:
+            found.statefulsets = await measure_statefulsets(it, sessions, rate)
+        async with cluster() as it:
+            found.statefulset = await measure_statefulset(it, sessions)
+    return found
+
+
+async def fail_over(arguments: argparse.Namespace) -> Failovers:
+    before, sessions, times = machine(), arguments.sessions, arguments.failover
+    async with cluster(arguments.shards) as it:
+        operator = await failover.measure_operator(it, sessions, times, arguments.replicas)
+    found = Failovers(
+        machine=before, shards=arguments.shards, replicas=arguments.replicas, operator=operator
+    )
+    if not arguments.without_peers:
+        others = [name for name in CONTROLLERS if name != "statefulset-controller"]
+        async with cluster(controllers=others) as it:
+            found.controller_manager = await failover.measure_controller_manager(
+                it, sessions, times
+            )
+    return found
+
+
+@contextlib.asynccontextmanager
+async def cluster(shards: int = 1, controllers: Sequence[str] = CONTROLLERS) -> AsyncIterator[Rig]:
+    with tempfile.TemporaryDirectory(
+        prefix="wasession-bench-", ignore_cleanup_errors=True
+    ) as directory:
+        async with rig(Path(directory), shards, controllers) as it:
+            yield it
 
 
 if __name__ == "__main__":

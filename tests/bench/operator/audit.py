@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+VERBS = ("create", "update", "patch", "delete")
+LEASES = {"group": "coordination.k8s.io", "resources": ["leases"]}
 POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
     "omitStages": ["RequestReceived"],
     "omitManagedFields": True,
     "rules": [
-        {"level": "Metadata", "verbs": ["create", "update", "patch", "delete", "deletecollection"]},
+        # With their contents: who holds them.
+        {"level": "RequestResponse", "verbs": VERBS, "resources": [LEASES]},
+        {"level": "Metadata", "verbs": [*VERBS, "deletecollection"]},
         {"level": "None"},
     ],
 }
-WRITES = {"create", "update", "patch", "delete"}
+NO_STATE = {"events", "leases"}
+_SHARD_LEASE = re.compile(r".*-shard-(\d+)-of-\d+")
 
 
 @dataclass(frozen=True)
@@ -27,12 +34,14 @@ class Write:
     """One successful request."""
 
     user: str
+    replica: str  # of the operator, by its User-Agent; else empty or anything
     verb: str
     resource: str  # with the subresource, such as "pods/status"
     namespace: str
     name: str
     received: float  # seconds since 1970
     done: float
+    holder: str = ""  # of a Lease, after the write
 
 
 class Audit:
@@ -55,26 +64,28 @@ class Audit:
                     return
                 self._at += len(line)
                 event = json.loads(line)
-                what = event.get("objectRef")
                 if (
-                    what is None
-                    or event["responseStatus"]["code"] >= 400
-                    or event["verb"] not in WRITES
+                    "objectRef" in event
+                    and event["responseStatus"]["code"] < 400
+                    and event["verb"] in VERBS
                 ):
-                    continue
-                resource = "/".join(filter(None, (what["resource"], what.get("subresource"))))
-                times = (
-                    _seconds(event["requestReceivedTimestamp"]),
-                    _seconds(event["stageTimestamp"]),
-                )
-                yield Write(
-                    event["user"]["username"],
-                    event["verb"],
-                    resource,
-                    what.get("namespace", ""),
-                    what.get("name", ""),
-                    *times,
-                )
+                    yield _write(event)
+
+
+def _write(event: dict[str, Any]) -> Write:
+    target = event["objectRef"]
+    spec = event.get("responseObject", {}).get("spec", {})
+    return Write(
+        user=event["user"]["username"],
+        replica=event.get("userAgent", "").partition("/")[2],
+        verb=event["verb"],
+        resource="/".join(filter(None, (target["resource"], target.get("subresource")))),
+        namespace=target.get("namespace", ""),
+        name=target.get("name", ""),
+        received=_seconds(event["requestReceivedTimestamp"]),
+        done=_seconds(event["stageTimestamp"]),
+        holder=spec.get("holderIdentity") or "" if event["verb"] != "delete" else "",
+    )
 
 
 def latencies(causes: list[Write], effects: list[Write]) -> list[float]:
@@ -94,11 +105,26 @@ def latencies(causes: list[Write], effects: list[Write]) -> list[float]:
     return waits
 
 
-def by_kind(writes: list[Write]) -> dict[str, int]:
-    """Count writes by verb and resource, without Events, which are not state."""
-    return dict(
-        Counter(f"{write.verb} {write.resource}" for write in writes if write.resource != "events")
-    )
+def by_kind(writes: Iterable[Write]) -> dict[str, int]:
+    """Count writes by verb and resource, without Events and Leases."""
+    return dict(Counter(f"{w.verb} {w.resource}" for w in writes if w.resource not in NO_STATE))
+
+
+def late(writes: Iterable[Write], shard_of: Callable[[Write], int]) -> list[Write]:
+    """Return what replicas wrote to sessions of a shard whose Lease was not theirs any more.
+
+    ``writes`` are those of the operator, to Leases and to sessions and their objects. Before the
+    first write to a shard's Lease, nothing is known of its holder.
+    """
+    holders: dict[int, str] = {}
+    found = []
+    for write in sorted(writes, key=lambda write: write.done):
+        if write.resource == "leases":
+            if match := _SHARD_LEASE.fullmatch(write.name):
+                holders[int(match[1])] = write.holder
+        elif holders.get(shard_of(write), write.replica) != write.replica:
+            found.append(write)
+    return found
 
 
 def _seconds(stamp: str) -> float:

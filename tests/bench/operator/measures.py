@@ -1,196 +1,157 @@
-"""The measurements, one after the other on the same cluster."""
+"""The measurements of the operator, one after the other on the same cluster."""
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import os
 import platform
-import statistics
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from pathlib import Path
 
 import psutil
 from support.cluster import binaries
-from support.fakes.api import Manifest, path
+from support.fakes.api import Manifest
+from wasession_api.names import object_name
 from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
-from wasession_operator import objects
-from wasession_operator.effective_spec import EffectiveSpec
-from wasession_operator.settings import Settings
 
 from bench.operator.audit import Write, by_kind, latencies
-from bench.operator.rig import NAMESPACE, USER, Rig, until
+from bench.operator.results import (
+    Idle,
+    Machine,
+    Move,
+    OperatorRun,
+    Program,
+    Quantiles,
+    Replica,
+    Restart,
+    Writes,
+)
+from bench.operator.rig import NAMESPACE, OPERATOR, USER, Rig, cpu_seconds
 
-CONTROLLER = "system:serviceaccount:kube-system:statefulset-controller"
 PERSON = "admin"
-PREFIX = "wasession-"  # of a session's pod
+PREFIX = "wasession-"  # of the name of a session's pod
 IDLE = 60.0  # seconds
 DELETED = 300  # pods, one by one
-Found = dict[str, Any]
+DELETIONS = 20.0  # a second
+REMOVED = 1000  # sessions
 
 
-async def measure(rig: Rig, sessions: int, rate: float, *, peers: bool) -> Found:
-    found: Found = {"sessions": sessions, "rate": rate}
-    found["operator"] = await measure_operator(rig, sessions, rate, removed=peers)
-    if peers:
-        found["statefulsets"] = await measure_statefulsets(rig, sessions, rate)
-        found["statefulset"] = await measure_one_statefulset(rig, sessions)
-    return found
+async def measure_operator(rig: Rig, sessions: int, rate: float, replicas: int) -> OperatorRun:
+    names = session_names(sessions)
+    pods = replica_names(replicas)
+    await rig.start_replicas(pods)
+    await rig.until_shared(0)
+    memory_empty = max(peak_memory(r.process) for r in rig.replicas.values())
+    await rig.settled()
 
+    before, cluster = cpu_of_replicas(rig), rig.programs()
+    applied = await at_rate(rate, names, lambda name: rig.api.create(PLURAL, session(name)))
+    ready = applied + await rig.until_ready(sessions)
+    cluster = {name: used(cluster[name], now) for name, now in rig.programs().items()}
+    await rig.until_shared(sessions)
+    writes = await rig.settled()
+    causes = [w for w in writes if is_write(w, PERSON, "create", PLURAL)]
+    effects = [unprefixed(w) for w in writes if is_write(w, USER, "create", "pods")]
+    applied_to_pod = Quantiles.of(latencies(causes, effects))
+    writes_to_ready = per(sessions, writes, USER)
+    at_ready = await state_of_replicas(rig, before)
+    say(f"{sessions} sessions Ready after {ready:.0f} s: {applied_to_pod} {at_ready}")
 
-async def measure_operator(rig: Rig, sessions: int, rate: float, *, removed: bool) -> Found:
-    names = [f"s-{number:05}" for number in range(sessions)]
-    operator = rig.start_operator()
-    await until(lambda: metric_is_there(rig), True)
-    found: Found = {"memoryEmptyMiB": memory(operator)}
+    deleted_to_pod = await delete_pods(rig, names[:DELETED], object_name, USER)
+    await rig.until_shared(sessions)
+    await rig.settled()
+    idle = await be_idle(rig)
+    say(f"{idle}")
+    move = await move_shards(rig, sessions) if replicas > 1 else None
+    say(f"{move}")
+    restarted = await restart(rig, pods, sessions)
+    say(f"{restarted}")
 
-    cpu = seconds_of(operator)
-    found["appliedIn"] = await at_rate(
-        rate, names, lambda name: rig.api.create(PLURAL, session(name))
+    removed = names[-REMOVED:]
+    await at_rate(rate, removed, lambda name: rig.api.delete(PLURAL, NAMESPACE, name))
+    await rig.until_running(sessions - len(removed))
+    writes_of_removal = per(len(removed), await rig.settled(), USER)
+    await rig.end_replicas(rig.replicas)
+    return OperatorRun(
+        shards=rig.shards,
+        memory_empty_mib=memory_empty,
+        applied_seconds=applied,
+        ready_seconds=ready,
+        applied_to_pod_ms=applied_to_pod,
+        deleted_to_pod_ms=deleted_to_pod,
+        writes_to_ready=writes_to_ready,
+        writes_of_removal=writes_of_removal,
+        replicas=at_ready,
+        idle=idle,
+        restart=restarted,
+        move=move,
+        cluster=cluster,
     )
-    found["readyAfter"] = found["appliedIn"] + await until(rig.phases, sessions)
-    writes = await settled(rig)
-    applied = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", PLURAL)]
-    created = [
-        unprefixed(w) for w in writes if (w.user, w.verb, w.resource) == (USER, "create", "pods")
-    ]
-    found["appliedToPodMs"] = summary(latencies(applied, created))
-    found["writesPerSession"] = per(sessions, [w for w in writes if w.user == USER])
-    found["cpuMsPerSession"] = (seconds_of(operator) - cpu) * 1000 / sessions
-    found["memoryMiB"] = memory(operator)
-    say(f"{sessions} sessions Ready", found)
 
-    found["deletedToPodMs"] = await delete_pods(rig, names[:DELETED], rate, PREFIX, "", USER)
-    await until(rig.phases, sessions)
-    await settled(rig)
 
-    cpu = seconds_of(operator)
+async def be_idle(rig: Rig) -> Idle:
+    before = cpu_of_replicas(rig)
     await asyncio.sleep(IDLE)
-    idle = [w for w in await settled(rig) if w.user == USER]
-    found["idle"] = {
-        "seconds": IDLE,
-        "writes": len(idle),
-        "cpuPercent": (seconds_of(operator) - cpu) / IDLE * 100,
-    }
-
-    found["restart"] = await restart(rig, operator, sessions)
-    operator = psutil.Process(found["restart"].pop("pid"))
-    say("idle and restarted", found)
-
-    if removed:
-        found["removedIn"] = await at_rate(
-            rate, names, lambda name: rig.api.delete(PLURAL, NAMESPACE, name)
-        )
-        await until(lambda: count(rig, "pods"), 0)
-        await until(lambda: count(rig, PLURAL), 0)
-        writes = await settled(rig)
-        found["writesPerRemoval"] = per(sessions, [w for w in writes if w.user == USER])
-        await empty(rig)
-    operator.terminate()
-    operator.wait(60)
-    return found
+    after = cpu_of_replicas(rig)
+    writes = [w for w in await rig.settled() if w.user == USER]
+    return Idle(
+        seconds=IDLE,
+        writes=by_kind(writes),
+        lease_writes=sum(w.resource == "leases" for w in writes),
+        cpu_percent=[(after[name] - before[name]) / IDLE * 100 for name in after],
+    )
 
 
-async def restart(rig: Rig, operator: psutil.Process, sessions: int) -> Found:
-    """Restart the operator; measure until it knows every session and listens to every pod."""
-    operator.terminate()
-    operator.wait(60)
-    await until(lambda: count_streams(rig), 0)
-    await settled(rig)
+async def move_shards(rig: Rig, sessions: int) -> Move:
+    """End one replica in order and start it again; count what that writes."""
+    holders = await rig.holders()
+    name = max(rig.replicas, key=lambda name: list(holders.values()).count(name))
     began = time.monotonic()
-    fresh = rig.start_operator()
-    await until(lambda: count_streams(rig), sessions)
-    await until(rig.phases, sessions)
-    found: Found = {
-        "pid": fresh.pid,
-        "seconds": time.monotonic() - began,
-        "cpuSeconds": seconds_of(fresh),
-    }
-    writes = [w for w in await settled(rig) if w.user == USER]
-    return {**found, "writes": len(writes), "memoryMiB": memory(fresh)}
-
-
-async def measure_statefulsets(rig: Rig, sessions: int, rate: float) -> Found:
-    """Measure a StatefulSet of one replica for each session, with the same pod and claim."""
-    names = [f"s-{number:05}" for number in range(sessions)]
-    await shared_secret(rig)
-    found: Found = {}
-    found["appliedIn"] = await at_rate(
-        rate, names, lambda name: rig.api.create("statefulsets", stateful_set(name, 1))
+    await rig.end_replicas([name])
+    await rig.until_shared(sessions)
+    away = time.monotonic() - began
+    began = time.monotonic()
+    await rig.start_replicas([name])
+    await rig.until_shared(sessions)
+    back = time.monotonic() - began
+    return Move(
+        shards=list(holders.values()).count(name),
+        away_seconds=away,
+        back_seconds=back,
+        writes=by_kind(w for w in await rig.settled() if w.user == USER),
     )
-    found["readyAfter"] = found["appliedIn"] + await until(lambda: ready_pods(rig), sessions)
-    writes = await settled(rig)
-    applied = [
-        w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", "statefulsets")
-    ]
-    created = [
-        unsuffixed(w)
-        for w in writes
-        if (w.user, w.verb, w.resource) == (CONTROLLER, "create", "pods")
-    ]
-    found["appliedToPodMs"] = summary(latencies(applied, created))
-    found["writesPerSession"] = per(sessions, [w for w in writes if w.user == CONTROLLER])
-    found["deletedToPodMs"] = await delete_pods(rig, names[:DELETED], rate, "", "-0", CONTROLLER)
-    await until(lambda: ready_pods(rig), sessions)
-    say("StatefulSets of one replica", found)
-    for name in names:
-        await rig.api.delete("statefulsets", NAMESPACE, name)
-    await until(lambda: count(rig, "pods"), 0)
-    await empty(rig)
-    return found
 
 
-async def measure_one_statefulset(rig: Rig, sessions: int) -> Found:
-    """Measure one StatefulSet with a replica for each session, all at once."""
-    await shared_secret(rig)
-    await settled(rig)
-    await rig.api.create("statefulsets", stateful_set("all", sessions))
-    await until(lambda: ready_pods(rig), sessions)
-    writes = await settled(rig)
-    [applied] = [
-        w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "create", "statefulsets")
-    ]
-    created = [w for w in writes if (w.user, w.verb, w.resource) == (CONTROLLER, "create", "pods")]
-    found: Found = {
-        "podsPerSecond": len(created) / (max(w.done for w in created) - applied.received)
-    }
-    found["writesPerSession"] = per(sessions, [w for w in writes if w.user == CONTROLLER])
-    names = [f"all-{number}" for number in range(min(DELETED, sessions))]
-    found["deletedToPodMs"] = await delete_pods(rig, names, 20, "", "", CONTROLLER)
-    say("one StatefulSet", found)
-    return found
+async def restart(rig: Rig, names: Sequence[str], sessions: int) -> Restart:
+    """Restart all replicas; measure until they have reconciled every session again."""
+    await rig.end_replicas(rig.replicas)
 
+    async def is_alone() -> bool:
+        return rig.streams == 0
 
-async def delete_pods(
-    rig: Rig, names: list[str], rate: float, prefix: str, suffix: str, user: str
-) -> Found:
-    """Delete pods; return the milliseconds until the next pod of each is created."""
-    await settled(rig)
-    await at_rate(
-        min(rate, 20),
-        names,
-        lambda name: rig.api.delete("pods", NAMESPACE, f"{prefix}{name}{suffix}"),
-    )
-    writes: list[Write] = []
-    async with asyncio.timeout(300):
-        while True:
-            writes += await settled(rig)
-            created = [
-                w for w in writes if (w.user, w.verb, w.resource) == (user, "create", "pods")
-            ]
-            if len({w.name for w in created}) == len(names):
-                break
-    deleted = [w for w in writes if (w.user, w.verb, w.resource) == (PERSON, "delete", "pods")]
-    # The confirmation of a deletion is another one by the same user.
-    first = {w.name: w for w in reversed(deleted)}
-    return summary(latencies(list(first.values()), created))
+    await rig.until("the streams to end", is_alone)
+    await rig.settled()
+    began = time.monotonic()
+    await rig.start_replicas(names)
+    await rig.until_shared(sessions)
+    seconds = time.monotonic() - began
+    replicas = await state_of_replicas(rig, dict.fromkeys(names, 0.0))
+    writes = by_kind(w for w in await rig.settled() if w.user == USER)
+    return Restart(seconds=seconds, writes=writes, replicas=replicas)
 
 
 # --- parts ----------------------------------------------------------------------------------------
+
+
+def session_names(sessions: int) -> list[str]:
+    return [f"s-{number:05}" for number in range(sessions)]
+
+
+def replica_names(replicas: int) -> list[str]:
+    return [f"{OPERATOR}-{number}" for number in range(replicas)]
 
 
 async def at_rate(
@@ -209,17 +170,21 @@ async def _done(work: Awaitable[object]) -> None:
     await work
 
 
-async def settled(rig: Rig) -> list[Write]:
-    """Wait until nobody writes any more and the audit log is flushed; return the new writes."""
-    found: list[Write] = []
-    quiet = 0
-    while quiet < 2:
-        await asyncio.sleep(1.5)
-        new = rig.audit.new()
-        found += new
-        ours = [w for w in new if w.user in (USER, CONTROLLER) and w.resource != "events"]
-        quiet = 0 if ours else quiet + 1
-    return found
+async def delete_pods(
+    rig: Rig, names: Sequence[str], pod_of: Callable[[str], str], user: str
+) -> Quantiles:
+    """Delete pods; return the milliseconds until the next pod of each is created."""
+    pods = len(rig.ready_pods)
+    await rig.settled()
+    await at_rate(DELETIONS, names, lambda name: rig.api.delete("pods", NAMESPACE, pod_of(name)))
+    writes = await rig.settled()
+    await rig.until_running(pods)
+    writes += await rig.settled()
+    created = [w for w in writes if is_write(w, user, "create", "pods")]
+    deleted = [w for w in writes if is_write(w, PERSON, "delete", "pods")]
+    # The confirmation of a deletion is another one by the same user.
+    first = {w.name: w for w in reversed(deleted)}
+    return Quantiles.of(latencies(list(first.values()), created))
 
 
 def session(name: str) -> Manifest:
@@ -231,119 +196,59 @@ def session(name: str) -> Manifest:
     }
 
 
-def stateful_set(name: str, replicas: int) -> Manifest:
-    """Return a StatefulSet whose pod is that of a session."""
-    settings = Settings(session_image="session-pod:1")
-    labels = {"app": name}
-    pod = copy.deepcopy(
-        objects.make_pod(
-            NAMESPACE, name, "uid", EffectiveSpec(), settings, restoring=False, token_id=None
-        )
-    )
-    spec = pod["spec"]
-    spec["volumes"] = [v for v in spec["volumes"] if "persistentVolumeClaim" not in v]
-    for volume in spec["volumes"]:
-        if "secret" in volume:
-            volume["secret"]["secretName"] = "token"
-    claim = objects.make_pvc(NAMESPACE, name, "uid", EffectiveSpec())["spec"]
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "StatefulSet",
-        "metadata": {"namespace": NAMESPACE, "name": name},
-        "spec": {
-            "replicas": replicas,
-            "serviceName": "none",
-            "podManagementPolicy": "Parallel",
-            "selector": {"matchLabels": labels},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-            "volumeClaimTemplates": [{"metadata": {"name": "data"}, "spec": claim}],
-        },
-    }
-
-
-async def shared_secret(rig: Rig) -> None:
-    metadata = {"namespace": NAMESPACE, "name": "token"}
-    await rig.api.create(
-        "secrets",
-        {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": {"token": "x"}},
-    )
-
-
-async def empty(rig: Rig) -> None:
-    """Delete claims, volumes and Secrets, so that each measurement starts with the same cluster."""
-    for plural in ("persistentvolumeclaims", "secrets"):
-        await rig.api.call("DELETE", path(plural, NAMESPACE))
-        await until(partial(count, rig, plural), 0)
-    await rig.api.call("DELETE", path("persistentvolumes"))
-    await settled(rig)
-
-
-async def count(rig: Rig, plural: str) -> int:
-    found = await rig.api.call("GET", f"{path(plural, NAMESPACE)}?limit=1")
-    return len(found["items"]) + int(found["metadata"].get("remainingItemCount", 0))
-
-
-async def count_streams(rig: Rig) -> int:
-    return len(rig.pods.streams)
-
-
-async def ready_pods(rig: Rig) -> int:
-    selector = "fieldSelector=status.phase=Running"
-    found = await rig.api.call("GET", f"{path('pods', NAMESPACE)}?{selector}&resourceVersion=0")
-    return sum("deletionTimestamp" not in pod["metadata"] for pod in found["items"])
-
-
-async def metric_is_there(rig: Rig) -> bool:
-    return await rig.metric("process_start_time_seconds") > 0
+def is_write(write: Write, user: str, verb: str, resource: str) -> bool:
+    return (write.user, write.verb, write.resource) == (user, verb, resource)
 
 
 def unprefixed(write: Write) -> Write:
     return replace(write, name=write.name.removeprefix(PREFIX))
 
 
-def unsuffixed(write: Write) -> Write:
-    return replace(write, name=write.name.removesuffix("-0"))
+def per(sessions: int, writes: Iterable[Write], user: str) -> Writes:
+    kinds = by_kind(w for w in writes if w.user == user)
+    return Writes(kinds={kind: number / sessions for kind, number in kinds.items()})
 
 
-def summary(milliseconds: list[float]) -> Found:
-    cuts = statistics.quantiles(milliseconds, n=100)
-    return {
-        "count": len(milliseconds),
-        "p50": cuts[49],
-        "p90": cuts[89],
-        "p99": cuts[98],
-        "most": max(milliseconds),
-    }
+def cpu_of_replicas(rig: Rig) -> dict[str, float]:
+    return {name: cpu_seconds(replica.process) for name, replica in rig.replicas.items()}
 
 
-def per(sessions: int, writes: list[Write]) -> Found:
-    kinds = by_kind(writes)
-    return {
-        "all": sum(kinds.values()) / sessions,
-        "kinds": {kind: number / sessions for kind, number in kinds.items()},
-    }
+async def state_of_replicas(rig: Rig, cpu_before: dict[str, float]) -> list[Replica]:
+    holders = list((await rig.holders()).values())
+    return [
+        Replica(
+            shards=holders.count(name),
+            memory_mib=peak_memory(replica.process),
+            cpu_seconds=cpu_seconds(replica.process) - cpu_before[name],
+        )
+        for name, replica in rig.replicas.items()
+    ]
 
 
-def memory(process: psutil.Process) -> float:
-    return float(process.memory_info().rss / 2**20)
+def used(before: Program, after: Program) -> Program:
+    seconds = after.cpu_seconds - before.cpu_seconds
+    return Program(memory_mib=after.memory_mib, cpu_seconds=seconds)
 
 
-def seconds_of(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def peak_memory(process: psutil.Process) -> float:
+    """Return the most MiB that a process has had resident."""
+    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 2**10
+    raise LookupError(f"no VmHWM of process {process.pid}")
 
 
-def machine() -> Found:
+def machine() -> Machine:
     """Return facts about the machine; call it before anything starts, to measure other work."""
-    return {
-        "cores": os.cpu_count(),
-        "memoryGiB": round(psutil.virtual_memory().total / 2**30),
-        "kernel": platform.release(),
-        "cpuPercentBefore": psutil.cpu_percent(interval=3),
-        "python": platform.python_version(),
-        "kubernetes": binaries.kubernetes_version(),
-    }
+    return Machine(
+        cores=os.cpu_count() or 0,
+        memory_gib=round(psutil.virtual_memory().total / 2**30),
+        kernel=platform.release(),
+        cpu_percent_before=psutil.cpu_percent(interval=3),
+        python=platform.python_version(),
+        kubernetes=binaries.kubernetes_version(),
+    )
 
 
-def say(what: str, found: Found) -> None:
-    print(what, found, file=sys.stderr, flush=True)
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -5,50 +5,107 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import psutil
-from support.fakes.api import Api, ApiError, Manifest
-from support.fakes.api_server import ApiServer
-from support.fakes.kubelet import STORAGE_CLASS, storage_class, volume
+from support.cluster import binaries, control_plane
+from support.fakes.api import Api, Manifest
+from support.fakes.api_server import CONTROLLERS, ApiServer
+from support.fakes.kubelet import storage_class
 from support.fakes.network import Network
 from support.processes import ENDS_WITH_PARENT
 from wasession_api.names import ANNOTATION_DEFAULT_CLASS
-from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND, CLASS_PLURAL
+from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND, CLASS_PLURAL, PLURAL, Phase
+from wasession_operator.sharding.lease import LeaseKind, parse_lease
 
-from bench.operator import kwok
-from bench.operator.audit import POLICY, Audit
-from bench.operator.pods import Pods
+from bench.operator import kwok, pods
+from bench.operator.audit import NO_STATE, POLICY, Audit, Write
+from bench.operator.nodes import NODES, confirm, follow, has_ready_nodes, node, provision
+from bench.operator.results import Program
 
 NAMESPACE = "bench"
-NODES = 10
-USER = "system:serviceaccount:default:wasession-operator"
-HTTP_PORT = 9090
-CREATORS = 100  # PersistentVolumes that are created at a time
+OPERATOR = "wasession-operator"
+OPERATOR_NAMESPACE = "default"
+USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR}"
+CONTROLLER = "system:serviceaccount:kube-system:statefulset-controller"
+TOKEN_LIFETIME = 86400  # seconds
+HTTP_PORT = 9090  # of the first replica
+PATIENCE = 3600.0  # seconds that anything may take at most
+LOG_TAIL = 5000  # characters of an operator that has failed
+POLL_INTERVAL = 0.2  # seconds
+QUIET = 3.0  # seconds without a write after which nothing is left to do
+
+
+Condition = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True)
+class Replica:
+    """A running operator."""
+
+    name: str
+    port: int
+    process: psutil.Process
 
 
 class Rig:
-    """``async with rig(directory) as it``: everything runs, and the namespace is empty."""
+    """``async with rig(directory) as it``: everything runs, and the namespace is empty.
+
+    ``ready_pods`` and ``ready_sessions`` are UIDs.
+    """
 
     def __init__(
-        self, directory: Path, network: Network, server: ApiServer, api: Api, pods: Pods
+        self, directory: Path, network: Network, server: ApiServer, api: Api, shards: int
     ) -> None:
         self.directory = directory
         self.network = network
         self.server = server
         self.api = api
-        self.pods = pods
+        self._streams = [pods.StreamCount(directory / f"streams-{n}") for n in range(pods.SERVERS)]
         self.audit = Audit(directory / "audit.log")
+        self.ready_pods: set[str] = set()
+        self.ready_sessions: set[str] = set()
+        self.replicas: dict[str, Replica] = {}
+        self._marks = itertools.count()  # in the audit log
+        self.shards = shards
 
-    def start_operator(self) -> psutil.Process:
+    @property
+    def streams(self) -> int:
+        """The number of streams between operators and session pods."""
+        return sum(count.get() for count in self._streams)
+
+    # --- the operator -----------------------------------------------------------------------------
+
+    async def start_replicas(self, names: Sequence[str]) -> None:
+        """Start operators; return when their caches are synced."""
+        for name in names:
+            self.replicas[name] = self._start_replica(name)
+        for name in names:
+            await self.until(f"{name} to be ready", partial(self._is_ready, name))
+
+    def _start_replica(self, name: str) -> Replica:
         """Start ``python -m wasession_operator`` with the chart's settings and unlimited starts."""
+        port = HTTP_PORT + int(name.rpartition("-")[2])
         environment = {
             **os.environ,
             "KUBECONFIG": str(self.directory / "operator.conf"),
@@ -57,13 +114,74 @@ class Rig:
             "WASESSION_RESTORATION_DELAY": "0s",
             "WASESSION_MAX_CONCURRENT_STARTS_PER_NODE": "100000",
             "WASESSION_MAX_CONCURRENT_STARTS_PER_ZONE": "100000",
-            "WASESSION_HTTP_PORT": str(HTTP_PORT),
+            "WASESSION_HTTP_PORT": str(port),
+            "WASESSION_OPERATOR_NAME": f"{OPERATOR_NAMESPACE}/{OPERATOR}",
+            "WASESSION_POD_NAME": name,
+            "WASESSION_SHARDS": str(self.shards),
         }
-        with (self.directory / "operator.log").open("ab") as log:
-            command = [*ENDS_WITH_PARENT, sys.executable, "-m", "wasession_operator"]
+        command = [sys.executable, "-m", "wasession_operator"]
+        return Replica(name, port, self.spawn(name, command, environment))
+
+    async def end_replicas(self, names: Iterable[str]) -> None:
+        """Terminate replicas; return when they have ended."""
+        ending = list(names)
+        for name in ending:
+            self.replicas[name].process.terminate()
+        for name in ending:
+            await self.until_ended(name)
+
+    async def until_ended(self, name: str) -> None:
+        process = self.replicas.pop(name).process
+        await asyncio.to_thread(process.wait, PATIENCE)
+
+    async def holders(self) -> dict[int, str]:
+        """Return the replica that holds each shard, by the Leases."""
+        listed = await self.api.list("leases", OPERATOR_NAMESPACE)
+        leases = [lease for obj in listed["items"] if (lease := parse_lease(obj)) is not None]
+        return {
+            lease.index: lease.holder
+            for lease in leases
+            if lease.kind is LeaseKind.SHARD and lease.index is not None and lease.holder
+        }
+
+    async def until_shared(self, sessions: int) -> float:
+        """Return when the replicas have fair shares and listen to all pods; the seconds until then.
+
+        One stream per session: nobody else listens to them any more.
+        """
+
+        async def is_shared() -> bool:
+            if not self.streams == len(self.ready_sessions) == sessions:
+                return False
+            return is_fair(Counter((await self.holders()).values()), self.replicas, self.shards)
+
+        return await self.until(f"{sessions} sessions in fair shares", is_shared)
+
+    async def _is_ready(self, name: str) -> bool:
+        replica = self.replicas[name]
+        if replica.process.status() == psutil.STATUS_ZOMBIE:
+            log = (self.directory / f"{name}.log").read_text()
+            raise RuntimeError(f"{name} has ended:\n{log[-LOG_TAIL:]}")
+        url = f"http://127.0.0.1:{replica.port}/readyz"
+        try:
+            async with (
+                aiohttp.ClientSession(connector=self.network.connector()) as http,
+                http.get(url) as answer,
+            ):
+                return answer.status == 200
+        except aiohttp.ClientError:
+            return False
+
+    # --- the cluster ------------------------------------------------------------------------------
+
+    def spawn(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] = os.environ
+    ) -> psutil.Process:
+        """Start a program inside the network; its output goes to ``NAME.log``."""
+        with (self.directory / f"{name}.log").open("ab") as log:
             started = self.network.run(
                 subprocess.Popen,
-                command,
+                [*ENDS_WITH_PARENT, *command],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -71,32 +189,114 @@ class Rig:
             )
         return psutil.Process(started.pid)
 
-    async def metric(self, name: str) -> float:
-        """Return one of the operator's metrics; 0 if it does not respond yet."""
-        try:
-            url = f"http://127.0.0.1:{HTTP_PORT}/metrics"
-            async with (
-                aiohttp.ClientSession(connector=self.network.connector()) as http,
-                http.get(url) as answer,
-            ):
-                lines = (await answer.text()).splitlines()
-        except aiohttp.ClientError:
-            return 0.0
-        return next(
-            (float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} ")), 0.0
-        )
+    def start_controller_manager(self, name: str) -> psutil.Process:
+        """Start the StatefulSet controller alone, with client-go's default leader election."""
+        command = [
+            *(str(binaries.path("kube")), "kube-controller-manager"),
+            *control_plane.controller_manager(self.server.pki),
+            "--controllers=statefulset-controller",
+            "--leader-elect=true",
+            "--leader-elect-resource-name=statefulset-controller",
+            "--secure-port=0",
+            "--kube-api-qps=1000",
+            "--kube-api-burst=2000",
+        ]
+        return self.spawn(name, command)
 
-    async def phases(self) -> int:
-        """Return how many sessions are Ready by the operator's own metrics."""
-        return int(await self.metric('wasession_sessions{phase="Ready"}'))
+    def programs(self) -> dict[str, Program]:
+        """Return what the cluster's programs, its fakes and this process use."""
+        found = {"this benchmark": [psutil.Process()]}
+        for process in psutil.Process().children():
+            if name := _name(process.cmdline()):
+                found.setdefault(name, []).append(process)
+        return {
+            name: Program(
+                memory_mib=sum(process.memory_info().rss for process in processes) / 2**20,
+                cpu_seconds=sum(map(cpu_seconds, processes)),
+            )
+            for name, processes in found.items()
+        }
+
+    async def until(self, what: str, condition: Condition, patience: float = PATIENCE) -> float:
+        """Wait until a condition holds; return the seconds that it took."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(patience):
+                while not await condition():  # noqa: ASYNC110 - it is about other processes
+                    await asyncio.sleep(POLL_INTERVAL)
+        except TimeoutError:
+            raise TimeoutError(f"waited {patience:g} s for {what}") from None
+        return time.monotonic() - began
+
+    async def until_ready(self, sessions: int) -> float:
+        async def are_ready() -> bool:
+            return len(self.ready_sessions) == sessions
+
+        return await self.until(f"{sessions} sessions to be Ready", are_ready)
+
+    async def until_running(self, pods: int) -> float:
+        async def are_running() -> bool:
+            return len(self.ready_pods) == pods
+
+        return await self.until(f"{pods} pods to run", are_running)
+
+    async def settled(self) -> list[Write]:
+        """Wait until the controllers write nothing any more; return the writes since last time."""
+        found: list[Write] = []
+        last = time.time()
+        while time.time() < last + QUIET:
+            new = await self.writes()
+            states = [w for w in new if w.user in (USER, CONTROLLER) and w.resource not in NO_STATE]
+            last = max([last, *(write.done for write in states)])
+            found += new
+            await asyncio.sleep(POLL_INTERVAL)
+        return found
+
+    async def writes(self) -> list[Write]:
+        """Return all writes since last time, when the audit log has them."""
+        name = f"mark-{next(self._marks)}"
+        metadata = {"namespace": NAMESPACE, "name": name}
+        await self.api.create(
+            "configmaps", {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        )
+        found: list[Write] = []
+
+        async def is_flushed() -> bool:
+            found.extend(self.audit.new())
+            return any((write.resource, write.name) == ("configmaps", name) for write in found)
+
+        await self.until("the audit log", is_flushed)
+        return found
+
+
+def is_fair(shares: Mapping[str, int], replicas: Collection[str], shards: int) -> bool:
+    """Return whether these replicas alone hold all shards, and none has two more than another."""
+    own = [shares.get(name, 0) for name in replicas]
+    return sum(own) == sum(shares.values()) == shards and max(own) - min(own) <= 1
+
+
+def _name(command: Sequence[str]) -> str | None:
+    """Return the name of a program of the cluster or of a fake; None if it is neither."""
+    if command[:1] == [str(binaries.path("kube"))]:
+        return command[1]
+    if command[:1] == [str(kwok.program())]:
+        return "kwok"
+    return "session pods (fakes)" if pods.__name__ in command else None
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 @contextlib.asynccontextmanager
-async def rig(directory: Path) -> AsyncIterator[Rig]:
+async def rig(
+    directory: Path, shards: int = 1, controllers: Sequence[str] = CONTROLLERS
+) -> AsyncIterator[Rig]:
+    """Yield a cluster whose kube-controller-manager runs ``controllers``."""
     network = Network()
     server = ApiServer(directory, network, node_silence=60)
     background: list[asyncio.Task[None]] = []
-    node_programs: list[subprocess.Popen[bytes]] = []
     (directory / "policy.json").write_text(json.dumps(POLICY))
     (directory / "master-key").write_bytes(base64.b64encode(os.urandom(32)))
     audit = (
@@ -107,31 +307,37 @@ async def rig(directory: Path) -> AsyncIterator[Rig]:
         "--audit-log-batch-max-wait=500ms",
         "--audit-log-batch-buffer-size=100000",
     )
+    programs: list[psutil.Process] = []
     try:
-        await server.start(*audit, scheduler=True)
+        await server.start(*audit, scheduler=True, controllers=controllers)
         async with server.client() as api:
+            it = Rig(directory, network, server, api, shards)
             await api.create("storageclasses", storage_class())
             _write_kubeconfig(server, await _token(api), directory / "operator.conf")
-            await api.create(
-                "namespaces",
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
-            )
+            namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+            await api.create("namespaces", namespace)
             await api.create(CLASS_PLURAL, session_class())
-            pods = Pods()
-            background.append(asyncio.create_task(pods.serve(network)))
-            background.append(asyncio.create_task(provision(api)))
-            background.append(asyncio.create_task(confirm(api)))
-            node_programs.append(_start_kwok(directory, network, server))
+            fakes = (
+                provision(api),
+                confirm(api, it.ready_pods),
+                follow(api, PLURAL, it.ready_sessions, is_ready),
+            )
+            background += [asyncio.create_task(fake) for fake in fakes]
+            programs.append(it.spawn("kwok", _kwok(directory, server)))
+            now = datetime.now(UTC).replace(microsecond=0).isoformat()
+            for number in range(pods.SERVERS):
+                command = [sys.executable, "-m", pods.__name__, f"{directory}/streams-{number}"]
+                programs.append(it.spawn(f"session-pods-{number}", [*command, now]))
             for index in range(NODES):
-                await api.create("nodes", _node(index))
-            await until(lambda: _ready_nodes(api), NODES)
+                await api.create("nodes", node(index))
+            await it.until(f"{NODES} nodes to be Ready", lambda: has_ready_nodes(api))
             await server.calm()
-            yield Rig(directory, network, server, api, pods)
+            yield it
     finally:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
-        for program in node_programs:
+        for program in programs:
             program.kill()
         server.stop()
         network.close()
@@ -143,76 +349,13 @@ def session_class() -> Manifest:
     return {"apiVersion": API_VERSION, "kind": CLASS_KIND, "metadata": metadata, "spec": {}}
 
 
-async def provision(api: Api) -> None:
-    """Act as the storage driver: create a volume for each new claim."""
-    turn = asyncio.Semaphore(CREATORS)
-
-    async def make(claim: Manifest) -> None:
-        async with turn:
-            while True:
-                try:
-                    await api.create("persistentvolumes", volume(claim))
-                except aiohttp.ClientError:
-                    continue
-                except ApiError:  # it exists already
-                    pass
-                return
-
-    async with asyncio.TaskGroup() as group:
-        while True:
-            listed = await api.list("persistentvolumeclaims")
-            for claim in listed["items"]:
-                if "volumeName" not in claim["spec"]:
-                    group.create_task(make(claim))
-            with contextlib.suppress(ApiError):  # the version has expired: list again
-                async for event in api.watch(
-                    "persistentvolumeclaims", listed["metadata"]["resourceVersion"]
-                ):
-                    if (
-                        event["type"] == "ADDED"
-                        and event["object"]["spec"].get("storageClassName") == STORAGE_CLASS
-                    ):
-                        group.create_task(make(event["object"]))
+def is_ready(session: Manifest) -> bool:
+    return bool(session.get("status", {}).get("phase") == Phase.READY)
 
 
-async def confirm(api: Api) -> None:
-    """Act as the kubelets: confirm the deletion of pods at once."""
-
-    async def take(pod: Manifest) -> None:
-        metadata = pod["metadata"]
-        with contextlib.suppress(ApiError):  # it is gone, or another pod has its name
-            options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
-            await api.delete("pods", metadata["namespace"], metadata["name"], **options)
-
-    async with asyncio.TaskGroup() as group:
-        while True:
-            listed = await api.list("pods")
-            for pod in listed["items"]:
-                if "deletionTimestamp" in pod["metadata"]:
-                    group.create_task(take(pod))
-            with contextlib.suppress(ApiError):  # the version has expired: list again
-                async for event in api.watch("pods", listed["metadata"]["resourceVersion"]):
-                    if (
-                        event["type"] == "MODIFIED"
-                        and "deletionTimestamp" in event["object"]["metadata"]
-                    ):
-                        group.create_task(take(event["object"]))
-
-
-async def until(
-    count: Callable[[], Awaitable[object]], wanted: object, timeout: float = 900
-) -> float:
-    """Wait until ``await count()`` is ``wanted``; return the seconds that it took."""
-    began = time.monotonic()
-    async with asyncio.timeout(timeout):
-        while await count() != wanted:  # noqa: ASYNC110 - the objects are in other processes
-            await asyncio.sleep(0.2)
-    return time.monotonic() - began
-
-
-def _start_kwok(directory: Path, network: Network, server: ApiServer) -> subprocess.Popen[bytes]:
-    command = [
-        *(*ENDS_WITH_PARENT, str(kwok.program())),
+def _kwok(directory: Path, server: ApiServer) -> list[str]:
+    return [
+        str(kwok.program()),
         f"--kubeconfig={server.pki.kubeconfig('admin')}",
         f"--config={kwok.configuration(directory / 'kwok.yaml')}",
         "--manage-all-nodes",
@@ -220,10 +363,6 @@ def _start_kwok(directory: Path, network: Network, server: ApiServer) -> subproc
         "--node-lease-duration-seconds=40",
         "--node-ip=127.0.0.1",
     ]
-    with (directory / "kwok.log").open("wb") as log:
-        return network.run(
-            subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
-        )
 
 
 async def _token(api: Api) -> str:
@@ -245,7 +384,7 @@ async def _token(api: Api) -> str:
         "apiVersion": "authentication.k8s.io/v1",
         "kind": "TokenRequest",
         "metadata": metadata,
-        "spec": {},
+        "spec": {"expirationSeconds": TOKEN_LIFETIME},
     }
     token: str = (await api.create("serviceaccounts", request, "token"))["status"]["token"]
     return token
@@ -255,21 +394,3 @@ def _write_kubeconfig(server: ApiServer, token: str, path: Path) -> None:
     kubeconfig = json.loads(server.pki.kubeconfig("admin").read_text())
     kubeconfig["users"][0]["user"] = {"token": token}
     path.write_text(json.dumps(kubeconfig))
-
-
-def _node(index: int) -> Manifest:
-    amounts = {"cpu": "1k", "memory": "100Ti", "pods": "10k"}
-    return {
-        "apiVersion": "v1",
-        "kind": "Node",
-        "metadata": {"name": f"kwok-{index}", "annotations": {"kwok.x-k8s.io/node": "fake"}},
-        "status": {"allocatable": amounts, "capacity": amounts},
-    }
-
-
-async def _ready_nodes(api: Api) -> int:
-    nodes = (await api.list("nodes"))["items"]
-    conditions = [c for node in nodes for c in node.get("status", {}).get("conditions", [])]
-    return sum(
-        condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions
-    )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.operator.audit import Audit, Write, by_kind, latencies
+from bench.operator.audit import Audit, Write, by_kind, late, latencies
 
 
 def event(
@@ -47,8 +47,26 @@ def test_what_was_carried_out_is_read_once(tmp_path: Path) -> None:
     assert audit.new() == []
 
 
-def write(verb: str, name: str, received: float, done: float, resource: str = "pods") -> Write:
-    return Write("somebody", verb, resource, "ns", name, received, done)
+def test_a_lease_is_read_with_its_holder(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    taken = json.loads(event(1, "update", "leases", 200))
+    taken |= {"userAgent": "wasession-operator/pod-1"}
+    taken |= {"responseObject": {"spec": {"holderIdentity": "pod-1"}}}
+    released = taken | {"responseObject": {"spec": {"holderIdentity": None}}}
+    log.write_text("".join(f"{json.dumps(line)}\n" for line in (taken, released)))
+    assert [(w.replica, w.holder) for w in Audit(log).new()] == [("pod-1", "pod-1"), ("pod-1", "")]
+
+
+def write(
+    verb: str,
+    name: str,
+    received: float,
+    done: float,
+    resource: str = "pods",
+    replica: str = "",
+    holder: str = "",
+) -> Write:
+    return Write("somebody", replica, verb, resource, "ns", name, received, done, holder)
 
 
 def test_latencies_go_to_the_first_effect_after_its_cause() -> None:
@@ -63,10 +81,35 @@ def test_latencies_go_to_the_first_effect_after_its_cause() -> None:
         latencies([write("delete", "c", 1.0, 1.1)], created)
 
 
-def test_events_are_no_writes() -> None:
+def test_a_write_after_the_takeover_is_late() -> None:
+    def lease(shard: int, at: float, replica: str, holder: str) -> Write:
+        return write("update", f"op-shard-{shard}-of-2", at, at, "leases", replica, holder)
+
+    def pod(shard: int, at: float, replica: str) -> Write:
+        return write("create", str(shard), at - 0.1, at, "pods", replica)
+
+    writes = [
+        pod(0, 9.0, "b"),  # nothing is known of the shard's holder
+        lease(0, 10.0, "a", "a"),
+        lease(1, 10.0, "b", "b"),
+        pod(0, 11.0, "a"),
+        pod(1, 11.0, "b"),
+        lease(0, 20.0, "b", "b"),
+        pod(0, 20.05, "a"),  # sent before, done after
+        pod(0, 20.1, "b"),
+        lease(1, 30.0, "b", ""),
+        pod(1, 31.0, "b"),
+        write("update", "op-member-a", 32.0, 32.0, "leases", "a", "a"),
+    ]
+    found = late(writes, lambda write: int(write.name))
+    assert [(w.name, w.replica, w.done) for w in found] == [("0", "a", 20.05), ("1", "b", 31.0)]
+
+
+def test_events_and_leases_are_no_writes() -> None:
     writes = [
         write("create", "a", 1, 1),
         write("create", "b", 1, 1),
         write("create", "c", 1, 1, "events"),
+        write("update", "d", 1, 1, "leases"),
     ]
     assert by_kind(writes) == {"create pods": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -50,7 +50,9 @@ class ApiServer:
         self._node_silence = node_silence
         self._programs: list[subprocess.Popen[bytes]] = []
 
-    async def start(self, *more: str, scheduler: bool = False) -> None:
+    async def start(
+        self, *more: str, scheduler: bool = False, controllers: Sequence[str] = CONTROLLERS
+    ) -> None:
         """Start the programs; return when the API server is ready and knows this API's kinds.
 
         ``more`` are further arguments for kube-apiserver.
@@ -83,7 +85,7 @@ class ApiServer:
             self._spawn(
                 "kube-controller-manager",
                 *control_plane.controller_manager(self.pki),
-                f"--controllers={','.join(CONTROLLERS)}",
+                f"--controllers={','.join(controllers)}",
                 "--secure-port=0",
                 "--kube-api-qps=1000",
                 "--kube-api-burst=2000",

@@ -1,0 +1,109 @@
+"""What a cluster has beside its control plane: kwok's nodes, a storage driver, the ends of pods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+from support.fakes.api import Api, ApiError, Manifest
+from support.fakes.kubelet import STORAGE_CLASS, volume
+
+NODES = 10
+CREATORS = 100  # PersistentVolumes that are created at a time
+
+
+def node(index: int) -> Manifest:
+    amounts = {"cpu": "1k", "memory": "100Ti", "pods": "10k"}
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": f"kwok-{index}", "annotations": {"kwok.x-k8s.io/node": "fake"}},
+        "status": {"allocatable": amounts, "capacity": amounts},
+    }
+
+
+async def has_ready_nodes(api: Api) -> bool:
+    nodes = (await api.list("nodes"))["items"]
+    conditions = [c for node in nodes for c in node.get("status", {}).get("conditions", [])]
+    ready = sum(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return bool(ready == NODES)
+
+
+async def changes(api: Api, plural: str) -> AsyncIterator[tuple[str, Manifest]]:
+    """Yield the type and the object of each change, beginning with what exists.
+
+    Of an object whose deletion was missed, there is only the UID.
+    """
+    known: set[str] = set()
+    while True:
+        listed = await api.list(plural)
+        missed, known = known, {item["metadata"]["uid"] for item in listed["items"]}
+        for uid in missed - known:
+            yield "DELETED", {"metadata": {"uid": uid}}
+        for item in listed["items"]:
+            yield "ADDED", item
+        with contextlib.suppress(ApiError):  # the version has expired: list again
+            async for event in api.watch(plural, listed["metadata"]["resourceVersion"]):
+                if event["type"] == "ADDED":
+                    known.add(event["object"]["metadata"]["uid"])
+                if event["type"] == "DELETED":
+                    known.discard(event["object"]["metadata"]["uid"])
+                if event["type"] != "BOOKMARK":
+                    yield event["type"], event["object"]
+
+
+async def provision(api: Api) -> None:
+    """Act as the storage driver: create a volume for each new claim."""
+    turn = asyncio.Semaphore(CREATORS)
+
+    async def make(claim: Manifest) -> None:
+        async with turn:
+            while True:
+                try:
+                    await api.create("persistentvolumes", volume(claim))
+                except aiohttp.ClientError:
+                    continue
+                except ApiError:  # it exists already
+                    pass
+                return
+
+    async with asyncio.TaskGroup() as group:
+        async for kind, claim in changes(api, "persistentvolumeclaims"):
+            spec = claim.get("spec", {})
+            is_new = kind == "ADDED" and "volumeName" not in spec
+            if is_new and spec.get("storageClassName") == STORAGE_CLASS:
+                group.create_task(make(claim))
+
+
+async def confirm(api: Api, ready: set[str]) -> None:
+    """Act as the kubelets: confirm the deletion of pods at once; note which pods run."""
+
+    async def end(metadata: Manifest) -> None:
+        with contextlib.suppress(ApiError):  # it is gone, or another pod has its name
+            options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
+            await api.delete("pods", metadata["namespace"], metadata["name"], **options)
+
+    async with asyncio.TaskGroup() as group:
+        async for kind, pod in changes(api, "pods"):
+            metadata = pod["metadata"]
+            ends = kind == "DELETED" or "deletionTimestamp" in metadata
+            if not ends and pod["status"].get("phase") == "Running":
+                ready.add(metadata["uid"])
+            if ends:
+                ready.discard(metadata["uid"])
+            if ends and kind != "DELETED":
+                group.create_task(end(metadata))
+
+
+async def follow(
+    api: Api, plural: str, found: set[str], wanted: Callable[[Manifest], bool]
+) -> None:
+    """Keep the UIDs of the objects that are as wanted in ``found``."""
+    async for kind, obj in changes(api, plural):
+        uid = obj["metadata"]["uid"]
+        if kind != "DELETED" and wanted(obj):
+            found.add(uid)
+        else:
+            found.discard(uid)
