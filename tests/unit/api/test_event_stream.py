@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -22,6 +23,10 @@ class Sender:
     """A server that answers one connection as the test says."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Wait for another connection."""
         self.connected = asyncio.Event()
         self.closed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.received = b""
@@ -72,6 +77,12 @@ class Fixture:
 
     async def received(self, number: int) -> list[str]:
         return [(await self.events.get()).data for _ in range(number)]
+
+
+@pytest.fixture(autouse=True)
+def short_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "READ_INTERVAL", 0.001)
+    monkeypatch.setattr(event_stream, "SILENCE_CHECK_INTERVAL", 0.001)
 
 
 @pytest.fixture
@@ -186,8 +197,6 @@ async def test_whoever_waits_for_its_pace_is_not_silent(fixture: Fixture) -> Non
     assert await fixture.received(20) == ["a"] * 20
     assert not stream.ended.done()
     assert pace.due > asyncio.get_running_loop().time() + 0.5
-    assert stream._transport is not None
-    assert not stream._transport.is_reading()
     stream.close()
 
 
@@ -203,14 +212,15 @@ async def test_a_sender_that_has_to_wait_loses_nothing(
     stream.close()
 
 
-def test_a_byte_costs_as_much_as_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_byte_costs_as_much_as_a_line() -> None:
     async def cost() -> float:
         pace = sse.Pace(rate=1.0, burst=10**6)
-        stream = EventStream(print, pace, 60.0)
-        began = pace.due = asyncio.get_running_loop().time()
-        for byte in HEAD:
-            stream._receive(bytes([byte]))
-        return pace.due - began
+        with socket.socket() as connection:
+            stream = EventStream(connection, print, pace, 60.0)
+            began = pace.due = asyncio.get_running_loop().time()
+            for byte in HEAD:
+                stream._feed(bytes([byte]))
+            return pace.due - began
 
     assert asyncio.run(cost()) >= len(HEAD) * sse.LINE_COST
 
@@ -239,3 +249,14 @@ async def test_whoever_gives_up_closes_the_connection(fixture: Fixture) -> None:
     with pytest.raises(asyncio.CancelledError):
         await opening
     assert await fixture.sender.closed
+
+
+async def test_streams_come_and_go(fixture: Fixture) -> None:
+    for _ in range(3):
+        stream = await fixture.open(HEAD + b"data: a\n\n")
+        assert await fixture.received(1) == ["a"]
+        await fixture.sender.send(b"data: b\n\n")
+        assert await fixture.received(1) == ["b"]
+        stream.close()
+        await fixture.sender.closed
+        fixture.sender.reset()
