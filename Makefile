@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents
 
-.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-gateway idle-audit lint format images crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit lint format images crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,9 +36,16 @@ bench-session-pod: setup  ## the session pod measured against whatsapp-web.js; h
 bench-session-pod-kills: setup  ## SIGKILL a hundred times at random moments after sessionValid; twenty minutes
 	$(RUN) -m bench.session_pod_kills
 
-bench-operator: setup  ## the operator measured beside StatefulSets, with fake session pods; half an hour
+bench-operator: setup  ## the operator measured beside StatefulSets, with fake session pods; an hour
 	$(RUN) -m bench.operator --sessions 1000
-	$(RUN) -m bench.operator --sessions 5000 --without-peers
+	$(RUN) -m bench.operator --sessions 5000
+
+bench-operator-shards: setup  ## the same with 20,000 sessions in four shards; two hours, 16 GiB
+	$(RUN) -m bench.operator --sessions 20000 --shards 4 --replicas 4 --rate 20
+
+bench-operator-failover: setup  ## leaders that are killed, frozen or stopped, beside client-go's election; two hours
+	$(RUN) -m bench.operator --failover 30 --sessions 200
+	$(RUN) -m bench.operator --failover 30 --sessions 200 --shards 4 --replicas 4 --without-peers
 
 bench-gateway: setup  ## the gateway measured beside plain aiohttp and bare python-socketio; five minutes
 	$(RUN) -m bench.gateway
