@@ -30,14 +30,14 @@ SESSIONS_MAX = 4096
 COMBINED = "(combined from similar events)"
 
 
-@dataclass
+@dataclass(slots=True)
 class _Emitted:
     name: str
     first: float  # monotonic
     count: int = 1
 
 
-@dataclass
+@dataclass(slots=True)
 class _Budget:
     """What one session may emit, and what it has emitted of late, by type, reason and message."""
 
