@@ -394,6 +394,8 @@ class KubeClient:
                     raise error
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            if isinstance(error.__cause__, Fenced):
+                raise error.__cause__ from None
             raise Unavailable(f"{verb} {path}: {type(error).__name__} {error}".rstrip()) from error
         finally:
             REST_CLIENT_REQUESTS.labels(verb, result).inc()
