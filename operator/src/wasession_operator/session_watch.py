@@ -73,7 +73,6 @@ class SessionWatch:
         """Run kopf until it fails. Unlike ``kopf.operator``, this ends no task but its own."""
         self._restart.clear()
         self._connections.begin()
-        restart = asyncio.create_task(self._restart.wait())
         tasks = await kopf.spawn_tasks(
             registry=self._registry,
             settings=_settings(),
@@ -85,7 +84,7 @@ class SessionWatch:
             clusterwide=self.namespace is None,
             namespaces=[] if self.namespace is None else [self.namespace],
         )
-        parts = [restart, *tasks]
+        parts = [*tasks, asyncio.create_task(self._restart.wait())]
         try:
             self._on_start()
             done, _ = await asyncio.wait(
@@ -102,7 +101,7 @@ class SessionWatch:
             for task in parts:
                 task.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
-        if not restart.done():
+        if not self._restart.is_set():
             raise RuntimeError("kopf has ended")
 
     # --- does it work? ----------------------------------------------------------------------------

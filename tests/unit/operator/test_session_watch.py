@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import kopf
@@ -22,7 +22,16 @@ async def failing() -> None:
     raise RuntimeError("403 forbidden")
 
 
-async def test_a_failed_watch_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def ending() -> None:
+    """Like a part of kopf that ends without an error."""
+
+
+@pytest.mark.parametrize(
+    ("fail", "error"), [(failing, "403 forbidden"), (ending, "kopf has ended")]
+)
+async def test_a_failed_watch_is_started_again(
+    monkeypatch: pytest.MonkeyPatch, fail: Callable[[], Coroutine[None, None, None]], error: str
+) -> None:
     starts = 0
     tasks: list[asyncio.Task[None]] = []
     stable = asyncio.Event()
@@ -34,7 +43,7 @@ async def test_a_failed_watch_is_started_again(monkeypatch: pytest.MonkeyPatch) 
         assert options["identity"], "kopf's own fails for a user ID without a name"
         parts: list[Coroutine[None, None, None]] = [
             forever(),
-            failing() if starts < 3 else forever(),
+            fail() if starts < 3 else forever(),
         ]
         spawned = [asyncio.create_task(part) for part in parts]
         tasks.extend(spawned)
@@ -49,7 +58,7 @@ async def test_a_failed_watch_is_started_again(monkeypatch: pytest.MonkeyPatch) 
     task = asyncio.create_task(watch.run())
     async with asyncio.timeout(60):
         await stable.wait()
-    assert watch.error == "RuntimeError: 403 forbidden"
+    assert watch.error == f"RuntimeError: {error}"
     assert all(part.done() for part in tasks[:4]), "nothing of a failed one goes on"
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
