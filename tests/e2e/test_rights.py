@@ -51,7 +51,12 @@ UNUSED = {
     ),
 }
 # Requested without the right to, and provoked by a test.
-FORBIDDEN: dict[Right, str] = {}
+FORBIDDEN = {
+    Right(OPERATOR, "coordination.k8s.io", "leases", verb): (
+        "an uninstall deletes the roles before the replicas have ended: their Leases expire"
+    )
+    for verb in ("patch", "delete")
+}
 
 
 @pytest.fixture(scope="module")
