@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
@@ -23,6 +24,7 @@ from wasession_operator.workqueue import WorkQueue
 
 log = logging.getLogger(__name__)
 WORKERS = 10  # concurrent reconciliations
+CANCEL_AGAIN = 0.1  # seconds
 # Patience in the workqueue, in seconds. Those that need a pod have none.
 PATIENCE_WITH_POD = 60.0
 PATIENCE_UNCHANGED = 120.0
@@ -69,9 +71,8 @@ class Controller:
                 if not worker.cancelled():
                     worker.result()
         finally:
-            for worker in self._workers:
-                worker.cancel()
-            await asyncio.gather(*self._workers, return_exceptions=True)
+            self._is_finishing = True
+            await _cancel(self._workers)
             for state in self.states.values():
                 state.cancel_requeue()
                 state.stop_watching()
@@ -210,3 +211,16 @@ class Controller:
             return Result(timedelta(seconds=delay))
         state.reconcile_failures = Backoff()
         return result
+
+
+async def _cancel(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    aiohttp drops a cancellation that comes just when a request times out, and that is what all
+    requests do at the moment when their client may write no more.
+    """
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=CANCEL_AGAIN)

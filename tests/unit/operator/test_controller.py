@@ -321,3 +321,25 @@ async def test_resynced_sessions_come_last(controller: Fixture) -> None:
     controller.enqueue(("ns", "s-002"))
     await controller.idle()
     assert controller.reconciled == names_of(1, 2, 2, 1)
+
+
+async def test_a_cancellation_that_a_worker_drops_is_repeated() -> None:
+    begun = asyncio.Event()
+
+    class Deaf(Fixture):
+        async def _reconcile(self, state: ReconcileState) -> Result:
+            begun.set()
+            with contextlib.suppress(asyncio.CancelledError):  # as aiohttp, at a timeout
+                await asyncio.Event().wait()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    controller = Deaf()
+    sync(controller)
+    controller.receive(session(1))
+    running = asyncio.create_task(controller.run())
+    await begun.wait()
+    running.cancel()
+    async with asyncio.timeout(10):
+        await asyncio.gather(running, return_exceptions=True)
+    assert all(worker.done() for worker in controller._workers)
