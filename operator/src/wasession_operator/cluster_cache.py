@@ -203,9 +203,19 @@ class ClusterCache:
         return True
 
     async def refresh_session(self, key: Key) -> None:
-        """Read a session that is not as it is cached: its watch is behind."""
-        obj = await self._kube.get(SESSIONS, *key)
-        if obj is not None and key in self.sessions:
+        """Read a session that is not as it is cached: its watch is behind.
+
+        It may be gone, or another one may have its name.
+        """
+        obj, cached = await self._kube.get(SESSIONS, *key), self.sessions.get(key)
+        if cached is None:
+            return
+        uid = cached["metadata"]["uid"]
+        if obj is None:
+            self.delete_session(key, uid)
+        elif obj["metadata"]["uid"] != uid:
+            self.session_event("ADDED", obj)
+        else:
             self.upsert_session(obj)
 
     def delete_session(self, key: Key, uid: str) -> None:

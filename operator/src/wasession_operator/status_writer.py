@@ -73,7 +73,7 @@ class StatusWriter:
     ) -> bool:
         """Write the status; False when the API server has pruned all changed fields.
 
-        Raise ``Conflict`` when the session has changed since it was read.
+        Raise ``Conflict`` when the session has changed since it was read, or is gone.
         """
         version = state.latest_version(body["metadata"]["resourceVersion"])
         operations: list[Manifest] = [
@@ -81,8 +81,10 @@ class StatusWriter:
             {"op": "add", "path": "/status", "value": status.dump()},
         ]
         obj = await self._kube.patch(SESSIONS, *state.key, operations, "/status")
+        if obj is None:
+            raise Conflict("the session is gone")
         state.written, state.written_at, state.differs_since = status, time.monotonic(), None
-        state.written_version = obj["metadata"]["resourceVersion"] if obj else None
+        state.written_version = obj["metadata"]["resourceVersion"]
         if state.written_version != body["metadata"].get("resourceVersion"):
             return True
         # The same fields would be pruned again, for ever: take the status as written.

@@ -20,9 +20,12 @@ from wasession_api.kube.client import (
     OUTAGE,
     PODS,
     SESSIONS,
+    TEST_FAILED,
     TIMEOUT,
+    Conflict,
     Fenced,
     KubeClient,
+    Rejected,
     Unavailable,
 )
 
@@ -330,3 +333,14 @@ async def test_a_queued_write_is_not_sent_after_its_time(connected: KubeClient, 
         with pytest.raises(Fenced):
             await write
     assert wire.requests == MAX_CONCURRENT_REQUESTS
+
+
+async def test_a_patch_whose_test_fails_is_for_another_object(
+    kube: KubeClient, server: Server
+) -> None:
+    server.status, server.body = 422, json.dumps({"message": TEST_FAILED})
+    with pytest.raises(Conflict):
+        await kube.patch(SESSIONS, "ns", "a", [])
+    server.body = json.dumps({"message": "spec.replicas: Invalid value"})
+    with pytest.raises(Rejected):
+        await kube.patch(SESSIONS, "ns", "a", [])

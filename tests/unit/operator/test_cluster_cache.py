@@ -18,7 +18,7 @@ KEY = ("ns", "sales")
 
 
 class Api:
-    """An API server that has only nodes."""
+    """An API server that has only nodes, or what else is given."""
 
     def __init__(self, *nodes: Manifest) -> None:
         self.nodes = {node["metadata"]["name"]: node for node in nodes}
@@ -114,6 +114,18 @@ def test_late_events_of_an_earlier_session_of_the_same_name_are_ignored() -> Non
     cache.upsert_session(session(8, uid="old"))
     cache.delete_session(KEY, "old")
     assert cache.sessions[KEY]["metadata"]["uid"] == "new"
+
+
+async def test_a_session_that_is_read_again_may_be_another_one_or_gone() -> None:
+    api, handler = Api(session(9, uid="uid-2")), Handler()
+    cache = ClusterCache(cast(KubeClient, api), [], handler, watch_nodes=True)
+    cache.session_event("ADDED", session(5))
+    await cache.refresh_session(KEY)
+    assert handler.upserted[-1][1]["metadata"]["uid"] == "uid-2"
+    api.nodes.clear()
+    await cache.refresh_session(KEY)
+    assert handler.deleted == [(KEY, "uid-2")]
+    assert KEY not in cache.sessions
 
 
 def test_only_watch_events_call_the_handler() -> None:

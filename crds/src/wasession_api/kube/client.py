@@ -41,6 +41,8 @@ OUTAGE = 150.0  # seconds without an answer; there is a bookmark of each watch a
 WATCH_SILENCE = 90.0  # seconds; the API server sends a bookmark about once a minute
 PAGE_SIZE = 100  # objects
 MAX_CONCURRENT_REQUESTS = 50
+# All that the API server says of a JSON patch whose ``test`` fails.
+TEST_FAILED = "the server rejected our request due to an error in our request"
 
 
 class Unavailable(Exception):
@@ -457,7 +459,7 @@ def _error(response: aiohttp.ClientResponse, body: str) -> Exception:
     except (ValueError, KeyError, TypeError, AttributeError):
         message, fields = f"{response.status} {response.reason}", set()
     match response.status:
-        case 422 if "metadata.uid" in fields:
+        case 422 if "metadata.uid" in fields or message == TEST_FAILED:
             return Conflict(message)
         case 404 if response.method != "POST":
             return _NotFound(message)
