@@ -100,7 +100,7 @@ class Reconciler:
         await self._status_writer.close()
 
     def forget(self, key: Key) -> None:
-        """Release the permits of a session that is gone."""
+        """Release the permits of a session that is gone, or cannot be reconciled."""
         self.starts.release(key)
         self.updates.release(key)
 
@@ -121,6 +121,7 @@ class Reconciler:
     async def reconcile(self, state: ReconcileState) -> Result:
         """Bring a session one step closer to its spec. Raise what its API requests raise."""
         if not self._cache.is_served(state.key[0]):
+            self.forget(state.key)  # for sessions of namespaces that are served
             return await self._release(state)
         try:
             return await self._reconcile(state)

@@ -106,6 +106,19 @@ async def test_a_session_whose_status_is_rejected_holds_up_no_start() -> None:
     assert not reconciler.starts.is_held(KEY)
 
 
+async def test_a_session_of_a_namespace_that_is_not_served_holds_up_nothing() -> None:
+    """The pods of its namespace cannot be listed, so it may seem to need a start for ever."""
+    reconciler, cache = make_reconciler()
+    cache.pods._reject(None, "forbidden")
+    reconciler.expect_start(KEY, BODY)
+    assert reconciler.starts.is_held(KEY)
+    reconciler.updates.open()
+    reconciler.updates.request(KEY, ("class", "standard"))
+    await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
+    assert not reconciler.starts.is_held(KEY)
+    assert not reconciler.updates.is_held(KEY, ("class", "standard"))
+
+
 async def test_a_pod_that_may_lack_its_secret_does_not_delay_the_status() -> None:
     """An operator has ended between the pod's creation and the first status."""
     reconciler, cache = make_reconciler()
