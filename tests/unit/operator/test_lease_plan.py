@@ -358,13 +358,13 @@ def test_few_shards_move_when_a_replica_comes_or_goes(
     cluster.pass_time(rounds=10)
     before = dict(cluster.world.holders)
     cluster.apply("join", 9)
-    cluster.pass_time(rounds=3)
+    cluster.pass_time(rounds=5)
     after = dict(cluster.world.holders)
     moved = {index for index in range(shards) if before[index] != after[index]}
     assert {after[index] for index in moved} <= {"pod-9"}
     assert len(moved) == shards // (replicas + 1)
     cluster.apply("leave", 9)
-    cluster.pass_time(rounds=2)
+    cluster.pass_time(rounds=5)
     last = cluster.world.holders
     assert {index for index in range(shards) if last[index] != after[index]} == moved
     assert "pod-9" not in last.values()
