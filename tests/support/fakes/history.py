@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -204,7 +204,8 @@ def _lost_or_duplicate_objects(changes: Iterable[Change], excused: set[Key]) -> 
         name, uid = metadata["name"], (owner or session["metadata"])["uid"]
         with_login = change.plural == "persistentvolumeclaims" and _has_login(session)
         if change.type == "ADDED":
-            if (change.key, uid) in created and change.key not in excused:
+            again = (change.key, uid) in created and uid == session["metadata"]["uid"]
+            if again and change.key not in excused:
                 yield f"{change.version}: {change.plural} {name} was created twice for one session"
             created.add((change.key, uid))
             if with_login and not _is_loss_accepted(session):
@@ -226,12 +227,11 @@ def _several_managers(changes: Iterable[Change]) -> Iterator[str]:
 def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator[str]:
     """Describe writes to sessions by replicas that did not hold their shard, or not alone.
 
-    A replica has a shard from its own write of the Lease until another replica's; to delete a
-    Lease, or to edit it, takes nothing away before that. Two installations, or one whose number of
-    shards changes, have different Leases for a session: of two holders, only one may act.
+    A replica has a shard from its own write of the Lease until another replica's; what a person
+    does to a Lease takes nothing away before that. Two installations, or one whose number of shards
+    changes, have different Leases for a session: of two holders, only one may act.
     """
-    leases = [change for change in changes if change.plural == "leases"]
-    replicas = {write.replica for write in writes}
+    holders = _holders(write for write in writes if write.resource == "leases")
     sessions = _sessions_of(changes)
     deletions = {
         change.object["metadata"]["uid"]: change.version
@@ -244,8 +244,11 @@ def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator
         for write in writes
         if write.uid in sessions and write.resource != "events" and _has_effect(write)
     ]
+    times = Counter(version for version, _, _ in dated)
     for version, session, write in sorted(dated, key=lambda entry: entry[0]):
-        since = _holds_since(write.replica, session, leases, version, replicas)
+        since = _holds_since(write.replica, session, holders, version)
+        if since is None and write.apply and times[version] > 1:
+            continue  # it has applied what an earlier holder had applied already
         what = f"{version}: {write.replica!r} wrote {write.resource} of session {session[1]}"
         before, writer = last.get(session, (0, write.replica))
         if since is None:
@@ -255,22 +258,38 @@ def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator
         last[session] = (version, write.replica)
 
 
+Shard = tuple[str, int, int]  # name of its Lease, index, number of shards
+
+
+def _holders(writes: Iterable[Call]) -> dict[Shard, list[tuple[int, str]]]:
+    """Return who has had each shard from which version on, by the writes of their Leases."""
+    holders: dict[Shard, list[tuple[int, str]]] = defaultdict(list)
+    for write in sorted(writes, key=lambda write: write.version):
+        spec = (write.body or {}).get("spec", {})
+        name = write.name or write.body["metadata"]["name"]
+        if (match := SHARD.search(name)) and "holderIdentity" in spec:
+            known = holders[name, int(match[1]), int(match[2])]
+            if not known or known[-1][1] != spec["holderIdentity"]:
+                known.append((write.version, spec["holderIdentity"]))
+    return holders
+
+
 def _holds_since(
-    replica: str, session: tuple[str, str], leases: list[Change], version: int, replicas: set[str]
+    replica: str,
+    session: tuple[str, str],
+    holders: dict[Shard, list[tuple[int, str]]],
+    version: int,
 ) -> int | None:
     """Return since when a replica holds a shard with the session; None if it holds none."""
-    holders: dict[Key, tuple[str, int]] = {}
-    for change in leases:
-        shard = SHARD.search(change.key[2])
-        holder = _holder(change.object)
-        if change.version > version or shard is None or holder not in {*replicas, ""}:
-            continue
-        index, count = int(shard[1]), int(shard[2])
-        if zlib.crc32("/".join(session).encode()) % count != index:
-            continue
-        if change.type != "DELETED" and holders.get(change.key, ("", 0))[0] != holder:
-            holders[change.key] = (holder, change.version)
-    return max((since for holder, since in holders.values() if holder == replica), default=None)
+    number = zlib.crc32("/".join(session).encode())
+    present = [
+        [entry for entry in known if entry[0] < version][-1:]
+        for (_, index, count), known in holders.items()
+        if number % count == index
+    ]
+    return max(
+        (since for [(since, holder)] in filter(None, present) if holder == replica), default=None
+    )
 
 
 def _unconditional_writes(writes: list[Call]) -> Iterator[str]:

@@ -65,30 +65,34 @@ class Replica:
     def __init__(self, world: World, environment: Environment, name: str) -> None:
         self.name = name
         self.proxy = Proxy(environment.operators_api, environment.network, environment.user)
-        self.process: OperatorProcess | None = None
+        self.latest: OperatorProcess | None = None  # process; it may have ended
         self._world = world
         self._environment = environment
         self._port = next(environment.ports)
 
+    @property
+    def process(self) -> OperatorProcess:
+        assert self.latest is not None, f"{self.name} was never started"
+        return self.latest
+
     def start(self, **settings: str) -> OperatorProcess:
         """Start the process, with settings on top of the world's."""
         chosen = {"http_port": str(self._port), "pod_name": self.name}
-        self.process = self._environment.operators.start(
+        self.latest = self._environment.operators.start(
             self.proxy.url,
             imported=self._world.imported,
             descriptors=self._world.descriptors,
             **{**self._world.settings, **chosen, **settings},
         )
-        return self.process
+        return self.latest
 
     async def kill(self) -> None:
-        assert self.process is not None
         self.process.kill()
         await self.process.ended()
 
     async def stop(self) -> None:
         """End the process like a Deployment: SIGTERM, and SIGKILL if it does not end."""
-        if self.process is not None and self.process.running:
+        if self.latest is not None and self.process.running:
             self.process.resume()
             self.process.terminate()
             try:
@@ -130,7 +134,7 @@ class World:
         self.deleted: set[Key] = set()  # objects that the test has deleted
         self._environment = environment
         self.replicas: list[Replica] = []
-        self._first = self._add_replica()
+        self._first = self._new_replica()
         self.proxy = self._first.proxy
 
     async def open(self) -> None:
@@ -158,7 +162,8 @@ class World:
         for name in self.classes:
             await self.delete_class(name)
         await self.history.catch_up(self.namespace)
-        never = [*violations(self.changes, self.deleted), *self.kubelet.violations[self.namespace]]
+        never = list(violations(self.changes, self.deleted, self.calls))
+        never += self.kubelet.violations[self.namespace]
         never += [
             f"the operator read Secrets: {call}"
             for call in self.calls
@@ -181,7 +186,7 @@ class World:
     @property
     def operator(self) -> OperatorProcess | None:
         """The process of the first replica."""
-        return self._first.process
+        return self._first.latest
 
     @property
     def calls(self) -> list[Call]:
@@ -193,15 +198,20 @@ class World:
 
     async def add_replica(self, **settings: str) -> Replica:
         """Start another replica; return when it watches sessions."""
-        replica = self._add_replica()
-        await replica.proxy.start()
+        replica = await self.prepare_replica()
         replica.start(**settings)
         await replica.proxy.until(
             lambda: any(c.watch and c.resource == PLURAL for c in replica.proxy.calls)
         )
         return replica
 
-    def _add_replica(self) -> Replica:
+    async def prepare_replica(self) -> Replica:
+        """Add a replica that is not started yet."""
+        replica = self._new_replica()
+        await replica.proxy.start()
+        return replica
+
+    def _new_replica(self) -> Replica:
         name = f"operator-{len(self.replicas) + 1}"
         self.replicas.append(Replica(self, self._environment, name))
         return self.replicas[-1]
@@ -392,6 +402,6 @@ class World:
         lines += self.kubelet.violations[self.namespace]
         for replica in self.replicas:
             lines += [replica.name, *(str(call) for call in replica.proxy.calls[-15:])]
-            if replica.process is not None:
+            if replica.latest is not None:
                 lines += replica.process.log.read_text(errors="replace").splitlines()[-40:]
         return "\n".join(lines)
