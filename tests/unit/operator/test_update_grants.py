@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 from wasession_operator.sharding.update_grants import (
-    SCOPES,
     UpdateNotes,
     grant,
     parse_notes,
 )
 
+ANNOTATIONS_MAX = 256 * 2**10  # bytes that the API server accepts
 SESSIONS = [f"ns/{letter}" for letter in "abcdef"]
 requested = st.dictionaries(st.sampled_from(SESSIONS), st.integers(0, 9), max_size=6).map(
     lambda chosen: {session: f"{session}-{number}" for session, number in chosen.items()}
@@ -55,9 +55,25 @@ def test_notes_are_read_as_they_were_written() -> None:
     assert parse_notes("") == UpdateNotes()
 
 
-def test_an_annotation_has_a_limit() -> None:
-    many = {f"owner/ns/{number:05}": {"ns/a": "1"} for number in range(2 * SCOPES)}
-    assert len(parse_notes(UpdateNotes(many).dump()).requests) == SCOPES
+@pytest.mark.parametrize(
+    ("scopes", "sessions", "text"),
+    [(5000, 1, "owner"), (1, 5000, "owner"), (300, 1, "\N{SNOWMAN}" * 253), (300, 1, '"' * 253)],
+)
+def test_an_annotation_has_a_limit(scopes: int, sessions: int, text: str) -> None:
+    """However many owners change their sessions at once, and whatever they are called."""
+    requests = {
+        f"owner/ns/{number:05}{text}": {f"ns/{n:05}": f"{n}" for n in range(sessions)}
+        for number in range(scopes)
+    }
+    grants = {scope: tuple(by_session.values()) for scope, by_session in requests.items()}
+    annotation = UpdateNotes(requests, grants).dump()
+    assert len(annotation.encode()) < ANNOTATIONS_MAX / 2
+    notes = parse_notes(annotation)
+    first = next(iter(requests))
+    assert notes.requests[first]["ns/00000"] == "0", "the first ones are noted"
+    assert notes.grants[first][0] == "0"
+    assert len(notes.requests) >= min(scopes, 30)
+    assert UpdateNotes(notes.requests, notes.grants).dump() == annotation
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from wasession_operator.plan.rollout import Scope
 from wasession_operator.settings import Settings
 from wasession_operator.sharding.lease import Installation, shard_of, shard_of_name
 from wasession_operator.sharding.leases import HeldLease, Leases
-from wasession_operator.sharding.update_grants import UpdateNotes, grant, parse_notes
+from wasession_operator.sharding.update_grants import UpdateNotes, fit_requests, grant, parse_notes
 
 
 class Shards:
@@ -163,15 +163,17 @@ class Shards:
         said = {number: parse_notes(self.leases.updates_of(number)) for number in range(shards)}
         requests = {number: notes.requests for number, notes in said.items()}
         for number, controller in self._controllers.items():
-            requests[number] = _readable(controller.updates.requests)
+            requests[number] = fit_requests(_readable(controller.updates.requests))
         led: dict[str, dict[str, str]] = {}
         for by_scope in requests.values():
             for scope, of_shard in by_scope.items():
                 if shard_of_name(scope, shards) == index:
                     led.setdefault(scope, {}).update(of_shard)
+        granted = said[index].grants
+        # What has been granted is noted first: there may not be room for all.
         grants = {
-            scope: self._grant(scope, sessions, said[index].grants.get(scope, ()))
-            for scope, sessions in led.items()
+            scope: self._grant(scope, led[scope], granted.get(scope, ()))
+            for scope in sorted(led, key=lambda scope: scope not in granted)
         }
         return UpdateNotes(requests[index], grants).dump()
 
@@ -222,8 +224,7 @@ class Shards:
         return self._controllers.get(shard_of(key, self.settings.shards))
 
 
-def _readable(requests: Mapping[Scope, Mapping[Key, str]]) -> dict[str, dict[str, str]]:
-    return {
-        "/".join(scope): {"/".join(key): request for key, request in sessions.items()}
-        for scope, sessions in requests.items()
-    }
+def _readable(requests: Mapping[Scope, Mapping[Key, str]]) -> Iterator[tuple[str, str, str]]:
+    for scope, sessions in requests.items():
+        for key, request in sessions.items():
+            yield "/".join(scope), "/".join(key), request

@@ -7,16 +7,19 @@ the holder of a Lease can write it, and a successor finds what was granted befor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic.dataclasses import dataclass as validated
 from pydantic_core import from_json, to_json
 
-SCOPES = 256  # of which a shard requests updates at a time: annotations are limited to 256 KiB
+# Bytes of requests, and as many of grants. The API server rejects annotations of more than 256 KiB
+# in all, and a Lease that cannot be written cannot be renewed.
+ROOM = 32 * 2**10
+CACHED = 128  # annotations: those of all shards, before and after a change
 
 
 @dataclass(frozen=True)
@@ -32,11 +35,16 @@ class UpdateNotes:
     grants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def dump(self) -> str:
-        """Return the annotation; empty if there is nothing to say."""
+        """Return the annotation, with what there is room for; empty if there is nothing to say."""
         if not self.requests and not self.grants:
             return ""
-        requests = dict(islice(sorted(self.requests.items()), SCOPES))
-        return to_json({"requests": requests, "grants": self.grants}).decode()
+        requests = fit_requests(
+            (scope, *entry) for scope, entries in self.requests.items() for entry in entries.items()
+        )
+        grants: dict[str, list[str]] = {}
+        for scope, granted in _fit((name, id_) for name, ids in self.grants.items() for id_ in ids):
+            grants.setdefault(scope, []).append(granted)
+        return to_json({"requests": requests, "grants": dict(sorted(grants.items()))}).decode()
 
 
 @validated(frozen=True)
@@ -45,6 +53,28 @@ class _Notes:
     grants: dict[str, list[str]]
 
 
+def fit_requests(requests: Iterable[tuple[str, ...]]) -> dict[str, dict[str, str]]:
+    """Return the requests that there is room for, by scope and session, of these three parts.
+
+    The first ones fit; the others have their turn when some of these are fulfilled.
+    """
+    fitting: dict[str, dict[str, str]] = {}
+    for scope, session, request in _fit(requests):
+        fitting.setdefault(scope, {})[session] = request
+    return fitting
+
+
+def _fit(entries: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
+    """Yield entries until there is no room for the next one."""
+    room = ROOM
+    for entry in entries:
+        room -= len(to_json(entry))
+        if room < 0:
+            return
+        yield entry
+
+
+@lru_cache(CACHED)
 def parse_notes(annotation: str) -> UpdateNotes:
     """Read an annotation; what somebody has edited to nonsense says nothing."""
     if not annotation:
@@ -71,11 +101,11 @@ def grant(
     the scope that are being updated; they count in any case. While the scope is ``halted``, nothing
     new is granted.
     """
-    updating = set(updating)
+    granted, updating = set(granted), set(updating)
     kept = {
         session
         for session, request in requests.items()
-        if request in set(granted) or session in updating
+        if request in granted or session in updating
     }
     free = 0 if halted else max(limit - len(kept | updating), 0)
     new = sorted(requests.keys() - kept)[:free]
