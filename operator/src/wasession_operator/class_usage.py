@@ -124,12 +124,12 @@ class ClassUsage:
 def conflict_condition(present: Manifest, operator: str, rivals: frozenset[str]) -> Manifest | None:
     """Return the class's condition that says whether several operators serve the same sessions.
 
-    None for one that is not this operator's to write: another one has noticed as well, or nothing
-    has ever happened.
+    None for one that is not this operator's to write: it is about others, or nothing has ever
+    happened. One that names this operator as waiting is outdated: now it is the one that acts.
     """
     is_true = present.get("status") == "True"
-    is_own = str(present.get("message")).startswith(f"Operator {operator} ")
-    if (rivals and is_true and not is_own) or (not rivals and not is_own):
+    is_named = f" {operator} " in str(present.get("message"))
+    if not is_named and (is_true or not rivals):
         return None
     message = (SEVERAL if rivals else ONE).format(
         operator=operator, rivals=" and ".join(sorted(rivals))

@@ -238,6 +238,22 @@ async def test_a_change_of_rivals_is_written_without_an_event_of_the_cache(rig: 
     assert conditions(rig) == [("True", "SeveralOperators")]
 
 
+def test_an_operator_that_has_waited_corrects_what_the_former_one_has_written() -> None:
+    """The former one has been uninstalled, and writes nothing any more."""
+    rivals = frozenset({"a/one", NAME})
+    said = conflict_condition({}, "former/operator", rivals)
+    for expected in ("SeveralOperators", "OneOperator"):
+        made = conflict_condition(cast(Manifest, said), NAME, rivals - {NAME})
+        assert made is not None
+        assert made["message"].startswith(f"Operator {NAME} ")
+        assert made["reason"] == expected
+        said, rivals = made, frozenset()
+    alone = conflict_condition({}, "former/operator", frozenset({NAME}))
+    made = conflict_condition(cast(Manifest, alone), NAME, frozenset())
+    assert made is not None
+    assert (made["status"], made["reason"]) == ("False", "OneOperator")
+
+
 def present(operator: str, status: str) -> Manifest:
     rivals = frozenset({"a/one"}) if status == "True" else frozenset()
     made = conflict_condition({}, operator, frozenset({"a/one"}))
