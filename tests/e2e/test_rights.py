@@ -43,6 +43,9 @@ UNUSED = {
         "needed when a watched namespace is deleted: integration/operator/test_namespaces.py"
     ),
     Right(OPERATOR, "", "nodes", "get"): "needed for a pod on a node that was just registered",
+    Right(OPERATOR, SESSIONS, "whatsappsessions", "get"): (
+        "needed when a session is not as it is cached: unit/operator/test_cluster_cache.py"
+    ),
     Right(GATEWAY, SESSIONS, "whatsappsessions", "get"): (
         "needed when another writer changes a session that is being deleted"
     ),

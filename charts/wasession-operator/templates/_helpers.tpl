@@ -50,7 +50,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "wasession.rules" -}}
 - apiGroups: [wasession.dev]
   resources: [whatsappsessions]
-  verbs: [list, watch, patch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [wasession.dev]
   resources: [whatsappsessions/status]
   verbs: [patch]
