@@ -96,8 +96,8 @@ class ActionExecutor:
             else:
                 await self._execute(session, state, action)
                 self._record_success(state, action)
-        except _Outdated:
-            self._enqueue(state.key)  # plan again with what was read since
+        except _Outdated as error:
+            self._plan_again(state, action, error)
         except (Rejected, Conflict, Unavailable, LogoutFailed) as error:
             if isinstance(error, Rejected) and NAMESPACE_TERMINATING in str(error):
                 raise Unavailable(str(error)) from None  # no failure of the session: it goes too
@@ -228,9 +228,9 @@ class ActionExecutor:
         metadata = _preconditions(present) | patch.get("metadata", {})
         try:
             obj = await self._kube.patch(informer.resource, *name, {**patch, "metadata": metadata})
-        except Conflict:
+        except Conflict as conflict:
             await self._refresh(informer, name)
-            raise _Outdated from None
+            raise _Outdated(str(conflict)) from None
         if obj is not None:
             informer.upsert(obj)
 
@@ -263,9 +263,9 @@ class ActionExecutor:
         patch = objects.finalizer_patch(state.uid, version, present, add=add)
         try:
             session = await self._kube.patch(SESSIONS, *key, patch)
-        except Conflict:
+        except Conflict as conflict:
             await self._cache.refresh_session(key)
-            raise _Outdated from None
+            raise _Outdated(str(conflict)) from None
         except Rejected as error:
             raise Unavailable(str(error)) from None  # another session has the name: await its event
         if session is None or key not in self._cache.sessions:
@@ -286,9 +286,9 @@ class ActionExecutor:
         version = present["metadata"]["resourceVersion"]
         try:
             await self._kube.delete(informer.resource, *name, uid, grace_seconds, version)
-        except Conflict:
+        except Conflict as conflict:
             await self._refresh(informer, name)
-            raise _Outdated from None
+            raise _Outdated(str(conflict)) from None
         state.deleted.add(uid)
 
     def _begin_logout(
@@ -312,7 +312,16 @@ class ActionExecutor:
             timeout = session.spec.timeouts.logout.total_seconds()
             state.report_watcher.logout(action.request, timeout, on_result)
 
+    def _plan_again(self, state: ReconcileState, action: Action, error: _Outdated) -> None:
+        """Plan again at once with what was read since; with backoff if that happens repeatedly."""
+        if type(action) in state.outdated:
+            self._record_refusal(state, action, Unavailable(str(error)))
+        else:
+            state.outdated.add(type(action))
+            self._enqueue(state.key)
+
     def _record_success(self, state: ReconcileState, action: Action) -> None:
+        state.outdated.discard(type(action))
         if state.refusals.pop(type(action), None) is not None:
             self._enqueue(state.key)  # its status still shows the failure
 

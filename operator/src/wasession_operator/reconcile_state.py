@@ -33,6 +33,7 @@ class ReconcileState:
     pod_failures: Backoff = field(default_factory=Backoff)
     reconcile_failures: Backoff = field(default_factory=Backoff)
     refusals: dict[type[Action], Refusal] = field(default_factory=dict)
+    outdated: set[type[Action]] = field(default_factory=set)  # whose object had changed meanwhile
     accepted_template: str | None = None  # hash of the one that the API server has accepted last
     accepted_at: float = 0.0
     token_epoch: int = 0
@@ -42,6 +43,7 @@ class ReconcileState:
     written: Status | None = None  # the last status written, until a watch event contains it
     written_version: str | None = None
     written_at: float = 0.0
+    conflicts: int = 0  # of the status in a row: somebody else has written each time
     differs_since: float | None = None  # since when the desired status has not been written
 
     @property

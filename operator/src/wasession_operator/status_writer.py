@@ -18,7 +18,7 @@ from wasession_operator.plan import Plan, Session
 from wasession_operator.reconcile_state import ReconcileState
 
 log = logging.getLogger(__name__)
-CONFLICT_RETRY = 0.1  # seconds; the session has been read again by then
+CONFLICT_RETRY = 0.1  # seconds, doubled each time; the session has been read again by then
 
 
 class StatusWriter:
@@ -57,7 +57,9 @@ class StatusWriter:
             written = await self._patch(body, state, result.status, fields)
         except Conflict:
             await self._cache.refresh_session(state.key)
-            return CONFLICT_RETRY
+            state.conflicts += 1
+            return CONFLICT_RETRY * 2.0 ** min(state.conflicts - 1, 8)
+        state.conflicts = 0
         if written:
             metrics.observe_change(session.status, result.status, report)
             _log_change(session, result.status, state.log_extra)

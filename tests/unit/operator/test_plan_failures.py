@@ -29,8 +29,17 @@ from unit.operator.situations import (
     session,
     terminating,
 )
-from wasession_api.kube.client import Conflict, KubeClient, Rejected, Resource, Unavailable
-from wasession_api.kube.manifests import Key
+from wasession_api.kube.client import (
+    PODS,
+    PVCS,
+    SESSIONS,
+    Conflict,
+    KubeClient,
+    Rejected,
+    Resource,
+    Unavailable,
+)
+from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.v1alpha1 import ConditionType, Reason
 from wasession_operator import action_executor
 from wasession_operator.action_executor import ActionExecutor
@@ -190,15 +199,27 @@ def test_a_pod_that_cannot_be_deleted_says_why() -> None:
 # --- attempts -------------------------------------------------------------------------------------
 
 
+SESSION: Manifest = {
+    "metadata": {"name": "sales", "namespace": "ns", "uid": "uid-1", "resourceVersion": "1"},
+    "spec": {},
+}
+
+
 class RefusingApi:
     """An API server that refuses every write with ``error``, and counts them."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, circumstances: Facts) -> None:
         self.error = error
         self.attempts: Counter[str] = Counter()
+        self._present = {SESSIONS: SESSION, PODS: circumstances.pod, PVCS: circumstances.pvc}
 
-    async def get(self, resource: Resource, *_: Any) -> None:
-        """Nothing exists."""
+    async def get(self, resource: Resource, *_: Any) -> Manifest | None:
+        """Return what exists; a foreign object where a creation has conflicted is no session's."""
+        obj = self._present.get(resource)
+        return obj and {**obj, "metadata": {**obj["metadata"], "resourceVersion": "1"}}
+
+    def check_fence(self) -> None:
+        """It may act."""
 
     async def create(self, resource: Resource, *_: Any, **__: Any) -> None:
         self._refuse(f"create {resource.plural}")
@@ -221,13 +242,14 @@ class Simulation:
     """Plans and executes against a refusing API server, with a clock of its own."""
 
     def __init__(self, circumstances: Facts, error: Exception) -> None:
-        self.api = RefusingApi(error)
+        self.api = RefusingApi(error, circumstances)
         self.state = ReconcileState(("ns", "sales"), "uid-1")
         self.now = circumstances.now
         self.enqueued = False
         self._facts = circumstances
         kube = cast(KubeClient, self.api)
         cache = ClusterCache(kube, [], cast(Any, self), watch_nodes=False, network_policy_peers=[])
+        cache.upsert_session(SESSION)
         self._executor = ActionExecutor(SETTINGS, kube, cache, master_key(), self.enqueue)
 
     def enqueue(self, _: Key) -> None:

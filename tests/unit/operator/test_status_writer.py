@@ -51,9 +51,9 @@ class Api:
         self.patches.append(add["value"])
         status = {name: value for name, value in add["value"].items() if name != self.unknown}
         if status != self.body["status"]:
-            version = str(int(self.body["metadata"]["resourceVersion"]) + 1)
+            following = str(int(self.body["metadata"]["resourceVersion"]) + 1)
             self.body = {
-                "metadata": {**self.body["metadata"], "resourceVersion": version},
+                "metadata": {**self.body["metadata"], "resourceVersion": following},
                 "status": status,
             }
         return self.body
@@ -147,6 +147,21 @@ async def test_the_status_of_a_session_that_has_changed_is_planned_again() -> No
     assert api.patches == []
     assert await write(api, state, ready(), cache) is None
     assert len(api.patches) == 1
+
+
+async def test_a_session_that_is_changed_all_the_time_is_written_to_seldom() -> None:
+    api, state = Api(), ReconcileState(KEY, "uid-1")
+    waits = []
+    for _ in range(12):
+        cache = cache_of(api)
+        version = str(int(api.body["metadata"]["resourceVersion"]) + 1)
+        api.body = {**api.body, "metadata": {**api.body["metadata"], "resourceVersion": version}}
+        waits.append(await write(api, state, ready(), cache))
+    assert None not in waits
+    assert waits == sorted(waits, key=lambda wait: wait or 0.0)
+    assert 10 < (waits[-1] or 0.0) < 60
+    assert await write(api, state, ready()) is None
+    assert state.conflicts == 0
 
 
 async def test_a_status_follows_the_last_one_before_its_watch_event() -> None:
