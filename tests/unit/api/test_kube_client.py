@@ -26,6 +26,7 @@ from wasession_api.kube.client import (
     Fenced,
     KubeClient,
     Rejected,
+    ResourceExpired,
     Unavailable,
 )
 
@@ -97,6 +98,23 @@ async def test_an_outage_ends_with_the_first_answer(kube: KubeClient, server: Se
     since = kube.answers.since
     await kube.get(PODS, "ns", "a")
     assert kube.answers.last > since == kube.answers.since
+
+
+async def test_only_a_list_or_a_watch_expires(kube: KubeClient, server: Server) -> None:
+    """No caller of the others expects that."""
+    server.status = 410
+    with pytest.raises(ResourceExpired):
+        await anext(kube.pages(PODS, "ns"))
+    with pytest.raises(ResourceExpired):
+        await anext(kube.watch(PODS, "ns", "", "1"))
+    for request in (
+        kube.get(PODS, "ns", "a"),
+        kube.create(PODS, {"metadata": {"name": "a", "namespace": "ns"}}),
+        kube.patch(PODS, "ns", "a", {}),
+        kube.delete(PODS, "ns", "a", "uid"),
+    ):
+        with pytest.raises(Unavailable):
+            await request
 
 
 @pytest.mark.parametrize(

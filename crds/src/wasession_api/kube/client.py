@@ -391,8 +391,11 @@ class KubeClient:
                     self.answers.note()
                 if response.status >= 300:
                     error = _error(response, await response.text())
-                    if isinstance(error, _NotFound) and verb in ("list", "watch"):
+                    collection = verb in ("list", "watch")
+                    if isinstance(error, _NotFound) and collection:
                         error = Rejected(str(error))  # the kind: its CRD is not installed
+                    if isinstance(error, ResourceExpired) and not collection:
+                        error = Unavailable(str(error))  # says something in between
                     raise error
                 yield response
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
