@@ -25,13 +25,14 @@ POLICY = {
         {"level": "None"},
     ],
 }
+TIMED_OUT = 504  # the client has hung up: the write may have been carried out all the same
 NO_STATE = {"events", "leases"}
 _SHARD_LEASE = re.compile(r".*-shard-(\d+)-of-\d+")
 
 
 @dataclass(frozen=True)
 class Write:
-    """One successful request."""
+    """One request that was carried out, or may have been."""
 
     user: str
     replica: str  # of the operator, by its User-Agent; else empty or anything
@@ -42,6 +43,7 @@ class Write:
     received: float  # seconds since 1970
     done: float
     holder: str = ""  # of a Lease, after the write
+    timed_out: bool = False
 
 
 class Audit:
@@ -64,12 +66,10 @@ class Audit:
                     return
                 self._at += len(line)
                 event = json.loads(line)
-                if (
-                    "objectRef" in event
-                    and event["responseStatus"]["code"] < 400
-                    and event["verb"] in VERBS
-                ):
-                    yield _write(event)
+                if "objectRef" in event and event["verb"] in VERBS:
+                    code = event["responseStatus"]["code"]
+                    if code < 400 or code == TIMED_OUT:
+                        yield _write(event)
 
 
 def _write(event: dict[str, Any]) -> Write:
@@ -85,23 +85,26 @@ def _write(event: dict[str, Any]) -> Write:
         received=_seconds(event["requestReceivedTimestamp"]),
         done=_seconds(event["stageTimestamp"]),
         holder=spec.get("holderIdentity") or "" if event["verb"] != "delete" else "",
+        timed_out=event["responseStatus"]["code"] == TIMED_OUT,
     )
 
 
 def latencies(causes: list[Write], effects: list[Write]) -> list[float]:
     """Return the milliseconds from each cause's request to the end of its effect.
 
-    That is the first effect of the same name after it; raises ``LookupError`` if there is none.
+    That is the first effect of the same name after it, one that timed out only if there is no
+    other; raises ``LookupError`` if there is none.
     """
-    effects_by_name: dict[str, list[float]] = {}
+    effects_by_name: dict[str, list[Write]] = {}
     for effect in effects:
-        effects_by_name.setdefault(effect.name, []).append(effect.done)
+        effects_by_name.setdefault(effect.name, []).append(effect)
     waits = []
     for cause in causes:
-        later = [done for done in effects_by_name.get(cause.name, []) if done >= cause.received]
+        later = [e for e in effects_by_name.get(cause.name, []) if e.done >= cause.received]
         if not later:
             raise LookupError(f"no effect on {cause.name}")
-        waits.append((min(later) - cause.received) * 1000)
+        first = min(later, key=lambda effect: (effect.timed_out, effect.done))
+        waits.append((first.done - cause.received) * 1000)
     return waits
 
 
@@ -120,7 +123,7 @@ def late(writes: Iterable[Write], shard_of: Callable[[Write], int]) -> list[Writ
     found = []
     for write in sorted(writes, key=lambda write: write.done):
         if write.resource == "leases":
-            if match := _SHARD_LEASE.fullmatch(write.name):
+            if not write.timed_out and (match := _SHARD_LEASE.fullmatch(write.name)):
                 holders[int(match[1])] = write.holder
         elif holders.get(shard_of(write), write.replica) != write.replica:
             found.append(write)

@@ -57,6 +57,16 @@ def test_a_lease_is_read_with_its_holder(tmp_path: Path) -> None:
     assert [(w.replica, w.holder) for w in Audit(log).new()] == [("pod-1", "pod-1"), ("pod-1", "")]
 
 
+def test_a_write_that_timed_out_may_have_been_carried_out(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    log.write_text("".join(f"{line}\n" for line in (event(1, code=504), event(2))))
+    timed_out, certain = Audit(log).new()
+    assert (timed_out.timed_out, certain.timed_out) == (True, False)
+    cause = [write("create", "a", timed_out.done - 1, timed_out.done - 1)]
+    assert latencies(cause, [timed_out, certain]) == pytest.approx([2000])
+    assert latencies(cause, [timed_out]) == pytest.approx([1000])
+
+
 def write(
     verb: str,
     name: str,
