@@ -89,6 +89,20 @@ def test_a_deleted_lease_is_its_holders_until_it_would_have_expired() -> None:
     assert restored.expires_at == 19.0
 
 
+def test_a_lease_without_its_holder_is_free_if_it_was_released() -> None:
+    """Otherwise a person has edited it, and the holder acts until it finds out."""
+    seen = observe(None, lease(), 0.0)
+    released = observe(seen, replace(lease(holder=""), renewed="r2"), 8.0)
+    emptied = observe(seen, lease(holder=""), 8.0)
+    for observed, now, free in (
+        (released, 8.0, (0, 1)),
+        (emptied, 9.9, (1,)),
+        (emptied, 10.0, (0, 1)),
+    ):
+        planned = plan_leases("pod-a", OWN, (), {observed.lease.key: observed}, now)
+        assert planned.acquire == free
+
+
 def test_a_member_that_has_left_gets_no_share() -> None:
     """It has deleted its own Lease, after it had given its shards away."""
     member = observe(None, lease(index=None, holder="a-pod-before"), 0.0)

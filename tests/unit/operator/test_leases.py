@@ -413,6 +413,20 @@ async def test_a_deleted_lease_is_created_again_by_its_holder() -> None:
         assert len(replica.events) + len(other.events) == 1, "and none of them has noticed"
 
 
+@in_virtual_time
+async def test_a_lease_without_its_holder_is_repaired() -> None:
+    """A person has edited it: nobody else acts, as the holder does until it finds out."""
+    async with world_of() as world:
+        replica, other = world.add("pod-a"), world.add("pod-b")
+        await world.pass_time(3)
+        holder = replica if replica.acting else other
+        world.server.edit(lease_key(), spec={"holderIdentity": ""})
+        await world.pass_time(PERIOD + 1)
+        assert world.holder() == holder.pod
+        await world.pass_time(2 * DURATION)
+        assert len(replica.events) + len(other.events) == 1, "and none of them has noticed"
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -51,8 +51,15 @@ class LeasePlan:
 def observe(
     before: Observed | None, lease: Lease, now: float, *, deleted: bool = False
 ) -> Observed:
-    """Note a Lease as it is now; one that was not renewed keeps its age."""
-    if before is None or before.lease.state != lease.state:
+    """Note a Lease as it is now; one that was not renewed keeps its age.
+
+    One whose holder a person has removed counts as deleted: who releases a Lease changes its time.
+    """
+    if before is None:
+        return Observed(lease, now, deleted)
+    if before.lease.holder and lease.state == replace(before.lease, holder="").state:
+        return replace(before, deleted=True)
+    if before.lease.state != lease.state:
         return Observed(lease, now, deleted)
     return replace(before, lease=lease, deleted=deleted)
 

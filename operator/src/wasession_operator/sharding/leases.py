@@ -244,7 +244,7 @@ class Leases:
         """Renew a Lease; raise ``Conflict`` when it is somebody else's.
 
         One that a person has deleted is created again: other replicas wait until it would have
-        expired. One that a person has edited is restored, if its holder is the same.
+        expired. One that a person has edited is restored, if nobody else has held it since.
         """
         spec = held_by(self._pod, self._duration)
         try:
@@ -258,7 +258,8 @@ class Leases:
             created = await self._kube.create(LEASES, manifest)
             return parse_shard_lease(created, self.installation, index)
         current = parse_shard_lease(present, self.installation, index)
-        if (current.uid, current.holder) != (lease.uid, self._pod):
+        is_emptied = current.state == (lease.uid, "", lease.renewed)
+        if not is_emptied and (current.uid, current.holder) != (lease.uid, self._pod):
             raise Conflict(f"Lease {lease.key[1]} is held by {current.holder or 'nobody'}")
         return await self._write(current, spec, updates)
 
