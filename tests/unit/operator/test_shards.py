@@ -21,6 +21,7 @@ from wasession_operator.sharding import shards as shards_module
 from wasession_operator.sharding.lease import shard_of, shard_of_name
 from wasession_operator.sharding.leases import HeldLease
 from wasession_operator.sharding.shards import Shards
+from wasession_operator.sharding.update_grants import UpdateNotes, parse_notes
 
 COUNT = 3
 KEYS = [("ns", f"s-{number}") for number in range(20)]
@@ -238,6 +239,25 @@ async def test_a_shard_may_be_given_away_before_it_has_begun(rig: Rig) -> None:
         rig.start(0)
         await settle()
         assert len(Recorder.begun) == 1, "and comes back"
+
+
+async def test_what_a_lease_says_is_read_once_a_change(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of sessions ask whether they have been granted an update."""
+    read: list[str] = []
+
+    def parse(annotation: str) -> UpdateNotes:
+        read.append(annotation)
+        return parse_notes(annotation)
+
+    monkeypatch.setattr(shards_module, "parse_notes", parse)
+    for granted in ("1", "2"):
+        annotation = UpdateNotes({}, {"class/gold": (granted,)}).dump()
+        monkeypatch.setattr(rig.shards.leases, "updates_of", lambda _, said=annotation: said)
+        asked = [rig.shards.is_granted(("class", "gold"), request) for request in ("1", "2") * 9]
+        assert asked == [granted == "1", granted == "2"] * 9
+    assert len(read) == 2
 
 
 async def test_a_bug_of_a_worker_ends_the_process(rig: Rig) -> None:

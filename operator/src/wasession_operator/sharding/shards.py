@@ -58,6 +58,7 @@ class Shards:
         self._master_key = master_key
         self._controllers: dict[int, Controller] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._notes: dict[int, tuple[str, UpdateNotes]] = {}  # by shard: the last ones read
         self._group = asyncio.TaskGroup()
         self._started = time.monotonic()
 
@@ -150,7 +151,7 @@ class Shards:
         """Return whether the shard that leads the scope has granted a request."""
         name = "/".join(scope)
         lead = shard_of_name(name, self.settings.shards)
-        return request in parse_notes(self.leases.updates_of(lead)).grants.get(name, ())
+        return request in self._notes_of(lead).grants.get(name, ())
 
     def requests_changed(self) -> None:
         self.leases.write_updates()
@@ -160,7 +161,7 @@ class Shards:
         shards = self.settings.shards
         if shards == 1:
             return ""
-        said = {number: parse_notes(self.leases.updates_of(number)) for number in range(shards)}
+        said = {number: self._notes_of(number) for number in range(shards)}
         requests = {number: notes.requests for number, notes in said.items()}
         for number, controller in self._controllers.items():
             requests[number] = fit_requests(_readable(controller.updates.requests))
@@ -176,6 +177,14 @@ class Shards:
             for scope in sorted(led, key=lambda scope: scope not in granted)
         }
         return UpdateNotes(requests[index], grants).dump()
+
+    def _notes_of(self, index: int) -> UpdateNotes:
+        """Return what the Lease of a shard says; it is asked for more often than it changes."""
+        annotation = self.leases.updates_of(index)
+        read = self._notes.get(index)
+        if read is None or read[0] != annotation:
+            read = self._notes[index] = annotation, parse_notes(annotation)
+        return read[1]
 
     def _grant(
         self, scope: str, requests: Mapping[str, str], granted: Sequence[str]

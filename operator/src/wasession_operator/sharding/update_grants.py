@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -19,7 +18,6 @@ from pydantic_core import from_json, to_json
 # Bytes of requests, and as many of grants. The API server rejects annotations of more than 256 KiB
 # in all, and a Lease that cannot be written cannot be renewed.
 ROOM = 32 * 2**10
-CACHED = 128  # annotations: those of all shards, before and after a change
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,6 @@ def _fit(entries: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:
         yield entry
 
 
-@lru_cache(CACHED)
 def parse_notes(annotation: str) -> UpdateNotes:
     """Read an annotation; what somebody has edited to nonsense says nothing."""
     if not annotation:
