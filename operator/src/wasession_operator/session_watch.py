@@ -15,9 +15,11 @@ from wasession_api.kube.client import PAGE_SIZE
 from wasession_api.kube.informer import is_worth_logging
 
 log = logging.getLogger(__name__)
-STABLE_AFTER = 30.0  # seconds for which a watch must last to count as working
+STABLE_AFTER = 45.0  # seconds for which a watch must last to count as working
 RETRY_FIRST, RETRY_LAST = 1.0, 60.0  # seconds between two starts of kopf
-PACE_FIRST, PACE_LAST = 1.0, 30.0  # seconds between two requests for the same
+# Seconds between two requests for the same. A list and a watch that follow each other in turn are
+# both held back, and must not count as stable for that.
+PACE_FIRST, PACE_LAST = 1.0, 15.0
 ATTEMPTS = 4  # of a request, before kopf gives up
 # kopf logs each failed request and the traceback of each task that fails, at each attempt. A
 # ``SessionWatch`` logs the same, with backoff.
@@ -52,7 +54,7 @@ class SessionWatch:
         self._recovery: asyncio.TimerHandle | None = None
         self._delay = RETRY_FIRST
         self._restart = asyncio.Event()
-        self._connections = Connections(self._request_done)
+        self._connections = Connections(self._stop_recovery, self._request_done)
 
     def restart(self) -> None:
         """List all sessions again: the watch has missed a change."""
@@ -116,10 +118,13 @@ class SessionWatch:
             loop = asyncio.get_running_loop()
             self._recovery = loop.call_later(STABLE_AFTER, self._recover)
 
-    def _fail(self, error: str) -> None:
+    def _stop_recovery(self) -> None:
         if self._recovery is not None:
             self._recovery.cancel()
             self._recovery = None
+
+    def _fail(self, error: str) -> None:
+        self._stop_recovery()
         self._failures += 1
         if is_worth_logging(self._failures):
             log.warning(
@@ -136,12 +141,14 @@ class Connections:
     """Opens kopf's connections to the API server, and observes and paces what it sends on them.
 
     A request that follows the same one at once is held back for longer each time; the parts of a
-    list are not. ``on_done`` is called with the error of each request that fails, and with None
+    list are not. ``on_end`` is called when a list or a watch follows on a watch, which has ended
+    thus; ``on_done`` is called with the error of each request that fails, and with None
     when a watch begins. kopf hands this to the login handler as its memo.
     """
 
-    def __init__(self, on_done: Callable[[str | None], None]) -> None:
+    def __init__(self, on_end: Callable[[], None], on_done: Callable[[str | None], None]) -> None:
         self.has_listed = False
+        self._on_end = on_end
         self._on_done = on_done
         self._active = False
         self._sent: dict[tuple[str, bool], tuple[float, int]] = {}  # when, and how often in a row
@@ -183,6 +190,7 @@ class Connections:
         if "continue" in query:
             return
         self.has_listed |= "limit" in query
+        self._on_end()
         key, now = (request.url.path, "watch" in query), time.monotonic()
         sent, repeated = self._sent.get(key, (-STABLE_AFTER, 0))
         repeated = 0 if now - sent >= STABLE_AFTER else repeated + 1

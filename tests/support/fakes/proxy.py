@@ -177,17 +177,17 @@ class Proxy:
         resources: Collection[str],
         namespace: str | None = None,
         *,
-        reads: bool = False,
+        lists: bool = False,
         mute: bool = False,
     ) -> Fault:
         """Inject a fault into all watches of resources until it ends, also into the open ones.
 
         Those are aborted, or stay open and deliver nothing if ``mute``. With a namespace, those of
-        others go on; a cluster-wide resource is in none. ``reads`` have the fault too.
+        others go on; a cluster-wide resource is in none. ``lists`` may have the fault too.
         """
 
         def matches(call: Call) -> bool:
-            concerned = call.watch or (reads and call.verb == "GET")
+            concerned = call.watch or (lists and call.verb == "GET" and call.name is None)
             return concerned and call.resource in resources and namespace in (None, call.namespace)
 
         self.faults.append(Fault(action, matches, 10**9, mutes=mute))
