@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
@@ -71,15 +72,20 @@ class Controller:
                 if not worker.cancelled():
                     worker.result()
         finally:
-            self._is_finishing = True
+            is_lost, self._is_finishing = not self._is_finishing, True
             await _cancel(self._workers)
             for state in self.states.values():
                 state.cancel_requeue()
                 state.stop_watching()
-            await self._reconciler.close()
+            if is_lost:
+                await self._reconciler.close(0.0)
 
     async def finish(self, timeout: float) -> None:
-        """End the reconciliations in progress within a time in seconds, and begin none."""
+        """End the reconciliations in progress within a time in seconds, and begin none.
+
+        Their Events are part of them.
+        """
+        ends = time.monotonic() + timeout
         self._is_finishing = True
         for worker in self._idle:
             worker.cancel()
@@ -88,6 +94,7 @@ class Controller:
             _, late = await asyncio.wait(busy, timeout=timeout)
             for worker in late:
                 worker.cancel()
+        await self._reconciler.close(max(ends - time.monotonic(), 0.0))
 
     async def wait_until_reconciled(self) -> None:
         """Return when each session that there was at the beginning has been reconciled once."""

@@ -81,9 +81,12 @@ class EventRecorder:
             self._emitting.add(task)
             task.add_done_callback(self._emitting.discard)
 
-    async def close(self) -> None:
-        """Wait until all Events have been emitted."""
-        await asyncio.gather(*self._emitting)
+    async def close(self, timeout: float) -> None:
+        """Emit what has been begun within a time in seconds, and drop the rest."""
+        if self._emitting:
+            _, late = await asyncio.wait(set(self._emitting), timeout=timeout)
+            for task in late:
+                task.cancel()
 
     async def _emit_all(
         self, session: Session, events: list[Event], log_extra: Mapping[str, str]

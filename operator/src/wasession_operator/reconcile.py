@@ -95,9 +95,9 @@ class Reconciler:
         self._executor = ActionExecutor(settings, kube, cache, master_key, enqueue)
         self._status_writer = StatusWriter(kube, cache)
 
-    async def close(self) -> None:
-        """Wait until all Events have been emitted."""
-        await self._status_writer.close()
+    async def close(self, timeout: float) -> None:
+        """Emit what is left of Events within a time in seconds, and drop the rest."""
+        await self._status_writer.close(timeout)
 
     def forget(self, key: Key) -> None:
         """Release the permits of a session that is gone, or cannot be reconciled."""

@@ -66,9 +66,9 @@ class StatusWriter:
             self._recorder.emit(session, result.events, state.log_extra)
         return None
 
-    async def close(self) -> None:
-        """Wait until all Events have been emitted."""
-        await self._recorder.close()
+    async def close(self, timeout: float) -> None:
+        """Emit what is left of Events within a time in seconds, and drop the rest."""
+        await self._recorder.close(timeout)
 
     async def _patch(
         self, body: Manifest, state: ReconcileState, status: Status, fields: list[str]

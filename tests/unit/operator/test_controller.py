@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import aiohttp
 import pytest
+from unit.operator import situations
 from unit.operator.situations import SETTINGS, master_key
 from wasession_api.kube.client import KubeClient
 from wasession_api.kube.manifests import Manifest
@@ -18,6 +19,8 @@ from wasession_api.names import FINALIZER
 from wasession_api.v1alpha1 import Status
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.controller import WORKERS, Controller
+from wasession_operator.event_recorder import EventRecorder
+from wasession_operator.plan import Event
 from wasession_operator.reconcile import Result
 from wasession_operator.reconcile_state import ReconcileState
 
@@ -321,6 +324,38 @@ async def test_resynced_sessions_come_last(controller: Fixture) -> None:
     controller.enqueue(("ns", "s-002"))
     await controller.idle()
     assert controller.reconciled == names_of(1, 2, 2, 1)
+
+
+class SlowEvents:
+    """An API server that creates Events when the test lets it."""
+
+    def __init__(self) -> None:
+        self.released = asyncio.Event()
+        self.created = 0
+
+    async def create(self, *_: object) -> Manifest:
+        await self.released.wait()
+        self.created += 1
+        return {"metadata": {"name": f"event-{self.created}"}}
+
+
+@pytest.mark.parametrize("given_away", [True, False])
+async def test_only_a_shard_that_is_given_away_emits_its_events(given_away: bool) -> None:
+    """Whoever has lost it must not wait for them: other shards have to be renewed."""
+    api = SlowEvents()
+    async with asyncio.timeout(60), running() as controller:
+        recorder = EventRecorder(cast(KubeClient, api))
+        controller._reconciler._status_writer._recorder = recorder
+        await controller.idle()
+        recorder.emit(situations.session(), [Event("Normal", "Ready", "message")], {})
+        if given_away:
+            finishing = asyncio.create_task(controller.finish(60))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not finishing.done()
+            api.released.set()
+            await finishing
+    assert api.created == given_away
 
 
 async def test_a_cancellation_that_a_worker_drops_is_repeated() -> None:

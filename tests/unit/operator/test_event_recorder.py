@@ -54,7 +54,7 @@ class Fixture:
 
     async def emit(self, reason: str, message: str, uid: str = "uid-1") -> None:
         self.recorder.emit(session(uid=uid), [Event("Warning", reason, message)], {})
-        await self.recorder.close()
+        await self.recorder.close(60)
 
     def counts(self) -> dict[str, int]:
         return {event["message"]: event["count"] for event in self.api.events.values()}

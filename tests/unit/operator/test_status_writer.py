@@ -93,7 +93,7 @@ async def write(
     state.observe_version(body["metadata"]["resourceVersion"])
     writer = StatusWriter(cast(KubeClient, api), cache)
     wait = await writer.write(session(VALID), body, state, result, None)
-    await writer.close()
+    await writer.close(60)
     return wait
 
 
