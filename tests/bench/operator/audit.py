@@ -30,7 +30,7 @@ NO_STATE = {"events", "leases"}
 _SHARD_LEASE = re.compile(r".*-shard-(\d+)-of-\d+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Write:
     """One request that was carried out, or may have been."""
 

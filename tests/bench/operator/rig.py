@@ -48,6 +48,7 @@ OPERATOR = "wasession-operator"
 OPERATOR_NAMESPACE = "default"
 USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR}"
 CONTROLLER = "system:serviceaccount:kube-system:statefulset-controller"
+ETCD_QUOTA = 8 * 2**30  # bytes, for all versions of tens of thousands of sessions; by default 2 GiB
 TOKEN_LIFETIME = 86400  # seconds
 HTTP_PORT = 9090  # of the first replica
 PATIENCE = 3600.0  # seconds that anything may take at most
@@ -294,6 +295,7 @@ async def rig(
     directory: Path, shards: int = 1, controllers: Sequence[str] = CONTROLLERS
 ) -> AsyncIterator[Rig]:
     """Yield a cluster whose kube-controller-manager runs ``controllers``."""
+    os.environ.setdefault("ETCD_QUOTA_BACKEND_BYTES", str(ETCD_QUOTA))
     network = Network()
     server = ApiServer(directory, network, node_silence=60)
     background: list[asyncio.Task[None]] = []

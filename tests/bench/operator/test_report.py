@@ -51,7 +51,10 @@ def run(sessions: int, *, peers: bool) -> Run:
         deleted_to_pod_ms=times(20, 140),
         writes_to_ready=writes,
         writes_of_removal=Writes(kinds={"patch pods": 2.5}),
-        replicas=[Replica(shards=1, memory_mib=100 * part, cpu_seconds=2) for part in (1, 2)],
+        replicas=[
+            Replica(shards=4, memory_mib=200, cpu_seconds=15),
+            Replica(shards=0, memory_mib=100, cpu_seconds=5),
+        ],
         idle=Idle(seconds=60, writes={}, lease_writes=90, cpu_percent=[0.5, 1.25]),
         restart=Restart(
             seconds=9,
@@ -97,6 +100,9 @@ def test_goals_are_judged() -> None:
     assert "| CR → pod, p99 | **600 ms** | **600 ms** | 500 ms |" in lines
     assert "| writes from the CR to Ready | 5.25 | 5.25 | 6 |" in lines
     assert "| writes of a removal | **2.50** | **2.50** | 2 |" in lines
+    row = "CPU per session from the CR to Ready, of the replicas with shards"
+    assert f"| {row} | **15 ms** | 1 ms | 10 ms |" in lines
+    assert "| … of all replicas | 20 ms | 1 ms |  |" in lines
     assert "| memory of a replica, of the largest | **310 MiB** | **310 MiB** | 300 MiB |" in lines
     assert (
         "| restart of all replicas: writes | **3** (3 create pods) | **3** (3 create pods) | 0 |"
