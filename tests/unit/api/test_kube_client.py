@@ -162,8 +162,10 @@ class Wire:
         self.requests = 0
         self.answers = asyncio.Event()
         self.arrived = asyncio.Event()
+        self.reader: asyncio.StreamReader
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
         body = b'{"metadata": {"resourceVersion": "7"}, "items": []}'
         length = 0
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -310,6 +312,16 @@ async def test_a_write_waits_no_longer_than_its_time(connected: KubeClient, wire
     wire.answers.clear()
     with pytest.raises(Unavailable, match="Timeout"):
         await connected.fenced(Clock(0.05)).patch(PODS, "ns", "a", {})
+
+
+async def test_nothing_goes_on_to_be_sent_of_a_write_that_is_given_up(
+    connected: KubeClient, wire: Wire
+) -> None:
+    """Its connection is reset, and not closed after all that the kernel still has to send."""
+    with pytest.raises(Unavailable, match="Timeout"):
+        await connected.fenced(Clock(0.05)).patch(PODS, "ns", "a", {})
+    with pytest.raises(ConnectionResetError):
+        await wire.reader.read()
 
 
 async def test_an_unqueued_client_does_not_wait_for_the_others(

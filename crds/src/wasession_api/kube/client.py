@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import copy
 import os
+import socket
+import struct
 import time
 import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -15,7 +17,7 @@ from typing import Any, Protocol
 
 import aiohttp
 from kubernetes.aio import client, config
-from kubernetes.aio.client.rest import RESTResponse
+from kubernetes.aio.client.rest import RESTClientObject, RESTResponse
 from prometheus_client import Counter
 from pydantic_core import from_json
 
@@ -167,7 +169,9 @@ class KubeClient:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        connected = cls(client.ApiClient(configuration), field_manager)
+        api = client.ApiClient(configuration)
+        api.rest_client = _RestClient(configuration)
+        connected = cls(api, field_manager)
         if user_agent is not None:
             connected._api.user_agent = user_agent
         return connected
@@ -424,6 +428,26 @@ class KubeClient:
             )
         finally:
             _fence.reset(token)
+
+
+class _RestClient(RESTClientObject):
+    """Drops what it has not sent yet when a connection is closed.
+
+    Otherwise the kernel goes on trying: a write that was given up because of a broken network would
+    reach the API server when the network works again, and its replica may not act any more by then.
+    """
+
+    def _create_connector(self) -> aiohttp.TCPConnector:
+        return aiohttp.TCPConnector(
+            limit=self.maxsize, ssl=self.ssl_context, socket_factory=_open_socket
+        )
+
+
+def _open_socket(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol, *_ = address
+    opened = socket.socket(family, kind, protocol)
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    return opened
 
 
 METHODS = {
