@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents
 
-.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit watch-faults lint format images crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit lease-drills watch-faults lint format images crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -52,6 +52,9 @@ bench-gateway: setup  ## the gateway measured beside plain aiohttp and bare pyth
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
 	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(PYTEST) tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500
+
+lease-drills: setup  ## the holder of a shard stands still 200 times, and goes on when another one acts; a quarter of an hour
+	LEASE_DRILLS=200 $(PYTEST) tests/integration/operator/test_replicas.py -k frozen
 
 watch-faults: setup  ## each watch of the operator fails in each way, alone; an hour
 	WATCH_FAULTS=all $(PYTEST) tests/integration/operator/test_watch_faults.py --timeout=1500

@@ -158,8 +158,8 @@ class Proxy:
     def partition(self, *, refuse: bool = False) -> None:
         """Separate the operator from the API server until ``heal``.
 
-        Requests and watches hang; then the network still delivers the writes, also those that the
-        operator has given up. If ``refuse``, connections are aborted instead.
+        Requests and watches hang, and those that are given up meanwhile are lost, except a write
+        that was on its way already. If ``refuse``, connections are aborted instead.
         """
         if refuse:
             self.down = True
@@ -236,8 +236,7 @@ class Proxy:
             return _abort(request)
         self._open.append((call, transport))
         try:
-            if call.verb not in WRITES:
-                await self._connected.wait()
+            await self._connected.wait()
             fault = next((f for f in self.faults if f.active and f.matches(call)), None)
             if fault is None:
                 return await self._forward(request, call)
