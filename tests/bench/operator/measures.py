@@ -205,7 +205,8 @@ def unprefixed(write: Write) -> Write:
 
 
 def per(sessions: int, writes: Iterable[Write], user: str) -> Writes:
-    kinds = by_kind(w for w in writes if w.user == user)
+    """Count a user's writes in the namespace: a class, which has none, is not a session's."""
+    kinds = by_kind(w for w in writes if w.user == user and w.namespace == NAMESPACE)
     return Writes(kinds={kind: number / sessions for kind, number in kinds.items()})
 
 

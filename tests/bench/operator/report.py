@@ -78,9 +78,9 @@ def scale_section(runs: Sequence[Run]) -> list[str]:
         "",
         "Bold: not within the goal. Memory is the most that a process has had resident. Each",
         "replica caches all sessions; which ones it acts on is divided by shards. Writes are",
-        "counted without Events, and without the replicas' own Leases, which have a row. A moved",
-        "shard: a replica is terminated and its shards move to the others, then it starts again",
-        "and gets its share back.",
+        "counted without Events, without the replicas' own Leases, which have a row, and without",
+        "the status of the class. A moved shard: a replica is terminated and its shards move to",
+        "the others, then it starts again and gets its share back.",
         "",
         "![Memory, idle CPU and CPU per session](operator-scale.svg)",
         "",
@@ -124,12 +124,14 @@ def scale_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
     )
     yield row(
         "writes from the CR to Ready",
-        lambda r: judge(r.operator.writes_to_ready.total, WRITES_TO_READY, "{:.2f}".format),
+        lambda r: judge(per_session(r.operator.writes_to_ready), WRITES_TO_READY, "{:.2f}".format),
         f"{WRITES_TO_READY}",
     )
     yield row(
         "writes of a removal",
-        lambda r: judge(r.operator.writes_of_removal.total, WRITES_OF_REMOVAL, "{:.2f}".format),
+        lambda r: judge(
+            per_session(r.operator.writes_of_removal), WRITES_OF_REMOVAL, "{:.2f}".format
+        ),
         f"{WRITES_OF_REMOVAL}",
     )
     yield row(
@@ -444,6 +446,11 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def judge(value: float, goal: float, text: Callable[[float], str]) -> str:
     """Return the text of a value: bold if it exceeds the goal."""
     return text(value) if value <= goal else f"**{text(value)}**"
+
+
+def per_session(writes: Writes) -> float:
+    """Return the number of writes, without the few of the whole namespace."""
+    return round(writes.total, 2)
 
 
 def none(writes: Kinds) -> str:
