@@ -29,6 +29,7 @@ CANCEL_AGAIN = 0.1  # seconds
 # Patience in the workqueue, in seconds. Those that need a pod have none.
 PATIENCE_WITH_POD = 60.0
 PATIENCE_UNCHANGED = 120.0
+FAILED_WAIT = 2.0  # seconds until what could not be reconciled is tried again for a change
 
 
 class Controller:
@@ -110,10 +111,34 @@ class Controller:
     def enqueue(self, key: Key) -> None:
         """Queue a session, because something about it has changed.
 
-        One whose namespace has not synced is queued when it has.
+        One whose namespace has not synced is queued when it has. One that could not be reconciled
+        is not queued at once: it may itself have caused the change, and would again.
         """
+        state = self.states.get(key)
+        if state is None:
+            return
+        backoff = state.reconcile_failures.wait(datetime.now(UTC)).total_seconds()
+        if backoff > 0:
+            self._requeue(state, min(backoff, FAILED_WAIT))
+        else:
+            self._add(key)
+
+    def _add(self, key: Key) -> None:
         if key in self.states and self._cache.is_settled(key[0]):
             self.queue.add(key)
+
+    def _requeue(self, state: ReconcileState, delay: float) -> None:
+        """Queue a session after a delay in seconds, unless it is queued sooner."""
+        loop = asyncio.get_running_loop()
+        if state.requeue_timer is not None:
+            if state.requeue_timer.when() <= loop.time() + delay:
+                return
+            state.requeue_timer.cancel()
+        state.requeue_timer = loop.call_later(delay, self._on_timer, state)
+
+    def _on_timer(self, state: ReconcileState) -> None:
+        state.requeue_timer = None
+        self._add(state.key)
 
     def enqueue_all(self) -> None:
         """Queue every session, behind those that have changed."""
@@ -144,7 +169,7 @@ class Controller:
             or before["metadata"].get("finalizers") != metadata.get("finalizers")
             or (before.get("status") != after.get("status") and not own_write)
         ):
-            self.enqueue(key)
+            self._add(key)
 
     def on_delete(self, key: Key, uid: str) -> None:
         state = self.states.get(key)
@@ -154,7 +179,7 @@ class Controller:
     def on_sync(self, namespace: str | None) -> None:
         for key in self.states:
             if namespace in (None, key[0]):
-                self.enqueue(key)
+                self._add(key)
 
     def on_start_node(self, name: str, zone: str | None) -> None:
         self.starts.set_node(name, zone)
@@ -197,9 +222,7 @@ class Controller:
         if result.done:
             self._forget(state)
         elif result.requeue_after is not None:
-            delay = max(result.requeue_after.total_seconds(), 0.0)
-            loop = asyncio.get_running_loop()
-            state.requeue_timer = loop.call_later(delay, self.enqueue, state.key)
+            self._requeue(state, max(result.requeue_after.total_seconds(), 0.0))
 
     async def _reconcile(self, state: ReconcileState) -> Result:
         """Reconcile one session; after an error, requeue it with backoff."""

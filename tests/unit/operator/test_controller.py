@@ -177,6 +177,33 @@ async def test_a_requeue_timer_lasts_until_the_next_reconciliation(controller: F
     assert controller.states[KEY].requeue_timer is None
 
 
+async def test_what_follows_from_a_failure_is_no_reason_to_try_again_at_once(
+    controller: Fixture,
+) -> None:
+    """Such as the pod that was created before the status could not be written."""
+
+    def then(count: int) -> Result:
+        state = controller.states[KEY]
+        state.reconcile_failures = next_backoff(state.reconcile_failures)
+        controller.enqueue(KEY)
+        return Result(timedelta(hours=1))
+
+    controller.then = then
+    controller.receive(session(5))
+    await controller.idle()
+    assert controller.count == 1
+    controller.enqueue(KEY)
+    timer = controller.states[KEY].requeue_timer
+    assert timer is not None
+    assert timer.when() - asyncio.get_running_loop().time() <= FAILED_WAIT
+    await controller.idle()
+    assert controller.count == 1
+    controller.then = lambda _: Result()
+    controller.receive(session(6, generation=2))  # what its user changes may mend it
+    await controller.idle()
+    assert controller.count == 2
+
+
 async def test_the_own_status_write_is_no_reason_to_reconcile_again(controller: Fixture) -> None:
     controller.receive(session(5))
     await controller.idle()
