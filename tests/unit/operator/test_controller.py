@@ -17,8 +17,9 @@ from wasession_api.kube.client import KubeClient
 from wasession_api.kube.manifests import Manifest
 from wasession_api.names import FINALIZER
 from wasession_api.v1alpha1 import Status
+from wasession_operator.backoff import next_backoff
 from wasession_operator.cluster_cache import ClusterCache
-from wasession_operator.controller import WORKERS, Controller
+from wasession_operator.controller import FAILED_WAIT, WORKERS, Controller
 from wasession_operator.event_recorder import EventRecorder
 from wasession_operator.plan import Event
 from wasession_operator.reconcile import Result
