@@ -84,6 +84,12 @@ def test_an_edited_lease_is_none_of_an_operator(key: str, value: str) -> None:
     assert parse_lease(lease) is None
 
 
+def test_a_lease_speaks_for_the_installation_of_its_own_namespace() -> None:
+    """Who may write Leases elsewhere cannot pretend to be another release."""
+    obj = stored()
+    assert parse_lease({**obj, "metadata": obj["metadata"] | {"namespace": "tenant"}}) is None
+
+
 def test_no_lease_lasts_for_ever() -> None:
     durations = {-5: 1, 0: 1, 15: 15, 10**9: LONGEST}
     for written, read in durations.items():

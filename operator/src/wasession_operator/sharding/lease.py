@@ -112,7 +112,8 @@ def parse_lease(obj: Manifest) -> Lease | None:
         shard = int(index) if kind is LeaseKind.SHARD else None
     except ValueError:
         return None
-    if not (namespace and name and served) or shards < 1 or bool(of) != (shard is not None):
+    elsewhere = namespace != obj["metadata"]["namespace"]  # it speaks for another installation
+    if elsewhere or not (name and served) or shards < 1 or bool(of) != (shard is not None):
         return None
     if shard is not None and not 0 <= shard < shards:
         return None
