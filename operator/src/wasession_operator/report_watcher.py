@@ -68,7 +68,7 @@ class ReportWatcher:
         self._changed: asyncio.Event | None = None
         self._pause: asyncio.Event | None = None
         self._retry_now = False
-        self._pod_is_ready = False
+        self._pod_is_ready = self._closed = False
         self._task = asyncio.create_task(self._run())
         self._logout: asyncio.Task[None] | None = None
 
@@ -78,6 +78,7 @@ class ReportWatcher:
 
     def close(self) -> None:
         """Stop watching, and stop waiting for a logout."""
+        self._closed = True  # aiohttp may take the cancellation for its own timeout
         self._task.cancel()
         if self._logout is not None:
             self._logout.cancel()
@@ -137,7 +138,7 @@ class ReportWatcher:
 
     async def _run(self) -> None:
         delay, pace = RETRY_FIRST, sse.Pace(REPORT_RATE, REPORT_BURST)
-        while True:
+        while not self._closed:
             self._retry_now = False
             try:
                 stream = await self.pod.follow("state", self._receive, pace)

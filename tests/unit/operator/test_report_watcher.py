@@ -122,6 +122,27 @@ async def test_a_pod_gains_nothing_by_ending_its_streams(fixture: Fixture) -> No
     assert first is second
 
 
+async def test_it_ends_even_if_its_cancellation_passes_for_a_timeout(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    following = asyncio.Event()
+
+    async def follow(*_: object) -> None:
+        following.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            raise aiohttp.ServerTimeoutError from None
+
+    monkeypatch.setattr(report_watcher, "RETRY_FIRST", 0.0)
+    monkeypatch.setattr(fixture.pod, "follow", follow)
+    fixture.pod.payloads.put_nowait(None)  # the stream ends, and the next one begins
+    async with asyncio.timeout(60):
+        await following.wait()
+        fixture.watcher.close()
+        await asyncio.wait((fixture.watcher._task,))
+
+
 def test_a_pod_has_a_few_reports_per_second_read() -> None:
     pace = sse.Pace(report_watcher.REPORT_RATE, report_watcher.REPORT_BURST)
     event = (b"id: 1-1", b"event: state", b"data: " + b"x" * 500, b"")
