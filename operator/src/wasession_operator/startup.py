@@ -82,14 +82,20 @@ async def restore(controller: Controller, sessions: Mapping[Key, Manifest], dela
     far updates are is known when all sessions have been reconciled once. ``delay`` is in seconds.
     """
     await asyncio.sleep(delay)
-    valid = {key for key in controller.states if _is_valid(sessions.get(key))}
-    pending = {key for key in valid if restoration(sessions.get(key)) is Restoration.PENDING}
-    counts = {"sessions": len(controller.states), "valid": len(valid), "to_restore": len(pending)}
+    valid, pending = 0, set()
+    for key in controller.states:
+        session = sessions.get(key)  # once: it is decoded each time
+        if _is_valid(session):
+            valid += 1
+            if restoration(session) is Restoration.PENDING:
+                pending.add(key)
+    counts = {"sessions": len(controller.states), "valid": valid, "to_restore": len(pending)}
     log.info(
         "%(sessions)d sessions, %(valid)d with a valid login, %(to_restore)d to restore",
         counts,
         extra=counts,
     )
+    await asyncio.sleep(0)  # with thousands of sessions, each step takes up to a second
     controller.open_starts()
     await controller.wait_until_reconciled()
     controller.updates.open()
