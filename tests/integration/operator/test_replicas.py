@@ -336,7 +336,7 @@ def edit_lease(**patch: Any) -> Callable[[World], Awaitable[None]]:
 MISTAKES = {
     "deleted": delete_lease,
     "of somebody else": edit_lease(spec={"holderIdentity": "somebody"}),
-    "of the other replica": edit_lease(spec={"holderIdentity": "operator-2"}),
+    "of the other replica": edit_lease(spec={"holderIdentity": "operator-1"}),
     "of nobody": edit_lease(spec={"holderIdentity": None}),
     "empty": edit_lease(spec=None),
     "for an hour": edit_lease(spec={"leaseDurationSeconds": 3600}),
@@ -354,9 +354,14 @@ async def test_a_lease_that_a_person_breaks_is_mended(
 ) -> None:
     """Its holder keeps it, or somebody takes it; both of them never act.
 
-    The holder may learn late of what has happened, as its process stands still for a moment.
+    The holder may learn late of what has happened, as its process stands still for a moment. The
+    other one is first in the order, and would take over what is free.
     """
-    replicas = {replica.name: replica for replica in await start_pair(world)}
+    first, second = await start_pair(world)
+    await first.stop()
+    await until_holders(world, second)
+    first.start()
+    replicas = {replica.name: replica for replica in (first, second)}
     async with activity.going_on():
         for _ in range(3):
             holder = await world.until(lambda: replicas.get(holders(world)[0] or ""), "a holder")

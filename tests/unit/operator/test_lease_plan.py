@@ -89,17 +89,28 @@ def test_a_deleted_lease_is_its_holders_until_it_would_have_expired() -> None:
     assert restored.expires_at == 19.0
 
 
-def test_a_lease_without_its_holder_is_free_if_it_was_released() -> None:
-    """Otherwise a person has edited it, and the holder acts until it finds out."""
+def test_a_released_lease_is_free_also_to_who_has_seen_its_holder() -> None:
     seen = observe(None, lease(), 0.0)
     released = observe(seen, replace(lease(holder=""), renewed="r2"), 8.0)
-    emptied = observe(seen, lease(holder=""), 8.0)
-    for observed, now, free in (
-        (released, 8.0, (0, 1)),
-        (emptied, 9.9, (1,)),
-        (emptied, 10.0, (0, 1)),
-    ):
-        planned = plan_leases("pod-a", OWN, (), {observed.lease.key: observed}, now)
+    planned = plan_leases("pod-a", OWN, (), {released.lease.key: released}, 8.0)
+    assert planned.acquire == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        {"holder": ""},
+        {"holder": "", "renewed": ""},
+        {"holder": "pod-a"},  # who decides
+        {"holder": "pod-c"},
+        {"holder": "somebody"},
+    ],
+)
+def test_an_edited_lease_is_its_holders_until_it_would_have_expired(edit: dict[str, Any]) -> None:
+    """The holder acts until it finds out. What replicas write has another time."""
+    edited = observe(observe(None, lease(), 0.0), replace(lease(), **edit), 8.0)
+    for now, free in ((9.9, (1,)), (10.0, (0, 1))):
+        planned = plan_leases("pod-a", OWN, (), {edited.lease.key: edited}, now)
         assert planned.acquire == free
 
 
@@ -113,7 +124,9 @@ def test_a_member_that_has_left_gets_no_share() -> None:
     assert plan_leases("pod-a", one, (), {left.lease.key: left}, 2.0).acquire == (0,)
 
 
-@pytest.mark.parametrize("change", [{"renewed": "r2"}, {"holder": "pod-c"}, {"uid": "uid-2"}])
+@pytest.mark.parametrize(
+    "change", [{"renewed": "r2"}, {"holder": "pod-c", "renewed": "r2"}, {"uid": "uid-2"}]
+)
 def test_a_renewal_is_any_change_by_the_holder(change: dict[str, Any]) -> None:
     """What its time says is never looked at: clocks of two machines differ."""
     seen = observe(None, lease(), 0.0)

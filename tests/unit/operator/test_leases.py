@@ -394,7 +394,7 @@ async def test_a_lease_with_another_holder_is_lost_at_once() -> None:
         assert world.holder() == "somebody"
         await world.pass_time(2 * DURATION)
         [_, again] = replica.times("start")
-        assert again >= edited + DURATION
+        assert again > edited + DURATION - PERIOD, "its last holder would have lost it by then"
 
 
 @in_virtual_time

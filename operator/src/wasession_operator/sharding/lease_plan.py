@@ -53,15 +53,22 @@ def observe(
 ) -> Observed:
     """Note a Lease as it is now; one that was not renewed keeps its age.
 
-    One whose holder a person has removed counts as deleted: who releases a Lease changes its time.
+    One whose holder a person has changed counts as deleted: who acquires or releases a Lease
+    changes its time.
     """
     if before is None:
         return Observed(lease, now, deleted)
-    if before.lease.holder and lease.state == replace(before.lease, holder="").state:
+    if _is_edited(before.lease, lease):
         return replace(before, deleted=True)
     if before.lease.state != lease.state:
         return Observed(lease, now, deleted)
     return replace(before, lease=lease, deleted=deleted)
+
+
+def _is_edited(before: Lease, after: Lease) -> bool:
+    """Return whether a holder has lost a Lease without another replica having written it."""
+    is_same = before.uid == after.uid and after.renewed in ("", before.renewed)
+    return is_same and before.holder not in ("", after.holder)
 
 
 def plan_leases(
