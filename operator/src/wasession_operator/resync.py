@@ -34,11 +34,15 @@ class Resync:
         self._failures: Counter[str | None] = Counter()  # lists in a row, by namespace
 
     async def run(self) -> None:
-        """Resync until cancelled, from when the informers have synced."""
-        await self._cache.wait_for_sync()
+        """Resync until cancelled.
+
+        The sessions are verified from the start: a watch that delivers none keeps the cache from
+        ever being complete.
+        """
         await asyncio.gather(self._verify_periodically(), self._enqueue_periodically())
 
     async def _enqueue_periodically(self) -> None:
+        await self._cache.wait_for_sync()
         while True:
             await asyncio.sleep(self._shards.settings.cleanup_interval.total_seconds())
             self._report_orphaned_claims()

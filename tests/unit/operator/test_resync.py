@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,6 +18,7 @@ from wasession_api.kube.client import (
 )
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_operator import metrics
+from wasession_operator import resync
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.resync import Resync
 from wasession_operator.session_watch import SessionWatch
@@ -49,9 +51,11 @@ class Watch:
     def __init__(self, namespace: str | None) -> None:
         self.namespace = namespace
         self.restarts = 0
+        self.restarted = asyncio.Event()
 
     def restart(self) -> None:
         self.restarts += 1
+        self.restarted.set()
 
 
 class Fixture:
@@ -120,6 +124,20 @@ async def test_a_session_that_changes_all_the_time_is_no_sign_of_death(fixture: 
         fixture.api.sessions = [session(version)]
         assert await fixture.verify() is None
     assert fixture.watches[0].restarts == 0
+
+
+async def test_a_watch_that_delivers_nothing_from_the_start_is_started_again(
+    fixture: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache is not complete before it has delivered everything."""
+    monkeypatch.setattr(resync, "VERIFY_INTERVAL", 0.0)
+    fixture.api.sessions = [session(5)]
+    running = asyncio.create_task(fixture.resync.run())
+    async with asyncio.timeout(30):
+        await fixture.watches[0].restarted.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert not fixture.cache.is_synced
 
 
 async def test_a_session_that_was_never_delivered_is_one(fixture: Fixture) -> None:
