@@ -17,8 +17,7 @@ from wasession_api.kube.client import (
     Unavailable,
 )
 from wasession_api.kube.manifests import Key, Manifest
-from wasession_operator import metrics
-from wasession_operator import resync
+from wasession_operator import metrics, resync
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.resync import Resync
 from wasession_operator.session_watch import SessionWatch
