@@ -213,13 +213,13 @@ class Controller:
 
     async def _process(self, state: ReconcileState) -> None:
         """Reconcile one session, and set the timer for its next reconciliation."""
+        state.cancel_requeue()
         result = await self._reconcile(state)
         self._note_reconciled(state.key)
         if self.states.get(state.key) is not state:  # deleted meanwhile
+            state.cancel_requeue()
             state.stop_watching()
-            return
-        state.cancel_requeue()
-        if result.done:
+        elif result.done:
             self._forget(state)
         elif result.requeue_after is not None:
             self._requeue(state, max(result.requeue_after.total_seconds(), 0.0))

@@ -7,6 +7,7 @@ import os
 import re
 from functools import partial
 
+from support.fakes.api import Manifest
 from support.fakes.history import Change
 from support.fakes.kubelet import SELECTED_NODE
 from support.fakes.proxy import Call
@@ -17,7 +18,6 @@ from wasession_api.v1alpha1 import CLASS_PLURAL
 SESSIONS = int(os.environ.get("IDLE_SESSIONS", "60"))
 SECONDS = float(os.environ.get("IDLE_SECONDS", "0"))
 KINDS = {"pods", PVCS, "networkpolicies", "whatsappsessions", CLASS_PLURAL}
-CLASS_STATUS = f"{CLASS_PLURAL}/status"
 
 
 async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
@@ -28,8 +28,7 @@ async def test_nothing_is_written_while_nothing_happens(world: World) -> None:
     )
     await asyncio.gather(*(world.create(name) for name in names))
     await world.until_phase(*names)
-    while await used_by(world) != [SESSIONS]:  # the use of classes is written some seconds later
-        await world.proxy.until(partial(class_written, world, len(world.proxy.writes)))
+    await until_used(world)
     while await writes_in_two_rounds(world):
         pass
     quiet = len(world.proxy.writes)
@@ -56,16 +55,23 @@ async def writes_in_two_rounds(world: World) -> list[Call]:
     return world.proxy.writes[before:]
 
 
-async def used_by(world: World) -> list[int]:
-    """Return how many sessions of the world's class each operator has written to its status."""
-    session_class = await world.api.get(CLASS_PLURAL, None, world.class_name)
-    uses = session_class.get("status", {}).get("usedBy", [])
-    return [use["sessions"] for use in uses]
+async def until_used(world: World) -> None:
+    """Wait until the class's status has the number of its sessions: it is written some later."""
+    listed = await world.api.list(CLASS_PLURAL)
+    uses = {item["metadata"]["name"]: used_by(item) for item in listed["items"]}
+    if uses[world.class_name] == [SESSIONS]:
+        return
+    async with asyncio.timeout(120):
+        async for event in world.api.watch(CLASS_PLURAL, listed["metadata"]["resourceVersion"]):
+            session_class = event["object"]
+            is_own = session_class["metadata"].get("name") == world.class_name
+            if is_own and used_by(session_class) == [SESSIONS]:
+                return
 
 
-def class_written(world: World, since: int) -> bool:
-    """Return whether a class's status has been written since the write of this number."""
-    return any(call.resource == CLASS_STATUS for call in world.proxy.writes[since:])
+def used_by(session_class: Manifest) -> list[int]:
+    """Return how many sessions of a class each operator has written to its status."""
+    return [use["sessions"] for use in session_class.get("status", {}).get("usedBy", [])]
 
 
 def watched(world: World, since: int) -> bool:

@@ -205,6 +205,32 @@ async def test_what_follows_from_a_failure_is_no_reason_to_try_again_at_once(
     assert controller.count == 2
 
 
+async def test_a_change_while_a_failed_session_is_tried_again_is_not_lost(
+    controller: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wasession_operator.controller.FAILED_WAIT", 0.0)
+    again = asyncio.Event()
+
+    def then(count: int) -> Result:
+        state = controller.states[KEY]
+        if count == 1:
+            state.reconcile_failures = next_backoff(state.reconcile_failures)
+            return Result(timedelta(hours=1))
+        if count == 2:
+            monkeypatch.setattr("wasession_operator.controller.FAILED_WAIT", 0.01)
+            controller.enqueue(KEY)  # such as for the pod that this one creates
+        if count == 3:
+            again.set()
+        return Result()
+
+    controller.then = then
+    controller.receive(session(5))
+    await controller.idle()
+    controller.receive(session(6, generation=2))
+    async with asyncio.timeout(30):
+        await again.wait()
+
+
 async def test_the_own_status_write_is_no_reason_to_reconcile_again(controller: Fixture) -> None:
     controller.receive(session(5))
     await controller.idle()
