@@ -83,7 +83,7 @@ async def run(settings: Settings, master_key: MasterKey) -> None:
 async def _run_until(
     stop: asyncio.Event, shards: Shards, *work: Coroutine[None, None, None]
 ) -> None:
-    """Run everything until ``stop`` is set; then let the next replica act first of all."""
+    """Run everything until ``stop`` is set; then hand over the shards before the rest ends."""
     async with asyncio.TaskGroup() as group:
         acting = group.create_task(shards.run())
         tasks = [group.create_task(part) for part in work]

@@ -29,7 +29,7 @@ ONE = "Operator {operator} is the only one again."
 
 
 class ClassUsage:
-    """Each class and namespace is up to one replica, which acts on changes alone."""
+    """One replica writes the status of a class, and one deletes the policies in a namespace."""
 
     def __init__(self, shards: Shards) -> None:
         self._shards = shards

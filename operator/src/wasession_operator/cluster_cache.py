@@ -125,8 +125,9 @@ class ClusterCache:
     def is_served(self, namespace: str | None) -> bool:
         """Return whether the sessions of a namespace can be reconciled.
 
-        All of them, their pods and their claims have to be cached and watched. The rest may be
-        rejected by the API server: it decides only on starts, and about pods whose node is lost.
+        All of them, their pods and their claims have to be cached and watched. The API server may
+        reject the rest (classes, NetworkPolicies, nodes): sessions do not start then, or stay on a
+        lost node, and are reconciled otherwise.
         """
         listed = self._listed.get(namespace) or self._listed.get(None)
         objects = all(informer.has_synced(namespace) for informer in (self.pods, self.pvcs))

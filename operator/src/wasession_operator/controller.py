@@ -33,7 +33,11 @@ FAILED_WAIT = 2.0  # seconds until what could not be reconciled is tried again f
 
 
 class Controller:
-    """Acts on the sessions that it is told of, while its client may write."""
+    """Reconciles the sessions of one shard: those whose watch events it receives.
+
+    ``kube`` writes only while this replica holds the shard's Lease. ``board`` coordinates updates
+    with the other shards; None if there are none.
+    """
 
     def __init__(
         self,

@@ -66,7 +66,7 @@ class Result:
 
 
 class Reconciler:
-    """The pass itself, and the permits that sessions need to start or update."""
+    """Reconciles sessions of one shard, and has the permits that they need to start or update."""
 
     def __init__(
         self,
@@ -370,7 +370,7 @@ class Reconciler:
         Return None, or the seconds after which to try again when the status is debounced.
 
         New objects are created first; the next pass, which follows at once, reports them. What
-        happens to existing objects is written to the status first, so that a new operator knows.
+        happens to existing objects is written to the status first, so that another replica knows.
         """
         kinds = tuple(type(action) for action in planned.actions)
         new = session.status.phase is None and facts.pod is None
@@ -476,7 +476,7 @@ def _expect_deletion(obj: Manifest | None, state: ReconcileState) -> Manifest | 
 
 
 def _relies_on_status(session: Session, planned: Plan) -> bool:
-    """Return whether the status alone explains an action to a new operator, or to a user."""
+    """Return whether the status alone explains an action to another replica, or to a user."""
     if session.deleted_at is not None:
         return any(isinstance(action, actions.RemoveFinalizer) for action in planned.actions)
     if planned.status.token_epoch != session.status.token_epoch:

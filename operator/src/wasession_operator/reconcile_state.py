@@ -19,7 +19,7 @@ ACCEPTED_FOR = 60.0  # seconds
 
 @dataclass(slots=True)
 class ReconcileState:
-    """In memory only; a new operator derives all of it again.
+    """In memory only; the shard's next holder derives all of it again.
 
     ``uid`` is the session's: another session of the same name has another state. Times are
     monotonic.
@@ -37,7 +37,7 @@ class ReconcileState:
     accepted_template: str | None = None  # hash of the one that the API server has accepted last
     accepted_at: float = 0.0
     token_epoch: int = 0
-    secret_applied: AppliedSecret | None = None  # as far as this operator knows
+    secret_applied: AppliedSecret | None = None  # as far as this replica knows
     deleted: set[str] = field(default_factory=set)  # UIDs of objects, until the informers know
     report_watcher: ReportWatcher | None = None
     written: Status | None = None  # the last status written, until a watch event contains it

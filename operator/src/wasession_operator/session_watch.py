@@ -141,9 +141,9 @@ class Connections:
     """Opens kopf's connections to the API server, and observes and paces what it sends on them.
 
     A request that follows the same one at once is held back for longer each time; the parts of a
-    list are not. ``on_end`` is called when a list or a watch follows on a watch, which has ended
-    thus; ``on_done`` is called with the error of each request that fails, and with None
-    when a watch begins. kopf hands this to the login handler as its memo.
+    list are not. ``on_end`` is called before each list and each watch: the watch before it has
+    ended. ``on_done`` is called with the error of each request that fails, and with None when a
+    watch begins. kopf hands this to the login handler as its memo.
     """
 
     def __init__(self, on_end: Callable[[], None], on_done: Callable[[str | None], None]) -> None:

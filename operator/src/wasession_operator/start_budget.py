@@ -249,7 +249,8 @@ class StartBudget:
         if self._unplaced >= (room if zones else per_zone):
             return None
         firsts = [self._first(zone.queue) for zone in zones if zone.used < per_zone]
-        # Where nodes are free that its pod cannot run on, room is left however many have begun.
+        # Pods that suit only few nodes come to these, beyond their budgets, and the room of the
+        # other nodes stays. So what has begun in all is limited as well.
         if len(self._held) < (total if zones else per_zone):
             firsts.append(self._first(self._cluster_queue))
         return min((start for start in firsts if start is not None), default=None)

@@ -1,4 +1,4 @@
-"""Startup: nothing is reconciled before all sessions are known; then the restoration's progress."""
+"""Startup: lists the sessions; restores those of a shard, and logs the restoration's progress."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PROGRESS_INTERVAL = 10.0  # seconds between two log lines
 
 
 class Restoration(StrEnum):
-    """How far a session with a valid login has come since the operator's start."""
+    """How far a session with a valid login has come since its shard was acquired."""
 
     RESTORED = "restored"
     STALLED = "stalled"
@@ -35,7 +35,7 @@ class Restoration(StrEnum):
 
 
 async def list_sessions(cache: ClusterCache) -> None:
-    """Return once all sessions are in the cache, of each namespace that can be listed.
+    """Return once all sessions are in the cache; note each namespace that is complete.
 
     kopf delivers sessions one by one and does not mark the last one. A namespace that cannot be
     listed holds up no other; it is tried again until it can.

@@ -34,7 +34,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class LeasePlan:
-    """``acquire``: shards to take over, the most urgent first. ``release``: shards to give away.
+    """``acquire``: shards to take over. ``release``: shards to give away.
 
     ``rivals`` are installations that are there and would act on the same sessions; if one of them
     holds a shard, it is ``blocked_by`` it, and acquires nothing. ``wake_at`` is when that changes
@@ -80,9 +80,9 @@ def plan_leases(
 ) -> LeasePlan:
     """Plan for the replica ``pod``, which holds the shards ``held``.
 
-    Each replica has its quota of the shards: none has two more than another. A replica that leaves
-    deletes its member Lease, and has none. A replica's own Lease that it does not hold is one of an
-    earlier process of the same pod, which has ended.
+    Each replica has its quota of the shards: none has two more than another. One that ends deletes
+    its member Lease and has no quota any more. A Lease that has this pod as its holder, but is not
+    held, was lost by this process, or held by an earlier one of the pod, which has ended.
     """
     live = [observed for observed in leases.values() if observed.is_live(now)]
     foreign = [o for o in live if installation.competes_with(o.lease.installation)]

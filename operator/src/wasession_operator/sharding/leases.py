@@ -61,7 +61,7 @@ class Elected(Protocol):
         """Stop to act on a shard at once."""
 
     def updates_of(self, index: int) -> str:
-        """Return what the Lease of a shard says of updates."""
+        """Return what the Lease of a shard should say of updates by now."""
 
 
 class HeldLease:

@@ -22,7 +22,10 @@ from wasession_operator.sharding.update_grants import UpdateNotes, fit_requests,
 
 
 class Shards:
-    """Every replica caches everything; a session's events go to its controller, if it is here."""
+    """Has a controller for each shard that is held, and passes it the events of its sessions.
+
+    The cache has the sessions of all shards.
+    """
 
     def __init__(
         self,
@@ -157,7 +160,7 @@ class Shards:
         self.leases.write_updates()
 
     def updates_of(self, index: int) -> str:
-        """Return what the Lease of a shard says: requests, and grants in scopes that it leads."""
+        """Return what the Lease of a shard should say: its requests, its grants as a leader."""
         shards = self.settings.shards
         if shards == 1:
             return ""
@@ -201,7 +204,7 @@ class Shards:
             self.leases.write_updates()
 
     def _on_notes(self) -> None:
-        """Pass on new grants, and grant new requests, that the Leases of other shards say."""
+        """Take in what Leases say: pass on their grants, and grant their requests."""
         for controller in self.controllers:
             controller.updates.grants_changed()
         self.leases.write_updates()
