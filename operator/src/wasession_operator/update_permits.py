@@ -15,7 +15,7 @@ from wasession_operator.update_index import UpdateIndex
 
 
 class Board(Protocol):
-    """Where shards request updates from the one that leads the scope."""
+    """What Leases say of updates: each shard requests them, and the leader of a scope grants."""
 
     def is_granted(self, scope: Scope, request: str) -> bool:
         """Return whether the shard that leads the scope has granted a request."""
@@ -101,7 +101,7 @@ class UpdatePermits:
                         self._enqueue(key)
 
     def request(self, key: Key, scope: Scope) -> bool:
-        """Return whether a session may be updated, or let it wait; it halts nothing any more."""
+        """Return whether a session may be updated. If not, it waits; it halts nothing any more."""
         semaphore = self._enter(key, scope)
         semaphore.unblock(key)
         semaphore.request(key)

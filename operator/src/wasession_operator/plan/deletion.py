@@ -153,7 +153,7 @@ def _can_log_out(session: Session, facts: Facts) -> bool:
 
 
 def _may_answer(session: Session, facts: Facts, pod: Manifest) -> bool:
-    """Return whether the pod may still answer: a new operator has only just connected to it."""
+    """Return whether the pod may still answer: another replica has only just connected to it."""
     running = condition(pod, "Ready").get("status") == "True"
     silence = facts.now - (facts.silent_since or facts.now)
     return (

@@ -37,7 +37,7 @@ class Session:
 
 @dataclass(frozen=True)
 class Backoff:
-    """Consecutive failures, and when to retry. In memory only: a new operator retries at once."""
+    """Consecutive failures, and when to retry. In memory only: another replica retries at once."""
 
     count: int = 0
     until: datetime | None = None
@@ -110,7 +110,7 @@ class Facts:
     template: str = ""  # hash of the one that the pod should be of
     node: Node | None = None
     token_ids: tuple[str, str] = ("", "")  # of the status's token epoch and of the next one
-    secret_applied: AppliedSecret | None = None  # None: not since the operator's start
+    secret_applied: AppliedSecret | None = None  # None: not since the shard was acquired
     report: Report | None = None  # from this very pod, while the operator is connected to it
     silent_since: datetime | None = None  # since when the pod has not answered the operator
     unauthorized: bool = False  # the pod accepts none of the session's tokens

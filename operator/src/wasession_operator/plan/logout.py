@@ -30,7 +30,7 @@ def pending_request(session: Session, report: Report | None) -> str | None:
 def plan_logout(session: Session, facts: Facts) -> LogoutResult:
     """Plan the next step of a requested logout.
 
-    The request is recorded in the status before the pod is asked, so that a new operator neither
+    The request is recorded in the status before the pod is asked, so that another replica neither
     forgets it nor logs out a login that was linked in between.
     """
     request, logout = session.annotations.get(names.ANNOTATION_LOGOUT), session.status.logout

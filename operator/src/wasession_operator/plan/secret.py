@@ -19,7 +19,7 @@ REAPPLY_AFTER = timedelta(minutes=1)  # by then kubelet has updated the mounted 
 def plan_token(session: Session, facts: Facts) -> TokenResult:
     """Raise the epoch once for each requested rotation.
 
-    The status is written before the Secret is applied: a new operator neither forgets the request
+    The status is written before the Secret is applied: another replica neither forgets the request
     nor fulfils it twice. It is done when the pod's annotation has the new token's ID.
     """
     epoch, rotation = session.status.token_epoch, session.status.token_rotation

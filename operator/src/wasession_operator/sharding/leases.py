@@ -44,7 +44,7 @@ RENEW_DEADLINE = 0.6
 RETRY_PERIOD = 0.2
 RETRY_SOON = 0.05  # after a renewal that has failed
 WAKE_MARGIN = 0.01  # seconds after the expiry of another replica's Lease
-FORGET_AFTER = 3600.0  # seconds after which a Lease that is gone, or expired, is forgotten
+FORGET_AFTER = 3600.0  # seconds for which a Lease that is gone is known after it has expired
 Failure = Rejected | Conflict | Unavailable | ResourceExpired
 
 

@@ -52,7 +52,7 @@ class _Notes:
 
 
 def fit_requests(requests: Iterable[tuple[str, ...]]) -> dict[str, dict[str, str]]:
-    """Return the requests that there is room for, by scope and session, of these three parts.
+    """Return the requests that there is room for; each is a scope, a session and an ID.
 
     The first ones fit; the others have their turn when some of these are fulfilled.
     """
