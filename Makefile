@@ -10,7 +10,7 @@ NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/sup
 .PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit lease-drills watch-faults lint format images crds screenshots lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
 
 demo: setup  ## a real Kubernetes with the operator, one session paired, restarted twice; stays up
 	$(RUN) -m demo up
