@@ -17,7 +17,11 @@ CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line feed
 
 def status_of(session: Manifest) -> Status:
     """Return the status of a session; an empty one when it has none yet."""
-    return Status.model_validate(session.get("status") or {})
+    status = Status.model_validate(session.get("status") or {})
+    if session["metadata"].get("deletionTimestamp"):
+        # Most deletions are over before the operator writes that one is under way.
+        return status.model_copy(update={"phase": Phase.TERMINATING})
+    return status
 
 
 def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
@@ -27,7 +31,7 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
         ("Session", f"{metadata['name']} in namespace {metadata['namespace']}"),
         ("Owner", session.get("spec", {}).get("owner")),
         ("Class", _class(session, status)),
-        ("Phase", _phase(status, now)),
+        ("Phase", _phase(session, status, now)),
         (
             "Account",
             describe_account(status.account) if status.account else "none, no phone is linked",
@@ -179,7 +183,9 @@ def _moment(moment: datetime, now: datetime) -> str:
     return f"{moment.astimezone().isoformat(sep=' ', timespec='seconds')}, {since(moment, now)} ago"
 
 
-def _phase(status: Status, now: datetime) -> str:
+def _phase(session: Manifest, status: Status, now: datetime) -> str:
+    if deleted_at := session["metadata"].get("deletionTimestamp"):
+        return f"{status.phase} for {since(datetime.fromisoformat(deleted_at), now)}"
     phase, ready = str(status.phase or Phase.PENDING), status.condition(ConditionType.READY)
     if ready is None:
         return phase

@@ -81,3 +81,11 @@ def test_a_missing_pod_is_explained() -> None:
     assert formatting.no_pod(session) == f"{explanation}: The pod is being replaced."
     del session["status"]
     assert formatting.no_pod(session) == explanation
+
+
+def test_a_session_that_is_being_deleted_says_so_before_its_status_does() -> None:
+    session = make_session("sales")
+    session["status"] = {"phase": "Ready"}
+    session["metadata"]["deletionTimestamp"] = "2026-11-24T11:59:50Z"
+    assert formatting.status_of(session).phase == "Terminating"
+    assert ("Phase", "Terminating for 10s") in formatting.overview(session, NOW)
