@@ -75,7 +75,9 @@ async def run(settings: Settings, master_key: MasterKey) -> None:
         server = await health.serve(settings.http_port, shards, resync, watches, kube)
         resources.push_async_callback(server.cleanup)
         _stop_on_signals(stop)
-        gateways = GatewayKeys(shards.leads, master_key, settings.gateway_keys, shards.enqueue_all)
+        gateways = GatewayKeys(
+            shards.leader_client, master_key, settings.gateway_keys, shards.enqueue_all
+        )
         work = (resync.run(), gateways.run(), ClassUsage(shards).run())
         await _run_until(stop, shards, *work, *(watch.run() for watch in watches))
 

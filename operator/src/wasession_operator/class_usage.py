@@ -39,7 +39,7 @@ class ClassUsage:
     async def run(self) -> None:
         """Follow changes until cancelled."""
         changed = self._cache.classes.changed
-        self._shards.leases.changed = changed.set
+        self._shards.leases.rivals_changed = changed.set
         await self._cache.wait_for_sync()
         while True:
             await _first(changed, self._shards.acquired)
@@ -55,7 +55,7 @@ class ClassUsage:
         written = [
             await self._write_status(kube, session_class)
             for session_class in list(self._cache.classes.informer.objects.values())
-            if (kube := self._shards.leads(session_class["metadata"]["name"])) is not None
+            if (kube := self._shards.leader_client(session_class["metadata"]["name"])) is not None
         ]
         policies = self._cache.network_policies
         if policies is None:
@@ -64,7 +64,7 @@ class ClassUsage:
         deleted = [
             await self._delete_policy(kube, policy)
             for policy in policies.unused()
-            if (kube := self._shards.leads(policy["metadata"]["namespace"])) is not None
+            if (kube := self._shards.leader_client(policy["metadata"]["namespace"])) is not None
         ]
         return all([*written, *deleted])
 

@@ -25,17 +25,17 @@ RESYNC = timedelta(minutes=10)  # a Secret that somebody has deleted or edited i
 class GatewayKeys:
     """Applies the Secrets; ``on_change`` is called when the master key has changed.
 
-    Those of a sessions' namespace are applied by the replica that ``leads`` it.
+    Those of a sessions' namespace are applied by the replica that leads it.
     """
 
     def __init__(
         self,
-        leads: Callable[[str], KubeClient | None],
+        leader_client: Callable[[str], KubeClient | None],
         master_key: MasterKey,
         targets: list[GatewayKey],
         on_change: Callable[[], None],
     ) -> None:
-        self._leads = leads
+        self._leader_client = leader_client
         self._master_key = master_key
         self._targets = targets
         self._on_change = on_change
@@ -57,7 +57,7 @@ class GatewayKeys:
 
     async def _apply_pending(self) -> None:
         for target, backoff in list(self._pending.items()):
-            kube = self._leads(target.sessions_namespace)
+            kube = self._leader_client(target.sessions_namespace)
             if kube is None or backoff.wait(datetime.now(UTC)) > timedelta(0):
                 continue
             key = self._master_key.of(target.sessions_namespace)

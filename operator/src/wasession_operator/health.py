@@ -35,7 +35,7 @@ def find_failure(
     longest = max((controller.queue.longest for controller in shards.controllers), default=0.0)
     if (stuck := min(longest, answering)) > STUCK_AFTER:
         return f"a session has been waiting or reconciling for {stuck:.0f} s"
-    for informer in shards.cache.informers:
+    for informer in shards.informers:
         if (silent := min(informer.age, answering)) > SILENT_AFTER:
             return f"the watch of {informer.resource.plural} is silent for {silent:.0f} s"
     failing = {watch.namespace for watch in watches if watch.error is not None}
@@ -116,5 +116,5 @@ def observe(shards: Shards, watches: Sequence[SessionWatch]) -> None:
     for watch in watches:
         name = watch.namespace or "*"
         metrics.NAMESPACE_SERVED.labels(name).set(name not in unserved)
-    for informer in shards.cache.informers:
+    for informer in shards.informers:
         metrics.INFORMER_LAST_EVENT_AGE.labels(informer.resource.plural).set(informer.age)

@@ -31,10 +31,6 @@ class PrioritySemaphore:
         self.enqueue_all()
 
     @property
-    def is_open(self) -> bool:
-        return self._open
-
-    @property
     def holders(self) -> frozenset[Key]:
         """Return the keys that hold a permit."""
         return frozenset(self._holders)
@@ -47,14 +43,6 @@ class PrioritySemaphore:
     def is_held(self, key: Key) -> bool:
         """Return whether a key holds a permit."""
         return key in self._holders
-
-    def is_waiting(self, key: Key) -> bool:
-        """Return whether a key awaits a permit."""
-        return key in self._waiting
-
-    def is_contended(self, key: Key) -> bool:
-        """Return whether a key holds a permit while others await one."""
-        return key in self._holders and bool(self._waiting)
 
     @property
     def blockers(self) -> int:

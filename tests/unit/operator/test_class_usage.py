@@ -65,12 +65,12 @@ class Rig:
         kube, handler = cast(KubeClient, self.api), mock.Mock()
         self.cache = ClusterCache(kube, [], handler, watch_nodes=False, network_policy_peers=[])
         self.led = {"gold", "ns"}  # the class and the namespace that are up to this replica
-        self.leases = SimpleNamespace(plan=LeasePlan(), changed=None)
+        self.leases = SimpleNamespace(plan=LeasePlan(), rivals_changed=None)
         self.acquired = asyncio.Event()
         shards = SimpleNamespace(
             cache=self.cache,
             settings=SimpleNamespace(operator_name=NAME),
-            leads=lambda name: kube if name in self.led else None,
+            leader_client=lambda name: kube if name in self.led else None,
             leases=self.leases,
             acquired=self.acquired,
         )
@@ -233,7 +233,7 @@ async def test_a_change_of_rivals_is_written_without_an_event_of_the_cache(rig: 
         await some_passes()
         assert rig.api.applied == []
         rig.leases.plan = LeasePlan(rivals=frozenset({"a/one"}))
-        rig.leases.changed()
+        rig.leases.rivals_changed()
         await rig.api.written()
     assert conditions(rig) == [("True", "SeveralOperators")]
 

@@ -29,11 +29,10 @@ def failure(
     controllers = [
         SimpleNamespace(queue=SimpleNamespace(longest=seconds)) for seconds in (0, longest)
     ]
-    cache = SimpleNamespace(informers=[informer])
     now = time.monotonic()
     answers = SimpleNamespace(last=now - answered, since=now - answering)
     return find_failure(
-        cast(Shards, SimpleNamespace(controllers=controllers, cache=cache)),
+        cast(Shards, SimpleNamespace(controllers=controllers, informers=[informer])),
         cast(Resync, SimpleNamespace(missed=missed)),
         [
             cast(SessionWatch, SimpleNamespace(namespace=name, error="403" if fails else None))

@@ -290,7 +290,7 @@ class Replica:
         self.last_sent[index] = lease.sent
         self._note("stop", index)
 
-    def updates_of(self, index: int) -> str:
+    def desired_updates(self, index: int) -> str:
         return ""
 
     def _note(self, kind: str, index: int) -> None:
@@ -652,7 +652,7 @@ async def test_of_two_installations_at_the_same_moment_one_acts(seed: int) -> No
             def changed(replica: Replica = replica) -> None:
                 told[replica] += 1
 
-            replica.leases.changed = changed
+            replica.leases.rivals_changed = changed
         await world.pass_time(3 * DURATION)
         assert sorted((len(one.acting), len(two.acting))) == [0, 1]
         acting, waiting = (one, two) if one.acting else (two, one)

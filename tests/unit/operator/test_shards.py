@@ -174,7 +174,7 @@ async def test_its_client_may_write_as_long_as_the_lease_lasts(rig: Rig) -> None
         for number in range(20):
             name = f"class-{number}"
             leader = shard_of_name(name, COUNT)
-            kube = rig.shards.leads(name)
+            kube = rig.shards.leader_client(name)
             assert (kube is None) == (leader not in leases)
             if kube is not None:
                 assert cast(Any, kube).lease is leases[leader]

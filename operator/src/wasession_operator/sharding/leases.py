@@ -48,7 +48,7 @@ FORGET_AFTER = 3600.0  # seconds for which a Lease that is gone is known after i
 Failure = Rejected | Conflict | Unavailable | ResourceExpired
 
 
-class Elected(Protocol):
+class ShardCallbacks(Protocol):
     """What is told which shards this replica holds."""
 
     def start_shard(self, index: int, lease: HeldLease) -> None:
@@ -60,7 +60,7 @@ class Elected(Protocol):
     async def stop_shard(self, index: int) -> None:
         """Stop to act on a shard at once."""
 
-    def updates_of(self, index: int) -> str:
+    def desired_updates(self, index: int) -> str:
         """Return what the Lease of a shard should say of updates by now."""
 
 
@@ -104,7 +104,7 @@ class Leases:
         self.plan = LeasePlan()
         self.installation = installation
         # Called when the rivals have changed, and when what Leases say of updates has.
-        self.changed: Callable[[], None] = lambda: None
+        self.rivals_changed: Callable[[], None] = lambda: None
         self.updates_changed: Callable[[], None] = lambda: None
         self._kube = kube
         self._pod = pod
@@ -114,30 +114,33 @@ class Leases:
         self._observed: dict[Key, Observed] = {}
         self._wake = asyncio.Event()
         self._stopping = False
-        self._informer = Informer(kube, LEASES, (), SELECTOR, self._lease_changed)
+        self.informer = Informer(kube, LEASES, (), SELECTOR, self._lease_changed)
         self._member_sent = -math.inf  # when the replica's own Lease was renewed last; monotonic
         self._errors: dict[str, str] = {}  # of the last writes, by Lease
 
     @property
     def error(self) -> str | None:
         """Return why this replica cannot acquire shards, if so."""
-        return self._informer.rejection(None) or next(iter(self._errors.values()), None)
+        return self.informer.rejection(None) or next(iter(self._errors.values()), None)
 
     async def watch(self) -> None:
         """Watch the Leases until cancelled."""
-        await self._informer.run()
+        await self.informer.run()
 
-    async def run(self, elected: Elected) -> None:
+    async def run(self, shards: ShardCallbacks) -> None:
         """Take a share of the shards until ``stop`` is called, then give all of them away.
 
         When cancelled, the Leases are left to expire.
         """
-        await self._informer.wait_for_sync()
+        while not (self.informer.is_synced or self._stopping):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._duration * RETRY_PERIOD):
+                    await self.informer.wait_for_sync()
         while not self._stopping:
-            await self._renew_all(elected)
-            await self._follow_plan(elected)
+            await self._renew_all(shards)
+            await self._follow_plan(shards)
             await self._wait()
-        await asyncio.gather(*(self._give_away(elected, index) for index in list(self.held)))
+        await asyncio.gather(*(self._give_away(shards, index) for index in list(self.held)))
         await self._leave()
 
     def stop(self) -> None:
@@ -198,24 +201,24 @@ class Leases:
                 await self._wake.wait()
         self._wake.clear()
 
-    async def _renew_all(self, elected: Elected) -> None:
+    async def _renew_all(self, shards: ShardCallbacks) -> None:
         """Renew each Lease that is due or says something new; stop the shards that are lost."""
         soon = time.monotonic() + WAKE_MARGIN
         async with asyncio.TaskGroup() as group:
             if self._member_sent + self._duration * RETRY_PERIOD <= soon:
                 group.create_task(self._renew_member())
             for index, held in list(self.held.items()):
-                updates = elected.updates_of(index)
+                updates = shards.desired_updates(index)
                 news = updates != held.lease.updates or self._is_contested(held.lease)
                 if min(held.due, held.deadline) <= soon or news:
-                    group.create_task(self._renew(elected, index, updates))
+                    group.create_task(self._renew(shards, index, updates))
 
     def _is_contested(self, lease: Lease) -> bool:
         """Return whether a Lease that is held has been deleted, or has another holder."""
         observed = self._observed.get(lease.key)
         return observed is not None and (observed.deleted or observed.lease.holder != self._pod)
 
-    async def _renew(self, elected: Elected, index: int, updates: str) -> None:
+    async def _renew(self, shards: ShardCallbacks, index: int, updates: str) -> None:
         held = self.held[index]
         sent = time.monotonic()
         try:
@@ -223,10 +226,10 @@ class Leases:
                 lease = await self._extend(held.lease, index, updates)
         except (Rejected, Conflict, Unavailable, TimeoutError) as error:
             if isinstance(error, Conflict):
-                await self._lose(elected, index, str(error))
+                await self._lose(shards, index, str(error))
             elif held.remaining() <= 0:
                 reason = f"its Lease could not be renewed: {_reason(error)}"
-                await self._lose(elected, index, reason)
+                await self._lose(shards, index, reason)
             else:
                 held.retry_soon()
                 log.warning(
@@ -277,16 +280,16 @@ class Leases:
                 except (Rejected, Conflict, Unavailable) as error:
                     self._warn("renewing the replica's own Lease failed; retrying", name, error)
 
-    async def _follow_plan(self, elected: Elected) -> None:
+    async def _follow_plan(self, shards: ShardCallbacks) -> None:
         before, self.plan = self.plan, self._plan()
         if before.rivals != self.plan.rivals or before.blocked_by != self.plan.blocked_by:
             self._report_rivals(before)
-            self.changed()
+            self.rivals_changed()
         needed = {shard_lease_name(self.installation, index) for index in self.plan.acquire}
         needed.add(member_lease_name(self.installation, self._pod))
         self._errors = {name: error for name, error in self._errors.items() if name in needed}
-        await asyncio.gather(*(self._give_away(elected, index) for index in self.plan.release))
-        await asyncio.gather(*(self._acquire(elected, index) for index in self.plan.acquire))
+        await asyncio.gather(*(self._give_away(shards, index) for index in self.plan.release))
+        await asyncio.gather(*(self._acquire(shards, index) for index in self.plan.acquire))
 
     def _report_rivals(self, before: LeasePlan) -> None:
         for rival in self.plan.rivals - before.rivals:
@@ -304,7 +307,7 @@ class Leases:
                 extra={"rival": self.plan.blocked_by},
             )
 
-    async def _acquire(self, elected: Elected, index: int) -> None:
+    async def _acquire(self, shards: ShardCallbacks, index: int) -> None:
         """Take a shard over, unless another replica or installation is quicker."""
         name = shard_lease_name(self.installation, index)
         sent = time.monotonic()
@@ -328,7 +331,7 @@ class Leases:
             return
         self.held[index] = held
         log.info("acquired shard %d", index, extra={"shard": index, "lease": name})
-        elected.start_shard(index, held)
+        shards.start_shard(index, held)
 
     async def _take(self, index: int, name: str) -> Lease | None:
         spec = held_by(self._pod, self._duration) | {"acquireTime": micro_time()}
@@ -382,7 +385,7 @@ class Leases:
 
     # --- ends -------------------------------------------------------------------------------------
 
-    async def _lose(self, elected: Elected, index: int, reason: str) -> None:
+    async def _lose(self, shards: ShardCallbacks, index: int, reason: str) -> None:
         held = self.held.pop(index)
         held.close()
         log.error(
@@ -391,13 +394,13 @@ class Leases:
             reason,
             extra={"shard": index, "lease": held.lease.key[1]},
         )
-        await elected.stop_shard(index)
+        await shards.stop_shard(index)
 
-    async def _give_away(self, elected: Elected, index: int) -> None:
+    async def _give_away(self, shards: ShardCallbacks, index: int) -> None:
         """Finish what is in progress, then release the Lease; another replica takes it at once."""
         held = self.held[index]
         log.info("releasing shard %d", index, extra={"shard": index})
-        await elected.finish_shard(index, min(held.remaining(), self._duration * RETRY_PERIOD))
+        await shards.finish_shard(index, min(held.remaining(), self._duration * RETRY_PERIOD))
         del self.held[index]
         held.close()
         await self._release(held)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import aiohttp
 from wasession_api.kube.client import KubeClient
+from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest
 
 from wasession_operator import startup
@@ -87,7 +88,11 @@ class Shards:
     def controllers(self) -> list[Controller]:
         return list(self._controllers.values())
 
-    def leads(self, name: str) -> KubeClient | None:
+    @property
+    def informers(self) -> list[Informer]:
+        return [*self.cache.informers, self.leases.informer]
+
+    def leader_client(self, name: str) -> KubeClient | None:
         """Return a client for what one replica decides alone, if that is this one.
 
         ``name`` is what it concerns, such as a class or a namespace.
@@ -159,7 +164,7 @@ class Shards:
     def requests_changed(self) -> None:
         self.leases.write_updates()
 
-    def updates_of(self, index: int) -> str:
+    def desired_updates(self, index: int) -> str:
         """Return what the Lease of a shard should say: its requests, its grants as a leader."""
         shards = self.settings.shards
         if shards == 1:
@@ -200,7 +205,7 @@ class Shards:
     def _on_update(self, scope: Scope) -> None:
         for controller in self.controllers:
             controller.updates.scope_changed(scope)
-        if self.leads("/".join(scope)) is not None:
+        if self.leader_client("/".join(scope)) is not None:
             self.leases.write_updates()
 
     def _on_notes(self) -> None:
