@@ -311,7 +311,6 @@ class Cluster:
         self.world = World(replace(OWN, shards=shards))
         self.random = random.Random(seed)  # noqa: S311
         self.replicas: dict[str, Replica] = {}
-        self.deleted_at = -DURATION  # when somebody has deleted a Lease for the last time
 
     def pass_time(self, rounds: int) -> None:
         for _ in range(rounds):
@@ -326,8 +325,6 @@ class Cluster:
     def apply(self, event: str, number: int) -> None:
         pod, replica = f"pod-{number}", self.replicas.get(f"pod-{number}")
         if event == "join" and replica is None:
-            # A replica that has just started does not know of a Lease that is no more.
-            self.pass_time(0 if self.world.time >= self.deleted_at + DURATION else 6)
             began = self.random.uniform(-1e6, 1e6)
             self.replicas[pod] = Replica(self.world, pod, began)
         elif event == "crash" and replica is not None:
@@ -339,14 +336,10 @@ class Cluster:
             replica.is_cut_off = True
         elif event == "return" and replica is not None:
             replica.is_cut_off = False
-        elif event == "delete":
-            name = shard_lease_name(self.world.installation, number)
-            self.world.leases.pop((OWN.namespace, name), None)
-            self.deleted_at = self.world.time
 
 
 events = st.tuples(
-    st.sampled_from(["join", "join", "crash", "leave", "cut off", "return", "delete"]),
+    st.sampled_from(["join", "join", "crash", "leave", "cut off", "return"]),
     st.integers(0, 4),
     st.integers(0, 7),  # rounds until the next one
 )
