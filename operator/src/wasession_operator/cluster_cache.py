@@ -18,12 +18,11 @@ from wasession_operator.cache_transform import PackedStore
 from wasession_operator.network_policies import NetworkPolicies
 from wasession_operator.plan import Node
 from wasession_operator.plan.manifests import is_terminating
-from wasession_operator.session_classes import SessionClasses
+from wasession_operator.session_classes import Rank, SessionClasses, rank_of
 from wasession_operator.sharding.lease import shard_of
 from wasession_operator.update_index import UpdateIndex
 
 ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
-Rank = tuple[str, str, Key]  # creation time, UID and key of a session; the oldest sorts first
 NODE_QUARANTINE = 40.0  # seconds, as in kube-controller-manager's pod garbage collector
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 CONDITION_TAINTS = "node.kubernetes.io/"  # set by Kubernetes for what is wrong with a node
@@ -195,10 +194,10 @@ class ClusterCache:
         self.classes.upsert_session(key, before, obj)
         self.updates.observe(key, before, obj)
         self._update_account(key, _account(before), _account(obj))
-        place = _client_id(obj), _rank(key, obj)
+        place = _client_id(obj), rank_of(key, obj)
         if before is None:
             self._add_duplicate(*place)
-        elif (former := (_client_id(before), _rank(key, before))) != place:
+        elif (former := (_client_id(before), rank_of(key, before))) != place:
             self._remove_duplicate(*former)
             self._add_duplicate(*place)
         return True
@@ -227,7 +226,7 @@ class ClusterCache:
             self.counts[shard_of(key, len(self.counts))].remove(session)
             self._session_of.pop(object_key(key), None)
             self.classes.delete_session(key, session)
-            self._remove_duplicate(_client_id(session), _rank(key, session))
+            self._remove_duplicate(_client_id(session), rank_of(key, session))
             self.updates.observe(key, session, None)
             self._update_account(key, _account(session), None)
         self._handler.on_delete(key, uid)
@@ -411,11 +410,6 @@ def _account(session: Manifest | None) -> str | None:
     status = (session or {}).get("status") or {}
     account: str | None = (status.get("account") or {}).get("id")
     return account if status.get("sessionValid") else None
-
-
-def _rank(key: Key, session: Manifest) -> Rank:
-    metadata = session["metadata"]
-    return metadata.get("creationTimestamp", ""), metadata["uid"], key
 
 
 def _content(obj: Manifest) -> Manifest:

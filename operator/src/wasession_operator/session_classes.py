@@ -102,7 +102,7 @@ class SessionClasses:
             self.delete_session(key, before)
         by_namespace = self._sessions.setdefault(_class_name(after), {})
         by_namespace.setdefault(key[0], set()).add(key)
-        self._add_to_owner(_owner(key, after), _rank(key, after))
+        self._add_to_owner(_owner(key, after), rank_of(key, after))
         self.changed.set()
 
     def delete_session(self, key: Key, session: Manifest) -> None:
@@ -114,13 +114,13 @@ class SessionClasses:
             del by_namespace[key[0]]
         if not by_namespace:
             del self._sessions[name]
-        self._remove_from_owner(_owner(key, session), _rank(key, session))
+        self._remove_from_owner(_owner(key, session), rank_of(key, session))
         self.changed.set()
 
     def sessions_ahead(self, key: Key, session: Manifest) -> int:
         """Return how many sessions of the same namespace and owner are older."""
         ranks = self._owners.get(_owner(key, session), [])
-        return bisect.bisect_left(ranks, _rank(key, session))
+        return bisect.bisect_left(ranks, rank_of(key, session))
 
     def _add_to_owner(self, owner: Owner, rank: Rank) -> None:
         ranks = self._owners.setdefault(owner, [])
@@ -153,7 +153,7 @@ def _owner(key: Key, session: Manifest) -> Owner:
     return key[0], (session.get("spec") or {}).get("owner")
 
 
-def _rank(key: Key, session: Manifest) -> Rank:
+def rank_of(key: Key, session: Manifest) -> Rank:
     metadata = session["metadata"]
     return metadata.get("creationTimestamp", ""), metadata["uid"], key
 

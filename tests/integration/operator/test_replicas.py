@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from integration.operator.test_idle import writes_in_two_rounds
+from support.background import in_background
 from support.fakes.api import ApiError, Manifest
 from support.fakes.proxy import Forward
 from support.fakes.world import PVCS, Replica, World
@@ -112,13 +113,8 @@ class Activity:
     @contextlib.asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
         """Go on until the end of the block; then wait until all sessions are as they should be."""
-        task = asyncio.create_task(self._run())
-        try:
+        async with in_background(self._run()):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
         await self._world.until(lambda: all(map(self._is_settled, NAMES)), "all to settle")
 
     async def _run(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 from unittest import mock
 
 import pytest
+from support.background import in_background
 from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Manifest
 from wasession_operator import class_usage
@@ -152,13 +153,8 @@ async def test_a_policy_that_is_used_again_meanwhile_stays(rig: Rig) -> None:
 @contextlib.asynccontextmanager
 async def running(rig: Rig) -> AsyncIterator[None]:
     with mock.patch.object(class_usage, "DEBOUNCE", 0):
-        task = asyncio.create_task(rig.usage.run())
-        try:
+        async with in_background(rig.usage.run()):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
 
 async def some_passes() -> None:

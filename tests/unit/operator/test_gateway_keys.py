@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from support.background import in_background
 from wasession_api.kube.client import SECRETS, KubeClient, Rejected, Resource, Unavailable
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.token_derivation import namespace_key
@@ -87,13 +88,8 @@ def fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fixture:
 
 @contextlib.asynccontextmanager
 async def running(fixture: Fixture) -> AsyncIterator[None]:
-    task = asyncio.create_task(fixture.keys.run())
-    try:
+    async with in_background(fixture.keys.run()):
         yield
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
 
 
 async def test_a_gateway_gets_its_key_at_the_start_and_with_each_new_one(fixture: Fixture) -> None:

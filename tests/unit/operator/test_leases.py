@@ -258,7 +258,7 @@ class Replica:
         self.last_sent: dict[int, float] = {}
         self.finishing: list[float] = []  # timeouts
         self._tasks = [
-            asyncio.create_task(self.leases.watch()),
+            asyncio.create_task(self.leases.informer.run()),
             asyncio.create_task(self.leases.run(self)),
         ]
 

@@ -114,7 +114,7 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(rig.shards.cache, "run", forever)
-    monkeypatch.setattr(rig.shards.leases, "watch", forever)
+    monkeypatch.setattr(rig.shards.leases.informer, "run", forever)
     monkeypatch.setattr(rig.shards.leases, "run", acquire_until_the_end)
     monkeypatch.setattr(rig.shards.leases, "updates_of", lambda _: "")
     rig.shards.cache.sessions_listed(None, known=True)

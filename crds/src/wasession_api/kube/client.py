@@ -117,9 +117,13 @@ async def _check_fence(*_: object) -> None:
 
     aiohttp calls this at the last moment: when it has a connection, right before the first byte.
     """
-    fence = _fence.get()
+    _require(_fence.get())
+
+
+def _require(fence: Fence | None) -> None:
+    """Raise ``Fenced`` if there is a fence and its time is over."""
     if fence is not None and fence.remaining() <= 0:
-        raise Fenced("not sent: the time in which this client may write is over")
+        raise Fenced("not sent: the time in which this client may act is over")
 
 
 class Answers:
@@ -184,8 +188,7 @@ class KubeClient:
 
     def check_fence(self) -> None:
         """Raise ``Fenced`` if this client may not write any more."""
-        if self._fence is not None and self._fence.remaining() <= 0:
-            raise Fenced("the time in which this client may act is over")
+        _require(self._fence)
 
     def unqueued(self) -> KubeClient:
         """Return this client for requests that do not wait until others have their answers."""

@@ -20,7 +20,7 @@ from wasession_api.kube.client import (
     Unavailable,
 )
 from wasession_api.kube.informer import Informer
-from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.kube.manifests import Key, Manifest, key_of
 
 from wasession_operator.sharding.lease import (
     ANNOTATION_UPDATES,
@@ -72,7 +72,6 @@ class HeldLease:
     """
 
     def __init__(self, lease: Lease, sent: float, duration: float) -> None:
-        self.lease = lease
         self._duration = duration
         self.renewed(lease, sent)
 
@@ -94,7 +93,10 @@ class HeldLease:
 
 
 class Leases:
-    """``held`` are the shards of this replica. Leases of all installations are watched."""
+    """``held`` are the shards of this replica.
+
+    Leases of all installations are watched, by ``informer``: run it beside this.
+    """
 
     def __init__(
         self, kube: KubeClient, installation: Installation, pod: str, pod_uid: str, duration: float
@@ -122,10 +124,6 @@ class Leases:
     def error(self) -> str | None:
         """Return why this replica cannot acquire shards, if so."""
         return self.informer.rejection(None) or next(iter(self._errors.values()), None)
-
-    async def watch(self) -> None:
-        """Watch the Leases until cancelled."""
-        await self.informer.run()
 
     async def run(self, shards: ShardCallbacks) -> None:
         """Take a share of the shards until ``stop`` is called, then give all of them away.
@@ -165,15 +163,13 @@ class Leases:
     def _lease_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         obj = after or before
         assert obj is not None
-        lease = parse_lease(obj)
-        key = obj["metadata"]["namespace"], obj["metadata"]["name"]
+        lease, key = parse_lease(obj), key_of(obj)
+        known = self._observed.get(key)
         if lease is None:  # no longer a Lease of ours: as if it were deleted
-            known = self._observed.get(key)
             if known is not None:
                 self._observed[key] = observe(known, known.lease, time.monotonic(), deleted=True)
             return
         deleted = after is None
-        known = self._observed.get(key)
         self._observed[key] = observe(known, lease, time.monotonic(), deleted=deleted)
         if known is None or deleted or known.lease.holder != lease.holder:
             self._wake.set()

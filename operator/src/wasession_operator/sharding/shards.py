@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import aiohttp
 from wasession_api.kube.client import KubeClient
 from wasession_api.kube.informer import Informer
-from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.kube.manifests import Key, Manifest, key_of
 
 from wasession_operator import startup
 from wasession_operator.cluster_cache import ClusterCache
@@ -71,7 +71,7 @@ class Shards:
         async with self._group as group:
             watching = [
                 group.create_task(self.cache.run()),
-                group.create_task(self.leases.watch()),
+                group.create_task(self.leases.informer.run()),
                 group.create_task(startup.list_sessions(self.cache)),
             ]
             await self.cache.wait_for_sync()
@@ -221,8 +221,7 @@ class Shards:
             controller.enqueue(key)
 
     def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
-        metadata = after["metadata"]
-        if (controller := self._of((metadata["namespace"], metadata["name"]))) is not None:
+        if (controller := self._of(key_of(after))) is not None:
             controller.on_upsert(before, after)
 
     def on_delete(self, key: Key, uid: str) -> None:
