@@ -237,9 +237,33 @@ class _NoDiffBase(kopf.DiffBaseStorage):
         """Store nothing."""
 
 
+class _NoProgress(kopf.ProgressStorage):
+    """Keep kopf from looking for the progress of handlers that it does not have.
+
+    That is an eighth of what it spends on an event.
+    """
+
+    def fetch(self, **_: object) -> None:
+        """Return no progress."""
+
+    def store(self, **_: object) -> None:
+        """Store nothing."""
+
+    def purge(self, **_: object) -> None:
+        """Remove nothing."""
+
+    def touch(self, **_: object) -> None:
+        """Change nothing."""
+
+    def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
+        """Return all of it."""
+        return essence
+
+
 def _settings() -> kopf.OperatorSettings:
     settings = kopf.OperatorSettings()
     settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
     settings.watching.chunk_size = PAGE_SIZE
     settings.watching.reconnect_backoff = 1.0
     settings.networking.request_timeout = 30
