@@ -6,17 +6,19 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_core import ErrorDetails, from_json
 from wasession_api.v1alpha1 import (
     ClientId,
     Origin,
@@ -27,6 +29,7 @@ from wasession_api.v1alpha1 import (
     Takeover,
 )
 
+PREFIX = "WASESSION_"
 DEVELOPMENT_WA_JS = (
     Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
 )
@@ -37,17 +40,31 @@ def normalize_origin(origin: str) -> str:
     return re.sub(r"^(https(?=.*:443$)|http(?=.*:80$))(.*):[0-9]+$", r"\1\2", origin.lower())
 
 
-class Settings(BaseSettings):
-    """Read once at start; an invalid value ends the process with a message."""
+def _parse_list(value: Any) -> Any:
+    """Return what a variable's JSON stands for."""
+    try:
+        return from_json(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be a list in JSON") from None
 
-    model_config = SettingsConfigDict(env_prefix="WASESSION_", frozen=True)
+
+Texts = Annotated[list[str], BeforeValidator(_parse_list)]
+
+
+class Settings(BaseModel):
+    """Read once at start; an invalid value ends the process with a message.
+
+    Not one of ``pydantic-settings``, which takes 6 MiB in each session pod.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     client_id: ClientId
     namespace: str | None = None
     session: str | None = None
     session_uid: str | None = None
     owner: str | None = None  # of the session; empty when it has none
-    previous_owners: list[str] = []  # which the volume may record instead
+    previous_owners: Texts = []  # which the volume may record instead
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
     data_dir: Path = Path("/var/lib/wasession")
@@ -72,7 +89,7 @@ class Settings(BaseSettings):
     user_agent: str | None = None
     locale: str | None = None
     timezone: str | None = None
-    extra_args: list[str] = []
+    extra_args: Texts = []
     sandbox: Sandbox = Sandbox.AUTO
     proxy_directory: Path | None = Field(None, description="A Secret's files, by its keys.")
     ca_bundle: Path | None = None
@@ -130,18 +147,22 @@ def read() -> Settings:
     own address.
     """
     for name in unknown_variables(os.environ):
-        if name.startswith("WASESSION_PROXY_"):
+        if name.startswith(f"{PREFIX}PROXY_"):
             raise ValueError(
                 f"{name}: not a setting; WASESSION_PROXY_DIRECTORY names a directory with the "
                 "proxy's files server, username and password"
             )
     try:
-        settings = Settings()
+        settings = Settings.model_validate(
+            {
+                name: os.environ[variable]
+                for name in Settings.model_fields
+                if (variable := _variable(name)) in os.environ
+            }
+        )
         settings.bearer  # noqa: B018 - fail at start, not at the first request
     except ValidationError as error:
         raise ValueError("; ".join(map(_describe_error, error.errors()))) from None
-    except SettingsError as error:
-        raise ValueError(str(error)) from None
     except OSError as error:
         raise ValueError(f"WASESSION_TOKEN_FILE: {error.strerror or error}") from None
     return settings
@@ -149,13 +170,16 @@ def read() -> Settings:
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:
     """Return the variables with the prefix that are not settings."""
-    known = {f"WASESSION_{name.upper()}" for name in Settings.model_fields}
-    return sorted(
-        name for name in environment if name.startswith("WASESSION_") and name not in known
-    )
+    known = set(map(_variable, Settings.model_fields))
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def _variable(name: str) -> str:
+    """Return the environment variable of a setting."""
+    return PREFIX + name.upper()
 
 
 def _describe_error(error: ErrorDetails) -> str:
     """Return what is wrong with a setting, without its value, which may be a secret."""
     message = error["msg"].removeprefix("Value error, ")
-    return f"WASESSION_{str(error['loc'][0]).upper()}: {message}" if error["loc"] else message
+    return f"{_variable(str(error['loc'][0]))}: {message}" if error["loc"] else message

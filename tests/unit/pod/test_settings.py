@@ -41,7 +41,8 @@ GOOD: dict[str, Any] = {"client_id": "sales", "token": "t"}
             {"pairing_method": "Telepathy"},
             "WASESSION_PAIRING_METHOD: Input should be 'QRCode' or 'PairingCode'",
         ),
-        ({"extra_args": "--mute-audio"}, 'error parsing value for field "extra_args"'),
+        ({"extra_args": "--mute-audio"}, "WASESSION_EXTRA_ARGS: must be a list in JSON"),
+        ({"extra_args": '{"a": 1}'}, "WASESSION_EXTRA_ARGS: Input should be a valid list"),
         ({"reconnect_initial_delay": "9", "reconnect_max_delay": "3"}, "must not exceed"),
         (
             {"proxy_server": "http://proxy:3128"},
