@@ -19,7 +19,14 @@ from bench.session_pod import report, results
 from bench.session_pod.contenders import CHROMIUM, PEER, stage
 from bench.session_pod.measures import Bench
 
-PARTS = {"start": 10, "messages": 3, "send": 4, "idle": 1, "kill": 20}  # with their repetitions
+PARTS = {
+    "start": 10,
+    "heavy": 5,
+    "messages": 3,
+    "send": 4,
+    "idle": 1,
+    "kill": 20,
+}  # with their repetitions
 # The page's first sync. If it is shorter than the start of whatsapp-web.js, that never gets ready.
 SYNC_SECONDS = 1.0
 

@@ -21,6 +21,7 @@ FRIEND = "15550001111"
 SETTLE = 10.0  # seconds between ready, or the last message, and a measurement of memory
 SCAN_AFTER = 10.0  # seconds that a person needs to scan
 LONGEST = 60.0  # seconds between ready and a kill
+REAL_MODULES = 13_000  # of web.whatsapp.com in 2026
 AT_ONCE = 6  # sessions at a time in the part with kills, which measures no time
 
 
@@ -86,6 +87,14 @@ class Bench:
                 found.ready_seconds.setdefault(kind.name, []).append(ready_seconds)
                 await contender.stop()
         return found
+
+    async def heavy(self, repetitions: int) -> Starts:
+        """Measure starts with as many modules as the real page has."""
+        await self._here.phone.behave(modules=REAL_MODULES)
+        try:
+            return await self.start(repetitions)
+        finally:
+            await self._here.phone.behave(modules=0)
 
     async def messages(self, repetitions: int, count: int = 500) -> Messages:
         """Measure memory after as many received as sent texts."""

@@ -76,6 +76,7 @@ class Kills(BaseModel):
 class Results(BaseModel):
     conditions: dict[str, str] = {}
     start: Starts | None = None
+    heavy: Starts | None = None  # of the page with as many modules as the real one
     messages: Messages | None = None
     idle: Idle | None = None
     send: Sends | None = None

@@ -31,6 +31,16 @@ async def test_scripts_come_from_their_own_host(
     assert str(world.script_port) in await client.page.evaluate(origins)
 
 
+async def test_a_page_of_the_real_ones_weight_links_as_any_other(
+    client: Client, phone: Phone
+) -> None:
+    await phone.behave(modules=13_000)
+    await client.login(phone)
+    count = """() => Object.values(require('__debug').modulesMap)
+      .filter(({ id, done }) => id.startsWith('WAWebGenerated') && done).length"""
+    assert await client.page.evaluate(count) >= 0.6 * 13_000
+
+
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_without_its_scripts_the_page_does_nothing_until_they_are_back(
     client: Client, phone: Phone, wrong: Wrong

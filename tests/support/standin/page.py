@@ -8,6 +8,7 @@ from pathlib import Path
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+from support.standin import generated
 from support.standin.world import Behaviour, Missing, MissingMe
 
 WWW = Path(__file__).with_name("www")
@@ -48,7 +49,7 @@ def response(behaviour: Behaviour, script_host: str) -> web.Response:
     )
     headers = {"Content-Security-Policy": policy(nonce, script_host), "Cache-Control": "no-store"}
     return web.Response(
-        text=html(nonce, settings, behaviour.late_bundle_ms, script_host),
+        text=html(nonce, settings, behaviour, script_host),
         content_type="text/html",
         headers=headers,
     )
@@ -74,13 +75,14 @@ def policy(nonce: str, script_host: str) -> str:
     )
 
 
-def html(nonce: str, settings: Settings, late_ms: int, script_host: str) -> str:
+def html(nonce: str, settings: Settings, behaviour: Behaviour, script_host: str) -> str:
     """Return the page: an inline script that queues early calls, then the bundles, some late.
 
     The calls are those of ``__d`` and ``requireLazy``.
     """
     early = "\n".join(
-        f'<script src="{script_host}/{name}.js" defer nonce="{nonce}"></script>' for name in EARLY
+        f'<script src="{script_host}/{name}.js" defer nonce="{nonce}"></script>'
+        for name in (*EARLY, *generated.scripts(behaviour.modules))
     )
     return f"""<!DOCTYPE html>
 <html id="whatsapp-web" lang="en" dir="ltr">
@@ -108,7 +110,7 @@ def html(nonce: str, settings: Settings, late_ms: int, script_host: str) -> str:
     }}
   }}
   // That is after the deferred scripts.
-  addEventListener('DOMContentLoaded', () => setTimeout(late, {late_ms}));
+  addEventListener('DOMContentLoaded', () => setTimeout(late, {behaviour.late_bundle_ms}));
 </script>
 </head>
 <body><div id="app"></div></body>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
+from support.standin import generated
 from support.standin.page import WWW
 from support.standin.world import World
 
@@ -13,6 +14,7 @@ NAME = "static.localhost"  # browsers take it for this machine, whatever its DNS
 
 def application(world: World) -> web.Application:
     async def serve(request: web.Request) -> web.StreamResponse:
+        name = request.match_info["name"]
         match world.behaviour.scripts:
             case "hanging":
                 await asyncio.Event().wait()
@@ -21,7 +23,9 @@ def application(world: World) -> web.Application:
                 request.transport.abort()
             case "html":
                 return web.Response(text="<h1>Blocked</h1>", content_type="text/html")
-            case "served" if (file := WWW / request.match_info["name"]).is_file():
+            case "served" if name.startswith("generated-"):
+                return generated.response(name)
+            case "served" if (file := WWW / name).is_file():
                 return web.FileResponse(file, headers={"Access-Control-Allow-Origin": "*"})
         raise web.HTTPNotFound
 

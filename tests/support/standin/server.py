@@ -12,7 +12,7 @@ from pathlib import Path
 
 from aiohttp import web
 from pydantic import TypeAdapter
-from support.standin import identity, page, phone
+from support.standin import generated, identity, page, phone
 from support.standin.chat import Switchboard
 from support.standin.identity import Browsers, Context, Navigator
 from support.standin.scripts import NAME as SCRIPT_NAME
@@ -67,6 +67,10 @@ async def tell_identity(request: web.Request) -> web.Response:
     return web.Response(status=204)
 
 
+async def generated_script(request: web.Request) -> web.Response:
+    return generated.response(request.match_info["name"])
+
+
 async def healthz(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
@@ -106,6 +110,7 @@ def application(
     app.router.add_get("/favicon.ico", favicon)
     app.router.add_get("/ws/chat", app[phone.SWITCHBOARD].handle)
     app.router.add_post("/upload", upload)
+    app.router.add_get(r"/static/{name:generated-[0-9]+\.js}", generated_script)
     app.router.add_static("/static", page.WWW)
     app.add_routes(phone.routes)
     return app

@@ -137,6 +137,9 @@ class Behaviour(BaseModel):
         False, description="The page names a sent message by its recipient's LID once it is sent."
     )
     service_worker: bool = Field(True, description="Whether the page has a service worker.")
+    modules: int = Field(
+        0, description="Further modules of the page, of the weight of the real ones.", ge=0
+    )
     refuse_automation: bool = Field(
         True, description="Browsers that say Headless or webdriver anywhere are not let in."
     )
