@@ -290,7 +290,6 @@ class Session:
         """Close the browser, snapshot a login that was Ready, and release the volume."""
         ready = self._state.phase is Phase.READY
         graceful = await self._browser.close(self._time_to_close())
-        await self._browser.quit()
         await self._await_snapshot()
         if self._volume_opened:
             await self._record_phone()

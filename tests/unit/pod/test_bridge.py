@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Error as PlaywrightError
 from pydantic.alias_generators import to_camel
 from unit.pod.fake_page import FakePage
 from wasession_pod.browser.bridge import Bridge, ChatPosition, ContactPosition
-from wasession_pod.browser.errors import BrowserError, NoAnswer, PageClosed
+from wasession_pod.browser.cdp import Disconnected, ProtocolError
+from wasession_pod.browser.errors import BrowserError, NoAnswer, PageAway, PageClosed
 from wasession_pod.browser.launch import BRIDGE
 
 METHODS = {
@@ -62,7 +62,7 @@ def parameters(method: Callable[..., Any]) -> list[str]:
 @pytest.mark.parametrize("name", METHODS)
 async def test_a_method_calls_its_function_with_its_arguments_in_order(name: str) -> None:
     page = FakePage()
-    page.answers[name] = PlaywrightError("stop here")
+    page.answers[name] = ProtocolError("stop here")
     arguments = {
         parameter: argument_for(parameter)
         for parameter in inspect.signature(METHODS[name]).parameters
@@ -131,9 +131,10 @@ async def test_answers_are_typed() -> None:
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
-        (PlaywrightError("Page.evaluate: Target page has been closed\nCall log"), PageClosed),
-        (PlaywrightError("Connection closed while reading from the driver"), PageClosed),
-        (PlaywrightError("TypeError: x is not a function\n  at a secret"), BrowserError),
+        (Disconnected("the page or the browser has been closed\nsecret"), PageClosed),
+        (ProtocolError("Inspected target navigated or closed"), PageAway),
+        (ProtocolError("Error: WhatsApp Web is loading\n  at a secret"), PageAway),
+        (ProtocolError("TypeError: x is not a function\n  at a secret"), BrowserError),
         (TimeoutError(), NoAnswer),
     ],
 )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason, Takeover
@@ -126,8 +124,7 @@ def test_a_page_that_reloads_itself_often_is_a_warning() -> None:
 def test_only_known_logouts_end_a_login(marker: str, action: Action) -> None:
     events: list[PageEvent] = []
     page = WhatsAppPage(Settings(client_id="sales", token="t"), events.append)
-    frame: Any = SimpleNamespace(parent_frame=None, url=f"https://web.whatsapp.com/?{marker}")
-    page._on_navigated(frame)
+    page._on_navigated(f"https://web.whatsapp.com/?{marker}")
     [event] = events
     state = transitions.logout_signal(stored(), event.reason)
     state, actions = transitions.decide(state, QR, NOW, POLICY)

@@ -1,1 +1,1 @@
-"""Chromium, driven by Playwright, and the bridge into the page of WhatsApp Web."""
+"""Chromium over its DevTools protocol, and the bridge into the page of WhatsApp Web."""

@@ -23,10 +23,19 @@
     return id && id.isWellFormed() && !id.startsWith('[object ') ? id : null;
   };
   const socket = () => require('WAWebSocketModel').Socket;
+  // Events until the pod has connected the document, which it does at once.
+  const unsent = [];
+  let send = (event) => unsent.push(event);
+  /** Send events to the pod through its binding; the secret tells whose they are (channel.py). */
+  window.__wasessionConnect = (binding, secret) => {
+    binding(secret);
+    unsent.splice(0).forEach((event) => binding(event));
+    send = binding;
+  };
   /** Send an event to the pod; return whether that was possible. */
   const emit = (type, reason, data) => {
     try {
-      window.__wasessionEmit(JSON.stringify({ type, reason: text(reason), data }));
+      send(JSON.stringify({ type, reason: text(reason), data }));
       return true;
     } catch {
       return false; // the page is being unloaded, and the binding with it
@@ -494,8 +503,8 @@
     attempt(() => msg.id.fromMe && fromPhone(msg.id.id) && phoneSeen(msg.t)),
   );
   on('loader.injected', () => {
-    // Browsers in the background have no focus, but Playwright gives each page one: WhatsApp would
-    // show the account as online all the time, and its phone would not notify.
+    // Browsers in the background have no focus, but the pod's page has: WhatsApp would show the
+    // account as online all the time, and its phone would not notify.
     if (window.__wasessionAvailable) return;
     WPP.conn.markAvailable(false).catch(() => emit('bridge.error', 'presence'));
   });

@@ -11,12 +11,14 @@ Sessions are flat: each message of a target carries the ``sessionId`` that attac
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ MAXIMUM_MESSAGE = 32 * 2**20
 RESPONSE_HEAD = re.compile(rb'\{"id":([0-9]{1,15}),')
 EVENT_HEAD = re.compile(rb'\{"method":"([A-Za-z.]{1,100})"')
 HEAD = 256  # bytes of a message that is too long that are kept, to tell what it is
+ENDED = "the page or the browser has been closed"
+TOO_LONG = f"more than {MAXIMUM_MESSAGE // 2**20} MiB"
 
 Params = Mapping[str, Any]
 Handler = Callable[[dict[str, Any]], None]
@@ -56,9 +60,7 @@ class Connection(asyncio.Protocol):
         self._calls: dict[int, tuple[str | None, asyncio.Future[dict[str, Any]]]] = {}
         self._sessions: dict[str | None, Session] = {None: self.browser}
         self._taps: dict[str, Tap] = {}  # by session: who gets its messages as they are
-        self._buffer = bytearray()
-        self._searched = 0  # bytes of the buffer without an end of a message
-        self._skipping = False  # the rest of a message that is too long
+        self._received = Messages()
 
     async def call(
         self, method: str, params: Params | None = None, session_id: str | None = None
@@ -73,9 +75,7 @@ class Connection(asyncio.Protocol):
         finally:
             self._calls.pop(number, None)
 
-    def post(
-        self, method: str, params: Params | None = None, session_id: str | None = None
-    ) -> int:
+    def post(self, method: str, params: Params | None = None, session_id: str | None = None) -> int:
         """Send a method whose response nobody awaits; return its ID. Raises ``Disconnected``."""
         if self._transport is None or self._transport.is_closing():
             raise Disconnected(f"{method}: Chromium has exited")
@@ -88,9 +88,7 @@ class Connection(asyncio.Protocol):
 
     async def attach(self, target_id: str) -> Session:
         """Return a new session of a target; raise ``ProtocolError``."""
-        answer = await self.call(
-            "Target.attachToTarget", {"targetId": target_id, "flatten": True}
-        )
+        answer = await self.call("Target.attachToTarget", {"targetId": target_id, "flatten": True})
         return self.open_session(answer["sessionId"])
 
     def open_session(self, session_id: str) -> Session:
@@ -119,28 +117,18 @@ class Connection(asyncio.Protocol):
         self._transport = transport
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._buffer.clear()
         for session in list(self._sessions.values()):
-            self._end(session)
+            session.end()
+        self._fail_calls(lambda _: True)
         if not self.closed.done():
             self.closed.set_result(None)
 
     def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        start = 0
-        while (end := self._buffer.find(END, max(start, self._searched))) >= 0:
-            message = bytes(memoryview(self._buffer)[start:end])
-            start = end + 1
-            if self._skipping:
-                self._skipping = False
-                self._too_long(message[:HEAD])
-            else:
+        for message, complete in self._received.feed(data):
+            if complete:
                 self._receive(message)
-        del self._buffer[:start]
-        if len(self._buffer) > MAXIMUM_MESSAGE:
-            self._skipping = True
-            del self._buffer[HEAD:]
-        self._searched = len(self._buffer)
+            else:
+                self._too_long(message)
 
     # --- messages ---------------------------------------------------------------------------------
 
@@ -154,7 +142,7 @@ class Connection(asyncio.Protocol):
             return
         session_id = message.get("sessionId")
         if isinstance(session_id, str) and (tap := self._taps.get(session_id)) is not None:
-            tap(message)
+            _guarded(tap, message, str(message.get("method")))
             return
         number, method = message.get("id"), message.get("method")
         if isinstance(number, int):
@@ -173,38 +161,62 @@ class Connection(asyncio.Protocol):
             text = error.get("message") if isinstance(error, dict) else None
             answer.set_exception(ProtocolError(str(text or "no result")))
 
-    def _dispatch(self, session_id: str | None, method: str, params: object) -> None:
-        if not isinstance(params, dict):
+    def _dispatch(self, session_id: object, method: str, params: object) -> None:
+        if not isinstance(params, dict) or not (session_id is None or isinstance(session_id, str)):
             return
         if method == "Target.detachedFromTarget":
-            ended = self._sessions.get(params.get("sessionId"))
-            if ended is not None and ended is not self.browser:
-                self._end(ended)
-        session = self._sessions.get(session_id)
-        if session is not None:
+            ended = params.get("sessionId")
+            if isinstance(ended, str) and ended in self._sessions:
+                self._sessions[ended].end()
+        if (session := self._sessions.get(session_id)) is not None:
             session.dispatch(method, params)
 
     def _too_long(self, head: bytes) -> None:
-        """Fail the call whose response this is; tell the browser's session of an event."""
-        limit = f"more than {MAXIMUM_MESSAGE // 2**20} MiB"
+        """Fail the call whose response this is; log what the event is."""
         if match := RESPONSE_HEAD.match(head):
             _, answer = self._calls.get(int(match[1]), (None, None))
             if answer is not None and not answer.done():
-                answer.set_exception(ProtocolError(f"the response is {limit}"))
+                answer.set_exception(ProtocolError(f"the response is {TOO_LONG}"))
         elif match := EVENT_HEAD.match(head):
             log.warning(
                 "dropped an event of Chromium's: it is too long",
-                extra={"method": match[1].decode(), "limit": limit},
+                extra={"method": match[1].decode(), "limit": TOO_LONG},
             )
 
-    def _end(self, session: Session) -> None:
-        """Fail what waits for a session, which is gone."""
-        for session_id, answer in list(self._calls.values()):
-            if session_id == session.session_id and not answer.done():
-                answer.set_exception(Disconnected("the page or the browser has been closed"))
+    def forget(self, session: Session) -> None:
+        """Fail what waits for a session, which has ended."""
         if session is not self.browser:
             self._sessions.pop(session.session_id, None)
-            session.dispatch("Inspector.detached", {})
+        self._fail_calls(lambda session_id: session_id == session.session_id)
+
+    def _fail_calls(self, of: Callable[[str | None], bool]) -> None:
+        for session_id, answer in list(self._calls.values()):
+            if of(session_id) and not answer.done():
+                answer.set_exception(Disconnected(ENDED))
+
+
+class Messages:
+    """Splits what is received into messages, in whatever pieces it comes."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._length = 0  # of the message so far, of which the buffer has no more than the head
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bool]]:
+        """Yield each message that ends in ``data``; its head, and False, if it is too long."""
+        *ends, rest = data.split(END)
+        for part in ends:
+            self._add(part)
+            yield bytes(self._buffer), self._length <= MAXIMUM_MESSAGE
+            self._buffer.clear()
+            self._length = 0
+        self._add(rest)
+
+    def _add(self, part: bytes) -> None:
+        self._buffer += part
+        self._length += len(part)
+        if self._length > MAXIMUM_MESSAGE:
+            del self._buffer[HEAD:]
 
 
 class Session:
@@ -213,39 +225,49 @@ class Session:
     def __init__(self, connection: Connection, session_id: str | None) -> None:
         self.connection = connection
         self.session_id = session_id
-        self._handlers: dict[str, Handler] = {}
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._handlers: defaultdict[str, list[Handler]] = defaultdict(list)
 
     def on(self, method: str, handler: Handler) -> None:
         """Call a handler with the parameters of each event.
 
         Events come in Chromium's order, and before the responses that follow them.
         """
-        assert method not in self._handlers
-        self._handlers[method] = handler
+        self._handlers[method].append(handler)
 
     async def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Return the result of a method; raise ``ProtocolError``."""
+        if self.ended.done():
+            raise Disconnected(ENDED)
         return await self.connection.call(method, params, self.session_id)
 
     def post(self, method: str, **params: Any) -> None:
-        """Send a method whose response nobody awaits; do nothing if Chromium has exited."""
-        try:
-            self.connection.post(method, params, self.session_id)
-        except Disconnected:
-            return
+        """Send a method whose response nobody awaits; do nothing if the session has ended."""
+        if not self.ended.done():
+            with contextlib.suppress(Disconnected):
+                self.connection.post(method, params, self.session_id)
+
+    def end(self) -> None:
+        """Let calls of this session, also those in progress, raise ``Disconnected``."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+            self.connection.forget(self)
 
     def dispatch(self, method: str, params: dict[str, Any]) -> None:
-        """Call the handler of an event. A fault in it is logged, and ends nothing else."""
-        handler = self._handlers.get(method)
-        if handler is None:
-            return
-        try:
-            handler(params)
-        except Exception as error:  # the parameters are the page's in part
-            log.warning(
-                "could not handle an event of Chromium's",
-                extra={"method": method, "error": type(error).__name__},
-            )
+        """Call the handlers of an event."""
+        for handler in self._handlers.get(method, ()):
+            _guarded(handler, params, method)
+
+
+def _guarded(handler: Handler, params: dict[str, Any], method: str) -> None:
+    """Call a handler. A fault in it is logged, and ends nothing else."""
+    try:
+        handler(params)
+    except Exception as error:  # the parameters are the page's in part
+        log.warning(
+            "could not handle an event of Chromium's",
+            extra={"method": method, "error": type(error).__name__},
+        )
 
 
 async def connect(end: socket.socket) -> Connection:

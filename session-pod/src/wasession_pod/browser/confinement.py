@@ -1,44 +1,21 @@
 """Confine a page to the origin of WhatsApp Web, and authenticate with the proxy.
 
-A DevTools session intercepts requests for documents and nothing else. Playwright's own features
-(``route``, a proxy's ``password``) intercept every request and disable the HTTP cache, so that all
-scripts of WhatsApp Web would be loaded again at each start (measured). Chromium itself blocks
-navigations to ``file:``, ``data:``, ``chrome:`` and the URL schemes of other programs.
+Requests for documents are intercepted, and nothing else: to intercept every request would disable
+the HTTP cache, so that all scripts of WhatsApp Web would be loaded again at each start (measured).
+Chromium itself blocks navigations to ``file:``, ``data:``, ``chrome:`` and the URL schemes of other
+programs.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import CDPSession, Page
-from playwright.async_api import Error as PlaywrightError
-
+from wasession_pod.browser.cdp import Session
 from wasession_pod.browser.proxy import Credentials
 
 DOCUMENTS = {"urlPattern": "*", "resourceType": "Document", "requestStage": "Request"}
-
-
-async def confine(
-    page: Page, origin: str, credentials: Credentials | None, on_blocked: Callable[[str], None]
-) -> Confinement:
-    """Confine the page's top frame to documents of ``origin``.
-
-    A blocked navigation leaves the page as it is; ``on_blocked`` gets the target's origin. Raises
-    Playwright's errors.
-    """
-    session = await page.context.new_cdp_session(page)
-    tree = await session.send("Page.getFrameTree")
-    confinement = Confinement(
-        session, tree["frameTree"]["frame"]["id"], origin, credentials, on_blocked
-    )
-    await session.send(
-        "Fetch.enable", {"patterns": [DOCUMENTS], "handleAuthRequests": credentials is not None}
-    )
-    return confinement
 
 
 def origin_of(url: str) -> str:
@@ -52,42 +29,51 @@ def origin_of(url: str) -> str:
 
 
 class Confinement:
-    """Handles intercepted requests; ``wrong_credentials`` if the proxy has rejected ours."""
+    """Confines a page's top frame to documents of ``origin``.
+
+    A blocked navigation leaves the page as it is; ``on_blocked`` gets the target's origin.
+    ``on_document`` is called before a document is requested for the top frame.
+    ``wrong_credentials`` becomes true if the proxy rejects ours.
+    """
 
     def __init__(
         self,
-        session: CDPSession,
+        session: Session,
         top_frame: str,
         origin: str,
         credentials: Credentials | None,
         on_blocked: Callable[[str], None],
+        on_document: Callable[[], None],
     ) -> None:
         self._session, self._top_frame, self._origin = session, top_frame, origin
-        self._credentials, self._on_blocked = credentials, on_blocked
+        self._credentials = credentials
+        self._on_blocked, self._on_document = on_blocked, on_document
         self._challenged: set[str] = set()  # requests that have had the credentials
-        self._tasks: set[asyncio.Task[None]] = set()
         self.wrong_credentials = False
-        session.on("Fetch.requestPaused", lambda event: self._start(self._on_request(event)))
-        session.on("Fetch.authRequired", lambda event: self._start(self._on_challenge(event)))
+        session.on("Fetch.requestPaused", self._on_request)
+        session.on("Fetch.authRequired", self._on_challenge)
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    async def enable(self) -> None:
+        """Start to intercept; raise ``ProtocolError``."""
+        await self._session.call(
+            "Fetch.enable",
+            patterns=[DOCUMENTS],
+            handleAuthRequests=self._credentials is not None,
+        )
 
-    async def _on_request(self, event: dict[str, Any]) -> None:
+    def _on_request(self, event: dict[str, Any]) -> None:
         request, origin = event["requestId"], origin_of(event["request"]["url"])
-        with contextlib.suppress(PlaywrightError):  # the page has closed meanwhile
-            if event["frameId"] == self._top_frame and origin != self._origin:
-                self._on_blocked(origin)
-                # With any other reason Chromium would replace WhatsApp with an error page.
-                await self._session.send(
-                    "Fetch.failRequest", {"requestId": request, "errorReason": "Aborted"}
-                )
-            else:
-                await self._session.send("Fetch.continueRequest", {"requestId": request})
+        top = event["frameId"] == self._top_frame
+        if top and origin != self._origin:
+            # With any other reason Chromium would replace WhatsApp with an error page.
+            self._session.post("Fetch.failRequest", requestId=request, errorReason="Aborted")
+            self._on_blocked(origin)
+            return
+        if top:
+            self._on_document()
+        self._session.post("Fetch.continueRequest", requestId=request)
 
-    async def _on_challenge(self, event: dict[str, Any]) -> None:
+    def _on_challenge(self, event: dict[str, Any]) -> None:
         request = event["requestId"]
         response: dict[str, str] = {"response": "CancelAuth"}
         if event["authChallenge"].get("source") != "Proxy" or self._credentials is None:
@@ -101,7 +87,6 @@ class Confinement:
                 "username": self._credentials.username,
                 "password": self._credentials.password,
             }
-        with contextlib.suppress(PlaywrightError):
-            await self._session.send(
-                "Fetch.continueWithAuth", {"requestId": request, "authChallengeResponse": response}
-            )
+        self._session.post(
+            "Fetch.continueWithAuth", requestId=request, authChallengeResponse=response
+        )

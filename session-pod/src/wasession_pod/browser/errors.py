@@ -1,18 +1,20 @@
-"""What can go wrong with the browser and its page, translated from Playwright's errors."""
+"""What can go wrong with the browser and its page, translated from the protocol's errors."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 from collections.abc import AsyncIterator
 
-from playwright.async_api import Error as PlaywrightError
 from wasession_api.v1alpha1 import Reason
+
+from wasession_pod.browser.cdp import Disconnected, ProtocolError
 
 # In the messages of errors while a document is replaced, and in those of ``bridge.js``.
 AWAY = (
+    "Inspected target navigated or closed",
     "Execution context was destroyed",
+    "Cannot find default execution context",
     "Cannot find context",
     "WhatsApp Web is loading",
     "WhatsApp is not connected",
@@ -40,7 +42,7 @@ class BrowserError(Exception):
 
 
 class PageClosed(BrowserError):
-    """The page, the browser or Playwright's driver has exited."""
+    """The page or the browser has exited."""
 
 
 class PageAway(BrowserError):
@@ -72,24 +74,23 @@ class Unreachable(BrowserError):
 
 @contextlib.asynccontextmanager
 async def browser_errors(timeout: float | None) -> AsyncIterator[None]:
-    """Turn Playwright's errors and a timeout (in seconds) into ``BrowserError``.
+    """Turn errors of the protocol and a timeout (in seconds) into ``BrowserError``.
 
-    Only the first line of an error is passed on: the others may quote the page. The timeout also
-    covers a driver that hangs, which does not enforce Playwright's own timeouts.
+    Only the first line of an error is passed on: the others may quote the page.
     """
     try:
         async with asyncio.timeout(timeout):
             yield
-    except PlaywrightError as error:
-        raise _error_type(error.message)(first_line(error.message)) from None
+    except ProtocolError as error:
+        raise _error_type(error)(first_line(str(error))) from None
     except TimeoutError:
         raise NoAnswer(f"no answer within {timeout or 0:g} s") from None
 
 
-def _error_type(message: str) -> type[BrowserError]:
-    if "has been closed" in message or "Connection closed" in message:
+def _error_type(error: ProtocolError) -> type[BrowserError]:
+    if isinstance(error, Disconnected):
         return PageClosed
-    return PageAway if any(marker in message for marker in AWAY) else BrowserError
+    return PageAway if any(marker in str(error) for marker in AWAY) else BrowserError
 
 
 def describe_certificate_error(error: str) -> str:
@@ -106,6 +107,5 @@ def describe_certificate_error(error: str) -> str:
 
 
 def first_line(message: str) -> str:
-    """Return an error's first line, without the name of the call, at most 200 characters."""
-    lines = message.strip().splitlines() or [""]
-    return re.sub(r"^[A-Za-z]+\.[A-Za-z_]+: ", "", lines[0])[:200]
+    """Return an error's first line, at most 200 characters."""
+    return next(iter(message.strip().splitlines()), "")[:200]

@@ -14,19 +14,50 @@ from pathlib import Path
 from wasession_api.v1alpha1 import Presence
 
 from wasession_pod.browser.errors import BrowserError, first_line
+from wasession_pod.browser.proxy import Proxy
 from wasession_pod.settings import Settings
 
 BRIDGE = Path(__file__).with_name("bridge.js")
-# Chromium honors only the last --disable-features and --enable-features: ours repeat Playwright's
-# (a test compares them).
+# What Playwright sets for browsers that programs control (chromiumSwitches.ts) and a session needs;
+# a test compares them.
+PLAYWRIGHT_FLAGS = (
+    "--disable-back-forward-cache",
+    "--disable-background-networking",
+    "--disable-background-timer-throttling",
+    "--disable-backgrounding-occluded-windows",
+    "--disable-breakpad",
+    "--disable-component-extensions-with-background-pages",
+    "--disable-component-update",
+    "--disable-default-apps",
+    "--disable-dev-shm-usage",
+    "--disable-extensions",
+    "--disable-field-trial-config",
+    "--disable-hang-monitor",
+    "--disable-popup-blocking",  # the pod closes popups, and counts them
+    "--disable-prompt-on-repost",
+    "--disable-renderer-backgrounding",
+    "--disable-search-engine-choice-screen",
+    "--disable-sync",
+    "--metrics-recording-only",
+    "--no-default-browser-check",
+    "--no-first-run",
+    "--password-store=basic",  # cookies are encrypted with its key
+)
 PLAYWRIGHT_ENABLED_FEATURES = ("CDPScreenshotNewSurface", "SkipListAccountsWithoutGaiaCookies")
 PLAYWRIGHT_DISABLED_FEATURES = (
     "AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades",
     "HttpsFirstBalancedModeAutoEnable", "LensOverlay", "MediaRouter", "PaintHolding",
-    "ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect",
-    "TcpPortRandomizationWin", "OptimizationHints", "NetworkTimeServiceQuerying", "AimEnabled",
-    "PreconnectToSearch", "msForceBrowserSignIn", "msEdgeUpdateLaunchServicesPreferredVersion",
+    "ThirdPartyStoragePartitioning", "AvoidCorsURLLoaderRestartOnRedirect", "OptimizationHints",
+    "NetworkTimeServiceQuerying", "AimEnabled", "PreconnectToSearch",
 )  # fmt: skip
+HEADLESS_FLAGS = (
+    "--headless=new",
+    "--hide-scrollbars",
+    "--mute-audio",
+    "--window-size=800,600",
+    # A mouse, as on a desktop: a headless browser has no pointer.
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
+)
 # Measured: 164 MB of anonymous memory with these, 105 MB without. Chromium ignores unknown names.
 HEAVY_FEATURES = (
     "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "SpareRendererForSitePerProcess", "Translate",
@@ -41,9 +72,12 @@ STORAGE_FEATURES = (
 # a login.
 ENABLED_FEATURES = ("NetworkServiceInProcess2",)
 FLAGS = (
+    *PLAYWRIGHT_FLAGS,
+    *HEADLESS_FLAGS,
     "--disable-gpu",
     "--disable-quic",
     "--disable-software-rasterizer",
+    # Chromium honors only the last flag of a kind.
     "--enable-features=" + ",".join((*PLAYWRIGHT_ENABLED_FEATURES, *ENABLED_FEATURES)),
     "--disable-features="
     + ",".join((*PLAYWRIGHT_DISABLED_FEATURES, *HEAVY_FEATURES, *STORAGE_FEATURES)),
@@ -53,6 +87,7 @@ FLAGS = (
     # Chromium's own limit grows with the free space on the volume.
     "--disk-cache-size=67108864",
 )
+PROXY_LOOPBACK = ("--proxy-bypass-list=<-loopback>",)  # which Chromium does not send to a proxy
 # For Playwright's driver, which inherits this process's environment. Measured: 73 MB of anonymous
 # memory without these, 54 MB with them.
 DRIVER_ENVIRONMENT = {
@@ -107,9 +142,24 @@ def identity_flags(user_agent: str, locale: str | None) -> list[str]:
     return flags
 
 
-def browser_environment(
-    timezone: str | None, home: Path | None = None
-) -> dict[str, str | float | bool]:
+def arguments(
+    settings: Settings, profile: Path, user_agent: str, proxy: Proxy | None, *, sandboxed: bool
+) -> list[str]:
+    """Return Chromium's arguments. Its first page is opened over the pipe."""
+    return [
+        *FLAGS,
+        *identity_flags(user_agent, settings.locale),
+        *([] if sandboxed else ["--no-sandbox"]),
+        # ``confinement`` supplies the credentials.
+        *([] if proxy is None else [f"--proxy-server={proxy.address}", *PROXY_LOOPBACK]),
+        *settings.extra_args,
+        f"--user-data-dir={profile}",
+        "--remote-debugging-pipe",
+        "--no-startup-window",
+    ]
+
+
+def browser_environment(timezone: str | None, home: Path | None = None) -> dict[str, str]:
     """Return Chromium's environment, with the time zone of all its processes and its home."""
     own = {"TZ": timezone, "HOME": None if home is None else str(home)}
     return {**os.environ, **{name: value for name, value in own.items() if value is not None}}

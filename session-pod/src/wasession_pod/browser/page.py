@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
 import secrets
@@ -11,13 +12,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from playwright.async_api import BrowserContext, Frame, Page
-from playwright.async_api import Error as PlaywrightError
 from pydantic import ValidationError
+from wasession_api.v1alpha1 import Presence
 
 from wasession_pod import metrics
 from wasession_pod.browser.bridge import CALL_TIMEOUT, Bridge
-from wasession_pod.browser.confinement import Confinement, confine, origin_of
+from wasession_pod.browser.cdp import Connection, ProtocolError, Session
+from wasession_pod.browser.channel import Channel
+from wasession_pod.browser.confinement import Confinement, origin_of
 from wasession_pod.browser.errors import (
     CERTIFICATE_ERROR,
     WRONG_CREDENTIALS,
@@ -32,11 +34,11 @@ from wasession_pod.browser.errors import (
 from wasession_pod.browser.launch import init_script
 from wasession_pod.browser.proxy import Proxy, find_proxy_fault
 from wasession_pod.browser.scripts import ScriptRequests
+from wasession_pod.browser.tab import Tab
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent, PageObservation, PageUnavailable
 
 log = logging.getLogger(__name__)
-DRIVER_GRACE = 5.0  # seconds that the driver has beyond a timeout that it is to enforce itself
 FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
 FLUSH_POLL_INTERVAL = 0.02  # seconds
 MAXIMUM_EVENT = 2**20  # characters; a message has up to 65,536, each up to six in JSON
@@ -53,66 +55,76 @@ class WhatsAppPage:
     """The one page of the browser.
 
     ``on_event`` is called for each event of the page, and with the types ``page.load``,
-    ``page.crash``, ``page.elsewhere`` and ``page.post_logout`` for what Playwright observes itself.
+    ``page.crash``, ``page.elsewhere`` and ``page.post_logout`` for what Chromium observes itself.
     Methods raise ``BrowserError``.
     """
 
     def __init__(self, settings: Settings, on_event: Callable[[PageEvent], None]) -> None:
-        self.bridge = Bridge(self._current_page, settings.answer_timeout)
+        self.bridge = Bridge(self._current_tab, settings.answer_timeout)
         self._settings = settings
         self._on_event = on_event
-        self._context: BrowserContext | None = None
-        self._page: Page | None = None
-        self._crashed = False
+        self._browser: Session | None = None
         self._proxy: Proxy | None = None
+        self._pages: dict[str, tuple[str, str]] = {}  # session and URL of each page target
+        self._tab: Tab | None = None
         self._confinement: Confinement | None = None
-        self._scripts = ScriptRequests()
+        self._scripts: ScriptRequests | None = None
         self._replacing = False
         self._opening = False
-        self._closing: set[asyncio.Future[None]] = set()
+        self._refusing: set[asyncio.Task[None]] = set()
 
-    async def attach(self, context: BrowserContext, proxy: Proxy | None) -> None:
-        """Take over the first page of a new browser, and close every other page that opens.
+    async def attach(self, connection: Connection, proxy: Proxy | None) -> None:
+        """Open the first page of a new browser, and close every other page that opens.
 
-        Raises Playwright's errors.
+        Raises ``ProtocolError``.
         """
-        self._context, self._proxy = context, proxy
-        first = context.pages[0] if context.pages else await context.new_page()
+        browser = connection.browser
+        self._browser, self._proxy, self._pages = browser, proxy, {}
+        browser.on("Target.attachedToTarget", self._on_page_opened)
+        browser.on("Target.detachedFromTarget", self._on_page_closed)
+        browser.on("Browser.downloadWillBegin", self._on_download)
         await asyncio.gather(
-            context.expose_binding("__wasessionEmit", self._on_emit),
-            context.add_init_script(init_script(self._settings)),
-            self._adopt(first),
+            browser.call("Browser.setDownloadBehavior", behavior="deny", eventsEnabled=True),
+            browser.call(
+                "Target.setAutoAttach",
+                autoAttach=True,
+                waitForDebuggerOnStart=True,  # for ``_refuse``
+                flatten=True,
+                filter=[{"type": "page"}],
+            ),
         )
-        context.on("page", lambda _: self._close_others())
+        await self._open_tab(browser)
+        self._close_others()
 
     def detach(self) -> None:
         """Forget the page, because its browser is closing."""
-        self._context = self._page = None
+        self._browser = self._tab = self._scripts = None
 
     async def goto(self) -> None:
         """Open WhatsApp Web; raise ``Unreachable`` if the network or WhatsApp is to blame."""
-        timeout = self._settings.initialization_timeout
-        self._opening, failure = True, None
-        async with browser_errors(timeout + DRIVER_GRACE):
+        timeout, failure = self._settings.initialization_timeout, None
+        tab, scripts = self._current_tab(), self._scripts
+        assert scripts is not None
+        self._opening = True
+        async with browser_errors(None):
             try:
-                response = await self._current_page().goto(
-                    self._settings.whatsapp_url + "/",
-                    wait_until="domcontentloaded",
-                    timeout=timeout * 1000,
-                )
-            except PlaywrightError as error:
-                failure = describe_certificate_error(first_line(error.message))
+                async with asyncio.timeout(timeout):
+                    await tab.navigate(self._settings.whatsapp_url + "/")
+            except TimeoutError:
+                failure = f"no answer within {timeout:g} s"
+            except ProtocolError as error:
+                failure = describe_certificate_error(first_line(str(error)))
                 if self._confinement is not None and self._confinement.wrong_credentials:
                     raise Unreachable(WRONG_CREDENTIALS) from None
-                if "net::ERR_" not in failure and not failure.startswith("Timeout "):
+                if "net::ERR_" not in failure:
                     raise
             finally:
                 self._opening = False
         if failure is not None:
-            fault = self._scripts.fault
+            fault = scripts.fault
             raise Unreachable(await self._blame(fault.message if fault else failure))
-        if response is not None and response.status >= 400:
-            raise Unreachable(f"HTTP {response.status}")
+        if scripts.document_status is not None and scripts.document_status >= 400:
+            raise Unreachable(f"HTTP {scripts.document_status}")
 
     async def _blame(self, message: str) -> str:
         """Return why the page could not be loaded, naming the proxy where that is to blame."""
@@ -137,7 +149,7 @@ class WhatsAppPage:
         """
         mark = secrets.token_hex(16)
         async with browser_errors(self._settings.answer_timeout):
-            await self._current_page().evaluate(
+            await self._current_tab().evaluate(
                 "mark => localStorage.setItem('wasession', mark)", mark
             )
         await self._replace()
@@ -148,11 +160,15 @@ class WhatsAppPage:
 
     async def observe(self) -> PageObservation | PageUnavailable:
         """Return the state of the page now, or why it can't be observed; never raise."""
-        if self._crashed:
+        tab, scripts = self._tab, self._scripts
+        if tab is not None and tab.crashed:
             return PageUnavailable.LOADING
         try:
             observed = await self.bridge.observe()
-            return observed.model_copy(update={"script_fault": self._scripts.fault})
+            fault = scripts.fault if scripts is not None else None
+            if scripts is not None and observed.healthy:
+                scripts.unwatch()
+            return observed.model_copy(update={"script_fault": fault})
         except NoAnswer:
             return PageUnavailable.HUNG
         except PageClosed:
@@ -163,35 +179,31 @@ class WhatsAppPage:
     async def screenshot(self) -> bytes:
         """Return the page as PNG."""
         async with browser_errors(CALL_TIMEOUT):
-            return await self._current_page().screenshot()
+            answer = await self._current_tab().session.call("Page.captureScreenshot", format="png")
+        return base64.b64decode(answer["data"])
 
-    def _current_page(self) -> Page:
-        if self._page is None:
+    def _current_tab(self) -> Tab:
+        if self._tab is None:
             raise PageClosed("no page is open")
-        return self._page
+        return self._tab
 
     async def _replace(self) -> None:
         async with browser_errors(self._settings.answer_timeout):
-            if self._context is None:
+            if self._browser is None:
                 raise PageClosed("the browser is not running")
-            old = self._page
-            self._replacing = True
-            try:
-                await self._adopt(await self._context.new_page())
-            finally:
-                self._replacing = False
+            old = self._tab
+            await self._open_tab(self._browser)
             if old is not None:
+                self._pages.pop(old.target_id, None)
                 await old.close()
         self._close_others()
 
     async def _stop_service_workers(self) -> None:
         """Stop the workers of the pages that are closed; WhatsApp Web starts its own again."""
         async with browser_errors(self._settings.answer_timeout):
-            page = self._current_page()
-            session = await page.context.new_cdp_session(page)
-            await session.send("ServiceWorker.enable")
-            await session.send("ServiceWorker.stopAllWorkers")
-            await session.detach()
+            session = self._current_tab().session
+            for method in ("enable", "stopAllWorkers", "disable"):
+                await session.call(f"ServiceWorker.{method}")
 
     async def _wait_until_on_disk(self, mark: bytes) -> bool:
         """Wait for the mark in localStorage's files; return False after ``FLUSH_TIMEOUT``."""
@@ -204,73 +216,127 @@ class WhatsAppPage:
             return False
         return True
 
-    async def _adopt(self, page: Page) -> None:
-        """Confine a page, make it the current one and listen to its events."""
-        if self._settings.locale is not None:  # for Intl, which ignores flags without locale files
-            session = await page.context.new_cdp_session(page)
-            await session.send("Emulation.setLocaleOverride", {"locale": self._settings.locale})
-        self._confinement = await confine(
-            page,
-            self._settings.whatsapp_url,
-            self._proxy.credentials if self._proxy is not None else None,
-            lambda origin: _report_blocked("navigation", origin),
-        )
-        self._page, self._crashed = page, False
-        self._scripts = ScriptRequests()
-        self._scripts.follow(page)
-        page.on("crash", self._on_crash)
-        page.on("framenavigated", self._on_navigated)
-        page.on("domcontentloaded", self._on_loaded)
-        page.on("download", lambda download: _report_blocked("download", origin_of(download.url)))
+    async def _open_tab(self, browser: Session) -> None:
+        """Open a tab with an empty document, set it up, and make it the current one."""
+        self._replacing = True
+        try:
+            target_id = (await browser.call("Target.createTarget", url="about:blank"))["targetId"]
+            session_id, _ = self._pages[target_id]
+            tab = Tab(browser.connection.open_session(session_id), target_id)
+            await self._set_up(tab)
+            self._tab = tab
+        finally:
+            self._replacing = False
 
-    def _on_crash(self, page: Page) -> None:
-        if page is self._page:
-            self._crashed = True
+    async def _set_up(self, tab: Tab) -> None:
+        """Confine a tab, add the bridge to its documents, and listen to its events."""
+        session, settings = tab.session, self._settings
+        scripts = ScriptRequests(session, tab.top_frame)
+        confinement = Confinement(
+            session,
+            tab.top_frame,
+            settings.whatsapp_url,
+            self._proxy.credentials if self._proxy is not None else None,
+            on_blocked=lambda origin: _report_blocked("navigation", origin),
+            on_document=scripts.watch,
+        )
+        Channel(session, tab.top_frame, lambda payload: self._on_emit(tab, payload))
+        session.on("Inspector.targetCrashed", lambda _: self._on_crash(tab))
+        session.on("Page.domContentEventFired", lambda _: self._on_loaded(tab))
+        session.on("Page.frameNavigated", lambda event: self._on_frame(tab, event["frame"]["id"]))
+        session.on(
+            "Page.navigatedWithinDocument", lambda event: self._on_frame(tab, event["frameId"])
+        )
+        calls = [
+            tab.enable(),
+            confinement.enable(),
+            session.call("Page.addScriptToEvaluateOnNewDocument", source=init_script(settings)),
+        ]
+        if settings.locale is not None:  # for Intl, which ignores flags without locale files
+            calls.append(session.call("Emulation.setLocaleOverride", locale=settings.locale))
+        if settings.presence is Presence.AVAILABLE:  # WhatsApp Web is available with the focus
+            calls.append(session.call("Emulation.setFocusEmulationEnabled", enabled=True))
+        await asyncio.gather(*calls, session.call("Runtime.runIfWaitingForDebugger"))
+        self._confinement, self._scripts = confinement, scripts
+
+    def _on_crash(self, tab: Tab) -> None:
+        if tab is self._tab:
             self._on_event(PageEvent(type="page.crash"))
 
-    def _on_loaded(self, page: Page) -> None:
-        if page is self._page and page.url.startswith(self._settings.whatsapp_url):
+    def _on_loaded(self, tab: Tab) -> None:
+        if tab is self._tab and origin_of(tab.url) == self._settings.whatsapp_url:
             reason = None if self._opening else "reload"
             self._on_event(PageEvent(type="page.load", reason=reason))
 
-    def _on_navigated(self, frame: Frame) -> None:
-        if frame.parent_frame is not None:
-            return
-        if frame.url.startswith("blob:"):  # loaded without a request that could be blocked
-            _report_blocked("navigation", origin_of(frame.url))
+    def _on_frame(self, tab: Tab, frame: str) -> None:
+        if tab is self._tab and frame == tab.top_frame:
+            self._on_navigated(tab.url)
+
+    def _on_navigated(self, url: str) -> None:
+        if url.startswith("blob:"):  # loaded without a request that could be blocked
+            _report_blocked("navigation", origin_of(url))
             self._on_event(PageEvent(type="page.elsewhere"))
         # The page removes the marker from its URL at once: only the navigation itself shows it.
-        if "post_logout=1" in frame.url:
-            code = parse_qs(urlsplit(frame.url).query).get("logout_reason", [""])[0]
+        if "post_logout=1" in url:
+            code = parse_qs(urlsplit(url).query).get("logout_reason", [""])[0]
             # An unknown code is no proof that WhatsApp itself has ended the login.
             reason = LOGOUT_CODES.get(code, f"code {code}") if code else None
             self._on_event(PageEvent(type="page.post_logout", reason=reason))
 
-    def _on_emit(self, source: Any, payload: object) -> None:
-        page = self._page
-        if page is None or source["frame"] is not page.main_frame or not isinstance(payload, str):
-            return  # Playwright exposes the binding to every frame of every page
+    def _on_emit(self, tab: Tab, payload: str) -> None:
+        if tab is not self._tab:
+            return
         try:
             event = PageEvent.model_validate_json(payload[:MAXIMUM_EVENT])
         except ValidationError:
             event = PageEvent(type="chat.gap")
         self._on_event(event)
 
+    def _on_download(self, event: dict[str, Any]) -> None:
+        _report_blocked("download", origin_of(event["url"]))
+
+    def _on_page_opened(self, event: dict[str, Any]) -> None:
+        target = event["targetInfo"]
+        self._pages[target["targetId"]] = event["sessionId"], target["url"]
+        self._close_others()
+
+    def _on_page_closed(self, event: dict[str, Any]) -> None:
+        self._pages = {
+            target: page for target, page in self._pages.items() if page[0] != event["sessionId"]
+        }
+
     def _close_others(self) -> None:
         """Close pages that WhatsApp Web has opened: they would share its cookies and storage."""
-        if self._context is None or self._replacing:
+        if self._browser is None or self._tab is None or self._replacing:
             return
-        for page in self._context.pages:
-            if page is not self._page and not page.is_closed():
-                _report_blocked("page", origin_of(page.url))
-                closing = asyncio.ensure_future(page.close())
-                self._closing.add(closing)
-                closing.add_done_callback(self._on_other_closed)
+        for target_id in self._pages.keys() - {self._tab.target_id}:
+            session_id, url = self._pages.pop(target_id)
+            _report_blocked("page", origin_of(url))
+            session = self._browser.connection.open_session(session_id)
+            refusing = asyncio.create_task(self._refuse(Tab(session, target_id)))
+            self._refusing.add(refusing)
+            refusing.add_done_callback(self._refusing.discard)
 
-    def _on_other_closed(self, closing: asyncio.Future[None]) -> None:
-        self._closing.discard(closing)
-        if not closing.cancelled():
-            closing.exception()  # retrieved to ignore it: the page or the browser closed first
+    async def _refuse(self, tab: Tab) -> None:
+        """Close a tab before it has loaded anything.
+
+        The page that has opened it waits until it has started, and would do so for ever.
+        """
+        started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def on_paused(_: dict[str, Any]) -> None:
+            if not started.done():
+                started.set_result(None)
+
+        tab.session.on("Fetch.requestPaused", on_paused)
+        starting = asyncio.gather(
+            tab.session.call("Fetch.enable"),  # pauses all requests
+            tab.session.call("Runtime.runIfWaitingForDebugger"),
+            return_exceptions=True,
+        )
+        await asyncio.wait({starting, started}, return_when=asyncio.FIRST_COMPLETED)
+        with contextlib.suppress(ProtocolError):
+            await tab.close()
 
 
 def _report_blocked(kind: str, origin: str) -> None:

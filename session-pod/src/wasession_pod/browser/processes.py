@@ -1,4 +1,4 @@
-"""The operating system processes of a session: their kind, memory and forced end."""
+"""The operating system processes of a session: their kind and memory."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ from collections import Counter
 import psutil
 
 DRIVER = "driver"  # Playwright's, a Node process
-# Seconds for a browser to notice that its driver has exited, upon which it writes its profile.
-END_TIMEOUT = 5.0
 
 
 def family() -> list[psutil.Process]:
-    """Return Playwright's driver and the browser processes below it."""
-    processes = []
-    for child in psutil.Process().children():
-        if kind(child) == DRIVER:
-            processes.append(child)
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has exited meanwhile
-                processes += child.children(recursive=True)
-    return processes
+    """Return the processes below this one: the browser's, and Playwright's driver if it runs."""
+    return psutil.Process().children(recursive=True)
 
 
 def kind(process: psutil.Process) -> str:
@@ -45,17 +37,6 @@ def memory() -> Counter[str]:
     return used
 
 
-def end(processes: list[psutil.Process]) -> None:
-    """Kill the driver, so that the browser writes its profile and exits; then kill the rest."""
-    for process in processes:
-        if kind(process) == DRIVER:
-            _kill(process)
-    _, remaining = psutil.wait_procs(processes, timeout=END_TIMEOUT)
-    for process in remaining:
-        _kill(process)
-    psutil.wait_procs(remaining, timeout=END_TIMEOUT)
-
-
 def _pss(process: psutil.Process) -> int:
     with contextlib.suppress(psutil.Error):  # it exits at any moment
         try:
@@ -64,10 +45,3 @@ def _pss(process: psutil.Process) -> int:
             sizes = process.memory_info()
             return int(sizes.rss - sizes.shared)
     return 0
-
-
-def _kill(process: psutil.Process) -> None:
-    try:
-        process.kill()
-    except psutil.NoSuchProcess:
-        return

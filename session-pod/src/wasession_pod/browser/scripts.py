@@ -2,85 +2,103 @@
 
 from __future__ import annotations
 
-import contextlib
+from typing import Any
 from urllib.parse import urlsplit
 
-from playwright.async_api import Error as PlaywrightError
-from playwright.async_api import Page, Request, Response
-
+from wasession_pod.browser.cdp import Session
 from wasession_pod.browser.errors import Unreachable, describe_certificate_error
 from wasession_pod.state.observation import ScriptFault
 
 ABORTED = "net::ERR_ABORTED"  # by the page itself, which has navigated away
 MAXIMUM_SCRIPTS = 1000  # that are remembered; the page decides how many it requests
+# Chromium keeps no bodies of responses for a client that might ask for them.
+NO_BODIES = {"maxTotalBufferSize": 0, "maxResourceBufferSize": 0}
 
 
 class ScriptRequests:
     """The page's requests for scripts, since the document was opened, that were not answered well.
 
     WhatsApp Web consists of a document and of scripts from another host. If a firewall, DNS or that
-    host's CDN withholds these, the document alone shows nothing.
+    host's CDN withholds these, the document alone shows nothing. Chromium reports requests, and the
+    page's WebSocket frames with them, only from ``watch`` to ``unwatch``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session, top_frame: str) -> None:
+        self.document_status: int | None = None  # of the response to the request for the document
+        self._session, self._top_frame = session, top_frame
+        self._watching = False
         self._faults: dict[str, str] = {}  # by URL
-        self._pending: set[str] = set()
+        self._pending: dict[str, str] = {}  # URLs by request, without a response
+        self._loading: dict[str, str] = {}  # with a response, but not all of it
+        session.on("Network.requestWillBeSent", self._on_request)
+        session.on("Network.responseReceived", self._on_response)
+        session.on("Network.loadingFinished", self._on_finished)
+        session.on("Network.loadingFailed", self._on_failed)
 
-    def follow(self, page: Page) -> None:
-        """Listen to the page's requests."""
-        page.on("request", self._on_request)
-        page.on("response", self._on_response)
-        page.on("requestfailed", self._on_failed)
+    def watch(self) -> None:
+        """Watch the requests for a new document and its scripts."""
+        self._forget()
+        if not self._watching:
+            self._watching = True
+            self._session.post("Network.enable", **NO_BODIES)
+
+    def unwatch(self) -> None:
+        """Watch no more requests, because the page has its scripts."""
+        if self._watching:
+            self._watching = False
+            self._session.post("Network.disable")
+            self._forget()
 
     @property
     def fault(self) -> ScriptFault | None:
         """What is wrong with the scripts that have failed, else with those still awaited."""
         for url, fault in self._faults.items():
             return _describe(url, fault, pending=False)
-        for url in self._pending:
+        for url in self._pending.values():
             return _describe(url, "no answer", pending=True)
         return None
 
-    def _on_request(self, request: Request) -> None:
-        if request.is_navigation_request() and _of_top_frame(request):
-            self._faults.clear()
-            self._pending.clear()
-        elif _is_script(request) and len(self._pending) < MAXIMUM_SCRIPTS:
-            self._pending.add(request.url)
+    def _forget(self) -> None:
+        self.document_status = None
+        for urls in (self._faults, self._pending, self._loading):
+            urls.clear()
 
-    def _on_response(self, response: Response) -> None:
-        if not _is_script(response.request):
+    def _on_request(self, event: dict[str, Any]) -> None:
+        if event.get("frameId") != self._top_frame:
             return
-        self._pending.discard(response.url)
-        media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if response.status >= 400:
-            self._fail(response.url, f"HTTP {response.status}")
-        elif response.ok and media_type == "text/html":
-            self._fail(response.url, "HTML in place of a script")
+        if event.get("type") == "Document":
+            self._forget()
+        elif event.get("type") == "Script" and len(self._pending) < MAXIMUM_SCRIPTS:
+            self._pending[event["requestId"]] = event["request"]["url"]
+
+    def _on_response(self, event: dict[str, Any]) -> None:
+        response = event["response"]
+        if event["type"] == "Document" and event.get("frameId") == self._top_frame:
+            self.document_status = response["status"]
+        if (url := self._pending.pop(event["requestId"], None)) is None:
+            return
+        if len(self._loading) < MAXIMUM_SCRIPTS:
+            self._loading[event["requestId"]] = url
+        if response["status"] >= 400:
+            self._fail(url, f"HTTP {response['status']}")
+        elif response["mimeType"] == "text/html":
+            self._fail(url, "HTML in place of a script")
         else:
-            self._faults.pop(response.url, None)
+            self._faults.pop(url, None)
 
-    def _on_failed(self, request: Request) -> None:
-        if not _is_script(request):
-            return
-        self._pending.discard(request.url)
-        if request.failure != ABORTED:
-            self._fail(request.url, request.failure or "the request failed")
+    def _on_finished(self, event: dict[str, Any]) -> None:
+        for urls in (self._pending, self._loading):
+            urls.pop(event["requestId"], None)
+
+    def _on_failed(self, event: dict[str, Any]) -> None:
+        request, error = event["requestId"], event.get("errorText")
+        url = self._pending.pop(request, None) or self._loading.pop(request, None)
+        if url is not None and error != ABORTED:
+            self._fail(url, error or "the request failed")
 
     def _fail(self, url: str, fault: str) -> None:
         if len(self._faults) < MAXIMUM_SCRIPTS:
             self._faults[url] = fault
-
-
-def _is_script(request: Request) -> bool:
-    """Whether a document of the top frame has requested a script."""
-    return request.resource_type == "script" and _of_top_frame(request)
-
-
-def _of_top_frame(request: Request) -> bool:
-    with contextlib.suppress(PlaywrightError):  # requests of service workers have no frame
-        return request.frame.parent_frame is None
-    return False
 
 
 def _describe(url: str, fault: str, *, pending: bool) -> ScriptFault:

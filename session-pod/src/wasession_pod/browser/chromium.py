@@ -1,0 +1,147 @@
+"""The process of Chromium: started with a pipe for its DevTools protocol, watched, and ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from wasession_pod.browser import cdp
+from wasession_pod.browser.errors import BrowserError, first_line
+
+LOWEST_COPY = 10  # descriptor of what becomes the child's 0 to 4, so that none is overwritten
+ERROR_TAIL = 4096  # bytes of what Chromium writes to stderr that are kept
+KILL_TIMEOUT = 5.0  # seconds after SIGKILL; a process that waits for a volume may take forever
+DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores, as would its children
+
+
+class Chromium:
+    """A process of Chromium and the connection to it; the processes below it end with it.
+
+    ``exited`` has its exit status, negative for a signal. When this process ends, however that
+    comes about, the pipe closes: Chromium then writes its profile and exits.
+    """
+
+    def __init__(self, pid: int, connection: cdp.Connection, errors: LastLine) -> None:
+        self.connection = connection
+        self.exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._pid, self._errors = pid, errors
+        self._pidfd = os.pidfd_open(pid)
+        asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
+
+    @property
+    def failure(self) -> str | None:
+        """How it has exited, with its last line on stderr; None while it runs."""
+        if not self.exited.done():
+            return None
+        status = self.exited.result()
+        how = f"was killed by signal {-status}" if status < 0 else f"exited with status {status}"
+        return f"it {how}: {self._errors.line}" if self._errors.line else f"it {how}"
+
+    async def close(self, timeout: float) -> bool:
+        """Let it write its profile and exit; kill it after ``timeout`` seconds.
+
+        Return whether it has exited by itself.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                with contextlib.suppress(cdp.ProtocolError):
+                    await self.connection.call("Browser.close")
+                await asyncio.shield(self.exited)
+        except TimeoutError:
+            await self.kill()
+            return False
+        return True
+
+    async def kill(self) -> None:
+        """Kill it and all processes below it, without its profile being written."""
+        if not self.exited.done():
+            os.killpg(self._pid, signal.SIGKILL)
+            await asyncio.wait({self.exited}, timeout=KILL_TIMEOUT)
+
+    def _on_exit(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        # What has outlived it, as long as the process is not reaped and its ID so not used again.
+        os.killpg(self._pid, signal.SIGKILL)
+        _, status = os.waitpid(self._pid, 0)
+        self.connection.close()
+        self._errors.close()
+        self.exited.set_result(os.waitstatus_to_exitcode(status))
+
+
+class LastLine(asyncio.Protocol):
+    """Chromium's stderr, of which the end is kept."""
+
+    def __init__(self) -> None:
+        self._tail = b""
+        self._transport: asyncio.BaseTransport | None = None
+
+    @property
+    def line(self) -> str:
+        """The last line that is not empty, cut to size."""
+        lines = self._tail.decode(errors="replace").split("\n")
+        return first_line(next((line for line in reversed(lines) if line.strip()), ""))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._tail = (self._tail + data)[-ERROR_TAIL:]
+
+
+async def start(
+    program: Path, arguments: Sequence[str], environment: Mapping[str, str]
+) -> Chromium:
+    """Start Chromium in a process group of its own; raise ``BrowserError``."""
+    pipe, child_pipe = socket.socketpair()
+    stderr, child_stderr = socket.socketpair()
+    with child_pipe, child_stderr:
+        connection = await cdp.connect(pipe)
+        _, errors = await asyncio.get_running_loop().create_connection(LastLine, sock=stderr)
+        try:
+            pid = _spawn(program, arguments, environment, child_pipe, child_stderr)
+        except OSError as error:
+            connection.close()
+            errors.close()
+            raise BrowserError(f"could not start {program}: {error.strerror}") from None
+    return Chromium(pid, connection, errors)
+
+
+def _spawn(
+    program: Path,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    pipe: socket.socket,
+    stderr: socket.socket,
+) -> int:
+    """Return the new process's ID; ``pipe`` becomes its descriptors 3 and 4. Raises ``OSError``."""
+    with contextlib.ExitStack() as stack:
+        copies = []
+        for end in (pipe, stderr):
+            copies.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, LOWEST_COPY))
+            stack.callback(os.close, copies[-1])
+        protocol, errors = copies
+        return os.posix_spawn(
+            program,
+            [str(program), *arguments],
+            environment,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+                (os.POSIX_SPAWN_DUP2, errors, 2),
+                (os.POSIX_SPAWN_DUP2, protocol, 3),
+                (os.POSIX_SPAWN_DUP2, protocol, 4),
+            ],
+            setpgroup=0,
+            setsigdef=DEFAULT_SIGNALS,
+        )
