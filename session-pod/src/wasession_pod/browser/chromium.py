@@ -16,12 +16,14 @@ from wasession_pod.browser.errors import BrowserError, first_line
 
 LOWEST_COPY = 10  # descriptor of what becomes the child's 0 to 4, so that none is overwritten
 ERROR_TAIL = 4096  # bytes of what Chromium writes to stderr that are kept
+# Seconds for processes that outlive the browser's: the service that stores localStorage writes it.
+REST_TIMEOUT = 5.0
 KILL_TIMEOUT = 5.0  # seconds after SIGKILL; a process that waits for a volume may take forever
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ)  # which Python ignores, as would its children
 
 
 class Chromium:
-    """A process of Chromium and the connection to it; the processes below it end with it.
+    """A browser's process and the connection to it.
 
     ``exited`` has its exit status, negative for a signal. When this process ends, however that
     comes about, the pipe closes: Chromium then writes its profile and exits.
@@ -44,15 +46,17 @@ class Chromium:
         return f"it {how}: {self._errors.line}" if self._errors.line else f"it {how}"
 
     async def close(self, timeout: float) -> bool:
-        """Let it write its profile and exit; kill it after ``timeout`` seconds.
+        """Let it write its profile and exit; kill it if it takes longer than ``timeout`` seconds.
 
-        Return whether it has exited by itself.
+        Return whether it has exited by itself. No process of it is left then.
         """
         try:
             async with asyncio.timeout(timeout):
                 with contextlib.suppress(cdp.ProtocolError):
                     await self.connection.call("Browser.close")
                 await asyncio.shield(self.exited)
+            async with asyncio.timeout(REST_TIMEOUT):
+                await asyncio.shield(self._errors.ended)
         except TimeoutError:
             await self.kill()
             return False
@@ -60,27 +64,24 @@ class Chromium:
 
     async def kill(self) -> None:
         """Kill it and all processes below it, without its profile being written."""
-        if not self.exited.done():
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
-            await asyncio.wait({self.exited}, timeout=KILL_TIMEOUT)
+        await asyncio.wait({self.exited, self._errors.ended}, timeout=KILL_TIMEOUT)
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
         os.close(self._pidfd)
-        # What has outlived it, as long as the process is not reaped and its ID so not used again.
-        os.killpg(self._pid, signal.SIGKILL)
         _, status = os.waitpid(self._pid, 0)
         self.connection.close()
-        self._errors.close()
         self.exited.set_result(os.waitstatus_to_exitcode(status))
 
 
 class LastLine(asyncio.Protocol):
-    """Chromium's stderr, of which the end is kept."""
+    """The stderr of all processes, of which the end is kept; ``ended`` once none is left."""
 
     def __init__(self) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tail = b""
-        self._transport: asyncio.BaseTransport | None = None
 
     @property
     def line(self) -> str:
@@ -88,31 +89,25 @@ class LastLine(asyncio.Protocol):
         lines = self._tail.decode(errors="replace").split("\n")
         return first_line(next((line for line in reversed(lines) if line.strip()), ""))
 
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-
     def data_received(self, data: bytes) -> None:
         self._tail = (self._tail + data)[-ERROR_TAIL:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended.set_result(None)
 
 
 async def start(
     program: Path, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> Chromium:
-    """Start Chromium in a process group of its own; raise ``BrowserError``."""
+    """Start Chromium in a session and process group of its own; raise ``BrowserError``."""
     pipe, child_pipe = socket.socketpair()
     stderr, child_stderr = socket.socketpair()
-    with child_pipe, child_stderr:
+    with child_pipe, child_stderr:  # the connections end with these if no process has them
         connection = await cdp.connect(pipe)
         _, errors = await asyncio.get_running_loop().create_connection(LastLine, sock=stderr)
         try:
             pid = _spawn(program, arguments, environment, child_pipe, child_stderr)
         except OSError as error:
-            connection.close()
-            errors.close()
             raise BrowserError(f"could not start {program}: {error.strerror}") from None
     return Chromium(pid, connection, errors)
 
@@ -142,6 +137,6 @@ def _spawn(
                 (os.POSIX_SPAWN_DUP2, protocol, 3),
                 (os.POSIX_SPAWN_DUP2, protocol, 4),
             ],
-            setpgroup=0,
+            setsid=True,
             setsigdef=DEFAULT_SIGNALS,
         )

@@ -334,7 +334,8 @@ class WhatsAppPage:
             tab.session.call("Runtime.runIfWaitingForDebugger"),
             return_exceptions=True,
         )
-        await asyncio.wait({starting, started}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {starting, started}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         with contextlib.suppress(ProtocolError):
             await tab.close()
 
