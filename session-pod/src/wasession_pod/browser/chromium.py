@@ -66,7 +66,10 @@ class Chromium:
         """Kill it and all processes below it, without its profile being written."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._pid, signal.SIGKILL)
-        await asyncio.wait({self.exited, self._errors.ended}, timeout=KILL_TIMEOUT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILL_TIMEOUT):
+                await asyncio.shield(self.exited)
+                await asyncio.shield(self._errors.ended)
 
     def _on_exit(self) -> None:
         asyncio.get_running_loop().remove_reader(self._pidfd)
