@@ -38,6 +38,10 @@ class Opened(NamedTuple):
     target_id: str
     session: Session
 
+    @property
+    def connection(self) -> Connection:
+        return self.session.connection
+
     async def evaluate(self, expression: str) -> Any:
         async with asyncio.timeout(PATIENCE):
             answer = await self.session.call(
@@ -84,8 +88,8 @@ async def page(connection: Connection) -> Opened:
 
 
 @pytest.fixture
-async def view(connection: Connection) -> AsyncIterator[PlaywrightView]:
-    view = PlaywrightView(connection)
+async def view(browser: Chromium) -> AsyncIterator[PlaywrightView]:
+    view = PlaywrightView()
     yield view
     await view.close()
     assert not drivers()
@@ -103,7 +107,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def snapshot(view: PlaywrightView, page: Opened) -> str:
-    async with view.attached(page.target_id) as attached:
+    async with view.attached(page.connection, page.target_id) as attached:
         return await attached.locator("body").aria_snapshot()
 
 
@@ -129,7 +133,7 @@ async def test_users_share_one_driver_that_stays_for_the_next(
     snapshots = await asyncio.gather(*(snapshot(view, page) for _ in range(3)))
     assert snapshots == ['- heading "A new dialog" [level=1]\n- button "Continue"'] * 3
     [driver] = drivers()
-    async with view.attached(page.target_id) as attached:
+    async with view.attached(page.connection, page.target_id) as attached:
         assert attached.url == DOCUMENT
         assert (await attached.screenshot()).startswith(b"\x89PNG")
     assert drivers() == [driver]
@@ -139,7 +143,7 @@ async def test_it_shows_one_page_and_no_other(
     view: PlaywrightView, connection: Connection, page: Opened
 ) -> None:
     await open_page(connection)
-    async with view.attached(page.target_id) as attached:
+    async with view.attached(page.connection, page.target_id) as attached:
         assert attached.context.pages == [attached]
         await open_page(connection)
         assert await attached.title() == "Notice"
@@ -167,7 +171,7 @@ async def test_it_changes_nothing_and_leaves_nothing_behind(
     front = await open_page(connection)  # which takes the focus
     before = await page.evaluate(SURROUNDINGS)
     assert before.startswith("false,")
-    async with view.attached(page.target_id):
+    async with view.attached(page.connection, page.target_id):
         assert await page.evaluate(SURROUNDINGS) == before
         assert await page.evaluate(LOAD_WORKER) == "loaded"
         assert await download_is_denied(connection, page)
@@ -224,10 +228,10 @@ async def test_a_driver_that_hangs_does_not_hold_up_the_page(
 async def test_a_driver_that_is_killed_does_not_hold_up_the_page(
     view: PlaywrightView, page: Opened
 ) -> None:
-    async with view.attached(page.target_id):
+    async with view.attached(page.connection, page.target_id):
         [driver] = drivers()
     with pytest.raises(PageClosed):  # noqa: PT012
-        async with view.attached(page.target_id) as attached:
+        async with view.attached(page.connection, page.target_id) as attached:
             driver.kill()
             await attached.wait_for_selector("nothing")
     assert await page.evaluate(LOAD_WORKER) == "loaded"
@@ -275,7 +279,7 @@ async def test_a_page_that_closes_meanwhile(
     view: PlaywrightView, connection: Connection, page: Opened
 ) -> None:
     with pytest.raises(PageClosed):  # noqa: PT012
-        async with view.attached(page.target_id) as attached:
+        async with view.attached(page.connection, page.target_id) as attached:
             await connection.browser.call("Target.closeTarget", targetId=page.target_id)
             await attached.wait_for_selector("nothing")
     with pytest.raises(PageClosed):
@@ -287,7 +291,7 @@ async def test_a_chromium_that_exits_meanwhile(
     view: PlaywrightView, browser: Chromium, page: Opened
 ) -> None:
     with pytest.raises(PageClosed):  # noqa: PT012
-        async with view.attached(page.target_id) as attached:
+        async with view.attached(page.connection, page.target_id) as attached:
             await browser.kill()
             await attached.wait_for_selector("nothing")
     with pytest.raises(PageClosed):

@@ -38,21 +38,20 @@ GONE = ("has been closed", "Connection closed", "No target with given id")
 
 
 class PlaywrightView:
-    """Playwright on one Chromium: one driver at a time, or none."""
+    """Playwright on one page at a time: one driver, or none."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self) -> None:
         self._attachment: _Attachment | None = None
 
     @contextlib.asynccontextmanager
-    async def attached(self, target_id: str) -> AsyncIterator[Page]:
+    async def attached(self, connection: Connection, target_id: str) -> AsyncIterator[Page]:
         """Yield Playwright's page of a target, for up to ``USE_TIMEOUT``.
 
         Concurrent users share it. Raises ``BrowserError``, also for Playwright's errors within.
         """
         attachment = self._attachment
         if attachment is None or not attachment.serves(target_id):
-            self._attachment = attachment = _Attachment(self._connection, target_id, attachment)
+            self._attachment = attachment = _Attachment(connection, target_id, attachment)
         async with attachment.use() as page:
             yield page
 
