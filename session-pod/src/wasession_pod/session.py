@@ -30,14 +30,21 @@ from wasession_pod.settings import Settings
 from wasession_pod.state import transitions
 from wasession_pod.state.memory_pressure import Memory
 from wasession_pod.state.model import Action, Policy, State, initial
-from wasession_pod.state.observation import PageEvent, PageUnavailable, PhoneActivity
+from wasession_pod.state.observation import (
+    PageEvent,
+    PageObservation,
+    PageUnavailable,
+    PhoneActivity,
+)
 from wasession_pod.state.recovery import Backoff, Step
 from wasession_pod.state.report import build_report
 from wasession_pod.volume.snapshots import Part, SnapshotError
 from wasession_pod.volume.volume import Repair, StorageError, Volume
 
 log = logging.getLogger(__name__)
-POLL_INTERVAL = 5.0  # seconds between observations of the page when no event calls for one
+POLL_INTERVAL = 5.0  # seconds between two ticks when no event calls for one
+# Seconds between observations of a Ready page that sends no events: it may hang.
+READY_POLL_INTERVAL = 30.0
 FAST_POLL_INTERVAL = 0.3  # seconds, while a healthy page becomes Ready without an event
 MEASURE_INTERVAL = 30.0  # seconds between measuring each process's memory, which takes about 50 ms
 LIVENESS_MARGIN = 60.0  # seconds that a tick may take beyond the timeouts of what it does
@@ -61,6 +68,10 @@ class NotReady(Exception):
     def __init__(self, phase: Phase) -> None:
         super().__init__(f"the session is {phase}, not Ready")
         self.phase = phase
+
+
+class PagePrivate(Exception):
+    """The page may show what is not for others; the message says what."""
 
 
 class Stopping(Exception):
@@ -116,7 +127,7 @@ class Session:
         self._logouts = 0  # that wait for WhatsApp
         self._stopping = asyncio.Event()
         self._ticked_at = time.monotonic()
-        self._measured_at = -math.inf
+        self._observed_at = self._measured_at = -math.inf
         self._process_memory: Counter[str] = Counter()  # bytes by kind of process
         self._oom_kills = cgroup.oom_kills()
         self._started_at = _now()
@@ -234,6 +245,17 @@ class Session:
         """Return the page as PNG. Raises ``BrowserError``."""
         return await self._browser.page.screenshot()
 
+    async def outline(self) -> str:
+        """Return what the page shows, as text. Raises ``PagePrivate`` and ``BrowserError``."""
+        state = self._state
+        if state.phase is Phase.READY:
+            raise PagePrivate("The session is Ready: its page shows chats.")
+        if state.phase is Phase.AUTHENTICATING and (
+            self._settings.pairing_method is PairingMethod.PAIRING_CODE
+        ):
+            raise PagePrivate("The page may show a pairing code.")
+        return await self._browser.page.outline(login=state.session_valid is not False)
+
     def stop(self) -> None:
         """Let ``run`` shut the session down.
 
@@ -312,6 +334,7 @@ class Session:
     async def _tick(self) -> None:
         """Observe the page, act on what follows, and wait until the next observation is due."""
         self._ticked_at = time.monotonic()
+        woken = self._wake.is_set()
         self._wake.clear()
         if self._restart_requested:
             self._restart_requested = False
@@ -320,13 +343,11 @@ class Session:
         await self._check_launch_files()
         await self._record_phone()
         await self._measure_memory()
-        observed = (
-            PageUnavailable.CLOSED
-            if transitions.browser_due(self._state, _now())
-            else await self._browser.page.observe()
-        )
+        observed = await self._observe() if woken or self._observation_due() else None
         before = self._state
-        state, actions = transitions.decide(before, observed, _now(), self._policy)
+        state, actions = before, list[Action | Step]()
+        if observed is not None:
+            state, actions = transitions.decide(before, observed, _now(), self._policy)
         if not actions:
             state, actions = transitions.relieve_memory(state, _now(), busy=self._pending_calls > 0)
         recording = Action.RECORD_LOGIN in actions
@@ -341,8 +362,20 @@ class Session:
             async with asyncio.timeout(self._poll_delay()):
                 await self._wake.wait()
 
+    def _observation_due(self) -> bool:
+        """Return whether to observe the page although it has sent no event."""
+        if self._state.phase is not Phase.READY or self._state.outage is not None:
+            return True
+        return time.monotonic() - self._observed_at >= READY_POLL_INTERVAL
+
+    async def _observe(self) -> PageObservation | PageUnavailable:
+        self._observed_at = time.monotonic()
+        if transitions.browser_due(self._state, _now()):
+            return PageUnavailable.CLOSED
+        return await self._browser.page.observe()
+
     def _poll_delay(self) -> float:
-        """Return the seconds until the next observation when no event calls for one."""
+        """Return the seconds until the next tick when no event calls for one."""
         state = self._state
         if state.healthy_since is not None and state.phase is not Phase.READY:
             return FAST_POLL_INTERVAL

@@ -18,7 +18,7 @@ from wasession_api.v1alpha1 import LastShutdown, Phase, Reason
 from wasession_pod.browser import processes
 from wasession_pod.browser.browser import Browser
 from wasession_pod.browser.errors import BrowserError
-from wasession_pod.session import Session, Stopping
+from wasession_pod.session import READY_POLL_INTERVAL, Session, Stopping
 from wasession_pod.settings import Settings
 from wasession_pod.state.model import Action, State
 from wasession_pod.state.observation import PageEvent, PageObservation
@@ -91,6 +91,33 @@ async def test_an_event_while_the_login_is_recorded_counts(
     assert session._state.reason == reason
     assert session._state.logout_reason == event.reason
     assert session._volume.login is not None
+
+
+async def test_a_ready_page_is_observed_when_it_tells_something_or_may_hang(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await tick(session)
+    assert session._state.phase is Phase.READY
+    monkeypatch.setattr(session, "_poll_delay", lambda: 0)
+    observed: list[PageObservation] = []
+
+    async def observe() -> PageObservation:
+        observed.append(GOOD)
+        return GOOD
+
+    monkeypatch.setattr(session._browser.page, "observe", observe)
+    session._wake.clear()
+    await session._tick()
+    assert not observed
+    session._handle_event(PageEvent(type="conn.socket_state"))
+    await session._tick()
+    assert len(observed) == 1
+    session._observed_at -= READY_POLL_INTERVAL
+    await session._tick()
+    assert len(observed) == 2
+    session._state = replace(session._state, phase=Phase.SYNCING)
+    await session._tick()
+    assert len(observed) == 3
 
 
 async def test_the_loop_never_waits_for_the_disk(

@@ -509,6 +509,9 @@
     WPP.conn.markAvailable(false).catch(() => emit('bridge.error', 'presence'));
   });
   on('loader.injected', () => {
+    socket().on('change:state', () => emit('conn.socket_state'));
+  });
+  on('loader.injected', () => {
     const { Cmd } = require('WAWebCmd');
     const onCmd = (name, listener) => Cmd.on(name, guarded(listener, () => emit('bridge.error', name)));
     // Newer WhatsApp builds send these to Cmd only.
