@@ -4,21 +4,27 @@
 #   docker build --target gateway     -t wasession/gateway .
 #   docker build --target standin     -t wasession/standin .      (tests and demo only)
 #
-# BASE may be any Debian 12 root file system; `make images` makes one with mmdebstrap where there is no registry.
+# BASE may be any Debian 12 root file system. For reproducible builds pass one with its digest, such as
+# --build-arg BASE=debian:bookworm-slim@sha256:...; by default it is what Debian has released last. `make images` makes
+# one with mmdebstrap where there is no registry.
 ARG BASE=debian:bookworm-slim
 
-FROM ${BASE} AS python
+FROM ${BASE} AS debian
+# What stays of Debian in each image besides the libraries that these packages link. libstdc++6 and libssl's openssl.cnf
+# and certificates (openssl) are for what pip installs; sh and coreutils are for people.
+ENV PYTHON_PACKAGES="base-files base-passwd ca-certificates coreutils dash gcc-12-base libc-bin libpython3-stdlib \
+libpython3.11-minimal libpython3.11-stdlib libstdc++6 media-types openssl python3 python3-minimal python3.11 \
+python3.11-minimal tini tzdata"
 RUN apt-get update \
- && apt-get install -y --no-install-recommends ca-certificates python3 tini \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+ && apt-get install -y --no-install-recommends ca-certificates libstdc++6 python3 tini \
+ && rm -rf /var/lib/apt/lists/*
 RUN groupadd --gid 10001 wasession \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin wasession
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
-WORKDIR /tmp
-ENTRYPOINT ["/usr/bin/tini", "--"]
+# The only module that links Kerberos.
+RUN rm /usr/lib/python3.11/lib-dynload/nis.*.so
 
 # PIP_CERT and NODE_EXTRA_CA_CERTS: set where the build goes through a proxy with an authority of its own.
-FROM python AS chromium
+FROM debian AS chromium
 # CHROMIUM_VERSION: a version of Debian's package, such as 156.0.8078.79-1~deb12u1; the newest by default, as Debian drops old ones.
 # /etc/chromium-version has the one that was installed.
 ARG CHROMIUM_VERSION
@@ -27,30 +33,33 @@ RUN apt-get update \
     chromium-common${CHROMIUM_VERSION:+=$CHROMIUM_VERSION} fonts-liberation fonts-noto-color-emoji libatomic1 \
     libnss3-tools \
  && dpkg-query --showformat='${Version}' --show chromium > /etc/chromium-version \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+ && rm -rf /var/lib/apt/lists/*
 
 # For --output: a label cannot be read from a file.
 FROM scratch AS chromium-version
 COPY --from=chromium /etc/chromium-version /
 
 # --- what the images are put together from --------------------------------------------------------------------------
-FROM python AS build
-RUN apt-get update && apt-get install -y --no-install-recommends python3-venv
+FROM debian AS build
+COPY images/ /images/
+RUN apt-get update && apt-get install -y --no-install-recommends binutils python3-venv
+ENV PATH=/opt/venv/bin:$PATH
+WORKDIR /tmp
 
 FROM build AS operator-venv
 ARG PIP_CERT
 COPY operator/requirements.lock .
-RUN python3 -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r requirements.lock && pip uninstall -y pip setuptools
+RUN sh /images/install.sh
 
 FROM build AS session-pod-venv
 ARG PIP_CERT
 COPY session-pod/requirements.lock .
-RUN python3 -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r requirements.lock && pip uninstall -y pip setuptools
+RUN sh /images/install.sh
 
 FROM build AS gateway-venv
 ARG PIP_CERT
 COPY gateway/requirements.lock .
-RUN python3 -m venv /opt/venv && pip install --no-cache-dir --require-hashes -r requirements.lock && pip uninstall -y pip setuptools
+RUN sh /images/install.sh
 
 FROM build AS npm
 RUN apt-get install -y --no-install-recommends npm
@@ -68,26 +77,65 @@ COPY gateway/client/package.json gateway/client/package-lock.json gateway/client
 ARG NODE_EXTRA_CA_CERTS
 RUN npm ci --ignore-scripts --omit=dev
 
+# The images have no package manager. Each copy of a root file system is one layer, without what was removed from it.
+FROM debian AS python-root
+COPY images/ /images/
+RUN python3 -B /images/debian.py prune $PYTHON_PACKAGES && rm -r /images
+
+FROM scratch AS python
+COPY --from=python-root / /
+ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /tmp
+ENTRYPOINT ["/usr/bin/tini", "--"]
+
+FROM chromium AS chromium-root
+# Not used: debugging of Vulkan and its software implementation, as the pod runs Chromium with --disable-gpu and
+# --disable-software-rasterizer.
+RUN cd /usr/lib/chromium && rm libVk* libvk_swiftshader.so libvulkan.so.1* vk_swiftshader_icd.json
+# Chromium looks the types of files up in mime.cache.
+RUN find /usr/share/mime -mindepth 1 ! -name mime.cache -delete
+COPY images/ /images/
+# findutils, grep and util-linux are for Debian's script /usr/bin/chromium, and unshare; libatomic1 is for Playwright's Node.
+RUN python3 -B /images/debian.py prune $PYTHON_PACKAGES chromium chromium-common findutils fontconfig-config fonts-liberation \
+    fonts-noto-color-emoji grep libatomic1 libnss3-tools util-linux \
+ && rm -r /images
+
 # --- the images ---------------------------------------------------------------------------------------------------------
 FROM python AS operator
 COPY --from=operator-venv /opt/venv /opt/venv
 COPY crds/src/ operator/src/ /opt/venv/lib/python3.11/site-packages/
 RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
+RUN --mount=type=bind,source=images,target=/images python3 -B /images/debian.py check
 USER 10001:10001
 CMD ["python", "-m", "wasession_operator"]
+ARG BASE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.title="wasession operator" \
+      org.opencontainers.image.description="Keeps one pod and one volume per WhatsAppSession" \
+      org.opencontainers.image.licenses=Apache-2.0 \
+      org.opencontainers.image.version=${VERSION} \
+      org.opencontainers.image.revision=${REVISION} \
+      org.opencontainers.image.source=${SOURCE} \
+      org.opencontainers.image.base.name=${BASE}
 
-FROM chromium AS session-pod
+FROM scratch AS session-pod
+COPY --from=chromium-root / /
+ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+WORKDIR /tmp
+ENTRYPOINT ["/usr/bin/tini", "--"]
 ARG CHROMIUM_VERSION
 # What the target chromium-version has, as `make images` passes it on; the label is right or empty.
 ARG CHROMIUM_INSTALLED=${CHROMIUM_VERSION}
 RUN installed=$(cat /etc/chromium-version) && test "${CHROMIUM_INSTALLED:-$installed}" = "$installed"
-LABEL wasession.dev/chromium-version=${CHROMIUM_INSTALLED}
 COPY --from=session-pod-venv /opt/venv /opt/venv
 COPY --from=bridge /tmp/driver/ /opt/venv/lib/python3.11/site-packages/playwright/driver/package/lib/
 COPY --from=bridge /tmp/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js /tmp/node_modules/@wppconnect/wa-js/LICENSE* /opt/wasession/bridge/
 ENV WASESSION_WA_JS=/opt/wasession/bridge/wppconnect-wa.js
 COPY crds/src/ session-pod/src/ /opt/venv/lib/python3.11/site-packages/
 RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
+RUN --mount=type=bind,source=images,target=/images python3 -B /images/debian.py check
 # What the driver is compiled to, once for all starts. Node looks for it under its own user ID; the pod links that.
 ENV NODE_COMPILE_CACHE=/opt/wasession/driver
 # Any user ID works, with group 0 or, on a volume, with the group of the volume. A new volume of Docker's gets the owner,
@@ -98,6 +146,18 @@ RUN cd /opt/venv/lib/python3.11/site-packages/playwright/driver && ./node packag
  && chmod -R g=u,o=rX $NODE_COMPILE_CACHE
 EXPOSE 8080
 CMD ["python", "-m", "wasession_pod"]
+ARG BASE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.title="wasession session pod" \
+      org.opencontainers.image.description="One WhatsApp Web login in one Chromium, served over HTTP" \
+      org.opencontainers.image.licenses=Apache-2.0 \
+      org.opencontainers.image.version=${VERSION} \
+      org.opencontainers.image.revision=${REVISION} \
+      org.opencontainers.image.source=${SOURCE} \
+      org.opencontainers.image.base.name=${BASE} \
+      wasession.dev/chromium-version=${CHROMIUM_INSTALLED}
 
 FROM python AS gateway
 COPY --from=gateway-venv /opt/venv /opt/venv
@@ -105,10 +165,24 @@ COPY --from=socket-io-client /tmp/node_modules/socket.io-client/dist/socket.io.e
 ENV WASESSION_SOCKET_IO_CLIENT=/opt/wasession/client/socket.io.esm.min.js
 COPY crds/src/ gateway/src/ /opt/venv/lib/python3.11/site-packages/
 RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
+RUN --mount=type=bind,source=images,target=/images python3 -B /images/debian.py check
 USER 10001:10001
 EXPOSE 8080 8081
 CMD ["python", "-m", "wasession_gateway"]
+ARG BASE
+ARG VERSION
+ARG REVISION
+ARG SOURCE
+LABEL org.opencontainers.image.title="wasession gateway" \
+      org.opencontainers.image.description="REST, Socket.IO and a console in front of WhatsAppSessions" \
+      org.opencontainers.image.licenses=Apache-2.0 \
+      org.opencontainers.image.version=${VERSION} \
+      org.opencontainers.image.revision=${REVISION} \
+      org.opencontainers.image.source=${SOURCE} \
+      org.opencontainers.image.base.name=${BASE}
 
 FROM operator AS standin
 COPY tests/support/standin/ /opt/venv/lib/python3.11/site-packages/support/standin/
 CMD ["python", "-m", "support.standin", "--host", "0.0.0.0", "--port", "8080"]
+LABEL org.opencontainers.image.title="wasession stand-in" \
+      org.opencontainers.image.description="Stands in for web.whatsapp.com in tests and in the demo"

@@ -7,10 +7,10 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents
 
-.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit lease-drills watch-faults lint format images crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit lease-drills watch-faults lint format images images-arm64 crds screenshots lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
 
 demo: setup  ## a real Kubernetes with the operator, one session paired, restarted twice; stays up
 	$(RUN) -m demo up
@@ -63,14 +63,17 @@ lint: setup  ## ruff, import-linter and mypy
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/mypy cli/src crds/src gateway/src operator/src session-pod/src tests
+	$(VENV)/bin/mypy cli/src crds/src gateway/src operator/src session-pod/src tests images
 
 format: setup
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-images: setup  ## the images, with docker or buildah
+images: setup  ## the images, with docker or buildah; BASE=debian:bookworm-slim@sha256:…, SOURCE=https://…
 	$(RUN) -m support.cluster.images
+
+images-arm64: setup  ## the same for arm64, with qemu where this machine is none; an hour
+	$(RUN) -m support.cluster.images --architecture arm64
 
 crds: setup  ## the CRD from its pydantic models
 	$(RUN) -m wasession_api.crd

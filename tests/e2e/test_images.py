@@ -1,17 +1,105 @@
-"""What the images say about themselves."""
+"""What the images say about themselves, how large they are, and that nothing is missing in them."""
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from support.cluster import images
 from support.testbed import Testbed
 
+ROOT = Path(__file__).resolve().parents[2]
+LIMITS = {"operator": 130, "gateway": 130, "session-pod": 750}  # MB, unpacked
+MEGABYTES = {"MB": 1.0, "GB": 1000.0}
+SOURCES = {"operator": ("crds", "operator"), "gateway": ("crds", "gateway")}
+BROWSE = Path(__file__).with_name("browse.py").read_text()
+
+
+def run(bed: Testbed, target: str, program: str) -> str:
+    """Return what a Python program prints in a pod of an image."""
+    pod = f"test-{target}"
+    command = ("run", pod, f"--image={images.name(target)}", "--restart=Never", "--command")
+    bed.cluster.kubectl(*command, "--", "python", "-c", program)
+    try:
+        ended = "--for=jsonpath={.status.containerStatuses[0].state.terminated}"
+        bed.cluster.kubectl("wait", ended, f"pod/{pod}", "--timeout=120s")
+        return bed.cluster.kubectl("logs", pod)
+    finally:
+        bed.cluster.kubectl("delete", "pod", pod)
+
+
+@pytest.mark.parametrize("target", LIMITS)
+def test_an_image_is_small(bed: Testbed, target: str) -> None:
+    size = re.fullmatch(r"([\d.]+) ?([MG]B)", images.size(target))
+    assert size is not None
+    assert float(size[1]) * MEGABYTES[size[2]] <= LIMITS[target]
+
+
+@pytest.mark.parametrize("target", LIMITS)
+def test_an_image_says_what_it_is(bed: Testbed, target: str) -> None:
+    def label(key: str) -> str:
+        return images.label(target, f"org.opencontainers.image.{key}")
+
+    build_arguments = images.labels()
+    assert label("title") == f"wasession {target.replace('-', ' ')}"
+    assert label("description")
+    assert label("licenses") == "Apache-2.0"
+    assert label("version") == build_arguments["VERSION"]
+    assert label("revision") == build_arguments["REVISION"] != ""
+    assert label("source") == build_arguments["SOURCE"]
+    assert "debian:bookworm" in label("base.name")
+
 
 def test_the_session_pods_image_names_its_chromium(bed: Testbed) -> None:
-    command = ("run", "chromium", f"--image={images.name('session-pod')}", "--restart=Never")
-    query = ("dpkg-query", "--showformat=${Version}", "--show", "chromium")
-    bed.cluster.kubectl(*command, "--command", "--", *query)
-    succeeded = "--for=jsonpath={.status.phase}=Succeeded"
-    bed.cluster.kubectl("wait", succeeded, "pod/chromium", "--timeout=120s")
-    installed = bed.cluster.kubectl("logs", "chromium")
-    bed.cluster.kubectl("delete", "pod", "chromium")
-    assert images.label("session-pod", "wasession.dev/chromium-version") == installed
+    program = "import subprocess; subprocess.run(['chromium', '--version'])"
+    named = images.label("session-pod", "wasession.dev/chromium-version")
+    assert run(bed, "session-pod", program).startswith(f"Chromium {named.partition('-')[0]} ")
+
+
+@pytest.mark.parametrize("target", SOURCES)
+def test_what_is_used_of_the_kubernetes_client_is_there(bed: Testbed, target: str) -> None:
+    used = {
+        name
+        for package in SOURCES[target]
+        for path in (ROOT / package / "src").rglob("*.py")
+        for name in used_of_kubernetes(ast.parse(path.read_text()))
+    }
+    assert "kubernetes.aio.client.ApiClient" in used
+    program = (
+        f"import pkgutil; [pkgutil.resolve_name(name) for name in {sorted(used)}]; print('ok')"
+    )
+    assert run(bed, target, program) == "ok\n"
+
+
+def used_of_kubernetes(module: ast.Module) -> Iterator[str]:
+    """Yield the names that a module imports of the Kubernetes client, and their attributes."""
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(module)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kubernetes.")
+        for alias in node.names
+    }
+    yield from imported.values()
+    for node in ast.walk(module):
+        match node:
+            case ast.Attribute(value=ast.Name(id=name)) if name in imported:
+                yield f"{imported[name]}.{node.attr}"
+
+
+@pytest.mark.parametrize("target", LIMITS)
+def test_an_image_has_certificate_authorities(bed: Testbed, target: str) -> None:
+    program = "import ssl; print(len(ssl.create_default_context().get_ca_certs()))"
+    assert int(run(bed, target, program)) > 100
+
+
+def test_the_session_pods_image_has_all_that_chromium_and_playwright_need(bed: Testbed) -> None:
+    seen = json.loads(run(bed, "session-pod", BROWSE))
+    assert seen["screenshot"].startswith("89504e47")
+    assert seen["snapshot"] == '- heading "Hello" [level=1]'
+    assert seen["number"] == "1.234,5", "ICU knows other languages than English"
+    assert seen["day"] == "1970年1月1日木曜日"
+    assert seen["type"] == "application/vnd.oasis.opendocument.text", "from shared-mime-info"

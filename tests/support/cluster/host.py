@@ -23,6 +23,7 @@ PACKAGES: dict[str, dict[str, str]] = {
         "util-linux": "nsenter",
     },
     "images": {"buildah": "buildah", "mmdebstrap": "mmdebstrap"},
+    "emulation": {"qemu-user-static": "qemu-aarch64-static", "arch-test": "arch-test"},
     "browser": {
         "chromium": "chromium",
         "fonts-liberation": "/usr/share/fonts/truetype/liberation",

@@ -1,67 +1,97 @@
 """The project's images, built from its Dockerfile with docker, or with buildah where none runs.
 
-``python -m support.cluster.images`` builds all of them and prints their names and sizes. buildah
-needs no registry: mmdebstrap assembles the base image that docker would pull
-(``debian:bookworm-slim``) from Debian's packages, once per machine.
+``python -m support.cluster.images`` builds all of them and prints their names and sizes;
+``--architecture arm64`` builds them for other machines, whose programs qemu runs. buildah needs no
+registry: mmdebstrap assembles the base image that docker would pull (``debian:bookworm-slim``) from
+Debian's packages, once per machine. The environment's ``BASE`` is a base image to use instead, and
+``SOURCE`` the address of the source code for the images' labels.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
+import platform
 import re
 import subprocess
-import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
 from support.cluster import host
 
 ROOT = Path(__file__).resolve().parents[3]
 TARGETS = ("operator", "session-pod", "gateway", "standin")
-BASE = "localhost/wasession/debian:bookworm"
 CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+BINFMT = Path("/proc/sys/fs/binfmt_misc")
+PROCESSORS = {"amd64": "x86_64", "arm64": "aarch64"}  # Debian's names and the kernel's
 # debian:bookworm-slim leaves these out as well.
 SLIM = [
-    f"--dpkgopt=path-exclude=/usr/share/{unused}/*" for unused in ("doc", "man", "info", "locale")
+    *(f"--dpkgopt=path-exclude=/usr/share/{unused}/*" for unused in ("man", "info", "locale")),
+    "--dpkgopt=path-exclude=/usr/share/doc/*",
+    "--dpkgopt=path-include=/usr/share/doc/*/copyright",
 ]
+OF_THIS_MACHINE = '--customize-hook=rm "$1/etc/hostname" "$1/etc/resolv.conf"'
 
 
-def name(target: str) -> str:
+def name(target: str, architecture: str | None = None) -> str:
     """Return the image's name in docker or buildah, and on the cluster's nodes."""
-    return f"localhost/wasession/{target}:dev"
+    return f"localhost/wasession/{target}:dev" + (f"-{architecture}" if architecture else "")
 
 
-def build(target: str) -> str:
-    """Build a target and return the image's name.
+def build(target: str, architecture: str | None = None) -> str:
+    """Build a target, for this machine or another architecture, and return the image's name.
 
     Unchanged layers are reused, so a change of code takes seconds. Raises ``SystemExit`` with the
     output of a build that fails.
     """
-    more = _chromium_label() if target == "session-pod" else []
-    _run([*_build_command(), "--target", target, "--tag", name(target), *more, str(ROOT)])
-    return name(target)
+    image = name(target, architecture)
+    command = [*_build_command(architecture), "--target", target, "--tag", image]
+    command += [f"--build-arg={key}={value}" for key, value in labels().items()]
+    if target == "session-pod":
+        command.append(f"--build-arg=CHROMIUM_INSTALLED={_chromium_version(architecture)}")
+    _run([*command, str(ROOT)])
+    return image
 
 
-def _build_command() -> list[str]:
+def _build_command(architecture: str | None) -> list[str]:
     """Return the engine's command for the project's Dockerfile, without target and context."""
+    base = os.environ.get("BASE", "")
     if engine() == "docker":
         command = ["docker", "build"]
     else:
         command = ["buildah", "build", "--layers", "--isolation=chroot", "--network=host"]
-        command += [f"--build-arg=BASE={_base()}", *_trust()]
+        command += _trust()
+        base = base or _base(architecture)
+    if base:
+        command.append(f"--build-arg=BASE={base}")
+    if architecture:
+        _emulate(architecture)
+        command.append(f"--platform=linux/{architecture}")
     return [*command, "--file", str(ROOT / "Dockerfile")]
 
 
-def _chromium_label() -> list[str]:
-    """Return the argument that labels the session pod's image with its exact Chromium version."""
+def labels() -> dict[str, str]:
+    """Return the build arguments for the images' labels: where this source code is from."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    head = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    revision = subprocess.run(head, text=True, stdout=subprocess.PIPE, check=False).stdout.strip()
+    return {
+        "VERSION": project["version"],
+        "REVISION": revision,
+        "SOURCE": os.environ.get("SOURCE", ""),
+    }
+
+
+def _chromium_version(architecture: str | None) -> str:
+    """Return the exact version of the Chromium that the session pod's image gets."""
     with tempfile.TemporaryDirectory() as directory:
         output = f"type=local,dest={directory}"
-        command = [*_build_command(), "--target", "chromium-version", "--output", output]
-        _run([*command, str(ROOT)])
-        version = Path(directory, "chromium-version").read_text()
-    return [f"--build-arg=CHROMIUM_INSTALLED={version}"]
+        command = [*_build_command(architecture), "--target", "chromium-version"]
+        _run([*command, "--output", output, str(ROOT)])
+        return Path(directory, "chromium-version").read_text()
 
 
 def archive(image: str) -> Path:
@@ -99,11 +129,9 @@ def label(target: str, key: str) -> str:
     return _output([engine(), "inspect", "--type=image", "--format", template, name(target)])
 
 
-def size(target: str) -> str:
+def size(target: str, architecture: str | None = None) -> str:
     """Return the unpacked size of a built image as its engine prints it (``"712 MB"``)."""
-    if engine() == "docker":
-        return _output(["docker", "images", "--format", "{{.Size}}", name(target)])
-    return _output(["buildah", "images", "--format", "{{.Size}}", name(target)])
+    return _output([engine(), "images", "--format", "{{.Size}}", name(target, architecture)])
 
 
 _ID_FORMAT = {"docker": "{{.Id}}", "buildah": "{{.FromImageID}}"}
@@ -131,20 +159,38 @@ def _cache() -> Path:
 
 
 @functools.cache
-def _base() -> str:
-    if (
-        subprocess.run(
-            ["buildah", "inspect", "--type=image", BASE], capture_output=True, check=False
-        ).returncode
-        != 0
-    ):
-        with tempfile.TemporaryDirectory() as directory:
-            root = Path(directory) / "root.tar"
-            _run(["mmdebstrap", "--quiet", "--variant=minbase", *SLIM, "bookworm", str(root)])
-            container = _output(["buildah", "from", "scratch"])
-            _run(["buildah", "add", "--quiet", container, str(root), "/"])
-            _run(["buildah", "commit", "--quiet", "--rm", container, BASE])
-    return BASE
+def _base(architecture: str | None) -> str:
+    base = "localhost/wasession/debian:bookworm-slim" + (f"-{architecture}" if architecture else "")
+    inspect = ["buildah", "inspect", "--type=image", base]
+    if subprocess.run(inspect, capture_output=True, check=False).returncode == 0:
+        return base
+    bootstrap = ["mmdebstrap", "--quiet", "--variant=minbase", *SLIM, OF_THIS_MACHINE]
+    of_architecture = []
+    if architecture:
+        _emulate(architecture)
+        bootstrap.append(f"--architectures={architecture}")
+        of_architecture.append(f"--arch={architecture}")
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory) / "root.tar"
+        _run([*bootstrap, "bookworm", str(root)])
+        container = _output(["buildah", "from", *of_architecture, "scratch"])
+        _run(["buildah", "add", "--quiet", container, str(root), "/"])
+        _run(["buildah", "commit", "--quiet", "--rm", container, base])
+    return base
+
+
+@functools.cache
+def _emulate(architecture: str) -> None:
+    """Make the kernel run another architecture's programs with qemu; root, where nobody has yet."""
+    processor = PROCESSORS[architecture]
+    if processor == platform.machine() or (BINFMT / f"qemu-{processor}").exists():
+        return
+    host.ensure("emulation")
+    if not (BINFMT / "register").exists():
+        _run(["mount", "-t", "binfmt_misc", "binfmt_misc", str(BINFMT)])
+    # As systemd does at boot.
+    rule = Path(f"/usr/lib/binfmt.d/qemu-{processor}.conf").read_text()
+    (BINFMT / "register").write_text(rule)
 
 
 def _trust() -> list[str]:
@@ -175,11 +221,16 @@ def _output(command: list[str]) -> str:
 
 
 def main() -> None:
-    for target in sys.argv[1:] or TARGETS:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--architecture", choices=PROCESSORS, help="for other machines")
+    parser.add_argument("targets", nargs="*", default=TARGETS)
+    arguments = parser.parse_args()
+    for target in arguments.targets:
         started = time.monotonic()
-        build(target)
+        image = build(target, arguments.architecture)
         print(
-            f"{name(target)}  {size(target)}  built in {time.monotonic() - started:.1f} s",
+            f"{image}  {size(target, arguments.architecture)}  "
+            f"built in {time.monotonic() - started:.1f} s",
             flush=True,
         )
 

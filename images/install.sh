@@ -1,0 +1,18 @@
+#!/bin/sh
+# Install requirements.lock into /opt/venv, without what no program here uses.
+set -eu
+python3 -m venv /opt/venv
+pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
+pip uninstall -y pip setuptools
+cd /opt/venv/lib/python3.11/site-packages
+
+# Requests are plain JSON: of the Kubernetes client only configuration, authentication and HTTP are used.
+rm -rf kubernetes/client/api/[!_]* kubernetes/client/models/[!_]* \
+    kubernetes/aio/client/api/[!_]* kubernetes/aio/client/models/[!_]*
+# Of Playwright: the trace viewer, the recorder, installers of browsers, other commands, types, and the sync API.
+rm -rf playwright/sync_api playwright/driver/package/bin playwright/driver/package/types \
+    playwright/driver/package/lib/entry playwright/driver/package/lib/server playwright/driver/package/lib/tools \
+    playwright/driver/package/lib/vite playwright/driver/package/lib/xdg-open
+
+find . \( -name '*.so' -o -path './playwright/driver/node' \) -exec strip --strip-unneeded {} +
+python3 -m compileall -q "$PWD"
