@@ -32,6 +32,8 @@ from wasession_pod.browser.errors import (
     first_line,
 )
 from wasession_pod.browser.launch import init_script
+from wasession_pod.browser.outline import outline
+from wasession_pod.browser.playwright_view import PlaywrightView
 from wasession_pod.browser.proxy import Proxy, find_proxy_fault
 from wasession_pod.browser.scripts import ScriptRequests
 from wasession_pod.browser.tab import Tab
@@ -69,6 +71,7 @@ class WhatsAppPage:
         self._tab: Tab | None = None
         self._confinement: Confinement | None = None
         self._scripts: ScriptRequests | None = None
+        self._view = PlaywrightView()
         self._replacing = False
         self._opening = False
         self._refusing: set[asyncio.Task[None]] = set()
@@ -177,10 +180,24 @@ class WhatsAppPage:
             return PageUnavailable.LOADING
 
     async def screenshot(self) -> bytes:
-        """Return the page as PNG."""
+        """Return the page as PNG.
+
+        Playwright would leave something in the page each time (see ``playwright_view``).
+        """
         async with browser_errors(CALL_TIMEOUT):
             answer = await self._current_tab().session.call("Page.captureScreenshot", format="png")
         return base64.b64decode(answer["data"])
+
+    async def outline(self, *, login: bool) -> str:
+        """Return what the page shows, as text; dialogs alone if it has, or may have, a login."""
+        tab = self._current_tab()
+
+        async def has_login() -> bool:
+            observed = await self.observe()
+            return login or (isinstance(observed, PageObservation) and observed.registered is True)
+
+        async with self._view.attached(tab.session.connection, tab.target_id) as page:
+            return await outline(page, has_login)
 
     def _current_tab(self) -> Tab:
         if self._tab is None:
@@ -247,6 +264,7 @@ class WhatsAppPage:
         session.on(
             "Page.navigatedWithinDocument", lambda event: self._on_frame(tab, event["frameId"])
         )
+        scripts.watch()
         calls = [
             tab.enable(),
             confinement.enable(),

@@ -20,7 +20,9 @@ class ScriptRequests:
 
     WhatsApp Web consists of a document and of scripts from another host. If a firewall, DNS or that
     host's CDN withholds these, the document alone shows nothing. Chromium reports requests, and the
-    page's WebSocket frames with them, only from ``watch`` to ``unwatch``.
+    page's WebSocket frames with them, only from ``watch`` to ``unwatch``. When a page reloads
+    itself later, it reports the responses, and not those requests that never have one: what is sent
+    to a renderer meanwhile waits until the document is there.
     """
 
     def __init__(self, session: Session, top_frame: str) -> None:
@@ -72,13 +74,17 @@ class ScriptRequests:
             self._pending[event["requestId"]] = event["request"]["url"]
 
     def _on_response(self, event: dict[str, Any]) -> None:
-        response = event["response"]
-        if event["type"] == "Document" and event.get("frameId") == self._top_frame:
-            self.document_status = response["status"]
-        if (url := self._pending.pop(event["requestId"], None)) is None:
+        if event.get("frameId") != self._top_frame:
             return
+        request, response = event["requestId"], event["response"]
+        if event["type"] == "Document":
+            self.document_status = response["status"]
+        if event["type"] != "Script":
+            return
+        url = response["url"]
+        self._pending.pop(request, None)
         if len(self._loading) < MAXIMUM_SCRIPTS:
-            self._loading[event["requestId"]] = url
+            self._loading[request] = url
         if response["status"] >= 400:
             self._fail(url, f"HTTP {response['status']}")
         elif response["mimeType"] == "text/html":
@@ -87,8 +93,7 @@ class ScriptRequests:
             self._faults.pop(url, None)
 
     def _on_finished(self, event: dict[str, Any]) -> None:
-        for urls in (self._pending, self._loading):
-            urls.pop(event["requestId"], None)
+        self._loading.pop(event["requestId"], None)
 
     def _on_failed(self, event: dict[str, Any]) -> None:
         request, error = event["requestId"], event.get("errorText")
