@@ -32,7 +32,11 @@ class Model(BaseModel):
     """A model with camelCase aliases that rejects unknown fields."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="forbid", use_enum_values=False
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        use_enum_values=False,
+        defer_build=True,  # of validators until they are used: no program uses all of them
     )
 
     def dump(self) -> dict[str, Any]:

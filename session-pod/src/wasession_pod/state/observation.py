@@ -32,7 +32,11 @@ class PageModel(BaseModel):
     """Data from the page: camelCase there, snake_case here; unknown fields are ignored."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        defer_build=True,
     )
 
 
