@@ -247,14 +247,18 @@ class Session:
 
     async def outline(self) -> str:
         """Return what the page shows, as text. Raises ``PagePrivate`` and ``BrowserError``."""
-        state = self._state
-        if state.phase is Phase.READY:
-            raise PagePrivate("The session is Ready: its page shows chats.")
-        if state.phase is Phase.AUTHENTICATING and (
-            self._settings.pairing_method is PairingMethod.PAIRING_CODE
-        ):
-            raise PagePrivate("The page may show a pairing code.")
-        return await self._browser.page.outline(login=state.session_valid is not False)
+        self._require_presentable()
+        outline = await self._browser.page.outline(login=self._state.session_valid is not False)
+        self._require_presentable()  # the page may have changed meanwhile
+        return outline
+
+    def _require_presentable(self) -> None:
+        phase = self._state.phase
+        if phase is Phase.READY:
+            raise PagePrivate("the session is Ready: its page shows chats")
+        by_phone = self._settings.pairing_method is PairingMethod.PAIRING_CODE
+        if by_phone and (phase is Phase.AUTHENTICATING or self._link_code is not None):
+            raise PagePrivate("the page may show the pairing code, which GET /v1/pairing has")
 
     def stop(self) -> None:
         """Let ``run`` shut the session down.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import threading
@@ -14,11 +15,11 @@ from typing import Any
 import psutil
 import pytest
 from unit.pod import databases
-from wasession_api.v1alpha1 import LastShutdown, Phase, Reason
+from wasession_api.v1alpha1 import LastShutdown, PairingMethod, Phase, Reason
 from wasession_pod.browser import processes
 from wasession_pod.browser.browser import Browser
 from wasession_pod.browser.errors import BrowserError
-from wasession_pod.session import READY_POLL_INTERVAL, Session, Stopping
+from wasession_pod.session import READY_POLL_INTERVAL, PagePrivate, Session, Stopping
 from wasession_pod.settings import Settings
 from wasession_pod.state.model import Action, State
 from wasession_pod.state.observation import PageEvent, PageObservation
@@ -302,3 +303,30 @@ async def test_a_browser_has_less_time_to_close_after_a_logout(session: Session)
     assert session._stop_requested_at is not None
     session._stop_requested_at -= 30
     assert session._time_to_close() == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("after", "private"),
+    [(Phase.STARTING, False), (Phase.AUTHENTICATING, True), (Phase.READY, True)],
+)
+async def test_what_the_page_shows_may_be_private_by_the_time_that_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: Phase, private: bool
+) -> None:
+    session = Session(
+        Settings(
+            client_id="sales",
+            token="t",
+            data_dir=tmp_path,
+            pairing_method=PairingMethod.PAIRING_CODE,
+            phone_number="15551234567",
+        )
+    )
+
+    async def outline(*, login: bool) -> str:
+        assert login, "the volume has not been read: it may hold one"
+        session._state = replace(session._state, phase=after)
+        return "- text: something"
+
+    monkeypatch.setattr(session._browser.page, "outline", outline)
+    with pytest.raises(PagePrivate) if private else contextlib.nullcontext():
+        assert await session.outline() == "- text: something"

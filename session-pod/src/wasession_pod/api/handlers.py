@@ -42,7 +42,7 @@ from wasession_pod.api.uploads import READ_TIMEOUT, Uploads
 from wasession_pod.browser.bridge import ChatPosition, ContactPosition, Listing, Position
 from wasession_pod.messages.outgoing import OutgoingMessage
 from wasession_pod.messages.sending import MessageSender
-from wasession_pod.session import NotReady, Session
+from wasession_pod.session import NotReady, PagePrivate, Session
 
 T = TypeVar("T", bound=BaseModel)
 P = TypeVar("P", bound=Position)
@@ -132,6 +132,14 @@ async def restart(request: web.Request) -> web.Response:
 async def screenshot(request: web.Request) -> web.Response:
     picture = await request.app[SESSION].screenshot()
     return web.Response(body=picture, content_type=PNG, headers=NO_STORE)
+
+
+async def show_page(request: web.Request) -> web.Response:
+    try:
+        outline = await request.app[SESSION].outline()
+    except PagePrivate as error:
+        raise HTTPProblem(409, "Page private", str(error)) from None
+    return web.Response(text=outline, content_type=TEXT, headers=NO_STORE)
 
 
 # --- pairing --------------------------------------------------------------------------------------
@@ -290,4 +298,5 @@ HANDLERS: Mapping[str, Handler] = {
     "noteLogout": note_logout,
     "restart": restart,
     "getScreenshot": screenshot,
+    "getPage": show_page,
 }

@@ -414,6 +414,28 @@ OPERATIONS = (
         tag="Session",
         problems={**_ALWAYS, **_PAGE_FAILED},
     ),
+    Operation(
+        "GET",
+        "/v1/page",
+        "getPage",
+        "What the page shows, as text",
+        {
+            200: Answer(
+                "An accessibility snapshot in YAML, up to 64 KiB.",
+                (Content(_STRING, TEXT),),
+            )
+        },
+        tag="Session",
+        description="For a session that does not link or become Ready: roles, names and texts of "
+        "what the page shows, such as a new dialog. If there may be a login, it has dialogs alone, "
+        "and so no chats; it never has a QR's content. It takes some seconds, in which a further "
+        "process runs in the pod.",
+        problems={
+            409: "The session is Ready, or the page may show a pairing code.",
+            **_ALWAYS,
+            **_PAGE_FAILED,
+        },
+    ),
 )
 
 DOCUMENT = document(

@@ -20,6 +20,7 @@ CHATS = "#pane-side, #main"  # the list of chats and the open one, as WPPConnect
 DIALOGS = "dialog, [role=dialog], [role=alertdialog]"
 DIALOGS_ALONE = "# There is a login: of the page, dialogs alone are shown.\n"
 NO_DIALOG = "# There is none.\n"
+NO_TEXT = "# The page shows no text.\n"
 SHORTENED = "\n# The page shows more than this.\n"
 # A QR's content consists of such parts, none of which is shorter. No text for people has them.
 OPAQUE = re.compile(r"[A-Za-z0-9+/=_-]{32,}")
@@ -34,7 +35,7 @@ async def outline(page: Page, has_login: Callable[[], Awaitable[bool]]) -> str:
     if not await may_show_chats():
         text = await page.locator("body").aria_snapshot()
         if not await may_show_chats():  # not yet, when that was read
-            return presentable(text)
+            return presentable(text) or NO_TEXT
     return DIALOGS_ALONE + (presentable(await _dialogs(page)) or NO_DIALOG)
 
 

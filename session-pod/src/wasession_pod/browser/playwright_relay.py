@@ -174,7 +174,7 @@ class Relay:
             message = json.loads(text)
         except (ValueError, RecursionError):
             return False
-        absent = {"params": {}, "sessionId": None}
+        absent: dict[str, Any] = {"params": {}, "sessionId": None}
         match absent | message if isinstance(message, dict) else None:
             case {
                 "id": int(number),
