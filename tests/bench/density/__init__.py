@@ -1,0 +1,1 @@
+"""How many sessions a node's memory holds, with and without swap."""
