@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents
 
-.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit lease-drills watch-faults lint format images images-arm64 crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway idle-audit lease-drills watch-faults lint format images images-arm64 crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -35,6 +35,9 @@ bench-session-pod: setup  ## the session pod measured against whatsapp-web.js; h
 
 bench-session-pod-kills: setup  ## SIGKILL a hundred times at random moments after sessionValid; twenty minutes
 	$(RUN) -m bench.session_pod_kills
+
+bench-density: setup  ## how many sessions a node's memory holds, with and without swap; as root, two hours
+	$(RUN) -m bench.density
 
 bench-operator: setup  ## the operator measured beside StatefulSets, with fake session pods; an hour
 	$(RUN) -m bench.operator --sessions 1000
