@@ -26,7 +26,7 @@ log = logging.getLogger("wasession_pod")
 async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     """Run the session and its HTTP API until SIGTERM. Raises ``RecoveryExhausted``.
 
-    The session starts first: importing the API takes as long as starting Playwright's driver.
+    The session starts first: it need not wait until the API is imported.
     """
     session = Session(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
