@@ -12,7 +12,7 @@ from aiohttp.test_utils import TestServer
 from prometheus_client import REGISTRY
 from wasession_pod.browser.browser import Browser
 from wasession_pod.settings import Settings
-from wasession_pod.state.observation import PageEvent
+from wasession_pod.state.observation import PageEvent, PageUnavailable
 
 NEW_WINDOW = "Object.assign(document.createElement('a'), {href: '%s', target: '_blank', rel: '%s'})"
 ATTEMPTS = {
@@ -25,7 +25,7 @@ ATTEMPTS = {
     "open": ("window.open('{there}/open')", "page"),
     "link": (f"document.body.appendChild({NEW_WINDOW % ('{there}/link', 'noopener')}).click()",
              "page"),
-    "download": ("location.href = '/download'", None),
+    "download": ("location.href = '/download'", "download"),
     "file": ("location.href = 'file:///etc/passwd'", None),
     "data": ("location.href = 'data:text/html,elsewhere'", None),
     "chrome": ("location.href = 'chrome://version'", None),
@@ -139,8 +139,6 @@ async def test_the_page_stays_where_it_is(
         await browser.page.goto()
         if kind is not None:
             await until(lambda: refused(kind) > before)  # noqa: B023
-        elif name == "download":
-            await until(lambda: "/download" in here.asked)
         here.asked.clear()
         await until(lambda: here.asked.count("/alive") > 5)  # still in place, and alive
         expected = ("page.elsewhere", "page.load")
@@ -170,3 +168,16 @@ async def test_events_of_other_frames_are_ignored(
     await browser.page.goto()
     await until(lambda: any(event.type == "conn.qrcode_idle" for event in events))
     assert [event.type for event in events if event.type != "page.load"] == ["conn.qrcode_idle"]
+
+
+async def test_a_page_that_is_closed_is_reported(
+    browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
+) -> None:
+    await browser.page.goto()
+    [closed] = browser.page._pages
+    assert browser._chromium is not None
+    session = browser._chromium.connection.browser
+    await session.call("Target.createTarget", url="about:blank", background=True)
+    await session.call("Target.closeTarget", targetId=closed)
+    await until(lambda: any(event.type == "page.close" for event in events))
+    assert await browser.page.observe() is PageUnavailable.CLOSED

@@ -57,7 +57,8 @@ class WhatsAppPage:
     """The one page of the browser.
 
     ``on_event`` is called for each event of the page, and with the types ``page.load``,
-    ``page.crash``, ``page.elsewhere`` and ``page.post_logout`` for what Chromium observes itself.
+    ``page.close``, ``page.crash``, ``page.elsewhere`` and ``page.post_logout`` for what Chromium
+    observes itself.
     Methods raise ``BrowserError``.
     """
 
@@ -237,8 +238,11 @@ class WhatsAppPage:
         """Open a tab with an empty document, set it up, and make it the current one."""
         self._replacing = True
         try:
-            target_id = (await browser.call("Target.createTarget", url="about:blank"))["targetId"]
-            session_id, _ = self._pages[target_id]
+            answer = await browser.call("Target.createTarget", url="about:blank")
+            target_id = str(answer.get("targetId"))
+            session_id, _ = self._pages.get(target_id, (None, None))
+            if session_id is None:
+                raise ProtocolError("Chromium has opened a page without attaching to it")
             tab = Tab(browser.connection.open_session(session_id), target_id)
             await self._set_up(tab)
             self._tab = tab
@@ -319,9 +323,10 @@ class WhatsAppPage:
         self._close_others()
 
     def _on_page_closed(self, event: dict[str, Any]) -> None:
-        self._pages = {
-            target: page for target, page in self._pages.items() if page[0] != event["sessionId"]
-        }
+        closed = event["sessionId"]
+        self._pages = {target: page for target, page in self._pages.items() if page[0] != closed}
+        if self._tab is not None and self._tab.session.session_id == closed:
+            self._on_event(PageEvent(type="page.close"))
 
     def _close_others(self) -> None:
         """Close pages that WhatsApp Web has opened: they would share its cookies and storage."""
