@@ -1,6 +1,9 @@
-"""What the relay lets Playwright call."""
+"""What the relay lets Playwright call, and when Playwright is imported."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 from wasession_pod.browser.playwright_relay import ANSWERED, FORWARDED, Call, permitted
@@ -64,3 +67,11 @@ def test_it_may_change_nothing(method: str, of_browser: bool) -> None:
 
 def test_what_is_answered_is_not_passed_on() -> None:
     assert not ANSWERED & FORWARDED
+
+
+def test_playwright_is_not_imported_before_it_is_used() -> None:
+    program = (
+        "import sys, wasession_pod.run as run; run.import_api();"
+        "sys.exit(any(name.startswith('playwright') for name in sys.modules))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
