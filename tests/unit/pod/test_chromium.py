@@ -50,10 +50,10 @@ def running(started: Chromium) -> list[psutil.Process]:
 
 async def test_a_polite_program_answers_and_exits(tmp_path: Path) -> None:
     started = await start(tmp_path, POLITE)
-    assert started.failure is None
+    assert await started.failure() is None
     assert await started.close(30)
     assert started.exited.result() == 0
-    assert started.failure == "it exited with status 0"
+    assert await started.failure() == "it exited with status 0"
     with pytest.raises(Disconnected):
         await started.connection.call("Page.enable")
     assert await started.close(0), "it has exited already"
@@ -95,7 +95,7 @@ async def test_the_last_line_says_why_a_program_has_exited(tmp_path: Path) -> No
     with pytest.raises(Disconnected):
         await started.connection.call("Browser.getVersion")
     await started.close(30)
-    assert started.failure == "it exited with status 21: last words"
+    assert await started.failure() == "it exited with status 21: last words"
 
 
 async def test_it_runs_in_a_session_of_its_own_and_inherits_no_file(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_it_runs_in_a_session_of_its_own_and_inherits_no_file(tmp_path: Pa
         await started.exited
         await started.close(30)
     expected = "/dev/null /dev/null socket socket socket False True"
-    assert started.failure == f"it exited with status 0: {expected}"
+    assert await started.failure() == f"it exited with status 0: {expected}"
 
 
 @pytest.mark.parametrize("content", [None, "no program"])

@@ -11,7 +11,7 @@ from wasession_api.v1alpha1 import Reason, Sandbox
 
 from wasession_pod.browser import chromium, launch, launch_files
 from wasession_pod.browser.chromium import Chromium
-from wasession_pod.browser.errors import BrowserError, NotStartable, PageClosed, browser_errors
+from wasession_pod.browser.errors import BrowserError, NotStartable, browser_errors
 from wasession_pod.browser.launch_files import LaunchFiles
 from wasession_pod.browser.page import WhatsAppPage
 from wasession_pod.browser.proxy import Proxy
@@ -80,15 +80,14 @@ class Browser:
             ),
             launch.browser_environment(settings.timezone, prepared.home),
         )
-        started.exited.add_done_callback(self._on_exited)
         try:
             async with browser_errors(settings.initialization_timeout):
                 await self.page.attach(started.connection, prepared.proxy)
         except BrowserError as error:
+            failure = await started.failure()
             await self.close(0)
-            if isinstance(error, PageClosed):
-                raise BrowserError(started.failure or str(error)) from None
-            raise
+            raise BrowserError(failure or str(error)) from None
+        started.exited.add_done_callback(self._on_exited)
 
     @property
     def running(self) -> bool:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 END = b"\0"
 # Bytes of one message. A page of the longest lists takes 2 MiB, a screenshot as much.
 MAXIMUM_MESSAGE = 32 * 2**20
-# How Chromium begins the response to a call, and an event (both in this order since 2011).
+# How Chromium begins the response to a call, and an event (crdtp/dispatch.cc).
 RESPONSE_HEAD = re.compile(rb'\{"id":([0-9]{1,15}),')
 EVENT_HEAD = re.compile(rb'\{"method":"([A-Za-z.]{1,100})"')
 HEAD = 256  # bytes of a message that is too long that are kept, to tell what it is

@@ -36,9 +36,10 @@ class Chromium:
         self._pidfd = os.pidfd_open(pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._on_exit)
 
-    @property
-    def failure(self) -> str | None:
-        """How it has exited, with its last line on stderr; None while it runs."""
+    async def failure(self) -> str | None:
+        """Return how it has exited, with its last line on stderr; None while it runs."""
+        if self.connection.closed.done():  # it exits, or is about to
+            await asyncio.wait({self.exited}, timeout=REST_TIMEOUT)
         if not self.exited.done():
             return None
         status = self.exited.result()
