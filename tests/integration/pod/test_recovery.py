@@ -84,12 +84,19 @@ async def test_a_killed_browser_is_replaced_by_a_new_one(ready: Pod) -> None:
         ready.process_of("browser").kill()
 
 
-@pytest.mark.parametrize("version", ["Chromium 156.0.8078.79", ""])
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        ("Chromium 156.0.8078.79", "it exited with status 1: a library is missing"),
+        ("", "printed no version"),
+    ],
+)
 async def test_a_browser_that_does_not_start_ends_the_process_with_a_reason(
-    start: Start, tmp_path: Path, version: str
+    start: Start, tmp_path: Path, version: str, why: str
 ) -> None:
     (chromium := tmp_path / "chromium").write_text(
-        f'#!/bin/sh\n[ "$*" = --version ] && echo {version}\nexit 1\n'
+        f'#!/bin/sh\n[ "$*" = --version ] && echo {version}\n'
+        "echo a library is missing >&2\nexit 1\n"
     )
     chromium.chmod(0o755)
     pod = await start(chromium=str(chromium), reconnect_initial_delay="0.01")
@@ -97,3 +104,4 @@ async def test_a_browser_that_does_not_start_ends_the_process_with_a_reason(
     assert await asyncio.wait_for(pod.process.wait(), 120) == 1
     last = json.loads(pod.log.splitlines()[-1])
     assert last["reason"].startswith("BrowserFailed: Chromium did not start: ")
+    assert why in last["reason"]
