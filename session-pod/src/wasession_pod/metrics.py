@@ -90,11 +90,15 @@ def set_report(report: Report) -> None:
         WARNING.labels(warning.reason).set(1)
 
 
-def set_memory(process_memory: Counts[str], memory: Memory | None) -> None:
-    """Set the memory gauges; ``process_memory`` maps each kind of process to its bytes."""
+def set_process_memory(used: Counts[str]) -> None:
+    """Set the memory of each kind of process, in bytes."""
     MEMORY.clear()
-    for process, size in process_memory.items():
+    for process, size in used.items():
         MEMORY.labels(process).set(size)
+
+
+def set_memory(memory: Memory | None) -> None:
+    """Set the gauges of the memory that is compared with the limit, if there is one."""
     if memory is not None:
         MEMORY_USED.set(memory.used)
         MEMORY_LIMIT.set(memory.limit)

@@ -46,7 +46,8 @@ POLL_INTERVAL = 5.0  # seconds between two ticks when no event calls for one
 # Seconds between observations of a Ready page that sends no events: it may hang.
 READY_POLL_INTERVAL = 30.0
 FAST_POLL_INTERVAL = 0.3  # seconds, while a healthy page becomes Ready without an event
-MEASURE_INTERVAL = 30.0  # seconds between measuring each process's memory, which takes about 50 ms
+# Seconds between measuring each process's memory, which takes about 50 ms.
+MEASURE_INTERVAL = 30.0
 LIVENESS_MARGIN = 60.0  # seconds that a tick may take beyond the timeouts of what it does
 SUSPECT_AFTER = 2  # failed launches in a row, until the profile is suspect
 # BackendEventBus's events at the end of a login, and the logout reason that each implies.
@@ -668,16 +669,22 @@ class Session:
         if self._snapshot_task is not None:
             await self._snapshot_task
 
-    async def _measure_memory(self) -> None:
-        """Measure the memory usage, and that of each process at intervals."""
+    async def measure_processes(self) -> None:
+        """Measure each process's memory, at most every ``MEASURE_INTERVAL`` seconds."""
         if time.monotonic() - self._measured_at >= MEASURE_INTERVAL:
             self._measured_at = time.monotonic()
             self._process_memory = await asyncio.to_thread(processes.memory)
+            metrics.set_process_memory(self._process_memory)
+
+    async def _measure_memory(self) -> None:
+        """Measure the memory usage: the container's, unless the settings have a limit."""
         limit = self._settings.memory_limit_bytes
-        memory = (
-            cgroup.read_memory() if limit is None else Memory(self._process_memory.total(), limit)
-        )
-        metrics.set_memory(self._process_memory, memory)
+        if limit is None:
+            memory = cgroup.read_memory()
+        else:
+            await self.measure_processes()
+            memory = Memory(self._process_memory.total(), limit)
+        metrics.set_memory(memory)
         self._set_state(transitions.memory_measured(self._state, memory))
 
     # --- link codes -------------------------------------------------------------------------------

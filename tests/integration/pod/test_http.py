@@ -12,7 +12,7 @@ from integration.pod.conftest import TOKEN, Linked, Pod
 from support.standin.server import Running
 from wasession_api.v1alpha1 import Phase
 from wasession_pod.api.handlers import HANDLERS
-from wasession_pod.api.operations import DOCUMENT, OPERATIONS
+from wasession_pod.api.operations import OPERATIONS, api_document
 
 Start = Callable[..., Awaitable[Pod]]
 
@@ -230,14 +230,16 @@ def test_every_route_is_in_the_document() -> None:
     """So is every handler: the routes come from the same table."""
     routes = {(operation.method, operation.path) for operation in OPERATIONS}
     documented = {
-        (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods
+        (method.upper(), path)
+        for path, methods in api_document()["paths"].items()
+        for method in methods
     }
     assert documented == routes
     assert HANDLERS.keys() == {operation.name for operation in OPERATIONS}
 
 
 async def test_the_document_is_served_as_it_is(cut_off: Pod) -> None:
-    assert await cut_off.call("GET", "/openapi.json") == DOCUMENT
+    assert await cut_off.call("GET", "/openapi.json") == api_document()
 
 
 async def test_an_unreachable_whatsapp_is_reported_and_waited_for(

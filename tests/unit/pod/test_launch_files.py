@@ -21,7 +21,7 @@ AUTHORITIES = CertificateAuthority().pem + b"# a comment\n" + CertificateAuthori
 
 
 def settings(**given: Path) -> Settings:
-    return Settings(client_id="sales", token="t", **given)  # type: ignore[arg-type]
+    return Settings(client_id="sales", token="t", **given)
 
 
 def mount(directory: Path, version: str, content: dict[str, str]) -> None:

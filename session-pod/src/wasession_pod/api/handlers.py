@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
-import segno
 from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
@@ -23,7 +22,6 @@ from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 from wasession_pod import metrics
 from wasession_pod.api import event_stream
 from wasession_pod.api.operations import (
-    DOCUMENT,
     PNG,
     SSE,
     SVG,
@@ -37,6 +35,7 @@ from wasession_pod.api.operations import (
     NoteLogoutQuery,
     PageQuery,
     SendHeaders,
+    api_document,
 )
 from wasession_pod.api.uploads import READ_TIMEOUT, Uploads
 from wasession_pod.browser.bridge import ChatPosition, ContactPosition, Listing, Position
@@ -76,12 +75,14 @@ async def ready(_: web.Request) -> web.Response:
 
 
 async def show_metrics(request: web.Request) -> web.Response:
-    metrics.set_report(request.app[SESSION].report)
+    session = request.app[SESSION]
+    metrics.set_report(session.report)
+    await session.measure_processes()
     return web.Response(body=generate_latest(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 
 
 async def openapi(_: web.Request) -> web.Response:
-    return web.json_response(DOCUMENT)
+    return web.json_response(api_document())
 
 
 # --- the session ----------------------------------------------------------------------------------
@@ -163,6 +164,8 @@ async def pairing(request: web.Request) -> web.Response:
 def _picture(link_code: LinkCode, kind: str) -> bytes:
     if link_code.method is not PairingMethod.QR_CODE:
         raise HTTPProblem(406, "No picture", "a pairing code is typed, not scanned")
+    import segno  # here, as sessions with a login never draw a QR
+
     picture = io.BytesIO()
     image_format = "png" if kind == PNG else "svg"
     segno.make(link_code.code).save(picture, kind=image_format, scale=8, border=4)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any
@@ -438,12 +439,16 @@ OPERATIONS = (
     ),
 )
 
-DOCUMENT = document(
-    "wasession session pod",
-    "v1",
-    "One WhatsApp Web login over HTTP. Errors are `application/problem+json` (RFC 9457) with the "
-    "session's `phase`.",
-    OPERATIONS,
-    "The session's token.",
-    also=(IncomingMessage, MessageAck),
-)
+
+@functools.cache
+def api_document() -> dict[str, Any]:
+    """Return the OpenAPI document. It takes 2 MiB, and most pods are never asked for it."""
+    return document(
+        "wasession session pod",
+        "v1",
+        "One WhatsApp Web login over HTTP. Errors are `application/problem+json` (RFC 9457) with "
+        "the session's `phase`.",
+        OPERATIONS,
+        "The session's token.",
+        also=(IncomingMessage, MessageAck),
+    )
