@@ -9,7 +9,6 @@ import os
 import platform
 import subprocess
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 from support.cluster import host
@@ -53,8 +52,6 @@ def conditions() -> dict[str, str]:
         version: str = json.loads((path / "package.json").read_text())["version"]
         return version
 
-    from playwright._impl._driver import compute_driver_executable
-
     user = "root" if os.geteuid() == 0 else "not root"
     kernel = ".".join(platform.release().split(".")[:2])
     return {
@@ -63,8 +60,6 @@ def conditions() -> dict[str, str]:
         "puppeteer": package(PEER / "node_modules" / "puppeteer"),
         "node": output("node", "--version"),
         "wa-js": package(report.ROOT / "session-pod/bridge/node_modules/@wppconnect/wa-js"),
-        "playwright": version("playwright"),
-        "playwright's node": output(compute_driver_executable()[0], "--version"),
         "python": platform.python_version(),
         "machine": f"{os.cpu_count()} cores, Linux {kernel}, {user}",
         "page": f"stand-in, first sync {SYNC_SECONDS:g} s",

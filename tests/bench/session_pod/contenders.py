@@ -11,10 +11,8 @@ import contextlib
 import itertools
 import json
 import os
-import shutil
 import signal
 import ssl
-import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -24,7 +22,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import aiohttp
-import playwright
 import psutil
 from support.loopback import unused_port
 from support.standin import Phone, running
@@ -34,7 +31,6 @@ from support.standin.world import Behaviour, World
 REAL = "web.whatsapp.com"
 CHROMIUM = Path("/usr/bin/chromium")
 PEER = Path(__file__).with_name("peer")
-ESBUILD = Path(__file__).parents[3] / "session-pod/bridge/node_modules/.bin/esbuild"
 PATIENCE = 120.0  # seconds to wait for anything that a contender does
 TOKEN = "token-of-the-benchmark"
 
@@ -121,7 +117,6 @@ class SessionPod(Contender):
     name = "session pod"
 
     async def start(self) -> None:
-        image = as_in_the_image(self._directory.parent / "image")
         self._url = f"http://127.0.0.1:{(port := unused_port())}"
         self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
         settings = {
@@ -133,11 +128,12 @@ class SessionPod(Contender):
             "extra_args": json.dumps(self._flags),
             "chromium": str(CHROMIUM),
         }
-        environment = (
-            os.environ
-            | image
-            | {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
-        )
+        environment = {
+            **os.environ,
+            # In its image, Python's bytecode is compiled; here the first start caches it.
+            "PYTHONDONTWRITEBYTECODE": "",
+            **{f"WASESSION_{name.upper()}": value for name, value in settings.items()},
+        }
         command = [sys.executable, "-m", "wasession_pod"]
         with self.log() as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -280,28 +276,6 @@ def family(pid: int) -> list[psutil.Process]:
     """Return a process and all its descendants."""
     root = psutil.Process(pid)
     return [root, *root.children(recursive=True)]
-
-
-def as_in_the_image(directory: Path) -> dict[str, str]:
-    """Return an environment in which Python and Playwright's driver start as in the image.
-
-    There the driver has no comments, and the compiled code of both is cached; here the first start
-    caches it.
-    """
-    package, copy = Path(playwright.__file__).parent, directory / "playwright"
-    if not copy.exists():
-        shutil.copytree(package, copy, ignore=shutil.ignore_patterns("node"))
-        (copy / "driver" / "node").symlink_to(package / "driver" / "node")
-        bundles = (copy / "driver/package/lib").glob("*Bundle.js")
-        flags = ["--minify-whitespace", "--platform=node", "--log-level=error", "--allow-overwrite"]
-        subprocess.run(
-            [ESBUILD, *bundles, *flags, f"--outdir={copy / 'driver/package/lib'}"], check=True
-        )
-    return {
-        "PYTHONPATH": str(directory),
-        "PYTHONDONTWRITEBYTECODE": "",
-        "NODE_COMPILE_CACHE": str(directory / "driver"),
-    }
 
 
 @dataclass
