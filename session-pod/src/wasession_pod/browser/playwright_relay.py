@@ -1,9 +1,9 @@
 """A WebSocket over which Playwright drives one page of a Chromium that listens on a pipe alone.
 
 Playwright attaches to a running Chromium by WebSocket. The relay gives it a browser session of its
-own, in which it sees one page and no other target. Whatever Playwright sets there ends with that
-session. What would change the browser, the page or its traffic is refused, and nothing ever waits
-for Playwright: a driver that hangs does not hold up the page.
+own, in which it sees one page and no other target, and may use what reading a page takes: not what
+would change the browser, the page's surroundings or its traffic. Whatever Playwright sets ends with
+that session. Nothing ever waits for Playwright: a driver that hangs does not hold up the page.
 """
 
 from __future__ import annotations

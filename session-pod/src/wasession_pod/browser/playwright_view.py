@@ -153,16 +153,16 @@ async def _driver() -> AsyncIterator[Playwright]:
         with _environment():
             playwright = await async_playwright().start()
     except BaseException:
-        await asyncio.to_thread(_kill_driver)
+        _kill_driver()
         raise
     try:
         yield playwright
     finally:
         stopping = asyncio.ensure_future(playwright.stop())
-        await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
-        if not stopping.done():
-            log.warning("Playwright's driver does not exit; killing it")
-            await asyncio.to_thread(_kill_driver)
+        try:
+            await asyncio.wait({stopping}, timeout=STOP_TIMEOUT)
+        finally:
+            _kill_driver()  # if it hangs
         await stopping
 
 
