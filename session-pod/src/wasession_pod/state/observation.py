@@ -45,7 +45,7 @@ class PageUnavailable(Enum):
 
     LOADING = auto()  # between two documents, or not yet WhatsApp Web
     HUNG = auto()  # no answer within the answer timeout
-    CLOSED = auto()  # the page, the browser or Playwright's driver has exited
+    CLOSED = auto()  # the page or the browser has exited
 
 
 class ScriptFault(NamedTuple):
