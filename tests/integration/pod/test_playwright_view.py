@@ -72,7 +72,9 @@ def connection(browser: Chromium) -> Connection:
 
 async def open_page(connection: Connection, url: str = DOCUMENT) -> Opened:
     created = await connection.browser.call("Target.createTarget", url="about:blank")
-    session = await connection.attach(created["targetId"])
+    target = {"targetId": created["targetId"], "flatten": True}
+    attached = await connection.call("Target.attachToTarget", target)
+    session = connection.open_session(attached["sessionId"])
     loaded = asyncio.Event()
     session.on("Page.loadEventFired", lambda _: loaded.set())
     await session.call("Page.enable")
@@ -285,6 +287,17 @@ async def test_a_page_that_closes_meanwhile(
     with pytest.raises(PageClosed):
         await snapshot(view, page)
     await until(lambda: not drivers())
+
+
+async def test_a_page_that_has_crashed(view: PlaywrightView, page: Opened) -> None:
+    crashed = asyncio.Event()
+    page.session.on("Inspector.targetCrashed", lambda _: crashed.set())
+    await page.session.call("Inspector.enable")
+    page.session.post("Page.crash")
+    async with asyncio.timeout(PATIENCE):
+        await crashed.wait()
+    with pytest.raises(PageClosed):
+        await snapshot(view, page)
 
 
 async def test_a_chromium_that_exits_meanwhile(

@@ -140,7 +140,9 @@ async def _attach(playwright: Playwright, relay: Relay) -> Page:
         artifacts_dir=tempfile.gettempdir(),  # else a new directory, which a killed driver leaves
         timeout=0,  # of a use, which includes this
     )
-    return browser.contexts[0].pages[0]
+    for page in browser.contexts[0].pages:
+        return page
+    raise PageClosed("the page has crashed or has been closed")
 
 
 @contextlib.asynccontextmanager
