@@ -34,7 +34,6 @@ TOO_LONG = f"more than {MAXIMUM_MESSAGE // 2**20} MiB"
 
 Params = Mapping[str, Any]
 Handler = Callable[[dict[str, Any]], None]
-Tap = Callable[[dict[str, Any]], None]
 
 
 class ProtocolError(Exception):
@@ -59,7 +58,7 @@ class Connection(asyncio.Protocol):
         self._ids = itertools.count(1)
         self._calls: dict[int, tuple[str | None, asyncio.Future[dict[str, Any]]]] = {}
         self._sessions: dict[str | None, Session] = {None: self.browser}
-        self._taps: dict[str, Tap] = {}  # by session: who gets its messages as they are
+        self._taps: dict[str, Handler] = {}  # by session: who gets its messages as they are
         self._received = Messages()
 
     async def call(
@@ -86,16 +85,12 @@ class Connection(asyncio.Protocol):
         self._transport.write(json.dumps(message).encode() + END)
         return number
 
-    async def attach(self, target_id: str) -> Session:
-        """Return a new session of a target; raise ``ProtocolError``."""
-        answer = await self.call("Target.attachToTarget", {"targetId": target_id, "flatten": True})
-        return self.open_session(answer["sessionId"])
-
     def open_session(self, session_id: str) -> Session:
+        """Return the session of a target to which Chromium has attached."""
         session = self._sessions[session_id] = Session(self, session_id)
         return session
 
-    def tap(self, session_id: str, receive: Tap | None) -> None:
+    def tap(self, session_id: str, receive: Handler | None) -> None:
         """Let ``receive`` get the events of a session, and responses to what it posted there.
 
         None ends that.
