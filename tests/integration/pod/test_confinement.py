@@ -41,6 +41,13 @@ EMITTING = """<script>
   fetch('/emitted');
 </script>"""
 
+PREFETCH = """
+  const rules = {prefetch: [{urls: ['{there}/prefetched'], eagerness: 'immediate'}]};
+  const script = Object.assign(document.createElement('script'), {type: 'speculationrules'});
+  script.textContent = JSON.stringify(rules);
+  document.head.append(script);
+  setTimeout(() => location.href = '{there}/prefetched', 2000)"""
+
 
 class Site:
     """A server of pages that run a given script; it records its requests."""
@@ -154,6 +161,19 @@ async def test_a_page_that_navigates_away_without_a_request_is_reported(
     here.script = "location.href = URL.createObjectURL(new Blob(['x'], {type: 'text/html'}))"
     await browser.page.goto()
     await until(lambda: any(event.type == "page.elsewhere" for event in events))
+
+
+async def test_a_prefetched_document_of_another_origin_is_reported_and_not_heard(
+    browser: Browser, sites: tuple[Site, Site], events: list[PageEvent]
+) -> None:
+    """Chromium requests it outside the page, and opens it without another request."""
+    here, there = sites
+    here.script = PREFETCH.replace("{there}", there.origin)
+    await browser.page.goto()
+    await until(lambda: any(event.type == "page.elsewhere" for event in events))
+    assert "/prefetched" in there.asked
+    browser.page._on_emit(browser.page._current_tab(), '{"type": "conn.logout_reason"}')
+    assert {event.type for event in events} == {"page.load", "page.elsewhere"}
 
 
 async def test_events_of_other_frames_are_ignored(

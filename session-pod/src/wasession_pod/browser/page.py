@@ -43,6 +43,9 @@ from wasession_pod.state.observation import PageEvent, PageObservation, PageUnav
 log = logging.getLogger(__name__)
 FLUSH_TIMEOUT = 5.0  # seconds; Chromium takes some hundredths
 FLUSH_POLL_INTERVAL = 0.02  # seconds
+# Origins of documents that no server has sent. Others may be loaded without a request that could be
+# blocked: a blob of the page, or what Chromium has prefetched for it.
+EMPTY = ("about:", "chrome-error:")
 MAXIMUM_EVENT = 2**20  # characters; a message has up to 65,536, each up to six in JSON
 # LOGOUT_REASON_CODE of wa-js 4.6.0, by the names of its LogoutReason where that has one.
 LOGOUT_CODES = {
@@ -295,9 +298,11 @@ class WhatsAppPage:
             self._on_navigated(tab.url)
 
     def _on_navigated(self, url: str) -> None:
-        if url.startswith("blob:"):  # loaded without a request that could be blocked
-            _report_blocked("navigation", origin_of(url))
+        origin = origin_of(url)
+        if origin not in (self._settings.whatsapp_url, *EMPTY):
+            _report_blocked("navigation", origin)
             self._on_event(PageEvent(type="page.elsewhere"))
+            return
         # The page removes the marker from its URL at once: only the navigation itself shows it.
         if "post_logout=1" in url:
             code = parse_qs(urlsplit(url).query).get("logout_reason", [""])[0]
@@ -306,7 +311,7 @@ class WhatsAppPage:
             self._on_event(PageEvent(type="page.post_logout", reason=reason))
 
     def _on_emit(self, tab: Tab, payload: str) -> None:
-        if tab is not self._tab:
+        if tab is not self._tab or origin_of(tab.url) != self._settings.whatsapp_url:
             return
         try:
             event = PageEvent.model_validate_json(payload[:MAXIMUM_EVENT])
