@@ -15,6 +15,19 @@ def test_a_field_that_is_not_text_is_unknown() -> None:
     assert not observed.healthy
 
 
+def test_half_a_character_is_replaced() -> None:
+    """JavaScript's texts may be cut within a character, which UTF-8 cannot express."""
+    observed = PageObservation.model_validate(
+        {"pushName": "Zo\u00eb \U0001f600 \ud83d", "unheard": ["\ude00 store"]}
+    )
+    assert (observed.push_name, observed.unheard) == (
+        "Zo\u00eb \U0001f600 \ufffd",
+        ("\ufffd store",),
+    )
+    event = PageEvent.model_validate({"type": "conn.logout_reason", "reason": "\ud83d"})
+    assert event.reason == "\ufffd"
+
+
 @pytest.mark.parametrize("event", [{}, {"type": None}, {"type": 7}, {"type": "a", "data": []}, []])
 def test_malformed_events(event: object) -> None:
     with pytest.raises(ValidationError):

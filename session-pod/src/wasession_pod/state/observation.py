@@ -10,15 +10,20 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic.alias_generators import to_camel
 
 
+def _well_formed(text: str) -> str:
+    """Replace halves of surrogate pairs, which JavaScript allows and UTF-8 does not."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _truncate(value: Any) -> Any:
     """Return at most 256 characters; None for anything but text, to preserve the other fields."""
-    return value[:256] if isinstance(value, str) else None
+    return _well_formed(value[:256]) if isinstance(value, str) else None
 
 
 def _texts(value: Any) -> Any:
     """Return at most 8 texts; none for anything but a list, to preserve the other fields."""
     items = value if isinstance(value, list) else []
-    return tuple(item[:64] for item in items if isinstance(item, str))[:8]
+    return tuple(_well_formed(item[:64]) for item in items if isinstance(item, str))[:8]
 
 
 def _not_from_page(_value: Any) -> None:
