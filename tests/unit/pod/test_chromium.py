@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -41,11 +42,13 @@ async def start(directory: Path, source: str) -> Chromium:
 
 def running(started: Chromium) -> list[psutil.Process]:
     """Return what runs in the process group of a program."""
-    return [
-        process
-        for process in psutil.process_iter()
-        if process.status() != psutil.STATUS_ZOMBIE and os.getpgid(process.pid) == started._pid
-    ]
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # others come and go
+            alive = process.status() != psutil.STATUS_ZOMBIE
+            if alive and os.getpgid(process.pid) == started._pid:
+                found.append(process)
+    return found
 
 
 async def test_a_polite_program_answers_and_exits(tmp_path: Path) -> None:
@@ -69,6 +72,13 @@ async def test_a_program_that_does_not_exit_is_killed_with_its_children(tmp_path
     assert not await started.close(0.1)
     assert started.exited.result() == -signal.SIGKILL
     assert running(started) == []
+
+
+@pytest.mark.parametrize("end", ["sys.exit(1)", "os.kill(os.getpid(), 9)"])
+async def test_a_program_that_fails_has_not_closed_by_itself(tmp_path: Path, end: str) -> None:
+    started = await start(tmp_path, f"{POLITE}{end}\n")
+    assert not await started.close(30)
+    assert not await started.close(0), "nor when it is closed after it has crashed"
 
 
 async def test_what_a_process_below_it_writes_is_waited_for(tmp_path: Path) -> None:

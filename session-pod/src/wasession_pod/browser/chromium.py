@@ -49,7 +49,7 @@ class Chromium:
     async def close(self, timeout: float) -> bool:
         """Let it write its profile and exit; kill it if it takes longer than ``timeout`` seconds.
 
-        Return whether it has exited by itself. No process of it is left then.
+        Return whether it has exited by itself and well. No process of it is left then.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -61,7 +61,7 @@ class Chromium:
         except TimeoutError:
             await self.kill()
             return False
-        return True
+        return self.exited.result() == 0
 
     async def kill(self) -> None:
         """Kill it and all processes below it, without its profile being written."""
