@@ -37,7 +37,7 @@ async def test_a_page_of_the_real_ones_weight_links_as_any_other(
     await phone.behave(modules=13_000)
     await client.login(phone)
     count = """() => Object.values(require('__debug').modulesMap)
-      .filter(({ id, done }) => id.startsWith('WAWebGenerated') && done).length"""
+      .filter(({ id, done }) => id.startsWith('Generated') && done).length"""
     assert await client.page.evaluate(count) >= 0.6 * 13_000
 
 

@@ -1,4 +1,8 @@
-"""Modules that nothing needs: the weight of the real page, whose thirteen thousand take 15 MB."""
+"""Modules that nothing needs: the weight of the real page, whose thirteen thousand take 15 MB.
+
+Their names do not begin with WA: wa-js would search all of them for each module that the real page
+has and the stand-in lacks.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ def response(name: str) -> web.Response:
 def script(number: int) -> str:
     """Return a script that defines its modules, and requires most of them when it has loaded."""
     first = number * PER_SCRIPT
-    names = [f"WAWebGenerated{first + index}" for index in range(PER_SCRIPT)]
+    names = [f"Generated{first + index}" for index in range(PER_SCRIPT)]
     parts = [_module(name, random.Random(first + index)) for index, name in enumerate(names)]  # noqa: S311
     required = [name for index, name in enumerate(names) if index < REQUIRED * PER_SCRIPT]
     parts.append(f"requireLazy({required}, () => {{}});")
