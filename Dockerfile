@@ -4,14 +4,14 @@
 #   docker build --target gateway     -t wasession/gateway .
 #   docker build --target standin     -t wasession/standin .      (tests and demo only)
 #
-# BASE may be any Debian 12 root file system. For reproducible builds pass one with its digest, such as
-# --build-arg BASE=debian:bookworm-slim@sha256:...; by default it is what Debian has released last. `make images` makes
-# one with mmdebstrap where there is no registry.
+# BASE may be any Debian 12 root file system. A digest pins it (--build-arg BASE=debian:bookworm-slim@sha256:...), but not
+# the packages that apt installs. Where there is no docker, `make images` makes the base with mmdebstrap.
+# PIP_CERT and NODE_EXTRA_CA_CERTS: certificates of a proxy that intercepts the TLS of the build.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS debian
-# What stays of Debian in each image besides the libraries that these packages link. libstdc++6 and libssl's openssl.cnf
-# and certificates (openssl) are for what pip installs; sh and coreutils are for people.
+# The Debian packages that stay in each image, besides those of the libraries that they link. libstdc++6 is for what pip
+# installs; libssl finds openssl.cnf and the certificates through openssl; sh (dash) and coreutils are for people.
 ENV PYTHON_PACKAGES="base-files base-passwd ca-certificates coreutils dash gcc-12-base libc-bin libpython3-stdlib \
 libpython3.11-minimal libpython3.11-stdlib libstdc++6 media-types openssl python3 python3-minimal python3.11 \
 python3.11-minimal tini tzdata"
@@ -23,7 +23,6 @@ RUN groupadd --gid 10001 wasession \
 # The only module that links Kerberos.
 RUN rm /usr/lib/python3.11/lib-dynload/nis.*.so
 
-# PIP_CERT and NODE_EXTRA_CA_CERTS: set where the build goes through a proxy with an authority of its own.
 FROM debian AS chromium
 # CHROMIUM_VERSION: a version of Debian's package, such as 156.0.8078.79-1~deb12u1; the newest by default, as Debian drops old ones.
 # /etc/chromium-version has the one that was installed.
@@ -35,7 +34,7 @@ RUN apt-get update \
  && dpkg-query --showformat='${Version}' --show chromium > /etc/chromium-version \
  && rm -rf /var/lib/apt/lists/*
 
-# For --output: a label cannot be read from a file.
+# For `make images`, which exports the version and passes it on: a label cannot be read from a file.
 FROM scratch AS chromium-version
 COPY --from=chromium /etc/chromium-version /
 
@@ -68,7 +67,7 @@ FROM npm AS bridge
 COPY session-pod/bridge/package.json session-pod/bridge/package-lock.json session-pod/bridge/.npmrc ./
 ARG NODE_EXTRA_CA_CERTS
 RUN npm ci --ignore-scripts
-# Playwright's driver without comments, which have letters that make Node keep all of it in two bytes per letter: 10 MB less.
+# Playwright's driver takes 10 MB less without its comments: some of their letters make Node store all of it as UTF-16.
 COPY --from=session-pod-venv /opt/venv/lib/python3.11/site-packages/playwright/driver/package/lib/*Bundle.js driver/
 RUN npx esbuild driver/*.js --minify-whitespace --platform=node --outdir=driver --allow-overwrite
 
@@ -77,7 +76,7 @@ COPY gateway/client/package.json gateway/client/package-lock.json gateway/client
 ARG NODE_EXTRA_CA_CERTS
 RUN npm ci --ignore-scripts --omit=dev
 
-# The images have no package manager. Each copy of a root file system is one layer, without what was removed from it.
+# The images have no package manager. Copying a root file system makes it one layer, without what was removed from it.
 FROM debian AS python-root
 COPY images/ /images/
 RUN python3 -B /images/debian.py prune $PYTHON_PACKAGES && rm -r /images
@@ -126,7 +125,7 @@ ENV PATH=/opt/venv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/
 WORKDIR /tmp
 ENTRYPOINT ["/usr/bin/tini", "--"]
 ARG CHROMIUM_VERSION
-# What the target chromium-version has, as `make images` passes it on; the label is right or empty.
+# The content of the target chromium-version, from `make images`. The label is right, or empty without it.
 ARG CHROMIUM_INSTALLED=${CHROMIUM_VERSION}
 RUN installed=$(cat /etc/chromium-version) && test "${CHROMIUM_INSTALLED:-$installed}" = "$installed"
 COPY --from=session-pod-venv /opt/venv /opt/venv
@@ -136,7 +135,7 @@ ENV WASESSION_WA_JS=/opt/wasession/bridge/wppconnect-wa.js
 COPY crds/src/ session-pod/src/ /opt/venv/lib/python3.11/site-packages/
 RUN python3 -m compileall -q /opt/venv/lib/python3.11/site-packages/wasession_*
 RUN --mount=type=bind,source=images,target=/images python3 -B /images/debian.py check
-# What the driver is compiled to, once for all starts. Node looks for it under its own user ID; the pod links that.
+# Playwright's driver, compiled once for all its starts. Node looks for it under its user ID, and the pod makes the link.
 ENV NODE_COMPILE_CACHE=/opt/wasession/driver
 # Any user ID works, with group 0 or, on a volume, with the group of the volume. A new volume of Docker's gets the owner,
 # group and mode of the directory that it is mounted on.
