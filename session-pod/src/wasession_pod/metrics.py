@@ -46,7 +46,9 @@ BRIDGE_ERRORS = Counter(
 PAGE_LOADS = Counter("wasession_pod_page_loads_total", "Documents of WhatsApp Web loaded.")
 
 REFUSED = Counter(
-    "wasession_pod_refused_total", "Requests of the page that were denied, by kind.", ["kind"]
+    "wasession_pod_refused_total",
+    "Requests and navigations of the page that were denied or undone, by kind.",
+    ["kind"],
 )
 
 SENT = Counter("wasession_pod_messages_sent_total", "Sends by result.", ["result"])
@@ -60,8 +62,12 @@ SEND_SECONDS = Histogram(
 MEMORY = Gauge(
     "wasession_pod_memory_bytes", "Proportional set size of the session's processes.", ["process"]
 )
-MEMORY_USED = Gauge("wasession_pod_memory_used_bytes", "The container's working set.")
-MEMORY_LIMIT = Gauge("wasession_pod_memory_limit_bytes", "The container's memory limit.")
+MEMORY_USED = Gauge(
+    "wasession_pod_memory_used_bytes", "The memory that is compared with the limit."
+)
+MEMORY_LIMIT = Gauge(
+    "wasession_pod_memory_limit_bytes", "The memory limit, by default the container's."
+)
 VOLUME_FREE = Gauge("wasession_pod_volume_free_bytes", "Free space on the volume.")
 SNAPSHOT = Gauge("wasession_pod_snapshot_timestamp_seconds", "Last good snapshot of the login.")
 

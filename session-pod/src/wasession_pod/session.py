@@ -57,8 +57,8 @@ LOGOUT_EVENTS = {
     "storage_initialization_error": "web_fail_storage_initialization",
 }
 # A stop takes at most this many seconds longer than the shutdown timeout; the operator's grace
-# period is as long. Of these, the last are for what follows once the browser has closed.
-STOP_GRACE, QUIT_TIME = 15.0, 5.0
+# period is as long. Of these, the last are for the snapshot once the browser has closed.
+STOP_GRACE, SNAPSHOT_TIME = 15.0, 5.0
 # Reasons of a start, or of a requested restart, whose steps do not count as a recovery.
 EXPECTED_START = {Reason.BROWSER_STARTING, Reason.LOGIN_RESTORING}
 
@@ -334,7 +334,7 @@ class Session:
         if self._stop_requested_at is None:
             return allowed
         waited = time.monotonic() - self._stop_requested_at
-        return min(allowed, max(allowed + STOP_GRACE - QUIT_TIME - waited, QUIT_TIME))
+        return min(allowed, max(allowed + STOP_GRACE - SNAPSHOT_TIME - waited, SNAPSHOT_TIME))
 
     async def _tick(self) -> None:
         """Observe the page, act on what follows, and wait until the next observation is due."""

@@ -128,7 +128,7 @@ _NOT_READY = {
 _PAGE_FAILED = {502: "The page of WhatsApp Web failed."}
 _ALWAYS = {
     422: "A parameter, header or field is not valid; see `detail`.",
-    503: "The pod cannot read its own token, which is being rotated.",
+    503: "The pod cannot read its own token, which is being rotated, or its page is away.",
 }
 _RETRY_AFTER = "Retry after `Retry-After` seconds."
 
@@ -429,8 +429,8 @@ OPERATIONS = (
         tag="Session",
         description="For a session that does not link or become Ready: roles, names and texts of "
         "what the page shows, such as a new dialog. If there may be a login, it has dialogs alone, "
-        "and so no chats; it never has a QR's content. It takes some seconds, in which a further "
-        "process runs in the pod.",
+        "and so no chats; it never has a QR's content. It takes some seconds, and until some "
+        "seconds later a further process runs in the pod.",
         problems={
             409: "The session is Ready, or the page may show a pairing code.",
             **_ALWAYS,

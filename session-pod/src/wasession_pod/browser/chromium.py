@@ -26,7 +26,8 @@ class Chromium:
     """A browser's process and the connection to it.
 
     ``exited`` has its exit status, negative for a signal. When this process ends, however that
-    comes about, the pipe closes: Chromium then writes its profile and exits.
+    comes about, the pipe closes: Chromium then writes its profile and exits, unless its container
+    ends first.
     """
 
     def __init__(self, pid: int, connection: cdp.Connection, errors: LastLine) -> None:

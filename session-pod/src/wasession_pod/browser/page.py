@@ -184,10 +184,7 @@ class WhatsAppPage:
             return PageUnavailable.LOADING
 
     async def screenshot(self) -> bytes:
-        """Return the page as PNG.
-
-        Playwright would leave something in the page each time (see ``playwright_view``).
-        """
+        """Return the page as PNG."""
         async with browser_errors(CALL_TIMEOUT):
             answer = await self._current_tab().session.call("Page.captureScreenshot", format="png")
         return base64.b64decode(answer["data"])

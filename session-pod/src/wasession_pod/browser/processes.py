@@ -17,7 +17,7 @@ def family() -> list[psutil.Process]:
 
 
 def kind(process: psutil.Process) -> str:
-    """Return driver, browser, renderer, gpu, network, utility, zygote or other."""
+    """Return driver, browser, Chromium's name of the type (such as renderer or gpu), or other."""
     try:
         command = " ".join(process.cmdline())
     except psutil.Error:

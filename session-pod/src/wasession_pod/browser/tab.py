@@ -1,7 +1,8 @@
 """One tab of Chromium: its documents, its JavaScript and its end.
 
-The Runtime domain stays disabled: with it Chromium would keep every object that the page logs to
-its console for a client that might look at it, and scripts could tell that there is a client.
+The session does not enable the Runtime domain: with it Chromium would keep every object that the
+page logs to its console for a client that might look at it, and scripts could tell that there is
+one.
 """
 
 from __future__ import annotations

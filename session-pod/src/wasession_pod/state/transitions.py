@@ -403,7 +403,7 @@ def _unavailable(state: State, why: PageUnavailable, now: datetime, policy: Poli
     if why is PageUnavailable.CLOSED:
         if planned in NEEDS_BROWSER:
             return state
-        message = "The browser has exited. Restarting it."
+        message = "The page or the browser has exited. Restarting the browser."
         return failed(state, Reason.BROWSER_CRASHED, message, Step.RESTART, now, policy)
     if why is PageUnavailable.HUNG and state.waiting_since is None:
         message = "The page does not respond. Opening a fresh one."
