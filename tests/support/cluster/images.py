@@ -131,7 +131,8 @@ def label(target: str, key: str) -> str:
 
 def size(target: str, architecture: str | None = None) -> str:
     """Return the unpacked size of a built image as its engine prints it (``"712 MB"``)."""
-    return _output([engine(), "images", "--format", "{{.Size}}", name(target, architecture)])
+    sizes = _output([engine(), "images", "--format", "{{.Size}}", name(target, architecture)])
+    return sizes.splitlines()[0]  # buildah prints one for each name of the image
 
 
 _ID_FORMAT = {"docker": "{{.Id}}", "buildah": "{{.FromImageID}}"}
