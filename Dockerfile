@@ -111,6 +111,8 @@ ARG BASE
 ARG VERSION
 ARG REVISION
 ARG SOURCE
+# buildah's cache compares the values of build arguments for RUN alone.
+RUN :
 LABEL org.opencontainers.image.title="wasession operator" \
       org.opencontainers.image.description="Keeps one pod and one volume per WhatsAppSession" \
       org.opencontainers.image.licenses=Apache-2.0 \
@@ -149,6 +151,7 @@ ARG BASE
 ARG VERSION
 ARG REVISION
 ARG SOURCE
+RUN :
 LABEL org.opencontainers.image.title="wasession session pod" \
       org.opencontainers.image.description="One WhatsApp Web login in one Chromium, served over HTTP" \
       org.opencontainers.image.licenses=Apache-2.0 \
@@ -172,6 +175,7 @@ ARG BASE
 ARG VERSION
 ARG REVISION
 ARG SOURCE
+RUN :
 LABEL org.opencontainers.image.title="wasession gateway" \
       org.opencontainers.image.description="REST, Socket.IO and a console in front of WhatsAppSessions" \
       org.opencontainers.image.licenses=Apache-2.0 \

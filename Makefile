@@ -75,7 +75,7 @@ format: setup
 images: setup  ## the images, with docker or buildah; BASE=debian:bookworm-slim@sha256:…, SOURCE=https://…
 	$(RUN) -m support.cluster.images
 
-images-arm64: setup  ## the same for arm64, with qemu where this machine is none; an hour
+images-arm64: setup  ## the same for arm64, with qemu on other machines, slowly
 	$(RUN) -m support.cluster.images --architecture arm64
 
 crds: setup  ## the CRD from its pydantic models

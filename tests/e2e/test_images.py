@@ -51,7 +51,7 @@ def test_an_image_says_what_it_is(bed: Testbed, target: str) -> None:
     assert label("licenses") == "Apache-2.0"
     assert label("version") == build_arguments["VERSION"]
     if revision := build_arguments["REVISION"]:  # of a checkout of git
-        # An image whose content has not changed since is from an earlier one.
+        # There may be commits since the build.
         git = ["git", "-C", str(ROOT), "merge-base", "--is-ancestor"]
         subprocess.run([*git, label("revision"), revision], check=True)
     assert label("source") == build_arguments["SOURCE"]
