@@ -138,7 +138,12 @@ class ControlPlane:
             prefix=AS_VOLUME_OWNER,
         )
         self._kube(
-            "kube-scheduler", f"--kubeconfig={pki.kubeconfig('scheduler')}", "--leader-elect=false"
+            "kube-scheduler",
+            f"--kubeconfig={pki.kubeconfig('scheduler')}",
+            "--leader-elect=false",
+            # It may miss that a claim has been bound, and would try the claim's pod again after
+            # five minutes; it looks for such pods twice a minute.
+            "--pod-max-in-unschedulable-pods-duration=5s",
         )
         corefile = self._directory / "Corefile"
         corefile.write_text(COREFILE.format(address=ADDRESS, kubeconfig=pki.kubeconfig("dns")))
