@@ -165,12 +165,12 @@ def browser_environment(timezone: str | None, home: Path | None = None) -> dict[
     return {**os.environ, **{name: value for name, value in own.items() if value is not None}}
 
 
-def set_driver_environment() -> None:
-    """Set what Playwright's driver inherits from this process's environment."""
-    for name, value in DRIVER_ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
+def driver_environment() -> dict[str, str]:
+    """Return the variables that Playwright's driver is to have besides this process's own."""
+    own = {name: os.environ.get(name, value) for name, value in DRIVER_ENVIRONMENT.items()}
     if image_cache := os.environ.get(COMPILE_CACHE):
-        os.environ[COMPILE_CACHE] = str(compile_cache(Path(image_cache)))
+        own[COMPILE_CACHE] = str(compile_cache(Path(image_cache)))
+    return own
 
 
 def compile_cache(image_cache: Path) -> Path:

@@ -171,9 +171,9 @@ async def _driver() -> AsyncIterator[Playwright]:
 @contextlib.contextmanager
 def _environment() -> Iterator[None]:
     """Set the driver's environment while it starts: Playwright gives it this process's own."""
-    names = (*launch.DRIVER_ENVIRONMENT, launch.COMPILE_CACHE)
-    before = {name: os.environ.get(name) for name in names}
-    launch.set_driver_environment()
+    own = launch.driver_environment()
+    before = {name: os.environ.get(name) for name in own}
+    os.environ |= own
     try:
         yield
     finally:
