@@ -20,6 +20,9 @@ _AUTHOR = r"[0-9]{5,20}(?::[0-9]{1,5})?@(?:c\.us|lid)"
 _MESSAGE_ID = rf"^(?:true|false)_(?:{CHAT_ID})_[A-Za-z0-9.-]{{4,64}}(?:_{_AUTHOR})?$"
 LONGEST_TEXT = 65536  # characters; WhatsApp's own limit
 LONGEST_CAPTION = 1024
+LONGEST_THUMBNAIL = 32768  # characters of base64; WhatsApp's are a few KiB
+LONGEST_VCARD = 16384
+LONGEST_LIST = 256  # of contacts or mentions in one message
 T = TypeVar("T")
 
 
@@ -71,6 +74,15 @@ MessageId = Annotated[
 ]
 # Text from the page is truncated: rejecting it would lose the message.
 ShortText = Annotated[str, clip(512), Field(max_length=512)]
+MessageType = Annotated[
+    str,
+    clip(64),
+    Field(
+        max_length=64,
+        description="WhatsApp's type: `chat` (text), `image`, `video`, `audio`, `ptt` (voice "
+        "note), `document`, `sticker`, `location`, `vcard`, `multi_vcard`, `poll_creation`, …",
+    ),
+]
 Ack = Annotated[
     int,
     Field(
@@ -127,12 +139,50 @@ class SentMessage(Observed):
 
 
 class Media(Observed):
-    """The file of a message; its content stays with WhatsApp."""
+    """The file of a message; `GET …/messages/{id}/media` has its content."""
 
     mime_type: ShortText | None = None
     size: int | None = Field(None, ge=0, description="Size in bytes.")
     file_name: ShortText | None = None
     duration: float | None = Field(None, ge=0, description="Duration of audio or video in seconds.")
+    thumbnail: Annotated[str, StringConstraints(max_length=LONGEST_THUMBNAIL)] | None = Field(
+        None, description="Small JPEG that the sender has sent along, in base64."
+    )
+
+
+class Location(Observed):
+    """A place that a message has."""
+
+    latitude: float = Field(ge=-90, le=90)
+    longitude: float = Field(ge=-180, le=180)
+    name: ShortText | None = None
+    address: ShortText | None = None
+    live: bool = Field(False, description="Whether the sender shares where they are for a while.")
+
+
+class ContactCard(Observed):
+    """A contact that a message has."""
+
+    name: ShortText | None = None
+    vcard: Annotated[str, clip(LONGEST_VCARD)] = Field(
+        max_length=LONGEST_VCARD, description="The contact as a vCard (RFC 6350)."
+    )
+
+
+class Poll(Observed):
+    """A poll; votes arrive as events of their own."""
+
+    question: ShortText
+    options: list[ShortText] = Field(max_length=20)
+    multiple: bool = Field(False, description="Whether more than one option may be chosen.")
+
+
+class Quoted(Observed):
+    """The message that another one replies to, as far as WhatsApp Web has it."""
+
+    from_: str | None = Field(None, alias="from", max_length=64)
+    type: MessageType | None = None
+    text: ShortText | None = Field(None, description="Beginning of its text or caption.")
 
 
 class IncomingMessage(Observed):
@@ -144,17 +194,25 @@ class IncomingMessage(Observed):
     phone_number: KnownNumber = None
     from_me: bool = Field(description="Whether the session's account sent it, from another device.")
     sender_name: ShortText | None = Field(None, description="Name that the sender chose.")
-    type: Annotated[str, clip(64)] = Field(
-        max_length=64,
-        description="Type: `chat` (text), `image`, `video`, `audio`, `ptt`, `document`, …",
-    )
+    type: MessageType
     text: Annotated[str, clip(LONGEST_TEXT)] | None = Field(
         None, max_length=LONGEST_TEXT, description="Text, or caption of a file."
     )
     media: Media | None = None
+    location: Location | None = None
+    contacts: list[ContactCard] | None = Field(None, max_length=LONGEST_LIST)
+    poll: Poll | None = None
+    mentions: list[str] | None = Field(
+        None, max_length=LONGEST_LIST, description="People whom the text mentions, by ID."
+    )
+    forwarded: bool = Field(False, description="Whether it was forwarded from another chat.")
+    view_once: bool = Field(
+        False, description="Whether it can be opened once; WhatsApp Web may not have its file."
+    )
     reply_to: str | None = Field(
         None, max_length=192, description="ID of the message that this one replies to."
     )
+    quoted: Quoted | None = Field(None, description="The message that this one replies to.")
     sent_at: Time = Field(
         description="When it was sent; when it arrived, if WhatsApp gives no time."
     )
@@ -176,6 +234,64 @@ class MessageAck(Observed):
     participant: str | None = Field(
         None, max_length=64, description="In a group: member whose device acknowledged it."
     )
+    at: Time
+
+
+class MessageChange(Observed):
+    """Somebody did something to an earlier message: the base of edits, deletions and the like."""
+
+    id: str = Field(max_length=192, description="ID of the earlier message.")
+    chat_id: str = Field(max_length=64)
+    from_: str | None = Field(None, alias="from", max_length=64, description="Who did it.")
+    phone_number: KnownNumber = None
+    from_me: bool = Field(False, description="Whether the session's account did it.")
+    at: Time
+
+
+class MessageEdit(MessageChange):
+    """The sender changed the text of a message."""
+
+    text: Annotated[str, clip(LONGEST_TEXT)] | None = Field(
+        None, max_length=LONGEST_TEXT, description="The text, or caption of a file, as it is now."
+    )
+
+
+class MessageDeletion(MessageChange):
+    """A message was deleted for everyone, by its sender or an admin of the group."""
+
+
+class Reaction(MessageChange):
+    """Somebody reacted to a message."""
+
+    emoji: Annotated[str, clip(64)] | None = Field(
+        None, max_length=64, description="Absent if an earlier reaction was taken back."
+    )
+
+
+class PollVote(MessageChange):
+    """Somebody voted in a poll; the vote replaces their earlier one."""
+
+    options: list[ShortText] = Field(max_length=20, description="The options chosen now.")
+
+
+class Call(Observed):
+    """Somebody calls the account. Session pods do not answer calls."""
+
+    id: str = Field(max_length=192, description="ID of the call.")
+    from_: str = Field(alias="from", max_length=64)
+    phone_number: KnownNumber = None
+    video: bool = False
+    group: bool = False
+    at: Time
+
+
+class GroupChange(Observed):
+    """Members of a group have changed."""
+
+    chat_id: str = Field(max_length=64)
+    action: Literal["add", "join", "remove", "leave", "promote", "demote"]
+    by: str | None = Field(None, max_length=64, description="Who changed them.")
+    participants: list[str] = Field(max_length=1024, description="The members, by ID.")
     at: Time
 
 

@@ -1,0 +1,92 @@
+"""What a session pod tells about its session: events, with IDs that are durable cursors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import BaseModel, Field, JsonValue, StringConstraints
+
+from wasession_api.base import Model, Observed, Pattern, Time
+from wasession_api.session_pod.messages import (
+    Call,
+    GroupChange,
+    IncomingMessage,
+    MessageAck,
+    MessageDeletion,
+    MessageEdit,
+    PollVote,
+    Reaction,
+)
+
+
+class EventKind(StrEnum):
+    """What has happened. All but ``state`` are numbered and kept in the outbox."""
+
+    STATE = "state"  # the session's report, now and at each change; not kept
+    MESSAGE = "message"
+    EDIT = "edit"
+    DELETION = "deletion"
+    REACTION = "reaction"
+    VOTE = "vote"
+    ACK = "ack"
+    CALL = "call"
+    GROUP = "group"
+    GAP = "gap"  # events before this one may be missing
+
+
+class GapReason(StrEnum):
+    """Why events may be missing."""
+
+    UNREADABLE = "Unreadable"  # WhatsApp Web has told something that cannot be read
+    EXPIRED = "Expired"  # the outbox has deleted them: they were too old or too many
+    OUTBOX_REPLACED = "OutboxReplaced"  # the cursor is of an outbox that is not there any more
+    INCOMPLETE = "Incomplete"  # what came while nobody looked could not be read in full
+
+
+class Gap(Observed):
+    """Events before this one may be missing."""
+
+    reason: str = Field(max_length=64, description="One of the reasons in the documentation.")
+
+
+PAYLOADS: Mapping[EventKind, type[BaseModel]] = {
+    EventKind.MESSAGE: IncomingMessage,
+    EventKind.EDIT: MessageEdit,
+    EventKind.DELETION: MessageDeletion,
+    EventKind.REACTION: Reaction,
+    EventKind.VOTE: PollVote,
+    EventKind.ACK: MessageAck,
+    EventKind.CALL: Call,
+    EventKind.GROUP: GroupChange,
+    EventKind.GAP: Gap,
+}
+Cursor = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    Pattern(r"^[0-9a-f]{8,32}-[0-9]{1,18}$", "must be the ID of an event, unchanged"),
+    Field(
+        description="ID of an event: of its outbox, and its number there.",
+        examples=["5c1f0e7a9b3d4c62-1042"],
+    ),
+]
+
+
+class Event(Observed):
+    """One event of the outbox. ``id`` never changes, also when the event is told again."""
+
+    id: str = Field(max_length=64)
+    kind: str = Field(max_length=32)
+    time: Time = Field(description="When the session pod committed the event.")
+    data: dict[str, JsonValue]
+
+
+class EventPage(Model):
+    """Events after a cursor, oldest first."""
+
+    items: list[Event]
+    next: str = Field(
+        max_length=64, description="Cursor to continue with, also if there are no items yet."
+    )
+    more: bool = Field(False, description="Whether more events follow at once.")
