@@ -29,6 +29,8 @@ LIST_KEYS = {
     "status.conditions": "type",
     "status.usedBy": "operator",
     "spec.podTemplate.spec.imagePullSecrets": "name",
+    "spec.webhooks": "name",
+    "spec.template.webhooks": "name",
 }
 # The keywords of a structural schema that are the same in a JSON schema.
 KEYWORDS = (

@@ -161,6 +161,8 @@ TEMPLATE = {
     "timeouts.initialization": _duration("10s", "1h"),
     "timeouts.shutdown": _duration("5s", "10m"),
     "timeouts.logout": _duration("5s", "10m"),
+    "webhooks[].timeout": _duration("1s", "1m"),
+    "webhooks[].retry.longest": _duration("1m", "168h"),
 }
 SESSION_VALIDATIONS: dict[str, list[Rule]] = {
     **{f"spec.{path}": rules for path, rules in TEMPLATE.items()},
@@ -183,5 +185,8 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
     ],
     "spec.podTemplate.metadata.labels": LABELS,
     "spec.podTemplate.metadata.annotations": ANNOTATIONS,
+    "spec.webhookPolicy.allowedNetworks[]": [
+        rule("isCIDR(self)", "must be a network in CIDR notation, such as 10.96.0.0/12")
+    ],
     "spec.podTemplate.spec.nodeSelector": [_valid_keys("kubernetes.io/arch")],
 }

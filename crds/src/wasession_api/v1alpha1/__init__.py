@@ -59,6 +59,12 @@ from wasession_api.v1alpha1.status import (
     UpdateStatus,
     VolumeLoss,
 )
+from wasession_api.v1alpha1.webhooks import (
+    ChatKind,
+    Webhook,
+    WebhookEvent,
+    WebhookPolicy,
+)
 
 GROUP = "wasession.dev"
 VERSION = "v1alpha1"
@@ -112,6 +118,7 @@ __all__ = [
     "AccountStatus",
     "AuthState",
     "CABundle",
+    "ChatKind",
     "ClassCondition",
     "ClassOnly",
     "ClassReference",
@@ -146,6 +153,9 @@ __all__ = [
     "UpdateStatus",
     "UpdateStrategy",
     "VolumeLoss",
+    "Webhook",
+    "WebhookEvent",
+    "WebhookPolicy",
     "WhatsAppSession",
     "WhatsAppSessionClass",
     "WhenDeleted",

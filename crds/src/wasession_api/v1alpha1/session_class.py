@@ -20,6 +20,7 @@ from wasession_api.v1alpha1.spec import (
     SecretReference,
     SessionTemplate,
 )
+from wasession_api.v1alpha1.webhooks import WebhookPolicy
 
 OPERATOR_CONFLICT: Literal["OperatorConflict"] = "OperatorConflict"
 # Chromium flags that neither run programs, write files, nor change what the session pod relies on.
@@ -78,6 +79,7 @@ class Override(StrEnum):
     TAKEOVER = "whatsapp.takeover"
     TIMEOUTS = "timeouts"
     RECONNECT = "reconnect"
+    WEBHOOKS = "webhooks"
     UPDATE_STRATEGY = "updateStrategy"
 
 
@@ -207,6 +209,9 @@ class ClassOnly(Model):
         None,
         alias="caBundle",
         description="Certificate authorities that the browser trusts besides its own.",
+    )
+    webhook_policy: WebhookPolicy = Field(
+        default_factory=WebhookPolicy, description="Where the webhooks of sessions may go."
     )
     pod_template: PodTemplate = Field(
         default_factory=PodTemplate, description="Additions to the pods that the operator creates."

@@ -19,6 +19,7 @@ from wasession_api.v1alpha1.enums import (
     UpdateStrategy,
     WhenDeleted,
 )
+from wasession_api.v1alpha1.webhooks import MAXIMUM_WEBHOOKS, Webhook
 
 _DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
@@ -279,6 +280,11 @@ class SessionTemplate(Model):
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Time limits.")
     reconnect: Reconnect = Field(
         default_factory=Reconnect, description="Backoff between attempts to reconnect."
+    )
+    webhooks: list[Webhook] = Field(
+        [],
+        max_length=MAXIMUM_WEBHOOKS,
+        description="Endpoints that the session's pod tells what happens.",
     )
     update_strategy: UpdateStrategy = Field(
         UpdateStrategy.ON_DELETE,
