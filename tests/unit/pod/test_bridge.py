@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 from pydantic.alias_generators import to_camel
 from unit.pod.fake_page import FakePage
-from wasession_pod.browser.bridge import Bridge, ChatPosition, ContactPosition
+from wasession_pod.browser.bridge import (
+    Bridge,
+    ChatPosition,
+    ContactPosition,
+    MediaBusy,
+    MediaError,
+    MediaGone,
+    MediaTooLarge,
+    MessagePosition,
+    OpenMedia,
+    Position,
+)
 from wasession_pod.browser.cdp import Disconnected, ProtocolError
 from wasession_pod.browser.errors import BrowserError, NoAnswer, PageAway, PageClosed
 from wasession_pod.browser.launch import BRIDGE
@@ -76,13 +87,17 @@ async def test_a_method_calls_its_function_with_its_arguments_in_order(name: str
 
 
 def argument_for(parameter: str) -> Any:
-    return {"after": ChatPosition(id="1@c.us", t=1), "message_ids": ["1", "2"]}.get(
-        parameter, parameter
-    )
+    arguments = {
+        "after": ChatPosition(id="1@c.us", t=1),
+        "before": MessagePosition(id="true_1@c.us_A", t=1),
+        "message_ids": ["1", "2"],
+        "since": 5,
+    }
+    return arguments.get(parameter, parameter)
 
 
 def plain(argument: Any) -> Any:
-    return argument.model_dump() if isinstance(argument, ChatPosition) else argument
+    return argument.model_dump() if isinstance(argument, Position) else argument
 
 
 @pytest.mark.parametrize(
@@ -102,6 +117,12 @@ def plain(argument: Any) -> Any:
         (lambda bridge: bridge.chats(1, None), {"items": []}),
         (lambda bridge: bridge.chats(1, None), {"items": [{}], "next": None}),
         (lambda bridge: bridge.contacts(1, None), {"items": [], "next": {"id": 1}}),
+        (lambda bridge: bridge.recent(1, 1, None), {"items": [{"type": "page.ban"}], "next": None}),
+        (lambda bridge: bridge.history("1", 1, None), {"items": [], "next": {"id": "1"}}),
+        (lambda bridge: bridge.open_media("1"), {"problem": "Asleep"}),
+        (lambda bridge: bridge.open_media("1"), {"handle": "1", "size": -1}),
+        (lambda bridge: bridge.read_media("1", 0, 1), "not base64"),
+        (lambda bridge: bridge.read_media("1", 0, 1), None),
     ],
 )
 async def test_an_invalid_answer_is_an_error_that_does_not_quote_it(
@@ -126,6 +147,24 @@ async def test_answers_are_typed() -> None:
     page.answers["contacts"] = {"items": [], "next": {"id": "1@c.us"}}
     contacts = await page.bridge.contacts(1, ContactPosition(id="0@c.us"))
     assert contacts.next == ContactPosition(id="1@c.us")
+
+
+async def test_an_open_file_is_read_in_parts() -> None:
+    page = FakePage(openMedia={"handle": "h", "size": 3, "mimeType": "a/b"}, readMedia="AQID")
+    assert await page.bridge.open_media("1") == OpenMedia(handle="h", size=3, mime_type="a/b")
+    assert await page.bridge.read_media("h", 0, 3) == b"\x01\x02\x03"
+    assert await page.bridge.read_media("h", 0, 2) == b"\x01\x02", "no more than was asked for"
+    page.answers["openMedia"] = None
+    assert await page.bridge.open_media("1") is None
+
+
+@pytest.mark.parametrize(
+    ("problem", "error"),
+    [("Gone", MediaGone), ("TooLarge", MediaTooLarge), ("Busy", MediaBusy)],
+)
+async def test_why_a_file_cannot_be_downloaded(problem: str, error: type[MediaError]) -> None:
+    with pytest.raises(error):
+        await FakePage(openMedia={"problem": problem}).bridge.open_media("1")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@
       return false; // the page is being unloaded, and the binding with it
     }
   };
-  /** Tell the pod's clients that a message or an ack is missing. */
+  /** Tell the pod's clients that a message, an ack or the like is missing. */
   const emitGap = (kind) => emit('chat.gap', kind);
   /** Return a listener that never throws: what it throws would stop WhatsApp's or wa-js's work. */
   const guarded = (listener, onError) =>
@@ -64,12 +64,27 @@
     'ciphertext', 'protocol', 'notification', 'notification_template', 'e2e_notification', 'gp2',
     'broadcast_notification', 'call_log', 'debug',
   ]);
+  /** Whether clients are not told of a message: WhatsApp's own, a status, or sent by this page. */
+  const isLeftOut = (msg) =>
+    SYSTEM_TYPES.has(attempt(() => msg.type)) ||
+    !!attempt(() => msg.id.remote.isStatusV3()) ||
+    !!attempt(() => msg.id.fromMe && sentIds.has(msg.id.id));
   const MAP_LIMIT = 10000;
   const NAME_LIMIT = 512; // characters, as for text and ids in wasession_api
   const TEXT_LIMIT = 65536;
   const CHAT_ID_LIMIT = 64;
+  const VCARD_LIMIT = 16384;
+  const THUMBNAIL_LIMIT = 32768;
+  const LIST_LIMIT = 256; // contacts and mentions of a message
+  const OPTION_LIMIT = 20; // of a poll
+  const MEMBER_LIMIT = 1024; // whom a change of a group names
   const MESSAGE_ID_LIMIT = 192;
   const LAST_SECOND = 253402300799; // of the year 9999
+  const DATABASE_PAGE = 50; // messages that are read from the page's database at a time
+  const SCAN_LIMIT = 5000; // messages that are kept between two pages of `recent`
+  const FILE_LIMIT = 4; // that are open at the same time
+  const CHUNK_LIMIT = 2 ** 20; // bytes of a file that are read at a time
+  const FILE_LIFETIME = 60000; // ms without a read
   /** Set a value and drop the oldest beyond the limit. */
   const remember = (map, key, value = true) => {
     map.set(key, value);
@@ -88,6 +103,15 @@
   const integer = (value) => {
     const rounded = Math.floor(number(value) ?? NaN);
     return Number.isSafeInteger(rounded) ? rounded : null;
+  };
+  const coordinate = (value, limit) => {
+    const degrees = typeof value === 'string' && value.trim() ? Number(value) : value;
+    return typeof degrees === 'number' && Math.abs(degrees) <= limit ? degrees : null;
+  };
+  /** Return what `read` returns for each item of a list, without nulls and what it throws at. */
+  const list = (value, limit, read) => {
+    const items = attempt(() => [...value].slice(0, limit)) || [];
+    return items.map((item) => attempt(() => read(item))).filter((item) => item !== null);
   };
   const time = (seconds) => {
     const known = number(seconds);
@@ -119,19 +143,86 @@
   const isSameChat = (one, other) =>
     one === other || (phoneNumberOf(one) !== null && phoneNumberOf(one) === phoneNumberOf(other));
 
+  const reader = (model) => (name) => attempt(() => model[name]);
+  const senderOf = (field, key) => {
+    const senders = [field('author'), attempt(() => key.participant), field('from'), key.remote];
+    return senders.map(chatIdOf).find((sender) => sender) ?? null;
+  };
+  const isFile = (field) => field('mimetype') !== null;
+  /** Return a message's text, or the caption of its file.
+   *
+   * The body of a picture is its thumbnail. The caption of a file without one is its name. */
+  const textOf = (field, limit) => {
+    if (isFile(field)) return field('isCaptionByUser') === false ? null : string(field('caption'), limit);
+    return field('type') === 'chat' ? string(field('body'), limit) : null;
+  };
+  const mediaOf = (field) => ({
+    mimeType: string(field('mimetype')),
+    size: integer(field('size')),
+    fileName: string(field('filename')),
+    duration: number(field('duration')),
+    thumbnail: [field('thumbnail'), field('body')].find(isThumbnail) ?? null,
+  });
+  const isThumbnail = (value) => // a JPEG in base64
+    typeof value === 'string' && value.length <= THUMBNAIL_LIMIT && /^\/9j\/[A-Za-z0-9+/]+=*$/.test(value);
+  const locationOf = (field) => {
+    const [latitude, longitude] = [coordinate(field('lat'), 90), coordinate(field('lng'), 180)];
+    if (latitude === null || longitude === null) return null;
+    const [name, ...address] = (string(field('loc'), TEXT_LIMIT) ?? '').split('\n');
+    return {
+      latitude,
+      longitude,
+      name: string(name),
+      address: string(address.join('\n')),
+      live: field('isLive') === true,
+    };
+  };
+  const contactCard = (name, vcard) => {
+    const card = string(vcard, VCARD_LIMIT);
+    return card && { name: string(name), vcard: card };
+  };
+  const pollOf = (field) => ({
+    question: string(field('pollName')) ?? '',
+    options: list(field('pollOptions'), OPTION_LIMIT, (option) => string(option.name)),
+    multiple: field('pollSelectableOptionsCount') !== 1, // 0 is any number of them
+  });
+  const quotedOf = (field) => {
+    const quoted = reader(field('quotedMsg'));
+    const from = chatIdOf(field('quotedParticipant'));
+    const type = string(quoted('type'), CHAT_ID_LIMIT);
+    return from || type ? { from, type, text: textOf(quoted, NAME_LIMIT) } : null;
+  };
+  /** Return what a message of this type has besides text and a file. */
+  const contentOf = (type, field) => {
+    switch (type) {
+      case 'location':
+        return { location: locationOf(field) };
+      case 'vcard':
+        return { contacts: [contactCard(field('vcardFormattedName'), field('body'))].filter(Boolean) };
+      case 'multi_vcard':
+        return {
+          contacts: list(field('vcardList'), LIST_LIMIT, ({ displayName, vcard }) =>
+            contactCard(displayName, vcard),
+          ),
+        };
+      case 'poll_creation':
+        return { poll: pollOf(field) };
+      default:
+        return {};
+    }
+  };
+
   /** Return a message; throw if its ids cannot be read. */
   const message = (msg) => {
     const key = msg.id;
     const id = messageIdOf(key);
     const chatId = chatIdOf(key.remote);
     if (!id || !chatId) throw new Error('the message has no readable id');
-    const field = (name) => attempt(() => msg[name]);
-    const file = field('mimetype') !== null;
+    const field = reader(msg);
     const type = string(field('type'), CHAT_ID_LIMIT) || 'unknown';
-    // The body of a picture is its thumbnail. The caption of a file without one is its name.
-    const caption = field('isCaptionByUser') === false ? null : field('caption');
-    const senders = [field('author'), attempt(() => key.participant), field('from'), key.remote];
-    const from = senders.map(chatIdOf).find((sender) => sender);
+    const from = senderOf(field, key);
+    const mentions = list(field('mentionedJidList'), LIST_LIMIT, chatIdOf);
+    const isReply = !!field('quotedStanzaID');
     return {
       id,
       chatId,
@@ -140,23 +231,103 @@
       fromMe: !!attempt(() => key.fromMe),
       senderName: string(field('notifyName')),
       type,
-      text: string(file ? caption : type === 'chat' ? field('body') : null, TEXT_LIMIT),
-      media: file
-        ? {
-            mimeType: string(field('mimetype')),
-            size: integer(field('size')),
-            fileName: string(field('filename')),
-            duration: number(field('duration')),
-          }
-        : null,
-      replyTo: field('quotedStanzaID')
+      text: textOf(field, TEXT_LIMIT),
+      media: isFile(field) ? mediaOf(field) : null,
+      ...contentOf(type, field),
+      mentions: mentions.length ? mentions : null,
+      forwarded: field('isForwarded') === true,
+      viewOnce: field('isViewOnce') === true,
+      replyTo: isReply
         ? shortText(
             attempt(() => msg.quotedMsgId || WPP.chat.getQuotedMsgKey(msg)),
             MESSAGE_ID_LIMIT,
           )
         : null,
+      quoted: isReply ? quotedOf(field) : null,
       // Without a time of WhatsApp's, that of its arrival.
       sentAt: time(field('t')) || new Date().toISOString(),
+    };
+  };
+  const statusOf = (msg) => {
+    const level = attempt(() => msg.ack);
+    return { ...message(msg), ack: Number.isInteger(level) && level >= -7 && level <= 5 ? level : 0 };
+  };
+
+  // --- what happens to messages -----------------------------------------------------------------
+
+  const isMe = (wid) => attempt(() => require('WAWebUserPrefsMeUser').isMeAccount(wid)) === true;
+  const widOf = (value) => (typeof value === 'string' ? WPP.util.createWid(value) : value);
+  const keyOf = (value) =>
+    typeof value === 'string' ? WPP.whatsapp.MsgKey.fromString(value) : value;
+  const seconds = (milliseconds) => {
+    const known = number(milliseconds);
+    return known === null ? null : known / 1000;
+  };
+  /** Return what somebody did to an earlier message; throw if its ids cannot be read. */
+  const change = (key, sender, at) => {
+    const id = messageIdOf(key);
+    const chatId = chatIdOf(key.remote);
+    if (!id || !chatId) throw new Error('the message has no readable id');
+    const from = chatIdOf(sender);
+    return {
+      id,
+      chatId,
+      from,
+      phoneNumber: phoneNumberOf(from),
+      fromMe: isMe(sender),
+      at: time(at) || new Date().toISOString(),
+    };
+  };
+  /** Return the latest edit of a message; only its sender may edit it. */
+  const edit = (msg) => {
+    const field = reader(msg);
+    const sender = widOf(senderOf(field, msg.id));
+    const edited = change(msg.id, sender, seconds(field('latestEditSenderTimestampMs')));
+    return { ...edited, fromMe: !!attempt(() => msg.id.fromMe), text: textOf(field, TEXT_LIMIT) };
+  };
+  /** Return the deletion of a message, from what WhatsApp Web shows in its place. */
+  const deletion = (msg) => {
+    const field = reader(msg);
+    const key = keyOf(field('protocolMessageKey')) || msg.id;
+    const sender = widOf(field('revokeSender')) || widOf(senderOf(field, key));
+    return change(key, sender, number(field('revokeTimestamp')));
+  };
+  const reaction = ({ parentMsgKey, sender, text: emoji, timestamp }) => ({
+    ...change(keyOf(parentMsgKey), widOf(sender), seconds(timestamp)),
+    emoji: string(emoji, CHAT_ID_LIMIT),
+  });
+  const vote = (poll, { sender, senderTimestampMs, chosen }) => ({
+    ...change(poll.id, widOf(sender), seconds(senderTimestampMs)),
+    options: list(poll.pollOptions, OPTION_LIMIT, (option) =>
+      chosen.has(option.localId) ? string(option.name) : null,
+    ),
+  });
+  const call = ({ id, sender, peerJid, isVideo, isGroup, offerTime }) => {
+    const from = chatIdOf(sender || peerJid);
+    const callId = shortText(id, MESSAGE_ID_LIMIT);
+    if (!callId || !from) throw new Error('the call has no readable id');
+    return {
+      id: callId,
+      from,
+      phoneNumber: phoneNumberOf(from),
+      video: isVideo === true,
+      group: isGroup === true,
+      at: time(offerTime) || new Date().toISOString(),
+    };
+  };
+  /** Return a change of a group's members; null for other changes of a group. */
+  const groupChange = ({ chatId, author, ts }, { actionType, isInvite, reason, participants }) => {
+    if (!['add', 'remove', 'promote', 'demote'].includes(actionType)) return null;
+    const by = chatIdOf(author);
+    const members = list(participants, MEMBER_LIMIT, (one) => chatIdOf(one.id ?? one));
+    if (!chatIdOf(chatId) || !members.length) throw new Error('the change cannot be read');
+    const own = { add: isInvite === true || reason === 'invite', remove: members.includes(by) };
+    return {
+      chatId: chatIdOf(chatId),
+      action: own[actionType] ? { add: 'join', remove: 'leave' }[actionType] : actionType,
+      by,
+      participants: members,
+      at: time(ts) || new Date().toISOString(),
     };
   };
 
@@ -280,6 +451,150 @@
     return { ack: msg ? msg.ack : null, sentAt: msg ? time(msg.t) : null, result };
   };
 
+  /** Return a chat's messages from the page's database that precede one, newest first. */
+  const messagesBefore = async (chat, id) => {
+    const options = { count: DATABASE_PAGE, direction: 'before', id };
+    return (await WPP.chat.getMessages(chat.id, options)).reverse();
+  };
+  /** Yield a chat's messages, newest first: all, or those that precede the message `anchor`.
+   *
+   * The database is read from a message that it has; the latest ones may not be there yet. */
+  async function* messagesOf(chat, anchor) {
+    const seen = new Set();
+    const isNew = (msg) => {
+      const id = text(attempt(() => msg.id));
+      return id && !seen.has(id) && seen.add(id);
+    };
+    let before = anchor && (await messagesBefore(chat, anchor));
+    if (!anchor) {
+      const loaded = attempt(() => chat.msgs.getModelsArray()) || [];
+      const last = text(attempt(() => chat.lastReceivedKey));
+      const latest = last ? await WPP.chat.getMessageById(last).catch(() => null) : null;
+      for (const msg of [latest, ...[...loaded].reverse()].filter(Boolean)) {
+        if (!isNew(msg)) continue;
+        yield msg;
+        before = await messagesBefore(chat, text(msg.id));
+        if (before.length) break;
+      }
+    }
+    while (before?.length) {
+      const unseen = before.filter(isNew);
+      yield* unseen;
+      const oldest = unseen.at(-1);
+      before = oldest && (await messagesBefore(chat, text(oldest.id)));
+    }
+  }
+  const timeOf = (msg) => integer(attempt(() => msg.t)) ?? Math.floor(Date.now() / 1000);
+  const positionOf = (msg) => ({ t: timeOf(msg), id: text(msg.id).slice(0, MESSAGE_ID_LIMIT) });
+  const byTime = (one, other) => one.t - other.t || byId(one, other);
+
+  /** Return the messages of all chats since a time, oldest first, and whether these are all. */
+  const scanSince = async (since) => {
+    let found = [];
+    let whole = true;
+    const cut = () => {
+      found.sort(byTime);
+      whole &&= found.length <= SCAN_LIMIT;
+      found = found.slice(0, SCAN_LIMIT);
+    };
+    for (const chat of WPP.whatsapp.ChatStore.getModelsArray()) {
+      if (!(integer(attempt(() => chat.t)) >= since)) continue;
+      let older = 0; // in a row: some have come late
+      for await (const msg of messagesOf(chat)) {
+        older = timeOf(msg) < since ? older + 1 : 0;
+        if (older === 0 && !isLeftOut(msg)) found.push({ ...positionOf(msg), msg });
+        if (older === DATABASE_PAGE) break;
+      }
+      if (found.length > 2 * SCAN_LIMIT) cut();
+    }
+    cut();
+    return { found, whole };
+  };
+  // The messages that the next pages of `recent` are taken from.
+  let scan = null;
+
+  /** Return a message, and what has happened to it since a time, as events. */
+  const eventsOf = async (msg, since) => {
+    const events = [];
+    const add = (kind, read) => {
+      const data = attempt(read);
+      events.push(data ? { type: `chat.${kind}`, data } : { type: 'chat.gap', reason: kind });
+    };
+    const field = reader(msg);
+    if (field('type') === 'revoked') {
+      add('deletion', () => deletion(msg));
+      return events;
+    }
+    add('message', () => message(msg));
+    if (number(field('latestEditSenderTimestampMs'))) add('edit', () => edit(msg));
+    const parentMsgKey = field('id');
+    const isRecent = ({ timestamp }) => seconds(timestamp) >= since;
+    if (field('hasReaction') === true) {
+      const { reactions } = await WPP.chat.getReactions(text(parentMsgKey));
+      for (const one of reactions.flatMap(({ senders }) => senders).filter(isRecent)) {
+        add('reaction', () => reaction({ ...one, parentMsgKey, text: one.reactionText }));
+      }
+    }
+    if (field('type') === 'poll_creation') {
+      const { votes } = await WPP.chat.getVotes(text(parentMsgKey));
+      for (const one of votes.filter(isRecent)) {
+        const chosen = new Set(one.selectedOptions.filter(Boolean).map(({ localId }) => localId));
+        add('vote', () => vote(msg, { ...one, senderTimestampMs: one.timestamp, chosen }));
+      }
+    }
+    return events;
+  };
+
+  /** Yield a person's or group's messages, newest first, from those that precede `position`.
+   *
+   * A person may have a chat by phone number and one by LID: they are one. */
+  async function* historyOf(chatId, position) {
+    const ids = [chatId, otherId(chatId)].filter(Boolean).sort();
+    const chats = ids.map((id) => attempt(() => WPP.chat.get(id))).filter(Boolean);
+    const anchor = position && (await findMessage(position.id));
+    const follows = (msg) => byTime(positionOf(msg), position) < 0;
+    const sources = chats.map(async function* (chat) {
+      const isOfChat = anchor && text(anchor.id.remote) === text(chat.id);
+      for await (const msg of messagesOf(chat, isOfChat ? text(anchor.id) : null)) {
+        if (isOfChat || !position || follows(msg)) yield msg;
+      }
+    });
+    const heads = await Promise.all(sources.map((source) => source.next()));
+    for (;;) {
+      const open = heads.filter(({ done }) => !done);
+      if (!open.length) return;
+      const [newest] = open.sort((one, other) => timeOf(other.value) - timeOf(one.value));
+      const index = heads.indexOf(newest);
+      yield newest.value;
+      heads[index] = await sources[index].next();
+    }
+  }
+
+  // --- files ------------------------------------------------------------------------------------
+
+  const files = new Map(); // {blob, timer} by handle
+  const closeFile = (handle) => {
+    clearTimeout(files.get(handle)?.timer);
+    files.delete(handle);
+  };
+  const keepFile = (handle, blob) => {
+    clearTimeout(files.get(handle)?.timer);
+    files.set(handle, { blob, timer: setTimeout(closeFile, FILE_LIFETIME, handle) });
+  };
+  const base64 = (blob) =>
+    new Promise((resolve, reject) => {
+      const file = new FileReader();
+      file.onload = () => resolve(file.result.slice(file.result.indexOf(',') + 1));
+      file.onerror = () => reject(file.error);
+      file.readAsDataURL(blob);
+    });
+  /** Why a file could not be downloaded; null if that may work later. */
+  const downloadProblem = (msg, error) => {
+    if (attempt(() => error.code) === 'message_not_contains_media') return 'None';
+    const missing = attempt(() => msg.mediaData.mediaStage) === 'ERROR_MISSING';
+    return missing || [404, 410].includes(attempt(() => error.status)) ? 'Gone' : null;
+  };
+
   /** Return a group that WhatsApp knows, also without a chat on the page; null if there is none. */
   const findGroup = async (id) => {
     const wid = WPP.util.createWid(id);
@@ -326,11 +641,13 @@
   let sendable = false;
   const unheard = () => {
     if (attempt(() => WPP.isFullReady) !== true) return ['WPP.isFullReady'];
+    hearChanges(false);
     sendable ||= attempt(() => typeof WPP.whatsapp.functions.addAndSendMsgToChat) === 'function';
     return [
       following ? null : 'MsgStore',
       watchingReceipts ? null : 'handleChatSimpleReceipt',
       sendable ? null : 'addAndSendMsgToChat',
+      ...unheardChanges,
     ].filter(Boolean);
   };
 
@@ -424,7 +741,77 @@
 
     async message(messageId) {
       const msg = await findMessage(messageId);
-      return msg && { ...message(msg), id: messageId, ack: integer(msg.ack) ?? 0 };
+      return msg && { ...statusOf(msg), id: messageId };
+    },
+
+    /** Return a page of what all chats have since a time, as events, oldest first.
+     *
+     * `limit` and positions are of messages; what has happened to a message follows it. */
+    async recent(since, limit, after) {
+      const isContinued = after && scan?.since === since;
+      if (!isContinued) scan = { since, ...(await scanSince(after ? after.t : since)) };
+      const { found, whole } = scan;
+      const page = pageOf(found, byTime, ({ t, id }) => ({ t, id }), limit, after);
+      const events = [];
+      for (const { msg } of page.items) events.push(...(await eventsOf(msg, since)));
+      let { next } = page;
+      if (!next) {
+        const last = page.items.at(-1);
+        if (!whole && last) next = { t: last.t, id: last.id };
+        scan = null;
+      }
+      return { items: events, next };
+    },
+
+    /** Return a page of a chat's messages, newest first: those that precede `before`. */
+    async history(chatId, limit, before) {
+      const found = [];
+      for await (const msg of historyOf(chatId, before)) {
+        if (SYSTEM_TYPES.has(attempt(() => msg.type)) || !attempt(() => statusOf(msg))) continue;
+        found.push(msg);
+        if (found.length > limit) break;
+      }
+      const page = found.slice(0, limit);
+      return {
+        items: page.map(statusOf),
+        next: found.length > limit ? positionOf(page.at(-1)) : null,
+      };
+    },
+
+    /** Download a message's file, of `largest` bytes at most, for `readMedia`; null if it has none. */
+    async openMedia(messageId, largest) {
+      const msg = await findMessage(messageId);
+      if (!msg || !isFile(reader(msg))) return null;
+      if (integer(attempt(() => msg.size)) > largest) return { problem: 'TooLarge' };
+      if (files.size >= FILE_LIMIT) return { problem: 'Busy' };
+      const handle = crypto.randomUUID();
+      files.set(handle, {});
+      try {
+        const blob = await WPP.chat.downloadMedia(text(msg.id));
+        if (blob.size > largest) {
+          closeFile(handle);
+          return { problem: 'TooLarge' };
+        }
+        keepFile(handle, blob);
+        return { handle, size: blob.size, mimeType: string(msg.mimetype) };
+      } catch (error) {
+        closeFile(handle);
+        const problem = downloadProblem(msg, error);
+        if (!problem) throw new Error('WhatsApp Web could not download the file');
+        return problem === 'None' ? null : { problem };
+      }
+    },
+
+    /** Return a part of an open file in base64; it stays open for another minute. */
+    readMedia(handle, offset, length) {
+      const { blob } = files.get(handle) || {};
+      if (!blob) throw new Error('the file is not open');
+      keepFile(handle, blob);
+      return base64(blob.slice(offset, offset + Math.min(length, CHUNK_LIMIT)));
+    },
+
+    closeMedia(handle) {
+      closeFile(handle);
     },
 
     /** Return the acks of messages sent before, as far as WhatsApp has accepted them. */
@@ -541,14 +928,33 @@
   };
   const emitMessage = guarded(
     (msg) => {
-      const type = attempt(() => msg.type);
-      if (type === 'ciphertext') msg.once('change:type', () => emitMessage(msg));
-      if (SYSTEM_TYPES.has(type) || attempt(() => msg.id.remote.isStatusV3())) return;
-      if (attempt(() => msg.id.fromMe) && sentIds.has(msg.id.id)) return;
-      emitOnce('chat.message', text(msg.id), () => message(msg));
+      if (attempt(() => msg.type) === 'ciphertext') msg.once('change:type', () => emitMessage(msg));
+      if (isLeftOut(msg)) return;
+      if (attempt(() => msg.type) === 'revoked') emitDeletion(() => deletion(msg));
+      else emitOnce('chat.message', text(msg.id), () => message(msg));
     },
     () => emitGap('message'),
   );
+  /** Return a function that emits each change once, by its sender and time, or a gap. */
+  const changeEmitter = (kind, keyOfChange = ({ id, from, at }) => [id, from, at]) => {
+    const type = `chat.${kind}`;
+    const onError = () => emitGap(kind);
+    return guarded((read) => {
+      const data = read();
+      if (data) emitOnce(type, [type, ...keyOfChange(data)].join(), () => data);
+    }, onError);
+  };
+  const emitEdit = changeEmitter('edit', ({ id, at }) => [id, at]);
+  const emitDeletion = changeEmitter('deletion', ({ id }) => [id]);
+  const emitReaction = changeEmitter('reaction');
+  const emitVote = changeEmitter('vote');
+  const emitCall = changeEmitter('call', ({ id }) => [id]);
+  const emitGroupChange = changeEmitter('group', ({ chatId, action, at, participants }) => [
+    chatId,
+    action,
+    at,
+    ...participants,
+  ]);
   const emitAck = guarded(
     (id, chat, level, participant) => {
       const key = [id, level, participant].join();
@@ -563,13 +969,101 @@
     const onAck = (msg) => {
       if (msg.id.fromMe && msg.ack > 0) emitAck(messageIdOf(msg.id), msg.id.remote, msg.ack);
     };
+    // A model's fields change one after the other.
+    const onType = (msg) =>
+      queueMicrotask(() => msg.type === 'revoked' && emitDeletion(() => deletion(msg)));
+    const onEdit = (msg) => queueMicrotask(() => emitEdit(() => edit(msg)));
     MsgStore.on('add', guarded(onAdd, () => emitGap('message')));
     MsgStore.on('change:ack', guarded(onAck, () => emitGap('ack')));
+    MsgStore.on('change:type', guarded(onType, () => emitGap('deletion')));
+    MsgStore.on('change:latestEditMsgKey', guarded(onEdit, () => emitGap('edit')));
     following = true;
     MsgStore.getModelsArray().forEach(guarded(onAdd, () => emitGap('message')));
   };
   on('loader.injected', follow);
   on('loader.full_ready', follow);
+  WPP.on('call.incoming_call', (incoming) => emitCall(() => call(incoming)));
+
+  /* What has happened to messages that the page has not loaded, and to groups.
+   *
+   * WhatsApp Web checks a change, for example whether who edits a message has sent it, and writes it
+   * to its database, with these functions, which are heard once they are done. wa-js hears some of
+   * them as well, but leaves out what came while no page was open, by its time. */
+  const isOfSender = ({ revokeMsgKey, newMsgKey, subtype }) =>
+    isSameChat(chatIdOf(revokeMsgKey.remote), chatIdOf(newMsgKey.remote)) &&
+    (subtype === 'admin_revoke'
+      ? revokeMsgKey.remote.isGroup()
+      : revokeMsgKey.fromMe === newMsgKey.fromMe &&
+        isSameChat(chatIdOf(revokeMsgKey.participant), chatIdOf(newMsgKey.participant)));
+  const onRevokes = (_, revokes) => {
+    for (const revoke of revokes) {
+      emitDeletion(() => {
+        const { revokeMsgKey: key, sender, revokeTimestamp, timestamp } = revoke;
+        if (!isOfSender(revoke)) return null; // nor does WhatsApp Web delete the message
+        const by = sender || key.participant || (key.fromMe ? me() : key.remote);
+        return change(key, widOf(by), number(revokeTimestamp ?? timestamp));
+      });
+    }
+  };
+  const onEdits = (edits) => {
+    for (const { parentMsg, editedMsgData } of edits) {
+      emitEdit(() => edit({ ...parentMsg, ...editedMsgData, id: parentMsg.id }));
+    }
+  };
+  const onReaction = (_, row) =>
+    emitReaction(() =>
+      isOfHistory(row.timestamp)
+        ? null
+        : reaction({ ...row, sender: row.senderUserJid, text: row.reactionText }),
+    );
+  const onVotes = (accepted, votes) => {
+    for (const one of accepted ?? votes) {
+      if (isOfHistory(one.senderTimestampMs)) continue;
+      findMessage(text(one.parentMsgKey))
+        .catch(() => null)
+        .then((poll) =>
+          emitVote(() => vote(poll, { ...one, chosen: new Set(one.selectedOptionLocalIds) })),
+        );
+    }
+  };
+  const onGroupAction = (_, meta, action) => emitGroupChange(() => groupChange(meta, action));
+  /** Whether it is from before the device was linked: then the phone has sent it along. */
+  const isOfHistory = (milliseconds) => {
+    const linked = number(attempt(() => require('WAWebUserPrefsMultiDevice').getPairingTimestamp()));
+    return linked !== null && seconds(milliseconds) < linked;
+  };
+  const DONE = {
+    processEditProtocolMsgs: ['WAWebDBProcessEditProtocolMsgs', 'edit', onEdits],
+    processRevokeMsgs: ['WAWebDBProcessRevokeMsgs', 'deletion', onRevokes],
+    addOrUpdateReactionsModelCollection: ['WAWebReactionsMsgAction', 'reaction', onReaction],
+    upsertVotesDb: ['WAWebDBPollsUpsertVotes', 'vote', onVotes],
+    updateDBForGroupAction: ['WAWebUpdateDbForGroupActionApi', 'group', onGroupAction],
+  };
+  const unheardChanges = new Set(Object.keys(DONE));
+  /** Have `onDone` called with what the function of a module has returned, and its arguments. */
+  const hear = (module, name, kind, onDone) => {
+    const work = module[name];
+    module[name] = function (...values) {
+      const result = work.apply(this, values);
+      const tell = guarded((done) => onDone(done, ...values), () => emitGap(kind));
+      if (typeof result?.then === 'function') result.then(tell, () => {});
+      else tell(result);
+      return result;
+    };
+    unheardChanges.delete(name);
+  };
+  /** Hear the functions whose modules are there; with `search`, under any name. */
+  const hearChanges = (search) => {
+    for (const name of unheardChanges) {
+      const [id, kind, onDone] = DONE[name];
+      const hasIt = (module) => typeof module[name] === 'function';
+      const byId = attempt(() => require(id));
+      const module = byId && hasIt(byId) ? byId : search && attempt(() => WPP.loader.search(hasIt));
+      if (module) hear(module, name, kind, onDone);
+    }
+  };
+  on('loader.injected', () => hearChanges(false));
+  on('loader.full_ready', () => hearChanges(true));
   WPP.on(
     'chat.msg_ack_change',
     guarded(

@@ -5,11 +5,13 @@ The page is untrusted: every answer is validated and cut to size here, before an
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from wasession_api.session_pod.messages import Chat, Contact, MessageAck, MessageStatus
 
 from wasession_pod.browser.errors import BrowserError, browser_errors
@@ -17,6 +19,9 @@ from wasession_pod.browser.tab import Tab
 from wasession_pod.state.observation import PageModel, PageObservation, Text
 
 CALL_TIMEOUT = 30.0  # seconds, for calls that wait for WhatsApp's servers
+DOWNLOAD_TIMEOUT = 300.0  # seconds, for a file
+MAXIMUM_DOWNLOAD = 256 * 2**20  # bytes; WhatsApp Web has a whole file in memory
+CHUNK = 2**20  # bytes of a file that are read at a time
 # A page that has just reloaded itself has no bridge yet, and later one without wa-js.
 FUNCTION = """(name) => {
     const ready = window.__wasession && (name === 'observe' || WPP.isInjected);
@@ -82,6 +87,11 @@ class ContactPosition(Position):
     pass
 
 
+class MessagePosition(Position):
+    id: str = Field(max_length=192)
+    t: int  # when it was sent, in seconds since the epoch
+
+
 class Listing(PageModel, Generic[T, P]):
     """One page of a list; ``next`` is the position of its last item if more items follow."""
 
@@ -89,6 +99,51 @@ class Listing(PageModel, Generic[T, P]):
     next: P | None
 
 
+class RecentEvent(PageModel):
+    """What the page's database shows, like the event of the same type; a gap if unreadable."""
+
+    type: Literal[
+        "chat.message", "chat.edit", "chat.deletion", "chat.reaction", "chat.vote", "chat.gap"
+    ]
+    reason: Text = None  # kind of a gap
+    data: dict[str, JsonValue] | None = Field(None, repr=False)
+
+
+class OpenMedia(PageModel):
+    """A message's file that the page has downloaded."""
+
+    handle: str = Field(max_length=64)
+    size: int = Field(ge=0)
+    mime_type: Annotated[str, Field(max_length=512)] | None = None
+
+
+class MediaProblem(PageModel):
+    """Why a file is not open."""
+
+    problem: Literal["Gone", "TooLarge", "Busy"]
+
+
+class MediaError(BrowserError):
+    """A message's file cannot be downloaded."""
+
+
+class MediaGone(MediaError):
+    """WhatsApp no longer has the file."""
+
+
+class MediaTooLarge(MediaError):
+    """The file has more bytes than may be downloaded."""
+
+
+class MediaBusy(MediaError):
+    """As many files are open as may be."""
+
+
+MEDIA_ERRORS: dict[str, tuple[type[MediaError], str]] = {
+    "Gone": (MediaGone, "WhatsApp no longer has the file"),
+    "TooLarge": (MediaTooLarge, "the file is too large to be downloaded"),
+    "Busy": (MediaBusy, "too many files are being downloaded"),
+}
 NOTHING: TypeAdapter[None] = TypeAdapter(None)
 OBSERVATION = TypeAdapter(PageObservation)
 CODE = TypeAdapter(IssuedCode)
@@ -100,6 +155,11 @@ ACKS = TypeAdapter(list[MessageAck])
 CHATS = TypeAdapter(Listing[Chat, ChatPosition])
 CONTACT_OR_NONE: TypeAdapter[Contact | None] = TypeAdapter(Contact | None)
 CONTACTS = TypeAdapter(Listing[Contact, ContactPosition])
+
+RECENT = TypeAdapter(Listing[RecentEvent, MessagePosition])
+HISTORY = TypeAdapter(Listing[MessageStatus, MessagePosition])
+MEDIA: TypeAdapter[OpenMedia | MediaProblem | None] = TypeAdapter(OpenMedia | MediaProblem | None)
+BASE64 = TypeAdapter(Annotated[str, Field(max_length=4 * CHUNK)])
 
 
 class Bridge:
@@ -169,6 +229,50 @@ class Bridge:
     async def message(self, message_id: str) -> MessageStatus | None:
         """Return a message, or None if WhatsApp Web has none with this id."""
         return await self._call(MESSAGE_OR_NONE, "message", message_id)
+
+    async def recent(
+        self, since: float, limit: int, after: MessagePosition | None
+    ) -> Listing[RecentEvent, MessagePosition]:
+        """Return what all chats have since a time, in seconds since the epoch, oldest first.
+
+        That is up to ``limit`` messages that follow ``after``, each with what has happened to it.
+        Messages that this session has sent are among them, except those that this page has sent.
+        """
+        position = after and after.model_dump()
+        return await self._call(RECENT, "recent", int(since), limit, position)
+
+    async def history(
+        self, chat_id: str, limit: int, before: MessagePosition | None
+    ) -> Listing[MessageStatus, MessagePosition]:
+        """Return up to ``limit`` messages of a chat that precede ``before``, newest first."""
+        position = before and before.model_dump()
+        return await self._call(HISTORY, "history", chat_id, limit, position)
+
+    async def open_media(
+        self, message_id: str, largest: int = MAXIMUM_DOWNLOAD
+    ) -> OpenMedia | None:
+        """Download a message's file, of ``largest`` bytes at most; None if there is none.
+
+        At most 4 are open, each until a minute after it was last read or until the page is closed.
+        Raise ``MediaGone``, ``MediaTooLarge`` or ``MediaBusy`` if it cannot be downloaded.
+        """
+        answer = await self._call(MEDIA, "openMedia", message_id, largest, timeout=DOWNLOAD_TIMEOUT)
+        if isinstance(answer, MediaProblem):
+            error, message = MEDIA_ERRORS[answer.problem]
+            raise error(message)
+        return answer
+
+    async def read_media(self, handle: str, offset: int, length: int) -> bytes:
+        """Return up to ``length`` bytes of an open file, of ``CHUNK`` at most."""
+        answer = await self._call(BASE64, "readMedia", handle, offset, length)
+        try:
+            return base64.b64decode(answer, validate=True)[:length]
+        except binascii.Error:
+            raise BrowserError("the page's answer to readMedia is not valid") from None
+
+    async def close_media(self, handle: str) -> None:
+        """Close a file; nothing happens if it is closed."""
+        await self._call(NOTHING, "closeMedia", handle)
 
     async def acks(self, message_ids: Sequence[str]) -> list[MessageAck]:
         """Return the acks of those messages that WhatsApp has accepted."""
