@@ -65,6 +65,7 @@ BY_REASON: dict[str, str] = {
     Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
     Reason.MESSAGES_NOT_HEARD: "WhatsApp Web has changed incompatibly: upgrade wasession.",
+    Reason.EVENTS_NOT_STORED: "Check the volume; if it is full: spec.storage.size.",
     Reason.NAME_CONFLICT: (
         "Another object has the name of one of the session's objects: rename one of them."
     ),
@@ -77,6 +78,7 @@ BY_REASON: dict[str, str] = {
         "taint it node.kubernetes.io/out-of-service or delete it."
     ),
     Reason.OOM_KILLED: "Raise spec.browser.resources.limits.memory.",
+    Reason.OUTBOX_FULL: "Read events more often: GET /v1/events.",
     Reason.OVERRIDE_NOT_ALLOWED: (
         "Remove the field that the message names (kubectl edit wasession {name}), or have the "
         "platform team add it to the overrides of the class."

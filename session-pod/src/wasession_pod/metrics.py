@@ -53,6 +53,27 @@ REFUSED = Counter(
 
 SENT = Counter("wasession_pod_messages_sent_total", "Sends by result.", ["result"])
 RECEIVED = Counter("wasession_pod_messages_received_total", "Messages received from others.")
+COMMITTED = Counter(
+    "wasession_pod_events_committed_total", "Events stored in the outbox, by kind.", ["kind"]
+)
+COMMITS_FAILED = Counter(
+    "wasession_pod_outbox_commits_failed_total",
+    "Attempts to store events that failed; they stay in memory until one succeeds.",
+)
+RECONCILED = Counter(
+    "wasession_pod_events_reconciled_total",
+    "Events that no page has told: they were read from the page's storage.",
+)
+EXPIRED = Counter(
+    "wasession_pod_events_expired_total", "Events deleted because they were too old or too many."
+)
+OUTBOX_OLDEST = Gauge(
+    "wasession_pod_outbox_oldest_event_timestamp_seconds", "When the oldest event was stored."
+)
+OUTBOX_BYTES = Gauge("wasession_pod_outbox_bytes", "Size of the events in the outbox.")
+OUTBOX_PENDING = Gauge(
+    "wasession_pod_outbox_pending_events", "Events in memory that are not stored yet."
+)
 SEND_SECONDS = Histogram(
     "wasession_pod_send_seconds",
     "Time from receiving a send request to WhatsApp's response.",
@@ -72,7 +93,7 @@ VOLUME_FREE = Gauge("wasession_pod_volume_free_bytes", "Free space on the volume
 SNAPSHOT = Gauge("wasession_pod_snapshot_timestamp_seconds", "Last good snapshot of the login.")
 
 # Report unknown values as NaN: 0 would be a date in 1970, or no memory at all.
-for gauge in (PHONE_SEEN, SNAPSHOT, MEMORY_USED, MEMORY_LIMIT, VOLUME_FREE):
+for gauge in (OUTBOX_OLDEST, PHONE_SEEN, SNAPSHOT, MEMORY_USED, MEMORY_LIMIT, VOLUME_FREE):
     gauge.set(float("nan"))
 
 

@@ -25,7 +25,8 @@ from wasession_pod.browser import launch_files, processes
 from wasession_pod.browser.bridge import Bridge, IssuedCode
 from wasession_pod.browser.browser import Browser
 from wasession_pod.browser.errors import BrowserError, NotStartable, Unreachable
-from wasession_pod.events import EventBuffer
+from wasession_pod.messages.database import Database, DatabaseError
+from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
 from wasession_pod.state import transitions
 from wasession_pod.state.memory_pressure import Memory
@@ -91,6 +92,12 @@ class Session:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self.database = Database(settings.data_dir / "messages.sqlite")
+        self.outbox = Outbox(
+            self.database,
+            retention=settings.event_retention,
+            maximum_bytes=settings.event_maximum_bytes,
+        )
         self._volume = Volume(
             settings.data_dir,
             settings.client_id,
@@ -98,6 +105,7 @@ class Session:
             settings.minimum_free_bytes,
             settings.owner,
             settings.previous_owners,
+            self._delete_old_events,
         )
         self._browser = Browser(settings, self._handle_event)
         self._policy = Policy(
@@ -135,7 +143,6 @@ class Session:
         self._phase_since = time.monotonic()
         self._seq = 0
         self._changed = asyncio.Event()  # set, and then replaced, at each change of the report
-        self.events = EventBuffer(self._started_at)
         self.report = self._build_report()
 
     # --- for the HTTP API -------------------------------------------------------------------------
@@ -315,9 +322,11 @@ class Session:
 
     async def _shut_down(self) -> None:
         """Close the browser, snapshot a login that was Ready, and release the volume."""
-        ready = self._state.phase is Phase.READY
+        ready, now = self._state.phase is Phase.READY, time.time()
         graceful = await self._browser.close(self._time_to_close())
         await self._await_snapshot()
+        await self.outbox.stop(now)
+        await asyncio.to_thread(self.database.close)
         if self._volume_opened:
             await self._record_phone()
         if graceful:
@@ -528,6 +537,7 @@ class Session:
             content = await asyncio.to_thread(self._volume.read)
             self._volume_opened = True
         login, snapshot = content.login, content.snapshot
+        self.outbox.start(None if login is None else login.since.timestamp())
         if snapshot is not None:
             self._snapshot_at = snapshot.taken_at
             metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
@@ -554,6 +564,8 @@ class Session:
             self._not_startable(error.reason, str(error))
             return False
         self._snapshot_at = None
+        if (login := await asyncio.to_thread(lambda: self._volume.login)) is not None:
+            self.outbox.start_login(login.since.timestamp())
         return True
 
     async def _replace_profile_if_at_fault(self, error: str) -> None:
@@ -621,6 +633,9 @@ class Session:
         if not self._browser.running:
             return
         try:
+            free = await asyncio.to_thread(self._volume.free_bytes)
+            if (lacking := self._settings.minimum_free_bytes - free) > 0:
+                await self.outbox.make_room(lacking)
             warning = await asyncio.to_thread(self._volume.check_space, running=True)
             metrics.VOLUME_FREE.set(await asyncio.to_thread(self._volume.free_bytes))
         except StorageError as error:
@@ -629,12 +644,19 @@ class Session:
             self._not_startable(error.reason, str(error))
             return
         self._set_state(transitions.volume_checked(self._state, warning))
+        self._set_state(transitions.outbox_checked(self._state, self.outbox.warning))
         interval = timedelta(seconds=self._settings.snapshot_interval)
         due = self._snapshot_at is None or _now() - self._snapshot_at >= interval
         busy = self._snapshot_task is not None and not self._snapshot_task.done()
         if due and not busy and self._state.phase is Phase.READY:
             self._snapshot_at = _now()
             self._snapshot_task = asyncio.create_task(self._take_snapshot())
+
+    def _delete_old_events(self, size: int) -> None:
+        """Delete events of about ``size`` bytes on a volume that no session runs on yet."""
+        with contextlib.suppress(DatabaseError):
+            if self.database.exists:
+                self.outbox.store.make_room(size, time.time())
 
     async def _check_launch_files(self) -> None:
         """Warn when files have changed that the browser was started with.
@@ -719,7 +741,7 @@ class Session:
     # --- events of the page and the browser -------------------------------------------------------
 
     def _handle_event(self, event: PageEvent) -> None:
-        if self.events.record(event):
+        if self.outbox.receive(event):
             return
         match event.type:
             case "conn.logout_reason" | "page.post_logout":
@@ -738,6 +760,7 @@ class Session:
                 self._handle_crash(Reason.BROWSER_CRASHED, message, Step.RESTART)
             case "page.load":
                 metrics.PAGE_LOADS.inc()
+                self.outbox.hold()
                 if event.reason == "reload":
                     self._set_state(transitions.page_reloaded(self._state, _now()))
             case "bridge.error":
@@ -796,6 +819,7 @@ class Session:
             log.info("phase changed", extra={"phase": state.phase, "reason": state.reason})
         if before.phase is Phase.READY and state.phase is not Phase.READY:
             metrics.DISCONNECTS.labels(state.reason).inc()
+            self.outbox.hold()
         if transitions.page_recovered(before, state):
             metrics.RECOVERIES.labels("page", before.reason).inc()
         if self._build_report() != self.report:
@@ -803,7 +827,7 @@ class Session:
             self.report = self._build_report()
             self._changed.set()
             self._changed = asyncio.Event()
-            self.events.notify()
+            self.outbox.notify()
 
     def _build_report(self) -> Report:
         return build_report(

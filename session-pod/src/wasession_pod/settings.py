@@ -105,6 +105,10 @@ class Settings(BaseModel):
         ge=0,
         description="How long to retain quarantined profiles; 0 retains them forever.",
     )
+    event_retention: float = Field(7 * 86400, gt=0, description="How long the outbox keeps events.")
+    event_maximum_bytes: int = Field(
+        64 * 2**20, ge=2**20, description="Size of the events that the outbox keeps at most."
+    )
     send_timeout: float = Field(60, gt=0)
     maximum_media_bytes: int = Field(64 * 2**20, ge=1)
 

@@ -103,6 +103,8 @@ class Reason(StrEnum):
     CONNECTION_LOST = "ConnectionLost"
     PHONE_OFFLINE = "PhoneOffline"
     MESSAGES_NOT_HEARD = "MessagesNotHeard"
+    EVENTS_NOT_STORED = "EventsNotStored"
+    OUTBOX_FULL = "OutboxFull"
     PAGE_RELOADING = "PageReloading"
     PAGE_CRASHED = "PageCrashed"
     PAGE_HUNG = "PageHung"

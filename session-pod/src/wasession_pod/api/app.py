@@ -20,7 +20,9 @@ from wasession_pod.api.handlers import HANDLERS, SENDER, SESSION, UPLOADS
 from wasession_pod.api.operations import MAXIMUM_JSON, OPERATIONS
 from wasession_pod.api.uploads import Uploads
 from wasession_pod.browser.errors import BrowserError, PageAway, PageClosed
+from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.idempotency_store import IdempotencyStore
+from wasession_pod.messages.reconciliation import Reconciler
 from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import NotReady, Session, Stopping
 from wasession_pod.settings import Settings
@@ -38,8 +40,7 @@ async def serving(
     session: Session, settings: Settings, sockets: Sequence[socket.socket]
 ) -> AsyncIterator[None]:
     """Serve the API while the block runs."""
-    store = IdempotencyStore(settings.data_dir / "messages.sqlite")
-    sender = MessageSender(session, store, settings.send_timeout)
+    sender = MessageSender(session, IdempotencyStore(session.database), settings.send_timeout)
     runner = web.AppRunner(
         application(session, sender, settings),
         shutdown_timeout=SHUTDOWN_TIMEOUT,
@@ -52,7 +53,6 @@ async def serving(
         yield
     finally:
         await runner.cleanup()
-        store.close()
 
 
 def application(session: Session, sender: MessageSender, settings: Settings) -> web.Application:
@@ -75,11 +75,11 @@ def application(session: Session, sender: MessageSender, settings: Settings) -> 
 
 
 async def _run_in_background(app: web.Application) -> AsyncIterator[None]:
-    watching = asyncio.create_task(app[SENDER].watch_acks())
+    reconciling = asyncio.create_task(Reconciler(app[SESSION]).run())
     yield
-    watching.cancel()
+    reconciling.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await watching
+        await reconciling
     app[UPLOADS].close()
 
 
@@ -108,6 +108,9 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return HTTPProblem(503, "Shutting down", str(error), RETRY_AFTER)
         case StorageError():
             return HTTPProblem(503, "Volume failed", str(error), RETRY_AFTER)
+        case DatabaseError():
+            detail = f"the events on the volume cannot be read: {error}"
+            return HTTPProblem(503, "Volume failed", detail, RETRY_AFTER)
         case PageAway() | PageClosed():
             detail = f"the page of WhatsApp Web is away: {error}"
             return HTTPProblem(503, "Page away", detail, RETRY_AFTER)

@@ -1,13 +1,21 @@
-"""The event stream: the session's state and the buffered events, as server-sent events."""
+"""The events as server-sent events or in pages: the outbox, and the session's state.
+
+A reader is a position in the outbox. What it misses, it is told as a gap.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import time
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 
-from wasession_pod.api.operations import EventKind
-from wasession_pod.events import GAP, EventBuffer
-from wasession_pod.session import Session
+from wasession_api.session_pod.events import Event, EventKind, EventPage
+
+from wasession_pod.messages import event_store
+from wasession_pod.messages.outbox import Batch, Outbox, Position, gap_event, parse_cursor
+from wasession_pod.session import NotReady, Session
 
 HEARTBEAT = 10.0  # seconds between comments on a stream without events
 
@@ -15,28 +23,32 @@ HEARTBEAT = 10.0  # seconds between comments on a stream without events
 async def follow(
     session: Session, kinds: frozenset[EventKind], last_event_id: str | None
 ) -> AsyncIterator[bytes]:
-    """Yield the state now and at each change, and the buffered events after ``last_event_id``."""
-    buffer = session.events
-    resumed = buffer.last if last_event_id is None else buffer.position(last_event_id)
-    missed = resumed is None
-    position = buffer.oldest if resumed is None else resumed
+    """Yield the state now and at each change, and the events after ``last_event_id``.
+
+    Without one, those from now on. Raises ``DatabaseError``.
+    """
+    outbox = session.outbox
+    known, position = False, None  # where to read on, once the outbox is loaded
     seq = -1
     while True:
-        changed = buffer.changed
+        changed = outbox.changed
+        if not known and outbox.latest is not None:
+            known = True
+            position = outbox.latest if last_event_id is None else parse_cursor(last_event_id)
         report = session.report
         if EventKind.STATE in kinds and report.seq != seq:
             seq = report.seq
             data = report.model_dump_json(by_alias=True, exclude_none=True)
-            yield _block(buffer, position, "state", data)
-        if kinds == {EventKind.STATE}:
-            missed, position = False, buffer.last
-        if missed or position < buffer.oldest:
-            missed, position = False, buffer.oldest
-            yield _block(buffer, position, GAP, "{}")
-        elif event := buffer.after(position):
-            position = event.number
-            if event.kind == GAP or event.kind in kinds:
-                yield _block(buffer, position, event.kind, event.data)
+            yield _block(position, EventKind.STATE, data)
+        batch = None
+        if known and kinds == {EventKind.STATE}:
+            position = outbox.latest
+        elif known and position != outbox.latest:
+            batch = await outbox.read(position)
+        if batch is not None:
+            for event in _wanted(batch, kinds):
+                yield _block(_position_of(batch, event), event.kind, event.data)
+            position = batch.position
         elif not changed.is_set():
             try:
                 async with asyncio.timeout(HEARTBEAT):
@@ -45,5 +57,61 @@ async def follow(
                 yield b": heartbeat\n\n"
 
 
-def _block(buffer: EventBuffer, position: int, kind: str, data: str) -> bytes:
-    return f"id: {buffer.event_id(position)}\nevent: {kind}\ndata: {data}\n\n".encode()
+async def page(
+    outbox: Outbox, kinds: frozenset[EventKind], after: str | None, limit: int, wait: float
+) -> EventPage:
+    """Return the events after a cursor, by default all; wait for the first if there is none.
+
+    The outbox must be loaded. Raises ``DatabaseError``.
+    """
+    position = outbox.oldest if after is None else parse_cursor(after)
+    deadline = time.monotonic() + wait
+    while True:
+        changed = outbox.changed
+        batch = await outbox.read(position)
+        wanted = _wanted(batch, kinds)
+        position = batch.position
+        if len(wanted) > limit:
+            position = _position_of(batch, wanted[limit - 1])
+        if wanted:
+            items = [_event(_position_of(batch, event), event) for event in wanted[:limit]]
+            return EventPage(items=items, next=position.cursor, more=position != outbox.latest)
+        if batch.more:
+            continue
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()):
+                await changed.wait()
+        except TimeoutError:
+            return EventPage(items=[], next=position.cursor, more=False)
+
+
+def require_loaded(session: Session) -> Outbox:
+    """Return the session's outbox; raise ``NotReady`` before there is one."""
+    if session.outbox.latest is None:
+        raise NotReady(session.report.phase)
+    return session.outbox
+
+
+def _wanted(batch: Batch, kinds: frozenset[EventKind]) -> Sequence[event_store.Event]:
+    """Return the events of these kinds, and all gaps."""
+    missing = gap_event(batch)
+    events = [event for event in batch.events if event.kind in kinds or event.kind == EventKind.GAP]
+    return events if missing is None else [missing, *events]
+
+
+def _position_of(batch: Batch, event: event_store.Event) -> Position:
+    return Position(batch.position.outbox, event.number)
+
+
+def _event(position: Position, event: event_store.Event) -> Event:
+    return Event(
+        id=position.cursor,
+        kind=event.kind,
+        time=datetime.fromtimestamp(event.committed_at, UTC),
+        data=json.loads(event.data),
+    )
+
+
+def _block(position: Position | None, kind: str, data: str) -> bytes:
+    name = "" if position is None else f"id: {position.cursor}\n"
+    return f"{name}event: {kind}\ndata: {data}\n\n".encode()

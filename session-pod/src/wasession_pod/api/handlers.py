@@ -13,6 +13,7 @@ from urllib.parse import quote
 from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel
+from wasession_api.http.openapi import JSON
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler
 from wasession_api.session_pod.link_code import LinkCode
@@ -20,13 +21,14 @@ from wasession_api.session_pod.messages import Page, SendText
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
 from wasession_pod import metrics
-from wasession_pod.api import event_stream
+from wasession_pod.api import event_stream, media
 from wasession_pod.api.operations import (
     PNG,
     SSE,
     SVG,
     TEXT,
     Alive,
+    ChatPath,
     ContactPath,
     EventsHeaders,
     EventsQuery,
@@ -38,7 +40,14 @@ from wasession_pod.api.operations import (
     api_document,
 )
 from wasession_pod.api.uploads import READ_TIMEOUT, Uploads
-from wasession_pod.browser.bridge import ChatPosition, ContactPosition, Listing, Position
+from wasession_pod.browser.bridge import (
+    ChatPosition,
+    ContactPosition,
+    Listing,
+    MessagePosition,
+    Position,
+)
+from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.outgoing import OutgoingMessage
 from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import NotReady, PagePrivate, Session
@@ -93,13 +102,19 @@ async def state(request: web.Request) -> web.Response:
 
 
 async def events(request: web.Request) -> web.StreamResponse:
-    """Stream events until the reader disconnects or stops reading."""
+    """Return a page of events as JSON, or stream them until the reader stops reading."""
     query: EventsQuery = request[QUERY]
     headers: EventsHeaders = request[HEADERS]
+    session = request.app[SESSION]
+    after = headers.last_event_id or query.after
+    if _negotiate(request.headers.get(hdrs.ACCEPT, ""), (SSE, JSON)) == JSON:
+        outbox = event_stream.require_loaded(session)
+        page = await event_stream.page(outbox, query.types, after, query.limit, query.wait)
+        return _json(page, headers=NO_STORE)
     response = web.StreamResponse(headers={"Content-Type": SSE} | NO_STORE)
     await response.prepare(request)
-    blocks = event_stream.follow(request.app[SESSION], query.types, headers.last_event_id)
-    with contextlib.suppress(ConnectionError, TimeoutError):
+    blocks = event_stream.follow(session, query.types, after)
+    with contextlib.suppress(ConnectionError, TimeoutError, DatabaseError):
         async for block in blocks:
             async with asyncio.timeout(WRITE_TIMEOUT):
                 await response.write(block)
@@ -153,7 +168,7 @@ async def pairing(request: web.Request) -> web.Response:
     if link_code is None:
         detail = f"no phone can be linked now: the session is {session.report.phase}"
         raise HTTPProblem(404, "No code", detail)
-    kind = _negotiate(request.headers.get(hdrs.ACCEPT, ""), ("application/json", PNG, SVG, TEXT))
+    kind = _negotiate(request.headers.get(hdrs.ACCEPT, ""), (JSON, PNG, SVG, TEXT))
     if kind == TEXT:
         return web.Response(text=link_code.code, headers=NO_STORE)
     if kind in (PNG, SVG):
@@ -240,6 +255,20 @@ async def get_message(request: web.Request) -> web.Response:
     return _json(message)
 
 
+async def get_media(request: web.Request) -> web.StreamResponse:
+    path: MessagePath = request[PATH]
+    with request.app[SESSION].ready_page() as page:
+        return await media.respond(request, page, path.id)
+
+
+async def list_messages(request: web.Request) -> web.Response:
+    path: ChatPath = request[PATH]
+    query: PageQuery = request[QUERY]
+    before = _decode_position(MessagePosition, query.continue_)
+    with request.app[SESSION].ready_page() as page:
+        return _json(_page_of(await page.history(path.id, query.limit, before)))
+
+
 async def list_chats(request: web.Request) -> web.Response:
     query: PageQuery = request[QUERY]
     after = _decode_position(ChatPosition, query.continue_)
@@ -294,6 +323,8 @@ HANDLERS: Mapping[str, Handler] = {
     "refreshPairing": refresh_pairing,
     "sendMessage": send,
     "getMessage": get_message,
+    "getMedia": get_media,
+    "listMessages": list_messages,
     "listChats": list_chats,
     "listContacts": list_contacts,
     "getContact": get_contact,

@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StringConstraints
 from wasession_api.base import Model, Pattern
-from wasession_api.http.openapi import Answer, Content, Nothing, Operation, document
+from wasession_api.http.openapi import BINARY, Answer, Content, Nothing, Operation, document
+from wasession_api.session_pod.events import PAYLOADS, Cursor, EventKind, EventPage
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
     Chat,
     Contact,
     ContactId,
-    IncomingMessage,
-    MessageAck,
     MessageId,
     MessageStatus,
     Page,
+    Recipient,
     SendMedia,
     SendText,
     SentMessage,
@@ -32,16 +31,11 @@ from wasession_api.v1alpha1 import PairingMethod, Phase
 
 MAXIMUM_JSON = 2**20  # bytes
 PNG, SVG, TEXT, SSE = "image/png", "image/svg+xml", "text/plain", "text/event-stream"
+MAXIMUM_EVENTS = 500  # of a page
+MAXIMUM_WAIT = 60.0  # seconds
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _STRING: dict[str, Any] = {"type": "string"}
-
-
-class EventKind(StrEnum):
-    """A type of event on an event stream."""
-
-    STATE = "state"
-    MESSAGE = "message"
-    ACK = "ack"
+BINARY_TYPE = "application/octet-stream"
 
 
 def _split(value: object) -> object:
@@ -53,6 +47,20 @@ class EventsQuery(Model):
         frozenset(EventKind),
         description="Types of events, such as `state,ack`. Default: all.",
         min_length=1,
+    )
+    after: Cursor | None = Field(
+        None,
+        description="ID of the last event received. Without it, a stream begins now, and a page "
+        "with the oldest event that is kept.",
+    )
+    limit: int = Field(
+        100, ge=1, le=MAXIMUM_EVENTS, description="Maximum number of events of a page."
+    )
+    wait: float = Field(
+        0,
+        ge=0,
+        le=MAXIMUM_WAIT,
+        description="Seconds to wait for an event if there is none yet; of a page.",
     )
 
 
@@ -101,6 +109,10 @@ class MessagePath(Model):
     id: MessageId
 
 
+class ChatPath(Model):
+    id: Recipient
+
+
 class ContactPath(Model):
     id: ContactId
 
@@ -130,6 +142,7 @@ _ALWAYS = {
     422: "A parameter, header or field is not valid; see `detail`.",
     503: "The pod cannot read its own token, which is being rotated, or its page is away.",
 }
+_MEDIA_HEADERS = {"ETag": "Tag of the file, which never changes."}
 _RETRY_AFTER = "Retry after `Retry-After` seconds."
 
 OPERATIONS = (
@@ -214,19 +227,22 @@ OPERATIONS = (
         "GET",
         "/v1/events",
         "getEvents",
-        "Stream the state, messages and acks",
+        "Stream or page through the state and the events",
         {
             200: Answer(
                 "Server-sent events until the client disconnects, with a comment every 10 s "
-                "when there are no events.",
-                (Content(_STRING, SSE),),
+                "when there are no events; with `Accept: application/json` a page of events.",
+                (Content(_STRING, SSE), Content(EventPage)),
             )
         },
         tag="Session",
-        description="The data of a `state` event is a `Report`: one comes first and at each "
-        "change. The data of a `message` is an `IncomingMessage`, of an `ack` a `MessageAck`. With "
-        "`Last-Event-ID` the stream resumes after that event from a buffer. If events may be "
-        "missing in between, a `gap` event precedes the whole buffer.",
+        description="The data of a `state` event is a `Report`: on a stream one comes first and at "
+        "each change. The other events are stored before anybody is told, for a week by default: "
+        "`message` (`IncomingMessage`), `edit` (`MessageEdit`), `deletion` (`MessageDeletion`), "
+        "`reaction` (`Reaction`), `vote` (`PollVote`), `ack` (`MessageAck`), `call` (`Call`), "
+        "`group` (`GroupChange`). Their IDs never change and serve as `Last-Event-ID` and `after`: "
+        "what follows is told, once and in order. A `gap` (`Gap`), which also comes without being "
+        "asked for, tells that events before it may be missing.",
         query=EventsQuery,
         headers=EventsHeaders,
         problems=_ALWAYS,
@@ -331,6 +347,47 @@ OPERATIONS = (
             **_PAGE_FAILED,
             **_NOT_READY,
         },
+    ),
+    Operation(
+        "GET",
+        "/v1/messages/{id}/media",
+        "getMedia",
+        "The file of a message",
+        {
+            200: Answer("The file.", (Content(BINARY, BINARY_TYPE),), _MEDIA_HEADERS),
+            206: Answer(
+                "The range of the file that `Range` asks for.",
+                (Content(BINARY, BINARY_TYPE),),
+                _MEDIA_HEADERS | {"Content-Range": "Position of the range in the file."},
+            ),
+            304: Answer("The file is the one of `If-None-Match`.", (), _MEDIA_HEADERS),
+        },
+        tag="Messages",
+        description="WhatsApp Web downloads and decrypts it. `Content-Type` is what the sender has "
+        "declared if that is harmless. `Range` (one range), `If-Range` and `If-None-Match` work as "
+        "for any file.",
+        path_parameters=MessagePath,
+        problems={
+            404: "WhatsApp Web has no message with this ID, or it has no file.",
+            410: "WhatsApp no longer has the file.",
+            413: "The file is too large to be downloaded.",
+            416: "The file has no byte in this range.",
+            **_ALWAYS,
+            **_PAGE_FAILED,
+            **_NOT_READY,
+        },
+    ),
+    Operation(
+        "GET",
+        "/v1/chats/{id}/messages",
+        "listMessages",
+        "List the messages of a chat, newest first",
+        {200: Answer("A page of the list.", (Content(Page[MessageStatus]),))},
+        tag="Chats",
+        description="As far as WhatsApp Web has them.",
+        path_parameters=ChatPath,
+        query=PageQuery,
+        problems={**_ALWAYS, **_PAGE_FAILED, **_NOT_READY},
     ),
     Operation(
         "GET",
@@ -450,5 +507,5 @@ def api_document() -> dict[str, Any]:
         "the session's `phase`.",
         OPERATIONS,
         "The session's token.",
-        also=(IncomingMessage, MessageAck),
+        also=tuple(PAYLOADS.values()),
     )

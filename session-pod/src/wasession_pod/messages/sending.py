@@ -9,7 +9,6 @@ disconnected or timed out, and its outcome is still stored.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -18,19 +17,14 @@ from urllib.parse import quote
 
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.session_pod.messages import SendText, SentMessage
-from wasession_api.v1alpha1 import Phase
 
 from wasession_pod import metrics
 from wasession_pod.browser.bridge import SendOutcome
 from wasession_pod.browser.errors import BrowserError
-from wasession_pod.messages.idempotency_store import (
-    IdempotencyStore,
-    IdempotencyStoreError,
-    SendRecord,
-)
+from wasession_pod.messages.database import DatabaseError
+from wasession_pod.messages.idempotency_store import IdempotencyStore, SendRecord
 from wasession_pod.messages.outgoing import OutgoingMessage
 from wasession_pod.session import NotReady, Session
-from wasession_pod.state.observation import PageEvent
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -38,7 +32,6 @@ RETRY_SOON = {"Retry-After": "2"}  # seconds
 RETRY_LATER = {"Retry-After": "10"}
 # Seconds. Until then the page is not replaced for lack of memory.
 PAGE_TIMEOUT = 600.0
-REPORT_HEARTBEAT = 3600.0  # seconds
 
 
 class MessageSender:
@@ -84,25 +77,6 @@ class MessageSender:
             cause = f"WhatsApp has not confirmed the message within {self._timeout:.0f} s"
             raise _outcome_unknown(record, cause) from None
 
-    async def watch_acks(self) -> None:
-        """Fetch the awaited acks each time the session has become Ready.
-
-        The page emits no events for acks that arrived while it was closed or disconnected.
-        """
-        connected = None
-        async for report in self._session.reports(heartbeat=REPORT_HEARTBEAT):
-            if (
-                report is None
-                or report.phase is not Phase.READY
-                or report.last_connected == connected
-            ):
-                continue
-            connected = report.last_connected
-            events = self._session.events
-            with contextlib.suppress(NotReady, BrowserError), self._session.ready_page() as page:
-                for ack in await page.acks([*events.awaited_acks]):
-                    events.record(PageEvent(type="chat.ack", data=ack.dump()))
-
     async def _find_record(self, message: OutgoingMessage, key: str) -> SendRecord | None:
         if not self._session.holds_volume:
             raise NotReady(self._session.report.phase)
@@ -132,8 +106,8 @@ class MessageSender:
         self, message: OutgoingMessage, record: SendRecord, key: str | None
     ) -> SentMessage:
         """Send a prepared message, wait for the outcome and store the response."""
-        self._session.events.expect_acks(record.message_id)
         try:
+            await self._session.outbox.expect(record.message_id)
             with metrics.sending() as metric:
                 try:
                     async with asyncio.timeout(PAGE_TIMEOUT):
@@ -186,7 +160,7 @@ class MessageSender:
         try:
             async with self._store_lock:
                 return await asyncio.to_thread(access)
-        except IdempotencyStoreError as error:
+        except DatabaseError as error:
             detail = f"nothing was sent: the store of idempotency keys is not usable ({error})"
             raise HTTPProblem(507, "Volume unusable", detail, RETRY_LATER) from None
 

@@ -73,6 +73,7 @@ class State:
     repair_unconfirmed: bool = False  # a replaced profile has not been Ready yet
     repair_message: str | None = None  # how a damaged profile was replaced
     volume_warning: Notice | None = None
+    outbox_warning: Notice | None = None
 
     launch_file_changes: tuple[Notice, ...] = ()  # since the browser was started
 

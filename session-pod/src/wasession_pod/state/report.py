@@ -104,5 +104,7 @@ def warnings(state: State, now: datetime) -> list[Notice]:
         notices.append(Notice(reason=Reason.PROFILE_DAMAGED, message=state.repair_message))
     if state.volume_warning is not None:
         notices.append(state.volume_warning)
+    if state.outbox_warning is not None:
+        notices.append(state.outbox_warning)
     notices += state.launch_file_changes
     return notices

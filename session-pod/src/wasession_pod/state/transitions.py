@@ -153,6 +153,11 @@ def volume_checked(state: State, warning: Notice | None) -> State:
     return replace(state, volume_warning=warning)
 
 
+def outbox_checked(state: State, warning: Notice | None) -> State:
+    """Return the state after a look at the outbox."""
+    return replace(state, outbox_warning=warning)
+
+
 def profile_selected(state: State, repair: str | None, *, can_fall_back: bool) -> State:
     """Return the state once the browser's profile is known.
 

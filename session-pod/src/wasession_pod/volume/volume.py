@@ -17,7 +17,7 @@ import re
 import shutil
 import socket
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -155,6 +155,7 @@ class Volume:
         minimum_free_bytes: int = 0,
         owner: str | None = None,
         previous_owners: Sequence[str] = (),
+        make_room: Callable[[int], object] | None = None,
     ) -> None:
         self.profile = directory / f"session-{client_id}"
         self._directory = directory
@@ -162,6 +163,7 @@ class Volume:
         self._owner = Owner(client_id=client_id, session_uid=session_uid, owner=owner)
         self._previous_owners = previous_owners
         self._minimum_free = minimum_free_bytes
+        self._make_room = make_room  # deletes about so many bytes of events
         self._lock: IO[str] | None = None
         self._writing = threading.RLock()  # the methods are called from several threads
 
@@ -227,8 +229,8 @@ class Volume:
     def make_room(self) -> None:
         """Delete what a full volume does not need; no browser may run on the profile.
 
-        First caches, once space is low. Then, before a start would be refused, the profiles of
-        ended logins, oldest first. Raises ``StorageError``.
+        First caches, once space is low. Then, before a start would be refused, the oldest events,
+        and the profiles of ended logins, oldest first. Raises ``StorageError``.
         """
         quarantined = self._quarantined()
         if self._has_space(2 * self._minimum_free):
@@ -236,6 +238,8 @@ class Volume:
         log.warning("space on the volume is low; deleting caches")
         for profile in (self.profile, *(path for _, _, path in quarantined)):
             _delete_caches(profile)
+        if (lacking := self._minimum_free - self.free_bytes()) > 0 and self._make_room is not None:
+            self._make_room(lacking)
         for _, why, path in sorted(quarantined):
             if self._has_space(self._minimum_free):
                 return
