@@ -19,6 +19,8 @@ from wasession_pod.webhooks.plan import (
     choose,
     delay,
     end,
+    reopen,
+    rewind,
     skip,
 )
 
@@ -133,6 +135,26 @@ def test_retry_after_is_heeded_for_an_hour_at_most() -> None:
 def test_a_receiver_that_wants_no_more_gets_no_more() -> None:
     events = queue("a", "b")
     assert choose(attempt(START, events[0], Outcome.GONE), events, 10**9, MOST) == ([], None)
+
+
+# --- again ----------------------------------------------------------------------------------------
+
+
+def test_what_is_reopened_is_delivered_again_in_its_place() -> None:
+    events = queue("a", "a", "b")
+    done = Progress(settled_to=3)
+    again = reopen(done, [1, 2, 99])
+    assert numbers(again, events) == [1]
+    again = attempt(again, events[0], Outcome.DELIVERED)
+    assert numbers(again, events) == [2]
+    assert attempt(again, events[1], Outcome.DELIVERED) == done
+
+
+def test_a_rewound_webhook_gets_everything_after_a_number_again() -> None:
+    events = queue("a", "b", "c")
+    progress = rewind(attempt(Progress(settled_to=2), events[2], Outcome.FAILED), 1)
+    assert numbers(progress, events, now=10) == [2, 3]
+    assert rewind(progress, 3).troubles == {}
 
 
 # --- whatever happens -----------------------------------------------------------------------------

@@ -52,11 +52,12 @@ class Progress:
     """How far a webhook has come.
 
     All events up to ``settled_to`` are settled: delivered, dead, or not wanted. So are those in
-    ``settled``, which are beyond it.
+    ``settled``, which are beyond it. Those that are ``reopened`` are delivered again.
     """
 
     settled_to: int
     settled: frozenset[int] = frozenset()
+    reopened: frozenset[int] = frozenset()
     troubles: Mapping[str, Trouble] = field(default_factory=dict)  # by chat
     in_flight: Mapping[str, int] = field(default_factory=dict)  # by chat: the event's number
     failures: int = 0  # in a row, of whatever events
@@ -64,6 +65,8 @@ class Progress:
     gone: bool = False  # until the webhook's configuration changes
 
     def is_settled(self, number: int) -> bool:
+        if number in self.reopened:
+            return False
         return number <= self.settled_to or number in self.settled
 
     @property
@@ -91,13 +94,15 @@ def choose(progress: Progress, queue: Iterable[Queued], now: float, most: int) -
     free = (1 if progress.is_away else most) - len(progress.in_flight)
     chosen, wake_at, passed = list[Queued](), float("inf"), set(progress.in_flight)
     for event in queue:
+        if len(chosen) >= free:
+            return Next(chosen, None)  # until one of them has ended
         if event.chat in passed or progress.is_settled(event.number):
             continue
         passed.add(event.chat)
         trouble = progress.troubles.get(event.chat)
         if trouble is not None and trouble.number == event.number and trouble.retry_at > now:
             wake_at = min(wake_at, trouble.retry_at)
-        elif len(chosen) < free:
+        else:
             chosen.append(event)
     return Next(chosen, None if wake_at == float("inf") else wake_at)
 
@@ -166,6 +171,20 @@ def skip(progress: Progress, numbers: Iterable[int]) -> Progress:
     return _advance(progress, progress.settled | set(numbers))
 
 
+def reopen(progress: Progress, numbers: Iterable[int]) -> Progress:
+    """Deliver events again that were settled."""
+    again = frozenset(number for number in numbers if progress.is_settled(number))
+    return replace(progress, reopened=progress.reopened | again)
+
+
+def rewind(progress: Progress, number: int) -> Progress:
+    """Deliver everything after a number again."""
+    troubles = {chat: one for chat, one in progress.troubles.items() if one.number > number}
+    return replace(
+        progress, settled_to=number, settled=frozenset(), reopened=frozenset(), troubles=troubles
+    )
+
+
 def _hold(progress: Progress, outcome: Outcome, now: float, wish: float, jitter: float) -> Progress:
     """Leave the receiver alone for a while if it says so or seems to be away."""
     failures = progress.failures + 1
@@ -186,7 +205,9 @@ def _back(progress: Progress, now: float) -> Progress:
 
 def _settle(progress: Progress, event: Queued) -> Progress:
     troubles = {chat: one for chat, one in progress.troubles.items() if chat != event.chat}
-    return _advance(replace(progress, troubles=troubles), progress.settled | {event.number})
+    reopened = progress.reopened - {event.number}
+    progress = replace(progress, troubles=troubles, reopened=reopened)
+    return _advance(progress, progress.settled | {event.number})
 
 
 def _advance(progress: Progress, settled: frozenset[int]) -> Progress:

@@ -1,0 +1,49 @@
+"""What the operator tells a session pod about webhooks, and what the pod reports."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+from pydantic import Field
+
+from wasession_api.base import Model, Observed, Time, clip
+from wasession_api.v1alpha1.webhooks import MAXIMUM_WEBHOOKS, Webhook, WebhookPolicy
+
+
+class Configuration(Model):
+    """What the operator wants a session's pod to deliver, and where it may."""
+
+    webhooks: list[Webhook] = Field([], max_length=MAXIMUM_WEBHOOKS)
+    policy: WebhookPolicy = Field(default_factory=WebhookPolicy)
+
+    @property
+    def hash(self) -> str:
+        """A short hash, by which the operator sees whether the pod has this configuration."""
+        return hashlib.sha256(self.encoded()).hexdigest()[:16]
+
+
+class WebhookState(Observed):
+    """How the delivery to a webhook is doing."""
+
+    name: str = Field(max_length=63)
+    pending: int = Field(ge=0, description="Events that wait; may count some it does not want.")
+    oldest: Time | None = Field(None, description="Time of the oldest event that waits.")
+    error: Annotated[str, clip(256)] | None = Field(
+        None, max_length=256, description="What was wrong with the last attempt, if it failed."
+    )
+    paused: bool = Field(False, description="Whether a person has paused it.")
+    gone: bool = Field(
+        False, description="Whether its receiver wants no more (410), until it is changed."
+    )
+    dead_letters: int = Field(0, ge=0, description="Events that were given up.")
+
+
+class DeadLetter(Observed):
+    """An event that was given up."""
+
+    event_id: str = Field(max_length=64)
+    kind: str = Field(max_length=32)
+    at: Time = Field(description="When it was given up.")
+    attempts: int = Field(ge=1)
+    error: Annotated[str, clip(256)] = Field(max_length=256)

@@ -1,0 +1,314 @@
+"""Delivers what is in the outbox to one webhook, and keeps how far it has come."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from wasession_api.session_pod.events import EventKind, Gap, GapReason
+from wasession_api.v1alpha1 import ChatKind, Webhook, WebhookEvent
+
+from wasession_pod import metrics
+from wasession_pod.messages.database import DatabaseError
+from wasession_pod.messages.event_store import Event
+from wasession_pod.messages.outbox import Batch, Outbox, Position
+from wasession_pod.webhooks import plan
+from wasession_pod.webhooks.cloud_events import request
+from wasession_pod.webhooks.plan import Outcome, Progress, Queued
+from wasession_pod.webhooks.sender import Attempt, Sender
+from wasession_pod.webhooks.store import DeadLetter, Kept, WebhookStore
+
+MOST = 16  # requests of a webhook at the same time
+WINDOW, WINDOW_BYTES = 2000, 4 * 2**20  # events that wait in memory
+RETRY_STORE = 2.0  # seconds after the volume could not be written
+JITTER = (0.8, 1.2)
+BEFORE_THE_FIRST = -1  # so that the event with the number 0 follows: a gap
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class State:
+    """How a webhook is doing. ``pending`` may count some that it does not want."""
+
+    name: str
+    pending: int
+    oldest: float | None  # seconds since the epoch, of the oldest event that waits
+    error: str | None  # of the last attempt, unless it was delivered
+    paused: bool
+    gone: bool
+
+
+def chat_of(data: Mapping[str, Any]) -> str:
+    """Return the chat that an event is about; empty for one that is about none."""
+    return str(data.get("chatId") or "")
+
+
+def wants(webhook: Webhook, kind: str, data: Mapping[str, Any]) -> bool:
+    """Return whether a webhook wants an event. Each wants gaps."""
+    if kind == EventKind.GAP:
+        return True
+    if webhook.events and kind not in set(map(str, webhook.events)):
+        return False
+    if kind not in set(map(str, WebhookEvent)):
+        return False
+    chat, wanted = chat_of(data), webhook.filter
+    if wanted.chats and chat:
+        of_group = ChatKind.GROUP if chat.endswith("@g.us") else ChatKind.PERSON
+        if of_group not in wanted.chats:
+            return False
+    return wanted.from_me is None or data.get("fromMe", False) is wanted.from_me
+
+
+class Delivery:
+    """Runs until cancelled. ``source`` is the session, as in CloudEvents."""
+
+    def __init__(
+        self, kept: Kept, outbox: Outbox, sender: Sender, store: WebhookStore, source: str
+    ) -> None:
+        self.kept = kept
+        self.error: str | None = None
+        self._outbox, self._sender, self._store, self._source = outbox, sender, store, source
+        self._window: dict[int, tuple[Queued, Event]] = {}  # that wait, by number
+        self._window_bytes = 0
+        self._read_to = _start(kept.progress)
+        self._requests: set[asyncio.Task[None]] = set()
+        self._dead: list[DeadLetter] = []
+        self._revived: list[str] = []  # dead letters that were delivered after all
+        self._dirty = asyncio.Event()
+        self._wake = asyncio.Event()
+
+    # --- what others see and ask ------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        row = self._outbox.row
+        unread = 0 if row is None or row.id != self.kept.outbox else row.last - self._read_to
+        first = next(iter(self._window.values()), None)
+        return State(
+            self.kept.webhook.name,
+            pending=len(self._window) + max(unread, 0),
+            oldest=None if first is None else first[1].committed_at,
+            error=self.error,
+            paused=self.kept.paused,
+            gone=self.kept.progress.gone,
+        )
+
+    def pause(self, *, paused: bool) -> None:
+        """Stop or go on, also with a receiver that wanted no more."""
+        progress = self.kept.progress if paused else replace(self.kept.progress, gone=False)
+        self._keep(replace(self.kept, paused=paused, progress=progress))
+
+    def rewind(self, number: int) -> None:
+        """Deliver everything after an event again."""
+        self._reread(plan.rewind(self.kept.progress, number))
+
+    def reopen(self, numbers: list[int]) -> None:
+        """Deliver these events again."""
+        self._reread(plan.reopen(self.kept.progress, numbers))
+
+    def _reread(self, progress: Progress) -> None:
+        """Read the outbox again from another place. Requests that are under way do not count."""
+        for task in self._requests:
+            task.cancel()
+        progress = replace(progress, in_flight={})
+        self._window.clear()
+        self._window_bytes = 0
+        self._read_to = _start(progress)
+        self._keep(replace(self.kept, progress=progress))
+
+    # --- the loop ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Deliver until cancelled; then keep what is known of the requests that have ended."""
+        keeping = asyncio.create_task(self._keep_on())
+        try:
+            while True:
+                changed = self._outbox.changed
+                self._wake.clear()
+                wake_at = await self._deliver()
+                await self._wait(changed, wake_at)
+        finally:
+            for task in [*self._requests, keeping]:
+                task.cancel()
+            await asyncio.gather(*self._requests, keeping, return_exceptions=True)
+            with contextlib.suppress(DatabaseError):
+                await self._write()
+
+    async def _deliver(self) -> float | None:
+        """Start the requests that are due; return when to look again."""
+        if self.kept.paused:
+            return None
+        try:
+            await self._fill()
+        except DatabaseError as error:
+            log.warning("cannot read the outbox; trying again", extra={"error": str(error)})
+            return time.time() + RETRY_STORE
+        queue = [queued for queued, _ in self._window.values()]
+        found = plan.choose(self.kept.progress, queue, time.time(), MOST)
+        self.kept = replace(self.kept, progress=plan.begin(self.kept.progress, found.events))
+        for queued in found.events:
+            task = asyncio.create_task(self._send(queued, self._window[queued.number][1]))
+            self._requests.add(task)
+            task.add_done_callback(self._requests.discard)
+        return found.wake_at
+
+    async def _wait(self, changed: asyncio.Event, wake_at: float | None) -> None:
+        """Wait for an event, an answer, a request of a person, or a time."""
+        waiting = {asyncio.ensure_future(one.wait()) for one in (changed, self._wake)}
+        timeout = None if wake_at is None else max(wake_at - time.time(), 0)
+        try:
+            await asyncio.wait(waiting, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+
+    # --- reading the outbox -----------------------------------------------------------------------
+
+    async def _fill(self) -> None:
+        """Read on, as far as there is space in memory."""
+        latest = self._outbox.latest
+        if latest is None:
+            return  # not loaded yet
+        if latest.outbox != self.kept.outbox:
+            self._start_over(latest.outbox)
+        while len(self._window) < WINDOW and self._window_bytes < WINDOW_BYTES:
+            position = Position(self.kept.outbox, max(self._read_to, 0))
+            batch = await self._outbox.read(position)
+            if batch.position.outbox != self.kept.outbox:
+                self._start_over(batch.position.outbox)
+                continue
+            self._take(batch)
+            if not batch.more:
+                return
+
+    def _start_over(self, outbox: str) -> None:
+        """Follow another outbox from its start; the receiver is told what that means."""
+        self._reread(Progress(BEFORE_THE_FIRST))
+        self.kept = replace(self.kept, outbox=outbox)
+        data = Gap(reason=GapReason.OUTBOX_REPLACED).model_dump_json()
+        self._add(Queued(0, ""), Event(0, time.time(), EventKind.GAP, data))
+        self._read_to = 0
+
+    def _take(self, batch: Batch) -> None:
+        unwanted, progress = list[int](), self.kept.progress
+        if batch.missing is not None and batch.start is not None:
+            lost = range(max(self._read_to, progress.settled_to) + 1, batch.start.number + 1)
+            if lost:  # the number of the last one stands for all
+                unwanted += lost[:-1]
+                data = Gap(reason=batch.missing).model_dump_json()
+                event = Event(lost[-1], time.time(), EventKind.GAP, data)
+                self._add(Queued(event.number, ""), event)
+        for event in batch.events:
+            if progress.is_settled(event.number):
+                continue
+            data_of = json.loads(event.data)
+            if wants(self.kept.webhook, event.kind, data_of):
+                self._add(Queued(event.number, chat_of(data_of)), event)
+            else:
+                unwanted.append(event.number)
+        self._read_to = batch.position.number
+        if unwanted:
+            self._keep(replace(self.kept, progress=plan.skip(progress, unwanted)))
+
+    def _add(self, queued: Queued, event: Event) -> None:
+        self._window[queued.number] = (queued, event)
+        self._window_bytes += event.size
+
+    def _remove(self, number: int) -> None:
+        found = self._window.pop(number, None)
+        if found is not None:
+            self._window_bytes -= found[1].size
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    async def _send(self, queued: Queued, event: Event) -> None:
+        webhook, event_id = self.kept.webhook, f"{self.kept.outbox}-{event.number}"
+        at = datetime.fromtimestamp(event.committed_at, UTC).isoformat(timespec="milliseconds")
+        time_of = at.replace("+00:00", "Z")
+        made = request(self._source, event_id, event.kind, time_of, queued.chat, event.data)
+        with metrics.WEBHOOK_SECONDS.labels(webhook.name).time():
+            attempt = await self._sender.attempt(webhook, made)
+        metrics.WEBHOOK_REQUESTS.labels(webhook.name, attempt.outcome.name.lower()).inc()
+        self._end(queued, event, event_id, attempt)
+
+    def _end(self, queued: Queued, event: Event, event_id: str, attempt: Attempt) -> None:
+        before, webhook, now = self.kept.progress, self.kept.webhook, time.time()
+        ended = plan.end(
+            before,
+            queued,
+            attempt.outcome,
+            now,
+            longest_try=webhook.retry.longest.total_seconds(),
+            jitter=random.uniform(*JITTER),  # noqa: S311
+            wish=attempt.wish,
+            error=attempt.error,
+        )
+        delivered = attempt.outcome is Outcome.DELIVERED
+        self._note(None if delivered else attempt.error)
+        if ended.is_dead:
+            trouble = before.troubles.get(queued.chat)
+            attempts = 1 if trouble is None else trouble.attempts + 1
+            self._dead.append(DeadLetter(event_id, event.kind, now, attempts, attempt.error))
+            log.warning(
+                "a webhook did not take an event; keeping it as a dead letter",
+                extra={"webhook": webhook.name, "event": event_id, "error": attempt.error},
+            )
+        if delivered and queued.number in before.reopened:
+            self._revived.append(event_id)
+        if delivered or ended.is_dead:
+            self._remove(queued.number)
+        self._keep(replace(self.kept, progress=ended.progress))
+
+    def _note(self, error: str | None) -> None:
+        if error != self.error and error is not None:
+            log.warning(
+                "a webhook has failed; trying again",
+                extra={"webhook": self.kept.webhook.name, "error": error},
+            )
+        elif error is None and self.error is not None:
+            log.info("a webhook works again", extra={"webhook": self.kept.webhook.name})
+        self.error = error
+
+    # --- keeping progress -------------------------------------------------------------------------
+
+    def _keep(self, kept: Kept) -> None:
+        self.kept = kept
+        self._dirty.set()
+        self._wake.set()
+
+    async def _keep_on(self) -> None:
+        while True:
+            await self._dirty.wait()
+            try:
+                await self._write()
+            except DatabaseError as error:
+                log.warning(
+                    "cannot keep how far a webhook has come; trying again",
+                    extra={"webhook": self.kept.webhook.name, "error": str(error)},
+                )
+                await asyncio.sleep(RETRY_STORE)
+
+    async def _write(self) -> None:
+        """Write what has changed; several changes at once are one transaction."""
+        self._dirty.clear()
+        dead, self._dead = self._dead, []
+        revived, self._revived = self._revived, []
+        try:
+            await asyncio.to_thread(self._store.advance, self.kept, dead, revived)
+        except BaseException:
+            self._dead, self._revived = dead + self._dead, revived + self._revived
+            self._dirty.set()
+            raise
+
+
+def _start(progress: Progress) -> int:
+    """Return the number after which to read."""
+    return min([progress.settled_to, *(number - 1 for number in progress.reopened)])

@@ -1,0 +1,147 @@
+"""The webhooks, how far each has come, and its dead letters: tables of `messages.sqlite`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from wasession_api.session_pod.webhooks import Configuration
+from wasession_api.v1alpha1 import Webhook
+
+from wasession_pod.messages.database import Database
+from wasession_pod.webhooks.plan import Progress, Trouble
+
+MAXIMUM_DEAD = 10_000  # dead letters of a webhook
+FORGET_DEAD = """
+DELETE FROM dead_letters WHERE rowid IN
+(SELECT rowid FROM dead_letters WHERE webhook = ? ORDER BY died_at DESC LIMIT -1 OFFSET ?)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A webhook as it is kept; ``outbox`` is the one that its progress counts in."""
+
+    webhook: Webhook
+    outbox: str
+    progress: Progress
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that was given up; ``died_at`` in seconds since the epoch."""
+
+    event_id: str
+    kind: str
+    died_at: float
+    attempts: int
+    error: str
+
+
+class WebhookStore:
+    """Methods block, are safe on any thread, and raise ``DatabaseError``."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def load(self) -> tuple[Configuration, list[Kept]]:
+        """Return the configuration, and how far its webhooks have come."""
+        with self._database.transaction() as database:
+            row = database.execute("SELECT configuration FROM webhook_configuration").fetchone()
+            rows = database.execute("SELECT name, outbox, progress, paused FROM webhooks")
+            known = {name: rest for name, *rest in rows}
+        configuration = Configuration.model_validate_json(row[0]) if row else Configuration()
+        kept = list[Kept]()
+        for webhook in configuration.webhooks:
+            outbox, progress, paused = known[webhook.name]
+            kept.append(Kept(webhook, outbox, _decode(progress), bool(paused)))
+        return configuration, kept
+
+    def save(self, configuration: Configuration, kept: Iterable[Kept]) -> None:
+        """Keep these webhooks and no others; dead letters go with their webhook."""
+        with self._database.transaction() as database:
+            database.execute(
+                "REPLACE INTO webhook_configuration (one, configuration) VALUES (1, ?)",
+                (configuration.model_dump_json(by_alias=True, exclude_none=True),),
+            )
+            database.execute("DELETE FROM webhooks")
+            database.executemany(
+                "INSERT INTO webhooks (name, outbox, progress, paused) VALUES (?, ?, ?, ?)",
+                [(one.webhook.name, one.outbox, _encode(one.progress), one.paused) for one in kept],
+            )
+            database.execute(
+                "DELETE FROM dead_letters WHERE webhook NOT IN (SELECT name FROM webhooks)"
+            )
+
+    def advance(self, kept: Kept, dead: Iterable[DeadLetter], revived: Iterable[str] = ()) -> None:
+        """Keep how far a webhook has come, and its new dead letters.
+
+        Those that are ``revived`` have been delivered after all.
+        """
+        name = kept.webhook.name
+        with self._database.transaction() as database:
+            database.execute(
+                "UPDATE webhooks SET outbox = ?, progress = ?, paused = ? WHERE name = ?",
+                (kept.outbox, _encode(kept.progress), kept.paused, name),
+            )
+            for letter in dead:
+                database.execute(
+                    "REPLACE INTO dead_letters (webhook, event_id, kind, died_at, attempts, error) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (
+                        name,
+                        letter.event_id,
+                        letter.kind,
+                        letter.died_at,
+                        letter.attempts,
+                        letter.error,
+                    ),
+                )
+            database.executemany(
+                "DELETE FROM dead_letters WHERE webhook = ? AND event_id = ?",
+                [(name, event_id) for event_id in revived],
+            )
+            database.execute(FORGET_DEAD, (name, MAXIMUM_DEAD))
+
+    def dead_letters(self, name: str, limit: int) -> list[DeadLetter]:
+        """Return a webhook's dead letters, latest first."""
+        with self._database.transaction() as database:
+            rows = database.execute(
+                "SELECT event_id, kind, died_at, attempts, error FROM dead_letters "
+                "WHERE webhook = ? ORDER BY died_at DESC, rowid DESC LIMIT ?",
+                (name, limit),
+            ).fetchall()
+        return [DeadLetter(*row) for row in rows]
+
+    def count_dead(self, name: str) -> int:
+        with self._database.transaction() as database:
+            query = "SELECT count(*) FROM dead_letters WHERE webhook = ?"
+            found: int = database.execute(query, (name,)).fetchone()[0]
+        return found
+
+
+def _encode(progress: Progress) -> str:
+    """Return what outlives the process; what is in flight is tried again."""
+    return json.dumps(
+        {
+            "settledTo": progress.settled_to,
+            "settled": sorted(progress.settled),
+            "reopened": sorted(progress.reopened),
+            "troubles": {chat: asdict(one) for chat, one in progress.troubles.items()},
+            "gone": progress.gone,
+        }
+    )
+
+
+def _decode(text: str) -> Progress:
+    stored: Mapping[str, Any] = json.loads(text)
+    return Progress(
+        settled_to=stored["settledTo"],
+        settled=frozenset(stored["settled"]),
+        reopened=frozenset(stored["reopened"]),
+        troubles={chat: Trouble(**one) for chat, one in stored["troubles"].items()},
+        gone=stored["gone"],
+    )

@@ -1,0 +1,371 @@
+"""Webhooks: events of a real outbox reach a real receiver, whatever it answers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from wasession_api.session_pod.webhooks import Configuration
+from wasession_pod.messages.database import Database
+from wasession_pod.messages.outbox import Outbox
+from wasession_pod.state.observation import PageEvent
+from wasession_pod.webhooks import plan
+from wasession_pod.webhooks.deliveries import Deliveries, NotHere, UnknownWebhook
+from wasession_pod.webhooks.delivery import State
+
+KEY = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+SOURCE = "/namespaces/crm/whatsappsessions/sales"
+PATIENCE = 20.0  # seconds
+Answer = Callable[[dict[str, Any]], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Receiver:
+    """An application's endpoint. ``answer`` decides; the default takes everything."""
+
+    url: str = ""
+    requests: list[tuple[dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    answer: Answer | None = None
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        response = web.Response() if self.answer is None else await self.answer(body)
+        self.requests.append((dict(request.headers), body))
+        self.changed.set()
+        return response
+
+    def status(self, status: int, headers: dict[str, str] | None = None) -> None:
+        async def answer(_: dict[str, Any]) -> web.Response:
+            return web.Response(status=status, headers=headers)
+
+        self.answer = answer
+
+    @property
+    def texts(self) -> list[str]:
+        return [body["data"].get("text", body["type"]) for _, body in self.requests]
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                self.changed.clear()
+                await self.changed.wait()
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    made = Receiver()
+    app = web.Application()
+    app.router.add_post("/{tail:.*}", made.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    made.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+    yield made
+    await runner.cleanup()
+
+
+@dataclass
+class Pod:
+    """The part of a session pod that has to do with webhooks."""
+
+    directory: Path
+    sent: int = 0
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Pod]:
+        self.database = Database(self.directory / "messages.sqlite")
+        self.outbox = Outbox(self.database, retention=86400, maximum_bytes=2**20)
+        self.outbox.start(0)
+        self.outbox.release()
+        await until(lambda: self.outbox.latest is not None)
+        self.deliveries = Deliveries(
+            self.database, self.outbox, SOURCE, self.directory / "keys", None
+        )
+        await self.deliveries.load()
+        try:
+            yield self
+        finally:
+            await self.deliveries.close()
+            await self.outbox.stop(time.time())
+            self.database.close()
+
+    async def configure(self, url: str, **fields: Any) -> None:
+        webhook = {"name": "crm", "url": url, "signingKey": "crm", **fields}
+        allowed = {"allowedNetworks": ["127.0.0.0/8"]}
+        await self.deliveries.configure(
+            Configuration.model_validate({"webhooks": [webhook], "policy": allowed})
+        )
+
+    async def hear(self, *chats: str, from_me: bool = False) -> list[str]:
+        """Have messages come in; return their texts, which are their numbers."""
+        texts = [str(self.sent + number) for number in range(1, len(chats) + 1)]
+        self.sent += len(chats)
+        before = self.number
+        for chat, text in zip(chats, texts, strict=True):
+            data = {
+                "id": f"false_{chat}_3EB0{text}", "chatId": chat, "from": chat, "fromMe": from_me,
+                "type": "chat", "text": text, "sentAt": "2026-01-02T03:04:05Z",
+            }  # fmt: skip
+            assert self.outbox.receive(PageEvent(type="chat.message", data=data))
+        await until(lambda: self.number >= before + len(chats))
+        return texts
+
+    @property
+    def number(self) -> int:
+        """Of the latest event."""
+        assert self.outbox.latest is not None
+        return self.outbox.latest.number
+
+    @property
+    def state(self) -> State:
+        [state] = self.deliveries.states
+        return state
+
+
+@pytest.fixture
+async def pod(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Pod]:
+    monkeypatch.setattr(plan, "FIRST_DELAY", 0.01)
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "keys" / "crm").write_text(KEY)
+    async with Pod(tmp_path).running() as made:
+        yield made
+
+
+A, B, GROUP = "15550001111@c.us", "15550002222@c.us", "120363000000000001@g.us"
+
+
+async def test_an_event_arrives_signed(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    await pod.hear(A)
+    await receiver.until(lambda: receiver.texts == ["1"])
+    headers, body = receiver.requests[0]
+    assert body["source"] == SOURCE
+    assert body["type"] == "dev.wasession.message"
+    assert body["subject"] == A
+    assert headers["webhook-id"] == body["id"]
+    assert headers["webhook-signature"].startswith("v1,")
+    assert headers["Content-Type"].startswith("application/cloudevents+json")
+
+
+async def test_a_new_webhook_starts_with_the_next_event(pod: Pod, receiver: Receiver) -> None:
+    await pod.hear(A, A)
+    await pod.configure(receiver.url)
+    await pod.hear(A)
+    await receiver.until(lambda: receiver.texts == ["3"])
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, ["1", "2", "3"]),
+        ({"events": ["ack"]}, []),
+        ({"filter": {"chats": ["Group"]}}, ["2"]),
+        ({"filter": {"chats": ["Person"]}}, ["1", "3"]),
+        ({"filter": {"fromMe": True}}, ["3"]),
+        ({"filter": {"fromMe": False}}, ["1", "2"]),
+    ],
+)
+async def test_only_what_is_wanted(
+    pod: Pod, receiver: Receiver, fields: dict[str, Any], expected: list[str]
+) -> None:
+    await pod.configure(receiver.url, **fields)
+    await pod.hear(A, GROUP)
+    await pod.hear(B, from_me=True)
+    await until_idle(pod)
+    assert sorted(receiver.texts) == expected
+
+
+async def until_idle(pod: Pod) -> None:
+    await until(lambda: pod.deliveries.get("crm").kept.progress.settled_to >= pod.number)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404, 408, 500, 502, 503])
+async def test_what_fails_is_told_again_under_its_id_and_in_order(
+    pod: Pod, receiver: Receiver, status: int
+) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(status, {"Location": receiver.url})
+    await pod.hear(A, A, A)
+    await receiver.until(lambda: len(receiver.requests) >= 3)
+    assert pod.state.error == f"HTTP {status}"
+    assert set(receiver.texts) == {"1"}
+    receiver.answer = None
+    await receiver.until(lambda: receiver.texts[-3:] == ["1", "2", "3"])
+    ids = [headers["webhook-id"] for headers, _ in receiver.requests]
+    assert len(set(ids)) == 3
+    await until_idle(pod)
+    assert pod.state.error is None
+
+
+async def test_a_failing_chat_does_not_hold_up_the_others(pod: Pod, receiver: Receiver) -> None:
+    async def answer(body: dict[str, Any]) -> web.Response:
+        return web.Response(status=500 if body["subject"] == A else 200)
+
+    receiver.answer = answer
+    await pod.configure(receiver.url)
+    await pod.hear(A, A, B, B, GROUP)
+    await receiver.until(lambda: {"3", "4", "5"} <= set(receiver.texts))
+    assert "2" not in receiver.texts
+
+
+async def test_what_is_rejected_is_a_dead_letter_and_can_be_sent_again(
+    pod: Pod, receiver: Receiver
+) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(422)
+    await pod.hear(A)
+    await receiver.until(lambda: len(receiver.requests) == plan.REJECTIONS)
+    receiver.answer = None
+    await pod.hear(A)
+    await receiver.until(lambda: receiver.texts[-1] == "2")
+    await until_idle(pod)
+    await pod.deliveries.close()  # writes
+    [letter] = pod.deliveries._store.dead_letters("crm", 10)
+    assert (letter.kind, letter.error, letter.attempts) == ("message", "HTTP 422", plan.REJECTIONS)
+    await pod.deliveries.load()
+    assert await pod.deliveries.replay_dead("crm") == 1
+    await receiver.until(lambda: receiver.texts[-1] == "1")
+    assert receiver.requests[-1][0]["webhook-id"] == letter.event_id
+    await pod.deliveries.close()
+    assert pod.deliveries._store.dead_letters("crm", 10) == []
+
+
+async def test_a_receiver_that_wants_no_more_is_left_alone_until_it_is_changed(
+    pod: Pod, receiver: Receiver
+) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(410)
+    await pod.hear(A)
+    await receiver.until(lambda: len(receiver.requests) == 1)
+    receiver.answer = None
+    await pod.hear(A)
+    await until(lambda: pod.state.gone)
+    assert len(receiver.requests) == 1
+    await pod.configure(receiver.url + "/new")
+    await receiver.until(lambda: receiver.texts[1:] == ["1", "2"])
+
+
+async def test_retry_after_is_heeded(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(429, {"Retry-After": "1"})
+    await pod.hear(A)
+    await receiver.until(lambda: len(receiver.requests) == 1)
+    receiver.answer = None
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await pod.hear(B)
+    await receiver.until(lambda: set(receiver.texts[1:]) == {"1", "2"})
+    assert loop.time() - began > 0.8
+
+
+async def test_nothing_is_lost_or_reordered_by_a_restart(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(500)
+    await pod.hear(A, B, A)
+    await receiver.until(lambda: len(receiver.requests) >= 2)
+    await pod.deliveries.close()
+    receiver.requests.clear()
+    receiver.answer = None
+    await pod.deliveries.load()
+    await receiver.until(lambda: len(receiver.requests) == 3)
+    assert [text for text in receiver.texts if text != "2"] == ["1", "3"]
+
+
+async def test_a_paused_webhook_gets_everything_later(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    pod.deliveries.get("crm").pause(paused=True)
+    await pod.hear(A, B)
+    assert receiver.requests == []
+    await pod.deliveries.close()
+    await pod.deliveries.load()
+    assert pod.state.paused
+    assert receiver.requests == []
+    pod.deliveries.get("crm").pause(paused=False)
+    await receiver.until(lambda: sorted(receiver.texts) == ["1", "2"])
+
+
+async def test_everything_after_an_event_can_be_told_again(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    await pod.hear(A, A, A)
+    await receiver.until(lambda: receiver.texts == ["1", "2", "3"])
+    first = receiver.requests[0][0]["webhook-id"]
+    pod.deliveries.replay("crm", first)
+    await receiver.until(lambda: receiver.texts[3:] == ["2", "3"])
+    with pytest.raises(UnknownWebhook):
+        pod.deliveries.replay("other", first)
+    with pytest.raises(NotHere, match="present outbox"):
+        pod.deliveries.replay("crm", "0123456789abcdef-1")
+
+
+async def test_a_key_that_is_missing_sends_nothing_and_says_so(
+    pod: Pod, receiver: Receiver
+) -> None:
+    await pod.configure(receiver.url, signingKey="other")
+    await pod.hear(A)
+    await until(lambda: pod.state.error is not None)
+    assert pod.state.error == "the Secret wasession-webhooks has no key other"
+    assert receiver.requests == []
+    (pod.directory / "keys" / "other").write_text(KEY)
+    await receiver.until(lambda: receiver.texts == ["1"])
+
+
+async def test_a_private_address_gets_nothing(pod: Pod, receiver: Receiver) -> None:
+    webhook = {"name": "crm", "url": receiver.url, "signingKey": "crm"}
+    for url in (receiver.url, receiver.url.replace("127.0.0.1", "localhost")):
+        await pod.deliveries.configure(
+            Configuration.model_validate({"webhooks": [{**webhook, "url": url}]})
+        )
+        await pod.hear(A)
+        await until(lambda: pod.state.error is not None)
+        assert "not a public address" in pod.state.error
+    assert receiver.requests == []
+
+
+async def test_a_receiver_that_is_slow_is_given_up_after_the_timeout(
+    pod: Pod, receiver: Receiver
+) -> None:
+    late = asyncio.Event()
+
+    async def answer(_: dict[str, Any]) -> web.Response:
+        await late.wait()
+        return web.Response()
+
+    receiver.answer = answer
+    await pod.configure(receiver.url, timeout="1s")
+    await pod.hear(A)
+    await until(lambda: pod.state.error is not None)
+    assert pod.state.error == "no answer within 1 s"
+    late.set()
+    await receiver.until(lambda: "1" in receiver.texts)
+
+
+async def test_thousands_of_events_drain(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    pod.deliveries.get("crm").pause(paused=True)
+    chats = [f"1555000{number:04}@c.us" for number in range(50)]
+    for _ in range(60):
+        await pod.hear(*chats)
+    pod.deliveries.get("crm").pause(paused=False)
+    await receiver.until(lambda: len(receiver.requests) == 3000)
+    for chat in chats:
+        texts = [
+            int(body["data"]["text"]) for _, body in receiver.requests if body["subject"] == chat
+        ]
+        assert texts == sorted(texts)
+    assert len({headers["webhook-id"] for headers, _ in receiver.requests}) == 3000
