@@ -27,6 +27,7 @@ Schema = dict[str, Any]
 # item. Other lists are atomic.
 LIST_KEYS = {
     "status.conditions": "type",
+    "status.delivery": "name",
     "status.usedBy": "operator",
     "spec.podTemplate.spec.imagePullSecrets": "name",
     "spec.webhooks": "name",

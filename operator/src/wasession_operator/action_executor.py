@@ -35,7 +35,7 @@ from wasession_operator.plan.manifests import (
     ownership_conflict,
 )
 from wasession_operator.reconcile_state import ReconcileState
-from wasession_operator.report_watcher import LogoutFailed
+from wasession_operator.report_watcher import OrderFailed
 from wasession_operator.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -56,11 +56,14 @@ FAILURE_REASONS = {
     actions.DeletePod: Reason.POD_DELETE_FAILED,
     actions.Logout: Reason.LOGOUT_FAILED,
     actions.NoteLogout: Reason.LOGOUT_FAILED,
+    actions.ConfigureWebhooks: Reason.WEBHOOKS_NOT_ACCEPTED,
 }
 EXCEEDED_QUOTA = "exceeded quota:"  # in the message of the API server's ResourceQuota admission
 NAMESPACE_TERMINATING = "because it is being terminated"  # in its message on new objects
 # In its messages on a Secret of that name with another controller, or of another type.
 FOREIGN_SECRET = ("Only one reference can have Controller set to true", "type: Invalid value")
+# What the session's pod does; these are only begun, as a logout may wait for the phone.
+ORDERS = (actions.Logout, actions.NoteLogout, actions.ConfigureWebhooks)
 CREATIONS = (actions.ApplySecret, actions.CreatePvc, actions.CreatePod)
 
 
@@ -86,19 +89,16 @@ class ActionExecutor:
         self._enqueue = enqueue
 
     async def execute(self, session: Session, state: ReconcileState, action: Action) -> None:
-        """Execute one action, and record whether it has failed.
-
-        A logout is only begun, as it may wait for the phone.
-        """
+        """Execute one action, and record whether it has failed."""
         try:
-            if isinstance(action, actions.Logout | actions.NoteLogout):
-                self._begin_logout(session, state, action)
+            if isinstance(action, ORDERS):
+                self._begin_order(session, state, action)
             else:
                 await self._execute(session, state, action)
                 self._record_success(state, action)
         except _Outdated as error:
             self._plan_again(state, action, error)
-        except (Rejected, Conflict, Unavailable, LogoutFailed) as error:
+        except (Rejected, Conflict, Unavailable, OrderFailed) as error:
             if isinstance(error, Rejected) and NAMESPACE_TERMINATING in str(error):
                 raise Unavailable(str(error)) from None  # no failure of the session: it goes too
             self._record_refusal(state, action, error)
@@ -291,13 +291,13 @@ class ActionExecutor:
             raise _Outdated(str(conflict)) from None
         state.deleted.add(uid)
 
-    def _begin_logout(
+    def _begin_order(
         self,
         session: Session,
         state: ReconcileState,
-        action: actions.Logout | actions.NoteLogout,
+        action: actions.Logout | actions.NoteLogout | actions.ConfigureWebhooks,
     ) -> None:
-        def on_result(error: LogoutFailed | None) -> None:
+        def on_result(error: OrderFailed | None) -> None:
             if error is not None:
                 self._record_refusal(state, action, error)
             else:
@@ -305,12 +305,15 @@ class ActionExecutor:
 
         self._kube.check_fence()  # the pod does not know which replica acts
         if state.report_watcher is None:
-            raise LogoutFailed("the pod cannot be reached")
-        if isinstance(action, actions.NoteLogout):
-            state.report_watcher.note_logout(action.request, on_result)
-        else:
-            timeout = session.spec.timeouts.logout.total_seconds()
-            state.report_watcher.logout(action.request, timeout, on_result)
+            raise OrderFailed("the pod cannot be reached")
+        match action:
+            case actions.NoteLogout():
+                state.report_watcher.note_logout(action.request, on_result)
+            case actions.ConfigureWebhooks():
+                state.report_watcher.configure_webhooks(action.configuration, on_result)
+            case actions.Logout():
+                timeout = session.spec.timeouts.logout.total_seconds()
+                state.report_watcher.logout(action.request, timeout, on_result)
 
     def _plan_again(self, state: ReconcileState, action: Action, error: _Outdated) -> None:
         """Plan again at once with what was read since; with backoff if that happens repeatedly."""
@@ -329,7 +332,7 @@ class ActionExecutor:
         self,
         state: ReconcileState,
         action: Action,
-        error: Rejected | Conflict | Unavailable | LogoutFailed,
+        error: Rejected | Conflict | Unavailable | OrderFailed,
     ) -> None:
         kind, reason, message = type(action), FAILURE_REASONS[type(action)], str(error)
         if isinstance(error, Conflict) and kind in CREATIONS:

@@ -20,9 +20,10 @@ from wasession_api.session_pod.client import (
     UnexpectedStatus,
 )
 from wasession_api.session_pod.report import Report
+from wasession_api.session_pod.webhooks import Configuration
 
 log = logging.getLogger(__name__)
-NOTE_TIMEOUT = 10.0  # seconds
+ORDER_TIMEOUT = 10.0  # seconds, of what is done at once
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
 # Bytes per second, some five reports, and bytes at once. A session pod skips the reports between
 # two that are read, so a slower reader only sees fewer of them.
@@ -32,11 +33,11 @@ BLOCKED = {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACC
 REQUEST_ERRORS = (aiohttp.ClientError, OSError, Unauthorized, UnexpectedStatus)
 
 
-class LogoutFailed(Exception):
-    """The pod did not log out; the message says why."""
+class OrderFailed(Exception):
+    """The pod did not do what it was asked to; the message says why."""
 
 
-OnResult = Callable[[LogoutFailed | None], None]
+OnResult = Callable[[OrderFailed | None], None]
 Work = Callable[[], Awaitable[None]]
 
 
@@ -70,18 +71,18 @@ class ReportWatcher:
         self._retry_now = False
         self._pod_is_ready = self._closed = False
         self._task = asyncio.create_task(self._run())
-        self._logout: asyncio.Task[None] | None = None
+        self._order_under_way: asyncio.Task[None] | None = None
 
     @property
     def report(self) -> Report | None:
         return None if self._payload is None else Report.model_validate_json(self._payload)
 
     def close(self) -> None:
-        """Stop watching, and stop waiting for a logout."""
+        """Stop watching, and stop waiting for what the pod was asked to do."""
         self._closed = True  # aiohttp may take the cancellation for its own timeout
         self._task.cancel()
-        if self._logout is not None:
-            self._logout.cancel()
+        if self._order_under_way is not None:
+            self._order_under_way.cancel()
 
     def pod_is_ready(self) -> None:
         """Skip the pause before the next attempt, the first one that should succeed."""
@@ -100,10 +101,14 @@ class ReportWatcher:
 
     def note_logout(self, request: str, on_result: OnResult) -> None:
         """Begin to let the pod record a logout as fulfilled; ``on_result`` as with ``logout``."""
-        self._begin(partial(self._order, "PUT", request, NOTE_TIMEOUT), NOTE_TIMEOUT, on_result)
+        self._begin(partial(self._order, "PUT", request, ORDER_TIMEOUT), ORDER_TIMEOUT, on_result)
+
+    def configure_webhooks(self, configuration: Configuration, on_result: OnResult) -> None:
+        """Begin to tell the pod its webhooks; ``on_result`` as with ``logout``."""
+        self._begin(partial(self._put_webhooks, configuration), ORDER_TIMEOUT, on_result)
 
     def _begin(self, work: Work, timeout: float, on_result: OnResult) -> None:
-        self._logout = self._logout or asyncio.create_task(
+        self._order_under_way = self._order_under_way or asyncio.create_task(
             self._run_order(work, timeout, on_result)
         )
 
@@ -112,10 +117,10 @@ class ReportWatcher:
             async with asyncio.timeout(timeout):
                 await work()
         except REQUEST_ERRORS as error:
-            on_result(LogoutFailed(describe_error(error)))
+            on_result(OrderFailed(describe_error(error)))
         else:
             on_result(None)
-        self._logout = None
+        self._order_under_way = None
         self._on_change()
 
     async def _end_login(self, request: str | None, timeout: float) -> None:
@@ -135,6 +140,16 @@ class ReportWatcher:
                 response.raise_for_status()
                 return
         await self._order(method, None, timeout)
+
+    async def _put_webhooks(self, configuration: Configuration) -> None:
+        """Tell the pod its webhooks, and wait until its report says so."""
+        timeout = aiohttp.ClientTimeout(total=ORDER_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
+        json = configuration.dump()
+        async with self.pod.request("PUT", "/v1/webhooks", json=json, timeout=timeout) as response:
+            response.raise_for_status()
+        while (report := self.report) is not None and report.webhooks != configuration.revision:
+            self._changed = self._changed or asyncio.Event()
+            await self._changed.wait()
 
     async def _run(self) -> None:
         delay, pace = RETRY_FIRST, sse.Pace(REPORT_RATE, REPORT_BURST)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from unit.operator.situations import SETTINGS, VALID, facts, of, plan, report, session
+from wasession_api.session_pod.webhooks import Configuration
+from wasession_api.v1alpha1 import Webhook, WebhookPolicy
 from wasession_operator import objects
 from wasession_operator.effective_spec import EffectiveSpec
-from wasession_operator.plan.actions import DeletePod, DeletePvc, Logout
+from wasession_operator.plan.actions import ConfigureWebhooks, DeletePod, DeletePvc, Logout
 
 Manifest = dict[str, Any]
 Effect = Callable[[Manifest], Any]
@@ -82,7 +84,22 @@ def ca_bundle(spec: Manifest) -> Any:
     return environment("CA_BUNDLE")({**spec, "caBundle": bundle})
 
 
+def delivers(spec: Manifest) -> list[Manifest]:
+    """Return the webhooks that the pod is told, with the policy."""
+    told = facts(report=report(webhooks="an earlier revision"))
+    actions = of(ConfigureWebhooks, plan(session(VALID, **spec), told, SETTINGS))
+    return [action.configuration.dump() for action in actions]
+
+
+def told(webhooks: list[Manifest], **policy: list[str]) -> list[Manifest]:
+    configuration = Configuration.of(
+        [Webhook.model_validate(one) for one in webhooks], WebhookPolicy.model_validate(policy)
+    )
+    return [configuration.dump()]
+
+
 CONTAINER = ("spec", "containers", 0)
+WEBHOOK = {"name": "crm", "url": "https://crm.example.com/", "signingKey": "crm"}
 TOLERATION = {"key": "dedicated", "operator": "Exists"}
 AFFINITY: Manifest = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
@@ -98,6 +115,16 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
         "company",
     ),
     "caBundle.key": ("root.pem", ca_bundle, "/etc/wasession-ca/root.pem"),
+    "webhookPolicy.allowedHosts": (
+        ["*.example.com"],
+        delivers,
+        told([], allowedHosts=["*.example.com"]),
+    ),
+    "webhookPolicy.allowedNetworks": (
+        ["10.0.0.0/8"],
+        delivers,
+        told([], allowedNetworks=["10.0.0.0/8"]),
+    ),
     "podTemplate.metadata.labels": ({"team": "x"}, of_pod("metadata", "labels", "team"), "x"),
     "podTemplate.metadata.annotations": (
         {"note": "x"},
@@ -169,6 +196,7 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "timeouts.logout": ("1m", environment("LOGOUT_TIMEOUT"), "60.0"),
     "reconnect.initialDelay": ("5s", environment("RECONNECT_INITIAL_DELAY"), "5.0"),
     "reconnect.maxDelay": ("1m", environment("RECONNECT_MAX_DELAY"), "60.0"),
+    "webhooks": ([WEBHOOK], delivers, told([WEBHOOK])),
     "updateStrategy": ("RollingUpdate", updates, True),
     "className": ("large", of_pod("metadata", "labels", "wasession.dev/class"), "large"),
     "clientId": ("other", environment("CLIENT_ID"), "other"),

@@ -16,7 +16,7 @@ from wasession_api.http import sse
 from wasession_api.http.sse import ServerSentEvent
 from wasession_api.session_pod.client import SessionPodClient, Unauthorized, UnexpectedStatus
 from wasession_operator import report_watcher
-from wasession_operator.report_watcher import LogoutFailed, ReportWatcher, describe_error
+from wasession_operator.report_watcher import OrderFailed, ReportWatcher, describe_error
 
 
 class Pod:
@@ -213,7 +213,7 @@ async def test_a_pod_that_becomes_ready_is_tried_at_once(
 
 
 async def test_a_logout_succeeds_when_the_pod_reports_it(fixture: Fixture) -> None:
-    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    results: asyncio.Queue[OrderFailed | None] = asyncio.Queue()
     fixture.pod.report(1, session_valid=True)
     await fixture.changes.get()
     for _ in range(2):
@@ -225,7 +225,7 @@ async def test_a_logout_succeeds_when_the_pod_reports_it(fixture: Fixture) -> No
 
 
 async def test_a_pod_that_has_not_read_its_volume_is_not_logged_out(fixture: Fixture) -> None:
-    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    results: asyncio.Queue[OrderFailed | None] = asyncio.Queue()
     fixture.pod.report(1, session_valid=True)
     await fixture.changes.get()
     fixture.watcher.logout("1", 0.1, results.put_nowait)
@@ -236,7 +236,7 @@ async def test_a_pod_that_has_not_read_its_volume_is_not_logged_out(fixture: Fix
 async def test_a_pod_of_an_earlier_version_is_logged_out_without_a_record(
     fixture: Fixture,
 ) -> None:
-    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    results: asyncio.Queue[OrderFailed | None] = asyncio.Queue()
     fixture.pod.knows_no_requests = True
     fixture.pod.report(1, session_valid=True)
     await fixture.changes.get()
@@ -247,7 +247,7 @@ async def test_a_pod_of_an_earlier_version_is_logged_out_without_a_record(
 
 
 async def test_a_fulfilled_logout_is_only_recorded(fixture: Fixture) -> None:
-    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    results: asyncio.Queue[OrderFailed | None] = asyncio.Queue()
     fixture.pod.report(1, session_valid=True)
     await fixture.changes.get()
     fixture.watcher.note_logout("1", results.put_nowait)
@@ -256,7 +256,7 @@ async def test_a_fulfilled_logout_is_only_recorded(fixture: Fixture) -> None:
 
 
 async def test_a_logout_that_takes_too_long_fails(fixture: Fixture) -> None:
-    results: asyncio.Queue[LogoutFailed | None] = asyncio.Queue()
+    results: asyncio.Queue[OrderFailed | None] = asyncio.Queue()
     fixture.pod.report(1, session_valid=True)
     await fixture.changes.get()
     fixture.watcher.logout("1", 0.0, results.put_nowait)

@@ -10,6 +10,7 @@ from wasession_api.base import Observed, Time, clip, fallback
 from wasession_api.v1alpha1 import (
     Account,
     AuthState,
+    DeliveryStatus,
     LastDisconnect,
     LastShutdown,
     PairingStatus,
@@ -68,6 +69,13 @@ class Report(Observed):
         max_length=256,
     )
     warnings: list[Notice] = Field([], max_length=16)
+    webhooks: str | None = Field(
+        None,
+        max_length=64,
+        description="Revision of the configuration of webhooks that the pod has; null while it has "
+        "not read its volume, or knows no webhooks.",
+    )
+    deliveries: list[DeliveryStatus] = Field([], max_length=16)
 
     @property
     def proven_validity(self) -> bool | None:

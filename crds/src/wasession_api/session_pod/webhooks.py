@@ -12,15 +12,21 @@ from wasession_api.v1alpha1.webhooks import MAXIMUM_WEBHOOKS, Webhook, WebhookPo
 
 
 class Configuration(Model):
-    """What the operator wants a session's pod to deliver, and where it may."""
+    """What a session's pod delivers, and where it may.
+
+    The pod reports the ``revision`` that it has, by which the operator sees whether to tell it.
+    """
 
     webhooks: list[Webhook] = Field([], max_length=MAXIMUM_WEBHOOKS)
     policy: WebhookPolicy = Field(default_factory=WebhookPolicy)
+    revision: str = Field("", max_length=64)
 
-    @property
-    def hash(self) -> str:
-        """A short hash, by which the operator sees whether the pod has this configuration."""
-        return hashlib.sha256(self.encoded()).hexdigest()[:16]
+    @classmethod
+    def of(cls, webhooks: list[Webhook], policy: WebhookPolicy) -> Configuration:
+        """Return a configuration whose revision is a hash of its content."""
+        content = cls(webhooks=webhooks, policy=policy)
+        revision = hashlib.sha256(content.encoded()).hexdigest()[:16]
+        return content.model_copy(update={"revision": revision})
 
 
 class WebhookState(Observed):

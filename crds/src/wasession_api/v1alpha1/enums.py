@@ -83,6 +83,16 @@ class ConditionType(StrEnum):
     PROGRESSING = "Progressing"
     DEGRADED = "Degraded"
     SANDBOXED = "Sandboxed"
+    DELIVERING = "Delivering"
+
+
+class DeliveryState(StrEnum):
+    """How the delivery to a webhook is doing."""
+
+    DELIVERING = "Delivering"
+    FAILING = "Failing"
+    PAUSED = "Paused"
+    GONE = "Gone"
 
 
 class Reason(StrEnum):
@@ -198,6 +208,11 @@ class Reason(StrEnum):
     ROLLOUT_HALTED = "RolloutHalted"
     RESTART_REQUESTED = "RestartRequested"
     LOGOUT_FAILED = "LogoutFailed"
+    WEBHOOKS_PENDING = "WebhooksPending"
+    WEBHOOKS_NOT_ACCEPTED = "WebhooksNotAccepted"
+    WEBHOOK_FAILING = "WebhookFailing"
+    WEBHOOK_PAUSED = "WebhookPaused"
+    WEBHOOK_GONE = "WebhookGone"
     DEVICE_STILL_LINKED = "DeviceStillLinked"
     RESTORED = "Restored"
     NEW_LOGIN = "NewLogin"

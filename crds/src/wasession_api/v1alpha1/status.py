@@ -11,6 +11,7 @@ from wasession_api.v1alpha1.enums import (
     AccountStatus,
     AuthState,
     ConditionType,
+    DeliveryState,
     DisconnectKind,
     PairingMethod,
     Phase,
@@ -137,6 +138,20 @@ class UpdateStatus(Observed):
     )
 
 
+class DeliveryStatus(Observed):
+    """How the delivery to a webhook is doing. Counts are metrics of the session pod."""
+
+    name: str = Field(description="Name of the webhook.", max_length=63)
+    state: Annotated[DeliveryState, fallback(DeliveryState.FAILING)] = Field(
+        description="Delivering; Failing since some attempts; Paused by a person; Gone when the "
+        "endpoint wants no more (410), until the webhook is changed or resumed."
+    )
+    since: Time = Field(description="Since when the state is that.")
+    error: Annotated[str, clip(256)] | None = Field(
+        None, description="What is wrong with the attempts, while it is Failing.", max_length=256
+    )
+
+
 class ClassReference(Observed):
     """The class whose values the session uses."""
 
@@ -245,6 +260,9 @@ class Status(Observed):
     )
     update: UpdateStatus | None = Field(
         None, description="The last replacement of the pod for a changed template."
+    )
+    delivery: list[DeliveryStatus] = Field(
+        [], description="The webhooks that the session's pod delivers to.", max_length=16
     )
     restarts: Restarts = Field(
         default_factory=Restarts,

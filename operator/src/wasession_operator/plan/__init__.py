@@ -34,6 +34,7 @@ from wasession_operator.plan.status import (
     make_status,
 )
 from wasession_operator.plan.storage import plan_storage
+from wasession_operator.plan.webhooks import plan_webhooks
 from wasession_operator.settings import Settings
 
 __all__ = [
@@ -85,7 +86,8 @@ def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
         logout = plan_logout(session, facts)
     update = plan_update(session, facts, settings, pod)
     hold, violation = _hold(session, facts), _report_violation(facts)
-    parts = (violation, hold, storage.step, pod.step, logout.step, update.step)
+    webhooks = plan_webhooks(session, facts) if pod.finding.ok else Step()
+    parts = (violation, hold, storage.step, pod.step, logout.step, update.step, webhooks)
     shared = _report_shared_account(session, facts)
     step = sum((*parts, _report_duplicate(facts), shared), Step())
     return Outcome(pod, storage, logout.status, update.status, step, token)

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Literal
 
 from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.webhooks import Configuration
 from wasession_api.v1alpha1 import Reason, Status
 
 
@@ -120,11 +121,18 @@ class NoteLogout:
     request: str
 
 
+@dataclass(frozen=True)
+class ConfigureWebhooks:
+    """Tell the pod the webhooks that it is to deliver to."""
+
+    configuration: Configuration
+
+
 Action = (
     AddFinalizer | RemoveFinalizer | ApplySecret | ApplyNetworkPolicy
     | CreatePvc | SetPvcOwner | ExpandPvc | DeletePvc
     | CreatePod | CheckPod | RefreshToken | DeletePod | Logout | NoteLogout
-    | RepairPvc | RepairPod
+    | RepairPvc | RepairPod | ConfigureWebhooks
 )  # fmt: skip
 
 

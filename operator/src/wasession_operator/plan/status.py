@@ -33,6 +33,7 @@ from wasession_operator.plan.manifests import (
 )
 from wasession_operator.plan.pod import termination_reason
 from wasession_operator.plan.results import Finding, Outcome, Problem
+from wasession_operator.plan.webhooks import delivering
 
 PROGRESSING = {
     Phase.PENDING,
@@ -287,6 +288,8 @@ def _apply_report(before: Status, status: Status, report: Report) -> None:
         status.account = None
     status.whatsapp_web_version = report.whatsapp_web_version or before.whatsapp_web_version
     status.last_shutdown = report.last_shutdown or before.last_shutdown
+    if report.webhooks is not None:
+        status.delivery = report.deliveries
     seen, known = report.phone_last_seen, before.phone_last_seen
     if seen is None:
         return
@@ -323,6 +326,7 @@ def _conditions(
         conditions.set(ConditionType.PROGRESSING, progressing, pod.reason, pod.message)
     conditions.set(ConditionType.DEGRADED, bool(problems), *_main_problem(outcome))
     _set_sandboxed(conditions, report)
+    _set_delivering(conditions, session, status)
     return conditions.as_list()
 
 
@@ -335,6 +339,12 @@ def _set_sandboxed(conditions: Conditions, report: Report | None) -> None:
     else:
         message = "The node or the pod's seccomp profile prevents Chromium from using its sandbox."
         conditions.set(ConditionType.SANDBOXED, False, Reason.SANDBOX_UNAVAILABLE, message)
+
+
+def _set_delivering(conditions: Conditions, session: Session, status: Status) -> None:
+    """Tell whether all webhooks are delivered to, as the pod has reported last."""
+    if session.spec.webhooks and (finding := delivering(status.delivery)) is not None:
+        conditions.set(ConditionType.DELIVERING, *finding)
 
 
 def _retained_conditions(session: Session, facts: Facts, outcome: Outcome) -> list[Condition]:

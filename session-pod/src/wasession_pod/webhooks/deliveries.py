@@ -52,8 +52,9 @@ class Deliveries:
         self._lock = asyncio.Lock()
 
     @property
-    def hash(self) -> str | None:
-        return None if self._configuration is None else self._configuration.hash
+    def revision(self) -> str | None:
+        """The revision of the configuration; None until the volume is open."""
+        return None if self._configuration is None else self._configuration.revision
 
     @property
     def states(self) -> list[State]:
