@@ -15,7 +15,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 from wasession_api.v1alpha1 import Phase
 from wasession_pod.api import app, handlers, uploads
+from wasession_pod.messages.database import Database
 from wasession_pod.messages.idempotency_store import IdempotencyStore
+from wasession_pod.messages.outbox import Outbox
 from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
@@ -29,9 +31,8 @@ class Idle:
 
     report = SimpleNamespace(phase=Phase.STARTING, reason="PageLoading")
 
-    async def reports(self, **_: object) -> AsyncIterator[None]:
-        await asyncio.Event().wait()
-        yield None
+    def __init__(self, database: Database) -> None:
+        self.outbox = Outbox(database, retention=60, maximum_bytes=2**20)
 
     async def screenshot(self) -> bytes:
         raise ZeroDivisionError("a secret")
@@ -42,8 +43,9 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     clients: list[Client] = []
 
     async def begin(**settings: Any) -> Client:
-        session = cast(Session, Idle())
-        sender = MessageSender(session, IdempotencyStore(tmp_path / "messages.sqlite"), 10)
+        database = Database(tmp_path / "messages.sqlite")
+        session = cast(Session, Idle(database))
+        sender = MessageSender(session, IdempotencyStore(database), 10)
         application = app.application(
             session, sender, Settings(client_id="sales", data_dir=tmp_path, **settings)
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -17,8 +16,8 @@ from wasession_api.session_pod.messages import SendMedia, SendText
 from wasession_api.v1alpha1 import Phase
 from wasession_pod.browser.bridge import Bridge
 from wasession_pod.browser.errors import BrowserError
-from wasession_pod.events import EventBuffer
-from wasession_pod.messages.idempotency_store import IdempotencyStore, IdempotencyStoreError
+from wasession_pod.messages.database import Database, DatabaseError
+from wasession_pod.messages.idempotency_store import IdempotencyStore
 from wasession_pod.messages.outgoing import Attachment, OutgoingMessage
 from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import NotReady, Session
@@ -35,8 +34,11 @@ class FakeSession:
         self.page = FakePage(prepare=prepared, sendText=sent, sendFile=sent)
         self.holds_volume = True
         self.ready = True
-        self.events = EventBuffer(datetime(2026, 1, 1, tzinfo=UTC))
+        self.outbox = self
         self.report = SimpleNamespace(phase=Phase.RESTORING)
+
+    async def expect(self, message_id: str) -> None:
+        self.page.calls.append(("expect", [message_id]))
 
     @contextlib.contextmanager
     def ready_page(self) -> Iterator[Bridge]:
@@ -46,7 +48,7 @@ class FakeSession:
 
 
 def sender_of(session: FakeSession, tmp_path: Path, timeout: float = 10) -> MessageSender:
-    store = IdempotencyStore(tmp_path / "messages.sqlite")
+    store = IdempotencyStore(Database(tmp_path / "messages.sqlite"))
     return MessageSender(cast(Session, session), store, timeout)
 
 
@@ -155,7 +157,7 @@ async def test_a_response_that_cannot_be_stored_is_looked_up_again(
 
 
 def failing(*_: object) -> None:
-    raise IdempotencyStoreError("database or disk is full")
+    raise DatabaseError("database or disk is full")
 
 
 async def test_a_caller_that_has_timed_out_gets_the_response_later(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ async def test_a_caller_that_has_timed_out_gets_the_response_later(tmp_path: Pat
     async with asyncio.timeout(10):
         while await status(sender.send(HELLO, "key")) == 409:  # noqa: ASYNC110
             await asyncio.sleep(0)
-    assert session.page.functions == ["prepare", "sendText"]
+    assert session.page.functions == ["prepare", "expect", "sendText"]
 
 
 async def test_a_page_that_never_answers_counts_as_lost(

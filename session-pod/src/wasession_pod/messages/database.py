@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -54,8 +55,30 @@ CREATE TABLE IF NOT EXISTS awaited_acks (
   message_id TEXT PRIMARY KEY,
   since REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS webhook_configuration (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  configuration TEXT NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS webhooks (
+  name TEXT PRIMARY KEY,
+  outbox TEXT NOT NULL,
+  progress TEXT NOT NULL,
+  paused INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dead_letters (
+  webhook TEXT NOT NULL,
+  event_id TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  died_at REAL NOT NULL,
+  attempts INTEGER NOT NULL,
+  error TEXT NOT NULL,
+  UNIQUE (webhook, event_id)
+) STRICT;
 """
 INCREMENTAL = 2  # of PRAGMA auto_vacuum
+SHRINK_PAGES = 256  # 1 MiB
+VACUUM_SPACE = 4  # times the file's size
 log = logging.getLogger(__name__)
 
 
@@ -100,8 +123,7 @@ class Database:
             if self._connection is None:
                 return
             try:
-                self._connection.execute("PRAGMA incremental_vacuum").fetchall()
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                _shrink(self._connection)
             except sqlite3.Error as error:
                 self._recover_from(error)
                 raise DatabaseError(str(error)) from error
@@ -187,21 +209,47 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(SCHEMA)
+        _checkpoint(connection)
         if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
-            _vacuum(connection)
-        # What an earlier process has committed is on disk, whatever became of its last fsync.
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            _vacuum(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _vacuum(connection: sqlite3.Connection) -> None:
-    """Rewrite the file of an earlier version once, so that it can shrink; on a full disk later."""
+def _shrink(connection: sqlite3.Connection) -> None:
+    """Give back free pages step by step, as the log needs space for each page that moves."""
+    free, before = _free_pages(connection), None
+    while free and free != before:  # a file of an earlier version may not be able to shrink yet
+        # A script, because ``execute`` would give back one page only.
+        connection.executescript(f"PRAGMA incremental_vacuum({SHRINK_PAGES})")
+        _checkpoint(connection)
+        free, before = _free_pages(connection), free
+    _checkpoint(connection)
+
+
+def _free_pages(connection: sqlite3.Connection) -> int:
+    (pages,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return int(pages)
+
+
+def _vacuum(connection: sqlite3.Connection, path: Path) -> None:
+    """Rewrite the file of an earlier version once, so that it can shrink; later if space is low."""
+    if shutil.disk_usage(path.parent).free < VACUUM_SPACE * path.stat().st_size:
+        log.warning("no space to make messages.sqlite shrinkable; trying again at the next start")
+        return
+    connection.execute("VACUUM")
+    _checkpoint(connection)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """Move what the log has into the file, and empty the log, as far as there is space.
+
+    So what an earlier process has committed is on disk, whatever became of its last fsync.
+    """
     try:
-        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.OperationalError as error:
         if _code(error) != sqlite3.SQLITE_FULL:
             raise
-        log.warning("no space to make messages.sqlite shrinkable; trying again at the next start")
