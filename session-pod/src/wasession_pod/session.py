@@ -41,6 +41,7 @@ from wasession_pod.state.recovery import Backoff, Step
 from wasession_pod.state.report import build_report
 from wasession_pod.volume.snapshots import Part, SnapshotError
 from wasession_pod.volume.volume import Repair, StorageError, Volume
+from wasession_pod.webhooks.deliveries import Deliveries
 
 log = logging.getLogger(__name__)
 POLL_INTERVAL = 5.0  # seconds between two ticks when no event calls for one
@@ -97,6 +98,9 @@ class Session:
             self.database,
             retention=settings.event_retention,
             maximum_bytes=settings.event_maximum_bytes,
+        )
+        self.deliveries = Deliveries(
+            self.database, self.outbox, settings, lambda: self._set_state(self._state)
         )
         self._volume = Volume(
             settings.data_dir,
@@ -325,6 +329,7 @@ class Session:
         ready, now = self._state.phase is Phase.READY, time.time()
         graceful = await self._browser.close(self._time_to_close())
         await self._await_snapshot()
+        await self.deliveries.close()
         await self.outbox.stop(now)
         await asyncio.to_thread(self.database.close)
         if self._volume_opened:
@@ -538,6 +543,7 @@ class Session:
             self._volume_opened = True
         login, snapshot = content.login, content.snapshot
         self.outbox.start(None if login is None else login.since.timestamp())
+        self.deliveries.start()
         if snapshot is not None:
             self._snapshot_at = snapshot.taken_at
             metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
@@ -841,6 +847,8 @@ class Session:
             method=self._settings.pairing_method,
             sandboxed=self._browser.sandboxed,
             fulfilled_logout=self._fulfilled_logout,
+            webhooks=self.deliveries.revision,
+            deliveries=self.deliveries.statuses,
         )
 
 

@@ -92,6 +92,9 @@ class Settings(BaseModel):
     extra_args: Texts = []
     sandbox: Sandbox = Sandbox.AUTO
     proxy_directory: Path | None = Field(None, description="A Secret's files, by its keys.")
+    webhook_keys: Path = Field(
+        Path("/etc/wasession-webhooks"), description="A Secret's files: keys that sign webhooks."
+    )
     ca_bundle: Path | None = None
     chromium: Path = Path("/usr/bin/chromium")
     wa_js: Path = DEVELOPMENT_WA_JS

@@ -13,13 +13,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from pydantic import SecretStr
 from wasession_api.session_pod.webhooks import Configuration
 from wasession_pod.messages.database import Database
 from wasession_pod.messages.outbox import Outbox
+from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent
 from wasession_pod.webhooks import plan
 from wasession_pod.webhooks.deliveries import Deliveries, NotHere, UnknownWebhook
-from wasession_pod.webhooks.delivery import State
+from wasession_pod.webhooks.delivery import Delivery
 
 KEY = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 SOURCE = "/namespaces/crm/whatsappsessions/sales"
@@ -88,16 +90,26 @@ class Pod:
         self.outbox.start(0)
         self.outbox.release()
         await until(lambda: self.outbox.latest is not None)
-        self.deliveries = Deliveries(
-            self.database, self.outbox, SOURCE, self.directory / "keys", None
-        )
-        await self.deliveries.load()
+        settings = Settings(
+            client_id="sales", namespace="crm", session="sales", token=SecretStr("t"),
+            webhook_keys=self.directory / "keys",
+        )  # fmt: skip
+        self.deliveries = Deliveries(self.database, self.outbox, settings, lambda: None)
+        await self.load()
         try:
             yield self
         finally:
             await self.deliveries.close()
             await self.outbox.stop(time.time())
             self.database.close()
+
+    async def load(self) -> None:
+        self.deliveries.start()
+        await until(lambda: self.deliveries.revision is not None)
+
+    async def restart(self) -> None:
+        await self.deliveries.close()
+        await self.load()
 
     async def configure(self, url: str, **fields: Any) -> None:
         webhook = {"name": "crm", "url": url, "signingKey": "crm", **fields}
@@ -127,9 +139,8 @@ class Pod:
         return self.outbox.latest.number
 
     @property
-    def state(self) -> State:
-        [state] = self.deliveries.states
-        return state
+    def delivery(self) -> Delivery:
+        return self.deliveries.get("crm")
 
 
 @pytest.fixture
@@ -186,7 +197,7 @@ async def test_only_what_is_wanted(
 
 
 async def until_idle(pod: Pod) -> None:
-    await until(lambda: pod.deliveries.get("crm").kept.progress.settled_to >= pod.number)
+    await until(lambda: pod.delivery.kept.progress.settled_to >= pod.number)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -203,14 +214,14 @@ async def test_what_fails_is_told_again_under_its_id_and_in_order(
     receiver.status(status, {"Location": receiver.url})
     await pod.hear(A, A, A)
     await receiver.until(lambda: len(receiver.requests) >= 3)
-    assert pod.state.error == f"HTTP {status}"
+    assert pod.delivery.error == f"HTTP {status}"
     assert set(receiver.texts) == {"1"}
     receiver.answer = None
     await receiver.until(lambda: receiver.texts[-3:] == ["1", "2", "3"])
     ids = [headers["webhook-id"] for headers, _ in receiver.requests]
     assert len(set(ids)) == 3
     await until_idle(pod)
-    assert pod.state.error is None
+    assert pod.delivery.error is None
 
 
 async def test_a_failing_chat_does_not_hold_up_the_others(pod: Pod, receiver: Receiver) -> None:
@@ -235,15 +246,14 @@ async def test_what_is_rejected_is_a_dead_letter_and_can_be_sent_again(
     await pod.hear(A)
     await receiver.until(lambda: receiver.texts[-1] == "2")
     await until_idle(pod)
-    await pod.deliveries.close()  # writes
-    [letter] = pod.deliveries._store.dead_letters("crm", 10)
+    await pod.restart()
+    [letter] = await pod.deliveries.dead_letters("crm")
     assert (letter.kind, letter.error, letter.attempts) == ("message", "HTTP 422", plan.REJECTIONS)
-    await pod.deliveries.load()
     assert await pod.deliveries.replay_dead("crm") == 1
     await receiver.until(lambda: receiver.texts[-1] == "1")
     assert receiver.requests[-1][0]["webhook-id"] == letter.event_id
-    await pod.deliveries.close()
-    assert pod.deliveries._store.dead_letters("crm", 10) == []
+    await pod.restart()
+    assert await pod.deliveries.dead_letters("crm") == []
 
 
 async def test_a_receiver_that_wants_no_more_is_left_alone_until_it_is_changed(
@@ -255,7 +265,7 @@ async def test_a_receiver_that_wants_no_more_is_left_alone_until_it_is_changed(
     await receiver.until(lambda: len(receiver.requests) == 1)
     receiver.answer = None
     await pod.hear(A)
-    await until(lambda: pod.state.gone)
+    await until(lambda: pod.delivery.kept.progress.gone)
     assert len(receiver.requests) == 1
     await pod.configure(receiver.url + "/new")
     await receiver.until(lambda: receiver.texts[1:] == ["1", "2"])
@@ -282,21 +292,20 @@ async def test_nothing_is_lost_or_reordered_by_a_restart(pod: Pod, receiver: Rec
     await pod.deliveries.close()
     receiver.requests.clear()
     receiver.answer = None
-    await pod.deliveries.load()
+    await pod.load()
     await receiver.until(lambda: len(receiver.requests) == 3)
     assert [text for text in receiver.texts if text != "2"] == ["1", "3"]
 
 
 async def test_a_paused_webhook_gets_everything_later(pod: Pod, receiver: Receiver) -> None:
     await pod.configure(receiver.url)
-    pod.deliveries.get("crm").pause(paused=True)
+    pod.delivery.pause(paused=True)
     await pod.hear(A, B)
     assert receiver.requests == []
-    await pod.deliveries.close()
-    await pod.deliveries.load()
-    assert pod.state.paused
+    await pod.restart()
+    assert pod.delivery.kept.paused
     assert receiver.requests == []
-    pod.deliveries.get("crm").pause(paused=False)
+    pod.delivery.pause(paused=False)
     await receiver.until(lambda: sorted(receiver.texts) == ["1", "2"])
 
 
@@ -318,8 +327,8 @@ async def test_a_key_that_is_missing_sends_nothing_and_says_so(
 ) -> None:
     await pod.configure(receiver.url, signingKey="other")
     await pod.hear(A)
-    await until(lambda: pod.state.error is not None)
-    assert pod.state.error == "the Secret wasession-webhooks has no key other"
+    await until(lambda: pod.delivery.error is not None)
+    assert pod.delivery.error == "the Secret wasession-webhooks has no key other"
     assert receiver.requests == []
     (pod.directory / "keys" / "other").write_text(KEY)
     await receiver.until(lambda: receiver.texts == ["1"])
@@ -332,8 +341,8 @@ async def test_a_private_address_gets_nothing(pod: Pod, receiver: Receiver) -> N
             Configuration.model_validate({"webhooks": [{**webhook, "url": url}]})
         )
         await pod.hear(A)
-        await until(lambda: pod.state.error is not None)
-        assert "not a public address" in pod.state.error
+        await until(lambda: pod.delivery.error is not None)
+        assert "not a public address" in pod.delivery.error
     assert receiver.requests == []
 
 
@@ -349,19 +358,19 @@ async def test_a_receiver_that_is_slow_is_given_up_after_the_timeout(
     receiver.answer = answer
     await pod.configure(receiver.url, timeout="1s")
     await pod.hear(A)
-    await until(lambda: pod.state.error is not None)
-    assert pod.state.error == "no answer within 1 s"
+    await until(lambda: pod.delivery.error is not None)
+    assert pod.delivery.error == "no answer within 1 s"
     late.set()
     await receiver.until(lambda: "1" in receiver.texts)
 
 
 async def test_thousands_of_events_drain(pod: Pod, receiver: Receiver) -> None:
     await pod.configure(receiver.url)
-    pod.deliveries.get("crm").pause(paused=True)
+    pod.delivery.pause(paused=True)
     chats = [f"1555000{number:04}@c.us" for number in range(50)]
     for _ in range(60):
         await pod.hear(*chats)
-    pod.deliveries.get("crm").pause(paused=False)
+    pod.delivery.pause(paused=False)
     await receiver.until(lambda: len(receiver.requests) == 3000)
     for chat in chats:
         texts = [

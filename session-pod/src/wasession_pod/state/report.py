@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from wasession_api.session_pod.report import Notice, Report
-from wasession_api.v1alpha1 import LastShutdown, PairingMethod, PairingStatus, Phase, Reason
+from wasession_api.v1alpha1 import (
+    DeliveryStatus,
+    LastShutdown,
+    PairingMethod,
+    PairingStatus,
+    Phase,
+    Reason,
+)
 
 from wasession_pod.state.memory_pressure import limit_too_low
 from wasession_pod.state.model import State
@@ -31,6 +39,8 @@ def build_report(
     method: PairingMethod,
     sandboxed: bool | None,
     fulfilled_logout: str | None = None,
+    webhooks: str | None = None,
+    deliveries: Sequence[DeliveryStatus] = (),
 ) -> Report:
     """Return the state as the operator and API clients see it."""
     return Report(
@@ -55,6 +65,8 @@ def build_report(
         fulfilled_logout=fulfilled_logout,
         phone_last_seen=state.phone_last_seen,
         warnings=warnings(state, now),
+        webhooks=webhooks,
+        deliveries=list(deliveries),
     )
 
 

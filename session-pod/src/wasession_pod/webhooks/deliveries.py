@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from wasession_api.session_pod.webhooks import Configuration
-from wasession_api.v1alpha1 import Webhook
+from wasession_api.v1alpha1 import DeliveryStatus, Webhook, WebhookPolicy
 
 from wasession_pod.messages.database import Database, DatabaseError
 from wasession_pod.messages.outbox import Outbox, parse_cursor
-from wasession_pod.webhooks import sender
-from wasession_pod.webhooks.delivery import Delivery, State
-from wasession_pod.webhooks.destination import Destinations, parse_networks
+from wasession_pod.settings import Settings
+from wasession_pod.webhooks.delivery import RETRY_STORE, Delivery
 from wasession_pod.webhooks.plan import Progress
-from wasession_pod.webhooks.sender import Keys, Sender
-from wasession_pod.webhooks.store import DeadLetter, Kept, WebhookStore
+from wasession_pod.webhooks.store import Kept, StoredDeadLetter, WebhookStore
+
+log = logging.getLogger(__name__)
 
 
 class UnknownWebhook(KeyError):
@@ -30,25 +30,25 @@ class NotHere(ValueError):
 
 
 class Deliveries:
-    """Delivers to all webhooks from ``load`` until ``close``. Methods raise ``DatabaseError``.
+    """Delivers to all webhooks from ``start`` until ``close``.
 
-    ``source`` is the session, as in CloudEvents.
+    Methods raise ``DatabaseError``. ``on_change`` is called when ``revision`` or ``statuses`` have
+    changed.
     """
 
     def __init__(
         self,
         database: Database,
         outbox: Outbox,
-        source: str,
-        keys_directory: Path,
-        ca_bundle: Path | None,
+        settings: Settings,
+        on_change: Callable[[], None],
     ) -> None:
         self._store = WebhookStore(database)
-        self._outbox, self._source = outbox, source
-        self._keys, self._ca_bundle = Keys(keys_directory), ca_bundle
+        self._outbox, self._settings, self._on_change = outbox, settings, on_change
         self._configuration: Configuration | None = None  # None until it is loaded
         self._deliveries: dict[str, Delivery] = {}
         self._running: asyncio.Task[None] | None = None
+        self._loading: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
 
     @property
@@ -57,19 +57,33 @@ class Deliveries:
         return None if self._configuration is None else self._configuration.revision
 
     @property
-    def states(self) -> list[State]:
-        return [delivery.state for delivery in self._deliveries.values()]
+    def statuses(self) -> list[DeliveryStatus]:
+        return [delivery.status for delivery in self._deliveries.values()]
 
-    async def load(self) -> None:
+    def start(self) -> None:
         """Take up what an earlier process has left; the volume must be open."""
-        async with self._lock:
-            configuration, kept = await asyncio.to_thread(self._store.load)
-            await self._start(configuration, kept)
+        self._loading = asyncio.create_task(self._load())
+
+    async def _load(self) -> None:
+        while True:
+            try:
+                async with self._lock:
+                    configuration, kept = await asyncio.to_thread(self._store.load)
+                    await self._begin(configuration, kept)
+            except DatabaseError as error:
+                log.warning("cannot read the webhooks; trying again", extra={"error": str(error)})
+                await asyncio.sleep(RETRY_STORE)
+            else:
+                return
 
     async def close(self) -> None:
         """Stop, and keep how far each webhook has come."""
+        if self._loading is not None:
+            self._loading.cancel()
+            await asyncio.gather(self._loading, return_exceptions=True)
         async with self._lock:
             await self._stop()
+            self._configuration = None
 
     async def configure(self, configuration: Configuration) -> None:
         """Deliver to these webhooks from now on. One that is new starts with the next event.
@@ -90,23 +104,31 @@ class Deliveries:
                 ]
                 await asyncio.to_thread(self._store.save, configuration, kept)
             except DatabaseError:
-                await self._start(before, list(earlier.values()))
+                await self._begin(before, list(earlier.values()))
                 raise
-            await self._start(configuration, kept)
+            await self._begin(configuration, kept)
 
-    async def _start(self, configuration: Configuration, kept: Sequence[Kept]) -> None:
+    async def _begin(self, configuration: Configuration, kept: Sequence[Kept]) -> None:
+        if kept:  # most sessions have none, and need no client
+            await self._deliver(configuration.policy, kept)
         self._configuration = configuration
-        if not kept:
-            return  # as in most sessions, which need no client
-        policy = configuration.policy
-        destinations = Destinations(
-            tuple(policy.allowed_hosts), parse_networks(policy.allowed_networks)
-        )
+        self._on_change()
+
+    async def _deliver(self, policy: WebhookPolicy, kept: Sequence[Kept]) -> None:
+        from wasession_pod.webhooks import sender  # here, as aiohttp's client takes a while
+
+        destinations = sender.destinations(policy)
         stack = contextlib.AsyncExitStack()
-        http = await stack.enter_async_context(sender.client(destinations, self._ca_bundle))
-        requests = Sender(http, destinations, self._keys)
+        http = await stack.enter_async_context(
+            sender.client(destinations, self._settings.ca_bundle)
+        )
+        keys = sender.Keys(self._settings.webhook_keys)
+        requests = sender.Sender(http, destinations, keys)
+        source = _source(self._settings)
         self._deliveries = {
-            one.webhook.name: Delivery(one, self._outbox, requests, self._store, self._source)
+            one.webhook.name: Delivery(
+                one, self._outbox, requests, self._store, source, self._on_change
+            )
             for one in kept
         }
         self._running = asyncio.create_task(self._run(stack))
@@ -156,10 +178,17 @@ class Deliveries:
         delivery.reopen(numbers)
         return len(numbers)
 
-    async def dead_letters(self, name: str, limit: int = 10_000) -> list[DeadLetter]:
-        """Return the latest dead letters of a webhook. Raises ``UnknownWebhook``."""
+    async def dead_letters(self, name: str) -> list[StoredDeadLetter]:
+        """Return the dead letters of a webhook, latest first. Raises ``UnknownWebhook``."""
         self.get(name)
-        return await asyncio.to_thread(self._store.dead_letters, name, limit)
+        return await asyncio.to_thread(self._store.dead_letters, name)
+
+
+def _source(settings: Settings) -> str:
+    """Return the session as a URI reference."""
+    if settings.namespace is None or settings.session is None:
+        return f"/sessions/{settings.client_id}"
+    return f"/namespaces/{settings.namespace}/whatsappsessions/{settings.session}"
 
 
 def _changed(kept: Kept, webhook: Webhook) -> Kept:

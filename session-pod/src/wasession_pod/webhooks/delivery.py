@@ -8,13 +8,19 @@ import json
 import logging
 import random
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wasession_api.session_pod.events import EventKind, Gap, GapReason
-from wasession_api.v1alpha1 import ChatKind, Webhook, WebhookEvent
+from wasession_api.v1alpha1 import (
+    ChatKind,
+    DeliveryState,
+    DeliveryStatus,
+    Webhook,
+    WebhookEvent,
+)
 
 from wasession_pod import metrics
 from wasession_pod.messages.database import DatabaseError
@@ -23,8 +29,10 @@ from wasession_pod.messages.outbox import Batch, Outbox, Position
 from wasession_pod.webhooks import plan
 from wasession_pod.webhooks.cloud_events import request
 from wasession_pod.webhooks.plan import Outcome, Progress, Queued
-from wasession_pod.webhooks.sender import Attempt, Sender
-from wasession_pod.webhooks.store import DeadLetter, Kept, WebhookStore
+from wasession_pod.webhooks.store import Kept, StoredDeadLetter, WebhookStore
+
+if TYPE_CHECKING:
+    from wasession_pod.webhooks.sender import Attempt, Sender
 
 MOST = 16  # requests of a webhook at the same time
 WINDOW, WINDOW_BYTES = 2000, 4 * 2**20  # events that wait in memory
@@ -32,18 +40,6 @@ RETRY_STORE = 2.0  # seconds after the volume could not be written
 JITTER = (0.8, 1.2)
 BEFORE_THE_FIRST = -1  # so that the event with the number 0 follows: a gap
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class State:
-    """How a webhook is doing. ``pending`` may count some that it does not want."""
-
-    name: str
-    pending: int
-    oldest: float | None  # seconds since the epoch, of the oldest event that waits
-    error: str | None  # of the last attempt, unless it was delivered
-    paused: bool
-    gone: bool
 
 
 def chat_of(data: Mapping[str, Any]) -> str:
@@ -71,16 +67,25 @@ class Delivery:
     """Runs until cancelled. ``source`` is the session, as in CloudEvents."""
 
     def __init__(
-        self, kept: Kept, outbox: Outbox, sender: Sender, store: WebhookStore, source: str
+        self,
+        kept: Kept,
+        outbox: Outbox,
+        sender: Sender,
+        store: WebhookStore,
+        source: str,
+        on_change: Callable[[], None],
     ) -> None:
         self.kept = kept
-        self.error: str | None = None
+        self.error: str | None = None  # of the last attempt, unless it was delivered
+        self._since = datetime.now(UTC)
+        self._on_change = on_change
+        self.status = self._status()
         self._outbox, self._sender, self._store, self._source = outbox, sender, store, source
         self._window: dict[int, tuple[Queued, Event]] = {}  # that wait, by number
         self._window_bytes = 0
         self._read_to = _start(kept.progress)
         self._requests: set[asyncio.Task[None]] = set()
-        self._dead: list[DeadLetter] = []
+        self._dead: list[StoredDeadLetter] = []
         self._revived: list[str] = []  # dead letters that were delivered after all
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
@@ -88,18 +93,39 @@ class Delivery:
     # --- what others see and ask ------------------------------------------------------------------
 
     @property
-    def state(self) -> State:
+    def pending(self) -> int:
+        """The number of events that wait; it may count some that are not wanted."""
         row = self._outbox.row
         unread = 0 if row is None or row.id != self.kept.outbox else row.last - self._read_to
+        return len(self._window) + max(unread, 0)
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest event that waits was committed, in seconds since the epoch."""
         first = next(iter(self._window.values()), None)
-        return State(
-            self.kept.webhook.name,
-            pending=len(self._window) + max(unread, 0),
-            oldest=None if first is None else first[1].committed_at,
-            error=self.error,
-            paused=self.kept.paused,
-            gone=self.kept.progress.gone,
+        return None if first is None else first[1].committed_at
+
+    def _status(self) -> DeliveryStatus:
+        progress, state, error = self.kept.progress, DeliveryState.DELIVERING, None
+        if self.kept.paused:
+            state = DeliveryState.PAUSED
+        elif progress.gone:
+            state = DeliveryState.GONE
+        elif progress.is_away or any(
+            trouble.attempts >= plan.AWAY_AFTER for trouble in progress.troubles.values()
+        ):
+            state, error = DeliveryState.FAILING, self.error
+        return DeliveryStatus(
+            name=self.kept.webhook.name, state=state, since=self._since, error=error
         )
+
+    def _publish(self) -> None:
+        """Adopt the status if the state is another one; what fails meanwhile may change."""
+        status = self._status()
+        if status.state is not self.status.state:
+            self._since = datetime.now(UTC).replace(microsecond=0)
+            self.status = status.model_copy(update={"since": self._since})
+            self._on_change()
 
     def pause(self, *, paused: bool) -> None:
         """Stop or go on, also with a receiver that wanted no more."""
@@ -256,7 +282,7 @@ class Delivery:
         if ended.is_dead:
             trouble = before.troubles.get(queued.chat)
             attempts = 1 if trouble is None else trouble.attempts + 1
-            self._dead.append(DeadLetter(event_id, event.kind, now, attempts, attempt.error))
+            self._dead.append(StoredDeadLetter(event_id, event.kind, now, attempts, attempt.error))
             log.warning(
                 "a webhook did not take an event; keeping it as a dead letter",
                 extra={"webhook": webhook.name, "event": event_id, "error": attempt.error},
@@ -283,6 +309,7 @@ class Delivery:
         self.kept = kept
         self._dirty.set()
         self._wake.set()
+        self._publish()
 
     async def _keep_on(self) -> None:
         while True:

@@ -14,11 +14,16 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
-from wasession_api.v1alpha1 import Webhook
+from wasession_api.v1alpha1 import Webhook, WebhookPolicy
 from wasession_api.v1alpha1.webhooks import SECRET_NAME
 
 from wasession_pod.webhooks.cloud_events import InvalidKey, Request, parse_keys, signed_headers
-from wasession_pod.webhooks.destination import Destinations, Forbidden, GuardedResolver
+from wasession_pod.webhooks.destination import (
+    Destinations,
+    Forbidden,
+    GuardedResolver,
+    parse_networks,
+)
 from wasession_pod.webhooks.plan import Outcome
 
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -142,6 +147,11 @@ def describe(error: Exception) -> str:
         case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
             return "the answer is not HTTP"
     return type(error).__name__
+
+
+def destinations(policy: WebhookPolicy) -> Destinations:
+    """Return where a class lets webhooks go."""
+    return Destinations(tuple(policy.allowed_hosts), parse_networks(policy.allowed_networks))
 
 
 @functools.cache

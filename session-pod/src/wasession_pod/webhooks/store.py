@@ -31,7 +31,7 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class StoredDeadLetter:
     """An event that was given up; ``died_at`` in seconds since the epoch."""
 
     event_id: str
@@ -76,7 +76,9 @@ class WebhookStore:
                 "DELETE FROM dead_letters WHERE webhook NOT IN (SELECT name FROM webhooks)"
             )
 
-    def advance(self, kept: Kept, dead: Iterable[DeadLetter], revived: Iterable[str] = ()) -> None:
+    def advance(
+        self, kept: Kept, dead: Iterable[StoredDeadLetter], revived: Iterable[str] = ()
+    ) -> None:
         """Keep how far a webhook has come, and its new dead letters.
 
         Those that are ``revived`` have been delivered after all.
@@ -106,21 +108,15 @@ class WebhookStore:
             )
             database.execute(FORGET_DEAD, (name, MAXIMUM_DEAD))
 
-    def dead_letters(self, name: str, limit: int) -> list[DeadLetter]:
+    def dead_letters(self, name: str) -> list[StoredDeadLetter]:
         """Return a webhook's dead letters, latest first."""
         with self._database.transaction() as database:
             rows = database.execute(
                 "SELECT event_id, kind, died_at, attempts, error FROM dead_letters "
-                "WHERE webhook = ? ORDER BY died_at DESC, rowid DESC LIMIT ?",
-                (name, limit),
+                "WHERE webhook = ? ORDER BY died_at DESC, rowid DESC",
+                (name,),
             ).fetchall()
-        return [DeadLetter(*row) for row in rows]
-
-    def count_dead(self, name: str) -> int:
-        with self._database.transaction() as database:
-            query = "SELECT count(*) FROM dead_letters WHERE webhook = ?"
-            found: int = database.execute(query, (name,)).fetchone()[0]
-        return found
+        return [StoredDeadLetter(*row) for row in rows]
 
 
 def _encode(progress: Progress) -> str:
