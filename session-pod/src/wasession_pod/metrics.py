@@ -74,6 +74,17 @@ OUTBOX_BYTES = Gauge("wasession_pod_outbox_bytes", "Size of the events in the ou
 OUTBOX_PENDING = Gauge(
     "wasession_pod_outbox_pending_events", "Events in memory that are not stored yet."
 )
+WEBHOOK_REQUESTS = Counter(
+    "wasession_pod_webhook_requests_total",
+    "Requests to webhooks, by what became of them.",
+    ["webhook", "outcome"],
+)
+WEBHOOK_SECONDS = Histogram(
+    "wasession_pod_webhook_request_seconds",
+    "Time from a request to a webhook to its answer.",
+    ["webhook"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 SEND_SECONDS = Histogram(
     "wasession_pod_send_seconds",
     "Time from receiving a send request to WhatsApp's response.",

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from wasession_api.base import Model, Observed, Time, clip
+from wasession_api.base import Model, Observed, Time, clip, fallback
+from wasession_api.v1alpha1 import DeliveryState
 from wasession_api.v1alpha1.webhooks import MAXIMUM_WEBHOOKS, Webhook, WebhookPolicy
 
 
@@ -33,14 +34,12 @@ class WebhookState(Observed):
     """How the delivery to a webhook is doing."""
 
     name: str = Field(max_length=63)
+    state: Annotated[DeliveryState, fallback(DeliveryState.FAILING)]
+    since: Time = Field(description="Since when the state is that.")
     pending: int = Field(ge=0, description="Events that wait; may count some it does not want.")
     oldest: Time | None = Field(None, description="Time of the oldest event that waits.")
     error: Annotated[str, clip(256)] | None = Field(
         None, max_length=256, description="What was wrong with the last attempt, if it failed."
-    )
-    paused: bool = Field(False, description="Whether a person has paused it.")
-    gone: bool = Field(
-        False, description="Whether its receiver wants no more (410), until it is changed."
     )
     dead_letters: int = Field(0, ge=0, description="Events that were given up.")
 

@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, to_problem
 from wasession_api.http.routes import Handler, WithoutContent, checked
 
-from wasession_pod.api.handlers import HANDLERS, SENDER, SESSION, UPLOADS
+from wasession_pod.api.handlers import HANDLERS, SENDER, UPLOADS
 from wasession_pod.api.operations import MAXIMUM_JSON, OPERATIONS
+from wasession_pod.api.requests import SESSION
 from wasession_pod.api.uploads import Uploads
 from wasession_pod.browser.errors import BrowserError, PageAway, PageClosed
 from wasession_pod.messages.database import DatabaseError

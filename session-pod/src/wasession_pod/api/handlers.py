@@ -21,7 +21,7 @@ from wasession_api.session_pod.messages import Page, SendText
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
 from wasession_pod import metrics
-from wasession_pod.api import event_stream, media
+from wasession_pod.api import event_stream, media, webhooks
 from wasession_pod.api.operations import (
     PNG,
     SSE,
@@ -39,7 +39,8 @@ from wasession_pod.api.operations import (
     SendHeaders,
     api_document,
 )
-from wasession_pod.api.uploads import READ_TIMEOUT, Uploads
+from wasession_pod.api.requests import SESSION, json_response, read_body
+from wasession_pod.api.uploads import Uploads
 from wasession_pod.browser.bridge import (
     ChatPosition,
     ContactPosition,
@@ -50,22 +51,14 @@ from wasession_pod.browser.bridge import (
 from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.outgoing import OutgoingMessage
 from wasession_pod.messages.sending import MessageSender
-from wasession_pod.session import NotReady, PagePrivate, Session
+from wasession_pod.session import NotReady, PagePrivate
 
 T = TypeVar("T", bound=BaseModel)
 P = TypeVar("P", bound=Position)
-SESSION = web.AppKey("session", Session)
 SENDER = web.AppKey("sender", MessageSender)
 UPLOADS = web.AppKey("uploads", Uploads)
 WRITE_TIMEOUT = 30.0  # seconds that a reader of events may leave them unread
 NO_STORE = {"Cache-Control": "no-store"}
-
-
-def _json(
-    model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None
-) -> web.Response:
-    text = model.model_dump_json(by_alias=True, exclude_none=True)
-    return web.Response(text=text, status=status, headers=headers, content_type="application/json")
 
 
 # --- the process ----------------------------------------------------------------------------------
@@ -75,12 +68,12 @@ async def live(request: web.Request) -> web.Response:
     """Fail only if the session's loop hangs, whatever is wrong with the browser or WhatsApp."""
     if not request.app[SESSION].alive:
         raise HTTPProblem(503, "Hung", "the session's loop has stopped ticking")
-    return _json(Alive())
+    return json_response(Alive())
 
 
 async def ready(_: web.Request) -> web.Response:
     """Succeed as soon as the process serves; ``state`` tells whether it is logged in."""
-    return _json(Alive())
+    return json_response(Alive())
 
 
 async def show_metrics(request: web.Request) -> web.Response:
@@ -98,7 +91,7 @@ async def openapi(_: web.Request) -> web.Response:
 
 
 async def state(request: web.Request) -> web.Response:
-    return _json(request.app[SESSION].report)
+    return json_response(request.app[SESSION].report)
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -110,7 +103,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     if _negotiate(request.headers.get(hdrs.ACCEPT, ""), (SSE, JSON)) == JSON:
         outbox = event_stream.require_loaded(session)
         page = await event_stream.page(outbox, query.types, after, query.limit, query.wait)
-        return _json(page, headers=NO_STORE)
+        return json_response(page, headers=NO_STORE)
     response = web.StreamResponse(headers={"Content-Type": SSE} | NO_STORE)
     await response.prepare(request)
     blocks = event_stream.follow(session, query.types, after)
@@ -173,7 +166,7 @@ async def pairing(request: web.Request) -> web.Response:
         return web.Response(text=link_code.code, headers=NO_STORE)
     if kind in (PNG, SVG):
         return web.Response(body=_picture(link_code, kind), content_type=kind, headers=NO_STORE)
-    return _json(link_code, headers=NO_STORE)
+    return json_response(link_code, headers=NO_STORE)
 
 
 def _picture(link_code: LinkCode, kind: str) -> bytes:
@@ -221,7 +214,7 @@ async def send(request: web.Request) -> web.Response:
     phase = request.app[SESSION].report.phase
     match request.content_type:
         case "application/json":
-            message = OutgoingMessage(SendText.model_validate_json(await _read_body(request)))
+            message = OutgoingMessage(SendText.model_validate_json(await read_body(request)))
         case "multipart/form-data":
             if phase is not Phase.READY and key is None:
                 raise NotReady(phase)  # before receiving a large file
@@ -233,16 +226,7 @@ async def send(request: web.Request) -> web.Response:
     headers = {"Location": f"/v1/messages/{quote(sent.id, safe='@')}"}
     if replayed:
         headers["Idempotent-Replayed"] = "true"
-    return _json(sent, 201, headers)
-
-
-async def _read_body(request: web.Request) -> bytes:
-    try:
-        async with asyncio.timeout(READ_TIMEOUT):
-            return await request.read()
-    except TimeoutError:
-        detail = f"the body did not arrive within {READ_TIMEOUT:.0f} s"
-        raise HTTPProblem(408, "Request timeout", detail) from None
+    return json_response(sent, 201, headers)
 
 
 async def get_message(request: web.Request) -> web.Response:
@@ -252,7 +236,7 @@ async def get_message(request: web.Request) -> web.Response:
     if message is None:
         detail = "WhatsApp Web has no message with this ID"
         raise HTTPProblem(404, "Message not found", detail)
-    return _json(message)
+    return json_response(message)
 
 
 async def get_media(request: web.Request) -> web.StreamResponse:
@@ -266,21 +250,21 @@ async def list_messages(request: web.Request) -> web.Response:
     query: PageQuery = request[QUERY]
     before = _decode_position(MessagePosition, query.continue_)
     with request.app[SESSION].ready_page() as page:
-        return _json(_page_of(await page.history(path.id, query.limit, before)))
+        return json_response(_page_of(await page.history(path.id, query.limit, before)))
 
 
 async def list_chats(request: web.Request) -> web.Response:
     query: PageQuery = request[QUERY]
     after = _decode_position(ChatPosition, query.continue_)
     with request.app[SESSION].ready_page() as page:
-        return _json(_page_of(await page.chats(query.limit, after)))
+        return json_response(_page_of(await page.chats(query.limit, after)))
 
 
 async def list_contacts(request: web.Request) -> web.Response:
     query: PageQuery = request[QUERY]
     after = _decode_position(ContactPosition, query.continue_)
     with request.app[SESSION].ready_page() as page:
-        return _json(_page_of(await page.contacts(query.limit, after)))
+        return json_response(_page_of(await page.contacts(query.limit, after)))
 
 
 async def get_contact(request: web.Request) -> web.Response:
@@ -290,7 +274,7 @@ async def get_contact(request: web.Request) -> web.Response:
     if contact is None:
         detail = "nobody on WhatsApp has this phone number or LID"
         raise HTTPProblem(404, "Contact not found", detail)
-    return _json(contact)
+    return json_response(contact)
 
 
 def _page_of(listing: Listing[T, P]) -> Page[T]:
@@ -333,4 +317,10 @@ HANDLERS: Mapping[str, Handler] = {
     "restart": restart,
     "getScreenshot": screenshot,
     "getPage": show_page,
+    "configureWebhooks": webhooks.configure,
+    "listWebhooks": webhooks.list_webhooks,
+    "listDeadLetters": webhooks.list_dead_letters,
+    "replayWebhook": webhooks.replay,
+    "pauseWebhook": webhooks.pause,
+    "resumeWebhook": webhooks.resume,
 }

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 from wasession_api.base import Model, Pattern
 from wasession_api.http.openapi import BINARY, Answer, Content, Nothing, Operation, document
 from wasession_api.session_pod.events import PAYLOADS, Cursor, EventKind, EventPage
@@ -27,7 +27,9 @@ from wasession_api.session_pod.messages import (
     SentMessage,
 )
 from wasession_api.session_pod.report import Report
+from wasession_api.session_pod.webhooks import Configuration, DeadLetter, WebhookState
 from wasession_api.v1alpha1 import PairingMethod, Phase
+from wasession_api.v1alpha1.webhooks import WebhookName
 
 MAXIMUM_JSON = 2**20  # bytes
 PNG, SVG, TEXT, SSE = "image/png", "image/svg+xml", "text/plain", "text/event-stream"
@@ -129,6 +131,29 @@ class PageQuery(Model):
     ) = Field(None, alias="continue", description="`continue` of the previous page.")
 
 
+class WebhookPath(Model):
+    name: WebhookName
+
+
+class Replay(Model):
+    """What to deliver again: everything ``after`` an event, or the dead letters."""
+
+    after: Cursor | None = None
+    dead_letters: Literal[True] | None = None
+
+    @model_validator(mode="after")
+    def _check_choice(self) -> Self:
+        if (self.after is None) == (self.dead_letters is None):
+            raise ValueError("must have either `after` or `deadLetters`")
+        return self
+
+
+class Replayed(Model):
+    dead_letters: int | None = Field(
+        None, description="How many dead letters the outbox still has."
+    )
+
+
 class Alive(Model):
     status: str = "ok"
 
@@ -137,6 +162,7 @@ _NOT_READY = {
     503: "The session is not Ready (see `phase`), or its page is loading. Nothing was done. "
     "Retry after `Retry-After` seconds."
 }
+_NO_WEBHOOK = {404: "The session has no webhook of this name."}
 _PAGE_FAILED = {502: "The page of WhatsApp Web failed."}
 _ALWAYS = {
     422: "A parameter, header or field is not valid; see `detail`.",
@@ -493,6 +519,73 @@ OPERATIONS = (
             **_ALWAYS,
             **_PAGE_FAILED,
         },
+    ),
+    Operation(
+        "PUT",
+        "/v1/webhooks",
+        "configureWebhooks",
+        "Deliver to these webhooks from now on",
+        {200: Answer("The volume has recorded it.", (Content(Nothing),))},
+        tag="Webhooks",
+        description="In Kubernetes the operator calls this, with `spec.webhooks`. A webhook that "
+        "is new starts with the next event; one of the same name goes on where it is.",
+        bodies=(Content(Configuration),),
+        problems={400: "The body is not valid JSON.", **_ALWAYS},
+    ),
+    Operation(
+        "GET",
+        "/v1/webhooks",
+        "listWebhooks",
+        "How the deliveries are doing",
+        {200: Answer("All webhooks.", (Content(Page[WebhookState]),))},
+        tag="Webhooks",
+        problems=_ALWAYS,
+    ),
+    Operation(
+        "GET",
+        "/v1/webhooks/{name}/dead-letters",
+        "listDeadLetters",
+        "Events that were given up, latest first",
+        {200: Answer("Up to 10,000.", (Content(Page[DeadLetter]),))},
+        tag="Webhooks",
+        path_parameters=WebhookPath,
+        problems={**_NO_WEBHOOK, **_ALWAYS},
+    ),
+    Operation(
+        "POST",
+        "/v1/webhooks/{name}/replay",
+        "replayWebhook",
+        "Deliver events again",
+        {202: Answer("They are delivered again, under the same IDs.", (Content(Replayed),))},
+        tag="Webhooks",
+        path_parameters=WebhookPath,
+        bodies=(Content(Replay),),
+        problems={
+            400: "The body is not valid JSON.",
+            **_NO_WEBHOOK,
+            409: "The outbox does not go back to `after`, or was replaced since.",
+            **_ALWAYS,
+        },
+    ),
+    Operation(
+        "POST",
+        "/v1/webhooks/{name}/pause",
+        "pauseWebhook",
+        "Let the events wait",
+        {200: Answer("Paused, also across restarts.", (Content(Nothing),))},
+        tag="Webhooks",
+        path_parameters=WebhookPath,
+        problems={**_NO_WEBHOOK, **_ALWAYS},
+    ),
+    Operation(
+        "POST",
+        "/v1/webhooks/{name}/resume",
+        "resumeWebhook",
+        "Deliver again, also to an endpoint that wanted no more",
+        {200: Answer("Resumed.", (Content(Nothing),))},
+        tag="Webhooks",
+        path_parameters=WebhookPath,
+        problems={**_NO_WEBHOOK, **_ALWAYS},
     ),
 )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from wasession_api.session_pod.webhooks import Configuration
@@ -148,6 +148,9 @@ class Deliveries:
         self._deliveries = {}
         return earlier
 
+    def __iter__(self) -> Iterator[Delivery]:
+        return iter([*self._deliveries.values()])
+
     def get(self, name: str) -> Delivery:
         """Return the delivery to a webhook; raises ``UnknownWebhook``."""
         if name not in self._deliveries:
@@ -177,6 +180,9 @@ class Deliveries:
                 numbers.append(position.number)
         delivery.reopen(numbers)
         return len(numbers)
+
+    async def count_dead(self, name: str) -> int:
+        return await asyncio.to_thread(self._store.count_dead, name)
 
     async def dead_letters(self, name: str) -> list[StoredDeadLetter]:
         """Return the dead letters of a webhook, latest first. Raises ``UnknownWebhook``."""

@@ -118,6 +118,12 @@ class WebhookStore:
             ).fetchall()
         return [StoredDeadLetter(*row) for row in rows]
 
+    def count_dead(self, name: str) -> int:
+        with self._database.transaction() as database:
+            query = "SELECT count(*) FROM dead_letters WHERE webhook = ?"
+            found: int = database.execute(query, (name,)).fetchone()[0]
+        return found
+
 
 def _encode(progress: Progress) -> str:
     """Return what outlives the process; what is in flight is tried again."""

@@ -1,0 +1,100 @@
+"""The handlers of webhooks."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from aiohttp import web
+from wasession_api.http.problem import HTTPProblem
+from wasession_api.http.routes import PATH
+from wasession_api.session_pod.messages import Page
+from wasession_api.session_pod.webhooks import Configuration, DeadLetter, WebhookState
+
+from wasession_pod.api.operations import Replay, Replayed, WebhookPath
+from wasession_pod.api.requests import SESSION, json_response, read_body
+from wasession_pod.webhooks.deliveries import Deliveries, NotHere, UnknownWebhook
+from wasession_pod.webhooks.delivery import Delivery
+
+
+async def configure(request: web.Request) -> web.Response:
+    configuration = Configuration.model_validate_json(await read_body(request))
+    await request.app[SESSION].deliveries.configure(configuration)
+    return web.json_response({})
+
+
+async def list_webhooks(request: web.Request) -> web.Response:
+    deliveries = request.app[SESSION].deliveries
+    return json_response(Page(items=[await _state(deliveries, one) for one in deliveries]))
+
+
+async def list_dead_letters(request: web.Request) -> web.Response:
+    path: WebhookPath = request[PATH]
+    try:
+        letters = await request.app[SESSION].deliveries.dead_letters(path.name)
+    except UnknownWebhook:
+        raise _no_webhook(path.name) from None
+    items = [
+        DeadLetter(
+            event_id=one.event_id,
+            kind=one.kind,
+            at=datetime.fromtimestamp(one.died_at, UTC),
+            attempts=one.attempts,
+            error=one.error,
+        )
+        for one in letters
+    ]
+    return json_response(Page(items=items))
+
+
+async def replay(request: web.Request) -> web.Response:
+    path: WebhookPath = request[PATH]
+    body, deliveries = (
+        Replay.model_validate_json(await read_body(request)),
+        (request.app[SESSION].deliveries),
+    )
+    try:
+        if body.after is None:
+            return json_response(
+                Replayed(dead_letters=await deliveries.replay_dead(path.name)), 202
+            )
+        deliveries.replay(path.name, body.after)
+    except UnknownWebhook:
+        raise _no_webhook(path.name) from None
+    except NotHere as error:
+        raise HTTPProblem(409, "Not in the outbox", str(error)) from None
+    return json_response(Replayed(), 202)
+
+
+async def pause(request: web.Request) -> web.Response:
+    _delivery(request).pause(paused=True)
+    return web.json_response({})
+
+
+async def resume(request: web.Request) -> web.Response:
+    _delivery(request).pause(paused=False)
+    return web.json_response({})
+
+
+def _delivery(request: web.Request) -> Delivery:
+    path: WebhookPath = request[PATH]
+    try:
+        return request.app[SESSION].deliveries.get(path.name)
+    except UnknownWebhook:
+        raise _no_webhook(path.name) from None
+
+
+def _no_webhook(name: str) -> HTTPProblem:
+    return HTTPProblem(404, "Webhook not found", f"the session has no webhook {name}")
+
+
+async def _state(deliveries: Deliveries, delivery: Delivery) -> WebhookState:
+    status, oldest = delivery.status, delivery.oldest
+    return WebhookState(
+        name=status.name,
+        state=status.state,
+        since=status.since,
+        error=delivery.error,
+        pending=delivery.pending,
+        oldest=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
+        dead_letters=await deliveries.count_dead(status.name),
+    )
