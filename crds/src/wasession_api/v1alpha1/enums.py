@@ -208,7 +208,6 @@ class Reason(StrEnum):
     ROLLOUT_HALTED = "RolloutHalted"
     RESTART_REQUESTED = "RestartRequested"
     LOGOUT_FAILED = "LogoutFailed"
-    WEBHOOKS_PENDING = "WebhooksPending"
     WEBHOOKS_NOT_ACCEPTED = "WebhooksNotAccepted"
     WEBHOOK_FAILING = "WebhookFailing"
     WEBHOOK_PAUSED = "WebhookPaused"
