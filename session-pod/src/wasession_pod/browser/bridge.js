@@ -552,11 +552,13 @@
     const ids = [chatId, otherId(chatId)].filter(Boolean).sort();
     const chats = ids.map((id) => attempt(() => WPP.chat.get(id))).filter(Boolean);
     const anchor = position && (await findMessage(position.id));
-    const follows = (msg) => byTime(positionOf(msg), position) < 0;
-    const sources = chats.map(async function* (chat) {
-      const isOfChat = anchor && text(anchor.id.remote) === text(chat.id);
-      for await (const msg of messagesOf(chat, isOfChat ? text(anchor.id) : null)) {
-        if (isOfChat || !position || follows(msg)) yield msg;
+    const own = anchor ? chats.findIndex((chat) => text(chat.id) === text(anchor.id.remote)) : -1;
+    // Of the same second, the first chat's messages come first.
+    const follows = (msg, index) =>
+      timeOf(msg) < position.t || (timeOf(msg) === position.t && own >= 0 && index > own);
+    const sources = chats.map(async function* (chat, index) {
+      for await (const msg of messagesOf(chat, index === own ? text(anchor.id) : null)) {
+        if (index === own || !position || follows(msg, index)) yield msg;
       }
     });
     const heads = await Promise.all(sources.map((source) => source.next()));
@@ -971,7 +973,7 @@
     };
     // A model's fields change one after the other.
     const onType = (msg) =>
-      queueMicrotask(() => msg.type === 'revoked' && emitDeletion(() => deletion(msg)));
+      queueMicrotask(() => attempt(() => msg.type) === 'revoked' && emitDeletion(() => deletion(msg)));
     const onEdit = (msg) => queueMicrotask(() => emitEdit(() => edit(msg)));
     MsgStore.on('add', guarded(onAdd, () => emitGap('message')));
     MsgStore.on('change:ack', guarded(onAck, () => emitGap('ack')));

@@ -19,6 +19,7 @@ from wasession_pod.browser.tab import Tab
 from wasession_pod.state.observation import PageModel, PageObservation, Text
 
 CALL_TIMEOUT = 30.0  # seconds, for calls that wait for WhatsApp's servers
+SCAN_TIMEOUT = 120.0  # seconds, for reading all chats in the page's database
 DOWNLOAD_TIMEOUT = 300.0  # seconds, for a file
 MAXIMUM_DOWNLOAD = 256 * 2**20  # bytes; WhatsApp Web has a whole file in memory
 CHUNK = 2**20  # bytes of a file that are read at a time
@@ -239,7 +240,8 @@ class Bridge:
         Messages that this session has sent are among them, except those that this page has sent.
         """
         position = after and after.model_dump()
-        return await self._call(RECENT, "recent", int(since), limit, position)
+        arguments = (int(since), limit, position)
+        return await self._call(RECENT, "recent", *arguments, timeout=SCAN_TIMEOUT)
 
     async def history(
         self, chat_id: str, limit: int, before: MessagePosition | None
