@@ -78,7 +78,8 @@ class Gateway:
         for task in self._tasks:
             task.add_done_callback(_exit_on_error)
         server_logger.addFilter(WithoutContent())
-        app = self._application(Rest(settings, self.sessions, commands, pods))
+        self._rest = Rest(settings, self.sessions, commands, pods)
+        app = self._application()
         ports = ((self._management(), settings.management_port), (app, settings.port))
         timeout = settings.shutdown_timeout.total_seconds()
         self._runners = [
@@ -97,6 +98,7 @@ class Gateway:
         if error is None:
             await asyncio.sleep(self._settings.drain_delay.total_seconds())
         self.sessions.close()
+        self._rest.close()
         await self._namespace.close()
         self._connections.abort()
         for runner in reversed(self._runners):
@@ -107,7 +109,7 @@ class Gateway:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._http.close()
 
-    def _application(self, rest: Rest) -> web.Application:
+    def _application(self) -> web.Application:
         """REST, Socket.IO and the console."""
         app = web.Application(
             middlewares=[
@@ -118,7 +120,7 @@ class Gateway:
             client_max_size=MAXIMUM_BODY,
         )
         app.on_response_prepare.append(strict_headers)
-        rest.add_to(app)
+        self._rest.add_to(app)
         self._connections.attach(app)
         for file in CONSOLE.rglob("*.*"):
             path = file.relative_to(CONSOLE).as_posix().removesuffix("index.html")

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from wasession_api import restoration
 from wasession_api.base import Model, Time
 from wasession_api.session_pod import messages
+from wasession_api.session_pod.events import PAYLOADS, EventKind, Gap, GapReason
 from wasession_api.session_pod.messages import IncomingMessage
 from wasession_api.v1alpha1 import (
     Account,
@@ -26,6 +27,7 @@ from wasession_api.v1alpha1 import (
     Reason,
 )
 
+from wasession_gateway.cursors import EventId
 from wasession_gateway.scopes import Scope
 from wasession_gateway.session import Session, SessionView
 
@@ -162,16 +164,56 @@ class PairingCode(Event):
     expires_at: Time | None = None
 
 
-class Message(Event, IncomingMessage):
+class Numbered(Model):
+    """A payload with the ID that the session pod has given the event."""
+
+    event_id: str | None = Field(
+        None,
+        max_length=64,
+        description="ID of the event, which never changes. As `since` of a later `init`, it "
+        "selects the events that follow.",
+        examples=["5c1f0e7a9b3d4c62-1042"],
+    )
+
+
+class Message(Event, Numbered, IncomingMessage):
     """An incoming message, or one that the account sent with another device."""
 
 
-class MessageAck(Event, messages.MessageAck):
+class MessageEdit(Event, Numbered, messages.MessageEdit):
+    """The text of a message was changed by its sender."""
+
+
+class MessageDeletion(Event, Numbered, messages.MessageDeletion):
+    """A message was deleted for everyone, by its sender or an admin of the group."""
+
+
+class MessageReaction(Event, Numbered, messages.Reaction):
+    """Somebody reacted to a message, or took a reaction back."""
+
+
+class PollVote(Event, Numbered, messages.PollVote):
+    """Somebody voted in a poll; the vote replaces their earlier one."""
+
+
+class MessageAck(Event, Numbered, messages.MessageAck):
     """Progress of a sent message."""
 
 
-class MessagesMissed(Event):
-    """Messages may have arrived that were not delivered as events."""
+class Call(Event, Numbered, messages.Call):
+    """Somebody calls the account. The session does not answer calls."""
+
+
+class GroupChange(Event, Numbered, messages.GroupChange):
+    """Members of a group have changed."""
+
+
+class MessagesMissed(Event, Numbered, Gap):
+    """There may have been messages and other changes that were not delivered as events."""
+
+
+class CaughtUp(Event, Numbered):
+    """The client has had the events up to `eventId`; from here on it gets them as they happen."""
 
 
 class Closing(Model):
@@ -197,8 +239,27 @@ SCOPES: Mapping[type[Model], Scope] = {
     Qr: Scope.PAIR,
     PairingCode: Scope.PAIR,
     Message: Scope.MESSAGES_READ,
+    MessageEdit: Scope.MESSAGES_READ,
+    MessageDeletion: Scope.MESSAGES_READ,
+    MessageReaction: Scope.MESSAGES_READ,
+    PollVote: Scope.MESSAGES_READ,
     MessageAck: Scope.MESSAGES_READ,
+    Call: Scope.MESSAGES_READ,
+    GroupChange: Scope.MESSAGES_READ,
     MessagesMissed: Scope.MESSAGES_READ,
+    CaughtUp: Scope.MESSAGES_READ,
+}
+# What clients receive for each kind of event of a session pod's outbox.
+_OF_KIND: Mapping[str, type[Event]] = {
+    EventKind.MESSAGE: Message,
+    EventKind.EDIT: MessageEdit,
+    EventKind.DELETION: MessageDeletion,
+    EventKind.REACTION: MessageReaction,
+    EventKind.VOTE: PollVote,
+    EventKind.ACK: MessageAck,
+    EventKind.CALL: Call,
+    EventKind.GROUP: GroupChange,
+    EventKind.GAP: MessagesMissed,
 }
 NamedPayload = tuple[str, dict[str, Any]]
 
@@ -217,6 +278,29 @@ def encode(event: Model) -> NamedPayload:
 def subject(session: Session) -> dict[str, Any]:
     """Return the fields that every event of a session has."""
     return {"client_id": session.client_id, "owner": session.owner, "name": session.name}
+
+
+def of_pod(
+    session: Session, kind: str, data: str | Mapping[str, Any], event_id: EventId | None
+) -> Event | None:
+    """Return what clients receive for an event of the session's pod; None if it is of a new kind.
+
+    In place of an event that cannot be read, they are told that they have missed something.
+    """
+    model = _OF_KIND.get(kind)
+    if model is None:
+        return None
+    numbered = {**subject(session), "event_id": str(event_id) if event_id else None}
+    payload = PAYLOADS[EventKind(kind)]
+    try:
+        content = (
+            payload.model_validate_json(data)
+            if isinstance(data, str)
+            else payload.model_validate(data)
+        )
+    except ValidationError:
+        return MessagesMissed(**numbered, reason=GapReason.UNREADABLE)
+    return model.model_construct(**numbered, **dict(content))
 
 
 # --- which events a change causes -----------------------------------------------------------------

@@ -27,6 +27,10 @@ EVENTS = Counter(
 POD_EVENT_STREAMS = Gauge(
     "wasession_gateway_pod_event_streams", "Session pods whose events are being read."
 )
+CATCH_UPS = Gauge(
+    "wasession_gateway_catch_ups",
+    "Socket.IO clients that are being sent what they have missed, once for each session.",
+)
 SESSIONS = Gauge("wasession_gateway_sessions", "Sessions in the cache.")
 INFORMER_LAST_EVENT_AGE = Gauge(
     "wasession_gateway_informer_last_event_age_seconds",

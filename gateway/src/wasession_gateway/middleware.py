@@ -32,8 +32,13 @@ TOO_MANY = 429
 API = "/whatsapp/"
 SOCKET = f"/{PATH}/"
 ALLOWED_METHODS = "GET, POST, DELETE"
-ALLOWED_HEADERS = "Authorization, Content-Type, If-Match, If-None-Match, Idempotency-Key"
-EXPOSED_HEADERS = "ETag, Location, Retry-After, Idempotent-Replayed, WWW-Authenticate, X-Request-ID"
+ALLOWED_HEADERS = (
+    "Authorization, Content-Type, If-Match, If-None-Match, If-Range, Idempotency-Key, Range"
+)
+EXPOSED_HEADERS = (
+    "Accept-Ranges, Content-Disposition, Content-Range, ETag, Location, Retry-After, "
+    "Idempotent-Replayed, WWW-Authenticate, X-Request-ID"
+)
 HEADERS = {
     hdrs.SERVER: "wasession",
     "X-Content-Type-Options": "nosniff",

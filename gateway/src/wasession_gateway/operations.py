@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, StringConstraints
 from wasession_api.base import Model, Pattern
 from wasession_api.http import openapi
 from wasession_api.http.openapi import BINARY, Answer, Content, Operation
+from wasession_api.session_pod.events import Cursor as EventCursor
+from wasession_api.session_pod.events import EventKind, EventPage
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
     Chat,
@@ -18,6 +20,7 @@ from wasession_api.session_pod.messages import (
     MessageId,
     MessageStatus,
     Page,
+    Recipient,
     SendMedia,
     SendText,
     SentMessage,
@@ -41,6 +44,18 @@ Cursor = Annotated[
     Pattern(r"^[A-Za-z0-9_=-]{1,512}$", "must be the value that a previous page returned"),
 ]
 CONTINUE = "`continue` of the previous page."
+LONGEST_WAIT = 60  # seconds, for events
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+EventKinds = Annotated[
+    frozenset[EventKind],
+    BeforeValidator(_split),
+    PlainSerializer(lambda kinds: ",".join(sorted(kinds)), return_type=str),
+]
 
 
 # --- parameters -----------------------------------------------------------------------------------
@@ -56,6 +71,10 @@ class MessagePath(SessionPath):
 
 class ContactPath(SessionPath):
     contact_id: ContactId
+
+
+class ChatPath(SessionPath):
+    chat_id: Recipient
 
 
 class OwnerQuery(Model):
@@ -76,6 +95,28 @@ class PodListQuery(OwnerQuery):
     limit: int = Field(100, ge=1, le=500, description="Maximum number of items.")
     continue_: Annotated[str, StringConstraints(max_length=512)] | None = Field(
         None, alias="continue", description=CONTINUE
+    )
+
+
+class EventsQuery(OwnerQuery):
+    after: EventCursor | None = Field(
+        None,
+        description="ID of the last event that the caller has had, or `next` of the previous page; "
+        "when omitted, the oldest event that is kept comes first.",
+    )
+    limit: int = Field(100, ge=1, le=500, description="Maximum number of items.")
+    types: EventKinds | None = Field(
+        None,
+        min_length=1,
+        description="Kinds of events, such as `message,edit`; all when omitted. `gap` always is "
+        "one of them, `state` never.",
+    )
+    wait: int = Field(
+        0,
+        ge=0,
+        le=LONGEST_WAIT,
+        description="Seconds to wait for an event if there is none yet. Proxies in front of the "
+        "gateway may wait for less.",
     )
 
 
@@ -104,6 +145,21 @@ class IfMatch(Model):
 class IfNoneMatch(Model):
     if_none_match: str | None = Field(
         None, alias="If-None-Match", description="A known ETag: 304 while it is still current."
+    )
+
+
+class MediaHeaders(Model):
+    range: str | None = Field(
+        None, alias="Range", max_length=256, description="Which bytes, such as `bytes=0-1023`."
+    )
+    if_range: str | None = Field(
+        None,
+        alias="If-Range",
+        max_length=256,
+        description="The ETag for which `Range` counts; else the whole file is sent.",
+    )
+    if_none_match: str | None = Field(
+        None, alias="If-None-Match", max_length=256, description="A known ETag: 304 if it is it."
     )
 
 
@@ -228,6 +284,20 @@ POD_LIST: dict[str, Any] = {
     "problems": {**OF_ONE, **ASKING},
     "path_parameters": SessionPath,
     "query": PodListQuery,
+}
+MEDIA_HEADERS = {
+    "Accept-Ranges": "`bytes`",
+    "Content-Disposition": "`attachment`, with the file's name if the sender gave one.",
+    "ETag": "Of the file, which never changes.",
+}
+MEDIA = {
+    200: Answer("The file.", (Content(BINARY, "*/*"),), MEDIA_HEADERS),
+    206: Answer(
+        "The part of the file that `Range` selects.",
+        (Content(BINARY, "*/*"),),
+        {**MEDIA_HEADERS, "Content-Range": "Which bytes these are, and the file's size."},
+    ),
+    304: Answer("The caller has the file already."),
 }
 LINK_CODE = Answer(
     "JSON, or the QR as an image or as text, according to `Accept`.",
@@ -418,6 +488,46 @@ MESSAGES = (
         query=OwnerQuery,
     ),
     reads_messages(
+        f"GET {SESSION}/messages/{{messageId}}/media",
+        "getMedia",
+        "Download a message's file",
+        MEDIA,
+        {
+            **OF_ONE,
+            404: f"{OF_ONE[404]} Or WhatsApp Web has no such message, or it has no file.",
+            410: "WhatsApp no longer has the file.",
+            416: "The file has no such bytes; `Content-Range` has its size.",
+            **ASKING,
+            503: f"{ASKING[503]} Or it is sending too many files.",
+            504: "WhatsApp Web has not downloaded the file in time.",
+        },
+        path_parameters=MessagePath,
+        query=OwnerQuery,
+        headers=MediaHeaders,
+        description="Always a file to save, never to show: senders choose its content.",
+    ),
+    reads_messages(
+        f"GET {SESSION}/events",
+        "listEvents",
+        "List what has happened to messages, or wait for it",
+        {200: Answer("The events, oldest first.", (Content(EventPage),))},
+        {**OF_ONE, **ASKING},
+        path_parameters=SessionPath,
+        query=EventsQuery,
+        description="The session pod keeps its events for some days. `data` is the payload of the "
+        "Socket.IO event, without `clientId`, `owner`, `name` and `eventId`. If events that "
+        "followed `after` are not kept any more, a `gap` says so.",
+    ),
+    reads_messages(
+        f"GET {SESSION}/chats/{{chatId}}/messages",
+        "listMessages",
+        "List the messages of a chat, latest first",
+        listed(MessageStatus, "The messages that WhatsApp Web has."),
+        {**POD_LIST["problems"], 404: f"{OF_ONE[404]} Or WhatsApp Web has no such chat."},
+        path_parameters=ChatPath,
+        query=PodListQuery,
+    ),
+    reads_messages(
         f"GET {SESSION}/chats",
         "listChats",
         "List the account's chats",
@@ -463,8 +573,15 @@ EVENTS = (
     events.LoggedOut,
     events.Disconnected,
     events.Message,
+    events.MessageEdit,
+    events.MessageDeletion,
+    events.MessageReaction,
+    events.PollVote,
     events.MessageAck,
+    events.Call,
+    events.GroupChange,
     events.MessagesMissed,
+    events.CaughtUp,
     events.SessionRemoved,
     events.Closing,
 )

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
+from pydantic import ValidationError
 from wasession_api import names
-from wasession_api.http.sse import Pace, ServerSentEvent
+from wasession_api.http.sse import EventTooLarge, Pace, ServerSentEvent
 from wasession_api.kube.client import PODS, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.client import (
@@ -18,7 +19,9 @@ from wasession_api.session_pod.client import (
     SessionPodClient,
     Unauthorized,
     base_url,
+    read_body,
 )
+from wasession_api.session_pod.events import EventKind, EventPage, Gap, GapReason
 
 from wasession_gateway import metrics
 from wasession_gateway.session import Session
@@ -26,7 +29,8 @@ from wasession_gateway.session_key import KeyMissing, SessionKey
 
 log = logging.getLogger(__name__)
 RETRY_FIRST, RETRY_LAST = 0.2, 5.0  # seconds
-EVENT_TYPES = "state,message,ack"
+PAGE_TIMEOUT = 15.0  # seconds
+MAXIMUM_PAGE = 4 * 2**20  # bytes, of a page of events
 OnEvent = Callable[[Session, ServerSentEvent], Awaitable[None]]
 
 
@@ -39,6 +43,10 @@ class Unreachable(Exception):
 
 class Interrupted(Exception):
     """The pod was asked but did not answer: the request may have taken effect."""
+
+
+class NoEvents(Exception):
+    """The pod was asked for a page of events and answered with something else, or too much."""
 
 
 class _Pod:
@@ -76,23 +84,62 @@ class Pods:
 
     @contextlib.asynccontextmanager
     async def request(
-        self, session: Session, method: str, path: str, timeout: float, **options: Any
+        self,
+        session: Session,
+        method: str,
+        path: str,
+        timeout: float,
+        *,
+        any_length: bool = False,
+        **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Yield the pod's response to one request; ``timeout`` is in seconds, for all of it.
 
-        For a body that the caller is still sending, it begins with the end of the body: the pod
-        ends a body that stops arriving. Raises ``Unreachable``, or ``Interrupted`` once the pod
-        may have begun.
+        For a response of ``any_length``, it is for each part. For a body that the caller is still
+        sending, it begins with the end of the body: the pod ends a body that stops arriving. Raises
+        ``Unreachable``, or ``Interrupted`` once the pod may have begun.
         """
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
         if isinstance(options.get("data"), aiohttp.StreamReader):
             # The body can be sent only once, so find the right token first.
             async with self.request(session, "GET", "/v1/state", timeout):
                 pass
-            limits = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=timeout)
-        options["timeout"] = limits
+            any_length = True
+        options["timeout"] = (
+            aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT, sock_read=timeout)
+            if any_length
+            else aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_TIMEOUT)
+        )
         async with contextlib.AsyncExitStack() as stack:
             yield await self._open(stack, session, method, path, **options)
+
+    async def events(self, session: Session, after: str, limit: int) -> tuple[EventPage, int]:
+        """Return up to ``limit`` events after a cursor, and how many bytes they have.
+
+        Raises ``Unreachable``, ``Interrupted`` or ``NoEvents``.
+        """
+        while len(body := await self._read_page(session, after, limit)) == MAXIMUM_PAGE:
+            if limit == 1:
+                raise NoEvents("an event is too large")
+            limit = max(limit // 8, 1)
+        try:
+            return EventPage.model_validate_json(body), len(body)
+        except ValidationError as error:
+            raise NoEvents("the page is malformed") from error
+
+    async def _read_page(self, session: Session, after: str, limit: int) -> bytes:
+        query = {"after": after, "limit": str(limit)}
+        headers = {"Accept": "application/json"}
+        try:
+            async with self.request(
+                session, "GET", "/v1/events", PAGE_TIMEOUT, params=query, headers=headers
+            ) as response:
+                if response.status == 503:
+                    raise Unreachable("the session's pod cannot answer at the moment")
+                if response.status != 200 or response.content_type != "application/json":
+                    raise NoEvents(f"HTTP status {response.status}")
+                return await read_body(response, MAXIMUM_PAGE)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Interrupted("the session's pod did not answer in full") from error
 
     async def _open(
         self,
@@ -173,10 +220,18 @@ def _belongs_to(obj: Manifest, session: Session) -> bool:
 
 
 class PodEventStream:
-    """Pass one session pod's events to ``on_event`` until closed, through the pod's restarts."""
+    """Pass one session pod's events to ``on_event`` until closed, through the pod's restarts.
 
-    def __init__(self, pods: Pods, session: Session, on_event: OnEvent) -> None:
+    Begins after the event ``last_id``, by default with the present; each later connection begins
+    after the last event that ``on_event`` has had.
+    """
+
+    def __init__(
+        self, pods: Pods, session: Session, on_event: OnEvent, last_id: str | None = None
+    ) -> None:
         self.session = session
+        self.last_id = last_id
+        self.is_open = False  # whether the present connection has had events
         self._pods, self._on_event = pods, on_event
         self._reconnect = asyncio.Event()
         self._task = asyncio.create_task(self._run())
@@ -194,17 +249,19 @@ class PodEventStream:
         self._task.cancel()
 
     async def _run(self) -> None:
-        delay, last_id, pace = RETRY_FIRST, None, Pace()
+        delay, pace = RETRY_FIRST, Pace()
         with metrics.POD_EVENT_STREAMS.track_inprogress():
             while True:
                 self._reconnect.clear()
                 try:
                     client = await self._pods.client(self.session)
-                    stream = client.events(EVENT_TYPES, last_id, pace)
+                    stream = client.events(last_id=self.last_id, pace=pace)
                     async with contextlib.aclosing(stream) as events:
                         async for event in events:
-                            delay, last_id = RETRY_FIRST, event.id or last_id
-                            await self._on_event(self.session, event)
+                            self.is_open, delay = True, RETRY_FIRST
+                            await self._pass_on(event)
+                except EventTooLarge as error:
+                    await self._skip(error.id)
                 except (
                     Unreachable,
                     Interrupted,
@@ -219,8 +276,25 @@ class PodEventStream:
                         "event stream of the session pod failed; reconnecting",
                         extra={"session": self.session.name, "error": type(error).__name__},
                     )
+                self.is_open = False
                 self._pods.forget(self.session.uid)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(delay):
                         await self._reconnect.wait()
                 delay = min(delay * 2, RETRY_LAST)
+
+    async def _pass_on(self, event: ServerSentEvent) -> None:
+        # A state has no ID of its own: only the first one says where the stream begins.
+        if event.type != EventKind.STATE or self.last_id is None:
+            self.last_id = event.id or self.last_id
+        await self._on_event(self.session, event)
+
+    async def _skip(self, event_id: str | None) -> None:
+        """Go on after an event that is too large to be read, in whose place a gap is told."""
+        log.warning(
+            "an event of the session pod is too large; its clients get a gap in its place",
+            extra={"session": self.session.name},
+        )
+        if event_id not in (None, self.last_id):
+            gap = Gap(reason=GapReason.UNREADABLE).model_dump_json()
+            await self._pass_on(ServerSentEvent(EventKind.GAP, gap, event_id))

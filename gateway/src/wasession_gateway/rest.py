@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -36,8 +37,14 @@ STALE_AFTER = 180.0  # seconds without an event from the API server
 # Seconds for the pod to answer, more than it allows itself: it calls the page for up to 30 s, and
 # waits up to 60 s more for WhatsApp to confirm a message.
 READ_TIMEOUT, SEND_TIMEOUT = 45.0, 120.0
+MEDIA_TIMEOUT = 150.0  # seconds for the next part of a file, which the page first downloads
 REQUEST_HEADERS = ("Accept", "Content-Type", "Idempotency-Key")
 RESPONSE_HEADERS = ("Content-Type", "Location", "Retry-After", "Idempotent-Replayed")
+FILE_REQUEST_HEADERS = ("If-None-Match", "If-Range", "Range")
+FILE_RESPONSE_HEADERS = ("Accept-Ranges", "Content-Length", "Content-Range", "ETag")
+# Whatever the session pod says: a file is saved, not shown.
+FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-store"}
+ATTACHMENT = "attachment"
 JSON = "application/json"
 M = TypeVar("M", bound=Model)
 
@@ -51,6 +58,14 @@ class Rest:
         self._settings, self._sessions = settings, sessions
         self._commands, self._pods = commands, pods
         self._document = json.dumps(document())
+        self._waits: set[asyncio.Timeout] = set()  # of requests that wait for events
+        self._is_closing = False
+
+    def close(self) -> None:
+        """Answer the requests that wait for events: the callers can wait at another gateway."""
+        self._is_closing = True
+        for wait in self._waits:
+            wait.reschedule(asyncio.get_running_loop().time())
 
     def add_to(self, app: web.Application) -> None:
         routes = app[ROUTES] = {}
@@ -190,6 +205,37 @@ class Rest:
             READ_TIMEOUT,
         )
 
+    async def get_media(self, request: web.Request) -> web.StreamResponse:
+        session = self._session(request)
+        path = f"/v1/messages/{request[PATH].message_id}/media"
+        headers = _selected(request.headers, FILE_REQUEST_HEADERS)
+        async with self._pods.request(
+            session, request.method, path, MEDIA_TIMEOUT, any_length=True, headers=headers
+        ) as pod_response:
+            disposition = pod_response.headers.get(hdrs.CONTENT_DISPOSITION, "")
+            if disposition.partition(";")[0].strip().lower() != ATTACHMENT:
+                disposition = ATTACHMENT
+            headers = {
+                **_selected(pod_response.headers, FILE_RESPONSE_HEADERS),
+                **FILE_HEADERS,
+                hdrs.CONTENT_DISPOSITION: disposition,
+            }
+            return await self._pass_on(request, session, pod_response, headers)
+
+    async def list_events(self, request: web.Request) -> web.StreamResponse:
+        session, params = self._session(request), _pod_query(request)
+        timeout = READ_TIMEOUT + request[QUERY].wait
+        options: dict[str, Any] = {"params": params, "headers": {hdrs.ACCEPT: JSON}}
+        async with contextlib.AsyncExitStack() as stack:
+            async with self._waiting():
+                pod_response = await stack.enter_async_context(
+                    self._pods.request(session, request.method, "/v1/events", timeout, **options)
+                )
+            return await self._pass_on(request, session, pod_response)
+
+    async def list_messages(self, request: web.Request) -> web.StreamResponse:
+        return await self._pod_page(request, f"/v1/chats/{request[PATH].chat_id}/messages")
+
     async def list_chats(self, request: web.Request) -> web.StreamResponse:
         return await self._pod_page(request, "/v1/chats")
 
@@ -235,41 +281,71 @@ class Rest:
         return web.Response(body=b",".join(items), content_type=JSON)
 
     async def _pod_page(self, request: web.Request, path: str) -> web.StreamResponse:
-        query = request[QUERY]
-        session = self._session(request)
-        params = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
+        session, params = self._session(request), _pod_query(request)
         return await self._proxy(request, session, path, READ_TIMEOUT, params=params)
 
     async def _proxy(
         self, request: web.Request, session: Session, path: str, timeout: float, **options: Any
     ) -> web.StreamResponse:
         """Forward the request to the session's pod and stream the pod's response back."""
-        headers = {
-            name: request.headers[name] for name in REQUEST_HEADERS if name in request.headers
-        }
+        headers = _selected(request.headers, REQUEST_HEADERS)
         if options.get("data") is request.content:
             headers["Content-Length"] = request.headers["Content-Length"]
         async with self._pods.request(
             session, request.method, path, timeout, headers=headers, **options
         ) as pod_response:
-            response = web.StreamResponse(status=pod_response.status)
-            for name in RESPONSE_HEADERS:
-                if name in pod_response.headers:
-                    response.headers[name] = pod_response.headers[name]
-            if hdrs.LOCATION in response.headers:
-                pod_path = response.headers[hdrs.LOCATION]
-                response.headers[hdrs.LOCATION] = _location(request[IDENTITY], session, pod_path)
-            await response.prepare(request)
-            try:
-                async for chunk in pod_response.content.iter_any():
-                    await response.write(chunk)
-            except (aiohttp.ClientError, TimeoutError):
-                # Abort, or the caller would take the partial response for a complete one.
-                if request.transport is not None:
-                    request.transport.abort()
-            else:
-                await response.write_eof()
-            return response
+            return await self._pass_on(request, session, pod_response)
+
+    async def _pass_on(
+        self,
+        request: web.Request,
+        session: Session,
+        pod_response: aiohttp.ClientResponse,
+        headers: Mapping[str, str] = {},
+    ) -> web.StreamResponse:
+        """Stream a pod's response, with these headers besides the usual ones."""
+        response = web.StreamResponse(
+            status=pod_response.status,
+            headers={**_selected(pod_response.headers, RESPONSE_HEADERS), **headers},
+        )
+        if hdrs.LOCATION in response.headers:
+            pod_path = response.headers[hdrs.LOCATION]
+            response.headers[hdrs.LOCATION] = _location(request[IDENTITY], session, pod_path)
+        await response.prepare(request)
+        try:
+            async for chunk in pod_response.content.iter_any():
+                await response.write(chunk)
+        except (aiohttp.ClientError, TimeoutError):
+            # Abort, or the caller would take the partial response for a complete one.
+            if request.transport is not None:
+                request.transport.abort()
+        else:
+            await response.write_eof()
+        return response
+
+    @contextlib.asynccontextmanager
+    async def _waiting(self) -> AsyncIterator[None]:
+        """End the block with a problem as soon as the gateway shuts down."""
+        try:
+            async with asyncio.timeout(0 if self._is_closing else None) as wait:
+                self._waits.add(wait)
+                try:
+                    yield
+                finally:
+                    self._waits.discard(wait)
+        except TimeoutError:
+            detail = "this gateway is shutting down: ask again with the same `after`"
+            raise HTTPProblem(503, "Shutting down", detail, {hdrs.RETRY_AFTER: "1"}) from None
+
+
+def _selected(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: headers[name] for name in names if name in headers}
+
+
+def _pod_query(request: web.Request) -> dict[str, Any]:
+    """Return the request's query as the session's pod takes it."""
+    query: Model = request[QUERY]
+    return query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"owner"})
 
 
 async def _parse_body(request: web.Request, model: type[M]) -> M:

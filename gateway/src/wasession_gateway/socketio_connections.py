@@ -244,6 +244,11 @@ class Connections:
         engine = self._engine(sid)
         return engine.queue.qsize() if engine is not None else 0
 
+    async def read_all(self, sid: str) -> None:
+        """Wait until the transport has taken all packets; a client that has gone never reads."""
+        if (engine := self._engine(sid)) is not None:
+            await engine.queue.join()
+
     async def hang_up(self, sid: str) -> None:
         """Close the client's transport; socket.io-client then reconnects by itself."""
         if (engine := self._engine(sid)) is not None:

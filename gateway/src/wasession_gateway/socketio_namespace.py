@@ -16,11 +16,9 @@ from aiohttp import hdrs
 from pydantic import Field
 from wasession_api.base import Model, Observed
 from wasession_api.http.problem import HTTPProblem
-from wasession_api.http.sse import ServerSentEvent
-from wasession_api.session_pod import messages
 from wasession_api.session_pod.client import read_body
+from wasession_api.session_pod.events import Cursor
 from wasession_api.session_pod.link_code import LinkCode
-from wasession_api.session_pod.messages import IncomingMessage
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import PairingMethod
 
@@ -36,11 +34,12 @@ from wasession_gateway.auth import (
 from wasession_gateway.commands import Commands, NewSession, Owner, PairingChoice
 from wasession_gateway.events import Closing, NamedPayload, PairingCode, Qr
 from wasession_gateway.limits import Limiter
-from wasession_gateway.pods import PodEventStream, Pods
+from wasession_gateway.pods import Pods
 from wasession_gateway.problems import log_unexpected, problem_of
 from wasession_gateway.scopes import Scope
 from wasession_gateway.session import Session
 from wasession_gateway.session_cache import SessionCache
+from wasession_gateway.session_feed import SessionFeed
 from wasession_gateway.socketio_connections import NAMESPACE, Connections
 
 SWEEP = 1.0  # seconds between two checks of all clients
@@ -69,6 +68,21 @@ class Init(Observed):
     pairing: PairingChoice | None = Field(
         None, description="For a session that is created: how to link the phone."
     )
+    since: Cursor | dict[str, Cursor] | None = Field(
+        None,
+        description="ID of the last event of the session that the client has had; or for several "
+        "sessions, by the names of the WhatsAppSessions. What followed is sent first.",
+    )
+
+    def cursors(self, sessions: Iterable[Session]) -> dict[str, str]:
+        """Return where to begin with these sessions, by their names."""
+        if not isinstance(self.since, str):
+            return self.since or {}
+        if self.client_id is None:
+            raise HTTPProblem(
+                422, "Bad request", "since: must have one ID for each name of a WhatsAppSession"
+            )
+        return {session.name: self.since for session in sessions}
 
 
 @dataclass
@@ -80,6 +94,7 @@ class Client:
     identity: Identity | None = None
     rooms: set[str] = field(default_factory=set)
     full_since: float | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # to be sent a page of what it missed
 
     def may(self, *scopes: str) -> bool:
         return self.identity is not None and self.identity.may(*scopes)
@@ -109,7 +124,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._published: dict[str, Session] = {}  # the state of each session that clients know
         self._changed: dict[str, None] = {}  # names of sessions, in the order of their changes
         self._has_changes = asyncio.Event()
-        self._streams: dict[str, PodEventStream] = {}
+        self._feeds: dict[str, SessionFeed] = {}  # of the sessions that have listeners
         self._link_codes: dict[str, Qr | PairingCode] = {}
         connections.server.register_namespace(self)
         connections.server.register_namespace(OtherNamespaces("*"))
@@ -135,7 +150,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self._connections.left(sid)
         for room in client.rooms if client is not None else ():
             self._leave(sid, room)
-            self._update_streams(room)
+            self._update_feeds(room, sid)
 
     async def on_init(self, sid: str, payload: object = None, *_: object) -> dict[str, Any]:
         """Join sessions; the acknowledgement has their present states."""
@@ -161,7 +176,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             if init.client_id is not None:
                 sessions = [await self._join_one(sid, client, caller, init.client_id, init)]
             else:
-                sessions = await self._join_all(sid, caller, init.owner)
+                sessions = await self._join_all(sid, caller, init)
         except Exception as error:
             self._audit_failed_init(client, init, error)
             raise
@@ -193,7 +208,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             if not self._may_be_in(identity, room):
                 client.rooms.discard(room)
                 self._leave(sid, room)
-            self._update_streams(room)
+            self._update_feeds(room, sid)
         return identity
 
     async def _join_one(
@@ -208,14 +223,15 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             wanted = NewSession(client_id=client_id, owner=init.owner, pairing=init.pairing)
             session = await self._commands.create(caller, wanted)
             self._audit_log.write(CREATE_SESSION, client.source, caller, session.name, 201)
-        await self._join(sid, _session_room(session.name), [session.name])
+        await self._join(sid, _session_room(session.name), [session], init)
         return session
 
-    async def _join_all(self, sid: str, caller: Identity, owner: str | None) -> list[Session]:
+    async def _join_all(self, sid: str, caller: Identity, init: Init) -> list[Session]:
         """Join all sessions of an owner, including future ones.
 
         An admin who names no owner joins everybody's, for their states only.
         """
+        owner = init.owner
         if caller.admin and owner is None:
             room, sessions = ADMINS, list(self._sessions.of(None))
         else:
@@ -223,26 +239,33 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
                 raise HTTPProblem(403, "Not allowed", "only admins may join the sessions of others")
             owner = owner or caller.subject
             room, sessions = _owner_room(owner), list(self._sessions.of(owner))
-        await self._join(sid, room, [session.name for session in sessions])
+        await self._join(sid, room, sessions, init)
         return sessions
 
-    async def _join(self, sid: str, room: str, names: list[str]) -> None:
+    async def _join(self, sid: str, room: str, sessions: list[Session], init: Init) -> None:
         """Enter a room; the client gets the present state of each session in it at once."""
+        cursors = init.cursors(sessions)
         if (client := self._clients.get(sid)) is None:
             return  # disconnected in the meantime
         client.rooms.add(room)
         self._rooms.setdefault(room, set()).add(sid)
+        names = [session.name for session in sessions]
+        if room != ADMINS and client.may(Scope.MESSAGES_READ):
+            # Before anything else is sent: what is newer than these must not come first.
+            for name in filter(cursors.__contains__, names):
+                if (feed := self._update_feed(name)) is not None:
+                    feed.catch_up(sid, cursors[name], client.turn)
         for name in names:
             # A session that is not published yet is about to be, to the whole room.
             if (session := self._published.get(name)) is not None:
                 for event in events.changes(None, session):
-                    await self._deliver(event, [sid])
+                    await self.deliver(event, [sid])
                 if room != ADMINS:
                     link_code = self._link_codes.get(name)
                     if link_code is not None and not _has_expired(link_code):
                         await self._deliver_code(session, link_code, [sid])
-            if room != ADMINS:
-                self._update_stream(name)
+            if room != ADMINS and (feed := self._update_feed(name)) is not None:
+                await feed.greet(sid)
             await asyncio.sleep(0)  # let others run
 
     def _leave(self, sid: str, room: str) -> None:
@@ -293,18 +316,14 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             self._expel(name, now if now is not None and now.uid == before.uid else None)
             before = None
         await self._emit_changes(before, now)
-        self._update_stream(name)
+        self._update_feed(name)
 
     async def _emit_changes(self, before: Session | None, now: Session | None) -> None:
         sids = self._members([*_audience(now or before), ADMINS])
         for event in events.changes(before, now) if sids else ():
-            await self._deliver(event, sids)
+            await self.deliver(event, sids)
 
-    async def _emit_to_audience(self, session: Session, event: Model) -> None:
-        """Send an event to the clients that receive everything about a session."""
-        await self._deliver(event, self._members(_audience(session)))
-
-    async def _deliver(self, event: Model, sids: Iterable[str]) -> list[str]:
+    async def deliver(self, event: Model, sids: Iterable[str]) -> list[str]:
         """Send an event to those of the clients whose tokens permit it, and return these."""
         scope = events.SCOPES[type(event)]
         permitted = [sid for sid in sids if self._may(sid, scope)]
@@ -316,7 +335,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         self, session: Session, code: Qr | PairingCode, sids: Iterable[str]
     ) -> None:
         """Send a link code; the audit log has who receives it."""
-        for sid in await self._deliver(code, sids):
+        for sid in await self.deliver(code, sids):
             if (client := self._clients.get(sid)) is not None:
                 self._audit_log.write(
                     RECEIVE_CODE, client.source, client.identity, session.name, 200
@@ -360,50 +379,55 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     # --- messages and codes, from the pods --------------------------------------------------------
 
-    def _update_streams(self, room: str) -> None:
-        for name in self._names_in(room):
-            self._update_stream(name)
+    def listeners(self, name: str) -> set[str]:
+        """Return the clients that receive what a session's pod sends."""
+        return self._members(_audience(self._session(name)))
 
-    def _update_stream(self, name: str) -> None:
-        """Read the session's pod events while it has a pod and a client listens."""
-        session, stream = self._published.get(name), self._streams.get(name)
+    def listens(self, sid: str, name: str) -> bool:
+        """Whether the client is one of these, and its token permits it to read messages."""
+        rooms = _audience(self._session(name))
+        return self._may(sid, Scope.MESSAGES_READ) and any(
+            sid in self._rooms.get(room, ()) for room in rooms
+        )
+
+    async def read_all(self, sid: str) -> None:
+        await self._connections.read_all(sid)
+
+    def _session(self, name: str) -> Session | None:
+        """Return the session as clients know it; one that is not published yet, as it is."""
+        return self._published.get(name) or self._sessions.get(name)
+
+    def _update_feeds(self, room: str, sid: str) -> None:
+        """Update the feeds of a room's sessions, to some of which a client may not listen now."""
+        for name in self._names_in(room):
+            feed = self._update_feed(name)
+            if feed is not None and not self.listens(sid, name):
+                feed.drop(sid)
+
+    def _update_feed(self, name: str) -> SessionFeed | None:
+        """Return the feed of a session's pod, which there is while a client listens."""
+        session, feed = self._session(name), self._feeds.get(name)
         has_listeners = any(
             self._may(sid, *FROM_POD)
             for room in _audience(session)
             for sid in self._rooms.get(room, ())
         )
-        wanted = has_listeners and session is not None and session.status.pod_name is not None
-        if stream is not None and (
-            session is None or not wanted or stream.session.uid != session.uid
+        if feed is not None and (
+            session is None or not has_listeners or feed.session.uid != session.uid
         ):
-            self._streams.pop(name).close()
+            self._feeds.pop(name).close()
+            feed = None
+        if feed is None or session is None or session.status.pod_name is None:
             self._link_codes.pop(name, None)
-            stream = None
-        if session is not None and wanted:
-            if stream is None:
-                self._streams[name] = PodEventStream(self._pods, session, self._on_pod_event)
-            else:
-                stream.update(session)
+        if session is None or not has_listeners:
+            return None
+        if feed is None:
+            feed = self._feeds[name] = SessionFeed(self._pods, session, self)
+        else:
+            feed.update(session)
+        return feed
 
-    async def _on_pod_event(self, session: Session, event: ServerSentEvent) -> None:
-        subject = events.subject(session)
-        match event.type:
-            case "state":
-                await self._on_report(session, Report.model_validate_json(event.data))
-            case "message":
-                message = IncomingMessage.model_validate_json(event.data)
-                await self._emit_to_audience(
-                    session, events.Message.model_construct(**subject, **dict(message))
-                )
-            case "ack":
-                ack = messages.MessageAck.model_validate_json(event.data)
-                await self._emit_to_audience(
-                    session, events.MessageAck.model_construct(**subject, **dict(ack))
-                )
-            case "gap":
-                await self._emit_to_audience(session, events.MessagesMissed(**subject))
-
-    async def _on_report(self, session: Session, report: Report) -> None:
+    async def on_report(self, session: Session, report: Report) -> None:
         """Send each new link code once; the report says only that there is one."""
         pairing = report.pairing
         if (
@@ -469,8 +493,8 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
         )
         await asyncio.gather(*(self._close(sid, closing) for sid in list(self._clients)))
         await self._connections.close()
-        for stream in self._streams.values():
-            stream.close()
+        for feed in self._feeds.values():
+            feed.close()
 
     async def _close(self, sid: str, closing: Closing) -> None:
         metrics.CLIENTS_CLOSED.labels(closing.reason).inc()

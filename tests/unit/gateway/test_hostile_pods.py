@@ -51,9 +51,7 @@ class ClosedStreams:
     def forget(self, _: str) -> None:
         pass
 
-    async def events(
-        self, types: str, last_id: str | None, pace: Pace
-    ) -> AsyncGenerator[ServerSentEvent]:
+    async def events(self, last_id: str | None, pace: Pace) -> AsyncGenerator[ServerSentEvent]:
         self.paces.put_nowait(pace)
         yield ServerSentEvent("gap", "{}", None)
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
 
+from aiohttp.http_exceptions import LineTooLong
+
 # Bytes, of all lines of one event. A message of 65,536 characters may take 384 KiB as JSON.
 MAXIMUM_EVENT = 512 * 2**10
 LINE_COST = 256  # bytes that a line counts besides its own, as even an empty one takes time
@@ -23,7 +25,14 @@ class ServerSentEvent:
 
 
 class EventTooLarge(ValueError):
-    """The sender has sent more than ``MAXIMUM_EVENT`` without ending the event."""
+    """The sender has sent more than ``MAXIMUM_EVENT`` without ending the event.
+
+    ``id`` is the stream's last event ID: that of this event, if its ``id`` field came first.
+    """
+
+    def __init__(self, message: str, last_id: str | None = None) -> None:
+        super().__init__(message)
+        self.id = last_id
 
 
 @dataclass(slots=True)
@@ -47,25 +56,25 @@ class Pace:
 class EventParser:
     """Makes events of lines, without comments and an incomplete last event."""
 
-    __slots__ = ("_data", "_id", "_size", "_type")
+    __slots__ = ("_data", "_size", "_type", "last_id")
 
     def __init__(self) -> None:
         self._type = "message"
         self._data: list[str] = []
-        self._id: str | None = None
+        self.last_id: str | None = None
         self._size = 0  # of the present event so far
 
     def feed(self, line: bytes) -> ServerSentEvent | None:
         """Return the event that the line ends, if it does; raise ``EventTooLarge``."""
         text = line.decode(errors="replace").rstrip("\r\n")
         if not text:
-            event = ServerSentEvent(self._type, "\n".join(self._data), self._id)
+            event = ServerSentEvent(self._type, "\n".join(self._data), self.last_id)
             complete = bool(self._data)
             self._type, self._data, self._size = "message", [], 0
             return event if complete else None
         self._size += len(line) + LINE_COST
         if self._size > MAXIMUM_EVENT:
-            raise EventTooLarge(f"an event has more than {MAXIMUM_EVENT} bytes")
+            raise EventTooLarge(f"an event has more than {MAXIMUM_EVENT} bytes", self.last_id)
         name, _, value = text.partition(":")
         value = value.removeprefix(" ")
         if name == "event":
@@ -73,7 +82,7 @@ class EventParser:
         elif name == "data":
             self._data.append(value)
         elif name == "id":
-            self._id = value
+            self.last_id = value
         return None
 
 
@@ -83,9 +92,12 @@ async def read(lines: AsyncIterable[bytes], pace: Pace) -> AsyncIterator[ServerS
     A sender that is faster than ``pace`` has to wait, and loses nothing. Raises ``EventTooLarge``.
     """
     parser = EventParser()
-    async for line in lines:
-        if wait := pace.take(len(line) + LINE_COST, time.monotonic()):
-            await asyncio.sleep(max(wait, SHORTEST_PAUSE))
-        if event := parser.feed(line):
-            yield event
-            await asyncio.sleep(0)  # let others run
+    try:
+        async for line in lines:
+            if wait := pace.take(len(line) + LINE_COST, time.monotonic()):
+                await asyncio.sleep(max(wait, SHORTEST_PAUSE))
+            if event := parser.feed(line):
+                yield event
+                await asyncio.sleep(0)  # let others run
+    except LineTooLong:
+        raise EventTooLarge("a line does not fit the buffer", parser.last_id) from None

@@ -33,10 +33,10 @@ class UnexpectedStatus(Exception):
         self.status = status
 
 
-async def read_body(response: aiohttp.ClientResponse) -> bytes:
-    """Return a response's first ``MAXIMUM_BODY`` bytes: a longer one is no valid JSON then."""
+async def read_body(response: aiohttp.ClientResponse, maximum: int = MAXIMUM_BODY) -> bytes:
+    """Return a response's first ``maximum`` bytes: a longer one is no valid JSON then."""
     try:
-        return await response.content.readexactly(MAXIMUM_BODY)
+        return await response.content.readexactly(maximum)
     except asyncio.IncompleteReadError as error:
         return error.partial
 
@@ -91,16 +91,20 @@ class SessionPodClient:
         raise Unauthorized("the session pod accepts none of the session's tokens")
 
     async def events(
-        self, types: str, last_id: str | None = None, pace: sse.Pace | None = None
+        self,
+        types: str | None = None,
+        last_id: str | None = None,
+        pace: sse.Pace | None = None,
     ) -> AsyncGenerator[sse.ServerSentEvent]:
         """Yield the pod's events: the current state, then changes; those after ``last_id`` again.
 
-        ``types`` lists event types separated by commas. ``pace`` is how fast to read, over all of
-        the caller's connections to the pod. Ends when the pod ends the stream; raises
-        ``TimeoutError`` after ``SILENCE`` seconds without a heartbeat, and ``sse.EventTooLarge``.
+        ``types`` lists event types separated by commas; all that the pod knows when omitted.
+        ``pace`` is how fast to read, over all of the caller's connections to the pod. Ends when the
+        pod ends the stream; raises ``TimeoutError`` after ``SILENCE`` seconds without a heartbeat,
+        and ``sse.EventTooLarge``.
         """
         headers = {"Last-Event-ID": last_id} if last_id else {}
-        path = f"/v1/events?types={types}"
+        path = f"/v1/events?types={types}" if types else "/v1/events"
         async with self.request("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
             response.raise_for_status()
             async for event in sse.read(response.content, pace or sse.Pace()):

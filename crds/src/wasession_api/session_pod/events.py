@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field, JsonValue, StringConstraints
 
-from wasession_api.base import Model, Observed, Pattern, Time
+from wasession_api.base import Observed, Pattern, Time
 from wasession_api.session_pod.messages import (
     Call,
     GroupChange,
@@ -62,10 +62,11 @@ PAYLOADS: Mapping[EventKind, type[BaseModel]] = {
     EventKind.GROUP: GroupChange,
     EventKind.GAP: Gap,
 }
+CURSOR = r"^[0-9a-f]{8,32}-[0-9]{1,18}$"
 Cursor = Annotated[
     str,
     StringConstraints(max_length=64),
-    Pattern(r"^[0-9a-f]{8,32}-[0-9]{1,18}$", "must be the ID of an event, unchanged"),
+    Pattern(CURSOR, "must be the ID of an event, unchanged"),
     Field(
         description="ID of an event: of its outbox, and its number there.",
         examples=["5c1f0e7a9b3d4c62-1042"],
@@ -82,7 +83,7 @@ class Event(Observed):
     data: dict[str, JsonValue]
 
 
-class EventPage(Model):
+class EventPage(Observed):
     """Events after a cursor, oldest first."""
 
     items: list[Event]
