@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS dead_letters (
 ) STRICT;
 """
 INCREMENTAL = 2  # of PRAGMA auto_vacuum
-SHRINK_PAGES = 256  # 1 MiB
+SHRINK_PAGES = 64  # 256 KiB
 VACUUM_SPACE = 4  # times the file's size
 log = logging.getLogger(__name__)
 
