@@ -9,6 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from wasession_api.kube.manifests import Manifest
+from wasession_api.session_pod.webhooks import DeadLetter, WebhookState
 from wasession_api.v1alpha1 import Account, ConditionType, Phase, Status
 
 Rows = Sequence[Sequence[str]]
@@ -94,6 +95,26 @@ def history(events: list[Manifest], now: datetime) -> list[list[str]]:
         message = event.get("message", "") + (f" (x{count})" if count > 1 else "")
         age = since(datetime.fromisoformat(last_seen(event)), now)
         rows.append([age, event.get("type", ""), event.get("reason", ""), message])
+    return rows
+
+
+def webhooks(found: Sequence[WebhookState], now: datetime) -> list[list[str]]:
+    """Return a table of webhooks."""
+    rows = [["WEBHOOK", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]]
+    for one in found:
+        oldest = since(one.oldest, now) if one.oldest else ""
+        counts = [str(one.pending), oldest, str(one.dead_letters)]
+        rows.append([one.name, one.state, since(one.since, now), *counts, one.error or ""])
+    return rows
+
+
+def dead_letters(letters: Sequence[DeadLetter], now: datetime) -> list[list[str]]:
+    """Return a table of events that were given up."""
+    rows = [["EVENT", "KIND", "AGO", "ATTEMPTS", "ERROR"]]
+    rows += [
+        [one.event_id, one.kind, since(one.at, now), str(one.attempts), one.error]
+        for one in letters
+    ]
     return rows
 
 

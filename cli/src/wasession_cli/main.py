@@ -8,13 +8,13 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 import click
-from wasession_api.base import rfc3339
+from wasession_api.base import Observed, rfc3339
 from wasession_api.kube.manifests import Manifest
 from wasession_api.names import ANNOTATION_RESTART
 from wasession_api.session_pod.messages import SentMessage
@@ -22,7 +22,7 @@ from wasession_api.v1alpha1 import Phase, Status
 
 from wasession_cli import advice, formatting
 from wasession_cli.cluster import TABLE, Cluster, ResourceExpired
-from wasession_cli.exits import Exit, Failure, Forbidden, NotReady, Unreachable
+from wasession_cli.exits import Exit, Failure, Forbidden, NotFound, NotReady, Unreachable
 from wasession_cli.options import (
     MESSAGE_ID,
     RECIPIENT,
@@ -501,6 +501,70 @@ async def _send(
             f"no confirmation that it was sent after {timeout:.0f} s{cause}",
             f"to retry without sending it twice, add --idempotency-key {key}",
         ) from None
+
+
+@cli.command(
+    epilog=examples(
+        "kubectl wasession webhooks sales-eu                     show how each is doing",
+        "kubectl wasession webhooks sales-eu crm --dead-letters  what was given up",
+        "kubectl wasession webhooks sales-eu crm --replay-dead   deliver that again",
+        "kubectl wasession webhooks sales-eu crm --replay-after 5c1f0e7a9b3d4c62-1042",
+    )
+)
+@in_cluster
+@name_argument
+@click.argument("webhook", required=False)
+@click.option("--dead-letters", "task", flag_value="dead", help="List the events given up.")
+@click.option("--replay-dead", "task", flag_value="replay", help="Deliver those again.")
+@click.option("--replay-after", metavar="EVENT-ID", help="Deliver all after an event again.")
+@click.option("--pause", "task", flag_value="pause", help="Let its events wait.")
+@click.option("--resume", "task", flag_value="resume", help="Deliver again, also after a 410.")
+@output("json", "yaml")
+async def webhooks(
+    cluster: Cluster,
+    name: str,
+    webhook: str | None,
+    task: str | None,
+    replay_after: str | None,
+    output: str | None,
+) -> None:
+    """Show a session's webhooks, and deliver events again.
+
+    Events that are delivered again have the same IDs: a receiver that knows them does nothing.
+    """
+    if task is not None and replay_after is not None:
+        raise click.UsageError("--replay-after cannot be combined with another option")
+    if webhook is None and (task or replay_after):
+        raise click.UsageError("WEBHOOK is required with this option")
+    now = datetime.now(UTC)
+    async with cluster.pod(await cluster.session(name)) as pod:
+        if webhook is None or not (task or replay_after):
+            found = [one for one in await pod.webhooks() if webhook in (None, one.name)]
+            if webhook is not None and not found:
+                raise NotFound(f"session {name} has no webhook {webhook}")
+            _print_items(found, formatting.webhooks(found, now), output, "No webhooks.")
+        elif task == "dead":
+            letters = await pod.dead_letters(webhook)
+            rows = formatting.dead_letters(letters, now)
+            _print_items(letters, rows, output, "No dead letters.")
+        elif task in ("pause", "resume"):
+            await pod.pause(webhook, paused=task == "pause")
+            click.echo(f"webhook {webhook} {task}d")
+        else:
+            count = await pod.replay(webhook, replay_after)
+            what = f"{count} dead letters" if task else f"everything after {replay_after}"
+            click.echo(f"webhook {webhook}: delivering {what} again")
+
+
+def _print_items(
+    items: Sequence[Observed], rows: list[list[str]], output: str | None, none: str
+) -> None:
+    if output is not None:
+        click.echo(text({"items": [item.dump() for item in items]}, output))
+    elif not items:
+        click.echo(none, err=True)
+    else:
+        click.echo("\n".join(formatting.align(rows)[0]))
 
 
 # --- the program ----------------------------------------------------------------------------------

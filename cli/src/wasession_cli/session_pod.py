@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import aiohttp
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from wasession_api.session_pod.client import SessionPodClient, Unauthorized, bas
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import SentMessage
 from wasession_api.session_pod.report import Report
+from wasession_api.session_pod.webhooks import DeadLetter, Replayed, WebhookState
 
 from wasession_cli.exits import Failure, Invalid, NotFound, NotReady, Unreachable
 from wasession_cli.portforward import PortForwardConnector
@@ -24,6 +25,12 @@ from wasession_cli.portforward import PortForwardConnector
 M = TypeVar("M", bound=Observed)
 # Longer than the pod's own limits: a send awaits WhatsApp's answer, a logout its confirmation.
 TIMEOUT = aiohttp.ClientTimeout(total=90)
+
+
+class Items(Observed, Generic[M]):
+    """A list that has one page."""
+
+    items: list[M]
 
 
 class Busy(NotReady):
@@ -104,6 +111,28 @@ class SessionPod:
         async with self._request("POST", "/v1/messages", headers=headers, **body) as response:
             message = _parse(SentMessage, await response.text())
             return message, response.headers.get("Idempotent-Replayed") == "true"
+
+    async def webhooks(self) -> list[WebhookState]:
+        """Return how the deliveries to the session's webhooks are doing."""
+        async with self._request("GET", "/v1/webhooks") as response:
+            return _parse(Items[WebhookState], await response.text()).items
+
+    async def dead_letters(self, webhook: str) -> list[DeadLetter]:
+        """Return the events that were given up, latest first."""
+        async with self._request("GET", f"/v1/webhooks/{webhook}/dead-letters") as response:
+            return _parse(Items[DeadLetter], await response.text()).items
+
+    async def replay(self, webhook: str, after: str | None) -> int | None:
+        """Deliver everything after an event again, or else the dead letters; return how many."""
+        body = {"after": after} if after is not None else {"deadLetters": True}
+        async with self._request("POST", f"/v1/webhooks/{webhook}/replay", json=body) as response:
+            return _parse(Replayed, await response.text()).dead_letters
+
+    async def pause(self, webhook: str, *, paused: bool) -> None:
+        """Let a webhook's events wait, or deliver them again."""
+        verb = "pause" if paused else "resume"
+        async with self._request("POST", f"/v1/webhooks/{webhook}/{verb}"):
+            pass
 
     @contextlib.asynccontextmanager
     async def _request(

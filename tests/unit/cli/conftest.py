@@ -90,6 +90,7 @@ class Pod:
     # What the next calls of an endpoint do in place of the usual: an answer, or None to break the
     # connection.
     faults: dict[str, list[Callable[[], web.Response] | None]] = field(default_factory=dict)
+    webhooks: list[Manifest] = field(default_factory=list)
     _sent: dict[str, Manifest] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     connections: list[web.Request] = field(default_factory=list)
@@ -126,6 +127,9 @@ class Pod:
         app.router.add_post("/v1/pairing/refresh", self._refresh)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/logout", self._logout)
+        app.router.add_get("/v1/webhooks", self._webhooks)
+        app.router.add_get("/v1/webhooks/{name}/dead-letters", self._dead_letters)
+        app.router.add_post("/v1/webhooks/{name}/{verb:pause|resume|replay}", self._webhook)
         return app
 
     @web.middleware
@@ -190,6 +194,18 @@ class Pod:
 
     async def _logout(self, _: web.Request) -> web.Response:
         return web.json_response({})
+
+    async def _webhooks(self, _: web.Request) -> web.Response:
+        return web.json_response({"items": self.webhooks})
+
+    async def _dead_letters(self, _: web.Request) -> web.Response:
+        letter = {"eventId": "5c1f0e7a9b3d4c62-7", "kind": "message", "attempts": 5}
+        letter |= {"at": "2026-11-24T10:00:00Z", "error": "HTTP 422"}
+        return web.json_response({"items": [letter]})
+
+    async def _webhook(self, request: web.Request) -> web.Response:
+        body = json.loads(await request.read() or b"{}")
+        return web.json_response({"deadLetters": 3} if "deadLetters" in body else {})
 
 
 async def _form(request: web.Request) -> dict[str, Any]:

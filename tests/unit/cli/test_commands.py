@@ -322,6 +322,78 @@ def test_what_others_have_worded_does_nothing_to_the_terminal(
     assert command("logout", "sales", "--yes").err == "error: \ufffd[2Jnot now\n"
 
 
+# --- webhooks -------------------------------------------------------------------------------------
+
+FAILING = {
+    "name": "crm", "state": "Failing", "since": "2026-11-24T10:00:00Z", "pending": 12,
+    "oldest": "2026-11-24T10:00:00Z", "error": "HTTP 500", "deadLetters": 1,
+}  # fmt: skip
+
+
+def test_webhooks(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    assert command("webhooks", "sales").err == "No webhooks.\n"
+    server.pod.webhooks.append(FAILING)
+    header, row = command("webhooks", "sales").out.splitlines()
+    assert header.split() == ["WEBHOOK", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]
+    assert row.startswith("crm")
+    assert row.endswith("HTTP 500")
+    assert json.loads(command("webhooks", "sales", "crm", "-o", "json").out) == {"items": [FAILING]}
+    result = command("webhooks", "sales", "other")
+    assert (result.code, result.err) == (
+        Exit.NOT_FOUND, "error: session sales has no webhook other\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("options", "path", "body", "words"),
+    [
+        (["--pause"], "pause", None, "webhook crm paused"),
+        (["--resume"], "resume", None, "webhook crm resumed"),
+        (["--replay-dead"], "replay", {"deadLetters": True}, "delivering 3 dead letters again"),
+        (
+            ["--replay-after", "5c1f0e7a9b3d4c62-7"],
+            "replay",
+            {"after": "5c1f0e7a9b3d4c62-7"},
+            "delivering everything after 5c1f0e7a9b3d4c62-7 again",
+        ),
+    ],
+)
+def test_what_to_do_with_a_webhook(
+    server: Server,
+    command: Command,
+    options: list[str],
+    path: str,
+    body: dict[str, Any] | None,
+    words: str,
+) -> None:
+    server.put(make_session("sales"))
+    result = command("webhooks", "sales", "crm", *options)
+    assert result.code == Exit.OK
+    assert words in result.out
+    [call] = server.pod.calls
+    assert (call.method, call.path) == ("POST", f"/v1/webhooks/crm/{path}")
+    assert json.loads(call.body or "null") == body
+
+
+def test_dead_letters(server: Server, command: Command) -> None:
+    server.put(make_session("sales"))
+    result = command("webhooks", "sales", "crm", "--dead-letters")
+    assert "5c1f0e7a9b3d4c62-7" in result.out
+    assert result.out.splitlines()[1].endswith("5          HTTP 422")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--pause"], ["crm", "--pause", "--replay-after", "5c1f0e7a9b3d4c62-7"]]
+)
+def test_what_is_not_clear_does_nothing(
+    server: Server, command: Command, arguments: list[str]
+) -> None:
+    server.put(make_session("sales"))
+    assert command("webhooks", "sales", *arguments).code == Exit.USAGE
+    assert server.pod.calls == []
+
+
 # --- send -----------------------------------------------------------------------------------------
 
 

@@ -52,3 +52,11 @@ class DeadLetter(Observed):
     at: Time = Field(description="When it was given up.")
     attempts: int = Field(ge=1)
     error: Annotated[str, clip(256)] = Field(max_length=256)
+
+
+class Replayed(Observed):
+    """What is delivered again."""
+
+    dead_letters: int | None = Field(
+        None, ge=0, description="How many dead letters the outbox still has."
+    )

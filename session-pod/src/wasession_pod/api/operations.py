@@ -27,7 +27,12 @@ from wasession_api.session_pod.messages import (
     SentMessage,
 )
 from wasession_api.session_pod.report import Report
-from wasession_api.session_pod.webhooks import Configuration, DeadLetter, WebhookState
+from wasession_api.session_pod.webhooks import (
+    Configuration,
+    DeadLetter,
+    Replayed,
+    WebhookState,
+)
 from wasession_api.v1alpha1 import PairingMethod, Phase
 from wasession_api.v1alpha1.webhooks import WebhookName
 
@@ -146,12 +151,6 @@ class Replay(Model):
         if (self.after is None) == (self.dead_letters is None):
             raise ValueError("must have either `after` or `deadLetters`")
         return self
-
-
-class Replayed(Model):
-    dead_letters: int | None = Field(
-        None, description="How many dead letters the outbox still has."
-    )
 
 
 class Alive(Model):

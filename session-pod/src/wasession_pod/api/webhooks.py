@@ -8,9 +8,14 @@ from aiohttp import web
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import PATH
 from wasession_api.session_pod.messages import Page
-from wasession_api.session_pod.webhooks import Configuration, DeadLetter, WebhookState
+from wasession_api.session_pod.webhooks import (
+    Configuration,
+    DeadLetter,
+    Replayed,
+    WebhookState,
+)
 
-from wasession_pod.api.operations import Replay, Replayed, WebhookPath
+from wasession_pod.api.operations import Replay, WebhookPath
 from wasession_pod.api.requests import SESSION, json_response, read_body
 from wasession_pod.webhooks.deliveries import Deliveries, NotHere, UnknownWebhook
 from wasession_pod.webhooks.delivery import Delivery
