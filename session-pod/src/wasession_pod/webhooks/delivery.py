@@ -177,7 +177,7 @@ class Delivery:
         except DatabaseError as error:
             log.warning("cannot read the outbox; trying again", extra={"error": str(error)})
             return time.time() + RETRY_STORE
-        queue = [queued for queued, _ in self._window.values()]
+        queue = (queued for queued, _ in self._window.values())
         found = plan.choose(self.kept.progress, queue, time.time(), MOST)
         self.kept = replace(self.kept, progress=plan.begin(self.kept.progress, found.events))
         for queued in found.events:
