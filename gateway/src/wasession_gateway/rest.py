@@ -37,7 +37,7 @@ STALE_AFTER = 180.0  # seconds without an event from the API server
 # Seconds for the pod to answer, more than it allows itself: it calls the page for up to 30 s, and
 # waits up to 60 s more for WhatsApp to confirm a message.
 READ_TIMEOUT, SEND_TIMEOUT = 45.0, 120.0
-MEDIA_TIMEOUT = 150.0  # seconds for the next part of a file, which the page first downloads
+MEDIA_TIMEOUT = 330.0  # seconds for the next part of a file, which the page first downloads
 REQUEST_HEADERS = ("Accept", "Content-Type", "Idempotency-Key")
 RESPONSE_HEADERS = ("Content-Type", "Location", "Retry-After", "Idempotent-Replayed")
 FILE_REQUEST_HEADERS = ("If-None-Match", "If-Range", "Range")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
+import re
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -267,7 +269,11 @@ class Pod:
         self.answer: Body | None = None  # the next response with a link code
         self.unconfirmed = False  # whether sends and logouts end with 504
         self.followers = 0
-        self.torn = False  # whether lists break off
+        self.torn = False  # whether lists and files break off
+        self.file = bytes(range(256)) * 4096  # of every message
+        self.file_headers: dict[str, str] = {}  # besides the usual ones, or in their place
+        self.outbox = uuid.uuid4().hex[:16]
+        self.is_old = False  # whether it is of a version without pages of events
         self.state: Body = {
             "clientId": "x",
             "sessionUid": session_uid,
@@ -276,15 +282,18 @@ class Pod:
             "phase": "Ready",
             "reason": "Connected",
         }
-        self._events: list[tuple[int, str, Body]] = []
+        self._events: list[tuple[int, str, Body]] = []  # of the outbox
+        self._restarts = 0
         self._news = asyncio.Condition()
         self.app = web.Application(middlewares=[self._authenticated], client_max_size=2**26)
         self.app.router.add_get("/v1/state", self._state)
-        self.app.router.add_get("/v1/events", self._stream)
+        self.app.router.add_get("/v1/events", self._events_as_wanted)
         self.app.router.add_get("/v1/pairing", self._pairing)
         self.app.router.add_post("/v1/pairing/refresh", self._refresh)
         self.app.router.add_post("/v1/messages", self._send)
         self.app.router.add_get("/v1/messages/{id}", self._message)
+        self.app.router.add_get("/v1/messages/{id}/media", self._media)
+        self.app.router.add_get("/v1/chats/{id}/messages", self._chats)
         self.app.router.add_get("/v1/chats", self._chats)
         self.app.router.add_get("/v1/contacts", self._chats)
         self.app.router.add_get("/v1/contacts/{id}", self._contact)
@@ -293,7 +302,8 @@ class Pod:
     async def says(self, **fields: Any) -> None:
         """A new report."""
         self.state = {**self.state, **fields, "seq": self.state["seq"] + 1}
-        await self._publish("state", self.state)
+        async with self._news:
+            self._news.notify_all()
 
     async def offers(
         self, code: str, attempt: int, method: str = "QRCode", seconds: float = 20
@@ -342,24 +352,76 @@ class Pod:
     async def _state(self, _: web.Request) -> web.Response:
         return web.json_response(self.state)
 
+    def cursor(self, number: int) -> str:
+        return f"{self.outbox}-{number}"
+
+    @property
+    def latest(self) -> str:
+        return self.cursor(len(self._events))
+
+    async def restarts(self) -> None:
+        """End all streams; what it has told it still has."""
+        self._restarts += 1
+        async with self._news:
+            self._news.notify_all()
+
+    def _after(self, cursor: str) -> tuple[int, list[Body]]:
+        """Return the number that a cursor stands for, and a gap for one of another outbox."""
+        outbox, _, number = cursor.partition("-")
+        if outbox == self.outbox:
+            return int(number), []
+        return 0, [self._event(0, "gap", {"reason": "OutboxReplaced"})]
+
+    def _event(self, number: int, kind: str, data: Body) -> Body:
+        return {"id": self.cursor(number), "kind": kind, "time": now(), "data": data}
+
+    async def _events_as_wanted(self, request: web.Request) -> web.StreamResponse:
+        if "application/json" not in request.headers.get("Accept", ""):
+            assert not request.query
+            return await self._stream(request)
+        if self.is_old:
+            problem = {"title": "Bad request", "status": 422, "detail": "after: unknown"}
+            return web.json_response(problem, status=422)
+        query = request.query
+        number, items = self._after(query.get("after", self.cursor(0)))
+        deadline = asyncio.timeout(float(query.get("wait", 0)))
+        with contextlib.suppress(TimeoutError):
+            async with deadline, self._news:
+                await self._news.wait_for(lambda: items or len(self._events) > number)
+        kinds = query["types"].split(",") if "types" in query else None
+        limit = int(query.get("limit", 100))
+        for event_number, kind, data in self._events[number:][:limit]:
+            number = event_number
+            if kinds is None or kind in [*kinds, "gap"]:
+                items.append(self._event(event_number, kind, data))
+        more = number < len(self._events)
+        return web.json_response({"items": items, "next": self.cursor(number), "more": more})
+
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        assert request.query["types"] == "state,message,ack"
-        last = int(request.headers.get("Last-Event-ID", len(self._events)))
+        last, missed = self._after(request.headers.get("Last-Event-ID", self.latest))
+        restarts, report = self._restarts, None
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         self.followers += 1
         try:
-            state = f"id: {last}\nevent: state\ndata: {json.dumps(self.state)}\n\n"
-            await response.write(state.encode())
-            while True:
+            while restarts == self._restarts:
+                if report is not self.state:
+                    report = self.state
+                    await _write(response, self.cursor(last), "state", report)
+                for gap in missed:
+                    await _write(response, gap["id"], "gap", gap["data"])
+                missed = []
                 for number, kind, data in self._events[last:]:
-                    await response.write(
-                        f"id: {number}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
-                    )
+                    await _write(response, self.cursor(number), kind, data)
                     last = number
                 async with self._news:
-                    while len(self._events) <= last:
+                    while (
+                        len(self._events) <= last
+                        and report is self.state
+                        and restarts == self._restarts
+                    ):
                         await self._news.wait()
+            return response
         finally:
             self.followers -= 1
 
@@ -438,6 +500,41 @@ class Pod:
             {"items": [{"id": "15550001111@c.us", "query": dict(request.query)}]}
         )
 
+    async def _media(self, request: web.Request) -> web.StreamResponse:
+        """One range, and the headers of a session pod."""
+        headers = {
+            "Accept-Ranges": "bytes",
+            "ETag": '"file"',
+            "Content-Type": "image/jpeg",
+            "Content-Disposition": 'attachment; filename="a.jpg"',
+            "X-Internal": "secret",
+            **self.file_headers,
+        }
+        if request.headers.get("If-None-Match") == '"file"':
+            return web.Response(status=304, headers=headers)
+        size = len(self.file)
+        start, end, status = 0, size, 200
+        wanted = re.fullmatch("bytes=([0-9]{1,18})-([0-9]{0,18})", request.headers.get("Range", ""))
+        if wanted is not None and request.headers.get("If-Range", '"file"') == '"file"':
+            start, end, status = int(wanted[1]), min(int(wanted[2] or size) + 1, size), 206
+            if start >= size:
+                problem = {"title": "No such bytes", "status": 416, "detail": "too far"}
+                headers = {"Content-Range": f"bytes */{size}"}
+                return web.json_response(
+                    problem, status=416, headers=headers, content_type="application/problem+json"
+                )
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
+        response = web.StreamResponse(status=status, headers=headers)
+        response.content_length = end - start
+        await response.prepare(request)
+        if self.torn:
+            await response.write(self.file[start : end - 1])
+            assert request.transport is not None
+            request.transport.abort()
+            return response
+        await response.write(self.file[start:end])
+        return response
+
     async def _contact(self, request: web.Request) -> web.Response:
         return web.json_response({"id": request.match_info["id"]})
 
@@ -446,6 +543,10 @@ class Pod:
         if self.unconfirmed:
             return _unconfirmed({})
         return web.json_response({})
+
+
+async def _write(response: web.StreamResponse, event_id: str, kind: str, data: Body) -> None:
+    await response.write(f"id: {event_id}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode())
 
 
 def _unconfirmed(headers: dict[str, str]) -> web.Response:

@@ -25,6 +25,7 @@ IDS = {
     "clientId": "sales",
     "messageId": "true_15550001111@c.us_3EB0",
     "contactId": "15550001111@c.us",
+    "chatId": "15550001111@c.us",
 }
 
 
@@ -96,7 +97,7 @@ async def test_admin_says_whose_the_others_say_what(api: ApiServer, gateway: Rep
     [
         ("sessions:read", {"state", "ready", "disconnected"}),
         ("pair", {"qr", "pairing_code"}),
-        ("messages:read", {"message", "message_ack", "messages_missed"}),
+        ("messages:read", {"message", "message_ack", "messages_missed", "caught_up"}),
     ],
 )
 async def test_events_that_the_token_does_not_permit_are_not_sent(

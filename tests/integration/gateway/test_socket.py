@@ -67,6 +67,10 @@ class Client:
         del self.heard[: index + 1]
         return data
 
+    async def hears_more(self) -> None:
+        async with self._news:
+            await self._news.wait()
+
     def names(self) -> list[str]:
         return [name for name, _ in self.heard if name != "state"]
 

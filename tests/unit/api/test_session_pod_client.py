@@ -30,6 +30,7 @@ class Pod:
         self.accepted = {"new"}
         self.presented: list[str] = []
         self.last_event_ids: list[str | None] = []
+        self.queries: list[str] = []
         self.stream: list[bytes] = []
         self.silent = False
         self.closing = asyncio.Event()
@@ -61,7 +62,8 @@ class Pod:
     async def events(self, request: web.Request) -> web.StreamResponse:
         self.check(request)
         self.last_event_ids.append(request.headers.get("Last-Event-ID"))
-        if request.query["types"] == "unknown":
+        self.queries.append(request.query_string)
+        if request.query.get("types") == "unknown":
             raise web.HTTPUnprocessableEntity
         response = web.StreamResponse()
         await response.prepare(request)
@@ -186,6 +188,8 @@ async def test_a_body_is_read_up_to_a_limit(
     client = make_client(http, pod, Tokens("new"))
     async with client.request("GET", f"/v1/body?size={size}", timeout=TIMEOUT) as response:
         assert await read_body(response) == b"x" * read
+    async with client.request("GET", f"/v1/body?size={size}", timeout=TIMEOUT) as response:
+        assert await read_body(response, 5) == b"x" * min(size, 5)
 
 
 async def test_a_redirect_does_not_take_the_token_elsewhere(
@@ -213,6 +217,13 @@ async def test_a_first_connection_names_no_event(http: aiohttp.ClientSession, po
     client = make_client(http, pod, Tokens("new"))
     assert [event async for event in client.events("state")] == []
     assert pod.last_event_ids == [None]
+
+
+async def test_events_are_of_some_types_or_all(http: aiohttp.ClientSession, pod: Pod) -> None:
+    client = make_client(http, pod, Tokens("new"))
+    for types in ("state,ack", None):
+        assert [event async for event in client.events(types)] == []
+    assert pod.queries == ["types=state,ack", ""]
 
 
 async def test_a_stream_that_is_rejected(http: aiohttp.ClientSession, pod: Pod) -> None:

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterable
 
 import pytest
+from aiohttp.http_exceptions import LineTooLong
 from wasession_api.http import sse
 from wasession_api.http.sse import MAXIMUM_EVENT, EventTooLarge, Pace
 from wasession_api.session_pod.messages import LONGEST_TEXT
@@ -90,3 +91,21 @@ def test_a_pace_refills(seconds: float, wait: float) -> None:
     pace = Pace(rate=100, burst=200)
     assert pace.take(200, 0.0) == 0
     assert pace.take(100, seconds) == pytest.approx(wait)
+
+
+@pytest.mark.parametrize("fault", [b"data: " + b"x" * MAXIMUM_EVENT + b"\n", LineTooLong(b"", 7)])
+async def test_an_event_that_is_too_large_is_named(fault: bytes | Exception) -> None:
+    """So that a reader can go on after it."""
+
+    async def lines() -> AsyncIterator[bytes]:
+        for line in (b"id: 6\n", b"data: {}\n", b"\n", b"id: 7\n"):
+            yield line
+        if isinstance(fault, Exception):
+            raise fault
+        yield fault
+
+    events = sse.read(lines(), Pace())
+    assert (await anext(events)).id == "6"
+    with pytest.raises(EventTooLarge) as error:
+        await anext(events)
+    assert error.value.id == "7"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from wasession_api.base import Model
+from wasession_api.session_pod.events import EventKind
 from wasession_api.v1alpha1 import (
     Account,
     Condition,
@@ -20,6 +22,7 @@ from wasession_api.v1alpha1 import (
     Status,
 )
 from wasession_gateway import events
+from wasession_gateway.cursors import EventId
 from wasession_gateway.events import (
     Disconnected,
     LoggedOut,
@@ -325,3 +328,61 @@ def test_nothing_restored_is_no_failure() -> None:
         conditions=[condition(ConditionType.RESTORED, "False", "ProfileDamaged")],
     )
     assert names(RESTORING, suspended) == []
+
+
+# --- events of session pods -----------------------------------------------------------------------
+
+EVENT_ID = EventId("0123456789abcdef", 7)
+AT = "2026-10-01T10:00:00Z"
+CHANGE = {"id": "false_15550001111@c.us_3EB0", "chatId": "15550001111@c.us", "at": AT}
+PAYLOADS = {
+    EventKind.MESSAGE: {
+        "id": "false_15550001111@c.us_3EB0",
+        "chatId": "15550001111@c.us",
+        "from": "15550001111@c.us",
+        "fromMe": False,
+        "forwarded": False,
+        "viewOnce": False,
+        "type": "chat",
+        "text": "Hello",
+        "sentAt": AT,
+    },
+    EventKind.EDIT: {**CHANGE, "fromMe": False, "text": "Hello!"},
+    EventKind.DELETION: {**CHANGE, "fromMe": True},
+    EventKind.REACTION: {**CHANGE, "fromMe": False, "emoji": "👍"},
+    EventKind.VOTE: {**CHANGE, "fromMe": False, "options": ["yes"]},
+    EventKind.ACK: {**CHANGE, "ack": 3},
+    EventKind.CALL: {"id": "C", "from": "1@lid", "video": False, "group": False, "at": AT},
+    EventKind.GROUP: {"chatId": "1@g.us", "action": "add", "participants": ["1@lid"], "at": AT},
+    EventKind.GAP: {"reason": "Expired"},
+}
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.STATE])
+def test_clients_receive_all_that_a_pod_tells(kind: EventKind) -> None:
+    data = PAYLOADS[kind]
+    subject = {"clientId": "sales", "owner": "alice", "name": "sales-1"}
+    for given in (data, json.dumps(data)):
+        event = events.of_pod(READY, kind, given, EVENT_ID)
+        assert event is not None
+        assert type(event) in events.SCOPES
+        assert event.dump() == {**subject, "eventId": str(EVENT_ID), **data}
+
+
+@pytest.mark.parametrize("data", ["{}", "nonsense", '{"id": 7}', {"id": 7}, {}])
+@pytest.mark.parametrize("kind", ["message", "vote", "gap"])
+def test_what_cannot_be_read_was_missed(kind: str, data: str | dict[str, Any]) -> None:
+    event = events.of_pod(READY, kind, data, EVENT_ID)
+    assert isinstance(event, events.MessagesMissed)
+    assert (event.reason, event.event_id) == ("Unreadable", str(EVENT_ID))
+
+
+def test_kinds_of_a_newer_pod_are_left_out() -> None:
+    assert events.of_pod(READY, "state", "{}", EVENT_ID) is None
+    assert events.of_pod(READY, "something-new", "{}", EVENT_ID) is None
+
+
+def test_an_event_may_have_no_id_to_come_back_with() -> None:
+    event = events.of_pod(READY, "gap", '{"reason": "Expired"}', None)
+    assert event is not None
+    assert "eventId" not in event.dump()

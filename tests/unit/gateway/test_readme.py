@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import yaml
+from prometheus_client import REGISTRY
+from wasession_gateway import events
 from wasession_gateway import socketio_namespace as socket
-from wasession_gateway.operations import AUDITED
+from wasession_gateway.operations import AUDITED, EVENTS
 from wasession_gateway.scopes import Scope
 
 ROOT = Path(__file__).parents[3]
@@ -53,3 +55,18 @@ def test_permissions() -> None:
     }
     assert documented == granted
     assert "secrets" not in {resource for resource, _ in granted}
+
+
+def test_socket_io_events() -> None:
+    documented = names(cells("Socket.IO", 0))
+    assert documented >= {events.name(model) for model in EVENTS}
+
+
+def test_metrics() -> None:
+    documented = names([cell.partition("{")[0] + "`" for cell in cells("Metrics", 0)])
+    collected = {
+        f"{metric.name}_total" if metric.type == "counter" else metric.name
+        for metric in REGISTRY.collect()
+        if metric.name.startswith("wasession_gateway_")
+    }
+    assert documented == collected

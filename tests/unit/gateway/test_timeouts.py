@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from wasession_api.v1alpha1 import Spec
-from wasession_gateway import commands, rest
+from wasession_gateway import commands, operations, rest
 from wasession_gateway.session import read_session
-from wasession_pod.browser.bridge import CALL_TIMEOUT
+from wasession_pod.api.operations import MAXIMUM_WAIT
+from wasession_pod.browser.bridge import CALL_TIMEOUT, DOWNLOAD_TIMEOUT
 from wasession_pod.settings import Settings
 
 SEND_TIMEOUT = Settings.model_fields["send_timeout"].default
@@ -16,6 +17,8 @@ SEND_TIMEOUT = Settings.model_fields["send_timeout"].default
 def test_requests_outlast_the_pod() -> None:
     assert rest.READ_TIMEOUT > CALL_TIMEOUT
     assert rest.SEND_TIMEOUT > CALL_TIMEOUT + SEND_TIMEOUT
+    assert rest.MEDIA_TIMEOUT > DOWNLOAD_TIMEOUT
+    assert operations.LONGEST_WAIT <= MAXIMUM_WAIT
 
 
 def test_a_logout_outlasts_the_sessions_own_timeout() -> None:
