@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import segno
 import socketio
 import socketio.exceptions
 from aiohttp import hdrs
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from wasession_api.base import Model, Observed
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.session_pod.client import read_body
@@ -54,6 +54,12 @@ FROM_POD = (Scope.PAIR, Scope.MESSAGES_READ)  # what the events of a session's p
 CREATE_SESSION, JOIN_SESSIONS, RECEIVE_CODE = "createSession", "joinSessions", "receiveLinkCode"
 
 
+Since = Annotated[
+    Annotated[Cursor, Tag("id")] | Annotated[dict[str, Cursor], Tag("ids")],
+    Discriminator(lambda since: "ids" if isinstance(since, dict) else "id"),
+]
+
+
 class Init(Observed):
     """Payload of `init`."""
 
@@ -68,7 +74,7 @@ class Init(Observed):
     pairing: PairingChoice | None = Field(
         None, description="For a session that is created: how to link the phone."
     )
-    since: Cursor | dict[str, Cursor] | None = Field(
+    since: Since | None = Field(
         None,
         description="ID of the last event of the session that the client has had; or for several "
         "sessions, by the names of the WhatsAppSessions. What followed is sent first.",

@@ -60,7 +60,7 @@ def bearer(credentials: str) -> dict[str, str]:
 
 # --- another user's session -----------------------------------------------------------------------
 
-IDS = {"clientId": "sales", "messageId": MESSAGE, "contactId": NUMBER}
+IDS = {"clientId": "sales", "messageId": MESSAGE, "contactId": NUMBER, "chatId": NUMBER}
 BODIES: dict[str, Any] = {
     "sendText": {"clientId": "sales", "to": NUMBER, "text": "Hello"},
     "sendMessage": {"to": NUMBER, "text": "Hello"},

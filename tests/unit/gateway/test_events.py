@@ -335,7 +335,7 @@ def test_nothing_restored_is_no_failure() -> None:
 EVENT_ID = EventId("0123456789abcdef", 7)
 AT = "2026-10-01T10:00:00Z"
 CHANGE = {"id": "false_15550001111@c.us_3EB0", "chatId": "15550001111@c.us", "at": AT}
-PAYLOADS = {
+PAYLOADS: dict[EventKind, dict[str, Any]] = {
     EventKind.MESSAGE: {
         "id": "false_15550001111@c.us_3EB0",
         "chatId": "15550001111@c.us",

@@ -44,8 +44,8 @@ class Answers(Pods):
         data = {"x": "x" * self._size}
         event = {"id": CURSOR, "kind": "gap", "time": "2026-10-01T10:00:00Z", "data": data}
         page = {"items": [event] * self.limits[-1], "next": CURSOR, "more": True, "new": 1}
-        response = {"status": 200, "type": "application/json", "body": json.dumps(page).encode()}
-        response |= self._response
+        response: dict[str, Any] = {"status": 200, "type": "application/json"}
+        response |= {"body": json.dumps(page).encode(), **self._response}
         content = asyncio.StreamReader()
         if isinstance(response["body"], Exception):
             content.set_exception(response["body"])
