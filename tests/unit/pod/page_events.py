@@ -31,7 +31,7 @@ def ack(level: int, stanza: str = "3E", chat: str = FRIEND, **fields: Any) -> Pa
 
 def change(kind: str, second: int = 0, stanza: str = "3A00", **fields: Any) -> PageEvent:
     """Return an edit, deletion, reaction or vote."""
-    data = {
+    data: dict[str, Any] = {
         "id": f"false_{FRIEND}_{stanza}",
         "chatId": FRIEND,
         "from": FRIEND,

@@ -14,7 +14,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from pydantic import SecretStr
 from wasession_api.v1alpha1 import Phase
-from wasession_pod.api import app, handlers, uploads
+from wasession_pod.api import app, handlers, requests, uploads
 from wasession_pod.messages.database import Database
 from wasession_pod.messages.idempotency_store import IdempotencyStore
 from wasession_pod.messages.outbox import Outbox
@@ -115,7 +115,7 @@ async def test_a_bug_is_reported_without_its_message(
 async def test_a_client_that_stops_in_the_middle_of_a_body_times_out(
     start: Start, monkeypatch: pytest.MonkeyPatch, kind: str, begun: bytes
 ) -> None:
-    monkeypatch.setattr(handlers, "READ_TIMEOUT", 0.05)
+    monkeypatch.setattr(requests, "READ_TIMEOUT", 0.05)
     monkeypatch.setattr(uploads, "READ_TIMEOUT", 0.05)
     client = await start(token=SecretStr("token"))
 

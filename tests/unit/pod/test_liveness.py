@@ -15,7 +15,7 @@ from wasession_pod.settings import Settings
 async def test_only_a_hung_loop_fails_the_probe(tmp_path: Path) -> None:
     settings = Settings(client_id="sales", token="t", data_dir=tmp_path)
     session = Session(settings)
-    store = IdempotencyStore(tmp_path / "messages.sqlite")
+    store = IdempotencyStore(session.database)
     sender = MessageSender(session, store, settings.send_timeout)
     async with TestClient(TestServer(application(session, sender, settings))) as client:
         assert (await client.get("/livez")).status == 200, "without a browser and a login"

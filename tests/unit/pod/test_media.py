@@ -6,7 +6,7 @@ import base64
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
@@ -15,11 +15,16 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.pod.fake_page import FakePage
+from wasession_api.http.routes import checked
 from wasession_api.v1alpha1 import Phase
-from wasession_pod.api import app, handlers, media
+from wasession_pod.api import app
+from wasession_pod.api.handlers import HANDLERS
 from wasession_pod.api.media import NotSatisfiable, Part, content_type, parse_range
+from wasession_pod.api.operations import OPERATIONS
+from wasession_pod.api.requests import SESSION
 from wasession_pod.browser.bridge import Bridge
 from wasession_pod.browser.errors import BrowserError
+from wasession_pod.session import Session
 
 CONTENT = bytes(range(256)) * 5000
 URL = "/v1/messages/false_15550001111@c.us_3A00/media"
@@ -67,13 +72,10 @@ async def start() -> AsyncIterator[Start]:
 
     async def begin(page: FakePage) -> Client:
         application = web.Application(middlewares=[app.respond_with_problems])
-        application[handlers.SESSION] = FakeSession(page)  # type: ignore[misc]
-
-        async def get(request: web.Request) -> web.StreamResponse:
-            with application[handlers.SESSION].ready_page() as bridge:
-                return await media.respond(request, bridge, request.match_info["id"])
-
-        application.router.add_get("/v1/messages/{id}/media", get)
+        application[SESSION] = cast(Session, FakeSession(page))
+        [operation] = [each for each in OPERATIONS if each.name == "getMedia"]
+        handler = checked(operation, HANDLERS["getMedia"])
+        application.router.add_route(operation.method, operation.path, handler)
         clients.append(TestClient(TestServer(application)))
         await clients[-1].start_server()
         return clients[-1]

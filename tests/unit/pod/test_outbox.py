@@ -365,7 +365,7 @@ async def test_how_far_it_is_complete(open_outbox: Open, monkeypatch: pytest.Mon
     await receive(outbox, sent_at("3A00", created + 5))
     assert outbox.row.complete_until == created, "it does not know what it has missed"
     now = created + 100
-    monkeypatch.setattr(outbox_module.time, "time", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now)
     outbox.caught_up(outbox.interruptions, complete=True)
     await until(outbox, lambda: outbox.row is not None and outbox.row.complete_until > created)
     assert outbox.row.complete_until == created + 5, "others as old may be on their way"

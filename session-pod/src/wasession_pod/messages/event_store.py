@@ -212,12 +212,13 @@ def _insert(database: sqlite3.Connection, event: Event) -> None:
 
 
 def _is_news(database: sqlite3.Connection, fact: Fact, now: float) -> bool:
-    """Return whether the fact is news, and remember it if it is."""
+    """Return whether the fact is news; remember it if it is, or is true for longer than known."""
     query = "SELECT rank, value FROM facts WHERE key = ?"
-    if not fact.is_news(database.execute(query, (fact.key,)).fetchone()):
-        return False
-    database.execute(REMEMBER, (fact.key, now, fact.rank, fact.value))
-    return True
+    known = database.execute(query, (fact.key,)).fetchone()
+    news = fact.is_news(known)
+    if news or fact.rank > known[0]:
+        database.execute(REMEMBER, (fact.key, now, fact.rank, fact.value))
+    return news
 
 
 def _expect(database: sqlite3.Connection, message: OwnMessage, now: float) -> None:
