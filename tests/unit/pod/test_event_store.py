@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.pod.page_events import FRIEND, ack, message
+from unit.pod.page_events import FRIEND, ack, change, message
 from unit.pod.small_volume import resize, small_volume
 from wasession_api.session_pod.events import GapReason
 from wasession_pod.messages import event_store, intake
@@ -196,12 +198,12 @@ def test_a_full_volume_keeps_what_there_is_and_takes_no_more(tmp_path: Path) -> 
 
 
 def test_deleting_takes_little_space_itself(tmp_path: Path) -> None:
-    with small_volume(tmp_path / "small", "3m") as directory:
+    with small_volume(tmp_path / "small", "8m") as directory:
         store = store_of(directory / "messages.sqlite", maximum=2**30)
         committed = fill(store)
-        resize(directory, "3500k")
-        assert store.make_room(2**20, NOW) > 50
-        resize(directory, "3m")
+        resize(directory, "9m")
+        assert store.make_room(4 * 2**20, NOW) > 200
+        assert shutil.disk_usage(directory).free > 4 * 2**20
         store.commit(messages(committed, size=10_000), NOW)
 
 
@@ -255,6 +257,15 @@ def test_cursors_deduplication_and_expiry(
             after = store.read(position, 1000, 2**30, now)[1]
             assert [event.number for event in after] == list(range(position + 1, outbox.last + 1))
     store._database.close()
+
+
+def test_what_is_true_for_longer_than_known_outdates_more(path: Path) -> None:
+    store = store_of(path)
+    reactions = [(0, "👍"), (2, "👍"), (1, "❤"), (3, "❤")]
+    changes = [entry(change("reaction", at, emoji=emoji)) for at, emoji in reactions]
+    events = store.commit(changes, NOW).events
+    assert [json.loads(event.data)["emoji"] for event in events] == ["👍", "❤"]
+    assert not store.commit(changes, NOW).events
 
 
 def test_a_gap_is_told_each_time(path: Path) -> None:

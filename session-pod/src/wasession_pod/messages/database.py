@@ -77,6 +77,7 @@ CREATE TABLE IF NOT EXISTS dead_letters (
 ) STRICT;
 """
 INCREMENTAL = 2  # of PRAGMA auto_vacuum
+LOG_PAGES = 256  # 1 MiB: the log's space, besides the file's
 SHRINK_PAGES = 64  # 256 KiB
 VACUUM_SPACE = 4  # times the file's size
 log = logging.getLogger(__name__)
@@ -208,6 +209,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
         connection.executescript(SCHEMA)
         _checkpoint(connection)
         if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:

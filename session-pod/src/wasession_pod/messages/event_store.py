@@ -19,6 +19,7 @@ MAXIMUM_FACTS = 100_000
 FACT_RETENTION = 2 * 86400.0  # seconds, at least; as long as the events, if that is longer
 MAXIMUM_AWAITED = 500  # messages whose acks are awaited
 EXPIRE_BATCH = 100  # events
+ROOM_STEP = 256 * 2**10  # bytes
 VALUES = "id, last, expired, bytes, complete_until, floor, login"
 OLDEST = "SELECT number, committed_at, size FROM events ORDER BY number LIMIT ?"
 REMEMBER = "REPLACE INTO facts (key, told_at, rank, value) VALUES (?, ?, ?, ?)"
@@ -160,21 +161,20 @@ class EventStore:
     def make_room(self, size: int, now: float) -> int:
         """Delete the oldest events of about ``size`` bytes and return their space; return how many.
 
-        In small transactions, as each needs some space for itself first.
+        Step by step, because each step needs some space for itself first.
         """
         deleted = 0
         while size > 0:
             with self._database.transaction() as database:
                 outbox = _outbox(database, now)
-                limits = Limits(self._limits.retention, max(outbox.bytes - min(size, 2**20), 0))
+                limits = Limits(self._limits.retention, max(outbox.bytes - min(size, ROOM_STEP), 0))
                 after, count, _ = _expire(database, outbox, now, limits)
                 _update(database, after)
             if not count:
                 break
+            self._database.give_back_space()
             deleted += count
             size -= outbox.bytes - after.bytes
-        if deleted:
-            self._database.give_back_space()
         return deleted
 
 
