@@ -68,7 +68,7 @@ def test_what_is_settled_without_a_gap_is_one_number() -> None:
     events = queue("a", "b", "c")
     progress = attempt(START, events[2], Outcome.DELIVERED)
     progress = attempt(progress, events[1], Outcome.DELIVERED)
-    assert (progress.settled_to, progress.settled) == (0, {2, 3})
+    assert (progress.settled_to, progress.settled) == (0, frozenset({2, 3}))
     progress = attempt(progress, events[0], Outcome.DELIVERED)
     assert (progress.settled_to, progress.settled) == (3, frozenset())
     assert skip(progress, [5, 4]).settled_to == 5
@@ -130,6 +130,15 @@ def test_retry_after_is_heeded_for_an_hour_at_most() -> None:
     assert attempt(START, events[0], Outcome.THROTTLED, wish=30).quiet_until == 30
     assert attempt(START, events[0], Outcome.THROTTLED, wish=10**9).quiet_until == HOUR
     assert attempt(START, events[0], Outcome.FAILED, wish=30).quiet_until == 0
+
+
+def test_a_clock_that_goes_back_holds_nothing_up() -> None:
+    events = queue("a", "b")
+    failed = attempt(START, events[0], Outcome.FAILED, now=10 * HOUR)
+    throttled = attempt(START, events[0], Outcome.THROTTLED, now=10 * HOUR, wish=HOUR)
+    assert numbers(failed, events, now=10 * HOUR) == [2]
+    assert numbers(failed, events, now=HOUR) == [1, 2]
+    assert numbers(throttled, events, now=HOUR) == [1, 2]
 
 
 def test_a_receiver_that_wants_no_more_gets_no_more() -> None:
