@@ -19,7 +19,7 @@ from wasession_pod.messages.database import Database
 from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent
-from wasession_pod.webhooks import plan
+from wasession_pod.webhooks import deliveries, delivery, plan
 from wasession_pod.webhooks.deliveries import Deliveries, NotHere, UnknownWebhook
 from wasession_pod.webhooks.delivery import Delivery
 
@@ -122,14 +122,14 @@ class Pod:
         """Have messages come in; return their texts, which are their numbers."""
         texts = [str(self.sent + number) for number in range(1, len(chats) + 1)]
         self.sent += len(chats)
-        before = self.number
+        before = self.outbox.latest
         for chat, text in zip(chats, texts, strict=True):
             data = {
                 "id": f"false_{chat}_3EB0{text}", "chatId": chat, "from": chat, "fromMe": from_me,
                 "type": "chat", "text": text, "sentAt": "2026-01-02T03:04:05Z",
             }  # fmt: skip
             assert self.outbox.receive(PageEvent(type="chat.message", data=data))
-        await until(lambda: self.number >= before + len(chats))
+        await until(lambda: self.outbox.latest != before and self.outbox.settled)
         return texts
 
     @property
@@ -342,7 +342,7 @@ async def test_a_private_address_gets_nothing(pod: Pod, receiver: Receiver) -> N
         )
         await pod.hear(A)
         await until(lambda: pod.delivery.error is not None)
-        assert "not a public address" in pod.delivery.error
+        assert "not a public address" in (pod.delivery.error or "")
     assert receiver.requests == []
 
 
@@ -362,6 +362,54 @@ async def test_a_receiver_that_is_slow_is_given_up_after_the_timeout(
     assert pod.delivery.error == "no answer within 1 s"
     late.set()
     await receiver.until(lambda: "1" in receiver.texts)
+
+
+async def test_an_event_that_has_expired_is_told_as_a_gap(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(500)
+    [first, *_] = [await pod.hear(A) for _ in range(3)]
+    await receiver.until(lambda: receiver.texts[-1:] == first)
+    pod.delivery.pause(paused=True)
+    await pod.deliveries.close()
+    assert await pod.outbox.make_room(1) > 0
+    receiver.requests.clear()
+    receiver.answer = None
+    await pod.load()
+    pod.delivery.pause(paused=False)
+    await receiver.until(lambda: "dev.wasession.gap" in receiver.texts)
+    headers, body = receiver.requests[receiver.texts.index("dev.wasession.gap")]
+    assert body["data"] == {"reason": "Expired"}
+    assert headers["webhook-id"].endswith("-gap"), "it is not the ID of an event that was told"
+
+
+async def test_another_outbox_is_told_as_a_gap_and_from_its_start(
+    pod: Pod, receiver: Receiver
+) -> None:
+    await pod.configure(receiver.url)
+    await pod.hear(A, A)
+    await receiver.until(lambda: receiver.texts == ["1", "2"])
+    with pod.database.transaction() as database:
+        for table in ("outbox", "events", "facts"):
+            database.execute(f"DELETE FROM {table}")  # noqa: S608
+    await pod.hear(A)
+    await receiver.until(lambda: sorted(receiver.texts[2:]) == ["3", "dev.wasession.gap"])
+    _, body = receiver.requests[receiver.texts.index("dev.wasession.gap")]
+    assert body["data"] == {"reason": "OutboxReplaced"}
+
+
+async def test_a_bug_in_a_delivery_does_not_end_it(
+    pod: Pod,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(deliveries, "RETRY_STORE", 0.1)
+    await pod.configure(receiver.url)
+    with monkeypatch.context() as broken:
+        broken.setattr(delivery, "request", None)
+        await pod.hear(A)
+        await until(lambda: "a delivery has failed" in caplog.text)
+    await receiver.until(lambda: receiver.texts == ["1"])
 
 
 async def test_thousands_of_events_drain(pod: Pod, receiver: Receiver) -> None:

@@ -135,8 +135,8 @@ class Deliveries:
 
     async def _run(self, stack: contextlib.AsyncExitStack) -> None:
         async with stack, asyncio.TaskGroup() as tasks:
-            for delivery in self._deliveries.values():
-                tasks.create_task(delivery.run())
+            for delivery in self:
+                tasks.create_task(_run(delivery))
 
     async def _stop(self) -> dict[str, Kept]:
         """Stop, and return how far each webhook has come, by name."""
@@ -188,6 +188,17 @@ class Deliveries:
         """Return the dead letters of a webhook, latest first. Raises ``UnknownWebhook``."""
         self.get(name)
         return await asyncio.to_thread(self._store.dead_letters, name)
+
+
+async def _run(delivery: Delivery) -> None:
+    """Run a delivery until cancelled, whatever happens in it; others must not suffer from it."""
+    while True:
+        try:
+            await delivery.run()
+        except Exception:
+            name = delivery.kept.webhook.name
+            log.exception("a delivery has failed; starting it again", extra={"webhook": name})
+            await asyncio.sleep(RETRY_STORE)
 
 
 def _source(settings: Settings) -> str:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wasession_api.session_pod.events import EventKind, Gap, GapReason
 from wasession_api.v1alpha1 import (
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from wasession_pod.webhooks.sender import Attempt, Sender
 
 MOST = 16  # requests of a webhook at the same time
-WINDOW, WINDOW_BYTES = 2000, 4 * 2**20  # events that wait in memory
+WINDOW, WINDOW_BYTES = 2000, 2 * 2**20  # events that wait in memory
 RETRY_STORE = 2.0  # seconds after the volume could not be written
 JITTER = (0.8, 1.2)
 BEFORE_THE_FIRST = -1  # so that the event with the number 0 follows: a gap
@@ -63,6 +63,14 @@ def wants(webhook: Webhook, kind: str, data: Mapping[str, Any]) -> bool:
     return wanted.from_me is None or data.get("fromMe", False) is wanted.from_me
 
 
+class Waiting(NamedTuple):
+    """An event that waits in memory, with the ID under which it is told."""
+
+    queued: Queued
+    event: Event
+    id: str
+
+
 class Delivery:
     """Runs until cancelled. ``source`` is the session, as in CloudEvents."""
 
@@ -81,7 +89,7 @@ class Delivery:
         self._on_change = on_change
         self.status = self._status()
         self._outbox, self._sender, self._store, self._source = outbox, sender, store, source
-        self._window: dict[int, tuple[Queued, Event]] = {}  # that wait, by number
+        self._window: dict[int, Waiting] = {}  # by number
         self._window_bytes = 0
         self._read_to = _start(kept.progress)
         self._requests: set[asyncio.Task[None]] = set()
@@ -89,6 +97,7 @@ class Delivery:
         self._revived: list[str] = []  # dead letters that were delivered after all
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
+        self._bug: BaseException | None = None  # that a request has met with
 
     # --- what others see and ask ------------------------------------------------------------------
 
@@ -103,7 +112,7 @@ class Delivery:
     def oldest(self) -> float | None:
         """When the oldest event that waits was committed, in seconds since the epoch."""
         first = next(iter(self._window.values()), None)
-        return None if first is None else first[1].committed_at
+        return None if first is None else first.event.committed_at
 
     def _status(self) -> DeliveryStatus:
         progress, state, error = self.kept.progress, DeliveryState.DELIVERING, None
@@ -154,13 +163,16 @@ class Delivery:
 
     async def run(self) -> None:
         """Deliver until cancelled; then keep what is known of the requests that have ended."""
+        self._bug = None
+        self._reread(self.kept.progress)
         keeping = asyncio.create_task(self._keep_on())
         try:
-            while True:
+            while self._bug is None:
                 changed = self._outbox.changed
                 self._wake.clear()
                 wake_at = await self._deliver()
                 await self._wait(changed, wake_at)
+            raise self._bug
         finally:
             for task in [*self._requests, keeping]:
                 task.cancel()
@@ -177,14 +189,20 @@ class Delivery:
         except DatabaseError as error:
             log.warning("cannot read the outbox; trying again", extra={"error": str(error)})
             return time.time() + RETRY_STORE
-        queue = (queued for queued, _ in self._window.values())
+        queue = (waiting.queued for waiting in self._window.values())
         found = plan.choose(self.kept.progress, queue, time.time(), MOST)
         self.kept = replace(self.kept, progress=plan.begin(self.kept.progress, found.events))
         for queued in found.events:
-            task = asyncio.create_task(self._send(queued, self._window[queued.number][1]))
+            task = asyncio.create_task(self._send(self._window[queued.number]))
             self._requests.add(task)
-            task.add_done_callback(self._requests.discard)
+            task.add_done_callback(self._on_request_done)
         return found.wake_at
+
+    def _on_request_done(self, task: asyncio.Task[None]) -> None:
+        self._requests.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._bug = error
+            self._wake.set()
 
     async def _wait(self, changed: asyncio.Event, wake_at: float | None) -> None:
         """Wait for an event, an answer, a request of a person, or a time."""
@@ -219,8 +237,7 @@ class Delivery:
         """Follow another outbox from its start; the receiver is told what that means."""
         self._reread(Progress(BEFORE_THE_FIRST))
         self.kept = replace(self.kept, outbox=outbox)
-        data = Gap(reason=GapReason.OUTBOX_REPLACED).model_dump_json()
-        self._add(Queued(0, ""), Event(0, time.time(), EventKind.GAP, data))
+        self._add_gap(0, GapReason.OUTBOX_REPLACED)
         self._read_to = 0
 
     def _take(self, batch: Batch) -> None:
@@ -229,43 +246,51 @@ class Delivery:
             lost = range(max(self._read_to, progress.settled_to) + 1, batch.start.number + 1)
             if lost:  # the number of the last one stands for all
                 unwanted += lost[:-1]
-                data = Gap(reason=batch.missing).model_dump_json()
-                event = Event(lost[-1], time.time(), EventKind.GAP, data)
-                self._add(Queued(event.number, ""), event)
+                self._add_gap(lost[-1], batch.missing)
         for event in batch.events:
             if progress.is_settled(event.number):
                 continue
             data_of = json.loads(event.data)
             if wants(self.kept.webhook, event.kind, data_of):
-                self._add(Queued(event.number, chat_of(data_of)), event)
+                queued = Queued(event.number, chat_of(data_of))
+                self._add(Waiting(queued, event, self._id(event.number)))
             else:
                 unwanted.append(event.number)
         self._read_to = batch.position.number
         if unwanted:
             self._keep(replace(self.kept, progress=plan.skip(progress, unwanted)))
 
-    def _add(self, queued: Queued, event: Event) -> None:
-        self._window[queued.number] = (queued, event)
-        self._window_bytes += event.size
+    def _id(self, number: int) -> str:
+        return f"{self.kept.outbox}-{number}"
+
+    def _add_gap(self, number: int, reason: GapReason) -> None:
+        """Tell a gap in the place of an event, whose own ID the receiver may know already."""
+        event = Event(number, time.time(), EventKind.GAP, Gap(reason=reason).model_dump_json())
+        self._add(Waiting(Queued(number, ""), event, f"{self._id(number)}-gap"))
+
+    def _add(self, waiting: Waiting) -> None:
+        self._window[waiting.queued.number] = waiting
+        self._window_bytes += waiting.event.size
 
     def _remove(self, number: int) -> None:
         found = self._window.pop(number, None)
         if found is not None:
-            self._window_bytes -= found[1].size
+            self._window_bytes -= found.event.size
 
     # --- requests ---------------------------------------------------------------------------------
 
-    async def _send(self, queued: Queued, event: Event) -> None:
-        webhook, event_id = self.kept.webhook, f"{self.kept.outbox}-{event.number}"
+    async def _send(self, waiting: Waiting) -> None:
+        webhook, (queued, event, event_id) = self.kept.webhook, waiting
         at = datetime.fromtimestamp(event.committed_at, UTC).isoformat(timespec="milliseconds")
         time_of = at.replace("+00:00", "Z")
         made = request(self._source, event_id, event.kind, time_of, queued.chat, event.data)
         with metrics.WEBHOOK_SECONDS.labels(webhook.name).time():
             attempt = await self._sender.attempt(webhook, made)
         metrics.WEBHOOK_REQUESTS.labels(webhook.name, attempt.outcome.name.lower()).inc()
-        self._end(queued, event, event_id, attempt)
+        self._end(waiting, attempt)
 
-    def _end(self, queued: Queued, event: Event, event_id: str, attempt: Attempt) -> None:
+    def _end(self, waiting: Waiting, attempt: Attempt) -> None:
+        queued, event, event_id = waiting
         before, webhook, now = self.kept.progress, self.kept.webhook, time.time()
         ended = plan.end(
             before,

@@ -89,7 +89,7 @@ def choose(progress: Progress, queue: Iterable[Queued], now: float, most: int) -
     """
     if progress.gone:
         return Next([], None)
-    if now < progress.quiet_until:
+    if _waits(progress.quiet_until, now, LONGEST_WISH):
         return Next([], progress.quiet_until)
     free = (1 if progress.is_away else most) - len(progress.in_flight)
     chosen, wake_at, passed = list[Queued](), float("inf"), set(progress.in_flight)
@@ -100,11 +100,17 @@ def choose(progress: Progress, queue: Iterable[Queued], now: float, most: int) -
             continue
         passed.add(event.chat)
         trouble = progress.troubles.get(event.chat)
-        if trouble is not None and trouble.number == event.number and trouble.retry_at > now:
+        troubled = trouble is not None and trouble.number == event.number
+        if trouble and troubled and _waits(trouble.retry_at, now, LONGEST_DELAY):
             wake_at = min(wake_at, trouble.retry_at)
         else:
             chosen.append(event)
     return Next(chosen, None if wake_at == float("inf") else wake_at)
+
+
+def _waits(until: float, now: float, longest: float) -> bool:
+    """Return whether a time is still to come; one beyond the longest wait is of another clock."""
+    return now < until <= now + 2 * longest
 
 
 def begin(progress: Progress, events: Iterable[Queued]) -> Progress:

@@ -27,7 +27,6 @@ from wasession_pod.webhooks.destination import (
 from wasession_pod.webhooks.plan import Outcome
 
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
-CONNECTIONS = 32  # open ones, of all webhooks
 READ_ANSWER, READ_PATIENCE = 64 * 2**10, 1.0  # bytes and seconds, of the body of an answer
 KEY_LIFETIME = 10.0  # seconds until a key is read again
 REJECTED = frozenset({400, 413, 415, 422})
@@ -170,7 +169,7 @@ async def client(
 ) -> AsyncIterator[aiohttp.ClientSession]:
     """Yield a client for webhooks; it heeds neither proxies nor cookies."""
     connector = aiohttp.TCPConnector(
-        limit=CONNECTIONS,
+        limit=0,  # each webhook has its own, so that none waits for another one's
         ssl=await asyncio.to_thread(tls, ca_bundle),
         resolver=GuardedResolver(destinations),
         use_dns_cache=False,  # each connection is checked
