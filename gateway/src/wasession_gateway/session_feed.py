@@ -29,7 +29,6 @@ from wasession_gateway.problems import log_unexpected
 from wasession_gateway.session import Session
 
 log = logging.getLogger(__name__)
-PAGE = 100  # events that are sent to a client before it has read any of them
 CATCH_UP_RATE = 2 * 2**20  # bytes per second of one pod's pages, for all clients
 EVENT_COST = 2**10  # bytes that an event counts besides its own
 
@@ -45,6 +44,9 @@ class Clients(Protocol):
 
     async def deliver(self, event: Model, sids: Iterable[str]) -> object:
         """Send an event to those of the clients whose tokens permit it."""
+
+    def packets_at_once(self, sid: str) -> int:
+        """Return how many events to send before the client has read any of them."""
 
     async def read_all(self, sid: str) -> None:
         """Wait until the client has read what was sent to it."""
@@ -173,7 +175,7 @@ class SessionFeed:
                 continue
             try:
                 async with turn:
-                    page = await self._read(cursor)
+                    page = await self._read(cursor, self._clients.packets_at_once(sid))
                     if await self._send(sid, page):
                         return
                     await self._clients.read_all(sid)
@@ -185,10 +187,10 @@ class SessionFeed:
             if not page.items:  # the stream is elsewhere, such as in an outbox that was replaced
                 await moved.wait()
 
-    async def _read(self, cursor: str) -> EventPage:
+    async def _read(self, cursor: str, limit: int) -> EventPage:
         """Return the page after a cursor; one at a time is read, of all clients."""
         async with self._reading:
-            page, size = await self._pods.events(self.session, cursor, PAGE)
+            page, size = await self._pods.events(self.session, cursor, limit)
             cost = size + EVENT_COST * (1 + len(page.items))
             await asyncio.sleep(self._pace.take(cost, time.monotonic()))
         return page

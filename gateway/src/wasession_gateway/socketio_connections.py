@@ -30,6 +30,8 @@ TOO_MANY_CONNECTIONS_RETRY = 5.0  # seconds
 BODY_TIMEOUT = 30.0  # seconds for a packet to arrive
 INTRODUCTION = 10.0  # seconds for a client to join the namespace and authenticate
 FULL_QUEUE = 256  # events that wait for a client to read them
+AT_ONCE = 100  # packets that are sent before a client has read any, over a WebSocket
+AT_ONCE_POLLING = 10  # python-engineio accepts 16 in the answer to a poll, other events among them
 FULL_FOR = 20.0  # seconds that a client may leave so many unread
 GOODBYE = 5.0  # seconds between the end of a connection and the end of its transport
 LONG_AGO = -math.inf
@@ -243,6 +245,11 @@ class Connections:
         """Return how many packets wait for the client to read them."""
         engine = self._engine(sid)
         return engine.queue.qsize() if engine is not None else 0
+
+    def packets_at_once(self, sid: str) -> int:
+        """Return how many packets to send before the client has read any of them."""
+        engine = self._engine(sid)
+        return AT_ONCE if engine is not None and engine.upgraded else AT_ONCE_POLLING
 
     async def read_all(self, sid: str) -> None:
         """Wait until the transport has taken all packets; a client that has gone never reads."""

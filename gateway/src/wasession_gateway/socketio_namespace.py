@@ -396,6 +396,9 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             sid in self._rooms.get(room, ()) for room in rooms
         )
 
+    def packets_at_once(self, sid: str) -> int:
+        return self._connections.packets_at_once(sid)
+
     async def read_all(self, sid: str) -> None:
         await self._connections.read_all(sid)
 

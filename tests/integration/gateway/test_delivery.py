@@ -31,7 +31,7 @@ PAYLOADS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.fixture
-async def connect(gateway: Replica) -> AsyncIterator[Any]:
+async def connect(gateway: Replica, pod: Pod) -> AsyncIterator[Any]:
     clients: list[Client] = []
 
     async def begin(who: str = "alice", url: str = gateway.url, **more: Any) -> Client:
@@ -236,19 +236,17 @@ async def test_a_pod_without_pages(gateway: Replica, connect: Any, pod: Pod) -> 
     assert (await client.hears("message"))["text"] == "2"
 
 
-async def test_a_client_that_reads_slowly_is_sent_a_part(
-    gateway: Replica, pod: Pod, start: Start
+@pytest.mark.parametrize(("transport", "page"), [("websocket", 100), ("polling", 10)])
+async def test_a_client_is_sent_a_page_at_a_time(
+    connect: Any, pod: Pod, transport: str, page: int
 ) -> None:
-    """By long polling: nothing is read until the next poll."""
-    for number in range(1000):
+    """Over polling a small one, so that one poll takes it."""
+    for number in range(300):
         await pod.receives(str(number))
-    await gateway.caught_up()
-    client = await Client(gateway.url).connect("alice", transports=["polling"])
+    client = await connect(transports=[transport])
     await client.init(clientId="sales", since=pod.cursor(0))
-    assert await texts_until_caught_up(client) == [str(number) for number in range(1000)]
-    pages = pod.asked["GET /v1/events"]
-    assert 10 <= pages <= 13
-    await client.io.disconnect()
+    assert await texts_until_caught_up(client) == [str(number) for number in range(300)]
+    assert pod.asked["GET /v1/events"] == 1 + 300 // page, "the stream, and the pages"
 
 
 async def test_a_client_that_leaves_is_sent_nothing_more(
@@ -259,8 +257,7 @@ async def test_a_client_that_leaves_is_sent_nothing_more(
     client = await connect()
     await client.init(clientId="sales", since=pod.cursor(0))
     await client.io.disconnect()
-    await until(lambda: pod.followers == 0)
-    assert gateway.gateway._namespace._feeds == {}
+    await until(lambda: not gateway.gateway._namespace._feeds)
 
 
 async def test_without_the_scope_a_cursor_opens_nothing(
