@@ -2,6 +2,9 @@
 
 from support.standin.client import PasskeyRequired, Phone, PhoneError
 from support.standin.server import Running, running
-from support.standin.world import Media, World
+from support.standin.world import Card, Location, Media, Poll, World
 
-__all__ = ["Media", "PasskeyRequired", "Phone", "PhoneError", "Running", "World", "running"]
+__all__ = [
+    "Card", "Location", "Media", "PasskeyRequired", "Phone", "PhoneError", "Poll", "Running",
+    "World", "running",
+]  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import secrets
 import time
@@ -12,11 +13,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from aiohttp import WSCloseCode, WSMsgType, web
 from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError
+from support.standin.files import Broken, FileKeys, MediaKind
 from support.standin.identity import Browsers, browser_of
 from support.standin.offers import Offer, Offers, Refused
 from support.standin.world import (
     ACK_DELIVERED,
     ACK_READ,
+    FIRST_GROUP,
     LASTING,
     Device,
     Fault,
@@ -26,7 +29,20 @@ from support.standin.world import (
     World,
 )
 
-OddKind = Literal["message", "contact", "chat"]
+ChangeKind = Literal["edit", "deletion", "reaction", "vote"]
+OddKind = Literal["message", "contact", "chat", "call", "group"] | ChangeKind
+# What a message's stanza has of it.
+CONTENT = {
+    "id", "text", "media", "file", "location", "contacts", "poll", "mentions", "forwarded",
+    "view_once", "at", "author",
+}  # fmt: skip
+# A change as it usually is, made odd by fields of its own.
+USUAL: dict[ChangeKind, dict[str, JsonValue]] = {
+    "edit": {"text": "edited"},
+    "deletion": {"admin": False},
+    "reaction": {"emoji": "\N{THUMBS UP SIGN}"},
+    "vote": {"options": []},
+}
 CONFIRM_SECONDS = 10.0  # for the page to store its login after a scan
 SYNC_STEPS = 10
 LONGEST_LOG = 1000  # of what pages have said of themselves
@@ -117,8 +133,8 @@ class LinkCode(BaseModel):
 class SentMedia(BaseModel):
     """A file that was uploaded before."""
 
-    upload: str
-    kind: Literal["image", "video", "audio", "ptt", "document", "sticker"]
+    file: FileKeys
+    kind: MediaKind
     mime_type: str
     file_name: str | None = None
     caption: str | None = None
@@ -359,6 +375,7 @@ class Switchboard:
             to=send.to,
             text=send.body,
             media=self._media(send.media) if send.media else None,
+            file=send.media.file if send.media else None,
             at=int(time.time()),
             quoted=send.quoted,
             device=device.id,
@@ -391,10 +408,15 @@ class Switchboard:
         return {"at": self.world.state.messages[message.id].at, "key": key}
 
     def _media(self, sent: SentMedia) -> Media:
-        upload = self.world.state.uploads.get(sent.upload)
-        if upload is None:
+        """Return what a recipient finds: the file downloaded and decrypted."""
+        try:
+            content = self.world.decrypt(sent.file, sent.kind)
+        except Broken as error:
+            raise Refused(400, str(error)) from None
+        if content is None:
             raise Refused(404, "the file was not uploaded")
-        return Media(**sent.model_dump(exclude={"upload"}), size=upload.size, sha256=upload.sha256)
+        described = sent.model_dump(exclude={"file"})
+        return Media(**described, size=len(content), sha256=hashlib.sha256(content).hexdigest())
 
     async def _hand_over(self, message: Message) -> None:
         """Give a message between two people to the recipient's linked devices, and to a phone."""
@@ -476,15 +498,91 @@ class Switchboard:
         self, phone: str, message: Message, kind: OddKind, fields: dict[str, JsonValue]
     ) -> None:
         """Gives an account's devices a message, contact or chat whose ``fields`` are odd."""
-        if kind == "message":
+        if kind not in ("contact", "chat"):
             self.world.deliver(message)
         for device in self.world.devices_of(phone):
-            if kind == "message":
-                await self._push(device, message, chat=message.sender, odd=fields)
-            else:
-                await self._owe(
-                    device, {"t": "odd", "kind": kind, "id": message.sender, "fields": fields}
-                )
+            match kind:
+                case "message":
+                    await self._push(device, message, chat=message.sender, odd=fields)
+                case "contact" | "chat":
+                    await self._owe(
+                        device, {"t": "odd", "kind": kind, "id": message.sender, "fields": fields}
+                    )
+                case "call":
+                    call = self.new_call(message.sender, video=False, group=False)
+                    await self._owe(device, call | {"odd": fields})
+                case "group":
+                    change = self.group_change(FIRST_GROUP, "add", message.sender, [message.sender])
+                    await self._owe(device, change | {"odd": fields})
+                case _:  # a change of a usual message
+                    await self._push(device, message, chat=message.sender)
+                    body = self._change(device, message, kind, message.sender)
+                    await self._owe(device, body | USUAL[kind] | {"odd": fields})
+
+    async def change(
+        self, message_id: str, kind: ChangeKind, by: str | None, fields: dict[str, JsonValue]
+    ) -> None:
+        """Tell the devices of both sides what somebody has done to a message.
+
+        Whether that was theirs to do, the devices decide. Raises ``Refused``.
+        """
+        message = self.world.state.messages.get(message_id)
+        if message is None:
+            raise Refused(404, "there is no such message")
+        sides = {self.world.phone_of(message.sender), self.world.phone_of(message.to)}
+        for device in [device for phone in sides for device in self.world.devices_of(phone)]:
+            body = self._change(device, message, kind, by or message.author or message.sender)
+            await self._owe(device, body | fields)
+
+    def _change(
+        self, device: Device, message: Message, kind: ChangeKind, by: str
+    ) -> dict[str, JsonValue]:
+        from_me = self.world.phone_of(message.sender) == device.phone
+        chat = message.group or (message.to if from_me else message.sender)
+        return {
+            "t": kind,
+            "id": message.id,
+            "chat": chat,
+            "from_me": from_me,
+            "author": message.author,
+            "by": by,
+            "at_ms": int(time.time() * 1000),
+        }
+
+    async def call(self, phone: str, caller: str, video: bool, group: bool) -> str:
+        """Call an account; return the call's id."""
+        body = self.new_call(caller, video, group)
+        for device in self.world.devices_of(phone):
+            await self._owe(device, body)
+        return str(body["id"])
+
+    def new_call(self, caller: str, video: bool, group: bool) -> dict[str, JsonValue]:
+        call_id = secrets.token_hex(16).upper()
+        return {
+            "t": "call",
+            "id": call_id,
+            "from": caller,
+            "video": video,
+            "group": group,
+            "at": int(time.time()),
+        }
+
+    async def change_group(self, body: dict[str, JsonValue]) -> None:
+        """Tell everybody's devices of a change of a group's members: everybody is in it."""
+        for device in self.world.state.devices.values():
+            await self._owe(device, body)
+
+    def group_change(
+        self, group: str, action: str, by: str, participants: list[str]
+    ) -> dict[str, JsonValue]:
+        return {
+            "t": "group",
+            "group": group,
+            "action": action,
+            "by": by,
+            "participants": [*participants],
+            "at": int(time.time()),
+        }
 
     async def acknowledge(self, message_id: str, ack: int) -> bool:
         """A receipt for a message that a linked device sent; False when that changes nothing."""
@@ -514,7 +612,7 @@ class Switchboard:
         odd: dict[str, JsonValue] | None = None,
     ) -> None:
         body: dict[str, JsonValue] = {"t": "message", "chat": chat, "from_me": from_me, "odd": odd}
-        body |= message.model_dump(include={"id", "text", "media", "at", "author"})
+        body |= message.model_dump(include=CONTENT)
         author = message.author or message.sender
         body["notify"] = f"Phone {author.partition('@')[0]}"
         if phone := self.world.state.lids.get(author):
@@ -524,6 +622,8 @@ class Switchboard:
             body["quoted"] = {
                 "id": message.quoted,
                 "participant": quoted.sender if quoted else message.to,
+                "type": (quoted.media.kind if quoted.media else "chat") if quoted else None,
+                "text": quoted.text if quoted else None,
             }
         await self._owe(device, body)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,17 @@ import aiohttp
 from pydantic import BaseModel, TypeAdapter
 from support.standin.chat import OddKind
 from support.standin.identity import SIGHTINGS, Sighting
-from support.standin.world import ACK_DELIVERED, ACK_READ, Behaviour, Fault, Media, Message
+from support.standin.world import (
+    ACK_DELIVERED,
+    ACK_READ,
+    Behaviour,
+    Card,
+    Fault,
+    Location,
+    Media,
+    Message,
+    Poll,
+)
 
 MESSAGES = TypeAdapter(list[Message])
 
@@ -94,22 +105,72 @@ class Phone:
         text: str | None = None,
         *,
         media: Media | None = None,
+        content: bytes | None = None,
+        location: Location | None = None,
+        contacts: Sequence[Card] = (),
+        poll: Poll | None = None,
+        mentions: Sequence[str] = (),
+        forwarded: bool = False,
+        view_once: bool = False,
         quoted: str | None = None,
         group: str | None = None,
         as_lid: bool = False,
+        at: int | None = None,
     ) -> str:
-        """Send a text or file to an account's devices, or in a group; return its id."""
-        file = media.model_dump() if media else None
+        """Send a message to an account's devices, or in a group; return its id.
+
+        ``content`` is the file of ``media``; without it, there is nothing to download.
+        """
         order = {
             "from": sender,
             "to": to,
             "text": text,
-            "media": file,
+            "media": media and media.model_dump(),
+            "content": None if content is None else base64.b64encode(content).decode(),
+            "location": location and location.model_dump(),
+            "contacts": [card.model_dump() for card in contacts],
+            "poll": poll and poll.model_dump(),
+            "mentions": [*mentions],
+            "forwarded": forwarded,
+            "view_once": view_once,
             "quoted": quoted,
             "group": group,
             "as_lid": as_lid,
+            "at": at,
         }
         return str((await self._call("POST", "/phone/send", order))["id"])
+
+    async def expire_file(self, message_id: str) -> None:
+        """Delete a message's file, as WhatsApp does after some weeks."""
+        await self._call("DELETE", f"/phone/messages/{message_id}/file")
+
+    async def edit(self, message_id: str, text: str, by: str | None = None) -> None:
+        """Change the text of a message; ``by`` anybody but its sender is a forgery."""
+        await self._call("POST", "/phone/edit", {"id": message_id, "by": by, "text": text})
+
+    async def delete(self, message_id: str, by: str | None = None, admin: bool = False) -> None:
+        """Delete a message for everyone; ``by`` anybody but its sender or an admin, a forgery."""
+        await self._call("POST", "/phone/delete", {"id": message_id, "by": by, "admin": admin})
+
+    async def react(self, message_id: str, by: str, emoji: str) -> None:
+        """React to a message; without an emoji, take the reaction back. ``by`` is an id."""
+        await self._call("POST", "/phone/react", {"id": message_id, "by": by, "emoji": emoji})
+
+    async def vote(self, message_id: str, by: str, options: Sequence[str]) -> None:
+        """Vote in a poll, in place of an earlier vote. ``by`` is an id."""
+        await self._call("POST", "/phone/vote", {"id": message_id, "by": by, "options": [*options]})
+
+    async def call(self, caller: str, to: str, video: bool = False, group: bool = False) -> str:
+        """Call an account; return the call's id."""
+        order = {"from": caller, "to": to, "video": video, "group": group}
+        return str((await self._call("POST", "/phone/call", order))["id"])
+
+    async def change_members(
+        self, group: str, action: str, by: str, participants: Sequence[str]
+    ) -> None:
+        """Add, remove, promote or demote members of a group, or have them join or leave."""
+        order = {"group": group, "action": action, "by": by, "participants": [*participants]}
+        await self._call("POST", "/phone/members", order)
 
     async def messages(self) -> list[Message]:
         """What linked devices have sent, oldest first."""
@@ -164,7 +225,7 @@ class Phone:
     async def send_odd(
         self, kind: OddKind, to: str, fields: Mapping[str, object], sender: str = "15550001111"
     ) -> str:
-        """Gives an account's devices a message, contact or chat with odd fields; see README.md.
+        """Gives an account's devices something with odd fields; see README.md.
 
         Returns the message's id.
         """

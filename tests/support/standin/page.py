@@ -24,7 +24,18 @@ EARLY = (
     "linking",
 )
 # wa-js waits until the number of modules has settled.
-LATE = ("collections", "getters", "messages", "media", "presence", "odd", "screen", "backend")
+LATE = (
+    "collections",
+    "getters",
+    "history",
+    "messages",
+    "changes",
+    "media",
+    "presence",
+    "odd",
+    "screen",
+    "backend",
+)
 
 
 class Settings(BaseModel):
@@ -37,6 +48,8 @@ class Settings(BaseModel):
     debug_global: bool
     service_worker: bool
     reload_ms: int | None
+    confirm: str
+    store_seconds: float
     missing: list[Missing]
     missing_me: list[MissingMe]
 

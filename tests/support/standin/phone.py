@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import secrets
 import time
@@ -12,6 +13,7 @@ from typing import Annotated, Literal, Self
 
 from aiohttp import web
 from pydantic import (
+    Base64Bytes,
     BaseModel,
     ConfigDict,
     Field,
@@ -21,18 +23,22 @@ from pydantic import (
     model_validator,
 )
 from support.standin.chat import OddKind, Switchboard
+from support.standin.files import FileKeys
 from support.standin.offers import Refused
 from support.standin.world import (
     ACK_DELIVERED,
     ACK_READ,
     PHONE_ABSENCE_DAYS,
     Behaviour,
+    Card,
     Device,
     Fault,
     Lid,
+    Location,
     Media,
     Message,
     Number,
+    Poll,
 )
 
 SWITCHBOARD = web.AppKey("switchboard", Switchboard)
@@ -78,21 +84,74 @@ class Absence(Body):
 
 
 class Send(Body):
-    """A text or file from somebody to an account, in a group when one is named."""
+    """A message from somebody to an account, in a group when one is named.
+
+    ``content`` are the bytes of its file, in Base64; without them there is nothing to download.
+    """
 
     sender: Number | Lid = Field(alias="from")
     to: Number
     as_lid: bool = False
     text: str | None = None
     media: Media | None = None
+    content: Base64Bytes | None = None
+    location: Location | None = None
+    contacts: list[Card] = []
+    poll: Poll | None = None
+    mentions: list[str] = []
+    forwarded: bool = False
+    view_once: bool = False
     quoted: str | None = None
     group: str | None = None
+    at: int | None = None
 
     @model_validator(mode="after")
     def _something(self) -> Self:
-        if (self.text is None) == (self.media is None):
-            raise ValueError("one of text and media is needed")
+        kinds = (self.text is not None, self.media, self.location, self.contacts, self.poll)
+        if sum(map(bool, kinds)) != 1:
+            raise ValueError("one of text, media, location, contacts and poll is needed")
+        if self.content is not None and self.media is None:
+            raise ValueError("content needs media")
         return self
+
+
+class Change(Body):
+    """Somebody does something to a message, by default its sender."""
+
+    id: str
+    by: str | None = None
+
+
+class Edit(Change):
+    text: str
+
+
+class Deletion(Change):
+    admin: bool = False
+
+
+class Reaction(Change):
+    emoji: str
+
+
+class Vote(Change):
+    options: list[str]
+
+
+class Call(Body):
+    caller: Number | Lid = Field(alias="from")
+    to: Number
+    video: bool = False
+    group: bool = False
+
+
+class Members(Body):
+    """A change of a group's members."""
+
+    group: str
+    action: Literal["add", "join", "remove", "leave", "promote", "demote", "subject"]
+    by: str
+    participants: list[str]
 
 
 class Receipt(Body):
@@ -226,12 +285,84 @@ async def send(request: web.Request) -> web.Response:
         to=f"{order.to}@c.us",
         text=order.text or "",
         media=order.media,
-        at=int(time.time()),
+        file=store_content(board, order),
+        location=order.location,
+        contacts=order.contacts,
+        poll=order.poll,
+        mentions=order.mentions,
+        forwarded=order.forwarded,
+        view_once=order.view_once,
+        at=int(time.time()) if order.at is None else order.at,
+        group=order.group,
         author=sender if order.group else None,
         quoted=order.quoted,
     )
     online = await board.send_to(order.to, message, chat=order.group or sender)
     return web.json_response({"id": message.id, "delivered": online})
+
+
+def store_content(board: Switchboard, order: Send) -> FileKeys | None:
+    """Encrypt and store a file, and note its size and hash in ``order.media``."""
+    if order.content is None or order.media is None:
+        return None
+    order.media.size = len(order.content)
+    order.media.sha256 = hashlib.sha256(order.content).hexdigest()
+    return board.world.encrypt(order.content, order.media.kind)
+
+
+@routes.delete("/phone/messages/{id}/file")
+async def expire_file(request: web.Request) -> web.Response:
+    world = request.app[SWITCHBOARD].world
+    message = world.state.messages.get(request.match_info["id"])
+    if message is None or message.file is None:
+        raise Refused(404, "there is no such file")
+    world.expire(message.file)
+    return web.json_response({})
+
+
+@routes.post("/phone/edit")
+async def edit(request: web.Request) -> web.Response:
+    order = Edit.model_validate_json(await request.read())
+    await request.app[SWITCHBOARD].change(order.id, "edit", order.by, {"text": order.text})
+    return web.json_response({})
+
+
+@routes.post("/phone/delete")
+async def delete(request: web.Request) -> web.Response:
+    order = Deletion.model_validate_json(await request.read())
+    await request.app[SWITCHBOARD].change(order.id, "deletion", order.by, {"admin": order.admin})
+    return web.json_response({})
+
+
+@routes.post("/phone/react")
+async def react(request: web.Request) -> web.Response:
+    order = Reaction.model_validate_json(await request.read())
+    await request.app[SWITCHBOARD].change(order.id, "reaction", order.by, {"emoji": order.emoji})
+    return web.json_response({})
+
+
+@routes.post("/phone/vote")
+async def vote(request: web.Request) -> web.Response:
+    order = Vote.model_validate_json(await request.read())
+    board = request.app[SWITCHBOARD]
+    await board.change(order.id, "vote", order.by, {"options": [*order.options]})
+    return web.json_response({})
+
+
+@routes.post("/phone/call")
+async def call(request: web.Request) -> web.Response:
+    order = Call.model_validate_json(await request.read())
+    caller = wid_of(order.caller)
+    call_id = await request.app[SWITCHBOARD].call(order.to, caller, order.video, order.group)
+    return web.json_response({"id": call_id})
+
+
+@routes.post("/phone/members")
+async def members(request: web.Request) -> web.Response:
+    board, order = request.app[SWITCHBOARD], Members.model_validate_json(await request.read())
+    change = board.group_change(order.group, order.action, order.by, order.participants)
+    await board.change_group(change)
+    return web.json_response({})
 
 
 def wid_of(person: str) -> str:

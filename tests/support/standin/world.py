@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import time
+import urllib.parse
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from support.standin.files import FileKeys, MediaKind, decrypt, digest, encrypt
 
 Number = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{6,14}$")]
 Lid = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,20}@lid$")]
@@ -37,31 +40,54 @@ class Device(BaseModel):
 
 
 class Media(BaseModel):
-    """A message's file: its size and hash (hex), without the bytes; ``duration`` in seconds."""
+    """A message's file: its size and hash (hex), without the bytes; ``duration`` in seconds.
+
+    ``thumbnail`` is a JPEG in Base64.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["image", "video", "audio", "ptt", "document", "sticker"]
+    kind: MediaKind
     mime_type: str
-    size: int = Field(ge=0)
+    size: int = Field(0, ge=0)
     sha256: str | None = None
     file_name: str | None = None
     caption: str | None = None
     duration: float | None = None
+    thumbnail: str | None = None
 
 
-class Upload(BaseModel):
-    """A file that a page has uploaded, before a message names it."""
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid")
 
-    size: int
-    sha256: str
+
+class Location(Part):
+    latitude: float
+    longitude: float
+    name: str | None = None
+    address: str | None = None
+    live: bool = False
+
+
+class Card(Part):
+    """Somebody's contact."""
+
+    name: str
+    vcard: str
+
+
+class Poll(Part):
+    question: str
+    options: list[str]
+    multiple: bool = False
 
 
 class Message(BaseModel):
-    """A text or file, sent by a linked device (``device`` is set) or by somebody's phone.
+    """A message, sent by a linked device (``device`` is set) or by somebody's phone.
 
-    ``author`` is who wrote it in a group, ``quoted`` the id of the message that it answers, ``ack``
-    1 (server has it), 2 (delivered) or 3 (read), ``at`` in seconds since 1970.
+    ``author`` is who wrote it in a ``group``, ``quoted`` the id of the message that it answers,
+    ``ack`` 1 (server has it), 2 (delivered) or 3 (read), ``at`` in seconds since 1970, ``file``
+    where its file is.
     """
 
     model_config = ConfigDict(populate_by_name=True)
@@ -72,6 +98,14 @@ class Message(BaseModel):
     text: str
     at: int
     media: Media | None = None
+    file: FileKeys | None = None
+    location: Location | None = None
+    contacts: list[Card] = []
+    poll: Poll | None = None
+    mentions: list[str] = []
+    forwarded: bool = False
+    view_once: bool = False
+    group: str | None = None
     author: str | None = None
     quoted: str | None = None
     device: str | None = None
@@ -133,6 +167,12 @@ class Behaviour(BaseModel):
         "served",
         description="What the host of the page's scripts does, where it is one of its own.",
     )
+    confirm: Literal["stored", "received", "never"] = Field(
+        "stored", description="When the page confirms what it has received."
+    )
+    store_seconds: float = Field(
+        0, description="Before the page stores what it has received.", ge=0
+    )
     lid_keys: bool = Field(
         False, description="The page names a sent message by its recipient's LID once it is sent."
     )
@@ -157,7 +197,6 @@ class State(BaseModel):
     unloaded: list[str] = []  # groups without a chat on the page
     contacts: dict[str, str] = {"15550001111@c.us": "Ada"}
     lids: dict[str, str | None] = {}  # the phone number's id, where it is known
-    uploads: dict[str, Upload] = {}
     owed: dict[str, list[Stanza]] = {}
     next_device: int = 1
     next_stanza: int = 1
@@ -187,6 +226,7 @@ class World:
 
     def __init__(self, file: Path | None = None) -> None:
         self._file = file
+        self._files: dict[str, bytes] = {}  # encrypted; without a state file they are here
         self.behaviour = Behaviour()
         self.faults = Faults()
         self.state = State()
@@ -237,12 +277,52 @@ class World:
         self._save()
         return message
 
-    def upload(self, size: int, sha256: str) -> str:
-        """Notes an uploaded file; returns its id."""
-        upload_id = secrets.token_hex(8)
-        self.state.uploads[upload_id] = Upload(size=size, sha256=sha256)
-        self._save()
-        return upload_id
+    # --- files ------------------------------------------------------------------------------------
+
+    def upload(self, data: bytes) -> str:
+        """Store an encrypted file; return its path."""
+        name = secrets.token_hex(16)
+        if self._file is None:
+            self._files[name] = data
+        else:
+            self._path(name).parent.mkdir(exist_ok=True)
+            self._path(name).write_bytes(data)
+        return f"/mms/{name}?{urllib.parse.urlencode({'ccb': '11-4', 'oh': name[:8]})}"
+
+    def download(self, name: str) -> bytes | None:
+        """Return an encrypted file by its name; None if there is none."""
+        if self._file is None:
+            return self._files.get(name)
+        path = self._path(name)
+        return path.read_bytes() if path.exists() else None
+
+    def expire(self, file: FileKeys) -> None:
+        """Delete a file, as WhatsApp does some weeks after its message."""
+        name = _name_of(file)
+        self._files.pop(name, None)
+        if self._file is not None:
+            self._path(name).unlink(missing_ok=True)
+
+    def encrypt(self, content: bytes, kind: MediaKind) -> FileKeys:
+        """Store a phone's file."""
+        key, data = encrypt(content, kind)
+        return FileKeys(
+            direct_path=self.upload(data),
+            media_key=base64.b64encode(key).decode(),
+            filehash=digest(content),
+            enc_filehash=digest(data),
+        )
+
+    def decrypt(self, file: FileKeys, kind: MediaKind) -> bytes | None:
+        """Return a file as the recipient has it; None if there is none, raise ``Broken``."""
+        data = self.download(_name_of(file))
+        return None if data is None else decrypt(data, kind, file)
+
+    def _path(self, name: str) -> Path:
+        assert self._file is not None
+        return self._file.with_name(self._file.name + ".files") / name
+
+    # --- people -----------------------------------------------------------------------------------
 
     def add_contact(self, phone: str, name: str) -> None:
         self.state.contacts[f"{phone}@c.us"] = name
@@ -319,3 +399,7 @@ class World:
             stream.flush()
             os.fsync(stream.fileno())
         partial.replace(self._file)
+
+
+def _name_of(file: FileKeys) -> str:
+    return file.direct_path.partition("?")[0].rpartition("/")[2]

@@ -196,7 +196,7 @@
         progress = percent;
         Cmd.onOfflineProgressUpdateFromBridge();
       },
-      synced: ({ chats, contacts, lids }) => {
+      synced: async ({ chats, contacts, lids }) => {
         progress = 100;
         for (const [lid, phone] of lids) require('WAWebLidPnCache').standinLearn(lid, phone);
         const { ContactCollection } = require('WAWebContactCollection');
@@ -207,6 +207,7 @@
           const [chat] = ChatCollection.add({ id: createWid(id), name, t });
           if (chat.id.isGroup()) GroupMetadataCollection.add({ id: chat.id, subject: name });
         }
+        await require('StandinMessages').restoreChats();
         BackendEventBus.triggerMainStreamModeReady();
         Socket.hasSynced = true;
         Socket.stream = 'CONNECTED';
@@ -214,13 +215,16 @@
       },
       stanza: async ({ number, body }) => {
         const { receive, receiveReceipt } = require('StandinMessages');
-        const handle = { message: receive, receipt: receiveReceipt, odd: require('StandinOdd').receive }[body.t];
+        const own = { message: receive, receipt: receiveReceipt, odd: require('StandinOdd').receive };
+        const handle = own[body.t] || require('StandinChanges')[body.t];
+        const confirm = () => exports.send({ t: 'got', number });
+        if (self.__standin.confirm === 'received') confirm();
         try {
           await handle(body);
         } catch (error) {
           failed(error);
         }
-        exports.send({ t: 'got', number });
+        if (self.__standin.confirm === 'stored') confirm();
       },
       'offline-end': () => BackendEventBus.triggerOfflineDeliveryEnd(),
 

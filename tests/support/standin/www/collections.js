@@ -27,6 +27,7 @@
       archive: false,
       active: false,
       isNewsletterFlag: false,
+      lastReceivedKey: undefined,
     };
     exports.Chat = Chat;
     exports.default = Chat;
@@ -42,6 +43,18 @@
           quotedStanzaID: this.id.id,
           quotedParticipant: this.author || this.from,
         };
+      }
+      #file;
+      /** The file's state; undefined without a file, and for what may be viewed once, which only phones get. */
+      get mediaData() {
+        if (!this.mimetype || this.isViewOnce) return undefined;
+        return (this.#file ??= require('StandinFiles').describe(this));
+      }
+      get mediaObject() {
+        return this.mediaData && { type: this.type.toUpperCase() };
+      }
+      downloadMedia() {
+        return require('StandinFiles').download(this);
       }
     }
     Msg.prototype.proxyName = 'msg';
@@ -66,6 +79,34 @@
       caption: undefined,
       isCaptionByUser: undefined,
       duration: undefined,
+      thumbnail: undefined,
+      mediaKey: undefined,
+      directPath: undefined,
+      filehash: undefined,
+      encFilehash: undefined,
+      lat: undefined,
+      lng: undefined,
+      loc: undefined,
+      isLive: undefined,
+      vcardFormattedName: undefined,
+      vcardList: undefined,
+      pollName: undefined,
+      pollOptions: undefined,
+      pollSelectableOptionsCount: undefined,
+      mentionedJidList: undefined,
+      isForwarded: undefined,
+      isViewOnce: undefined,
+      quotedMsg: undefined,
+      subtype: undefined,
+      revokeSender: undefined,
+      revokeTimestamp: undefined,
+      protocolMessageKey: undefined,
+      latestEditSenderTimestampMs: undefined,
+      latestEditMsgKey: undefined,
+      hasReaction: undefined,
+      standinReactions: undefined,
+      standinVotes: undefined,
+      rowId: undefined,
     };
     exports.Msg = Msg;
     exports.default = Msg;
@@ -95,6 +136,10 @@
   def('StandinMsgCollection', (require, exports) => {
     const Collection = require('WAWebCollection').default;
     class MsgCollectionImpl extends Collection {
+      /** By id, or by a message's attributes. */
+      get(like) {
+        return super.get(like && Object.hasOwn(like, 'type') ? like.id : like);
+      }
       async processMultipleMessages(chat, messages) {
         return this.add(messages);
       }
@@ -145,7 +190,6 @@
       Model.props = { id: undefined };
       Model.prototype.proxyName = name.toLowerCase();
       class CollectionImpl extends Collection {
-        processIncomingCall() {}
       }
       CollectionImpl.model = Model;
       if (exportImpl) exports[`${name}CollectionImpl`] = CollectionImpl;
@@ -153,9 +197,31 @@
     });
   emptyStore('Blocklist');
   emptyStore('Status');
-  emptyStore('Call');
   emptyStore('Newsletter');
   emptyStore('Presence', false);
+
+  def('WAWebCallCollection', (require, exports) => {
+    const Collection = require('WAWebCollection').default;
+    const { BaseModel } = require('WAWebBaseModel');
+    class Call extends BaseModel {
+      getState() {
+        return undefined; // wa-js then takes a call that is not outgoing for an incoming one
+      }
+    }
+    Call.prototype.proxyName = 'call';
+    Call.props = { id: undefined, peerJid: undefined, isVideo: false, isGroup: false, offerTime: 0, outgoing: false };
+    class CallCollectionImpl extends Collection {
+      processIncomingCall() {} // of older builds
+      setActiveCall(call) {
+        this.activeCall = call;
+        this.add(call);
+      }
+    }
+    CallCollectionImpl.model = Call;
+    exports.Call = Call;
+    exports.CallCollectionImpl = CallCollectionImpl;
+    exports.CallCollection = exports.default = new CallCollectionImpl();
+  });
 
   def('WAWebCollections', (require, exports) => {
     exports.Chat = require('WAWebChatCollection').ChatCollection;

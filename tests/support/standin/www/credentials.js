@@ -11,18 +11,26 @@
   const def = (id, fn) => __d(id, [], (g, require, d, n, l, module, exports) => fn(require, exports), ESM);
   const random = (length) => crypto.getRandomValues(new Uint8Array(length));
 
-  /** The stand-in's own: one object store per database, awaited until committed. */
+  /** The stand-in's own: one object store per database, awaited until committed; messages with indexes, as they really have. */
   def('StandinDatabase', (require, exports) => {
     const STORES = {
       'signal-storage': 'signal-meta-store',
       wawc_db_enc: 'keys',
       'model-storage': 'message',
     };
+    const INDEXES = { 'model-storage': ['internalId', 'stanzaId'] };
     const opened = {};
     const open = (name) =>
       new Promise((resolve, reject) => {
-        const request = indexedDB.open(name, 1);
-        request.onupgradeneeded = () => request.result.createObjectStore(STORES[name]);
+        const request = indexedDB.open(name, 2);
+        request.onupgradeneeded = () => {
+          const { result, transaction } = request;
+          const known = result.objectStoreNames.contains(STORES[name]);
+          const store = known ? transaction.objectStore(STORES[name]) : result.createObjectStore(STORES[name]);
+          for (const field of INDEXES[name] || []) {
+            if (!store.indexNames.contains(field)) store.createIndex(field, field);
+          }
+        };
         request.onsuccess = () => resolve(request.result);
         request.onerror = () => reject(request.error);
       });
@@ -33,6 +41,22 @@
         const request = work(transaction.objectStore(STORES[name]));
         transaction.oncomplete = () => resolve(request.result);
         transaction.onerror = transaction.onabort = () => reject(transaction.error);
+      });
+    };
+    /** The values of an index in a range, at most `count`; `skip` may name the key to go on from. */
+    exports.list = async (name, index, range, { direction = 'next', count = Infinity, skip = () => undefined } = {}) => {
+      const database = await (opened[name] = opened[name] || open(name));
+      return new Promise((resolve, reject) => {
+        const found = [];
+        const store = database.transaction(STORES[name]).objectStore(STORES[name]);
+        const request = store.index(index).openCursor(range, direction);
+        request.onsuccess = () => {
+          const cursor = request.result;
+          if (!cursor || found.length >= count) return resolve(found);
+          found.push(cursor.value);
+          cursor.continue(skip(cursor.value));
+        };
+        request.onerror = () => reject(request.error);
       });
     };
     exports.get = (name, key) => run(name, 'readonly', (store) => store.get(key));

@@ -1,7 +1,8 @@
-/* Late bundle: finding chats, sending, receiving, receipts, and the messages that the page keeps in IndexedDB.
+/* Late bundle: finding chats, sending, receiving, and receipts.
  *
  * Sources: the calls that wa-js 4.6.0's sendTextMessage and getMessageById make, and the receipt handlers that it wraps for
- * chat.msg_ack_change. */
+ * chat.msg_ack_change. A received message is stored and then shown, unless it is stored already, and only then confirmed, as
+ * in public copies of WAWebHandleMsg (README.md). */
 (function () {
   'use strict';
   const ESM = 98; // fourth argument of the real bundles: the factory writes ES exports
@@ -10,27 +11,27 @@
 
   /** The stand-in's own: messages on the page and in its database. */
   def('StandinMessages', (require, exports) => {
-    const database = require('StandinDatabase');
+    const table = require('StandinMessageTable');
     const { createWid } = require('WAWebWidFactory');
     const MsgKey = require('WAWebMsgKey');
     const { Msg } = require('WAWebMsgModel');
     const { MsgCollection } = require('StandinMsgCollection');
     const { ChatCollection } = require('WAWebChatCollection');
-    const TEXT = ['body', 'type', 'ack', 't', 'self', 'notifyName', 'quotedStanzaID'];
-    const KEPT = [...TEXT, 'mimetype', 'size', 'filename', 'caption', 'isCaptionByUser', 'duration'];
-
-    exports.store = (msg) => {
-      const record = { key: String(msg.id), from: String(msg.from), to: String(msg.to) };
-      for (const name of ['author', 'quotedParticipant']) if (msg[name]) record[name] = String(msg[name]);
-      for (const name of KEPT) record[name] = msg[name];
-      return database.put('model-storage', record.key, record);
-    };
     exports.load = async (key) => {
-      const record = await database.get('model-storage', String(key));
-      if (!record) return undefined;
-      const { key: id, ...rest } = record;
-      for (const name of ['from', 'to', 'author', 'quotedParticipant']) if (rest[name]) rest[name] = createWid(rest[name]);
-      return new Msg({ ...rest, id: MsgKey.fromString(id) });
+      const attributes = await table.get(key);
+      return attributes && new Msg(attributes);
+    };
+    /** Chats know their latest messages; those of strangers are in no list of the server's. */
+    exports.restoreChats = async () => {
+      for (const { id, t } of await table.latest()) {
+        const [chat] = ChatCollection.add({ id: id.remote, t });
+        chat.lastReceivedKey = id;
+      }
+    };
+    const { storeSeconds } = self.__standin;
+    const store = async (msg) => {
+      if (storeSeconds) await new Promise((resolve) => setTimeout(resolve, storeSeconds * 1000));
+      await table.put(msg);
     };
 
     /** A message from the server; `received.from_me` when another device of this account sent it. */
@@ -39,14 +40,12 @@
       const remote = createWid(received.chat);
       const Me = require('WAWebUserPrefsMeUser');
       const me = remote.isLid() ? Me.standinLid() : Me.standinMe();
-      const chat = ChatCollection.get(remote) || ChatCollection.add({ id: remote })[0];
       const author = received.author ? createWid(received.author) : undefined;
-      const { media } = received;
-      if (!received.from_me) contact(author || remote, received.notify);
+      const id = new MsgKey({ fromMe: received.from_me, remote, id: received.id, participant: author });
+      if (!received.odd && (await table.get(id))) return; // an earlier page has stored it
       const msg = new Msg({
-        id: new MsgKey({ fromMe: received.from_me, remote, id: received.id, participant: author }),
-        body: received.text,
-        type: media ? media.kind : 'chat',
+        id,
+        ...contentOf(received),
         ack: 1,
         t: received.at,
         from: received.from_me ? me : remote,
@@ -55,24 +54,62 @@
         self: received.from_me ? 'out' : 'in',
         isNewMsg: true,
         notifyName: received.notify,
-        quotedStanzaID: received.quoted?.id,
-        quotedParticipant: received.quoted ? createWid(received.quoted.participant) : undefined,
+        isForwarded: received.forwarded || undefined,
+        isViewOnce: received.view_once || undefined,
+        mentionedJidList: received.mentions.length ? received.mentions.map(createWid) : undefined,
+        ...quotedBy(received),
       });
-      if (media) {
-        const { mime_type: mimetype, size, file_name: filename, caption, duration } = media;
-        Object.assign(msg, { mimetype, size, filename: filename || undefined, duration: duration || undefined });
-        msg.caption = caption || filename || undefined;
-        msg.isCaptionByUser = !!caption;
-      }
+      if (!received.odd) await store(msg);
+      const chat = ChatCollection.get(remote) || ChatCollection.add({ id: remote })[0];
+      if (!received.from_me) contact(author || remote, received.notify);
       if (received.odd) {
         require('StandinOdd').change(msg, received.odd);
         for (const collection of [chat.msgs, MsgCollection]) collection.remove(msg.id); // one like it
-      }
+      } else chat.lastReceivedKey = id;
       chat.t = received.at;
       if (!received.from_me) chat.unreadCount += 1;
       chat.msgs.add(msg);
       await MsgCollection.processMultipleMessages(remote, [msg]);
-      if (!received.odd) await exports.store(msg);
+    };
+    const quotedBy = ({ quoted }) =>
+      quoted && {
+        quotedStanzaID: quoted.id,
+        quotedParticipant: createWid(quoted.participant),
+        quotedMsg: quoted.type ? { type: quoted.type, body: quoted.text } : undefined,
+      };
+    const contentOf = ({ text, media, file, location, contacts, poll }) => {
+      if (media) {
+        const { mime_type: mimetype, size, file_name: filename, caption, duration, thumbnail } = media;
+        return {
+          type: media.kind,
+          body: thumbnail || text,
+          mimetype,
+          size,
+          filename: filename || undefined,
+          duration: duration || undefined,
+          caption: caption || filename || undefined,
+          isCaptionByUser: !!caption,
+          mediaKey: file?.media_key,
+          directPath: file?.direct_path,
+          filehash: file?.filehash,
+          encFilehash: file?.enc_filehash,
+        };
+      }
+      if (location) {
+        const { latitude: lat, longitude: lng, name, address, live } = location;
+        return { type: 'location', lat, lng, loc: [name, address].filter(Boolean).join('\n'), isLive: live || undefined };
+      }
+      if (contacts.length > 1) {
+        const vcardList = contacts.map(({ name: displayName, vcard }) => ({ displayName, vcard }));
+        return { type: 'multi_vcard', vcardList };
+      }
+      if (contacts.length) return { type: 'vcard', body: contacts[0].vcard, vcardFormattedName: contacts[0].name };
+      if (poll) {
+        const pollOptions = poll.options.map((name, localId) => ({ name, localId }));
+        const pollSelectableOptionsCount = poll.multiple ? 0 : 1;
+        return { type: 'poll_creation', pollName: poll.question, pollOptions, pollSelectableOptionsCount };
+      }
+      return { type: 'chat', body: text };
     };
 
     /** Everybody that the account hears of is a contact. */
@@ -86,10 +123,12 @@
       const { id } = msg;
       chat.msgs.remove(id);
       MsgCollection.remove(id);
-      await database.remove('model-storage', String(id));
+      await table.remove(id);
       msg.id = new MsgKey({ fromMe: true, remote: to, id: id.id, participant: id.participant, selfDir: 'out' });
       msg.to = to;
-      (ChatCollection.get(to) || ChatCollection.add({ id: to, t: msg.t })[0]).msgs.add(msg);
+      const renamed = ChatCollection.get(to) || ChatCollection.add({ id: to, t: msg.t })[0];
+      renamed.msgs.add(msg);
+      renamed.lastReceivedKey = msg.id;
       MsgCollection.add(msg);
     };
 
@@ -98,7 +137,8 @@
       chat.msgs.add(msg);
       MsgCollection.add(msg);
       chat.t = msg.t;
-      await exports.store(msg);
+      chat.lastReceivedKey = msg.id;
+      await table.put(msg);
       const { call } = require('StandinBackend');
       const { ACK } = require('WAWebAck');
       const order = { op: 'send', id: msg.id.id, to: String(chat.id), quoted: msg.quotedStanzaID || null };
@@ -107,7 +147,7 @@
         if (upload) {
           const { mimetype: mime_type, filename: file_name, isCaptionByUser } = msg;
           const caption = isCaptionByUser ? msg.caption : null;
-          order.media = { upload: await upload(), kind: msg.type, mime_type, file_name, caption };
+          order.media = { file: await upload(msg), kind: msg.type, mime_type, file_name, caption };
         } else order.body = msg.body;
         const answer = await call(order);
         msg.t = answer.at;
@@ -119,7 +159,7 @@
         const otherwise = error.refused ? 'ERROR_UNKNOWN' : 'ERROR_NETWORK';
         result = { messageSendResult: error.upload ? 'ERROR_UPLOAD' : otherwise };
       }
-      await exports.store(msg);
+      await table.put(msg);
       return result;
     };
 
@@ -128,12 +168,12 @@
       for (const msg of MsgCollection.getModelsArray()) {
         if (msg.id?.id !== id || msg.ack >= ack || type === 'sender') continue;
         msg.ack = ack;
-        await exports.store(msg);
+        await table.put(msg);
       }
       const me = require('WAWebUserPrefsMeUser').standinLid();
       for (const key of [`true_${from}_${id}`, `true_${from}_${id}_${me}`]) {
-        const record = await database.get('model-storage', key); // of a message that is not on the page
-        if (record && record.ack < ack) await database.put('model-storage', key, { ...record, ack });
+        const attributes = await table.get(key); // of a message that is not on the page
+        if (attributes?.ack < ack) await table.put(new Msg({ ...attributes, ack }));
       }
       const { ACK, ACK_STRING } = require('WAWebAck');
       if (missing.includes('receipts')) return;
