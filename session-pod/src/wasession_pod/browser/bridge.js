@@ -486,25 +486,28 @@
   }
   const timeOf = (msg) => integer(attempt(() => msg.t)) ?? Math.floor(Date.now() / 1000);
   const positionOf = (msg) => ({ t: timeOf(msg), id: text(msg.id).slice(0, MESSAGE_ID_LIMIT) });
-  const byTime = (one, other) => one.t - other.t || byId(one, other);
 
-  /** Return the messages of all chats since a time, oldest first, and whether these are all. */
+  /** Return the messages of all chats since a time, oldest first, and whether these are all.
+   *
+   * A chat's messages of the same second stay in their order. */
   const scanSince = async (since) => {
     let found = [];
     let whole = true;
     const cut = () => {
-      found.sort(byTime);
+      found.sort((one, other) => one.t - other.t);
       whole &&= found.length <= SCAN_LIMIT;
       found = found.slice(0, SCAN_LIMIT);
     };
     for (const chat of WPP.whatsapp.ChatStore.getModelsArray()) {
       if (!(integer(attempt(() => chat.t)) >= since)) continue;
+      const ofChat = [];
       let older = 0; // in a row: some have come late
       for await (const msg of messagesOf(chat)) {
         older = timeOf(msg) < since ? older + 1 : 0;
-        if (older === 0 && !isLeftOut(msg)) found.push({ ...positionOf(msg), msg });
+        if (older === 0 && !isLeftOut(msg)) ofChat.push({ ...positionOf(msg), msg });
         if (older === DATABASE_PAGE) break;
       }
+      found = found.concat(ofChat.reverse());
       if (found.length > 2 * SCAN_LIMIT) cut();
     }
     cut();
@@ -513,12 +516,17 @@
   // The messages that the next pages of `recent` are taken from.
   let scan = null;
 
-  /** Return a message, and what has happened to it since a time, as events. */
+  /** Return a message, and what has happened to it since a time, as events.
+   *
+   * What cannot be read is a gap, once for each page. */
   const eventsOf = async (msg, since) => {
     const events = [];
     const add = (kind, read) => {
       const data = attempt(read);
-      events.push(data ? { type: `chat.${kind}`, data } : { type: 'chat.gap', reason: kind });
+      const gap = ['unreadable', kind, text(msg.id)].join();
+      if (data) events.push({ type: `chat.${kind}`, data });
+      else if (!emitted.has(gap)) events.push({ type: 'chat.gap', reason: kind });
+      if (!data) remember(emitted, gap);
     };
     const field = reader(msg);
     if (field('type') === 'revoked') {
@@ -750,19 +758,20 @@
      *
      * `limit` and positions are of messages; what has happened to a message follows it. */
     async recent(since, limit, after) {
-      const isContinued = after && scan?.since === since;
-      if (!isContinued) scan = { since, ...(await scanSince(after ? after.t : since)) };
-      const { found, whole } = scan;
-      const page = pageOf(found, byTime, ({ t, id }) => ({ t, id }), limit, after);
-      const events = [];
-      for (const { msg } of page.items) events.push(...(await eventsOf(msg, since)));
-      let { next } = page;
-      if (!next) {
-        const last = page.items.at(-1);
-        if (!whole && last) next = { t: last.t, id: last.id };
-        scan = null;
+      let start = 0;
+      if (after && scan?.since === since) {
+        start = scan.found.findIndex(({ id }) => id === after.id) + 1;
       }
-      return { items: events, next };
+      // Otherwise the messages of the last second come again.
+      if (!start) scan = { since, ...(await scanSince(after ? after.t : since)) };
+      const { found, whole } = scan;
+      const page = found.slice(start, start + limit);
+      const events = [];
+      for (const { msg } of page) events.push(...(await eventsOf(msg, since)));
+      const isLast = start + page.length === found.length;
+      if (isLast) scan = null;
+      const next = isLast && whole ? null : page.at(-1);
+      return { items: events, next: next ? { t: next.t, id: next.id } : null };
     },
 
     /** Return a page of a chat's messages, newest first: those that precede `before`. */
