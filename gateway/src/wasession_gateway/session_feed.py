@@ -51,7 +51,7 @@ class Clients(Protocol):
     async def read_all(self, sid: str) -> None:
         """Wait until the client has read what was sent to it."""
 
-    async def on_report(self, session: Session, report: Report) -> None:
+    async def take_report(self, session: Session, report: Report) -> None:
         """Take the session's state, as its pod reports it."""
 
 
@@ -118,7 +118,7 @@ class SessionFeed:
         if event.type == EventKind.STATE:
             await self._begin(event_id, listeners)
             self._wake()
-            await self._clients.on_report(session, Report.model_validate_json(event.data))
+            await self._clients.take_report(session, Report.model_validate_json(event.data))
             return
         receivers = self._cursors.advance(event_id, listeners)
         self._wake()

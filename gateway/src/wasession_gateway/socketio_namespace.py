@@ -436,7 +436,7 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             feed.update(session)
         return feed
 
-    async def on_report(self, session: Session, report: Report) -> None:
+    async def take_report(self, session: Session, report: Report) -> None:
         """Send each new link code once; the report says only that there is one."""
         pairing = report.pairing
         if (

@@ -126,7 +126,7 @@ class Listeners:
     async def read_all(self, sid: str) -> None:
         await self.readers[sid].wait()
 
-    async def on_report(self, *_: object) -> None:
+    async def take_report(self, *_: object) -> None:
         self.reports += 1
 
     def texts(self, sid: str) -> list[str | None]:
