@@ -31,9 +31,9 @@ TOKEN = "token-of-the-tests"
 
 @dataclass(frozen=True)
 class Event:
-    """One server-sent event."""
+    """One server-sent event; the state has no ID while the reader's position is not known."""
 
-    id: str
+    id: str | None
     kind: str
     data: str
 
@@ -85,8 +85,8 @@ async def _events(lines: AsyncIterable[bytes]) -> AsyncIterator[Event]:
         name, colon, value = line.decode().rstrip("\n").partition(": ")
         if name and colon:
             fields[name] = value
-        elif fields.keys() >= {"id", "event", "data"}:
-            yield Event(fields["id"], fields["event"], fields["data"])
+        elif fields.keys() >= {"event", "data"}:
+            yield Event(fields.get("id"), fields["event"], fields["data"])
             fields = {}
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 
 from wasession_api.session_pod.events import GapReason
@@ -30,8 +31,11 @@ log = logging.getLogger(__name__)
 
 
 def since(outbox: OutboxRow, now: float) -> float:
-    """Return from when on the page is asked: never for history from before the login."""
-    return max(min(outbox.complete_until, now) - MARGIN, outbox.floor)
+    """Return from when on the page is asked: never for history from before the login.
+
+    WhatsApp's times are whole seconds: those of the second of the login may be from before it.
+    """
+    return max(min(outbox.complete_until, now) - MARGIN, math.ceil(outbox.floor))
 
 
 def lost(outbox: OutboxRow, now: float) -> bool:
