@@ -13,7 +13,15 @@ from aiohttp import web
 from support.fakes.network import Network
 from wasession_api.session_pod import PORT
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import Account, AuthState, Phase, Reason
+from wasession_api.session_pod.webhooks import Configuration
+from wasession_api.v1alpha1 import (
+    Account,
+    AuthState,
+    DeliveryState,
+    DeliveryStatus,
+    Phase,
+    Reason,
+)
 
 HEARTBEAT = 10.0  # seconds
 
@@ -24,8 +32,16 @@ class Volume:
 
     login: bool = False
     fulfilled_logout: str | None = None  # the latest request
+    webhooks: Configuration = field(default_factory=Configuration)
     clock: datetime = field(default_factory=lambda: datetime.now(UTC))  # of the program on it
     writers: set[str] = field(default_factory=set)  # UIDs of the pods that have it mounted
+
+
+def delivery(
+    name: str, state: DeliveryState = DeliveryState.DELIVERING, error: str | None = None
+) -> DeliveryStatus:
+    since = datetime.now(UTC).replace(microsecond=0)
+    return DeliveryStatus(name=name, state=state, since=since, error=error)
 
 
 class SessionPod:
@@ -61,6 +77,8 @@ class SessionPod:
             reason=Reason.BROWSER_STARTING,
             session_valid=volume.login,
             fulfilled_logout=volume.fulfilled_logout,
+            webhooks=volume.webhooks.revision,
+            deliveries=[delivery(one.name) for one in volume.webhooks.webhooks],
         )
         if volume.login:
             self.say(Phase.READY, Reason.CONNECTED, restored=True, **self._connected())
@@ -115,6 +133,20 @@ class SessionPod:
             fulfilled_logout=self.volume.fulfilled_logout,
         )
 
+    def configure(self, configuration: Configuration) -> None:
+        """Act as a pod that delivers to these webhooks, and has no trouble with it."""
+        self.volume.webhooks = configuration
+        self.report_deliveries(*(delivery(one.name) for one in configuration.webhooks))
+
+    def report_deliveries(self, *deliveries: DeliveryStatus) -> None:
+        report = self.report
+        self.say(
+            report.phase,
+            Reason(report.reason),
+            webhooks=self.volume.webhooks.revision,
+            deliveries=list(deliveries),
+        )
+
     async def write_events(self, stream: web.StreamResponse) -> None:
         """Write each report as a server-sent event, until the program ends."""
         last = -1
@@ -147,6 +179,7 @@ class SessionPods:
         app.router.add_get("/v1/state", self._state)
         app.router.add_post("/v1/logout", self._logout)
         app.router.add_put("/v1/logout", self._note_logout)
+        app.router.add_put("/v1/webhooks", self._configure)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
 
     async def start(self) -> None:
@@ -198,6 +231,14 @@ class SessionPods:
             await pod.ended.wait()
             raise web.HTTPServiceUnavailable
         pod.log_out(request.query.get("request"))
+        return web.json_response({})
+
+    async def _configure(self, request: web.Request) -> web.Response:
+        pod = self._asked(request)
+        if pod.deaf:
+            await pod.ended.wait()
+            raise web.HTTPServiceUnavailable
+        pod.configure(Configuration.model_validate_json(await request.read()))
         return web.json_response({})
 
     async def _note_logout(self, request: web.Request) -> web.Response:

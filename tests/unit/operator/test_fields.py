@@ -116,14 +116,14 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     ),
     "caBundle.key": ("root.pem", ca_bundle, "/etc/wasession-ca/root.pem"),
     "webhookPolicy.allowedHosts": (
-        ["*.example.com"],
-        delivers,
-        told([], allowedHosts=["*.example.com"]),
+        ["*.x.test"],
+        lambda spec: delivers({"webhooks": [WEBHOOK], **spec}),
+        told([WEBHOOK], allowedHosts=["*.x.test"]),
     ),
     "webhookPolicy.allowedNetworks": (
         ["10.0.0.0/8"],
-        delivers,
-        told([], allowedNetworks=["10.0.0.0/8"]),
+        lambda spec: delivers({"webhooks": [WEBHOOK], **spec}),
+        told([WEBHOOK], allowedNetworks=["10.0.0.0/8"]),
     ),
     "podTemplate.metadata.labels": ({"team": "x"}, of_pod("metadata", "labels", "team"), "x"),
     "podTemplate.metadata.annotations": (

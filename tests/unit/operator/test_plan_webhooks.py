@@ -28,7 +28,7 @@ from wasession_operator.plan.webhooks import configuration_of
 WEBHOOK = {"name": "crm", "url": "https://crm.example.com/", "signingKey": "crm"}
 SPEC: dict[str, Any] = {"webhooks": [WEBHOOK]}
 REVISION = configuration_of(session(VALID, **SPEC).spec).revision
-NONE = configuration_of(session(VALID).spec).revision
+NONE = ""  # of a pod that was told nothing
 
 
 def delivery(state: DeliveryState, name: str = "crm", error: str | None = None) -> DeliveryStatus:
@@ -46,6 +46,11 @@ def test_a_pod_that_has_other_webhooks_is_told() -> None:
     assert action.configuration.revision == REVISION != NONE
     assert of(ConfigureWebhooks, planned()) == []
     assert of(ConfigureWebhooks, planned(suspend=False)) != [], "the last one was removed"
+
+
+def test_a_session_without_webhooks_costs_no_request() -> None:
+    assert configuration_of(session(VALID).spec).revision == NONE
+    assert of(ConfigureWebhooks, planned(revision=NONE, suspend=False)) == []
 
 
 def test_a_change_of_webhooks_restarts_no_pod() -> None:

@@ -24,7 +24,12 @@ class Configuration(Model):
 
     @classmethod
     def of(cls, webhooks: list[Webhook], policy: WebhookPolicy) -> Configuration:
-        """Return a configuration whose revision is a hash of its content."""
+        """Return a configuration whose revision is a hash of its content; empty without webhooks.
+
+        That is what a pod has that was told nothing.
+        """
+        if not webhooks:
+            return cls()
         content = cls(webhooks=webhooks, policy=policy)
         revision = hashlib.sha256(content.encoded()).hexdigest()[:16]
         return content.model_copy(update={"revision": revision})
