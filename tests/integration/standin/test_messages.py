@@ -91,7 +91,7 @@ async def test_groups(client: Client, phone: Phone) -> None:
     [message] = await phone.wait_messages(1)
     assert message.to == group
     await phone.send(FRIEND, ME, "from the group", group=FIRST_GROUP)
-    await client.until_event("chat.new_message")
+    await client.until("(group) => WPP.chat.get(group).msgs.length === 1", FIRST_GROUP)
     script = """(group) => WPP.chat.get(group).msgs.getModelsArray()
         .map((msg) => [msg.body, String(msg.author)])"""
     assert await client.page.evaluate(script, FIRST_GROUP) == [["from the group", f"{FRIEND}@c.us"]]
