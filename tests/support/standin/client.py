@@ -11,6 +11,7 @@ import aiohttp
 from pydantic import BaseModel, TypeAdapter
 from support.standin.chat import OddKind
 from support.standin.identity import SIGHTINGS, Sighting
+from support.standin.receiver import Delivered, Hook
 from support.standin.world import (
     ACK_DELIVERED,
     ACK_READ,
@@ -275,6 +276,16 @@ class Phone:
         if answer["device"] is None:
             raise PasskeyRequired(202, "the account's passkey is wanted on the other device")
         return str(answer["device"])
+
+    # --- an application ---------------------------------------------------------------------------
+
+    async def delivered(self, hook: str) -> list[Delivered]:
+        """Return what the endpoint ``/hooks/HOOK`` was told."""
+        return Hook.model_validate(await self._call("GET", f"/hooks/{hook}")).delivered
+
+    async def answer(self, hook: str, status: int) -> None:
+        """Have the endpoint answer so from now on; it forgets what it was told."""
+        await self._call("PUT", f"/hooks/{hook}", {"status": status})
 
     async def _call(self, method: str, path: str, body: object = None) -> Any:
         trust: ssl.SSLContext | bool = self._tls or True

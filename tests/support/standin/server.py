@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import secrets
 import ssl
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 from pydantic import TypeAdapter
-from support.standin import generated, identity, page, phone
+from support.standin import generated, identity, page, phone, receiver
 from support.standin.chat import Switchboard
 from support.standin.identity import Browsers, Context, Navigator
 from support.standin.scripts import NAME as SCRIPT_NAME
@@ -115,7 +116,9 @@ def application(
     app.router.add_get("/mms/{name:[0-9a-f]{32}}", download)
     app.router.add_get(r"/static/{name:generated-[0-9]+\.js}", generated_script)
     app.router.add_static("/static", page.WWW)
+    app[receiver.HOOKS] = defaultdict(receiver.Hook)
     app.add_routes(phone.routes)
+    app.add_routes(receiver.routes)
     return app
 
 
