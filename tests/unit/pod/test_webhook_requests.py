@@ -6,7 +6,6 @@ import base64
 import ipaddress
 import json
 import socket
-from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -150,8 +149,10 @@ class Names(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        base: dict[str, Any] = {"hostname": host, "port": port, "family": 0, "proto": 0, "flags": 0}
-        return [ResolveResult(**base, host=address) for address in self.addresses]
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=0, proto=0, flags=0)
+            for address in self.addresses
+        ]
 
     async def close(self) -> None:
         pass
