@@ -6,9 +6,11 @@ import base64
 import ipaddress
 import json
 import socket
+import time
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from standardwebhooks import Webhook, WebhookVerificationError
 from wasession_pod.webhooks.cloud_events import (
     InvalidKey,
     parse_keys,
@@ -57,6 +59,17 @@ def test_a_signature_is_that_of_the_specification() -> None:
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     assert headers["webhook-id"] == "msg_p5jXN8AQM9LWM0D4loKWxJek"
     assert headers["webhook-timestamp"] == "1614265330"
+
+
+def test_the_library_of_standard_webhooks_accepts_a_request_and_no_other() -> None:
+    made = request("/x", "a-1", "message", "2026-01-02T03:04:05Z", "", '{"text":"Grüße"}')
+    headers = signed_headers(made, parse_keys(KEY), int(time.time()))
+    assert Webhook(KEY).verify(made.body, dict(headers))["data"] == {"text": "Grüße"}
+    for forged in (made.body + b" ", made.body.replace(b"a-1", b"a-2")):
+        with pytest.raises(WebhookVerificationError):
+            Webhook(KEY).verify(forged, dict(headers))
+    with pytest.raises(WebhookVerificationError):
+        Webhook(KEY).verify(made.body, {**headers, "webhook-id": "a-2"})
 
 
 def test_while_a_key_is_replaced_both_sign() -> None:
