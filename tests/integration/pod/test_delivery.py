@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from integration.pod.conftest import Linked, Pod
-from support.standin import Phone
+from support.standin import Media, Phone
 
 Start = Callable[..., Awaitable[Pod]]
 ME, FRIEND = "15551234567", "15550001111"
@@ -257,3 +257,48 @@ async def test_the_history_of_a_chat_in_pages(linked: Linked) -> None:
 async def test_bad_pages_of_history_are_refused(linked: Linked, query: str) -> None:
     path = f"/v1/chats/{FRIEND}@c.us/messages?{query}"
     assert (await linked.pod.answer("GET", path)).status == 422
+
+
+CONTENT = bytes(range(256)) * 4000
+
+
+async def send_file(linked: Linked, content: bytes) -> tuple[str, str]:
+    """Send a file to the session; return its path and the stand-in's ID of the message."""
+    start = (await events(linked.pod, None))[1]
+    media = Media(kind="document", mime_type="application/pdf", file_name="a.pdf")
+    sent = await linked.phone.send(FRIEND, ME, media=media, content=content)
+    async with asyncio.timeout(30):
+        while not (
+            found := (await page(linked.pod, after=start, types="message", wait=10))["items"]
+        ):
+            pass
+    return f"/v1/messages/{found[0]['data']['id']}/media", sent
+
+
+async def test_a_file_comes_decrypted_and_in_parts(linked: Linked) -> None:
+    path, _ = await send_file(linked, CONTENT)
+    whole = await linked.pod.answer("GET", path)
+    assert (whole.status, whole.body) == (200, CONTENT)
+    assert whole.headers["Content-Type"] == "application/pdf"
+    assert whole.headers["Content-Disposition"] == "attachment"
+    part = await linked.pod.answer("GET", path, headers={"Range": "bytes=1000000-1000009"})
+    assert (part.status, part.body) == (206, CONTENT[1_000_000:1_000_010])
+    outside = await linked.pod.answer("GET", path, headers={"Range": f"bytes={len(CONTENT)}-"})
+    assert outside.status == 416
+    tag = {"If-None-Match": whole.headers["ETag"]}
+    async with linked.pod.http.get(linked.pod.base + path, headers=tag) as answer:
+        assert answer.status == 304
+
+
+async def test_a_file_that_whatsapp_has_deleted(linked: Linked) -> None:
+    path, sent = await send_file(linked, b"short-lived")
+    await linked.phone.expire_file(sent)
+    assert (await linked.pod.answer("GET", path)).status == 410
+
+
+async def test_a_message_without_a_file(linked: Linked) -> None:
+    start = (await events(linked.pod, None))[1]
+    await linked.phone.send(FRIEND, ME, "no file")
+    [told] = await until_told(linked.pod, start, "no file")
+    answer = await linked.pod.answer("GET", f"/v1/messages/{told['data']['id']}/media")
+    assert answer.status == 404

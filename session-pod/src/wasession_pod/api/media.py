@@ -11,6 +11,7 @@ from typing import NamedTuple
 from aiohttp import hdrs, web
 from wasession_api.http.problem import HTTPProblem
 
+from wasession_pod.api.operations import BINARY_TYPE, SAFE_TYPES
 from wasession_pod.browser.bridge import (
     Bridge,
     MediaBusy,
@@ -22,12 +23,6 @@ from wasession_pod.browser.errors import BrowserError
 
 CHUNK = 512 * 2**10  # bytes
 WRITE_TIMEOUT = 30.0  # seconds that a client may leave a chunk unread
-# What a browser can show without running anything. The sender chooses the type.
-SAFE_TYPES = {
-    "application/pdf", "audio/aac", "audio/amr", "audio/mp4", "audio/mpeg", "audio/ogg",
-    "image/gif", "image/jpeg", "image/png", "image/webp", "text/plain", "video/3gpp", "video/mp4",
-    "video/quicktime", "video/webm",
-}  # fmt: skip
 SAFE_HEADERS = {
     "Accept-Ranges": "bytes",
     "Cache-Control": "private, no-store",
@@ -75,7 +70,7 @@ def parse_range(header: str, size: int) -> Part | None:
 def content_type(declared: str | None) -> str:
     """Return the declared type if it is harmless."""
     kind = (declared or "").partition(";")[0].strip().lower()
-    return kind if kind in SAFE_TYPES else "application/octet-stream"
+    return kind if kind in SAFE_TYPES else BINARY_TYPE
 
 
 def etag_of(message_id: str, media: OpenMedia) -> str:

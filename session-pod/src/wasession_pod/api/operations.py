@@ -43,6 +43,12 @@ MAXIMUM_WAIT = 60.0  # seconds
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 _STRING: dict[str, Any] = {"type": "string"}
 BINARY_TYPE = "application/octet-stream"
+# What a browser can show without running anything. The sender chooses the type.
+SAFE_TYPES = {
+    "application/pdf", "audio/aac", "audio/amr", "audio/mp4", "audio/mpeg", "audio/ogg",
+    "image/gif", "image/jpeg", "image/png", "image/webp", "text/plain", "video/3gpp", "video/mp4",
+    "video/quicktime", "video/webm",
+}  # fmt: skip
 
 
 def _split(value: object) -> object:
@@ -167,6 +173,7 @@ _ALWAYS = {
     422: "A parameter, header or field is not valid; see `detail`.",
     503: "The pod cannot read its own token, which is being rotated, or its page is away.",
 }
+_FILES = tuple(Content(BINARY, kind) for kind in (BINARY_TYPE, *sorted(SAFE_TYPES)))
 _MEDIA_HEADERS = {"ETag": "Tag of the file, which never changes."}
 _RETRY_AFTER = "Retry after `Retry-After` seconds."
 
@@ -379,10 +386,10 @@ OPERATIONS = (
         "getMedia",
         "The file of a message",
         {
-            200: Answer("The file.", (Content(BINARY, BINARY_TYPE),), _MEDIA_HEADERS),
+            200: Answer("The file.", _FILES, _MEDIA_HEADERS),
             206: Answer(
                 "The range of the file that `Range` asks for.",
-                (Content(BINARY, BINARY_TYPE),),
+                _FILES,
                 _MEDIA_HEADERS | {"Content-Range": "Position of the range in the file."},
             ),
             304: Answer("The file is the one of `If-None-Match`.", (), _MEDIA_HEADERS),
