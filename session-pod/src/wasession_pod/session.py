@@ -563,15 +563,14 @@ class Session:
         """Record a new login on the volume before publishing it as valid; return whether it was."""
         assert state.account is not None
         try:
-            await asyncio.to_thread(
+            login = await asyncio.to_thread(
                 self._volume.record_login, state.account.id, state.phone_last_seen
             )
         except StorageError as error:
             self._not_startable(error.reason, str(error))
             return False
         self._snapshot_at = None
-        if (login := await asyncio.to_thread(lambda: self._volume.login)) is not None:
-            self.outbox.start_login(login.since.timestamp())
+        self.outbox.start_login(login.since.timestamp())
         return True
 
     async def _replace_profile_if_at_fault(self, error: str) -> None:

@@ -24,7 +24,7 @@ from wasession_pod.settings import Settings
 from wasession_pod.state.model import Action, State
 from wasession_pod.state.observation import PageEvent, PageObservation
 from wasession_pod.volume import snapshots
-from wasession_pod.volume.volume import StorageError, Volume
+from wasession_pod.volume.volume import Login, StorageError, Volume
 
 GOOD = PageObservation(
     injected=True,
@@ -80,12 +80,12 @@ async def test_an_event_while_the_login_is_recorded_counts(
 ) -> None:
     loop, record = asyncio.get_running_loop(), session._volume.record_login
 
-    def interrupted(*arguments: Any) -> None:
+    def interrupted(*arguments: Any) -> Login:
         loop.call_soon_threadsafe(session._handle_event, event)
         handled = threading.Event()
         loop.call_soon_threadsafe(handled.set)
         assert handled.wait(10)
-        record(*arguments)
+        return record(*arguments)
 
     monkeypatch.setattr(session._volume, "record_login", interrupted)
     await tick(session)

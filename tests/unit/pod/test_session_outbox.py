@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from unit.pod.page_events import message
@@ -197,10 +196,6 @@ async def test_a_recorded_login_is_the_outboxs(
     recorded: list[float] = []
     monkeypatch.setattr(session.outbox, "start_login", recorded.append)
 
-    def record(*_: Any) -> None:
-        Volume.record_login(session._volume, "15551234567@c.us")
-
-    monkeypatch.setattr(session._volume, "record_login", record)
     account = Account(id="15551234567@c.us")
     assert await session._record_login(replace(session._state, account=account))
     login = session._volume.login

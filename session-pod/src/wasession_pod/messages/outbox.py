@@ -204,7 +204,8 @@ class Outbox:
         self._submit(Login(since))
 
     def _submit(self, entry: Item) -> None:
-        if self._pending_bytes + entry.size > MAXIMUM_PENDING_BYTES:
+        full = self._pending_bytes + entry.size > MAXIMUM_PENDING_BYTES
+        if full and isinstance(entry, Entry):  # the others are small and few
             self._overflow()
             return
         self._pending.append(entry)

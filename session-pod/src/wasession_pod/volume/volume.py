@@ -314,17 +314,16 @@ class Volume:
                 return self.login
         return None
 
-    def record_login(self, account: str, phone_last_seen: datetime | None = None) -> None:
+    def record_login(self, account: str, phone_last_seen: datetime | None = None) -> Login:
         """Sync the login to disk and record it as valid; raise ``StorageError``."""
+        login = Login(account=account, since=datetime.now(UTC), phone_last_seen=phone_last_seen)
         with _os_errors(), self._writing:
             self._sync_login()
             if self.login is None:
                 self._finish_logout()
-            self._write(
-                "login.json",
-                Login(account=account, since=datetime.now(UTC), phone_last_seen=phone_last_seen),
-            )
+            self._write("login.json", login)
             self.clear_repair()
+        return login
 
     def record_phone_seen(self, at: datetime) -> None:
         """Record the phone's last activity with the login; raise ``StorageError``."""
