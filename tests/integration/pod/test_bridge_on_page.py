@@ -324,6 +324,28 @@ async def test_what_came_while_no_page_was_open(
     assert (await page.bridge.recent(time.time() + 60, 100, None)).items == []
 
 
+async def test_what_happened_to_older_messages_while_no_page_was_open(
+    page: BridgePage, phone: Phone, friend: str
+) -> None:
+    """The page learns of it before wa-js is there, and ``recent`` does not look so far back."""
+    chat, earlier = f"{friend}@c.us", int(time.time()) - 3600
+    one = await phone.send(friend, ME, "one", at=earlier)
+    two = await phone.send(friend, ME, "two", at=earlier)
+    poll = await phone.send(friend, ME, poll=Poll(question="When?", options=["a", "b"]), at=earlier)
+    await page.next(phone)
+    await page.client.page.goto("about:blank")
+    await phone.edit(one, "edited")
+    await phone.delete(two)
+    await phone.react(one, chat, THUMBS_UP)
+    await phone.vote(poll, chat, ["b"])
+    await phone.change_members(GROUP, "add", chat, ["15550002222@c.us"])
+    await reopen(page)
+    events = await page.next(phone)
+    assert sorted(event.type for event in events if chat in str(event.data)) == [
+        "chat.deletion", "chat.edit", "chat.group", "chat.reaction", "chat.vote",
+    ]  # fmt: skip
+
+
 async def test_live_and_stored_changes_are_the_same(
     page: BridgePage, phone: Phone, friend: str, before: int
 ) -> None:

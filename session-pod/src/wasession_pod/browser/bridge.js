@@ -1051,8 +1051,11 @@
     updateDBForGroupAction: ['WAWebUpdateDbForGroupActionApi', 'group', onGroupAction],
   };
   const unheardChanges = new Set(Object.keys(DONE));
-  /** Have `onDone` called with what the function of a module has returned, and its arguments. */
-  const hear = (module, name, kind, onDone) => {
+  const has = (module, name) => typeof module?.[name] === 'function';
+  /** Tell what a module's function has done, from what it has returned and its arguments. */
+  const hear = (module, name) => {
+    if (!unheardChanges.has(name) || !has(module, name)) return;
+    const [, kind, onDone] = DONE[name];
     const work = module[name];
     module[name] = function (...values) {
       const result = work.apply(this, values);
@@ -1065,14 +1068,35 @@
   };
   /** Hear the functions whose modules are there; with `search`, under any name. */
   const hearChanges = (search) => {
-    for (const name of unheardChanges) {
-      const [id, kind, onDone] = DONE[name];
-      const hasIt = (module) => typeof module[name] === 'function';
-      const byId = attempt(() => require(id));
-      const module = byId && hasIt(byId) ? byId : search && attempt(() => WPP.loader.search(hasIt));
-      if (module) hear(module, name, kind, onDone);
+    for (const name of [...unheardChanges]) {
+      const byId = attempt(() => require(DONE[name][0]));
+      const isWanted = (module) => has(module, name);
+      hear(isWanted(byId) ? byId : search && attempt(() => WPP.loader.search(isWanted)), name);
     }
   };
+  // What waited for the device may come before wa-js is there. A module runs when it is first
+  // required, which is not for the bridge to do too early: its function is heard from then on.
+  const EXPORTS = 6; // the argument of a module's factory
+  const hearFromStart = (name, definition) => {
+    const { factory } = definition;
+    if (typeof factory !== 'function') return hear(require(DONE[name][0]), name);
+    definition.factory = function (...values) {
+      const result = factory.apply(this, values);
+      attempt(() => hear(values[EXPORTS], name));
+      return result;
+    };
+  };
+  const awaited = new Set(unheardChanges);
+  const timer = setInterval(() => {
+    for (const name of awaited) {
+      const definition = attempt(() => require('__debug').modulesMap[DONE[name][0]]);
+      if (!definition) continue;
+      awaited.delete(name);
+      attempt(() => hearFromStart(name, definition));
+    }
+    if (!awaited.size || attempt(() => WPP.isFullReady) === true) clearInterval(timer);
+  }, 10);
+  timer.unref?.(); // in Node.js
   on('loader.injected', () => hearChanges(false));
   on('loader.full_ready', () => hearChanges(true));
   WPP.on(
