@@ -1052,6 +1052,14 @@
   };
   const unheardChanges = new Set(Object.keys(DONE));
   const has = (module, name) => typeof module?.[name] === 'function';
+  // wa-js, which reads what is told, looks for its modules once the page has them all.
+  let injected = false;
+  const untold = [];
+  const tellOnceInjected = (tell) => (injected ? tell() : untold.push(tell));
+  on('loader.injected', () => {
+    injected = true;
+    untold.splice(0).forEach((tell) => tell());
+  });
   /** Tell what a module's function has done, from what it has returned and its arguments. */
   const hear = (module, name) => {
     if (!unheardChanges.has(name) || !has(module, name)) return;
@@ -1060,8 +1068,9 @@
     module[name] = function (...values) {
       const result = work.apply(this, values);
       const tell = guarded((done) => onDone(done, ...values), () => emitGap(kind));
-      if (typeof result?.then === 'function') result.then(tell, () => {});
-      else tell(result);
+      const onResult = (done) => tellOnceInjected(() => tell(done));
+      if (typeof result?.then === 'function') result.then(onResult, () => {});
+      else onResult(result);
       return result;
     };
     unheardChanges.delete(name);
