@@ -54,6 +54,12 @@ async def link(pod: Pod, phone: Phone) -> None:
     await pod.ready()
 
 
+def freeze(pod: Pod) -> None:
+    """Let the pod's own process do nothing any more; its browser goes on."""
+    assert pod.process is not None
+    os.kill(pod.process.pid, signal.SIGSTOP)
+
+
 async def until_on_disk(pod: Pod, text: str) -> None:
     """Wait until the page has stored a message."""
     profile = pod.directory / "session-sales" / "Default" / "IndexedDB"
@@ -109,8 +115,7 @@ async def test_what_the_page_has_stored_before_a_kill_is_told(start: Start, phon
     await link(pod, phone)
     await phone.send(FRIEND, ME, "told")
     cursor = (await until_told(pod, None, "told"))[-1]["id"]
-    assert pod.process is not None
-    os.kill(pod.process.pid, signal.SIGSTOP)
+    freeze(pod)
     await phone.send(FRIEND, ME, "stored alone")
     await until_on_disk(pod, "stored alone")
     await pod.kill()
@@ -151,6 +156,8 @@ async def test_kills_at_any_moment_lose_nothing(start: Start, phone: Phone, conf
             await asyncio.sleep(chance.uniform(0, 1.5))
             for event in (await events(pod, begun))[0]:
                 assert seen.setdefault(event["id"], event["data"]["text"]) == event["data"]["text"]
+            freeze(pod)  # so that the page stores some that the pod does not hear of
+            await asyncio.sleep(chance.uniform(0, 0.5))
             await pod.kill()
             pod = await start()
             await pod.ready()
