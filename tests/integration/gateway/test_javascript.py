@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,22 +158,57 @@ async def test_the_readmes_example_joins_in_the_end(api: ApiServer, start: Start
     await gateway.caught_up()
     earlier = await Client(gateway.url).connect("alice")
     assert (await earlier.init())["ok"] is True
-    [example] = re.findall(r"```js\n(.*?)```", README.read_text(), re.DOTALL)
+    async with example(0, gateway, "const show = () => {};") as output:
+        lines = list[bytes]()
+        while "sales-eu" not in (line := await output.readline()).decode():
+            assert line, lines
+            lines.append(line)
+    await earlier.io.disconnect()
+
+
+async def test_the_readmes_example_misses_nothing(
+    gateway: Replica, pod: Pod, tmp_path: Path
+) -> None:
+    """It is killed after each message, while further ones arrive."""
+    await gateway.caught_up()
+    functions = (
+        'const { existsSync, readFileSync, writeFileSync } = require("node:fs");'
+        f"const file = {json.dumps(str(tmp_path / 'cursors'))};"
+        "const load = () => (existsSync(file) ? JSON.parse(readFileSync(file)) : {});"
+        "const save = (cursors) => writeFileSync(file, JSON.stringify(cursors));"
+        "const handle = ({ text }) => console.log(text);"
+    )
+    cursors = tmp_path / "cursors"
+    async with example(1, gateway, functions):
+        await until(cursors.exists)
+    expected = 0
+    for _ in range(3):
+        for number in range(3):
+            await pod.receives(str(expected + number))
+        async with example(1, gateway, functions) as output:
+            for number in range(3):
+                assert (await output.readline()).decode() == f"{expected + number}\n"
+            expected += 3
+            await until(partial(lambda last: last in cursors.read_text(), pod.latest))
+
+
+@contextlib.asynccontextmanager
+async def example(
+    which: int, gateway: Replica, functions: str
+) -> AsyncIterator[asyncio.StreamReader]:
+    """Run one of the README's examples, with these functions, until killed."""
+    examples = re.findall(r"```js\n(.*?)```", README.read_text(), re.DOTALL)
     prelude = (
         f"const {{ io }} = require({json.dumps(str(SOCKET_IO))});"
-        f"const token = {json.dumps(token('alice'))}; const show = () => {{}};"
+        f"const token = {json.dumps(token('alice'))};"
     )
-    script = prelude + example.replace("https://gateway.example", gateway.url)
+    script = prelude + functions + examples[which].replace("https://gateway.example", gateway.url)
     process = await asyncio.create_subprocess_exec(
         "node", "-e", script, stdout=asyncio.subprocess.PIPE
     )
     try:
         assert process.stdout is not None
-        lines = list[bytes]()
-        while "sales-eu" not in (line := await process.stdout.readline()).decode():
-            assert line, lines
-            lines.append(line)
+        yield process.stdout
     finally:
         process.kill()
         await process.wait()
-        await earlier.io.disconnect()
