@@ -78,6 +78,7 @@ CREATE TABLE IF NOT EXISTS dead_letters (
 """
 INCREMENTAL = 2  # of PRAGMA auto_vacuum
 LOG_PAGES = 256  # 1 MiB: the log's space, besides the file's
+CACHE_PAGES = 256  # 1 MiB of memory
 SHRINK_PAGES = 64  # 256 KiB
 VACUUM_SPACE = 4  # times the file's size
 log = logging.getLogger(__name__)
@@ -210,6 +211,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+        connection.execute(f"PRAGMA cache_size = {CACHE_PAGES}")
         connection.executescript(SCHEMA)
         _checkpoint(connection)
         if connection.execute("PRAGMA auto_vacuum").fetchone()[0] != INCREMENTAL:
