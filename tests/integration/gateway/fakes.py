@@ -293,7 +293,7 @@ class Pod:
         self.app.router.add_post("/v1/messages", self._send)
         self.app.router.add_get("/v1/messages/{id}", self._message)
         self.app.router.add_get("/v1/messages/{id}/media", self._media)
-        self.app.router.add_get("/v1/chats/{id}/messages", self._chats)
+        self.app.router.add_get("/v1/chats/{id}/messages", self._messages)
         self.app.router.add_get("/v1/chats", self._chats)
         self.app.router.add_get("/v1/contacts", self._chats)
         self.app.router.add_get("/v1/contacts/{id}", self._contact)
@@ -477,8 +477,15 @@ class Pod:
         )
 
     async def _message(self, request: web.Request) -> web.Response:
-        message = {
-            "id": request.match_info["id"],
+        return web.json_response(self._sent(request.match_info["id"]))
+
+    async def _messages(self, request: web.Request) -> web.Response:
+        message = self._sent(f"true_{request.match_info['id']}_3EB0")
+        return web.json_response({"items": [{**message, "query": dict(request.query)}]})
+
+    def _sent(self, message_id: str) -> Body:
+        return {
+            "id": message_id,
             "chatId": "15550001111@c.us",
             "from": "15551234567@c.us",
             "fromMe": True,
@@ -486,7 +493,6 @@ class Pod:
             "sentAt": now(),
             "ack": 2,
         }
-        return web.json_response(message)
 
     async def _chats(self, request: web.Request) -> web.StreamResponse:
         if self.torn:

@@ -29,6 +29,7 @@ async def test_any_request(api: ApiServer, start: Start, pod: Pod, tmp_path: Pat
         max_sessions_per_owner=1000,
     )
     pod.code = "2@code"
+    await pod.receives("Hello")  # or requests would wait for an event
 
     async def operated(session: str) -> None:
         api.add_pod(session, pod_address(1))
