@@ -177,6 +177,12 @@ BY_REASON: dict[str, str] = {
     Reason.WHATSAPP_UNREACHABLE: (
         "WhatsApp Web is unreachable: check network, DNS, NetworkPolicies and proxy."
     ),
+    Reason.WEBHOOKS_NOT_ACCEPTED: (
+        "The message says why; if the session image knows no webhooks: image of the "
+        "WhatsAppSessionClass."
+    ),
+    Reason.WEBHOOK_FAILING: "See what fails: kubectl wasession webhooks {name}",
+    Reason.WEBHOOK_GONE: "Change the URL, or: kubectl wasession webhooks {name} WEBHOOK --resume",
 }
 BY_PHASE: dict[Phase, str] = {
     Phase.READY: (

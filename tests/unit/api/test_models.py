@@ -130,7 +130,7 @@ def test_a_status_of_a_newer_operator_is_read() -> None:
             "phase": "Hibernated",
             "accountStatus": "sleeping",
             "authState": "NEW",
-            "conditions": [CONDITION, CONDITION | {"type": "Delivering"}],
+            "conditions": [CONDITION, CONDITION | {"type": "BackedUp"}],
             "pairing": PAIRING | {"method": "Passkey"},
             "lastDisconnect": LOST | {"kind": "New"},
             "sessionValid": True,

@@ -51,6 +51,7 @@ from wasession_operator.plan.actions import (
     ApplyNetworkPolicy,
     ApplySecret,
     CheckPod,
+    ConfigureWebhooks,
     CreatePod,
     CreatePvc,
     DeletePod,
@@ -158,6 +159,12 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
         replace(RUNNING, accepted_template=None),
         CheckPod,
         Reason.UPDATE_REFUSED,
+    ),
+    (
+        session(VALID),
+        replace(RUNNING, report=report(session_valid=True, webhooks="an earlier revision")),
+        ConfigureWebhooks,
+        Reason.WEBHOOKS_NOT_ACCEPTED,
     ),
 ]
 

@@ -32,7 +32,16 @@ from unit.operator.situations import (
 )
 from wasession_api import names
 from wasession_api.session_pod.report import Notice
-from wasession_api.v1alpha1 import AccountStatus, Condition, ConditionType, Phase, Reason, Status
+from wasession_api.v1alpha1 import (
+    AccountStatus,
+    Condition,
+    ConditionType,
+    DeliveryState,
+    DeliveryStatus,
+    Phase,
+    Reason,
+    Status,
+)
 from wasession_operator import objects
 from wasession_operator.plan import Backoff, Node, Plan, Refusal, update_scope
 from wasession_operator.plan.actions import (
@@ -756,8 +765,10 @@ def test_secret_and_pod_are_created_together() -> None:
 
 
 def test_all_conditions_are_set() -> None:
-    known = facts(report=report(sandboxed=True))
-    kinds = [c.type for c in plan(session(), known, SETTINGS).status.conditions]
+    state = DeliveryStatus(name="crm", state=DeliveryState.DELIVERING, since=NOW)
+    known = facts(report=report(sandboxed=True, webhooks="1", deliveries=[state]))
+    webhook = {"name": "crm", "url": "https://crm.example.com/", "signingKey": "crm"}
+    kinds = [c.type for c in plan(session(webhooks=[webhook]), known, SETTINGS).status.conditions]
     assert kinds == list(ConditionType)
     assert all(
         isinstance(c, Condition) for c in plan(session(), facts(), SETTINGS).status.conditions
