@@ -88,14 +88,14 @@ def scale_section(runs: Sequence[Run]) -> list[str]:
         "",
         "The peer is Kubernetes' own StatefulSet controller, in the same run, on a fresh cluster",
         "of the same kind, with the same pod and claim. It does less: no token for each session,",
-        "no status of what runs in the pod. Both are created at the same rate, whatever the machine",
-        "can do: at more than that the times are mostly those of waiting in a queue.",
+        "no status of what runs in the pod. Both are created at the same rate, whatever the",
+        "machine can do: at more than that the times are mostly those of waiting in a queue.",
         "",
         "![CR to pod, pod to next pod](operator.svg)",
         "",
         *table(
-            ["sessions", "created at", "", "CR → pod, p50 / p99", "pod deleted → next, p50 / p99", "all Ready",
-             "writes to Ready"],
+            ["sessions", "created at", "", "CR → pod, p50 / p99", "pod deleted → next, p50 / p99",
+             "all Ready", "writes to Ready"],
             [row for run in runs for row in peer_rows(run)],
         ),
     ]  # fmt: skip
@@ -275,7 +275,8 @@ def scale_panel(
 
 
 def scale_label(run: Run) -> str:
-    return f"{run.sessions:,} at {run.rate:g}/s, {layout(run.operator.shards, len(run.operator.replicas))}"
+    found = run.operator
+    return f"{run.sessions:,} at {run.rate:g}/s, {layout(found.shards, len(found.replicas))}"
 
 
 def cpu_per_session(run: Run, *, standby: bool = False) -> float:
