@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 from support.fakes.api import Api, ApiError, Manifest
@@ -13,6 +13,7 @@ from support.fakes.kubelet import storage_class, volume
 NODES = 10
 CREATORS = 100  # PersistentVolumes that are created at a time
 NOT_FOUND, CONFLICT = 404, 409
+BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
 
@@ -61,21 +62,43 @@ def delayed_storage_class() -> Manifest:
     return {**storage_class(), "volumeBindingMode": "WaitForFirstConsumer"}
 
 
+async def insist(request: Callable[[], Awaitable[object]]) -> None:
+    """Repeat a request until the API server has done it, or says that it has been done."""
+    while True:
+        try:
+            await request()
+        except ApiError as error:
+            if error.status not in (NOT_FOUND, CONFLICT):
+                continue
+        except (aiohttp.ClientError, TimeoutError):
+            continue
+        return
+
+
 async def provision(api: Api) -> None:
-    """Act as the storage driver: create a volume for each claim whose pod has a node."""
+    """Act as the storage driver: make a volume for each claim whose pod has a node.
+
+    It binds both itself: kube-controller-manager binds one claim after the other, and would be
+    what a burst waits for.
+    """
     turn, made = asyncio.Semaphore(CREATORS), set[str]()
 
     async def make(claim: Manifest) -> None:
+        namespace, name = claim["metadata"]["namespace"], claim["metadata"]["name"]
+        made_for = volume(claim)
+        bound = {
+            "metadata": {"annotations": {BIND_COMPLETED: "yes"}},
+            "spec": {"volumeName": made_for["metadata"]["name"]},
+        }
+        capacity = {"capacity": made_for["spec"]["capacity"]}
+        status = {"status": {"phase": "Bound", "accessModes": claim["spec"]["accessModes"]}}
+        status["status"] |= capacity
         async with turn:
-            while True:
-                try:
-                    await api.create("persistentvolumes", volume(claim))
-                except ApiError as error:
-                    if error.status != CONFLICT:
-                        continue
-                except (aiohttp.ClientError, TimeoutError):
-                    continue
-                return
+            await insist(lambda: api.create("persistentvolumes", made_for))
+            await insist(lambda: api.patch("persistentvolumeclaims", namespace, name, bound))
+            await insist(
+                lambda: api.patch("persistentvolumeclaims", namespace, name, status, "status")
+            )
 
     async with asyncio.TaskGroup() as group:
         async for kind, claim in changes(api, "persistentvolumeclaims"):
@@ -91,15 +114,8 @@ async def confirm(api: Api, ready: set[str]) -> None:
 
     async def end(metadata: Manifest) -> None:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
-        while True:
-            try:
-                await api.delete("pods", metadata["namespace"], metadata["name"], **options)
-            except ApiError as error:
-                if error.status not in (NOT_FOUND, CONFLICT):  # gone, or another pod has its name
-                    continue
-            except (aiohttp.ClientError, TimeoutError):
-                continue
-            return
+        namespace, name = metadata["namespace"], metadata["name"]
+        await insist(lambda: api.delete("pods", namespace, name, **options))
 
     async with asyncio.TaskGroup() as group:
         async for kind, pod in changes(api, "pods"):
