@@ -41,6 +41,7 @@ bench-density: setup  ## how many sessions a node's memory holds, with and witho
 
 bench-operator: setup  ## the operator measured beside StatefulSets, with fake session pods; an hour
 	$(RUN) -m bench.operator --sessions 1000
+	$(RUN) -m bench.operator --sessions 1000 --rate 5
 	$(RUN) -m bench.operator --sessions 5000
 
 bench-operator-shards: setup  ## the same with 20,000 sessions in four shards; two hours, 16 GiB

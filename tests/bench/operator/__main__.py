@@ -1,6 +1,7 @@
 """``make bench-operator``: measure the operator beside StatefulSets, and write page and pictures.
 
 python -m bench.operator --sessions 1000
+python -m bench.operator --sessions 1000 --rate 5
 python -m bench.operator --sessions 20000 --shards 4 --replicas 4 --rate 30
 python -m bench.operator --failover 30 --sessions 200
 python -m bench.operator --report
@@ -30,7 +31,7 @@ def main() -> None:
     if arguments.failover:
         found.failovers[arguments.shards] = asyncio.run(fail_over(arguments))
     elif not arguments.report:
-        found.runs[arguments.sessions] = asyncio.run(run(arguments))
+        found.add(asyncio.run(run(arguments)))
     results.save(found)
     report.write(found)
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import aiohttp
 from support.fakes.api import Api, ApiError, Manifest
-from support.fakes.kubelet import STORAGE_CLASS, volume
+from support.fakes.kubelet import storage_class, volume
 
 NODES = 10
 CREATORS = 100  # PersistentVolumes that are created at a time
+NOT_FOUND, CONFLICT = 404, 409
+BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
+SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
 
 def node(index: int) -> Manifest:
@@ -54,26 +57,55 @@ async def changes(api: Api, plural: str) -> AsyncIterator[tuple[str, Manifest]]:
                     yield event["type"], event["object"]
 
 
+def delayed_storage_class() -> Manifest:
+    """Return a class as clouds have them: a claim is bound once its pod has a node."""
+    return {**storage_class(), "volumeBindingMode": "WaitForFirstConsumer"}
+
+
+async def insist(request: Callable[[], Awaitable[object]]) -> None:
+    """Repeat a request until the API server has done it, or says that it has been done."""
+    while True:
+        try:
+            await request()
+        except ApiError as error:
+            if error.status not in (NOT_FOUND, CONFLICT):
+                continue
+        except (aiohttp.ClientError, TimeoutError):
+            continue
+        return
+
+
 async def provision(api: Api) -> None:
-    """Act as the storage driver: create a volume for each new claim."""
-    turn = asyncio.Semaphore(CREATORS)
+    """Act as the storage driver: make a volume for each claim whose pod has a node.
+
+    It binds both itself: kube-controller-manager binds one claim after the other, and would be
+    what a burst waits for.
+    """
+    turn, made = asyncio.Semaphore(CREATORS), set[str]()
 
     async def make(claim: Manifest) -> None:
+        namespace, name = claim["metadata"]["namespace"], claim["metadata"]["name"]
+        made_for = volume(claim)
+        bound = {
+            "metadata": {"annotations": {BIND_COMPLETED: "yes"}},
+            "spec": {"volumeName": made_for["metadata"]["name"]},
+        }
+        capacity = {"capacity": made_for["spec"]["capacity"]}
+        status = {"status": {"phase": "Bound", "accessModes": claim["spec"]["accessModes"]}}
+        status["status"] |= capacity
         async with turn:
-            while True:
-                try:
-                    await api.create("persistentvolumes", volume(claim))
-                except aiohttp.ClientError:
-                    continue
-                except ApiError:  # it exists already
-                    pass
-                return
+            await insist(lambda: api.create("persistentvolumes", made_for))
+            await insist(lambda: api.patch("persistentvolumeclaims", namespace, name, bound))
+            await insist(
+                lambda: api.patch("persistentvolumeclaims", namespace, name, status, "status")
+            )
 
     async with asyncio.TaskGroup() as group:
         async for kind, claim in changes(api, "persistentvolumeclaims"):
-            spec = claim.get("spec", {})
-            is_new = kind == "ADDED" and "volumeName" not in spec
-            if is_new and spec.get("storageClassName") == STORAGE_CLASS:
+            metadata = claim["metadata"]
+            is_due = kind != "DELETED" and SELECTED_NODE in metadata.get("annotations", {})
+            if is_due and "volumeName" not in claim["spec"] and metadata["uid"] not in made:
+                made.add(metadata["uid"])
                 group.create_task(make(claim))
 
 
@@ -81,9 +113,9 @@ async def confirm(api: Api, ready: set[str]) -> None:
     """Act as the kubelets: confirm the deletion of pods at once; note which pods run."""
 
     async def end(metadata: Manifest) -> None:
-        with contextlib.suppress(ApiError):  # it is gone, or another pod has its name
-            options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
-            await api.delete("pods", metadata["namespace"], metadata["name"], **options)
+        options = {"gracePeriodSeconds": 0, "preconditions": {"uid": metadata["uid"]}}
+        namespace, name = metadata["namespace"], metadata["name"]
+        await insist(lambda: api.delete("pods", namespace, name, **options))
 
     async with asyncio.TaskGroup() as group:
         async for kind, pod in changes(api, "pods"):

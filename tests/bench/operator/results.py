@@ -161,8 +161,17 @@ class Failovers(BaseModel):
 
 
 class Results(BaseModel):
-    runs: dict[int, Run] = {}  # by the number of sessions
+    runs: list[Run] = []
     failovers: dict[int, Failovers] = {}  # by the number of shards
+
+    def add(self, run: Run) -> None:
+        """Put a run in the place of an earlier one of the same size and rate."""
+
+        def key(run: Run) -> tuple[int, float]:
+            return run.sessions, run.rate
+
+        others = [earlier for earlier in self.runs if key(earlier) != key(run)]
+        self.runs = sorted([*others, run], key=key)
 
 
 def load() -> Results:
@@ -170,7 +179,5 @@ def load() -> Results:
 
 
 def save(found: Results) -> None:
-    ordered = Results(
-        runs=dict(sorted(found.runs.items())), failovers=dict(sorted(found.failovers.items()))
-    )
+    ordered = Results(runs=found.runs, failovers=dict(sorted(found.failovers.items())))
     PATH.write_text(ordered.model_dump_json(indent=1) + "\n")

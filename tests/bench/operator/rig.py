@@ -31,7 +31,6 @@ import psutil
 from support.cluster import binaries, control_plane
 from support.fakes.api import Api, Manifest
 from support.fakes.api_server import CONTROLLERS, ApiServer
-from support.fakes.kubelet import storage_class
 from support.fakes.network import Network
 from support.processes import ENDS_WITH_PARENT
 from wasession_api.names import ANNOTATION_DEFAULT_CLASS
@@ -40,7 +39,15 @@ from wasession_operator.sharding.lease import LeaseKind, parse_lease
 
 from bench.operator import kwok, pods
 from bench.operator.audit import NO_STATE, POLICY, Audit, Write
-from bench.operator.nodes import NODES, confirm, follow, has_ready_nodes, node, provision
+from bench.operator.nodes import (
+    NODES,
+    confirm,
+    delayed_storage_class,
+    follow,
+    has_ready_nodes,
+    node,
+    provision,
+)
 from bench.operator.results import Program
 
 NAMESPACE = "bench"
@@ -298,7 +305,6 @@ async def rig(
     os.environ.setdefault("ETCD_QUOTA_BACKEND_BYTES", str(ETCD_QUOTA))
     network = Network()
     server = ApiServer(directory, network, node_silence=60)
-    background: list[asyncio.Task[None]] = []
     (directory / "policy.json").write_text(json.dumps(POLICY))
     (directory / "master-key").write_bytes(base64.b64encode(os.urandom(32)))
     audit = (
@@ -312,19 +318,18 @@ async def rig(
     programs: list[psutil.Process] = []
     try:
         await server.start(*audit, scheduler=True, controllers=controllers)
-        async with server.client() as api:
+        async with server.client() as api, asyncio.TaskGroup() as tasks:
             it = Rig(directory, network, server, api, shards)
-            await api.create("storageclasses", storage_class())
+            await api.create("storageclasses", delayed_storage_class())
             _write_kubeconfig(server, await _token(api), directory / "operator.conf")
             namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
             await api.create("namespaces", namespace)
             await api.create(CLASS_PLURAL, session_class())
-            fakes = (
-                provision(api),
-                confirm(api, it.ready_pods),
-                follow(api, PLURAL, it.ready_sessions, is_ready),
-            )
-            background += [asyncio.create_task(fake) for fake in fakes]
+            fakes = [  # one that fails ends the run
+                tasks.create_task(provision(api)),
+                tasks.create_task(confirm(api, it.ready_pods)),
+                tasks.create_task(follow(api, PLURAL, it.ready_sessions, is_ready)),
+            ]
             programs.append(it.spawn("kwok", _kwok(directory, server)))
             now = datetime.now(UTC).replace(microsecond=0).isoformat()
             for number in range(pods.SERVERS):
@@ -335,10 +340,9 @@ async def rig(
             await it.until(f"{NODES} nodes to be Ready", lambda: has_ready_nodes(api))
             await server.calm()
             yield it
+            for fake in fakes:
+                fake.cancel()
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.gather(*background, return_exceptions=True)
         for program in programs:
             program.kill()
         server.stop()

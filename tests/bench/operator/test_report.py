@@ -20,6 +20,7 @@ from bench.operator.results import (
     Quantiles,
     Replica,
     Restart,
+    Results,
     Run,
     StatefulSet,
     StatefulSets,
@@ -95,7 +96,8 @@ def failovers() -> Failovers:
 
 def test_goals_are_judged() -> None:
     lines = page([run(1000, peers=True), run(20000, peers=False)], [failovers()]).splitlines()
-    assert "|  | 1,000 sessions | 20,000 sessions | goal |" in lines
+    assert "| sessions | 1,000 | 20,000 | goal |" in lines
+    assert "| created at | 75/s | 75/s |  |" in lines
     assert "| CR → pod, p50 | 90 ms | 90 ms | 100 ms |" in lines
     assert "| CR → pod, p99 | **600 ms** | **600 ms** | 500 ms |" in lines
     assert "| writes from the CR to Ready | 5.25 | 5.25 | 6 |" in lines
@@ -109,11 +111,21 @@ def test_goals_are_judged() -> None:
         in lines
     )
     assert "| writes to Leases while idle, a second | 1.5 | 1.5 |  |" in lines
-    assert "| 1,000 | one StatefulSet | 359 pods/s | 29 / 118 ms |  | 5.2 |" in lines
+    assert "| 1,000 | 75/s | one StatefulSet | 359 pods/s | 29 / 118 ms |  | 5.2 |" in lines
+    assert "| sessions | 1,000 at 75/s | 20,000 at 75/s |" in lines
     assert "| etcd | 1,234 MiB, 0.50 cores | 1,234 MiB, 0.50 cores |" in lines
     frozen = "200 | frozen (SIGSTOP) | wasession | 2 | 13.0 s | **15.9 s** | 16.0 s |"
     assert f"| 1 shard, 2 replicas | {frozen}" in lines
     assert "| 1 shard, 2 replicas | **1** (1 create pods) | 0 |" in lines
+
+
+def test_a_run_replaces_the_one_of_its_size_and_rate() -> None:
+    found = Results()
+    slow = run(1000, peers=False).model_copy(update={"rate": 5})
+    for one in (run(20000, peers=False), run(1000, peers=False), slow, run(1000, peers=True)):
+        found.add(one)
+    assert [(one.sessions, one.rate) for one in found.runs] == [(1000, 5), (1000, 75), (20000, 75)]
+    assert found.runs[1].statefulset is not None
 
 
 def test_pictures_are_well_formed() -> None:

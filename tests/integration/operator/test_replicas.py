@@ -466,10 +466,10 @@ async def test_of_two_installations_one_acts(world: World, activity: Activity, e
         other_name = f"{world.namespace}/another"
         second = await world.add_replica(operator_name=other_name)
         await until_written(first, 0)
-        await until_blocked(second, f"{world.namespace}/wasession-operator")
+        await until_state(second, "blockedBy", f"{world.namespace}/wasession-operator")
         assert (await second.get("/readyz"))[0] == 200
         assert "wasession_rival_installations 1.0" in (await second.get("/metrics"))[1]
-        assert (await state_of(first))["rivals"] == [other_name]
+        await until_state(first, "rivals", [other_name])
         for replica in (first, second):
             assert "only one of them acts" in log_of(replica)
         assert "waiting until it releases them" in log_of(second)
@@ -488,9 +488,9 @@ async def test_of_two_installations_that_start_at_the_same_moment_one_acts(
         await until_somebody_acts(world)
 
 
-async def until_blocked(replica: Replica, rival: str) -> None:
+async def until_state(replica: Replica, name: str, expected: object) -> None:
     async with asyncio.timeout(60):
-        while (await state_of(replica)).get("blockedBy") != rival:  # noqa: ASYNC110 - no event tells
+        while (await state_of(replica)).get(name) != expected:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(0.05)
 
 
@@ -505,7 +505,7 @@ async def test_the_number_of_shards_changes(world: World, activity: Activity, en
     async with activity.going_on():
         third = await world.add_replica(shards="4")
         await until_written(first, 0)
-        await until_blocked(third, f"{world.namespace}/wasession-operator")
+        await until_state(third, "blockedBy", f"{world.namespace}/wasession-operator")
         fourth = await world.add_replica(shards="4")
         await first.stop()
         await (second.stop() if end == "stop" else second.kill())

@@ -19,7 +19,7 @@ from support.standin import Phone, Running, running
 BRIDGE = Path(__file__).parents[3] / "session-pod" / "bridge"
 WA_JS = BRIDGE / "node_modules" / "@wppconnect" / "wa-js" / "dist" / "wppconnect-wa.js"
 ME = "15551234567"
-PATIENCE = 20.0  # seconds
+PATIENCE = 60.0  # seconds
 EVENTS = (
     "conn.auth_code_change", "conn.authenticated", "conn.main_loaded", "conn.main_ready",
     "conn.qrcode_idle", "conn.require_auth", "conn.logout", "conn.logout_reason",

@@ -38,8 +38,10 @@ def with_token(token_id: str | None, obj: dict[str, Any]) -> dict[str, Any]:
     return {**obj, "metadata": {**obj["metadata"], "annotations": annotations}}
 
 
-def starting(**status: Any) -> dict[str, Any]:
-    return pod(ready=False, **status)
+def starting(*, scheduled: timedelta = timedelta(hours=1), **status: Any) -> dict[str, Any]:
+    at = (NOW - scheduled).isoformat()
+    condition = {"type": "PodScheduled", "status": "True", "lastTransitionTime": at}
+    return pod(ready=False, conditions=[condition], **status)
 
 
 @pytest.mark.parametrize("applied", [None, BEFORE, JUST_NOW])
@@ -66,6 +68,18 @@ def test_a_pod_that_may_lack_its_secret_gets_it_once_a_minute(trouble: dict[str,
     assert of(ApplySecret, recent) == []
     assert recent.requeue_after is not None
     assert recent.requeue_after <= timedelta(seconds=40)
+
+
+def test_a_pod_that_has_waited_for_a_node_has_a_minute_to_mount_its_secret() -> None:
+    bound = replace(
+        READY, pod=starting(scheduled=timedelta(seconds=20)), report=None, secret_applied=BEFORE
+    )
+    result = plan(session(VALID), bound, SETTINGS)
+    assert result.actions == []
+    assert result.requeue_after is not None
+    assert result.requeue_after <= timedelta(seconds=40)
+    rejected = replace(bound, unauthorized=True)
+    assert of(ApplySecret, plan(session(VALID), rejected, SETTINGS)) == [ApplySecret(0)]
 
 
 def test_a_pod_without_a_node_has_no_use_for_a_secret() -> None:

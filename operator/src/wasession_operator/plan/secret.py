@@ -10,7 +10,7 @@ from wasession_api.v1alpha1 import RequestStatus
 
 from wasession_operator.plan.actions import ApplySecret, RefreshToken
 from wasession_operator.plan.facts import Facts, Session
-from wasession_operator.plan.manifests import annotations_of
+from wasession_operator.plan.manifests import annotations_of, since
 from wasession_operator.plan.results import Step, TokenResult, attempt
 
 REAPPLY_AFTER = timedelta(minutes=1)  # by then kubelet has updated the mounted Secret
@@ -56,7 +56,11 @@ def refresh_secret(facts: Facts, pod: Manifest, token: TokenResult, *, starting:
         return apply + refresh if apply.actions else apply
     if not facts.unauthorized and not starting:
         return Step()
-    wait = timedelta(0) if applied is None else applied.at + REAPPLY_AFTER - facts.now
+    wait = timedelta(0)
+    if applied is not None:
+        # Until a node has the pod, nothing mounts the Secret.
+        mounting = applied.at if facts.unauthorized else max(applied.at, since(pod, "PodScheduled"))
+        wait = mounting + REAPPLY_AFTER - facts.now
     if wait > timedelta(0):
         return Step(requeue_after=wait)
     return attempt(ApplySecret(token.epoch), facts) + Step(requeue_after=REAPPLY_AFTER)
