@@ -550,10 +550,12 @@ async def webhooks(
         elif task in ("pause", "resume"):
             await pod.pause(webhook, paused=task == "pause")
             click.echo(f"webhook {webhook} {task}d")
+        elif replay_after is not None:
+            await pod.replay(webhook, replay_after)
+            click.echo(f"webhook {webhook}: delivering everything after {replay_after} again")
         else:
-            count = await pod.replay(webhook, replay_after)
-            what = f"{count} dead letters" if task else f"everything after {replay_after}"
-            click.echo(f"webhook {webhook}: delivering {what} again")
+            count = await pod.replay_dead_letters(webhook)
+            click.echo(f"webhook {webhook}: delivering {count} dead letters again")
 
 
 def _print_items(

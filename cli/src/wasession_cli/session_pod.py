@@ -122,11 +122,17 @@ class SessionPod:
         async with self._request("GET", f"/v1/webhooks/{webhook}/dead-letters") as response:
             return _parse(Items[DeadLetter], await response.text()).items
 
-    async def replay(self, webhook: str, after: str | None) -> int | None:
-        """Deliver everything after an event again, or else the dead letters; return how many."""
-        body = {"after": after} if after is not None else {"deadLetters": True}
-        async with self._request("POST", f"/v1/webhooks/{webhook}/replay", json=body) as response:
-            return _parse(Replayed, await response.text()).dead_letters
+    async def replay(self, webhook: str, after: str) -> None:
+        """Deliver everything after an event again."""
+        path = f"/v1/webhooks/{webhook}/replay"
+        async with self._request("POST", path, json={"after": after}):
+            pass
+
+    async def replay_dead_letters(self, webhook: str) -> int:
+        """Deliver the dead letters again that the pod still has; return how many."""
+        path = f"/v1/webhooks/{webhook}/dead-letters/replay"
+        async with self._request("POST", path) as response:
+            return _parse(Replayed, await response.text()).count
 
     async def pause(self, webhook: str, *, paused: bool) -> None:
         """Let a webhook's events wait, or deliver them again."""

@@ -75,8 +75,12 @@ def format_duration(value: timedelta) -> str:
     return "".join(parts) or "0s"
 
 
-def _read_duration(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
+def _read_duration(value: object) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("must be a duration such as 30s, 2m or 1h30m")  # noqa: TRY004 - pydantic's
+    return parse_duration(value)
 
 
 @dataclass(frozen=True)

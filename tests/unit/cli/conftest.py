@@ -129,6 +129,7 @@ class Pod:
         app.router.add_post("/v1/logout", self._logout)
         app.router.add_get("/v1/webhooks", self._webhooks)
         app.router.add_get("/v1/webhooks/{name}/dead-letters", self._dead_letters)
+        app.router.add_post("/v1/webhooks/{name}/dead-letters/replay", self._replay_dead_letters)
         app.router.add_post("/v1/webhooks/{name}/{verb:pause|resume|replay}", self._webhook)
         return app
 
@@ -203,9 +204,11 @@ class Pod:
         letter |= {"at": "2026-11-24T10:00:00Z", "error": "HTTP 422"}
         return web.json_response({"items": [letter]})
 
-    async def _webhook(self, request: web.Request) -> web.Response:
-        body = json.loads(await request.read() or b"{}")
-        return web.json_response({"deadLetters": 3} if "deadLetters" in body else {})
+    async def _replay_dead_letters(self, _: web.Request) -> web.Response:
+        return web.json_response({"count": 3}, status=202)
+
+    async def _webhook(self, _: web.Request) -> web.Response:
+        return web.json_response({})
 
 
 async def _form(request: web.Request) -> dict[str, Any]:

@@ -350,7 +350,7 @@ def test_webhooks(server: Server, command: Command) -> None:
     [
         (["--pause"], "pause", None, "webhook crm paused"),
         (["--resume"], "resume", None, "webhook crm resumed"),
-        (["--replay-dead"], "replay", {"deadLetters": True}, "delivering 3 dead letters again"),
+        (["--replay-dead"], "dead-letters/replay", None, "delivering 3 dead letters again"),
         (
             ["--replay-after", "5c1f0e7a9b3d4c62-7"],
             "replay",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from wasession_api.base import Model, Observed, Time, clip, fallback
 from wasession_api.v1alpha1 import DeliveryState
@@ -21,6 +21,13 @@ class Configuration(Model):
     webhooks: list[Webhook] = Field([], max_length=MAXIMUM_WEBHOOKS)
     policy: WebhookPolicy = Field(default_factory=WebhookPolicy)
     revision: str = Field("", max_length=64)
+
+    @field_validator("webhooks")
+    @classmethod
+    def _check_names(cls, webhooks: list[Webhook]) -> list[Webhook]:
+        if len({webhook.name for webhook in webhooks}) < len(webhooks):
+            raise ValueError("must have different names")
+        return webhooks
 
     @classmethod
     def of(cls, webhooks: list[Webhook], policy: WebhookPolicy) -> Configuration:
@@ -60,8 +67,6 @@ class DeadLetter(Observed):
 
 
 class Replayed(Observed):
-    """What is delivered again."""
+    """Dead letters that are delivered again."""
 
-    dead_letters: int | None = Field(
-        None, ge=0, description="How many dead letters the outbox still has."
-    )
+    count: int = Field(ge=0, description="How many of them the outbox still has.")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StrictBool, StringConstraints
 
 from wasession_api.base import Duration, Model, Pattern
 
@@ -44,8 +45,18 @@ HostPattern = Annotated[
         "must be a host such as crm.example.com, or *.example.com for all below it",
     ),
 ]
-# CIDR of IPv4 or IPv6; the CRD checks the notation, with a rule.
-Network = Annotated[str, StringConstraints(max_length=64)]
+
+
+def _check_network(text: str) -> str:
+    """Return a network in CIDR notation as it is; the CRD has a rule for it."""
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError("must be a network in CIDR notation, such as 10.96.0.0/12") from None
+    return text
+
+
+Network = Annotated[str, StringConstraints(max_length=64), AfterValidator(_check_network)]
 
 
 class WebhookEvent(StrEnum):
@@ -76,7 +87,7 @@ class WebhookFilter(Model):
         max_length=len(ChatKind),
         description="Kinds of chats: Person or Group; all if empty.",
     )
-    from_me: bool | None = Field(
+    from_me: StrictBool | None = Field(
         None,
         description="Only what the account itself did with other devices (true), or only what "
         "others did (false); both if unset.",

@@ -320,6 +320,7 @@ HANDLERS: Mapping[str, Handler] = {
     "configureWebhooks": webhooks.configure,
     "listWebhooks": webhooks.list_webhooks,
     "listDeadLetters": webhooks.list_dead_letters,
+    "replayDeadLetters": webhooks.replay_dead_letters,
     "replayWebhook": webhooks.replay,
     "pauseWebhook": webhooks.pause,
     "resumeWebhook": webhooks.resume,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints
 from wasession_api.base import Model, Pattern
 from wasession_api.http.openapi import BINARY, Answer, Content, Nothing, Operation, document
 from wasession_api.session_pod.events import PAYLOADS, Cursor, EventKind, EventPage
@@ -147,16 +147,9 @@ class WebhookPath(Model):
 
 
 class Replay(Model):
-    """What to deliver again: everything ``after`` an event, or the dead letters."""
+    """From where to deliver again."""
 
-    after: Cursor | None = None
-    dead_letters: Literal[True] | None = None
-
-    @model_validator(mode="after")
-    def _check_choice(self) -> Self:
-        if (self.after is None) == (self.dead_letters is None):
-            raise ValueError("must have either `after` or `deadLetters`")
-        return self
+    after: Cursor
 
 
 class Alive(Model):
@@ -559,10 +552,20 @@ OPERATIONS = (
     ),
     Operation(
         "POST",
+        "/v1/webhooks/{name}/dead-letters/replay",
+        "replayDeadLetters",
+        "Deliver the dead letters again",
+        {202: Answer("Those that the outbox still has are delivered.", (Content(Replayed),))},
+        tag="Webhooks",
+        path_parameters=WebhookPath,
+        problems={**_NO_WEBHOOK, **_ALWAYS},
+    ),
+    Operation(
+        "POST",
         "/v1/webhooks/{name}/replay",
         "replayWebhook",
-        "Deliver events again",
-        {202: Answer("They are delivered again, under the same IDs.", (Content(Replayed),))},
+        "Deliver everything after an event again",
+        {202: Answer("It is delivered again, under the same IDs.", (Content(Nothing),))},
         tag="Webhooks",
         path_parameters=WebhookPath,
         bodies=(Content(Replay),),

@@ -51,23 +51,25 @@ async def list_dead_letters(request: web.Request) -> web.Response:
     return json_response(Page(items=items))
 
 
+async def replay_dead_letters(request: web.Request) -> web.Response:
+    path: WebhookPath = request[PATH]
+    try:
+        count = await request.app[SESSION].deliveries.replay_dead(path.name)
+    except UnknownWebhook:
+        raise _no_webhook(path.name) from None
+    return json_response(Replayed(count=count), 202)
+
+
 async def replay(request: web.Request) -> web.Response:
     path: WebhookPath = request[PATH]
-    body, deliveries = (
-        Replay.model_validate_json(await read_body(request)),
-        (request.app[SESSION].deliveries),
-    )
+    body = Replay.model_validate_json(await read_body(request))
     try:
-        if body.after is None:
-            return json_response(
-                Replayed(dead_letters=await deliveries.replay_dead(path.name)), 202
-            )
-        deliveries.replay(path.name, body.after)
+        request.app[SESSION].deliveries.replay(path.name, body.after)
     except UnknownWebhook:
         raise _no_webhook(path.name) from None
     except NotHere as error:
         raise HTTPProblem(409, "Not in the outbox", str(error)) from None
-    return json_response(Replayed(), 202)
+    return web.json_response({}, status=202)
 
 
 async def pause(request: web.Request) -> web.Response:

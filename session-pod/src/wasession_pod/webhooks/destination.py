@@ -114,4 +114,4 @@ class GuardedResolver(AbstractResolver):
 
 def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
     """Return networks in CIDR notation; raise ``ValueError``."""
-    return tuple(ipaddress.ip_network(text) for text in texts)
+    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)
