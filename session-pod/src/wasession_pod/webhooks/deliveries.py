@@ -94,6 +94,8 @@ class Deliveries:
             before, latest = self._configuration, self._outbox.latest
             if before is None or latest is None:
                 raise DatabaseError("the volume is not open yet")
+            if configuration == before:
+                return
             earlier = await self._stop()
             try:
                 kept = [
