@@ -462,8 +462,12 @@ def gap_event(batch: Batch) -> Event | None:
     """Return the event which tells that events are missing before a batch, if they are."""
     if batch.missing is None or batch.start is None:
         return None
-    data = Gap(reason=batch.missing).model_dump_json()
-    return Event(batch.start.number, time.time(), EventKind.GAP, data)
+    return make_gap(batch.start.number, batch.missing)
+
+
+def make_gap(number: int, reason: GapReason) -> Event:
+    """Return an event that is not stored, and says that events before it may be missing."""
+    return Event(number, time.time(), EventKind.GAP, Gap(reason=reason).model_dump_json())
 
 
 def _entry(event: PageEvent, *, reconciled: bool = False) -> Entry | None:

@@ -212,7 +212,6 @@ def _source(settings: Settings) -> str:
 
 def _changed(kept: Kept, webhook: Webhook) -> Kept:
     """Return how far a webhook has come; a changed one is tried even if it wanted no more."""
-    progress = replace(kept.progress, in_flight={})
-    if kept.webhook != webhook:
-        progress = replace(progress, gone=False)
-    return replace(kept, webhook=webhook, progress=progress)
+    if webhook == kept.webhook:
+        return kept
+    return replace(kept, webhook=webhook, progress=replace(kept.progress, gone=False))

@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wasession_api.session_pod.events import EventKind, Gap, GapReason
+from wasession_api.session_pod.events import EventKind, GapReason
 from wasession_api.v1alpha1 import (
     ChatKind,
     DeliveryState,
@@ -25,7 +25,7 @@ from wasession_api.v1alpha1 import (
 from wasession_pod import metrics
 from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.event_store import Event
-from wasession_pod.messages.outbox import Batch, Outbox, Position
+from wasession_pod.messages.outbox import Batch, Outbox, Position, make_gap
 from wasession_pod.webhooks import plan
 from wasession_pod.webhooks.cloud_events import request
 from wasession_pod.webhooks.plan import Outcome, Progress, Queued
@@ -51,9 +51,7 @@ def wants(webhook: Webhook, kind: str, data: Mapping[str, Any]) -> bool:
     """Return whether a webhook wants an event. Each wants gaps."""
     if kind == EventKind.GAP:
         return True
-    if webhook.events and kind not in set(map(str, webhook.events)):
-        return False
-    if kind not in set(map(str, WebhookEvent)):
+    if kind not in (webhook.events or WebhookEvent.__members__.values()):
         return False
     chat, wanted = chat_of(data), webhook.filter
     if wanted.chats and chat:
@@ -261,12 +259,12 @@ class Delivery:
             self._keep(replace(self.kept, progress=plan.skip(progress, unwanted)))
 
     def _id(self, number: int) -> str:
-        return f"{self.kept.outbox}-{number}"
+        return Position(self.kept.outbox, number).cursor
 
     def _add_gap(self, number: int, reason: GapReason) -> None:
         """Tell a gap in the place of an event, whose own ID the receiver may know already."""
-        event = Event(number, time.time(), EventKind.GAP, Gap(reason=reason).model_dump_json())
-        self._add(Waiting(Queued(number, ""), event, f"{self._id(number)}-gap"))
+        queued, gap = Queued(number, ""), make_gap(number, reason)
+        self._add(Waiting(queued, gap, f"{self._id(number)}-gap"))
 
     def _add(self, waiting: Waiting) -> None:
         self._window[waiting.queued.number] = waiting
