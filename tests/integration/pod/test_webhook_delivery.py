@@ -403,6 +403,41 @@ async def test_another_outbox_is_told_as_a_gap_and_from_its_start(
     assert body["data"] == {"reason": "OutboxReplaced"}
 
 
+async def test_a_gap_that_nobody_has_taken_outlives_a_restart(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(500)
+    with pod.database.transaction() as database:
+        for table in ("outbox", "events", "facts"):
+            database.execute(f"DELETE FROM {table}")  # noqa: S608
+    await pod.hear(A)
+    await receiver.until(lambda: "dev.wasession.gap" in receiver.texts)
+    await pod.deliveries.close()
+    receiver.requests.clear()
+    receiver.answer = None
+    await pod.load()
+    await receiver.until(lambda: sorted(receiver.texts) == ["1", "dev.wasession.gap"])
+    await until_idle(pod)
+
+
+async def test_a_dead_letter_that_has_expired_meanwhile_is_told_as_a_gap(
+    directory: Path, receiver: Receiver
+) -> None:
+    receiver.status(422)
+    async with Pod(directory).running() as pod:
+        await pod.configure(receiver.url)
+        await pod.hear(A)
+        await until_idle(pod)
+        receiver.status(500)
+        assert await pod.deliveries.replay_dead("crm") == 1
+        await until(lambda: pod.delivery.error == "HTTP 500")
+        await pod.deliveries.close()
+        assert await pod.outbox.make_room(1) > 0
+    receiver.answer = None
+    async with Pod(directory).running() as pod:
+        await receiver.until(lambda: receiver.texts[-1] == "dev.wasession.gap")
+        await until_idle(pod)
+
+
 async def test_a_bug_in_a_delivery_does_not_end_it(
     pod: Pod,
     receiver: Receiver,

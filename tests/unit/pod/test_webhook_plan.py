@@ -25,7 +25,7 @@ from wasession_pod.webhooks.plan import (
 )
 
 HOUR = 3600.0
-START = Progress(settled_to=0)
+START = Progress(reached=0)
 MOST = 4  # at the same time
 
 
@@ -68,10 +68,17 @@ def test_what_is_settled_without_a_gap_is_one_number() -> None:
     events = queue("a", "b", "c")
     progress = attempt(START, events[2], Outcome.DELIVERED)
     progress = attempt(progress, events[1], Outcome.DELIVERED)
-    assert (progress.settled_to, progress.settled) == (0, frozenset({2, 3}))
+    assert (progress.settled_to, progress.reached, progress.open) == (0, 3, frozenset({1}))
     progress = attempt(progress, events[0], Outcome.DELIVERED)
-    assert (progress.settled_to, progress.settled) == (3, frozenset())
+    assert (progress.settled_to, progress.reached, progress.open) == (3, 3, frozenset())
     assert skip(progress, [5, 4]).settled_to == 5
+
+
+def test_progress_stays_small_however_long_a_chat_is_held_up() -> None:
+    progress = attempt(START, Queued(1, "a"), Outcome.FAILED)
+    for number in range(2, 1000):
+        progress = attempt(progress, Queued(number, "b"), Outcome.DELIVERED)
+    assert (progress.settled_to, progress.reached, progress.open) == (0, 999, frozenset({1}))
 
 
 # --- failures -------------------------------------------------------------------------------------
@@ -151,7 +158,7 @@ def test_a_receiver_that_wants_no_more_gets_no_more() -> None:
 
 def test_what_is_reopened_is_delivered_again_in_its_place() -> None:
     events = queue("a", "a", "b")
-    done = Progress(settled_to=3)
+    done = Progress(reached=3)
     again = reopen(done, [1, 2, 99])
     assert numbers(again, events) == [1]
     again = attempt(again, events[0], Outcome.DELIVERED)
@@ -161,7 +168,7 @@ def test_what_is_reopened_is_delivered_again_in_its_place() -> None:
 
 def test_a_rewound_webhook_gets_everything_after_a_number_again() -> None:
     events = queue("a", "b", "c")
-    progress = rewind(attempt(Progress(settled_to=2), events[2], Outcome.FAILED), 1)
+    progress = rewind(attempt(Progress(reached=2), events[2], Outcome.FAILED), 1)
     assert numbers(progress, events, now=10) == [2, 3]
     assert rewind(progress, 3).troubles == {}
 
@@ -211,7 +218,7 @@ def test_each_event_is_settled_once_and_in_the_order_of_its_chat(
         mine = [event.number for event in settled if event.chat == chat]
         assert mine == [event.number for event in events if event.chat == chat]
     assert progress == replace(
-        Progress(settled_to=len(events)),
+        Progress(reached=len(events)),
         failures=progress.failures, quiet_until=progress.quiet_until,
     )  # fmt: skip
 

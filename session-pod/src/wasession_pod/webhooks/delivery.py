@@ -89,10 +89,10 @@ class Delivery:
         self._outbox, self._sender, self._store, self._source = outbox, sender, store, source
         self._window: dict[int, Waiting] = {}  # by number
         self._window_bytes = 0
-        self._read_to = _start(kept.progress)
+        self._read_to = kept.progress.settled_to
         self._requests: set[asyncio.Task[None]] = set()
         self._dead: list[StoredDeadLetter] = []
-        self._revived: list[str] = []  # dead letters that were delivered after all
+        self._delivered: list[str] = []  # since the last write
         self._dirty = asyncio.Event()
         self._wake = asyncio.Event()
         self._bug: BaseException | None = None  # that a request has met with
@@ -154,7 +154,9 @@ class Delivery:
         progress = replace(progress, in_flight={})
         self._window.clear()
         self._window_bytes = 0
-        self._read_to = _start(progress)
+        self._read_to = max(progress.settled_to, 0)
+        if progress.settled_to == BEFORE_THE_FIRST:
+            self._add_gap(0, GapReason.OUTBOX_REPLACED)
         self._keep(replace(self.kept, progress=progress))
 
     # --- the loop ---------------------------------------------------------------------------------
@@ -222,8 +224,7 @@ class Delivery:
         if latest.outbox != self.kept.outbox:
             self._start_over(latest.outbox)
         while len(self._window) < WINDOW and self._window_bytes < WINDOW_BYTES:
-            position = Position(self.kept.outbox, max(self._read_to, 0))
-            batch = await self._outbox.read(position)
+            batch = await self._outbox.read(Position(self.kept.outbox, self._read_to))
             if batch.position.outbox != self.kept.outbox:
                 self._start_over(batch.position.outbox)
                 continue
@@ -233,15 +234,14 @@ class Delivery:
 
     def _start_over(self, outbox: str) -> None:
         """Follow another outbox from its start; the receiver is told what that means."""
-        self._reread(Progress(BEFORE_THE_FIRST))
         self.kept = replace(self.kept, outbox=outbox)
-        self._add_gap(0, GapReason.OUTBOX_REPLACED)
-        self._read_to = 0
+        self._reread(Progress(BEFORE_THE_FIRST))
 
     def _take(self, batch: Batch) -> None:
         unwanted, progress = list[int](), self.kept.progress
         if batch.missing is not None and batch.start is not None:
-            lost = range(max(self._read_to, progress.settled_to) + 1, batch.start.number + 1)
+            passed = range(self._read_to + 1, batch.start.number + 1)
+            lost = [number for number in passed if not progress.is_settled(number)]
             if lost:  # the number of the last one stands for all
                 unwanted += lost[:-1]
                 self._add_gap(lost[-1], batch.missing)
@@ -310,8 +310,8 @@ class Delivery:
                 "a webhook did not take an event; keeping it as a dead letter",
                 extra={"webhook": webhook.name, "event": event_id, "error": attempt.error},
             )
-        if delivered and queued.number in before.reopened:
-            self._revived.append(event_id)
+        if delivered:
+            self._delivered.append(event_id)
         if delivered or ended.is_dead:
             self._remove(queued.number)
         self._keep(replace(self.kept, progress=ended.progress))
@@ -350,15 +350,10 @@ class Delivery:
         """Write what has changed; several changes at once are one transaction."""
         self._dirty.clear()
         dead, self._dead = self._dead, []
-        revived, self._revived = self._revived, []
+        delivered, self._delivered = self._delivered, []
         try:
-            await asyncio.to_thread(self._store.advance, self.kept, dead, revived)
+            await asyncio.to_thread(self._store.advance, self.kept, dead, delivered)
         except BaseException:
-            self._dead, self._revived = dead + self._dead, revived + self._revived
+            self._dead, self._delivered = dead + self._dead, delivered + self._delivered
             self._dirty.set()
             raise
-
-
-def _start(progress: Progress) -> int:
-    """Return the number after which to read."""
-    return min([progress.settled_to, *(number - 1 for number in progress.reopened)])

@@ -51,23 +51,24 @@ class Trouble:
 class Progress:
     """How far a webhook has come.
 
-    All events up to ``settled_to`` are settled: delivered, dead, or not wanted. So are those in
-    ``settled``, which are beyond it. Those that are ``reopened`` are delivered again.
+    All events up to ``reached`` but those in ``open`` are settled: delivered, dead, or not wanted.
     """
 
-    settled_to: int
-    settled: frozenset[int] = frozenset()
-    reopened: frozenset[int] = frozenset()
+    reached: int
+    open: frozenset[int] = frozenset()
     troubles: Mapping[str, Trouble] = field(default_factory=dict)  # by chat
     in_flight: Mapping[str, int] = field(default_factory=dict)  # by chat: the event's number
     failures: int = 0  # in a row, of whatever events
     quiet_until: float = 0.0  # nothing is tried before
     gone: bool = False  # until the webhook's configuration changes
 
+    @property
+    def settled_to(self) -> int:
+        """The number up to which all events are settled."""
+        return min(self.open, default=self.reached + 1) - 1
+
     def is_settled(self, number: int) -> bool:
-        if number in self.reopened:
-            return False
-        return number <= self.settled_to or number in self.settled
+        return number <= self.reached and number not in self.open
 
     @property
     def is_away(self) -> bool:
@@ -174,21 +175,22 @@ def delay(attempts: int) -> float:
 
 def skip(progress: Progress, numbers: Iterable[int]) -> Progress:
     """Settle events that are not wanted, or that the outbox no longer has."""
-    return _advance(progress, progress.settled | set(numbers))
+    settled = frozenset(numbers)
+    reached = max([progress.reached, *settled])
+    unsettled = progress.open.union(range(progress.reached + 1, reached + 1)) - settled
+    return replace(progress, reached=reached, open=unsettled)
 
 
 def reopen(progress: Progress, numbers: Iterable[int]) -> Progress:
     """Deliver events again that were settled."""
-    again = frozenset(number for number in numbers if progress.is_settled(number))
-    return replace(progress, reopened=progress.reopened | again)
+    again = (number for number in numbers if progress.is_settled(number))
+    return replace(progress, open=progress.open.union(again))
 
 
 def rewind(progress: Progress, number: int) -> Progress:
     """Deliver everything after a number again."""
     troubles = {chat: one for chat, one in progress.troubles.items() if one.number > number}
-    return replace(
-        progress, settled_to=number, settled=frozenset(), reopened=frozenset(), troubles=troubles
-    )
+    return replace(progress, reached=number, open=frozenset(), troubles=troubles)
 
 
 def _hold(progress: Progress, outcome: Outcome, now: float, wish: float, jitter: float) -> Progress:
@@ -211,15 +213,4 @@ def _back(progress: Progress, now: float) -> Progress:
 
 def _settle(progress: Progress, event: Queued) -> Progress:
     troubles = {chat: one for chat, one in progress.troubles.items() if chat != event.chat}
-    reopened = progress.reopened - {event.number}
-    progress = replace(progress, troubles=troubles, reopened=reopened)
-    return _advance(progress, progress.settled | {event.number})
-
-
-def _advance(progress: Progress, settled: frozenset[int]) -> Progress:
-    """Move ``settled_to`` over what is settled without a gap."""
-    to = progress.settled_to
-    while to + 1 in settled:
-        to += 1
-    beyond = frozenset(number for number in settled if number > to)
-    return replace(progress, settled_to=to, settled=beyond)
+    return skip(replace(progress, troubles=troubles), [event.number])

@@ -77,11 +77,11 @@ class WebhookStore:
             )
 
     def advance(
-        self, kept: Kept, dead: Iterable[StoredDeadLetter], revived: Iterable[str] = ()
+        self, kept: Kept, dead: Iterable[StoredDeadLetter], delivered: Iterable[str]
     ) -> None:
         """Keep how far a webhook has come, and its new dead letters.
 
-        Those that are ``revived`` have been delivered after all.
+        Events that were ``delivered`` after all are no dead letters any more.
         """
         name = kept.webhook.name
         with self._database.transaction() as database:
@@ -104,7 +104,7 @@ class WebhookStore:
                 )
             database.executemany(
                 "DELETE FROM dead_letters WHERE webhook = ? AND event_id = ?",
-                [(name, event_id) for event_id in revived],
+                [(name, event_id) for event_id in delivered],
             )
             database.execute(FORGET_DEAD, (name, MAXIMUM_DEAD))
 
@@ -129,9 +129,8 @@ def _encode(progress: Progress) -> str:
     """Return what outlives the process; what is in flight is tried again."""
     return json.dumps(
         {
-            "settledTo": progress.settled_to,
-            "settled": sorted(progress.settled),
-            "reopened": sorted(progress.reopened),
+            "reached": progress.reached,
+            "open": sorted(progress.open),
             "troubles": {chat: asdict(one) for chat, one in progress.troubles.items()},
             "gone": progress.gone,
         }
@@ -141,9 +140,8 @@ def _encode(progress: Progress) -> str:
 def _decode(text: str) -> Progress:
     stored: Mapping[str, Any] = json.loads(text)
     return Progress(
-        settled_to=stored["settledTo"],
-        settled=frozenset(stored["settled"]),
-        reopened=frozenset(stored["reopened"]),
+        reached=stored["reached"],
+        open=frozenset(stored["open"]),
         troubles={chat: Trouble(**one) for chat, one in stored["troubles"].items()},
         gone=stored["gone"],
     )
