@@ -28,6 +28,7 @@ from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import NotReady, Session, Stopping
 from wasession_pod.settings import Settings
 from wasession_pod.volume.volume import StorageError
+from wasession_pod.webhooks.deliveries import NotHere, UnknownWebhook
 
 SETTINGS = web.AppKey("settings", Settings)
 PUBLIC_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
@@ -107,6 +108,10 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return HTTPProblem(503, "Not ready", str(error), RETRY_AFTER)
         case Stopping():
             return HTTPProblem(503, "Shutting down", str(error), RETRY_AFTER)
+        case UnknownWebhook():
+            return HTTPProblem(404, "Webhook not found", str(error))
+        case NotHere():
+            return HTTPProblem(409, "Not in the outbox", str(error))
         case StorageError():
             return HTTPProblem(503, "Volume failed", str(error), RETRY_AFTER)
         case DatabaseError():

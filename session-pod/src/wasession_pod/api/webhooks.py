@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from aiohttp import web
-from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import PATH
 from wasession_api.session_pod.messages import Page
 from wasession_api.session_pod.webhooks import (
@@ -17,7 +16,7 @@ from wasession_api.session_pod.webhooks import (
 
 from wasession_pod.api.operations import Replay, WebhookPath
 from wasession_pod.api.requests import SESSION, json_response, read_body
-from wasession_pod.webhooks.deliveries import Deliveries, NotHere, UnknownWebhook
+from wasession_pod.webhooks.deliveries import Deliveries
 from wasession_pod.webhooks.delivery import Delivery
 
 
@@ -34,10 +33,7 @@ async def list_webhooks(request: web.Request) -> web.Response:
 
 async def list_dead_letters(request: web.Request) -> web.Response:
     path: WebhookPath = request[PATH]
-    try:
-        letters = await request.app[SESSION].deliveries.dead_letters(path.name)
-    except UnknownWebhook:
-        raise _no_webhook(path.name) from None
+    letters = await request.app[SESSION].deliveries.dead_letters(path.name)
     items = [
         DeadLetter(
             event_id=one.event_id,
@@ -53,22 +49,14 @@ async def list_dead_letters(request: web.Request) -> web.Response:
 
 async def replay_dead_letters(request: web.Request) -> web.Response:
     path: WebhookPath = request[PATH]
-    try:
-        count = await request.app[SESSION].deliveries.replay_dead(path.name)
-    except UnknownWebhook:
-        raise _no_webhook(path.name) from None
+    count = await request.app[SESSION].deliveries.replay_dead(path.name)
     return json_response(Replayed(count=count), 202)
 
 
 async def replay(request: web.Request) -> web.Response:
     path: WebhookPath = request[PATH]
     body = Replay.model_validate_json(await read_body(request))
-    try:
-        request.app[SESSION].deliveries.replay(path.name, body.after)
-    except UnknownWebhook:
-        raise _no_webhook(path.name) from None
-    except NotHere as error:
-        raise HTTPProblem(409, "Not in the outbox", str(error)) from None
+    request.app[SESSION].deliveries.replay(path.name, body.after)
     return web.json_response({}, status=202)
 
 
@@ -84,14 +72,7 @@ async def resume(request: web.Request) -> web.Response:
 
 def _delivery(request: web.Request) -> Delivery:
     path: WebhookPath = request[PATH]
-    try:
-        return request.app[SESSION].deliveries.get(path.name)
-    except UnknownWebhook:
-        raise _no_webhook(path.name) from None
-
-
-def _no_webhook(name: str) -> HTTPProblem:
-    return HTTPProblem(404, "Webhook not found", f"the session has no webhook {name}")
+    return request.app[SESSION].deliveries.get(path.name)
 
 
 async def _state(deliveries: Deliveries, delivery: Delivery) -> WebhookState:

@@ -21,8 +21,8 @@ from wasession_pod.webhooks.store import Kept, StoredDeadLetter, WebhookStore
 log = logging.getLogger(__name__)
 
 
-class UnknownWebhook(KeyError):
-    """The session has no webhook of this name."""
+class UnknownWebhook(LookupError):
+    """The session has no webhook of this name; the message says which."""
 
 
 class NotHere(ValueError):
@@ -156,7 +156,7 @@ class Deliveries:
     def get(self, name: str) -> Delivery:
         """Return the delivery to a webhook; raises ``UnknownWebhook``."""
         if name not in self._deliveries:
-            raise UnknownWebhook(name)
+            raise UnknownWebhook(f"the session has no webhook {name}")
         return self._deliveries[name]
 
     def replay(self, name: str, after: str) -> None:
