@@ -19,24 +19,21 @@ from wasession_api.v1alpha1.enums import (
     UpdateStrategy,
     WhenDeleted,
 )
+from wasession_api.v1alpha1.patterns import DNS_LABEL, HOST, LABEL_NAME, PORT
 from wasession_api.v1alpha1.webhooks import MAXIMUM_WEBHOOKS, Webhook
 
-_DNS_LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_HOST_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
-_HOST = rf"{_HOST_LABEL}(\.{_HOST_LABEL})*"
-_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
 Origin = Annotated[
     str,
     StringConstraints(max_length=253),
     Pattern(
-        rf"^https?://{_HOST}(:{_PORT})?$",
+        rf"^https?://{HOST}(:{PORT})?$",
         "must be an http or https origin such as https://web.whatsapp.com, without a path",
     ),
 ]
 # As in github.com/distribution/reference.
 _IMAGE_PATH = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 IMAGE = Pattern(
-    rf"^({_HOST}(:{_PORT})?/)?{_IMAGE_PATH}(/{_IMAGE_PATH})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+    rf"^({HOST}(:{PORT})?/)?{_IMAGE_PATH}(/{_IMAGE_PATH})*(:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
     r"(@[A-Za-z][A-Za-z0-9]*([-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,})?$",
     "must be a container image such as registry.example/wasession/session-pod:1.0",
 )
@@ -62,7 +59,7 @@ Name = Annotated[
     str,
     StringConstraints(max_length=253),
     Pattern(
-        rf"^{_DNS_LABEL}(\.{_DNS_LABEL})*$",
+        rf"^{DNS_LABEL}(\.{DNS_LABEL})*$",
         "must be a name of lower-case letters, digits, - and ., with a letter or digit at both ends",
     ),
 ]
@@ -76,14 +73,7 @@ LabelValue = Annotated[
 ]
 PROXY_SECRET_PREFIX = "wasession-proxy-"  # noqa: S105 - a name
 # Part of the names and labels of what belongs to the class in each namespace.
-ClassName = Annotated[
-    str,
-    StringConstraints(max_length=40),
-    Pattern(
-        rf"^{_DNS_LABEL}$",
-        "must be a name of lower-case letters, digits and -, with a letter or digit at both ends",
-    ),
-]
+ClassName = Annotated[str, StringConstraints(max_length=40), LABEL_NAME]
 PhoneNumber = Annotated[
     str,
     StringConstraints(max_length=32),
@@ -175,7 +165,7 @@ class ProxySecretReference(Model):
         str,
         StringConstraints(max_length=253),
         Pattern(
-            rf"^{PROXY_SECRET_PREFIX}{_DNS_LABEL}(\.{_DNS_LABEL})*$",
+            rf"^{PROXY_SECRET_PREFIX}{DNS_LABEL}(\.{DNS_LABEL})*$",
             f"must begin with {PROXY_SECRET_PREFIX}: sessions can use no other Secrets",
         ),
     ] = Field(description=f"Name of the Secret; it begins with {PROXY_SECRET_PREFIX}.")

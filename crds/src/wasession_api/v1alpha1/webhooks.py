@@ -10,24 +10,16 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints
 
 from wasession_api.base import Duration, Model, Pattern
+from wasession_api.v1alpha1.patterns import HOST, LABEL_NAME, PORT
 
 SECRET_NAME = "wasession-webhooks"  # noqa: S105 - a name
 MAXIMUM_WEBHOOKS = 8
-_LABEL = r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?"
-_PORT = r"([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])"
-WebhookName = Annotated[
-    str,
-    StringConstraints(max_length=63),
-    Pattern(
-        r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
-        "must be a name of lower-case letters, digits and -, with a letter or digit at both ends",
-    ),
-]
+WebhookName = Annotated[str, StringConstraints(max_length=63), LABEL_NAME]
 WebhookUrl = Annotated[
     str,
     StringConstraints(max_length=2048),
     Pattern(
-        rf"^https?://(({_LABEL}\.)*{_LABEL}|\[[0-9A-Fa-f:.]+\])(:{_PORT})?(/[!$-;=?-Z_a-z~\[\]%]*)?$",
+        rf"^https?://({HOST}|\[[0-9A-Fa-f:.]+\])(:{PORT})?(/[!$-;=?-Z_a-z~\[\]%]*)?$",
         "must be an http or https URL without user information and fragment, such as "
         "https://crm.example.com/whatsapp",
     ),
@@ -41,7 +33,7 @@ HostPattern = Annotated[
     str,
     StringConstraints(max_length=253),
     Pattern(
-        rf"^(\*\.)?({_LABEL}\.)*{_LABEL}$",
+        rf"^(\*\.)?{HOST}$",
         "must be a host such as crm.example.com, or *.example.com for all below it",
     ),
 ]
