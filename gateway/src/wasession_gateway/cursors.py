@@ -9,33 +9,7 @@ they have beyond that, it does not get from the stream again.
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-
-from wasession_api.session_pod.events import CURSOR
-
-
-@dataclass(frozen=True, slots=True)
-class EventId:
-    """The ID of an event: its number grows by at least one with each event of an outbox."""
-
-    outbox: str
-    number: int
-
-    @classmethod
-    def parse(cls, text: str | None) -> EventId | None:
-        """Return the ID; None if it is none that a client could come back with."""
-        if text is None or re.fullmatch(CURSOR, text) is None:
-            return None
-        outbox, _, number = text.partition("-")
-        return cls(outbox, int(number))
-
-    def __str__(self) -> str:
-        return f"{self.outbox}-{self.number}"
-
-    def reaches(self, other: EventId) -> bool:
-        """Whether who has had all events up to this one has had the other one too."""
-        return self.outbox == other.outbox and self.number >= other.number
+from wasession_api.session_pod.events import EventId
 
 
 class Cursors:

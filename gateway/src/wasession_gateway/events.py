@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from wasession_api import restoration
 from wasession_api.base import Model, Time
 from wasession_api.session_pod import messages
-from wasession_api.session_pod.events import PAYLOADS, EventKind, Gap, GapReason
+from wasession_api.session_pod.events import PAYLOADS, EventId, EventKind, Gap, GapReason
 from wasession_api.session_pod.messages import IncomingMessage
 from wasession_api.v1alpha1 import (
     Account,
@@ -27,7 +27,6 @@ from wasession_api.v1alpha1 import (
     Reason,
 )
 
-from wasession_gateway.cursors import EventId
 from wasession_gateway.scopes import Scope
 from wasession_gateway.session import Session, SessionView
 

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 from wasession_api.base import Model, Pattern
 from wasession_api.http import openapi
 from wasession_api.http.openapi import BINARY, Answer, Content, Operation
 from wasession_api.session_pod.events import Cursor as EventCursor
-from wasession_api.session_pod.events import EventKind, EventPage
+from wasession_api.session_pod.events import EventKinds, EventPage
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
     Chat,
@@ -45,17 +45,6 @@ Cursor = Annotated[
 ]
 CONTINUE = "`continue` of the previous page."
 LONGEST_WAIT = 60  # seconds, for events
-
-
-def _split(value: object) -> object:
-    return value.split(",") if isinstance(value, str) else value
-
-
-EventKinds = Annotated[
-    frozenset[EventKind],
-    BeforeValidator(_split),
-    PlainSerializer(lambda kinds: ",".join(sorted(kinds)), return_type=str),
-]
 
 
 # --- parameters -----------------------------------------------------------------------------------

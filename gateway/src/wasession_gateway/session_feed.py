@@ -11,11 +11,11 @@ from typing import Protocol
 
 from wasession_api.base import Model
 from wasession_api.http.sse import Pace, ServerSentEvent
-from wasession_api.session_pod.events import EventKind, EventPage, GapReason
+from wasession_api.session_pod.events import EventId, EventKind, EventPage, GapReason
 from wasession_api.session_pod.report import Report
 
 from wasession_gateway import events, metrics
-from wasession_gateway.cursors import Cursors, EventId
+from wasession_gateway.cursors import Cursors
 from wasession_gateway.pods import (
     RETRY_FIRST,
     RETRY_LAST,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wasession_gateway.cursors import Cursors, EventId
+from wasession_api.session_pod.events import EventId
+from wasession_gateway.cursors import Cursors
 
 OUTBOX, OTHER = "0" * 16, "1" * 16
 PAGE = 3

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from wasession_api.base import Model
-from wasession_api.session_pod.events import EventKind
+from wasession_api.session_pod.events import EventId, EventKind
 from wasession_api.v1alpha1 import (
     Account,
     Condition,
@@ -22,7 +22,6 @@ from wasession_api.v1alpha1 import (
     Status,
 )
 from wasession_gateway import events
-from wasession_gateway.cursors import EventId
 from wasession_gateway.events import (
     Disconnected,
     LoggedOut,

@@ -88,7 +88,7 @@ class Reader:
 
 def cursor(outbox: Outbox, number: int) -> str:
     assert outbox.latest is not None
-    return outbox.latest._replace(number=number).cursor
+    return str(outbox.latest._replace(number=number))
 
 
 # --- streams --------------------------------------------------------------------------------------

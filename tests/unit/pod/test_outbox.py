@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from unit.pod.page_events import FRIEND, ack, message
-from wasession_api.session_pod.events import GapReason
+from wasession_api.session_pod.events import EventId, GapReason
 from wasession_api.v1alpha1 import Reason
 from wasession_pod.messages import outbox as outbox_module
 from wasession_pod.messages.database import Database, DatabaseError
 from wasession_pod.messages.event_store import EventStore
-from wasession_pod.messages.outbox import Lag, Outbox, Position, parse_cursor
+from wasession_pod.messages.outbox import Lag, Outbox
 from wasession_pod.state.observation import PageEvent
 
 Open = Callable[..., Awaitable[Outbox]]
@@ -81,7 +81,7 @@ def texts(events: Any) -> list[str]:
     ]
 
 
-async def read_all(outbox: Outbox, position: Position | None) -> list[str]:
+async def read_all(outbox: Outbox, position: EventId | None) -> list[str]:
     """Return what a reader gets from a position on, with the reasons of gaps."""
     result: list[str] = []
     for _ in range(1000):
@@ -356,7 +356,7 @@ async def test_events_wait_for_a_limited_time_and_in_limited_memory(
     assert outbox.latest.number == 1
     for event in messages(*range(12, 20), size=9000):
         outbox.receive(event)
-    await until(outbox, lambda: outbox.settled and outbox.latest != Position("", 1))
+    await until(outbox, lambda: outbox.settled and outbox.latest != EventId("", 1))
     assert (await read_all(outbox, outbox.oldest))[:11] == [str(number) for number in range(1, 12)]
 
 
@@ -431,13 +431,13 @@ def test_the_lag_is_that_of_recent_messages(arrivals: list[tuple[float, float]])
                "5c1f0e7a-" + "9" * 5000, "5C1F0E7A-1"],
 )  # fmt: skip
 def test_what_is_no_cursor(cursor: str) -> None:
-    assert parse_cursor(cursor) is None
+    assert EventId.parse(cursor) is None
 
 
 @given(st.binary(min_size=4, max_size=16), st.integers(0, 10**18 - 1))
 def test_cursors_there_and_back(outbox: bytes, number: int) -> None:
-    position = Position(outbox.hex(), number)
-    assert parse_cursor(position.cursor) == position
+    position = EventId(outbox.hex(), number)
+    assert EventId.parse(str(position)) == position
 
 
 async def test_recent_events_come_from_memory_and_older_ones_from_the_file(
@@ -459,12 +459,12 @@ async def test_recent_events_come_from_memory_and_older_ones_from_the_file(
     name = outbox.latest.outbox
     for number in (90, 99, 100):
         expected = [str(after) for after in range(number + 1, 101)]
-        assert await read_all(outbox, Position(name, number)) == expected
+        assert await read_all(outbox, EventId(name, number)) == expected
     assert files == []
-    assert await read_all(outbox, Position(name, 60)) == [str(after) for after in range(61, 101)]
+    assert await read_all(outbox, EventId(name, 60)) == [str(after) for after in range(61, 101)]
     assert files == [60, 67, 74, 81, 88]
     again = await open_outbox()
-    assert await read_all(again, Position(name, 97)) == ["98", "99", "100"], "after a restart"
+    assert await read_all(again, EventId(name, 97)) == ["98", "99", "100"], "after a restart"
 
 
 async def test_memory_has_a_limited_number_of_bytes(

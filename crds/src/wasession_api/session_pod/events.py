@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, Field, JsonValue, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    StringConstraints,
+)
 
 from wasession_api.base import Observed, Pattern, Time
 from wasession_api.session_pod.messages import (
@@ -34,6 +42,17 @@ class EventKind(StrEnum):
     CALL = "call"
     GROUP = "group"
     GAP = "gap"  # events before this one may be missing
+
+
+def _split(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+EventKinds = Annotated[
+    frozenset[EventKind],
+    BeforeValidator(_split),
+    PlainSerializer(lambda kinds: ",".join(sorted(kinds)), return_type=str),
+]  # in a query, separated by commas
 
 
 class GapReason(StrEnum):
@@ -72,6 +91,31 @@ Cursor = Annotated[
         examples=["5c1f0e7a9b3d4c62-1042"],
     ),
 ]
+
+
+class EventId(NamedTuple):
+    """The ID of an event, which is also the position of a reader who has had all up to it.
+
+    The number grows by at least one with each event of an outbox.
+    """
+
+    outbox: str
+    number: int
+
+    @classmethod
+    def parse(cls, text: str | None) -> EventId | None:
+        """Return the ID; None if it is none that a reader could come back with."""
+        if text is None or re.fullmatch(CURSOR, text) is None:
+            return None
+        outbox, _, number = text.partition("-")
+        return cls(outbox, int(number))
+
+    def __str__(self) -> str:
+        return f"{self.outbox}-{self.number}"
+
+    def reaches(self, other: EventId) -> bool:
+        """Whether who has had all events up to this one has had the other one too."""
+        return self.outbox == other.outbox and self.number >= other.number
 
 
 class Event(Observed):

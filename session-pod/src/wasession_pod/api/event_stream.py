@@ -11,10 +11,10 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
-from wasession_api.session_pod.events import Event, EventKind, EventPage
+from wasession_api.session_pod.events import Event, EventId, EventKind, EventPage
 
 from wasession_pod.messages import event_store
-from wasession_pod.messages.outbox import Batch, Outbox, Position, gap_event, parse_cursor
+from wasession_pod.messages.outbox import Batch, Outbox, gap_event
 from wasession_pod.session import NotReady, Session
 
 HEARTBEAT = 10.0  # seconds between comments on a stream without events
@@ -34,7 +34,7 @@ async def follow(
         changed = outbox.changed
         if not known and outbox.latest is not None:
             known = True
-            position = outbox.latest if last_event_id is None else parse_cursor(last_event_id)
+            position = outbox.latest if last_event_id is None else EventId.parse(last_event_id)
         report = session.report
         if EventKind.STATE in kinds and report.seq != seq:
             seq = report.seq
@@ -47,7 +47,7 @@ async def follow(
             batch = await outbox.read(position)
         if batch is not None:
             for event in _wanted(batch, kinds):
-                yield _block(_position_of(batch, event), event.kind, event.data)
+                yield _block(_id_of(batch, event), event.kind, event.data)
             position = batch.position
         elif not changed.is_set():
             try:
@@ -64,7 +64,7 @@ async def page(
 
     The outbox must be loaded. Raises ``DatabaseError``.
     """
-    position = outbox.oldest if after is None else parse_cursor(after)
+    position = outbox.oldest if after is None else EventId.parse(after)
     deadline = time.monotonic() + wait
     while True:
         changed = outbox.changed
@@ -72,17 +72,17 @@ async def page(
         wanted = _wanted(batch, kinds)
         position = batch.position
         if len(wanted) > limit:
-            position = _position_of(batch, wanted[limit - 1])
+            position = _id_of(batch, wanted[limit - 1])
         if wanted:
-            items = [_event(_position_of(batch, event), event) for event in wanted[:limit]]
-            return EventPage(items=items, next=position.cursor, more=position != outbox.latest)
+            items = [_event(_id_of(batch, event), event) for event in wanted[:limit]]
+            return EventPage(items=items, next=str(position), more=position != outbox.latest)
         if batch.more:
             continue
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await changed.wait()
         except TimeoutError:
-            return EventPage(items=[], next=position.cursor, more=False)
+            return EventPage(items=[], next=str(position), more=False)
 
 
 def require_loaded(session: Session) -> Outbox:
@@ -99,19 +99,19 @@ def _wanted(batch: Batch, kinds: frozenset[EventKind]) -> Sequence[event_store.E
     return events if missing is None else [missing, *events]
 
 
-def _position_of(batch: Batch, event: event_store.Event) -> Position:
-    return Position(batch.position.outbox, event.number)
+def _id_of(batch: Batch, event: event_store.Event) -> EventId:
+    return EventId(batch.position.outbox, event.number)
 
 
-def _event(position: Position, event: event_store.Event) -> Event:
+def _event(position: EventId, event: event_store.Event) -> Event:
     return Event(
-        id=position.cursor,
+        id=str(position),
         kind=event.kind,
         time=datetime.fromtimestamp(event.committed_at, UTC),
         data=json.loads(event.data),
     )
 
 
-def _block(position: Position | None, kind: str, data: str) -> bytes:
-    name = "" if position is None else f"id: {position.cursor}\n"
+def _block(position: EventId | None, kind: str, data: str) -> bytes:
+    name = "" if position is None else f"id: {position}\n"
     return f"{name}event: {kind}\ndata: {data}\n\n".encode()

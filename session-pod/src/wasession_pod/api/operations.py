@@ -9,10 +9,10 @@ import functools
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, StringConstraints
+from pydantic import Field, StringConstraints
 from wasession_api.base import Model, Pattern
 from wasession_api.http.openapi import BINARY, Answer, Content, Nothing, Operation, document
-from wasession_api.session_pod.events import PAYLOADS, Cursor, EventKind, EventPage
+from wasession_api.session_pod.events import PAYLOADS, Cursor, EventKind, EventKinds, EventPage
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
     Chat,
@@ -51,12 +51,8 @@ SAFE_TYPES = {
 }  # fmt: skip
 
 
-def _split(value: object) -> object:
-    return value.split(",") if isinstance(value, str) else value
-
-
 class EventsQuery(Model):
-    types: Annotated[frozenset[EventKind], BeforeValidator(_split)] = Field(
+    types: EventKinds = Field(
         frozenset(EventKind),
         description="Types of events, such as `state,ack`. Default: all.",
         min_length=1,

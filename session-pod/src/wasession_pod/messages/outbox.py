@@ -11,13 +11,12 @@ import contextlib
 import itertools
 import logging
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from wasession_api.session_pod.events import EventKind, Gap, GapReason
+from wasession_api.session_pod.events import EventId, EventKind, Gap, GapReason
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import Reason
 
@@ -42,31 +41,14 @@ FULL, FULL_WITHIN = 0.9, 86400.0  # of the bytes; seconds: so full, so soon, is 
 log = logging.getLogger(__name__)
 
 
-class Position(NamedTuple):
-    """A reader's position: after the event with this number of an outbox."""
-
-    outbox: str
-    number: int
-
-    @property
-    def cursor(self) -> str:
-        return f"{self.outbox}-{self.number}"
-
-
 class Batch(NamedTuple):
     """What follows a position. ``missing`` tells why events may be missing before ``events``."""
 
     events: Sequence[Event]
-    position: Position  # after the events
+    position: EventId  # after the events
     more: bool
     missing: GapReason | None = None
-    start: Position | None = None  # before the events, if any are missing
-
-
-def parse_cursor(cursor: str) -> Position | None:
-    """Return the position that an event's ID stands for; None if it is no such ID."""
-    match = re.fullmatch(r"([0-9a-f]{8,32})-([0-9]{1,18})", cursor)
-    return Position(match[1], int(match[2])) if match else None
+    start: EventId | None = None  # before the events, if any are missing
 
 
 class Lag:
@@ -393,23 +375,23 @@ class Outbox:
         self._changed = asyncio.Event()
 
     @property
-    def latest(self) -> Position | None:
+    def latest(self) -> EventId | None:
         """The position after the last event; None until the outbox is loaded."""
-        return None if self.row is None else Position(self.row.id, self.row.last)
+        return None if self.row is None else EventId(self.row.id, self.row.last)
 
     @property
-    def oldest(self) -> Position | None:
+    def oldest(self) -> EventId | None:
         """The position before the oldest event that is kept; None until the outbox is loaded."""
-        return None if self.row is None else Position(self.row.id, self.row.expired)
+        return None if self.row is None else EventId(self.row.id, self.row.expired)
 
-    async def read(self, position: Position | None, limit: int = READ_EVENTS) -> Batch:
+    async def read(self, position: EventId | None, limit: int = READ_EVENTS) -> Batch:
         """Return what follows a position; None is one of an outbox that is not known.
 
         The outbox must be loaded. Raises ``DatabaseError``.
         """
         row = self._loaded
         if position is None or position.outbox != row.id or position.number > row.last:
-            start = Position(row.id, row.expired)
+            start = EventId(row.id, row.expired)
             batch = await self._read(start, limit)
             return batch._replace(missing=GapReason.OUTBOX_REPLACED, start=batch.start or start)
         return await self._read(position, limit)
@@ -419,7 +401,7 @@ class Outbox:
         assert self.row is not None
         return self.row
 
-    async def _read(self, position: Position, limit: int) -> Batch:
+    async def _read(self, position: EventId, limit: int) -> Batch:
         row = self._loaded
         if position.number >= row.last:
             return Batch((), position, more=False)
@@ -433,17 +415,17 @@ class Outbox:
         )
         if current.id != position.outbox:  # replaced meanwhile
             await self._load()
-            start = Position(current.id, current.expired)
+            start = EventId(current.id, current.expired)
             return Batch((), start, True, GapReason.OUTBOX_REPLACED, start)
         row = self._loaded
         events = [event for event in events if event.number <= row.last]  # others are not told yet
         if current.expired <= position.number:
             return _batch(position, events, row)
-        start = Position(current.id, current.expired)
+        start = EventId(current.id, current.expired)
         return _batch(start, events, row)._replace(missing=GapReason.EXPIRED, start=start)
 
 
-def _batch(position: Position, events: Sequence[Event], row: OutboxRow) -> Batch:
+def _batch(position: EventId, events: Sequence[Event], row: OutboxRow) -> Batch:
     after = position._replace(number=events[-1].number) if events else position
     return Batch(events, after, more=after.number < row.last)
 

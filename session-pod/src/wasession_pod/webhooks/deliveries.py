@@ -8,11 +8,12 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from wasession_api.session_pod.events import EventId
 from wasession_api.session_pod.webhooks import Configuration
 from wasession_api.v1alpha1 import DeliveryStatus, Webhook, WebhookPolicy
 
 from wasession_pod.messages.database import Database, DatabaseError
-from wasession_pod.messages.outbox import Outbox, parse_cursor
+from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
 from wasession_pod.webhooks.delivery import RETRY_STORE, Delivery
 from wasession_pod.webhooks.plan import Progress
@@ -161,13 +162,11 @@ class Deliveries:
 
     def replay(self, name: str, after: str) -> None:
         """Deliver everything after a cursor again. Raises ``UnknownWebhook``, ``NotHere``."""
-        delivery, position, oldest = self.get(name), parse_cursor(after), self._outbox.oldest
+        delivery, position, oldest = self.get(name), EventId.parse(after), self._outbox.oldest
         if position is None or oldest is None or position.outbox != oldest.outbox:
             raise NotHere(f"{after} is not of the present outbox")
         if position.number < oldest.number:
-            raise NotHere(
-                f"the outbox does not go back to {after}: it begins after {oldest.cursor}"
-            )
+            raise NotHere(f"the outbox does not go back to {after}: it begins after {oldest}")
         delivery.rewind(position.number)
 
     async def replay_dead(self, name: str) -> int:
@@ -177,7 +176,7 @@ class Deliveries:
             raise DatabaseError("the outbox is not open yet")
         numbers = list[int]()
         for letter in await self.dead_letters(name):
-            position = parse_cursor(letter.event_id)
+            position = EventId.parse(letter.event_id)
             if position and position.outbox == oldest.outbox and position.number > oldest.number:
                 numbers.append(position.number)
         delivery.reopen(numbers)

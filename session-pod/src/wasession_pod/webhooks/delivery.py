@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wasession_api.session_pod.events import EventKind, GapReason
+from wasession_api.session_pod.events import EventId, EventKind, GapReason
 from wasession_api.v1alpha1 import (
     ChatKind,
     DeliveryState,
@@ -25,7 +25,7 @@ from wasession_api.v1alpha1 import (
 from wasession_pod import metrics
 from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.event_store import Event
-from wasession_pod.messages.outbox import Batch, Outbox, Position, make_gap
+from wasession_pod.messages.outbox import Batch, Outbox, make_gap
 from wasession_pod.webhooks import plan
 from wasession_pod.webhooks.cloud_events import request
 from wasession_pod.webhooks.plan import Outcome, Progress, Queued
@@ -224,7 +224,7 @@ class Delivery:
         if latest.outbox != self.kept.outbox:
             self._start_over(latest.outbox)
         while len(self._window) < WINDOW and self._window_bytes < WINDOW_BYTES:
-            batch = await self._outbox.read(Position(self.kept.outbox, self._read_to))
+            batch = await self._outbox.read(EventId(self.kept.outbox, self._read_to))
             if batch.position.outbox != self.kept.outbox:
                 self._start_over(batch.position.outbox)
                 continue
@@ -259,7 +259,7 @@ class Delivery:
             self._keep(replace(self.kept, progress=plan.skip(progress, unwanted)))
 
     def _id(self, number: int) -> str:
-        return Position(self.kept.outbox, number).cursor
+        return str(EventId(self.kept.outbox, number))
 
     def _add_gap(self, number: int, reason: GapReason) -> None:
         """Tell a gap in the place of an event, whose own ID the receiver may know already."""
