@@ -18,6 +18,7 @@ from aiohttp.resolver import ThreadedResolver
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
 class Forbidden(OSError):
@@ -76,9 +77,6 @@ def _reached_by(address: Address) -> Address:
         if address in NAT64:
             return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return address
-
-
-NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
 
 
 class GuardedResolver(AbstractResolver):
