@@ -1,4 +1,4 @@
-"""``python -m bench.delivery.kills``: pods and receivers that die, and what of the messages arrives.
+"""``make bench-delivery-kills``: pods and receivers that die, and what of the messages arrives.
 
 A real session pod is killed again and again while messages come, and the receiver of its webhook
 dies meanwhile too. The receiver keeps what it has answered with 200, by ``webhook-id``, as an
@@ -45,9 +45,7 @@ class Results(BaseModel):
     lost: int
     requests: int  # that were answered with 200
     repeated: int  # of them, under an ID that was known
-    out_of_order: (
-        int  # messages, of those that the receiver keeps, behind a later one of their chat
-    )
+    out_of_order: int  # messages that the receiver keeps behind a later one of their chat
     seconds: float
 
 
@@ -57,7 +55,8 @@ class Receiver:
     def __init__(self) -> None:
         self.url = f"http://127.0.0.1:{unused_port()}/"
         self.kept: dict[str, dict[str, Any]] = {}  # by webhook-id, in the order of arrival
-        self.requests = self.repeated = 0
+        self.requests = self.repeated = self.deaths = 0
+        self.changed = asyncio.Event()
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
@@ -78,6 +77,7 @@ class Receiver:
         self.requests += 1
         self.repeated += event_id in self.kept
         self.kept.setdefault(event_id, body)
+        self.changed.set()
         return web.Response()
 
     @property
@@ -107,17 +107,13 @@ async def messages(phone: Phone, rate: float) -> AsyncIterator[list[tuple[str, s
         await asyncio.gather(sending, return_exceptions=True)
 
 
-async def die_and_return(receiver: Receiver, deaths: int, chance: random.Random) -> int:
-    """Have the receiver die so often; return how often it did, when cancelled."""
-    done = 0
-    with contextlib.suppress(asyncio.CancelledError):
-        for done in range(deaths):
-            await asyncio.sleep(chance.uniform(2, 20))  # the moment of the death, not a wait
-            await receiver.stop()
-            await asyncio.sleep(chance.uniform(0, AWAY))
-            await receiver.start()
-        done = deaths
-    return done
+async def die_and_return(receiver: Receiver, deaths: int, chance: random.Random) -> None:
+    while receiver.deaths < deaths:
+        await asyncio.sleep(chance.uniform(2, 20))  # the moment of the death, not a wait
+        await receiver.stop()
+        receiver.deaths += 1
+        await asyncio.sleep(chance.uniform(0, AWAY))
+        await receiver.start()
 
 
 async def measure(seed: int, kills: int, deaths: int, rate: float, directory: Path) -> Results:
@@ -153,7 +149,7 @@ async def measure(seed: int, kills: int, deaths: int, rate: float, directory: Pa
                     await pod.ready()
                     print(f"{number + 1}/{kills}", len(sent), len(receiver.messages), flush=True)
             dying.cancel()
-            died = await dying
+            await asyncio.gather(dying, return_exceptions=True)
             await receiver.stop()
             await receiver.start()
             await until_arrived(receiver, sent)
@@ -163,7 +159,7 @@ async def measure(seed: int, kills: int, deaths: int, rate: float, directory: Pa
     return Results(
         seed=seed,
         kills=kills,
-        deaths=died,
+        deaths=receiver.deaths,
         sent=len(sent),
         lost=len(lost(receiver, sent)),
         requests=receiver.requests,
@@ -181,7 +177,8 @@ async def until_arrived(receiver: Receiver, sent: list[tuple[str, str]]) -> None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE):
             while lost(receiver, sent):
-                await asyncio.sleep(0.5)  # between two looks
+                receiver.changed.clear()
+                await receiver.changed.wait()
 
 
 def out_of_order(kept: list[dict[str, Any]]) -> int:
