@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents
 
-.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery idle-audit lease-drills watch-faults lint format images images-arm64 crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills watch-faults lint format images images-arm64 crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -58,6 +58,9 @@ bench-gateway: setup  ## the gateway measured beside plain aiohttp and bare pyth
 
 bench-delivery: setup  ## how soon a webhook is told, and how quickly a queue drains; ten minutes
 	$(RUN) -m bench.delivery
+
+bench-delivery-kills: setup  ## SIGKILL the pod a hundred times while messages come; a quarter of an hour
+	$(RUN) -m bench.delivery.kills
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
 	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(PYTEST) tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500
