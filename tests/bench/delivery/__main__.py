@@ -6,22 +6,20 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 from aiohttp import web
 from pydantic import BaseModel
 from support.processes import ENDS_WITH_PARENT
+
+from bench.measured import conditions, percentile
 
 PATH = Path(__file__).with_name("results.json")
 OURS, PLAIN = "wasession", "plain"
@@ -136,10 +134,10 @@ async def measure_latency(contender: str) -> Latency:
         if "time" in body:
             stored.append(1000 * (at - datetime.fromisoformat(str(body["time"])).timestamp()))
     found = Latency(
-        count=len(message), message_p50=quantile(message, 50), message_p99=quantile(message, 99)
+        count=len(message), message_p50=percentile(message, 50), message_p99=percentile(message, 99)
     )
     if stored:
-        found.stored_p50, found.stored_p99 = quantile(stored, 50), quantile(stored, 99)
+        found.stored_p50, found.stored_p99 = percentile(stored, 50), percentile(stored, 99)
     return found
 
 
@@ -165,10 +163,6 @@ async def measure_drain() -> Drain:
         memory_mib_before=before / 2**20,
         memory_mib_most=most / 2**20,
     )
-
-
-def quantile(values: Sequence[float], percent: int) -> float:
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def table(found: Results) -> str:
@@ -198,16 +192,6 @@ def table(found: Results) -> str:
     return "\n".join([*lines, "", "; ".join(f"{k} {v}" for k, v in found.conditions.items())])
 
 
-def conditions() -> dict[str, str]:
-    kernel = ".".join(platform.release().split(".")[:2])
-    load = f"load average {os.getloadavg()[0]:.1f} before"
-    return {
-        "aiohttp": version("aiohttp"),
-        "python": platform.python_version(),
-        "machine": f"{os.cpu_count()} cores, Linux {kernel}, {load}",
-    }
-
-
 async def measure(found: Results) -> None:
     for contender in (OURS, PLAIN):
         found.latency[contender] = await measure_latency(contender)
@@ -221,7 +205,7 @@ def main() -> None:
     if parser.parse_args().report:
         found = Results.model_validate_json(PATH.read_bytes())
     else:
-        found.conditions = conditions()
+        found.conditions = conditions("aiohttp")
         asyncio.run(measure(found))
         PATH.write_text(found.model_dump_json(indent=1) + "\n")
     print(table(found))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
+
+from bench.measured import percentile
 
 PATH = Path(__file__).with_name("results.json")
 SLOW = 2000.0  # milliseconds: the 95th percentile of a round that is not good any more
@@ -102,12 +102,6 @@ class Run(BaseModel):
 class Results(BaseModel):
     conditions: dict[str, str] = {}
     runs: list[Run] = []
-
-
-def percentile(values: Sequence[float], percent: int) -> float:
-    if len(values) == 1:
-        return values[0]
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def load() -> Results:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import platform
 import resource
 import tempfile
-from importlib.metadata import version
 from pathlib import Path
 
 from bench.gateway import measures, report, results
+from bench.measured import conditions
 
 PARTS = ("lists", "clients")
+PACKAGES = ("aiohttp", "python-socketio", "python-engineio")
 OPEN_FILES = 10_000
 
 
@@ -35,17 +34,6 @@ async def measure(parts: list[str], found: results.Results) -> None:
                 results.save(found)
 
 
-def conditions() -> dict[str, str]:
-    """Return versions and machine."""
-    packages = {
-        package: version(package) for package in ("aiohttp", "python-socketio", "python-engineio")
-    }
-    load = f"load average {os.getloadavg()[0]:.1f} before"
-    kernel = ".".join(platform.release().split(".")[:2])
-    machine = f"{os.cpu_count()} cores, Linux {kernel}, {load}"
-    return {**packages, "python": platform.python_version(), "machine": machine}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.gateway", description=__doc__)
     parser.add_argument(
@@ -59,7 +47,7 @@ def main() -> None:
     if not options.report:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(OPEN_FILES, most), most))
-        found.conditions = conditions()
+        found.conditions = conditions(*PACKAGES)
         asyncio.run(measure(options.part or list(PARTS), found))
     print(report.table(found))
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from bench.measured import percentile
 from bench.session_pod.contenders import SessionPod, WhatsAppWebJs
 from bench.session_pod.results import Kill, Kills, Memory, Results, Starts, Tree
 
@@ -85,10 +86,6 @@ def _memory(when: str, memory: dict[str, list[Tree]], goal: float | None = None)
 
 def total(memories: Iterable[Memory]) -> Memory:
     return sum(memories, Memory(private=0, pss=0, rss=0))
-
-
-def percentile(values: list[float], percent: int) -> float:
-    return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def survival(kills: list[Kill]) -> str:
