@@ -28,7 +28,7 @@ def session(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     kubectl = bed.cluster.kubectl
     kubectl("create", "namespace", NAMESPACE)
     networks = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]  # of the cluster's Services
-    with bed.session_class("webhooks", webhookPolicy={"allowedNetworks": networks}) as name:
+    with bed.session_class("webhooks", deliveryPolicy={"allowedNetworks": networks}) as name:
         webhook = {
             "name": "crm",
             "url": "http://standin.standin.svc.cluster.local/hooks/crm",
@@ -43,7 +43,7 @@ def session(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         }
         path = tmp_path_factory.mktemp("webhooks") / "session.yaml"
         path.write_text(yaml.safe_dump(manifest))
-        secret = ("create", "secret", "generic", "wasession-webhooks", f"--from-literal=crm={KEY}")
+        secret = ("create", "secret", "generic", "wasession-delivery", f"--from-literal=crm={KEY}")
         kubectl("-n", NAMESPACE, *secret)
         session = bed.session("sales", NAMESPACE)
         session.apply(path)
@@ -97,7 +97,7 @@ def test_an_endpoint_that_was_away_is_told_later_also_after_the_pod_was_killed(
     tell(bed, "one")
     tell(bed, "two")
     session.wait("condition=Delivering=false")
-    assert session.condition("Delivering")["reason"] == "WebhookFailing"
+    assert session.condition("Delivering")["reason"] == "DeliveryFailing"
     assert session.condition("Degraded")["status"] == "True"
     restarts = session.status["restarts"]["count"]
     session.kubectl("delete", "pod", session.status["podName"], "--grace-period=0", "--force")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from support import nats
 from support.cluster import binaries, host, images
 
 Step = Callable[[], object]
@@ -27,6 +28,8 @@ def _steps(fixtures: set[str], cluster: str) -> Iterable[Step]:
         yield functools.partial(host.ensure, "cluster")
     if embedded or "environment" in fixtures:
         yield binaries.directory
+    if "nats" in fixtures:
+        yield nats.program
     if "chromium" in fixtures:
         yield functools.partial(host.ensure, "browser")
     if "bed" in fixtures:

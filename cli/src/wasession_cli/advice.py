@@ -177,12 +177,14 @@ BY_REASON: dict[str, str] = {
     Reason.WHATSAPP_UNREACHABLE: (
         "WhatsApp Web is unreachable: check network, DNS, NetworkPolicies and proxy."
     ),
-    Reason.WEBHOOKS_NOT_ACCEPTED: (
-        "The message says why; if the session image knows no webhooks: image of the "
+    Reason.DELIVERY_NOT_ACCEPTED: (
+        "The message says why; if the session image knows no webhooks and sinks: image of the "
         "WhatsAppSessionClass."
     ),
-    Reason.WEBHOOK_FAILING: "See what fails: kubectl wasession webhooks {name}",
-    Reason.WEBHOOK_GONE: "Change the URL, or: kubectl wasession webhooks {name} WEBHOOK --resume",
+    Reason.DELIVERY_FAILING: "See what fails: kubectl wasession deliveries {name}",
+    Reason.DELIVERY_GONE: (
+        "Change the URL, or: kubectl wasession deliveries {name} WEBHOOK --resume"
+    ),
 }
 BY_PHASE: dict[Phase, str] = {
     Phase.READY: (

@@ -9,7 +9,7 @@ from itertools import zip_longest
 from typing import Any
 
 from wasession_api.kube.manifests import Manifest
-from wasession_api.session_pod.webhooks import DeadLetter, WebhookState
+from wasession_api.session_pod.delivery import DeadLetter, DeliveryDetails
 from wasession_api.v1alpha1 import Account, ConditionType, Phase, Status
 
 Rows = Sequence[Sequence[str]]
@@ -98,9 +98,9 @@ def history(events: list[Manifest], now: datetime) -> list[list[str]]:
     return rows
 
 
-def webhooks(found: Sequence[WebhookState], now: datetime) -> list[list[str]]:
-    """Return a table of webhooks."""
-    rows = [["WEBHOOK", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]]
+def deliveries(found: Sequence[DeliveryDetails], now: datetime) -> list[list[str]]:
+    """Return a table of what is delivered to webhooks and sinks."""
+    rows = [["NAME", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]]
     for one in found:
         oldest = since(one.oldest, now) if one.oldest else ""
         counts = [str(one.pending), oldest, str(one.dead_letters)]

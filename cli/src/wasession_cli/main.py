@@ -505,57 +505,57 @@ async def _send(
 
 @cli.command(
     epilog=examples(
-        "kubectl wasession webhooks sales-eu                     show how each is doing",
-        "kubectl wasession webhooks sales-eu crm --dead-letters  what was given up",
-        "kubectl wasession webhooks sales-eu crm --replay-dead   deliver that again",
-        "kubectl wasession webhooks sales-eu crm --replay-after 5c1f0e7a9b3d4c62-1042",
+        "kubectl wasession deliveries sales-eu                     show how each is doing",
+        "kubectl wasession deliveries sales-eu crm --dead-letters  what was given up",
+        "kubectl wasession deliveries sales-eu crm --replay-dead   deliver that again",
+        "kubectl wasession deliveries sales-eu crm --replay-after 5c1f0e7a9b3d4c62-1042",
     )
 )
 @in_cluster
 @name_argument
-@click.argument("webhook", required=False)
+@click.argument("destination", required=False)
 @click.option("--dead-letters", "task", flag_value="dead", help="List the events given up.")
 @click.option("--replay-dead", "task", flag_value="replay", help="Deliver those again.")
 @click.option("--replay-after", metavar="EVENT-ID", help="Deliver all after an event again.")
 @click.option("--pause", "task", flag_value="pause", help="Let its events wait.")
 @click.option("--resume", "task", flag_value="resume", help="Deliver again, also after a 410.")
 @output("json", "yaml")
-async def webhooks(
+async def deliveries(
     cluster: Cluster,
     name: str,
-    webhook: str | None,
+    destination: str | None,
     task: str | None,
     replay_after: str | None,
     output: str | None,
 ) -> None:
-    """Show a session's webhooks, and deliver events again.
+    """Show what waits for a session's webhooks and sinks, and deliver events again.
 
     Events that are delivered again have the same IDs: a receiver that knows them does nothing.
     """
     if task is not None and replay_after is not None:
         raise click.UsageError("--replay-after cannot be combined with another option")
-    if webhook is None and (task or replay_after):
-        raise click.UsageError("WEBHOOK is required with this option")
+    if destination is None and (task or replay_after):
+        raise click.UsageError("DESTINATION is required with this option")
     now = datetime.now(UTC)
     async with cluster.pod(await cluster.session(name)) as pod:
-        if webhook is None or not (task or replay_after):
-            found = [one for one in await pod.webhooks() if webhook in (None, one.name)]
-            if webhook is not None and not found:
-                raise NotFound(f"session {name} has no webhook {webhook}")
-            _print_items(found, formatting.webhooks(found, now), output, "No webhooks.")
+        if destination is None or not (task or replay_after):
+            found = [one for one in await pod.deliveries() if destination in (None, one.name)]
+            if destination is not None and not found:
+                raise NotFound(f"session {name} has no webhook or sink {destination}")
+            _print_items(found, formatting.deliveries(found, now), output, "No webhooks and sinks.")
         elif task == "dead":
-            letters = await pod.dead_letters(webhook)
+            letters = await pod.dead_letters(destination)
             rows = formatting.dead_letters(letters, now)
             _print_items(letters, rows, output, "No dead letters.")
         elif task in ("pause", "resume"):
-            await pod.pause(webhook, paused=task == "pause")
-            click.echo(f"webhook {webhook} {task}d")
+            await pod.pause(destination, paused=task == "pause")
+            click.echo(f"{destination} {task}d")
         elif replay_after is not None:
-            await pod.replay(webhook, replay_after)
-            click.echo(f"webhook {webhook}: delivering everything after {replay_after} again")
+            await pod.replay(destination, replay_after)
+            click.echo(f"{destination}: delivering everything after {replay_after} again")
         else:
-            count = await pod.replay_dead_letters(webhook)
-            click.echo(f"webhook {webhook}: delivering {count} dead letters again")
+            count = await pod.replay_dead_letters(destination)
+            click.echo(f"{destination}: delivering {count} dead letters again")
 
 
 def _print_items(

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from wasession_api.base import Observed
 from wasession_api.http.sse import EventTooLarge
 from wasession_api.session_pod.client import SessionPodClient, Unauthorized, base_url
+from wasession_api.session_pod.delivery import DeadLetter, DeliveryDetails, Replayed
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import SentMessage
 from wasession_api.session_pod.report import Report
-from wasession_api.session_pod.webhooks import DeadLetter, Replayed, WebhookState
 
 from wasession_cli.exits import Failure, Invalid, NotFound, NotReady, Unreachable
 from wasession_cli.portforward import PortForwardConnector
@@ -112,32 +112,32 @@ class SessionPod:
             message = _parse(SentMessage, await response.text())
             return message, response.headers.get("Idempotent-Replayed") == "true"
 
-    async def webhooks(self) -> list[WebhookState]:
-        """Return how the deliveries to the session's webhooks are doing."""
-        async with self._request("GET", "/v1/webhooks") as response:
-            return _parse(Items[WebhookState], await response.text()).items
+    async def deliveries(self) -> list[DeliveryDetails]:
+        """Return how the deliveries to the session's webhooks and sinks are doing."""
+        async with self._request("GET", "/v1/deliveries") as response:
+            return _parse(Items[DeliveryDetails], await response.text()).items
 
-    async def dead_letters(self, webhook: str) -> list[DeadLetter]:
+    async def dead_letters(self, name: str) -> list[DeadLetter]:
         """Return the events that were given up, latest first."""
-        async with self._request("GET", f"/v1/webhooks/{webhook}/dead-letters") as response:
+        async with self._request("GET", f"/v1/deliveries/{name}/dead-letters") as response:
             return _parse(Items[DeadLetter], await response.text()).items
 
-    async def replay(self, webhook: str, after: str) -> None:
+    async def replay(self, name: str, after: str) -> None:
         """Deliver everything after an event again."""
-        path = f"/v1/webhooks/{webhook}/replay"
+        path = f"/v1/deliveries/{name}/replay"
         async with self._request("POST", path, json={"after": after}):
             pass
 
-    async def replay_dead_letters(self, webhook: str) -> int:
+    async def replay_dead_letters(self, name: str) -> int:
         """Deliver the dead letters again that the pod still has; return how many."""
-        path = f"/v1/webhooks/{webhook}/dead-letters/replay"
+        path = f"/v1/deliveries/{name}/dead-letters/replay"
         async with self._request("POST", path) as response:
             return _parse(Replayed, await response.text()).count
 
-    async def pause(self, webhook: str, *, paused: bool) -> None:
-        """Let a webhook's events wait, or deliver them again."""
+    async def pause(self, name: str, *, paused: bool) -> None:
+        """Let the events of a webhook or sink wait, or deliver them again."""
         verb = "pause" if paused else "resume"
-        async with self._request("POST", f"/v1/webhooks/{webhook}/{verb}"):
+        async with self._request("POST", f"/v1/deliveries/{name}/{verb}"):
             pass
 
     @contextlib.asynccontextmanager

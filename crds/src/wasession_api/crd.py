@@ -31,7 +31,9 @@ LIST_KEYS = {
     "status.usedBy": "operator",
     "spec.podTemplate.spec.imagePullSecrets": "name",
     "spec.webhooks": "name",
+    "spec.sinks": "name",
     "spec.template.webhooks": "name",
+    "spec.template.sinks": "name",
 }
 # The keywords of a structural schema that are the same in a JSON schema.
 KEYWORDS = (

@@ -163,10 +163,20 @@ TEMPLATE = {
     "timeouts.logout": _duration("5s", "10m"),
     "webhooks[].timeout": _duration("1s", "1m"),
     "webhooks[].retry.longest": _duration("1m", "168h"),
+    "sinks[].timeout": _duration("1s", "1m"),
+    "sinks[].retry.longest": _duration("1m", "168h"),
 }
+NAMES = [
+    rule(
+        "!has(self.webhooks) || !has(self.sinks) || "
+        "self.webhooks.all(w, !self.sinks.exists(s, s.name == w.name))",
+        "webhooks and sinks must have different names",
+    )
+]
 SESSION_VALIDATIONS: dict[str, list[Rule]] = {
     **{f"spec.{path}": rules for path, rules in TEMPLATE.items()},
     "": SESSION,
+    "spec": NAMES,
     "spec.pairing": PAIRING,
     "spec.replicas": [
         rule("self == 1", "must be 1: a session has one pod; to stop it, set spec.suspend to true")
@@ -183,9 +193,10 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
             "it is part of other names",
         )
     ],
+    "spec.template": NAMES,
     "spec.podTemplate.metadata.labels": LABELS,
     "spec.podTemplate.metadata.annotations": ANNOTATIONS,
-    "spec.webhookPolicy.allowedNetworks[]": [
+    "spec.deliveryPolicy.allowedNetworks[]": [
         rule("isCIDR(self)", "must be a network in CIDR notation, such as 10.96.0.0/12")
     ],
     "spec.podTemplate.spec.nodeSelector": [_valid_keys("kubernetes.io/arch")],

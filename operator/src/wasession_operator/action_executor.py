@@ -56,14 +56,14 @@ FAILURE_REASONS = {
     actions.DeletePod: Reason.POD_DELETE_FAILED,
     actions.Logout: Reason.LOGOUT_FAILED,
     actions.NoteLogout: Reason.LOGOUT_FAILED,
-    actions.ConfigureWebhooks: Reason.WEBHOOKS_NOT_ACCEPTED,
+    actions.ConfigureDelivery: Reason.DELIVERY_NOT_ACCEPTED,
 }
 EXCEEDED_QUOTA = "exceeded quota:"  # in the message of the API server's ResourceQuota admission
 NAMESPACE_TERMINATING = "because it is being terminated"  # in its message on new objects
 # In its messages on a Secret of that name with another controller, or of another type.
 FOREIGN_SECRET = ("Only one reference can have Controller set to true", "type: Invalid value")
 # What the session's pod does; these are only begun, as a logout may wait for the phone.
-ORDERS = (actions.Logout, actions.NoteLogout, actions.ConfigureWebhooks)
+ORDERS = (actions.Logout, actions.NoteLogout, actions.ConfigureDelivery)
 CREATIONS = (actions.ApplySecret, actions.CreatePvc, actions.CreatePod)
 
 
@@ -295,7 +295,7 @@ class ActionExecutor:
         self,
         session: Session,
         state: ReconcileState,
-        action: actions.Logout | actions.NoteLogout | actions.ConfigureWebhooks,
+        action: actions.Logout | actions.NoteLogout | actions.ConfigureDelivery,
     ) -> None:
         def on_result(error: OrderFailed | None) -> None:
             if error is not None:
@@ -309,8 +309,8 @@ class ActionExecutor:
         match action:
             case actions.NoteLogout():
                 state.report_watcher.note_logout(action.request, on_result)
-            case actions.ConfigureWebhooks():
-                state.report_watcher.configure_webhooks(action.configuration, on_result)
+            case actions.ConfigureDelivery():
+                state.report_watcher.configure_delivery(action.configuration, on_result)
             case actions.Logout():
                 timeout = session.spec.timeouts.logout.total_seconds()
                 state.report_watcher.logout(action.request, timeout, on_result)

@@ -14,7 +14,7 @@ from wasession_api.session_pod import PORT
 from wasession_api.session_pod.token_derivation import token_id
 from wasession_api.session_pod.tokens import KEYS
 from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, WhenDeleted
-from wasession_api.v1alpha1.webhooks import SECRET_NAME as WEBHOOK_SECRET
+from wasession_api.v1alpha1.delivery import SECRET_NAME as DELIVERY_SECRET
 
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.settings import Settings
@@ -23,7 +23,7 @@ CONTAINER = "session"
 DATA = "/var/lib/wasession"
 TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
 PROXY_DIRECTORY = "/etc/wasession-proxy"
-WEBHOOK_DIRECTORY = "/etc/wasession-webhooks"
+DELIVERY_DIRECTORY = "/etc/wasession-delivery"
 CA_DIRECTORY = "/etc/wasession-ca"
 # A type is immutable: the API server rejects what is applied to somebody else's Secret.
 SECRET_TYPE = f"{GROUP}/session-token"
@@ -341,9 +341,9 @@ def _volumes(name: str, spec: EffectiveSpec) -> list[Manifest]:
     if spec.ca_bundle is not None:
         config_map = {"name": spec.ca_bundle.config_map_name, "optional": True}
         volumes.append({"name": "ca", "configMap": config_map})
-    # Always, so that a session's first webhook does not restart its pod.
-    keys = {"secretName": WEBHOOK_SECRET, "optional": True, "defaultMode": 0o440}
-    volumes.append({"name": "webhooks", "secret": keys})
+    # Always, so that a session's first webhook or sink does not restart its pod.
+    keys = {"secretName": DELIVERY_SECRET, "optional": True, "defaultMode": 0o440}
+    volumes.append({"name": "delivery", "secret": keys})
     return volumes
 
 
@@ -358,7 +358,7 @@ def _volume_mounts(spec: EffectiveSpec) -> list[Manifest]:
         mounts.append({"name": "proxy", "mountPath": PROXY_DIRECTORY, "readOnly": True})
     if spec.ca_bundle is not None:
         mounts.append({"name": "ca", "mountPath": CA_DIRECTORY, "readOnly": True})
-    mounts.append({"name": "webhooks", "mountPath": WEBHOOK_DIRECTORY, "readOnly": True})
+    mounts.append({"name": "delivery", "mountPath": DELIVERY_DIRECTORY, "readOnly": True})
     return mounts
 
 
@@ -434,7 +434,7 @@ def _environment(
         "SANDBOX": spec.browser.sandbox.value,
         "EXTRA_ARGS": json.dumps(spec.extra_args),
         "QUARANTINE_RETENTION": str(settings.quarantine_retention.total_seconds()),
-        "WEBHOOK_KEYS": WEBHOOK_DIRECTORY,
+        "DELIVERY_SECRET": DELIVERY_DIRECTORY,
         "PROXY_DIRECTORY": None if spec.browser.proxy_secret_ref is None else PROXY_DIRECTORY,
         "CA_BUNDLE": None if spec.ca_bundle is None else f"{CA_DIRECTORY}/{spec.ca_bundle.key}",
     }

@@ -19,8 +19,8 @@ from wasession_api.session_pod.client import (
     Unauthorized,
     UnexpectedStatus,
 )
+from wasession_api.session_pod.delivery import Configuration
 from wasession_api.session_pod.report import Report
-from wasession_api.session_pod.webhooks import Configuration
 
 log = logging.getLogger(__name__)
 ORDER_TIMEOUT = 10.0  # seconds, of what is done at once
@@ -103,12 +103,13 @@ class ReportWatcher:
         """Begin to let the pod record a logout as fulfilled; ``on_result`` as with ``logout``."""
         self._begin(partial(self._order, "PUT", request, ORDER_TIMEOUT), ORDER_TIMEOUT, on_result)
 
-    def configure_webhooks(self, configuration: Configuration, on_result: OnResult) -> None:
-        """Begin to tell the pod its webhooks; ``on_result`` as with ``logout``."""
-        if (report := self.report) is not None and report.webhooks == configuration.revision:
+    def configure_delivery(self, configuration: Configuration, on_result: OnResult) -> None:
+        """Begin to tell the pod its webhooks and sinks; ``on_result`` as with ``logout``."""
+        report, revision = self.report, configuration.revision
+        if report is not None and report.delivery_revision == revision:
             on_result(None)  # it was told since this was planned
             return
-        self._begin(partial(self._put_webhooks, configuration), ORDER_TIMEOUT, on_result)
+        self._begin(partial(self._put_delivery, configuration), ORDER_TIMEOUT, on_result)
 
     def _begin(self, work: Work, timeout: float, on_result: OnResult) -> None:
         self._order_under_way = self._order_under_way or asyncio.create_task(
@@ -144,13 +145,15 @@ class ReportWatcher:
                 return
         await self._order(method, None, timeout)
 
-    async def _put_webhooks(self, configuration: Configuration) -> None:
-        """Tell the pod its webhooks, and wait until its report says so."""
+    async def _put_delivery(self, configuration: Configuration) -> None:
+        """Tell the pod its webhooks and sinks, and wait until its report says so."""
         timeout = aiohttp.ClientTimeout(total=ORDER_TIMEOUT, sock_connect=CONNECT_TIMEOUT)
-        json = configuration.dump()
-        async with self.pod.request("PUT", "/v1/webhooks", json=json, timeout=timeout) as response:
+        json, revision = configuration.dump(), configuration.revision
+        async with self.pod.request(
+            "PUT", "/v1/deliveries", json=json, timeout=timeout
+        ) as response:
             response.raise_for_status()
-        while (report := self.report) is not None and report.webhooks != configuration.revision:
+        while (report := self.report) is not None and report.delivery_revision != revision:
             self._changed = self._changed or asyncio.Event()
             await self._changed.wait()
 

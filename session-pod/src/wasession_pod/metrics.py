@@ -74,15 +74,15 @@ OUTBOX_BYTES = Gauge("wasession_pod_outbox_bytes", "Size of the events in the ou
 OUTBOX_PENDING = Gauge(
     "wasession_pod_outbox_pending_events", "Events in memory that are not stored yet."
 )
-WEBHOOK_REQUESTS = Counter(
-    "wasession_pod_webhook_requests_total",
-    "Requests to webhooks, by what became of them.",
-    ["webhook", "outcome"],
+DELIVERY_ATTEMPTS = Counter(
+    "wasession_pod_delivery_attempts_total",
+    "Attempts to deliver an event to a webhook or sink, by what became of them.",
+    ["name", "outcome"],
 )
-WEBHOOK_SECONDS = Histogram(
-    "wasession_pod_webhook_request_seconds",
-    "Time from a request to a webhook to its answer.",
-    ["webhook"],
+DELIVERY_SECONDS = Histogram(
+    "wasession_pod_delivery_attempt_seconds",
+    "Time from an attempt to deliver an event to its answer.",
+    ["name"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
 SEND_SECONDS = Histogram(

@@ -25,6 +25,7 @@ from wasession_pod.browser import launch_files, processes
 from wasession_pod.browser.bridge import Bridge, IssuedCode
 from wasession_pod.browser.browser import Browser
 from wasession_pod.browser.errors import BrowserError, NotStartable, Unreachable
+from wasession_pod.delivery.deliveries import Deliveries
 from wasession_pod.messages.database import Database, DatabaseError
 from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
@@ -41,7 +42,6 @@ from wasession_pod.state.recovery import Backoff, Step
 from wasession_pod.state.report import build_report
 from wasession_pod.volume.snapshots import Part, SnapshotError
 from wasession_pod.volume.volume import Repair, StorageError, Volume
-from wasession_pod.webhooks.deliveries import Deliveries
 
 log = logging.getLogger(__name__)
 POLL_INTERVAL = 5.0  # seconds between two ticks when no event calls for one
@@ -846,7 +846,7 @@ class Session:
             method=self._settings.pairing_method,
             sandboxed=self._browser.sandboxed,
             fulfilled_logout=self._fulfilled_logout,
-            webhooks=self.deliveries.revision,
+            delivery_revision=self.deliveries.revision,
             deliveries=self.deliveries.statuses,
         )
 

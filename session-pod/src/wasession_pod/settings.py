@@ -92,8 +92,9 @@ class Settings(BaseModel):
     extra_args: Texts = []
     sandbox: Sandbox = Sandbox.AUTO
     proxy_directory: Path | None = Field(None, description="A Secret's files, by its keys.")
-    webhook_keys: Path = Field(
-        Path("/etc/wasession-webhooks"), description="A Secret's files: keys that sign webhooks."
+    delivery_secret: Path = Field(
+        Path("/etc/wasession-delivery"),
+        description="A Secret's files: keys of webhooks, logins of sinks.",
     )
     ca_bundle: Path | None = None
     chromium: Path = Path("/usr/bin/chromium")

@@ -126,7 +126,7 @@ async def measure(seed: int, kills: int, deaths: int, rate: float, directory: Pa
         phone = Phone(world.url)
 
         async def start() -> Pod:
-            pod = Pod(world.url, data, webhook_keys=str(keys))
+            pod = Pod(world.url, data, delivery_secret=str(keys))
             await pod.start()
             return pod
 
@@ -136,7 +136,7 @@ async def measure(seed: int, kills: int, deaths: int, rate: float, directory: Pa
             await pod.ready()
             webhook = {"name": "bench", "url": receiver.url, "signingKey": "bench"}
             policy = {"allowedNetworks": ["127.0.0.0/8"]}
-            await pod.call("PUT", "/v1/webhooks", json={"webhooks": [webhook], "policy": policy})
+            await pod.call("PUT", "/v1/deliveries", json={"webhooks": [webhook], "policy": policy})
             dying = asyncio.create_task(die_and_return(receiver, deaths, chance))
             async with messages(phone, rate) as sent:
                 for number in range(kills):

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import aiohttp
 from pydantic import SecretStr
-from wasession_api.session_pod.webhooks import Configuration
+from wasession_api.session_pod.delivery import Configuration
+from wasession_pod.delivery.deliveries import Deliveries
 from wasession_pod.messages.database import Database
 from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
 from wasession_pod.state.observation import PageEvent
-from wasession_pod.webhooks.deliveries import Deliveries
 
 WEBHOOK = "bench"
 CHATS = 200
@@ -50,7 +50,7 @@ class Ours:
         (directory / "keys").mkdir()
         (directory / "keys" / WEBHOOK).write_text(KEY)
         settings = Settings(
-            client_id=WEBHOOK, token=SecretStr("none"), webhook_keys=directory / "keys"
+            client_id=WEBHOOK, token=SecretStr("none"), delivery_secret=directory / "keys"
         )
         database = Database(directory / "messages.sqlite")
         self._outbox = Outbox(database, retention=86400, maximum_bytes=2**31)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
 import subprocess
 from pathlib import Path
 
@@ -17,19 +14,7 @@ STAGES = ("node/fast/node-initialize.yaml", "pod/fast/pod-ready.yaml")
 
 def program() -> Path:
     """Return the path of the program; the first build takes a minute or two."""
-    digest = hashlib.sha256(
-        b"".join((MODULE / name).read_bytes() for name in ("go.mod", "go.sum", "tools.go"))
-    )
-    target = binaries.directory().parent / f"kwok-{digest.hexdigest()[:16]}"
-    with target.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.exists():
-            partial = target.with_suffix(".partial")
-            environment = {**os.environ, **binaries.ENVIRONMENT}
-            command = ["go", "build", "-trimpath", "-ldflags", "-s -w", "-o", str(partial), PACKAGE]
-            subprocess.run(command, cwd=MODULE, env=environment, check=True)
-            partial.rename(target)
-    return target
+    return binaries.of_module(MODULE, "kwok", PACKAGE)
 
 
 def configuration(path: Path) -> Path:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,19 +11,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from pydantic import SecretStr
-from wasession_api.session_pod.webhooks import Configuration
-from wasession_pod.messages.database import Database
-from wasession_pod.messages.outbox import Outbox
-from wasession_pod.settings import Settings
-from wasession_pod.state.observation import PageEvent
-from wasession_pod.webhooks import deliveries, delivery, plan
-from wasession_pod.webhooks.deliveries import Deliveries, NotHere, UnknownWebhook
-from wasession_pod.webhooks.delivery import Delivery
+from integration.pod.delivering import GROUP, PATIENCE, A, B, Pod, until, until_idle
+from wasession_api.session_pod.delivery import Configuration
+from wasession_pod.delivery import deliveries, delivery, plan
+from wasession_pod.delivery.deliveries import NotHere, UnknownDestination
 
 KEY = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 SOURCE = "/namespaces/crm/whatsappsessions/sales"
-PATIENCE = 20.0  # seconds
 Answer = Callable[[dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
@@ -76,73 +68,6 @@ async def receiver() -> AsyncIterator[Receiver]:
     await runner.cleanup()
 
 
-@dataclass
-class Pod:
-    """The part of a session pod that has to do with webhooks."""
-
-    directory: Path
-    sent: int = 0
-
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[Pod]:
-        self.database = Database(self.directory / "messages.sqlite")
-        self.outbox = Outbox(self.database, retention=86400, maximum_bytes=2**20)
-        self.outbox.start(0)
-        self.outbox.release()
-        await until(lambda: self.outbox.latest is not None)
-        settings = Settings(
-            client_id="sales", namespace="crm", session="sales", token=SecretStr("t"),
-            webhook_keys=self.directory / "keys",
-        )  # fmt: skip
-        self.deliveries = Deliveries(self.database, self.outbox, settings, lambda: None)
-        await self.load()
-        try:
-            yield self
-        finally:
-            await self.deliveries.close()
-            await self.outbox.stop(time.time())
-            self.database.close()
-
-    async def load(self) -> None:
-        self.deliveries.start()
-        await until(lambda: self.deliveries.revision is not None)
-
-    async def restart(self) -> None:
-        await self.deliveries.close()
-        await self.load()
-
-    async def configure(self, url: str, **fields: Any) -> None:
-        webhook = {"name": "crm", "url": url, "signingKey": "crm", **fields}
-        allowed = {"allowedNetworks": ["127.0.0.0/8"]}
-        await self.deliveries.configure(
-            Configuration.model_validate({"webhooks": [webhook], "policy": allowed})
-        )
-
-    async def hear(self, *chats: str, from_me: bool = False) -> list[str]:
-        """Have messages come in; return their texts, which are their numbers."""
-        texts = [str(self.sent + number) for number in range(1, len(chats) + 1)]
-        self.sent += len(chats)
-        before = self.outbox.latest
-        for chat, text in zip(chats, texts, strict=True):
-            data = {
-                "id": f"false_{chat}_3EB0{text}", "chatId": chat, "from": chat, "fromMe": from_me,
-                "type": "chat", "text": text, "sentAt": "2026-01-02T03:04:05Z",
-            }  # fmt: skip
-            assert self.outbox.receive(PageEvent(type="chat.message", data=data))
-        await until(lambda: self.outbox.latest != before and self.outbox.settled)
-        return texts
-
-    @property
-    def number(self) -> int:
-        """Of the latest event."""
-        assert self.outbox.latest is not None
-        return self.outbox.latest.number
-
-    @property
-    def delivery(self) -> Delivery:
-        return self.deliveries.get("crm")
-
-
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(plan, "FIRST_DELAY", 0.01)
@@ -155,9 +80,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def pod(directory: Path) -> AsyncIterator[Pod]:
     async with Pod(directory).running() as made:
         yield made
-
-
-A, B, GROUP = "15550001111@c.us", "15550002222@c.us", "120363000000000001@g.us"
 
 
 async def test_an_event_arrives_signed(pod: Pod, receiver: Receiver) -> None:
@@ -199,16 +121,6 @@ async def test_only_what_is_wanted(
     await pod.hear(B, from_me=True)
     await until_idle(pod)
     assert sorted(receiver.texts) == expected
-
-
-async def until_idle(pod: Pod) -> None:
-    await until(lambda: pod.delivery.kept.progress.settled_to >= pod.number)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110 - no event tells
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 401, 403, 404, 408, 500, 502, 503])
@@ -321,7 +233,7 @@ async def test_everything_after_an_event_can_be_told_again(pod: Pod, receiver: R
     first = receiver.requests[0][0]["webhook-id"]
     pod.deliveries.replay("crm", first)
     await receiver.until(lambda: receiver.texts[3:] == ["2", "3"])
-    with pytest.raises(UnknownWebhook):
+    with pytest.raises(UnknownDestination):
         pod.deliveries.replay("other", first)
     with pytest.raises(NotHere, match="present outbox"):
         pod.deliveries.replay("crm", "0123456789abcdef-1")
@@ -333,7 +245,7 @@ async def test_a_key_that_is_missing_sends_nothing_and_says_so(
     await pod.configure(receiver.url, signingKey="other")
     await pod.hear(A)
     await until(lambda: pod.delivery.error is not None)
-    assert pod.delivery.error == "the Secret wasession-webhooks has no key other"
+    assert pod.delivery.error == "the Secret wasession-delivery has no key other"
     assert receiver.requests == []
     (pod.directory / "keys" / "other").write_text(KEY)
     await receiver.until(lambda: receiver.texts == ["1"])

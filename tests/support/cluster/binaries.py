@@ -39,7 +39,20 @@ def directory() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for name, package in PACKAGES.items():
             if not (target / name).exists():
-                _build(package, target / name)
+                _build(package, target / name, options=_stamp())
+    return target
+
+
+def of_module(module: Path, name: str, package: str) -> Path:
+    """Return the path of a program of another Go module; build it if it is missing."""
+    files = ("go.mod", "go.sum", "tools.go")
+    digest = hashlib.sha256(b"".join((module / file).read_bytes() for file in files))
+    target = _cache() / f"{name}-{digest.hexdigest()[:16]}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            _build(package, target, module)
     return target
 
 
@@ -55,21 +68,26 @@ def kubernetes_version() -> str:
     return next(line[1] for line in lines if line[:1] == ["k8s.io/kubernetes"])
 
 
-def _build(package: str, target: Path) -> None:
-    partial = target.with_name(f"{target.name}.partial")
+def _stamp() -> str:
+    """Return the linker's options that tell Kubernetes' programs their version."""
     version = kubernetes_version()
     major, minor = version.lstrip("v").split(".")[:2]
     values = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
-    stamp = "".join(
+    return "".join(
         f" -X {module}.{name}={value}"
         for module in ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
         for name, value in values.items()
     )
-    command = ["go", "build", "-trimpath", "-ldflags", f"-s -w{stamp}", "-o", str(partial), package]
+
+
+def _build(package: str, target: Path, module: Path = MODULE, options: str = "") -> None:
+    partial = target.with_name(f"{target.name}.partial")
+    linker = f"-s -w{options}"
+    command = ["go", "build", "-trimpath", "-ldflags", linker, "-o", str(partial), package]
     try:
         done = subprocess.run(
             command,
-            cwd=MODULE,
+            cwd=module,
             env=os.environ | ENVIRONMENT,
             capture_output=True,
             text=True,
@@ -77,7 +95,7 @@ def _build(package: str, target: Path) -> None:
         )
     except FileNotFoundError:
         raise SystemExit(
-            "Go is needed to build the embedded cluster (go.mod names the version)"
+            f"Go is needed to build {package} ({module}/go.mod names the version)"
         ) from None
     if done.returncode != 0:
         raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr}")

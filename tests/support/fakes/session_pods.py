@@ -12,8 +12,8 @@ from typing import Any
 from aiohttp import web
 from support.fakes.network import Network
 from wasession_api.session_pod import PORT
+from wasession_api.session_pod.delivery import Configuration
 from wasession_api.session_pod.report import Report
-from wasession_api.session_pod.webhooks import Configuration
 from wasession_api.v1alpha1 import (
     Account,
     AuthState,
@@ -32,7 +32,7 @@ class Volume:
 
     login: bool = False
     fulfilled_logout: str | None = None  # the latest request
-    webhooks: Configuration = field(default_factory=Configuration)
+    delivery: Configuration = field(default_factory=Configuration)
     clock: datetime = field(default_factory=lambda: datetime.now(UTC))  # of the program on it
     writers: set[str] = field(default_factory=set)  # UIDs of the pods that have it mounted
 
@@ -77,8 +77,8 @@ class SessionPod:
             reason=Reason.BROWSER_STARTING,
             session_valid=volume.login,
             fulfilled_logout=volume.fulfilled_logout,
-            webhooks=volume.webhooks.revision,
-            deliveries=[delivery(one.name) for one in volume.webhooks.webhooks],
+            delivery_revision=volume.delivery.revision,
+            deliveries=[delivery(one.name) for one in volume.delivery.destinations],
         )
         if volume.login:
             self.say(Phase.READY, Reason.CONNECTED, restored=True, **self._connected())
@@ -134,16 +134,16 @@ class SessionPod:
         )
 
     def configure(self, configuration: Configuration) -> None:
-        """Act as a pod that delivers to these webhooks, and has no trouble with it."""
-        self.volume.webhooks = configuration
-        self.report_deliveries(*(delivery(one.name) for one in configuration.webhooks))
+        """Act as a pod that delivers to these, and has no trouble with it."""
+        self.volume.delivery = configuration
+        self.report_deliveries(*(delivery(one.name) for one in configuration.destinations))
 
     def report_deliveries(self, *deliveries: DeliveryStatus) -> None:
         report = self.report
         self.say(
             report.phase,
             Reason(report.reason),
-            webhooks=self.volume.webhooks.revision,
+            delivery_revision=self.volume.delivery.revision,
             deliveries=list(deliveries),
         )
 
@@ -179,7 +179,7 @@ class SessionPods:
         app.router.add_get("/v1/state", self._state)
         app.router.add_post("/v1/logout", self._logout)
         app.router.add_put("/v1/logout", self._note_logout)
-        app.router.add_put("/v1/webhooks", self._configure)
+        app.router.add_put("/v1/deliveries", self._configure)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
 
     async def start(self) -> None:

@@ -90,7 +90,7 @@ class Pod:
     # What the next calls of an endpoint do in place of the usual: an answer, or None to break the
     # connection.
     faults: dict[str, list[Callable[[], web.Response] | None]] = field(default_factory=dict)
-    webhooks: list[Manifest] = field(default_factory=list)
+    deliveries: list[Manifest] = field(default_factory=list)
     _sent: dict[str, Manifest] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     connections: list[web.Request] = field(default_factory=list)
@@ -127,10 +127,10 @@ class Pod:
         app.router.add_post("/v1/pairing/refresh", self._refresh)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/logout", self._logout)
-        app.router.add_get("/v1/webhooks", self._webhooks)
-        app.router.add_get("/v1/webhooks/{name}/dead-letters", self._dead_letters)
-        app.router.add_post("/v1/webhooks/{name}/dead-letters/replay", self._replay_dead_letters)
-        app.router.add_post("/v1/webhooks/{name}/{verb:pause|resume|replay}", self._webhook)
+        app.router.add_get("/v1/deliveries", self._deliveries)
+        app.router.add_get("/v1/deliveries/{name}/dead-letters", self._dead_letters)
+        app.router.add_post("/v1/deliveries/{name}/dead-letters/replay", self._replay_dead_letters)
+        app.router.add_post("/v1/deliveries/{name}/{verb:pause|resume|replay}", self._delivery)
         return app
 
     @web.middleware
@@ -196,8 +196,8 @@ class Pod:
     async def _logout(self, _: web.Request) -> web.Response:
         return web.json_response({})
 
-    async def _webhooks(self, _: web.Request) -> web.Response:
-        return web.json_response({"items": self.webhooks})
+    async def _deliveries(self, _: web.Request) -> web.Response:
+        return web.json_response({"items": self.deliveries})
 
     async def _dead_letters(self, _: web.Request) -> web.Response:
         letter = {"eventId": "5c1f0e7a9b3d4c62-7", "kind": "message", "attempts": 5}
@@ -207,7 +207,7 @@ class Pod:
     async def _replay_dead_letters(self, _: web.Request) -> web.Response:
         return web.json_response({"count": 3}, status=202)
 
-    async def _webhook(self, _: web.Request) -> web.Response:
+    async def _delivery(self, _: web.Request) -> web.Response:
         return web.json_response({})
 
 

@@ -322,7 +322,7 @@ def test_what_others_have_worded_does_nothing_to_the_terminal(
     assert command("logout", "sales", "--yes").err == "error: \ufffd[2Jnot now\n"
 
 
-# --- webhooks -------------------------------------------------------------------------------------
+# --- deliveries -----------------------------------------------------------------------------------
 
 FAILING = {
     "name": "crm", "state": "Failing", "since": "2026-11-24T10:00:00Z", "pending": 12,
@@ -330,26 +330,28 @@ FAILING = {
 }  # fmt: skip
 
 
-def test_webhooks(server: Server, command: Command) -> None:
+def test_deliveries(server: Server, command: Command) -> None:
     server.put(make_session("sales"))
-    assert command("webhooks", "sales").err == "No webhooks.\n"
-    server.pod.webhooks.append(FAILING)
-    header, row = command("webhooks", "sales").out.splitlines()
-    assert header.split() == ["WEBHOOK", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]
+    assert command("deliveries", "sales").err == "No webhooks and sinks.\n"
+    server.pod.deliveries.append(FAILING)
+    header, row = command("deliveries", "sales").out.splitlines()
+    assert header.split() == ["NAME", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]
     assert row.startswith("crm")
     assert row.endswith("HTTP 500")
-    assert json.loads(command("webhooks", "sales", "crm", "-o", "json").out) == {"items": [FAILING]}
-    result = command("webhooks", "sales", "other")
+    assert json.loads(command("deliveries", "sales", "crm", "-o", "json").out) == {
+        "items": [FAILING]
+    }
+    result = command("deliveries", "sales", "other")
     assert (result.code, result.err) == (
-        Exit.NOT_FOUND, "error: session sales has no webhook other\n"
+        Exit.NOT_FOUND, "error: session sales has no webhook or sink other\n"
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("options", "path", "body", "words"),
     [
-        (["--pause"], "pause", None, "webhook crm paused"),
-        (["--resume"], "resume", None, "webhook crm resumed"),
+        (["--pause"], "pause", None, "crm paused"),
+        (["--resume"], "resume", None, "crm resumed"),
         (["--replay-dead"], "dead-letters/replay", None, "delivering 3 dead letters again"),
         (
             ["--replay-after", "5c1f0e7a9b3d4c62-7"],
@@ -359,7 +361,7 @@ def test_webhooks(server: Server, command: Command) -> None:
         ),
     ],
 )
-def test_what_to_do_with_a_webhook(
+def test_what_to_do_with_a_delivery(
     server: Server,
     command: Command,
     options: list[str],
@@ -368,17 +370,17 @@ def test_what_to_do_with_a_webhook(
     words: str,
 ) -> None:
     server.put(make_session("sales"))
-    result = command("webhooks", "sales", "crm", *options)
+    result = command("deliveries", "sales", "crm", *options)
     assert result.code == Exit.OK
     assert words in result.out
     [call] = server.pod.calls
-    assert (call.method, call.path) == ("POST", f"/v1/webhooks/crm/{path}")
+    assert (call.method, call.path) == ("POST", f"/v1/deliveries/crm/{path}")
     assert json.loads(call.body or "null") == body
 
 
 def test_dead_letters(server: Server, command: Command) -> None:
     server.put(make_session("sales"))
-    result = command("webhooks", "sales", "crm", "--dead-letters")
+    result = command("deliveries", "sales", "crm", "--dead-letters")
     assert "5c1f0e7a9b3d4c62-7" in result.out
     assert result.out.splitlines()[1].endswith("5          HTTP 422")
 
@@ -390,7 +392,7 @@ def test_what_is_not_clear_does_nothing(
     server: Server, command: Command, arguments: list[str]
 ) -> None:
     server.put(make_session("sales"))
-    assert command("webhooks", "sales", *arguments).code == Exit.USAGE
+    assert command("deliveries", "sales", *arguments).code == Exit.USAGE
     assert server.pod.calls == []
 
 

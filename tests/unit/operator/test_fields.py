@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from unit.operator.situations import SETTINGS, VALID, facts, of, plan, report, session
-from wasession_api.session_pod.webhooks import Configuration
-from wasession_api.v1alpha1 import Webhook, WebhookPolicy
+from wasession_api.session_pod.delivery import Configuration
+from wasession_api.v1alpha1 import DeliveryPolicy, Webhook
+from wasession_api.v1alpha1.delivery import Sink
 from wasession_operator import objects
 from wasession_operator.effective_spec import EffectiveSpec
-from wasession_operator.plan.actions import ConfigureWebhooks, DeletePod, DeletePvc, Logout
+from wasession_operator.plan.actions import ConfigureDelivery, DeletePod, DeletePvc, Logout
 
 Manifest = dict[str, Any]
 Effect = Callable[[Manifest], Any]
@@ -85,21 +86,26 @@ def ca_bundle(spec: Manifest) -> Any:
 
 
 def delivers(spec: Manifest) -> list[Manifest]:
-    """Return the webhooks that the pod is told, with the policy."""
-    told = facts(report=report(webhooks="an earlier revision"))
-    actions = of(ConfigureWebhooks, plan(session(VALID, **spec), told, SETTINGS))
+    """Return the webhooks and sinks that the pod is told, with the policy."""
+    told = facts(report=report(delivery_revision="an earlier revision"))
+    actions = of(ConfigureDelivery, plan(session(VALID, **spec), told, SETTINGS))
     return [action.configuration.dump() for action in actions]
 
 
-def told(webhooks: list[Manifest], **policy: list[str]) -> list[Manifest]:
+def told(
+    webhooks: list[Manifest] | None = None, sinks: list[Manifest] | None = None, **policy: list[str]
+) -> list[Manifest]:
     configuration = Configuration.of(
-        [Webhook.model_validate(one) for one in webhooks], WebhookPolicy.model_validate(policy)
+        [Webhook.model_validate(one) for one in webhooks or []],
+        [Sink.model_validate(one) for one in sinks or []],
+        DeliveryPolicy.model_validate(policy),
     )
     return [configuration.dump()]
 
 
 CONTAINER = ("spec", "containers", 0)
 WEBHOOK = {"name": "crm", "url": "https://crm.example.com/", "signingKey": "crm"}
+SINK = {"name": "events", "nats": {"servers": ["tls://nats.example.com"], "stream": "WHATSAPP"}}
 TOLERATION = {"key": "dedicated", "operator": "Exists"}
 AFFINITY: Manifest = {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}}
 SPREAD = {"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}
@@ -115,12 +121,12 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
         "company",
     ),
     "caBundle.key": ("root.pem", ca_bundle, "/etc/wasession-ca/root.pem"),
-    "webhookPolicy.allowedHosts": (
+    "deliveryPolicy.allowedHosts": (
         ["*.x.test"],
         lambda spec: delivers({"webhooks": [WEBHOOK], **spec}),
         told([WEBHOOK], allowedHosts=["*.x.test"]),
     ),
-    "webhookPolicy.allowedNetworks": (
+    "deliveryPolicy.allowedNetworks": (
         ["10.0.0.0/8"],
         lambda spec: delivers({"webhooks": [WEBHOOK], **spec}),
         told([WEBHOOK], allowedNetworks=["10.0.0.0/8"]),
@@ -197,6 +203,7 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "reconnect.initialDelay": ("5s", environment("RECONNECT_INITIAL_DELAY"), "5.0"),
     "reconnect.maxDelay": ("1m", environment("RECONNECT_MAX_DELAY"), "60.0"),
     "webhooks": ([WEBHOOK], delivers, told([WEBHOOK])),
+    "sinks": ([SINK], delivers, told(sinks=[SINK])),
     "updateStrategy": ("RollingUpdate", updates, True),
     "className": ("large", of_pod("metadata", "labels", "wasession.dev/class"), "large"),
     "clientId": ("other", environment("CLIENT_ID"), "other"),

@@ -83,7 +83,7 @@ def test_the_pod_of_a_plain_session() -> None:
         "RECONNECT_MAX_DELAY": "300.0",
         "EXTRA_ARGS": "[]",
         "QUARANTINE_RETENTION": "2592000.0",
-        "WEBHOOK_KEYS": "/etc/wasession-webhooks",
+        "DELIVERY_SECRET": "/etc/wasession-delivery",
         "RESTORING": "false",
     }
 

@@ -51,7 +51,7 @@ from wasession_operator.plan.actions import (
     ApplyNetworkPolicy,
     ApplySecret,
     CheckPod,
-    ConfigureWebhooks,
+    ConfigureDelivery,
     CreatePod,
     CreatePvc,
     DeletePod,
@@ -162,9 +162,9 @@ ATTEMPTS: list[tuple[Session, Facts, type[Action], Reason]] = [
     ),
     (
         session(VALID),
-        replace(RUNNING, report=report(session_valid=True, webhooks="an earlier revision")),
-        ConfigureWebhooks,
-        Reason.WEBHOOKS_NOT_ACCEPTED,
+        replace(RUNNING, report=report(session_valid=True, delivery_revision="earlier")),
+        ConfigureDelivery,
+        Reason.DELIVERY_NOT_ACCEPTED,
     ),
 ]
 

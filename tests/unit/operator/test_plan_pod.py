@@ -766,7 +766,7 @@ def test_secret_and_pod_are_created_together() -> None:
 
 def test_all_conditions_are_set() -> None:
     state = DeliveryStatus(name="crm", state=DeliveryState.DELIVERING, since=NOW)
-    known = facts(report=report(sandboxed=True, webhooks="1", deliveries=[state]))
+    known = facts(report=report(sandboxed=True, delivery_revision="1", deliveries=[state]))
     webhook = {"name": "crm", "url": "https://crm.example.com/", "signingKey": "crm"}
     kinds = [c.type for c in plan(session(webhooks=[webhook]), known, SETTINGS).status.conditions]
     assert kinds == list(ConditionType)

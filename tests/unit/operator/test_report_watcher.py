@@ -15,7 +15,7 @@ from unit.operator.situations import report
 from wasession_api.http import sse
 from wasession_api.http.sse import ServerSentEvent
 from wasession_api.session_pod.client import SessionPodClient, Unauthorized, UnexpectedStatus
-from wasession_api.session_pod.webhooks import Configuration
+from wasession_api.session_pod.delivery import Configuration
 from wasession_operator import report_watcher
 from wasession_operator.report_watcher import OrderFailed, ReportWatcher, describe_error
 
@@ -259,9 +259,9 @@ async def test_a_fulfilled_logout_is_only_recorded(fixture: Fixture) -> None:
 async def test_a_pod_is_not_told_the_webhooks_that_it_has(fixture: Fixture) -> None:
     """It was told while the plan was made."""
     results: asyncio.Queue[OrderFailed | None] = asyncio.Queue()
-    fixture.pod.report(1, webhooks="1")
+    fixture.pod.report(1, delivery_revision="1")
     await fixture.changes.get()
-    fixture.watcher.configure_webhooks(Configuration(revision="1"), results.put_nowait)
+    fixture.watcher.configure_delivery(Configuration(revision="1"), results.put_nowait)
     assert await results.get() is None
     assert fixture.pod.requests == []
 

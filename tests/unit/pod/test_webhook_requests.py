@@ -11,18 +11,14 @@ import time
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook, WebhookVerificationError
-from wasession_pod.webhooks.cloud_events import (
+from wasession_api.v1alpha1 import DeliveryPolicy
+from wasession_pod.delivery.cloud_events import (
     InvalidKey,
     parse_keys,
     request,
     signed_headers,
 )
-from wasession_pod.webhooks.destination import (
-    Destinations,
-    Forbidden,
-    GuardedResolver,
-    parse_networks,
-)
+from wasession_pod.delivery.guard import Forbidden, Guard, GuardedResolver
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -96,7 +92,7 @@ def test_what_is_no_key_is_named_without_its_content(text: str, problem: str) ->
     assert not text.removeprefix("whsec_") or text.removeprefix("whsec_") not in str(error.value)
 
 
-# --- destinations ---------------------------------------------------------------------------------
+# --- where they may go ----------------------------------------------------------------------------
 
 PRIVATE = [
     "127.0.0.1",
@@ -124,15 +120,15 @@ PRIVATE = [
 def test_private_addresses_are_refused_unless_the_class_allows_them(address: str) -> None:
     parsed = ipaddress.ip_address(address)
     with pytest.raises(Forbidden, match="not a public address"):
-        Destinations().check_address(parsed)
+        Guard().check_address(parsed)
 
 
 def test_networks_that_the_class_allows_are_allowed() -> None:
-    destinations = Destinations(networks=parse_networks(["10.0.0.0/8", "fd00::/8"]))
+    guard = Guard.of(DeliveryPolicy(allowed_networks=["10.0.0.0/8", "fd00::/8"]))
     for address in ("10.1.2.3", "::ffff:10.1.2.3", "fd00::1", "93.184.216.34"):
-        destinations.check_address(ipaddress.ip_address(address))
+        guard.check_address(ipaddress.ip_address(address))
     with pytest.raises(Forbidden):
-        destinations.check_address(ipaddress.ip_address("192.168.1.1"))
+        guard.check_address(ipaddress.ip_address("192.168.1.1"))
 
 
 @pytest.mark.parametrize(
@@ -141,16 +137,16 @@ def test_networks_that_the_class_allows_are_allowed() -> None:
 )
 def test_a_private_address_in_the_url_is_refused_in_every_form(host: str) -> None:
     with pytest.raises(Forbidden):
-        Destinations().check_host(host)
+        Guard().check_host(host)
 
 
 def test_only_hosts_that_the_class_allows() -> None:
-    destinations = Destinations(hosts=("*.example.com", "hooks.example.org"))
+    guard = Guard.of(DeliveryPolicy(allowed_hosts=["*.example.com", "hooks.example.org"]))
     for host in ("crm.example.com", "CRM.Example.Com.", "hooks.example.org"):
-        destinations.check_host(host)
+        guard.check_host(host)
     for host in ("example.com", "example.com.evil.net", "crm-example.com", "hooks.example.org.x"):
         with pytest.raises(Forbidden, match="does not allow"):
-            destinations.check_host(host)
+            guard.check_host(host)
 
 
 class Names(AbstractResolver):
@@ -172,8 +168,8 @@ class Names(AbstractResolver):
 
 
 async def test_a_name_counts_as_what_it_resolves_to() -> None:
-    mixed = GuardedResolver(Destinations(), Names("10.0.0.1", "93.184.216.34"))
+    mixed = GuardedResolver(Guard(), Names("10.0.0.1", "93.184.216.34"))
     assert [one["host"] for one in await mixed.resolve("a.example.com")] == ["93.184.216.34"]
-    private = GuardedResolver(Destinations(), Names("10.0.0.1", "fe80::1%eth0"))
+    private = GuardedResolver(Guard(), Names("10.0.0.1", "fe80::1%eth0"))
     with pytest.raises(Forbidden, match=r"a\.example\.com"):
         await private.resolve("a.example.com")

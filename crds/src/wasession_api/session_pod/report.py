@@ -69,11 +69,11 @@ class Report(Observed):
         max_length=256,
     )
     warnings: list[Notice] = Field([], max_length=16)
-    webhooks: str | None = Field(
+    delivery_revision: str | None = Field(
         None,
         max_length=64,
-        description="Revision of the configuration of webhooks that the pod has; null while it has "
-        "not read its volume, or knows no webhooks.",
+        description="Revision of the configuration of webhooks and sinks that the pod has; null "
+        "while it has not read its volume, or knows none of them.",
     )
     deliveries: list[DeliveryStatus] = Field([], max_length=16)
 

@@ -9,6 +9,12 @@ from __future__ import annotations
 from pydantic import Field
 
 from wasession_api.base import Model
+from wasession_api.v1alpha1.delivery import (
+    ChatKind,
+    DeliveryEvent,
+    DeliveryPolicy,
+    Webhook,
+)
 from wasession_api.v1alpha1.enums import (
     AccessMode,
     AccountStatus,
@@ -60,12 +66,6 @@ from wasession_api.v1alpha1.status import (
     Status,
     UpdateStatus,
     VolumeLoss,
-)
-from wasession_api.v1alpha1.webhooks import (
-    ChatKind,
-    Webhook,
-    WebhookEvent,
-    WebhookPolicy,
 )
 
 GROUP = "wasession.dev"
@@ -130,6 +130,8 @@ __all__ = [
     "ClientId",
     "Condition",
     "ConditionType",
+    "DeliveryEvent",
+    "DeliveryPolicy",
     "DeliveryState",
     "DeliveryStatus",
     "DisconnectKind",
@@ -158,8 +160,6 @@ __all__ = [
     "UpdateStrategy",
     "VolumeLoss",
     "Webhook",
-    "WebhookEvent",
-    "WebhookPolicy",
     "WhatsAppSession",
     "WhatsAppSessionClass",
     "WhenDeleted",

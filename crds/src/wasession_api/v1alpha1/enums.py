@@ -87,7 +87,7 @@ class ConditionType(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """How the delivery to a webhook is doing."""
+    """How the delivery to a webhook or sink is doing."""
 
     DELIVERING = "Delivering"
     FAILING = "Failing"
@@ -208,10 +208,10 @@ class Reason(StrEnum):
     ROLLOUT_HALTED = "RolloutHalted"
     RESTART_REQUESTED = "RestartRequested"
     LOGOUT_FAILED = "LogoutFailed"
-    WEBHOOKS_NOT_ACCEPTED = "WebhooksNotAccepted"
-    WEBHOOK_FAILING = "WebhookFailing"
-    WEBHOOK_PAUSED = "WebhookPaused"
-    WEBHOOK_GONE = "WebhookGone"
+    DELIVERY_NOT_ACCEPTED = "DeliveryNotAccepted"
+    DELIVERY_FAILING = "DeliveryFailing"
+    DELIVERY_PAUSED = "DeliveryPaused"
+    DELIVERY_GONE = "DeliveryGone"
     DEVICE_STILL_LINKED = "DeviceStillLinked"
     RESTORED = "Restored"
     NEW_LOGIN = "NewLogin"

@@ -10,6 +10,7 @@ from pydantic import Field, GetJsonSchemaHandler, StringConstraints
 from pydantic_core import core_schema
 
 from wasession_api.base import Model, Observed, Pattern, Time
+from wasession_api.v1alpha1.delivery import DeliveryPolicy
 from wasession_api.v1alpha1.spec import (
     IMAGE,
     NO_CONTROL,
@@ -20,7 +21,6 @@ from wasession_api.v1alpha1.spec import (
     SecretReference,
     SessionTemplate,
 )
-from wasession_api.v1alpha1.webhooks import WebhookPolicy
 
 OPERATOR_CONFLICT: Literal["OperatorConflict"] = "OperatorConflict"
 # Chromium flags that neither run programs, write files, nor change what the session pod relies on.
@@ -80,6 +80,7 @@ class Override(StrEnum):
     TIMEOUTS = "timeouts"
     RECONNECT = "reconnect"
     WEBHOOKS = "webhooks"
+    SINKS = "sinks"
     UPDATE_STRATEGY = "updateStrategy"
 
 
@@ -210,8 +211,8 @@ class ClassOnly(Model):
         alias="caBundle",
         description="Certificate authorities that the browser trusts besides its own.",
     )
-    webhook_policy: WebhookPolicy = Field(
-        default_factory=WebhookPolicy, description="Where the webhooks of sessions may go."
+    delivery_policy: DeliveryPolicy = Field(
+        default_factory=DeliveryPolicy, description="Where webhooks and sinks of sessions may go."
     )
     pod_template: PodTemplate = Field(
         default_factory=PodTemplate, description="Additions to the pods that the operator creates."

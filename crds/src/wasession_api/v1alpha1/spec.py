@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from wasession_api.base import Duration, Model, Pattern
 from wasession_api.v1alpha1 import timezones
+from wasession_api.v1alpha1.delivery import (
+    MAXIMUM_SINKS,
+    MAXIMUM_WEBHOOKS,
+    Sink,
+    Webhook,
+    check_names,
+)
 from wasession_api.v1alpha1.enums import (
     AccessMode,
     PairingMethod,
@@ -20,7 +27,6 @@ from wasession_api.v1alpha1.enums import (
     WhenDeleted,
 )
 from wasession_api.v1alpha1.patterns import DNS_LABEL, HOST, LABEL_NAME, PORT
-from wasession_api.v1alpha1.webhooks import MAXIMUM_WEBHOOKS, Webhook
 
 Origin = Annotated[
     str,
@@ -276,11 +282,21 @@ class SessionTemplate(Model):
         max_length=MAXIMUM_WEBHOOKS,
         description="Endpoints that the session's pod tells what happens.",
     )
+    sinks: list[Sink] = Field(
+        [],
+        max_length=MAXIMUM_SINKS,
+        description="Message brokers to which the session's pod tells what happens.",
+    )
     update_strategy: UpdateStrategy = Field(
         UpdateStrategy.ON_DELETE,
         description="When a changed pod template takes effect: at the pod's next start (OnDelete), or as "
         "soon as the rollout reaches the session (RollingUpdate).",
     )
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        check_names([*self.webhooks, *self.sinks])
+        return self
 
 
 class Spec(SessionTemplate):

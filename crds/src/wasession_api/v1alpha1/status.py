@@ -139,9 +139,9 @@ class UpdateStatus(Observed):
 
 
 class DeliveryStatus(Observed):
-    """How the delivery to a webhook is doing. Counts are metrics of the session pod."""
+    """How the delivery to a webhook or sink is doing. Counts are metrics of the session pod."""
 
-    name: str = Field(description="Name of the webhook.", max_length=63)
+    name: str = Field(description="Name of the webhook or sink.", max_length=63)
     state: Annotated[DeliveryState, fallback(DeliveryState.FAILING)] = Field(
         description="Delivering; Failing since some attempts; Paused by a person; Gone when the "
         "endpoint wants no more (410), until the webhook is changed or resumed."
@@ -262,7 +262,7 @@ class Status(Observed):
         None, description="The last replacement of the pod for a changed template."
     )
     delivery: list[DeliveryStatus] = Field(
-        [], description="The webhooks that the session's pod delivers to.", max_length=16
+        [], description="The webhooks and sinks that the session's pod delivers to.", max_length=16
     )
     restarts: Restarts = Field(
         default_factory=Restarts,

@@ -14,6 +14,7 @@ from wasession_api.v1alpha1 import Reason
 
 from wasession_operator.plan.actions import Action, AddFinalizer, Event, Plan
 from wasession_operator.plan.deletion import plan_deletion
+from wasession_operator.plan.delivery import plan_delivery
 from wasession_operator.plan.facts import Backoff, Facts, Node, Refusal, Session
 from wasession_operator.plan.logout import plan_logout
 from wasession_operator.plan.network_policy import plan_network_policy
@@ -34,7 +35,6 @@ from wasession_operator.plan.status import (
     make_status,
 )
 from wasession_operator.plan.storage import plan_storage
-from wasession_operator.plan.webhooks import plan_webhooks
 from wasession_operator.settings import Settings
 
 __all__ = [
@@ -86,8 +86,8 @@ def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
         logout = plan_logout(session, facts)
     update = plan_update(session, facts, settings, pod)
     hold, violation = _hold(session, facts), _report_violation(facts)
-    webhooks = plan_webhooks(session, facts) if pod.finding.ok else Step()
-    parts = (violation, hold, storage.step, pod.step, logout.step, update.step, webhooks)
+    delivery = plan_delivery(session, facts) if pod.finding.ok else Step()
+    parts = (violation, hold, storage.step, pod.step, logout.step, update.step, delivery)
     shared = _report_shared_account(session, facts)
     step = sum((*parts, _report_duplicate(facts), shared), Step())
     return Outcome(pod, storage, logout.status, update.status, step, token)

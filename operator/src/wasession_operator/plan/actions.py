@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Literal
 
 from wasession_api.kube.manifests import Manifest
-from wasession_api.session_pod.webhooks import Configuration
+from wasession_api.session_pod.delivery import Configuration
 from wasession_api.v1alpha1 import Reason, Status
 
 
@@ -122,8 +122,8 @@ class NoteLogout:
 
 
 @dataclass(frozen=True)
-class ConfigureWebhooks:
-    """Tell the pod the webhooks that it is to deliver to."""
+class ConfigureDelivery:
+    """Tell the pod the webhooks and sinks that it is to deliver to."""
 
     configuration: Configuration
 
@@ -132,7 +132,7 @@ Action = (
     AddFinalizer | RemoveFinalizer | ApplySecret | ApplyNetworkPolicy
     | CreatePvc | SetPvcOwner | ExpandPvc | DeletePvc
     | CreatePod | CheckPod | RefreshToken | DeletePod | Logout | NoteLogout
-    | RepairPvc | RepairPod | ConfigureWebhooks
+    | RepairPvc | RepairPod | ConfigureDelivery
 )  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from wasession_api.v1alpha1 import (
 
 from wasession_operator.plan.actions import Event
 from wasession_operator.plan.conditions import Conditions
+from wasession_operator.plan.delivery import delivering
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import (
     annotations_of,
@@ -33,7 +34,6 @@ from wasession_operator.plan.manifests import (
 )
 from wasession_operator.plan.pod import termination_reason
 from wasession_operator.plan.results import Finding, Outcome, Problem
-from wasession_operator.plan.webhooks import delivering
 
 PROGRESSING = {
     Phase.PENDING,
@@ -288,7 +288,7 @@ def _apply_report(before: Status, status: Status, report: Report) -> None:
         status.account = None
     status.whatsapp_web_version = report.whatsapp_web_version or before.whatsapp_web_version
     status.last_shutdown = report.last_shutdown or before.last_shutdown
-    if report.webhooks is not None:
+    if report.delivery_revision is not None:
         status.delivery = report.deliveries
     seen, known = report.phone_last_seen, before.phone_last_seen
     if seen is None:
@@ -342,8 +342,9 @@ def _set_sandboxed(conditions: Conditions, report: Report | None) -> None:
 
 
 def _set_delivering(conditions: Conditions, session: Session, status: Status) -> None:
-    """Tell whether all webhooks are delivered to, as the pod has reported last."""
-    if session.spec.webhooks and (finding := delivering(status.delivery)) is not None:
+    """Tell whether all webhooks and sinks are delivered to, as the pod has reported last."""
+    wanted = session.spec.webhooks or session.spec.sinks
+    if wanted and (finding := delivering(status.delivery)) is not None:
         conditions.set(ConditionType.DELIVERING, *finding)
 
 

@@ -21,6 +21,7 @@ from wasession_pod.api.operations import MAXIMUM_JSON, OPERATIONS
 from wasession_pod.api.requests import SESSION
 from wasession_pod.api.uploads import Uploads
 from wasession_pod.browser.errors import BrowserError, PageAway, PageClosed
+from wasession_pod.delivery.deliveries import NotHere, UnknownDestination
 from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.idempotency_store import IdempotencyStore
 from wasession_pod.messages.reconciliation import Reconciler
@@ -28,7 +29,6 @@ from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import NotReady, Session, Stopping
 from wasession_pod.settings import Settings
 from wasession_pod.volume.volume import StorageError
-from wasession_pod.webhooks.deliveries import NotHere, UnknownWebhook
 
 SETTINGS = web.AppKey("settings", Settings)
 PUBLIC_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
@@ -108,8 +108,8 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return HTTPProblem(503, "Not ready", str(error), RETRY_AFTER)
         case Stopping():
             return HTTPProblem(503, "Shutting down", str(error), RETRY_AFTER)
-        case UnknownWebhook():
-            return HTTPProblem(404, "Webhook not found", str(error))
+        case UnknownDestination():
+            return HTTPProblem(404, "Delivery not found", str(error))
         case NotHere():
             return HTTPProblem(409, "Not in the outbox", str(error))
         case StorageError():

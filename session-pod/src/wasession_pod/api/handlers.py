@@ -21,7 +21,7 @@ from wasession_api.session_pod.messages import Page, SendText
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 
 from wasession_pod import metrics
-from wasession_pod.api import event_stream, media, webhooks
+from wasession_pod.api import deliveries, event_stream, media
 from wasession_pod.api.operations import (
     PNG,
     SSE,
@@ -317,11 +317,11 @@ HANDLERS: Mapping[str, Handler] = {
     "restart": restart,
     "getScreenshot": screenshot,
     "getPage": show_page,
-    "configureWebhooks": webhooks.configure,
-    "listWebhooks": webhooks.list_webhooks,
-    "listDeadLetters": webhooks.list_dead_letters,
-    "replayDeadLetters": webhooks.replay_dead_letters,
-    "replayWebhook": webhooks.replay,
-    "pauseWebhook": webhooks.pause,
-    "resumeWebhook": webhooks.resume,
+    "configureDeliveries": deliveries.configure,
+    "listDeliveries": deliveries.list_deliveries,
+    "listDeadLetters": deliveries.list_dead_letters,
+    "replayDeadLetters": deliveries.replay_dead_letters,
+    "replayDelivery": deliveries.replay,
+    "pauseDelivery": deliveries.pause,
+    "resumeDelivery": deliveries.resume,
 }

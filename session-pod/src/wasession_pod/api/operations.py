@@ -12,6 +12,12 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 from wasession_api.base import Model, Pattern
 from wasession_api.http.openapi import BINARY, Answer, Content, Nothing, Operation, document
+from wasession_api.session_pod.delivery import (
+    Configuration,
+    DeadLetter,
+    DeliveryDetails,
+    Replayed,
+)
 from wasession_api.session_pod.events import PAYLOADS, Cursor, EventKind, EventKinds, EventPage
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import (
@@ -27,14 +33,8 @@ from wasession_api.session_pod.messages import (
     SentMessage,
 )
 from wasession_api.session_pod.report import Report
-from wasession_api.session_pod.webhooks import (
-    Configuration,
-    DeadLetter,
-    Replayed,
-    WebhookState,
-)
 from wasession_api.v1alpha1 import PairingMethod, Phase
-from wasession_api.v1alpha1.webhooks import WebhookName
+from wasession_api.v1alpha1.delivery import DestinationName
 
 MAXIMUM_JSON = 2**20  # bytes
 PNG, SVG, TEXT, SSE = "image/png", "image/svg+xml", "text/plain", "text/event-stream"
@@ -138,8 +138,8 @@ class PageQuery(Model):
     ) = Field(None, alias="continue", description="`continue` of the previous page.")
 
 
-class WebhookPath(Model):
-    name: WebhookName
+class DeliveryPath(Model):
+    name: DestinationName
 
 
 class Replay(Model):
@@ -156,7 +156,7 @@ _NOT_READY = {
     503: "The session is not Ready (see `phase`), or its page is loading. Nothing was done. "
     "Retry after `Retry-After` seconds."
 }
-_NO_WEBHOOK = {404: "The session has no webhook of this name."}
+_NO_DELIVERY = {404: "The session has no webhook or sink of this name."}
 _PAGE_FAILED = {502: "The page of WhatsApp Web failed."}
 _ALWAYS = {
     422: "A parameter, header or field is not valid; see `detail`.",
@@ -517,80 +517,81 @@ OPERATIONS = (
     ),
     Operation(
         "PUT",
-        "/v1/webhooks",
-        "configureWebhooks",
-        "Deliver to these webhooks from now on",
+        "/v1/deliveries",
+        "configureDeliveries",
+        "Deliver to these webhooks and sinks from now on",
         {200: Answer("The volume has recorded it.", (Content(Nothing),))},
-        tag="Webhooks",
-        description="In Kubernetes the operator calls this, with `spec.webhooks`. A webhook that "
-        "is new starts with the next event; one of the same name goes on where it is.",
+        tag="Delivery",
+        description="In Kubernetes the operator calls this, with `spec.webhooks` and "
+        "`spec.sinks`. One that is new starts with the next event; one of the same name goes on "
+        "where it is.",
         bodies=(Content(Configuration),),
         problems={400: "The body is not valid JSON.", **_ALWAYS},
     ),
     Operation(
         "GET",
-        "/v1/webhooks",
-        "listWebhooks",
+        "/v1/deliveries",
+        "listDeliveries",
         "How the deliveries are doing",
-        {200: Answer("All webhooks.", (Content(Page[WebhookState]),))},
-        tag="Webhooks",
+        {200: Answer("Those of all webhooks and sinks.", (Content(Page[DeliveryDetails]),))},
+        tag="Delivery",
         problems=_ALWAYS,
     ),
     Operation(
         "GET",
-        "/v1/webhooks/{name}/dead-letters",
+        "/v1/deliveries/{name}/dead-letters",
         "listDeadLetters",
         "Events that were given up, latest first",
         {200: Answer("Up to 10,000.", (Content(Page[DeadLetter]),))},
-        tag="Webhooks",
-        path_parameters=WebhookPath,
-        problems={**_NO_WEBHOOK, **_ALWAYS},
+        tag="Delivery",
+        path_parameters=DeliveryPath,
+        problems={**_NO_DELIVERY, **_ALWAYS},
     ),
     Operation(
         "POST",
-        "/v1/webhooks/{name}/dead-letters/replay",
+        "/v1/deliveries/{name}/dead-letters/replay",
         "replayDeadLetters",
         "Deliver the dead letters again",
         {202: Answer("Those that the outbox still has are delivered.", (Content(Replayed),))},
-        tag="Webhooks",
-        path_parameters=WebhookPath,
-        problems={**_NO_WEBHOOK, **_ALWAYS},
+        tag="Delivery",
+        path_parameters=DeliveryPath,
+        problems={**_NO_DELIVERY, **_ALWAYS},
     ),
     Operation(
         "POST",
-        "/v1/webhooks/{name}/replay",
-        "replayWebhook",
+        "/v1/deliveries/{name}/replay",
+        "replayDelivery",
         "Deliver everything after an event again",
         {202: Answer("It is delivered again, under the same IDs.", (Content(Nothing),))},
-        tag="Webhooks",
-        path_parameters=WebhookPath,
+        tag="Delivery",
+        path_parameters=DeliveryPath,
         bodies=(Content(Replay),),
         problems={
             400: "The body is not valid JSON.",
-            **_NO_WEBHOOK,
+            **_NO_DELIVERY,
             409: "The outbox does not go back to `after`, or was replaced since.",
             **_ALWAYS,
         },
     ),
     Operation(
         "POST",
-        "/v1/webhooks/{name}/pause",
-        "pauseWebhook",
+        "/v1/deliveries/{name}/pause",
+        "pauseDelivery",
         "Let the events wait",
         {200: Answer("Paused, also across restarts.", (Content(Nothing),))},
-        tag="Webhooks",
-        path_parameters=WebhookPath,
-        problems={**_NO_WEBHOOK, **_ALWAYS},
+        tag="Delivery",
+        path_parameters=DeliveryPath,
+        problems={**_NO_DELIVERY, **_ALWAYS},
     ),
     Operation(
         "POST",
-        "/v1/webhooks/{name}/resume",
-        "resumeWebhook",
+        "/v1/deliveries/{name}/resume",
+        "resumeDelivery",
         "Deliver again, also to an endpoint that wanted no more",
         {200: Answer("Resumed.", (Content(Nothing),))},
-        tag="Webhooks",
-        path_parameters=WebhookPath,
-        problems={**_NO_WEBHOOK, **_ALWAYS},
+        tag="Delivery",
+        path_parameters=DeliveryPath,
+        problems={**_NO_DELIVERY, **_ALWAYS},
     ),
 )
 

@@ -56,24 +56,24 @@ CREATE TABLE IF NOT EXISTS awaited_acks (
   since REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE IF NOT EXISTS webhook_configuration (
+CREATE TABLE IF NOT EXISTS delivery_configuration (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   configuration TEXT NOT NULL
 ) STRICT;
-CREATE TABLE IF NOT EXISTS webhooks (
+CREATE TABLE IF NOT EXISTS deliveries (
   name TEXT PRIMARY KEY,
   outbox TEXT NOT NULL,
   progress TEXT NOT NULL,
   paused INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS dead_letters (
-  webhook TEXT NOT NULL,
+  delivery TEXT NOT NULL,
   event_id TEXT NOT NULL,
   kind TEXT NOT NULL,
   died_at REAL NOT NULL,
   attempts INTEGER NOT NULL,
   error TEXT NOT NULL,
-  UNIQUE (webhook, event_id)
+  UNIQUE (delivery, event_id)
 ) STRICT;
 """
 INCREMENTAL = 2  # of PRAGMA auto_vacuum

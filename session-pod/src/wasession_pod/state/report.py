@@ -39,7 +39,7 @@ def build_report(
     method: PairingMethod,
     sandboxed: bool | None,
     fulfilled_logout: str | None = None,
-    webhooks: str | None = None,
+    delivery_revision: str | None = None,
     deliveries: Sequence[DeliveryStatus] = (),
 ) -> Report:
     """Return the state as the operator and API clients see it."""
@@ -65,7 +65,7 @@ def build_report(
         fulfilled_logout=fulfilled_logout,
         phone_last_seen=state.phone_last_seen,
         warnings=warnings(state, now),
-        webhooks=webhooks,
+        delivery_revision=delivery_revision,
         deliveries=list(deliveries),
     )
 

@@ -1,4 +1,4 @@
-"""The webhooks, how far each has come, and its dead letters: tables of `messages.sqlite`."""
+"""Webhooks and sinks, how far each has come, its dead letters: tables of `messages.sqlite`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from wasession_api.session_pod.webhooks import Configuration
-from wasession_api.v1alpha1 import Webhook
+from wasession_api.session_pod.delivery import Configuration
+from wasession_api.v1alpha1.delivery import Destination
 
+from wasession_pod.delivery.plan import Progress, Trouble
 from wasession_pod.messages.database import Database
-from wasession_pod.webhooks.plan import Progress, Trouble
 
-MAXIMUM_DEAD = 10_000  # dead letters of a webhook
+MAXIMUM_DEAD = 10_000  # dead letters of a webhook or sink
 FORGET_DEAD = """
 DELETE FROM dead_letters WHERE rowid IN
-(SELECT rowid FROM dead_letters WHERE webhook = ? ORDER BY died_at DESC LIMIT -1 OFFSET ?)
+(SELECT rowid FROM dead_letters WHERE delivery = ? ORDER BY died_at DESC LIMIT -1 OFFSET ?)
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A webhook as it is kept; ``outbox`` is the one that its progress counts in."""
+    """A webhook or sink as it is kept; ``outbox`` is the one that its progress counts in."""
 
-    webhook: Webhook
+    destination: Destination
     outbox: str
     progress: Progress
     paused: bool = False
@@ -41,58 +41,61 @@ class StoredDeadLetter:
     error: str
 
 
-class WebhookStore:
+class DeliveryStore:
     """Methods block, are safe on any thread, and raise ``DatabaseError``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def load(self) -> tuple[Configuration, list[Kept]]:
-        """Return the configuration, and how far its webhooks have come."""
+        """Return the configuration, and how far its deliveries have come."""
         with self._database.transaction() as database:
-            row = database.execute("SELECT configuration FROM webhook_configuration").fetchone()
-            rows = database.execute("SELECT name, outbox, progress, paused FROM webhooks")
+            row = database.execute("SELECT configuration FROM delivery_configuration").fetchone()
+            rows = database.execute("SELECT name, outbox, progress, paused FROM deliveries")
             known = {name: rest for name, *rest in rows}
         configuration = Configuration.model_validate_json(row[0]) if row else Configuration()
         kept = list[Kept]()
-        for webhook in configuration.webhooks:
-            outbox, progress, paused = known[webhook.name]
-            kept.append(Kept(webhook, outbox, _decode(progress), bool(paused)))
+        for destination in configuration.destinations:
+            outbox, progress, paused = known[destination.name]
+            kept.append(Kept(destination, outbox, _decode(progress), bool(paused)))
         return configuration, kept
 
     def save(self, configuration: Configuration, kept: Iterable[Kept]) -> None:
-        """Keep these webhooks and no others; dead letters go with their webhook."""
+        """Keep these and no others; dead letters go with their webhook or sink."""
         with self._database.transaction() as database:
             database.execute(
-                "REPLACE INTO webhook_configuration (one, configuration) VALUES (1, ?)",
+                "REPLACE INTO delivery_configuration (one, configuration) VALUES (1, ?)",
                 (configuration.model_dump_json(by_alias=True, exclude_none=True),),
             )
-            database.execute("DELETE FROM webhooks")
+            database.execute("DELETE FROM deliveries")
             database.executemany(
-                "INSERT INTO webhooks (name, outbox, progress, paused) VALUES (?, ?, ?, ?)",
-                [(one.webhook.name, one.outbox, _encode(one.progress), one.paused) for one in kept],
+                "INSERT INTO deliveries (name, outbox, progress, paused) VALUES (?, ?, ?, ?)",
+                [
+                    (one.destination.name, one.outbox, _encode(one.progress), one.paused)
+                    for one in kept
+                ],
             )
             database.execute(
-                "DELETE FROM dead_letters WHERE webhook NOT IN (SELECT name FROM webhooks)"
+                "DELETE FROM dead_letters WHERE delivery NOT IN (SELECT name FROM deliveries)"
             )
 
     def advance(
         self, kept: Kept, dead: Iterable[StoredDeadLetter], delivered: Iterable[str]
     ) -> None:
-        """Keep how far a webhook has come, and its new dead letters.
+        """Keep how far a delivery has come, and its new dead letters.
 
         Events that were ``delivered`` after all are no dead letters any more.
         """
-        name = kept.webhook.name
+        name = kept.destination.name
         with self._database.transaction() as database:
             database.execute(
-                "UPDATE webhooks SET outbox = ?, progress = ?, paused = ? WHERE name = ?",
+                "UPDATE deliveries SET outbox = ?, progress = ?, paused = ? WHERE name = ?",
                 (kept.outbox, _encode(kept.progress), kept.paused, name),
             )
             for letter in dead:
                 database.execute(
-                    "REPLACE INTO dead_letters (webhook, event_id, kind, died_at, attempts, error) "
-                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    "REPLACE INTO dead_letters (delivery, event_id, kind, died_at, attempts, "
+                    "error) VALUES (?, ?, ?, ?, ?, ?)",
                     (
                         name,
                         letter.event_id,
@@ -103,24 +106,24 @@ class WebhookStore:
                     ),
                 )
             database.executemany(
-                "DELETE FROM dead_letters WHERE webhook = ? AND event_id = ?",
+                "DELETE FROM dead_letters WHERE delivery = ? AND event_id = ?",
                 [(name, event_id) for event_id in delivered],
             )
             database.execute(FORGET_DEAD, (name, MAXIMUM_DEAD))
 
     def dead_letters(self, name: str) -> list[StoredDeadLetter]:
-        """Return a webhook's dead letters, latest first."""
+        """Return the dead letters of a webhook or sink, latest first."""
         with self._database.transaction() as database:
             rows = database.execute(
                 "SELECT event_id, kind, died_at, attempts, error FROM dead_letters "
-                "WHERE webhook = ? ORDER BY died_at DESC, rowid DESC",
+                "WHERE delivery = ? ORDER BY died_at DESC, rowid DESC",
                 (name,),
             ).fetchall()
         return [StoredDeadLetter(*row) for row in rows]
 
     def count_dead(self, name: str) -> int:
         with self._database.transaction() as database:
-            query = "SELECT count(*) FROM dead_letters WHERE webhook = ?"
+            query = "SELECT count(*) FROM dead_letters WHERE delivery = ?"
             found: int = database.execute(query, (name,)).fetchone()[0]
         return found
 

@@ -1,4 +1,4 @@
-"""All webhooks of the session: their configuration, and one delivery for each."""
+"""All webhooks and sinks of the session: their configuration, and one delivery for each."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from wasession_api.session_pod.delivery import Configuration
 from wasession_api.session_pod.events import EventId
-from wasession_api.session_pod.webhooks import Configuration
-from wasession_api.v1alpha1 import DeliveryStatus, Webhook, WebhookPolicy
+from wasession_api.v1alpha1 import DeliveryStatus
+from wasession_api.v1alpha1.delivery import DeliveryPolicy, Destination
 
+from wasession_pod.delivery.delivery import RETRY_STORE, Delivery
+from wasession_pod.delivery.plan import Progress
+from wasession_pod.delivery.store import DeliveryStore, Kept, StoredDeadLetter
 from wasession_pod.messages.database import Database, DatabaseError
 from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
-from wasession_pod.webhooks.delivery import RETRY_STORE, Delivery
-from wasession_pod.webhooks.plan import Progress
-from wasession_pod.webhooks.store import Kept, StoredDeadLetter, WebhookStore
 
 log = logging.getLogger(__name__)
 
 
-class UnknownWebhook(LookupError):
-    """The session has no webhook of this name; the message says which."""
+class UnknownDestination(LookupError):
+    """The session has no webhook or sink of this name; the message says which."""
 
 
 class NotHere(ValueError):
@@ -31,7 +32,7 @@ class NotHere(ValueError):
 
 
 class Deliveries:
-    """Delivers to all webhooks from ``start`` until ``close``.
+    """Delivers to all webhooks and sinks from ``start`` until ``close``.
 
     Methods raise ``DatabaseError``. ``on_change`` is called when ``revision`` or ``statuses`` have
     changed.
@@ -44,7 +45,7 @@ class Deliveries:
         settings: Settings,
         on_change: Callable[[], None],
     ) -> None:
-        self._store = WebhookStore(database)
+        self._store = DeliveryStore(database)
         self._outbox, self._settings, self._on_change = outbox, settings, on_change
         self._configuration: Configuration | None = None  # None until it is loaded
         self._deliveries: dict[str, Delivery] = {}
@@ -72,13 +73,15 @@ class Deliveries:
                     configuration, kept = await asyncio.to_thread(self._store.load)
                     await self._begin(configuration, kept)
             except DatabaseError as error:
-                log.warning("cannot read the webhooks; trying again", extra={"error": str(error)})
+                log.warning(
+                    "cannot read the webhooks and sinks; trying again", extra={"error": str(error)}
+                )
                 await asyncio.sleep(RETRY_STORE)
             else:
                 return
 
     async def close(self) -> None:
-        """Stop, and keep how far each webhook has come."""
+        """Stop, and keep how far each delivery has come."""
         if self._loading is not None:
             self._loading.cancel()
             await asyncio.gather(self._loading, return_exceptions=True)
@@ -87,9 +90,9 @@ class Deliveries:
             self._configuration = None
 
     async def configure(self, configuration: Configuration) -> None:
-        """Deliver to these webhooks from now on. One that is new starts with the next event.
+        """Deliver to these from now on. One that is new starts with the next event.
 
-        A webhook of the same name goes on where it is, even if its URL has changed.
+        One of the same name goes on where it is, even if its URL has changed.
         """
         async with self._lock:
             before, latest = self._configuration, self._outbox.latest
@@ -100,10 +103,10 @@ class Deliveries:
             earlier = await self._stop()
             try:
                 kept = [
-                    _changed(earlier[webhook.name], webhook)
-                    if webhook.name in earlier
-                    else Kept(webhook, latest.outbox, Progress(latest.number))
-                    for webhook in configuration.webhooks
+                    _changed(earlier[destination.name], destination)
+                    if destination.name in earlier
+                    else Kept(destination, latest.outbox, Progress(latest.number))
+                    for destination in configuration.destinations
                 ]
                 await asyncio.to_thread(self._store.save, configuration, kept)
             except DatabaseError:
@@ -117,22 +120,17 @@ class Deliveries:
         self._configuration = configuration
         self._on_change()
 
-    async def _deliver(self, policy: WebhookPolicy, kept: Sequence[Kept]) -> None:
-        from wasession_pod.webhooks import sender  # here, as aiohttp's client takes a while
+    async def _deliver(self, policy: DeliveryPolicy, kept: Sequence[Kept]) -> None:
+        from wasession_pod.delivery import senders  # here, as what it imports takes a while
 
-        destinations = sender.destinations(policy)
-        stack = contextlib.AsyncExitStack()
-        http = await stack.enter_async_context(
-            sender.client(destinations, self._settings.ca_bundle)
+        stack, source = contextlib.AsyncExitStack(), _source(self._settings)
+        opened = await stack.enter_async_context(
+            senders.opened([one.destination for one in kept], policy, self._settings)
         )
-        keys = sender.Keys(self._settings.webhook_keys)
-        requests = sender.Sender(http, destinations, keys)
-        source = _source(self._settings)
         self._deliveries = {
-            one.webhook.name: Delivery(
-                one, self._outbox, requests, self._store, source, self._on_change
-            )
+            name: Delivery(one, self._outbox, opened[name], self._store, source, self._on_change)
             for one in kept
+            if (name := one.destination.name)
         }
         self._running = asyncio.create_task(self._run(stack))
 
@@ -142,7 +140,7 @@ class Deliveries:
                 tasks.create_task(_run(delivery))
 
     async def _stop(self) -> dict[str, Kept]:
-        """Stop, and return how far each webhook has come, by name."""
+        """Stop, and return how far each delivery has come, by name."""
         if self._running is not None:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
@@ -155,13 +153,13 @@ class Deliveries:
         return iter([*self._deliveries.values()])
 
     def get(self, name: str) -> Delivery:
-        """Return the delivery to a webhook; raises ``UnknownWebhook``."""
+        """Return the delivery to a webhook or sink; raises ``UnknownDestination``."""
         if name not in self._deliveries:
-            raise UnknownWebhook(f"the session has no webhook {name}")
+            raise UnknownDestination(f"the session has no webhook or sink {name}")
         return self._deliveries[name]
 
     def replay(self, name: str, after: str) -> None:
-        """Deliver everything after a cursor again. Raises ``UnknownWebhook``, ``NotHere``."""
+        """Deliver everything after a cursor again. Raises ``UnknownDestination``, ``NotHere``."""
         delivery, position, oldest = self.get(name), EventId.parse(after), self._outbox.oldest
         if position is None or oldest is None or position.outbox != oldest.outbox:
             raise NotHere(f"{after} is not of the present outbox")
@@ -186,7 +184,7 @@ class Deliveries:
         return await asyncio.to_thread(self._store.count_dead, name)
 
     async def dead_letters(self, name: str) -> list[StoredDeadLetter]:
-        """Return the dead letters of a webhook, latest first. Raises ``UnknownWebhook``."""
+        """Return the dead letters of a webhook or sink, latest first."""
         self.get(name)
         return await asyncio.to_thread(self._store.dead_letters, name)
 
@@ -197,8 +195,8 @@ async def _run(delivery: Delivery) -> None:
         try:
             await delivery.run()
         except Exception:
-            name = delivery.kept.webhook.name
-            log.exception("a delivery has failed; starting it again", extra={"webhook": name})
+            name = delivery.kept.destination.name
+            log.exception("a delivery has failed; starting it again", extra={"delivery": name})
             await asyncio.sleep(RETRY_STORE)
 
 
@@ -209,8 +207,8 @@ def _source(settings: Settings) -> str:
     return f"/namespaces/{settings.namespace}/whatsappsessions/{settings.session}"
 
 
-def _changed(kept: Kept, webhook: Webhook) -> Kept:
-    """Return how far a webhook has come; a changed one is tried even if it wanted no more."""
-    if webhook == kept.webhook:
+def _changed(kept: Kept, destination: Destination) -> Kept:
+    """Return how far a delivery has come; a changed one is tried even if it wanted no more."""
+    if destination == kept.destination:
         return kept
-    return replace(kept, webhook=webhook, progress=replace(kept.progress, gone=False))
+    return replace(kept, destination=destination, progress=replace(kept.progress, gone=False))

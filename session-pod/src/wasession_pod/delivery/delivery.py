@@ -1,4 +1,4 @@
-"""Delivers what is in the outbox to one webhook, and keeps how far it has come."""
+"""Delivers what is in the outbox to one webhook or sink, and keeps how far it has come."""
 
 from __future__ import annotations
 
@@ -14,27 +14,22 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wasession_api.session_pod.events import EventId, EventKind, GapReason
-from wasession_api.v1alpha1 import (
-    ChatKind,
-    DeliveryState,
-    DeliveryStatus,
-    Webhook,
-    WebhookEvent,
-)
+from wasession_api.v1alpha1 import ChatKind, DeliveryState, DeliveryStatus
+from wasession_api.v1alpha1.delivery import DeliveryEvent, Destination
 
 from wasession_pod import metrics
+from wasession_pod.delivery import plan
+from wasession_pod.delivery.cloud_events import request
+from wasession_pod.delivery.plan import Outcome, Progress, Queued
+from wasession_pod.delivery.store import DeliveryStore, Kept, StoredDeadLetter
 from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.event_store import Event
 from wasession_pod.messages.outbox import Batch, Outbox, make_gap
-from wasession_pod.webhooks import plan
-from wasession_pod.webhooks.cloud_events import request
-from wasession_pod.webhooks.plan import Outcome, Progress, Queued
-from wasession_pod.webhooks.store import Kept, StoredDeadLetter, WebhookStore
 
 if TYPE_CHECKING:
-    from wasession_pod.webhooks.sender import Attempt, Sender
+    from wasession_pod.delivery.sender import Attempt, Sender
 
-MOST = 16  # requests of a webhook at the same time
+MOST = 16  # events on their way at the same time
 WINDOW, WINDOW_BYTES = 2000, 2 * 2**20  # events that wait in memory
 RETRY_STORE = 2.0  # seconds after the volume could not be written
 JITTER = (0.8, 1.2)
@@ -47,13 +42,13 @@ def chat_of(data: Mapping[str, Any]) -> str:
     return str(data.get("chatId") or "")
 
 
-def wants(webhook: Webhook, kind: str, data: Mapping[str, Any]) -> bool:
-    """Return whether a webhook wants an event. Each wants gaps."""
+def wants(destination: Destination, kind: str, data: Mapping[str, Any]) -> bool:
+    """Return whether a webhook or sink wants an event. Each wants gaps."""
     if kind == EventKind.GAP:
         return True
-    if kind not in (webhook.events or WebhookEvent.__members__.values()):
+    if kind not in (destination.events or DeliveryEvent.__members__.values()):
         return False
-    chat, wanted = chat_of(data), webhook.filter
+    chat, wanted = chat_of(data), destination.filter
     if wanted.chats and chat:
         of_group = ChatKind.GROUP if chat.endswith("@g.us") else ChatKind.PERSON
         if of_group not in wanted.chats:
@@ -77,7 +72,7 @@ class Delivery:
         kept: Kept,
         outbox: Outbox,
         sender: Sender,
-        store: WebhookStore,
+        store: DeliveryStore,
         source: str,
         on_change: Callable[[], None],
     ) -> None:
@@ -123,7 +118,7 @@ class Delivery:
         ):
             state, error = DeliveryState.FAILING, self.error
         return DeliveryStatus(
-            name=self.kept.webhook.name, state=state, since=self._since, error=error
+            name=self.kept.destination.name, state=state, since=self._since, error=error
         )
 
     def _publish(self) -> None:
@@ -249,7 +244,7 @@ class Delivery:
             if progress.is_settled(event.number):
                 continue
             data_of = json.loads(event.data)
-            if wants(self.kept.webhook, event.kind, data_of):
+            if wants(self.kept.destination, event.kind, data_of):
                 queued = Queued(event.number, chat_of(data_of))
                 self._add(Waiting(queued, event, self._id(event.number)))
             else:
@@ -278,24 +273,24 @@ class Delivery:
     # --- requests ---------------------------------------------------------------------------------
 
     async def _send(self, waiting: Waiting) -> None:
-        webhook, (queued, event, event_id) = self.kept.webhook, waiting
+        name, (queued, event, event_id) = self.kept.destination.name, waiting
         at = datetime.fromtimestamp(event.committed_at, UTC).isoformat(timespec="milliseconds")
         time_of = at.replace("+00:00", "Z")
         made = request(self._source, event_id, event.kind, time_of, queued.chat, event.data)
-        with metrics.WEBHOOK_SECONDS.labels(webhook.name).time():
-            attempt = await self._sender.attempt(webhook, made)
-        metrics.WEBHOOK_REQUESTS.labels(webhook.name, attempt.outcome.name.lower()).inc()
+        with metrics.DELIVERY_SECONDS.labels(name).time():
+            attempt = await self._sender.attempt(made)
+        metrics.DELIVERY_ATTEMPTS.labels(name, attempt.outcome.name.lower()).inc()
         self._end(waiting, attempt)
 
     def _end(self, waiting: Waiting, attempt: Attempt) -> None:
         queued, event, event_id = waiting
-        before, webhook, now = self.kept.progress, self.kept.webhook, time.time()
+        before, destination, now = self.kept.progress, self.kept.destination, time.time()
         ended = plan.end(
             before,
             queued,
             attempt.outcome,
             now,
-            longest_try=webhook.retry.longest.total_seconds(),
+            longest_try=destination.retry.longest.total_seconds(),
             jitter=random.uniform(*JITTER),  # noqa: S311
             wish=attempt.wish,
             error=attempt.error,
@@ -307,8 +302,8 @@ class Delivery:
             attempts = 1 if trouble is None else trouble.attempts + 1
             self._dead.append(StoredDeadLetter(event_id, event.kind, now, attempts, attempt.error))
             log.warning(
-                "a webhook did not take an event; keeping it as a dead letter",
-                extra={"webhook": webhook.name, "event": event_id, "error": attempt.error},
+                "an event was not taken; keeping it as a dead letter",
+                extra={"delivery": destination.name, "event": event_id, "error": attempt.error},
             )
         if delivered:
             self._delivered.append(event_id)
@@ -319,11 +314,11 @@ class Delivery:
     def _note(self, error: str | None) -> None:
         if error != self.error and error is not None:
             log.warning(
-                "a webhook has failed; trying again",
-                extra={"webhook": self.kept.webhook.name, "error": error},
+                "a delivery has failed; trying again",
+                extra={"delivery": self.kept.destination.name, "error": error},
             )
         elif error is None and self.error is not None:
-            log.info("a webhook works again", extra={"webhook": self.kept.webhook.name})
+            log.info("a delivery works again", extra={"delivery": self.kept.destination.name})
         self.error = error
 
     # --- keeping progress -------------------------------------------------------------------------
@@ -341,8 +336,8 @@ class Delivery:
                 await self._write()
             except DatabaseError as error:
                 log.warning(
-                    "cannot keep how far a webhook has come; trying again",
-                    extra={"webhook": self.kept.webhook.name, "error": str(error)},
+                    "cannot keep how far a delivery has come; trying again",
+                    extra={"delivery": self.kept.destination.name, "error": str(error)},
                 )
                 await asyncio.sleep(RETRY_STORE)
 

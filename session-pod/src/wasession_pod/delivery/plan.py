@@ -1,4 +1,4 @@
-"""What to deliver to a webhook next, and what follows from the outcome: pure.
+"""What to deliver to a webhook or sink next, and what follows from the outcome: pure.
 
 The events of a chat are delivered one after the other, those of different chats side by side. An
 event that fails holds up its own chat alone, until it is delivered or dead; a receiver that is away
@@ -21,7 +21,7 @@ AWAY_AFTER = 3  # failures in a row, of whatever events, until the receiver coun
 class Outcome(Enum):
     """How an attempt has ended."""
 
-    DELIVERED = auto()  # 2xx
+    DELIVERED = auto()  # 2xx, or stored by the broker
     REJECTED = auto()  # the receiver does not accept this event, as it says: 400, 413, 415 or 422
     FAILED = auto()  # anything else: no connection, no answer in time, 3xx, other 4xx, 5xx
     THROTTLED = auto()  # 429, or 503 with Retry-After
@@ -29,7 +29,7 @@ class Outcome(Enum):
 
 
 class Queued(NamedTuple):
-    """An event of the outbox that the webhook wants."""
+    """An event of the outbox that the webhook or sink wants."""
 
     number: int
     chat: str  # "" for events without one, which are in order among themselves
@@ -49,7 +49,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a webhook has come.
+    """How far a delivery has come.
 
     All events up to ``reached`` but those in ``open`` are settled: delivered, dead, or not wanted.
     """
@@ -60,7 +60,7 @@ class Progress:
     in_flight: Mapping[str, int] = field(default_factory=dict)  # by chat: the event's number
     failures: int = 0  # in a row, of whatever events
     quiet_until: float = 0.0  # nothing is tried before
-    gone: bool = False  # until the webhook's configuration changes
+    gone: bool = False  # until its configuration changes
 
     @property
     def settled_to(self) -> int:

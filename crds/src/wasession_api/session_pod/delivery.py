@@ -1,15 +1,23 @@
-"""What the operator tells a session pod about webhooks, and what the pod reports."""
+"""What the operator tells a session pod about webhooks and sinks, and what the pod reports."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from wasession_api.base import Model, Observed, Time, clip, fallback
 from wasession_api.v1alpha1 import DeliveryState
-from wasession_api.v1alpha1.webhooks import MAXIMUM_WEBHOOKS, Webhook, WebhookPolicy
+from wasession_api.v1alpha1.delivery import (
+    MAXIMUM_SINKS,
+    MAXIMUM_WEBHOOKS,
+    DeliveryPolicy,
+    Destination,
+    Sink,
+    Webhook,
+    check_names,
+)
 
 
 class Configuration(Model):
@@ -19,31 +27,36 @@ class Configuration(Model):
     """
 
     webhooks: list[Webhook] = Field([], max_length=MAXIMUM_WEBHOOKS)
-    policy: WebhookPolicy = Field(default_factory=WebhookPolicy)
+    sinks: list[Sink] = Field([], max_length=MAXIMUM_SINKS)
+    policy: DeliveryPolicy = Field(default_factory=DeliveryPolicy)
     revision: str = Field("", max_length=64)
 
-    @field_validator("webhooks")
-    @classmethod
-    def _check_names(cls, webhooks: list[Webhook]) -> list[Webhook]:
-        if len({webhook.name for webhook in webhooks}) < len(webhooks):
-            raise ValueError("must have different names")
-        return webhooks
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        check_names(self.destinations)
+        return self
+
+    @property
+    def destinations(self) -> list[Destination]:
+        return [*self.webhooks, *self.sinks]
 
     @classmethod
-    def of(cls, webhooks: list[Webhook], policy: WebhookPolicy) -> Configuration:
-        """Return a configuration whose revision is a hash of its content; empty without webhooks.
+    def of(
+        cls, webhooks: list[Webhook], sinks: list[Sink], policy: DeliveryPolicy
+    ) -> Configuration:
+        """Return a configuration whose revision is a hash of its content.
 
-        That is what a pod has that was told nothing.
+        Without webhooks and sinks it is empty: that is what a pod has that was told nothing.
         """
-        if not webhooks:
+        if not webhooks and not sinks:
             return cls()
-        content = cls(webhooks=webhooks, policy=policy)
+        content = cls(webhooks=webhooks, sinks=sinks, policy=policy)
         revision = hashlib.sha256(content.encoded()).hexdigest()[:16]
         return content.model_copy(update={"revision": revision})
 
 
-class WebhookState(Observed):
-    """How the delivery to a webhook is doing."""
+class DeliveryDetails(Observed):
+    """How the delivery to a webhook or sink is doing."""
 
     name: str = Field(max_length=63)
     state: Annotated[DeliveryState, fallback(DeliveryState.FAILING)]

@@ -1,4 +1,4 @@
-"""Where webhooks may go: hosts that the class allows, at addresses that are not private.
+"""Where webhooks and sinks may go: hosts that the class allows, at addresses that are not private.
 
 Whoever may create sessions chooses the URLs, and must not reach what only the pod can reach: the
 node, the cloud's metadata, other tenants. A name is resolved for each connection, and what it
@@ -10,11 +10,11 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import socket
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from wasession_api.v1alpha1.delivery import DeliveryPolicy
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -26,7 +26,7 @@ class Forbidden(OSError):
 
 
 @dataclass(frozen=True)
-class Destinations:
+class Guard:
     """``hosts``: patterns such as ``*.example.com``; any host if there are none.
 
     ``networks`` are allowed although they are private.
@@ -35,11 +35,17 @@ class Destinations:
     hosts: tuple[str, ...] = ()
     networks: tuple[Network, ...] = ()
 
+    @classmethod
+    def of(cls, policy: DeliveryPolicy) -> Guard:
+        """Return what a class allows."""
+        networks = (ipaddress.ip_network(one, strict=False) for one in policy.allowed_networks)
+        return cls(tuple(policy.allowed_hosts), tuple(networks))
+
     def check_host(self, host: str) -> None:
         """Raise ``Forbidden`` for a host, or an address in a URL, that is not allowed."""
         name = host.rstrip(".").lower()
         if self.hosts and not any(fnmatch.fnmatchcase(name, one.lower()) for one in self.hosts):
-            raise Forbidden(f"the session's class does not allow webhooks to {host}")
+            raise Forbidden(f"the session's class does not allow deliveries to {host}")
         if (address := _parse_address(name)) is not None:
             self.check_address(address)
 
@@ -51,7 +57,7 @@ class Destinations:
         if not reached.is_global or reached.is_multicast:
             raise Forbidden(
                 f"{address} is not a public address, and the session's class does not allow "
-                "webhooks to it"
+                "deliveries to it"
             )
 
 
@@ -82,10 +88,8 @@ def _reached_by(address: Address) -> Address:
 class GuardedResolver(AbstractResolver):
     """Resolves names to addresses that are allowed; raises ``Forbidden`` if none is."""
 
-    def __init__(
-        self, destinations: Destinations, resolver: AbstractResolver | None = None
-    ) -> None:
-        self._destinations = destinations
+    def __init__(self, guard: Guard, resolver: AbstractResolver | None = None) -> None:
+        self._guard = guard
         self._resolver = resolver or ThreadedResolver()
 
     async def resolve(
@@ -95,9 +99,7 @@ class GuardedResolver(AbstractResolver):
         allowed, refusal = list[ResolveResult](), None
         for one in found:
             try:
-                self._destinations.check_address(
-                    ipaddress.ip_address(one["host"].partition("%")[0])
-                )
+                self._guard.check_address(ipaddress.ip_address(one["host"].partition("%")[0]))
             except Forbidden as error:
                 refusal = error
             else:
@@ -108,8 +110,3 @@ class GuardedResolver(AbstractResolver):
 
     async def close(self) -> None:
         await self._resolver.close()
-
-
-def parse_networks(texts: Sequence[str]) -> tuple[Network, ...]:
-    """Return networks in CIDR notation; raise ``ValueError``."""
-    return tuple(ipaddress.ip_network(text, strict=False) for text in texts)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from wasession_pod.webhooks.plan import (
+from wasession_pod.delivery.plan import (
     AWAY_AFTER,
     LONGEST_DELAY,
     REJECTIONS,

@@ -1,4 +1,4 @@
-"""The handlers of webhooks."""
+"""The handlers of deliveries to webhooks and sinks."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 from wasession_api.http.routes import PATH
-from wasession_api.session_pod.messages import Page
-from wasession_api.session_pod.webhooks import (
+from wasession_api.session_pod.delivery import (
     Configuration,
     DeadLetter,
+    DeliveryDetails,
     Replayed,
-    WebhookState,
 )
+from wasession_api.session_pod.messages import Page
 
-from wasession_pod.api.operations import Replay, WebhookPath
+from wasession_pod.api.operations import DeliveryPath, Replay
 from wasession_pod.api.requests import SESSION, json_response, read_body
-from wasession_pod.webhooks.deliveries import Deliveries
-from wasession_pod.webhooks.delivery import Delivery
+from wasession_pod.delivery.deliveries import Deliveries
+from wasession_pod.delivery.delivery import Delivery
 
 
 async def configure(request: web.Request) -> web.Response:
@@ -26,13 +26,13 @@ async def configure(request: web.Request) -> web.Response:
     return web.json_response({})
 
 
-async def list_webhooks(request: web.Request) -> web.Response:
+async def list_deliveries(request: web.Request) -> web.Response:
     deliveries = request.app[SESSION].deliveries
     return json_response(Page(items=[await _state(deliveries, one) for one in deliveries]))
 
 
 async def list_dead_letters(request: web.Request) -> web.Response:
-    path: WebhookPath = request[PATH]
+    path: DeliveryPath = request[PATH]
     letters = await request.app[SESSION].deliveries.dead_letters(path.name)
     items = [
         DeadLetter(
@@ -48,13 +48,13 @@ async def list_dead_letters(request: web.Request) -> web.Response:
 
 
 async def replay_dead_letters(request: web.Request) -> web.Response:
-    path: WebhookPath = request[PATH]
+    path: DeliveryPath = request[PATH]
     count = await request.app[SESSION].deliveries.replay_dead(path.name)
     return json_response(Replayed(count=count), 202)
 
 
 async def replay(request: web.Request) -> web.Response:
-    path: WebhookPath = request[PATH]
+    path: DeliveryPath = request[PATH]
     body = Replay.model_validate_json(await read_body(request))
     request.app[SESSION].deliveries.replay(path.name, body.after)
     return web.json_response({}, status=202)
@@ -71,13 +71,13 @@ async def resume(request: web.Request) -> web.Response:
 
 
 def _delivery(request: web.Request) -> Delivery:
-    path: WebhookPath = request[PATH]
+    path: DeliveryPath = request[PATH]
     return request.app[SESSION].deliveries.get(path.name)
 
 
-async def _state(deliveries: Deliveries, delivery: Delivery) -> WebhookState:
+async def _state(deliveries: Deliveries, delivery: Delivery) -> DeliveryDetails:
     status, oldest = delivery.status, delivery.oldest
-    return WebhookState(
+    return DeliveryDetails(
         name=status.name,
         state=status.state,
         since=status.since,

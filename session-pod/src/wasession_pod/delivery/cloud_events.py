@@ -1,4 +1,4 @@
-"""The request that tells a webhook of an event: a CloudEvent, signed as Standard Webhooks say.
+"""The request that tells of an event: a CloudEvent, signed for webhooks as Standard Webhooks say.
 
 See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/formats/json-format.md and
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md.
@@ -25,9 +25,10 @@ class InvalidKey(ValueError):
 
 
 class Request(NamedTuple):
-    """A request's body, and its headers apart from the signature."""
+    """An event as it is sent; ``body`` is a CloudEvent in JSON."""
 
     id: str
+    kind: str
     body: bytes
 
 
@@ -46,7 +47,7 @@ def request(source: str, event_id: str, kind: str, time: str, chat: str, data: s
         "datacontenttype": "application/json",
     }
     head = json.dumps(attributes, ensure_ascii=False, separators=(",", ":"))
-    return Request(event_id, f'{head[:-1]},"data":{data}}}'.encode())
+    return Request(event_id, kind, f'{head[:-1]},"data":{data}}}'.encode())
 
 
 def parse_keys(text: str) -> list[bytes]:
