@@ -5,7 +5,7 @@ RUN := PYTHONPATH=tests $(VENV)/bin/python
 PYTEST := $(RUN) -m pytest
 # Most tests wait for something, so there are more processes than CPUs.
 PARALLEL := -n $(or $(WORKERS),3)
-NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents
+NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
 .PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills watch-faults lint format images images-arm64 crds screenshots lock clean
 

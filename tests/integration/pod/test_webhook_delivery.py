@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from integration.pod.delivering import GROUP, PATIENCE, A, B, Pod, until, until_idle
+from support.certificate_authority import CertificateAuthority
 from wasession_api.session_pod.delivery import Configuration
 from wasession_pod.delivery import deliveries, delivery, plan
 from wasession_pod.delivery.deliveries import NotHere, UnknownDestination
@@ -261,6 +264,62 @@ async def test_a_private_address_gets_nothing(pod: Pod, receiver: Receiver) -> N
         await until(lambda: pod.delivery.error is not None)
         assert "not a public address" in (pod.delivery.error or "")
     assert receiver.requests == []
+
+
+async def test_a_certificate_that_nobody_trusts_gets_nothing(
+    pod: Pod, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Not the system's authorities, then another name; then the class's authority and the name."""
+    authority = CertificateAuthority()
+    async with over_tls(receiver, authority.server_context(tmp_path, "localhost")) as port:
+        await pod.configure(f"https://localhost:{port}/hook")
+        await pod.hear(A)
+        await until(lambda: "certificate is not accepted" in (pod.delivery.error or ""))
+        (tmp_path / "ca.pem").write_bytes(authority.pem)
+        await pod.configure(f"https://127.0.0.1:{port}/hook")
+        await until(lambda: "certificate is not accepted" in (pod.delivery.error or ""))
+        assert receiver.requests == []
+        await pod.configure(f"https://localhost:{port}/hook")
+        await receiver.until(lambda: receiver.texts == ["1"])
+
+
+async def test_an_endpoint_without_tls_gets_nothing(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url.replace("http:", "https:"))
+    await pod.hear(A)
+    await until(lambda: pod.delivery.error is not None)
+    assert "TLS" in (pod.delivery.error or "")
+    assert receiver.requests == []
+
+
+@contextlib.asynccontextmanager
+async def over_tls(receiver: Receiver, context: ssl.SSLContext) -> AsyncIterator[int]:
+    app = web.Application()
+    app.router.add_post("/{tail:.*}", receiver.handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    yield runner.addresses[0][1]
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 200", b"HTTP/1.1 999999 x\r\n\r\n", b"nonsense\r\n\r\n"]
+)
+async def test_an_endpoint_that_dies_in_the_middle_is_told_again(
+    pod: Pod, receiver: Receiver, answer: bytes
+) -> None:
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(die, "127.0.0.1", 0) as dying:
+        port = dying.sockets[0].getsockname()[1]
+        await pod.configure(f"http://127.0.0.1:{port}/")
+        await pod.hear(A)
+        await until(lambda: pod.delivery.error is not None)
+    await pod.configure(receiver.url)
+    await receiver.until(lambda: receiver.texts == ["1"])
 
 
 async def test_a_receiver_that_is_slow_is_given_up_after_the_timeout(

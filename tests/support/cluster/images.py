@@ -14,6 +14,7 @@ import functools
 import os
 import platform
 import re
+import shutil
 import subprocess
 import tempfile
 import time
@@ -54,6 +55,17 @@ def build(target: str, architecture: str | None = None) -> str:
         command.append(f"--build-arg=CHROMIUM_INSTALLED={_chromium_version(architecture)}")
     _run([*command, str(ROOT)])
     return image
+
+
+def build_program(program: Path, target: str) -> str:
+    """Build an image that has and runs one static program; return the image's name."""
+    command = {"docker": ["docker", "build"], "buildah": ["buildah", "build", "--layers"]}[engine()]
+    with tempfile.TemporaryDirectory() as directory:
+        shutil.copy(program, Path(directory, "program"))
+        text = 'FROM scratch\nCOPY program /program\nENTRYPOINT ["/program"]\n'
+        Path(directory, "Dockerfile").write_text(text)
+        _run([*command, "--tag", name(target), directory])
+    return name(target)
 
 
 def _build_command(architecture: str | None) -> list[str]:

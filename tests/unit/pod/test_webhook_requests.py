@@ -6,11 +6,15 @@ import base64
 import ipaddress
 import json
 import socket
+import subprocess
 import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook, WebhookVerificationError
+from support import processes
 from wasession_api.v1alpha1 import DeliveryPolicy
 from wasession_pod.delivery.cloud_events import (
     InvalidKey,
@@ -21,6 +25,7 @@ from wasession_pod.delivery.cloud_events import (
 from wasession_pod.delivery.guard import Forbidden, Guard, GuardedResolver
 
 KEY = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+NODE_PROGRAM = Path(processes.__file__).parent / "standardwebhooks" / "verify.mjs"
 
 
 def test_an_event_is_a_cloud_event() -> None:
@@ -66,6 +71,23 @@ def test_the_library_of_standard_webhooks_accepts_a_request_and_no_other() -> No
             Webhook(KEY).verify(forged, dict(headers))
     with pytest.raises(WebhookVerificationError):
         Webhook(KEY).verify(made.body, {**headers, "webhook-id": "a-2"})
+
+
+def test_the_library_for_node_accepts_a_request_and_no_other() -> None:
+    made = request("/x", "a-1", "message", "2026-01-02T03:04:05Z", "", '{"text":"Grüße"}')
+    headers = dict(signed_headers(made, parse_keys(KEY), int(time.time())))
+    assert verify_in_node(headers, made.body.decode())["data"] == {"text": "Grüße"}
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        verify_in_node(headers, made.body.decode() + " ")
+    assert "WebhookVerificationError" in error.value.stderr
+
+
+def verify_in_node(headers: dict[str, str], body: str) -> Any:
+    """Return what npm's standardwebhooks makes of a request."""
+    sent = json.dumps({"key": KEY, "headers": headers, "body": body})
+    command = ["node", str(NODE_PROGRAM)]
+    done = subprocess.run(command, input=sent, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
 
 
 def test_while_a_key_is_replaced_both_sign() -> None:

@@ -308,8 +308,8 @@ def describe(error: Exception) -> str:
             return "the credentials do not allow to publish this, or to receive the answer"
         case ssl.SSLCertVerificationError():
             return f"the certificate is not accepted: {error.verify_message}"
-        case ssl.SSLError():
-            return "TLS has failed"
+        case ssl.SSLError(reason=str(reason)):
+            return f"TLS has failed: {reason.replace('_', ' ').lower()}"
         case TimeoutError():
             return f"no connection within {CONNECT_TIMEOUT} s"
         case OSError():

@@ -91,6 +91,8 @@ def describe(error: Exception) -> str:
     match error:
         case aiohttp.ClientConnectorCertificateError():
             return f"the certificate is not accepted: {error.certificate_error}"
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason=str(reason))):
+            return f"TLS has failed: {reason.replace('_', ' ').lower()}"
         case aiohttp.ClientConnectorError() if isinstance(error.os_error, Forbidden):
             return str(error.os_error)
         case aiohttp.ClientConnectorError():
