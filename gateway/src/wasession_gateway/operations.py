@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, StringConstraints
 from wasession_api.base import Model, Pattern
 from wasession_api.http import openapi
 from wasession_api.http.openapi import BINARY, Answer, Content, Operation
+from wasession_api.session_pod.delivery import DeadLetter, DeliveryDetails, Replay, Replayed
 from wasession_api.session_pod.events import Cursor as EventCursor
 from wasession_api.session_pod.events import EventKinds, EventPage
 from wasession_api.session_pod.link_code import LinkCode
@@ -25,6 +26,7 @@ from wasession_api.session_pod.messages import (
     SendText,
     SentMessage,
 )
+from wasession_api.v1alpha1.delivery import DestinationName
 
 from wasession_gateway import events
 from wasession_gateway.commands import NewSession, Owner
@@ -64,6 +66,10 @@ class ContactPath(SessionPath):
 
 class ChatPath(SessionPath):
     chat_id: Recipient
+
+
+class DeliveryPath(SessionPath):
+    delivery: DestinationName = Field(description="Name of the webhook or sink.")
 
 
 class OwnerQuery(Model):
@@ -189,6 +195,7 @@ OF_ONE = {
     404: "The caller has no such session.",
     409: "Several owners have a session of that name, and the admin did not specify one.",
 }
+OF_DELIVERY = {**OF_ONE, 404: f"{OF_ONE[404]} Or the session has no such webhook or sink."}
 WRITING = {
     412: "The session has changed since the version in `If-Match`.",
     503: "The Kubernetes API does not answer.",
@@ -222,6 +229,7 @@ A_SESSION = {200: Answer("The session.", (Content(SessionView),), ETAG)}
 UNCHANGED = {304: Answer("The session has not changed.")}
 TEXT = {"type": "string"}
 SESSION = "/whatsapp/sessions/{clientId}"
+DELIVERY = f"{SESSION}/deliveries/{{delivery}}"
 OF_SESSION: dict[str, Any] = {"path_parameters": SessionPath, "query": OwnerQuery}
 
 
@@ -262,6 +270,8 @@ writes = partial(operation, "sessions", Scope.SESSIONS_WRITE)
 pairs = partial(operation, "pairing", Scope.PAIR)
 sends = partial(operation, "messages", Scope.MESSAGES_SEND)
 reads_messages = partial(operation, "messages", Scope.MESSAGES_READ)
+reads_deliveries = partial(operation, "deliveries", Scope.SESSIONS_READ)
+writes_deliveries = partial(operation, "deliveries", Scope.SESSIONS_WRITE)
 BY_NAME = "Sorted by the name of the WhatsAppSession."
 CREATED = {**ETAG, "Location": "The session's path."}
 SENT_HEADERS = {
@@ -542,7 +552,65 @@ MESSAGES = (
         query=OwnerQuery,
     ),
 )
-OPERATIONS: tuple[Operation, ...] = (*READS, *WRITES, *PAIRING, *MESSAGES)
+DELIVERIES = (
+    reads_deliveries(
+        f"GET {SESSION}/deliveries",
+        "listDeliveries",
+        "List how the deliveries to the session's webhooks and sinks are doing",
+        listed(DeliveryDetails, "All of them."),
+        {**OF_ONE, **ASKING},
+        **OF_SESSION,
+    ),
+    reads_deliveries(
+        f"GET {DELIVERY}/dead-letters",
+        "listDeadLetters",
+        "List the events that were given up, latest first",
+        listed(DeadLetter, "Up to 10,000."),
+        {**OF_DELIVERY, **ASKING},
+        path_parameters=DeliveryPath,
+        query=OwnerQuery,
+    ),
+    writes_deliveries(
+        f"POST {DELIVERY}/dead-letters/replay",
+        "replayDeadLetters",
+        "Deliver the dead letters again",
+        {202: Answer("Those that the session pod still has are delivered.", (Content(Replayed),))},
+        {**OF_DELIVERY, **ASKING},
+        path_parameters=DeliveryPath,
+        query=OwnerQuery,
+    ),
+    writes_deliveries(
+        f"POST {DELIVERY}/replay",
+        "replayDelivery",
+        "Deliver everything after an event again, under the same IDs",
+        {202: Answer("It is delivered again.")},
+        {
+            **READING,
+            **OF_DELIVERY,
+            409: f"The session pod does not go back to `after`. {OF_ONE[409]}",
+            **ASKING,
+        },
+        path_parameters=DeliveryPath,
+        query=OwnerQuery,
+        bodies=(Content(Replay),),
+    ),
+    *(
+        writes_deliveries(
+            f"POST {DELIVERY}/{name}",
+            f"{name}Delivery",
+            summary,
+            {204: Answer("Done.")},
+            {**OF_DELIVERY, **ASKING},
+            path_parameters=DeliveryPath,
+            query=OwnerQuery,
+        )
+        for name, summary in (
+            ("pause", "Let the events wait"),
+            ("resume", "Deliver again, also to an endpoint that wanted no more"),
+        )
+    ),
+)
+OPERATIONS: tuple[Operation, ...] = (*READS, *WRITES, *PAIRING, *MESSAGES, *DELIVERIES)
 # The audit log has every write, and every look at a link code.
 AUDITED = frozenset(operation.name for operation in OPERATIONS if operation.method != "GET") | {
     "getPairing"

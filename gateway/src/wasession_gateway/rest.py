@@ -20,6 +20,7 @@ from wasession_api.base import Model
 from wasession_api.http.openapi import Operation
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler, checked
+from wasession_api.session_pod.delivery import Replay
 
 from wasession_gateway.auth import Identity
 from wasession_gateway.commands import Commands, NewSession
@@ -246,6 +247,33 @@ class Rest:
         session = self._session(request)
         path = f"/v1/contacts/{request[PATH].contact_id}"
         return await self._proxy(request, session, path, READ_TIMEOUT)
+
+    # --- deliveries: answered by the session's pod ------------------------------------------------
+
+    async def list_deliveries(self, request: web.Request) -> web.StreamResponse:
+        return await self._proxy(request, self._session(request), "/v1/deliveries", READ_TIMEOUT)
+
+    async def list_dead_letters(self, request: web.Request) -> web.StreamResponse:
+        return await self._of_delivery(request, "dead-letters")
+
+    async def replay_dead_letters(self, request: web.Request) -> web.StreamResponse:
+        return await self._of_delivery(request, "dead-letters/replay")
+
+    async def replay_delivery(self, request: web.Request) -> web.StreamResponse:
+        wanted = await _parse_body(request, Replay)
+        return await self._of_delivery(request, "replay", json=wanted.dump())
+
+    async def pause_delivery(self, request: web.Request) -> web.StreamResponse:
+        return await self._of_delivery(request, "pause")
+
+    async def resume_delivery(self, request: web.Request) -> web.StreamResponse:
+        return await self._of_delivery(request, "resume")
+
+    async def _of_delivery(
+        self, request: web.Request, what: str, **options: Any
+    ) -> web.StreamResponse:
+        path = f"/v1/deliveries/{request[PATH].delivery}/{what}"
+        return await self._proxy(request, self._session(request), path, READ_TIMEOUT, **options)
 
     # --- shared by the handlers -------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from wasession_api.v1alpha1 import (
     AuthState,
     Condition,
     ConditionType,
+    DeliveryStatus,
     LastDisconnect,
     PairingStatus,
     Phase,
@@ -70,6 +71,9 @@ class SessionView(Model):
     )
     suspended: bool = Field(description="Whether the session is suspended; its login is retained.")
     created_at: Time = Field(description="When the session was created.")
+    delivery: list[DeliveryStatus] = Field(
+        [], description="How the deliveries to the session's webhooks and sinks are doing."
+    )
     conditions: list[Condition] = Field(description="The conditions of the WhatsAppSession.")
     version: str = Field(
         description="Changes whenever the session changes; in quotation marks it is the ETag."
@@ -236,6 +240,7 @@ def _session_view(session: Session) -> SessionView:
         pairing=status.pairing,
         suspended=session.suspended,
         created_at=datetime.fromisoformat(session.created_at),
+        delivery=status.delivery,
         conditions=status.conditions,
         version=session.version,
     )

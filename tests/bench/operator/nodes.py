@@ -12,7 +12,9 @@ from support.fakes.kubelet import storage_class, volume
 
 NODES = 10
 CREATORS = 100  # PersistentVolumes that are created at a time
-NOT_FOUND, CONFLICT = 404, 409
+NOT_FOUND, CONFLICT, TOO_MANY = 404, 409, 429
+UNAVAILABLE = (ApiError, aiohttp.ClientError, TimeoutError)
+RETRY = 1.0  # seconds
 BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 
@@ -41,13 +43,13 @@ async def changes(api: Api, plural: str) -> AsyncIterator[tuple[str, Manifest]]:
     """
     known: set[str] = set()
     while True:
-        listed = await api.list(plural)
+        listed = await _list(api, plural)
         missed, known = known, {item["metadata"]["uid"] for item in listed["items"]}
         for uid in missed - known:
             yield "DELETED", {"metadata": {"uid": uid}}
         for item in listed["items"]:
             yield "ADDED", item
-        with contextlib.suppress(ApiError):  # the version has expired: list again
+        with contextlib.suppress(*UNAVAILABLE):  # or the version has expired: list again
             async for event in api.watch(plural, listed["metadata"]["resourceVersion"]):
                 if event["type"] == "ADDED":
                     known.add(event["object"]["metadata"]["uid"])
@@ -55,6 +57,17 @@ async def changes(api: Api, plural: str) -> AsyncIterator[tuple[str, Manifest]]:
                     known.discard(event["object"]["metadata"]["uid"])
                 if event["type"] != "BOOKMARK":
                     yield event["type"], event["object"]
+
+
+async def _list(api: Api, plural: str) -> Manifest:
+    """List objects as soon as the API server can; an overloaded one refuses it for a while."""
+    while True:
+        try:
+            return await api.list(plural)
+        except UNAVAILABLE as error:
+            if isinstance(error, ApiError) and error.status not in (TOO_MANY, *range(500, 600)):
+                raise
+        await asyncio.sleep(RETRY)
 
 
 def delayed_storage_class() -> Manifest:

@@ -273,6 +273,9 @@ class Pod:
         self.file = bytes(range(256)) * 4096  # of every message
         self.file_headers: dict[str, str] = {}  # besides the usual ones, or in their place
         self.outbox = uuid.uuid4().hex[:16]
+        self.deliveries: list[Body] = []
+        self.dead_letters: list[Body] = []  # of each of the deliveries
+        self.replayed: list[Body] = []  # the bodies of requests to deliver again
         self.is_old = False  # whether it is of a version without pages of events
         self.state: Body = {
             "clientId": "x",
@@ -298,6 +301,11 @@ class Pod:
         self.app.router.add_get("/v1/contacts", self._chats)
         self.app.router.add_get("/v1/contacts/{id}", self._contact)
         self.app.router.add_post("/v1/logout", self._logout)
+        self.app.router.add_get("/v1/deliveries", self._list_deliveries)
+        self.app.router.add_get("/v1/deliveries/{name}/dead-letters", self._list_dead_letters)
+        self.app.router.add_post("/v1/deliveries/{name}/dead-letters/replay", self._replay_dead)
+        self.app.router.add_post("/v1/deliveries/{name}/replay", self._replay)
+        self.app.router.add_post("/v1/deliveries/{name}/{verb:pause|resume}", self._pause)
 
     async def says(self, **fields: Any) -> None:
         """A new report."""
@@ -506,6 +514,37 @@ class Pod:
             {"items": [{"id": "15550001111@c.us", "query": dict(request.query)}]}
         )
 
+    async def _list_deliveries(self, _: web.Request) -> web.Response:
+        return web.json_response({"items": self.deliveries})
+
+    def _delivery(self, request: web.Request) -> Body | None:
+        named = request.match_info["name"]
+        return next((one for one in self.deliveries if one["name"] == named), None)
+
+    async def _list_dead_letters(self, request: web.Request) -> web.Response:
+        if self._delivery(request) is None:
+            return _no_delivery()
+        return web.json_response({"items": self.dead_letters})
+
+    async def _replay_dead(self, request: web.Request) -> web.Response:
+        if (delivery := self._delivery(request)) is None:
+            return _no_delivery()
+        count, self.dead_letters, delivery["deadLetters"] = len(self.dead_letters), [], 0
+        return web.json_response({"count": count}, status=202)
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        if self._delivery(request) is None:
+            return _no_delivery()
+        self.replayed.append(await request.json())
+        return web.Response(status=202)
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        if (delivery := self._delivery(request)) is None:
+            return _no_delivery()
+        pauses = request.match_info["verb"] == "pause"
+        delivery["state"] = "Paused" if pauses else "Delivering"
+        return web.Response(status=204)
+
     async def _media(self, request: web.Request) -> web.StreamResponse:
         """One range, and the headers of a session pod."""
         headers = {
@@ -560,3 +599,8 @@ def _unconfirmed(headers: dict[str, str]) -> web.Response:
     return web.json_response(
         problem, status=504, headers=headers, content_type="application/problem+json"
     )
+
+
+def _no_delivery() -> web.Response:
+    problem = {"title": "Delivery not found", "status": 404, "detail": "no such webhook or sink"}
+    return web.json_response(problem, status=404, content_type="application/problem+json")

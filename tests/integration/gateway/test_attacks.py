@@ -60,10 +60,14 @@ def bearer(credentials: str) -> dict[str, str]:
 
 # --- another user's session -----------------------------------------------------------------------
 
-IDS = {"clientId": "sales", "messageId": MESSAGE, "contactId": NUMBER, "chatId": NUMBER}
+IDS = {
+    "clientId": "sales", "messageId": MESSAGE, "contactId": NUMBER, "chatId": NUMBER,
+    "delivery": "crm",
+}  # fmt: skip
 BODIES: dict[str, Any] = {
     "sendText": {"clientId": "sales", "to": NUMBER, "text": "Hello"},
     "sendMessage": {"to": NUMBER, "text": "Hello"},
+    "replayDelivery": {"after": "5c1f0e7a9b3d4c62-7"},
 }
 OF_ANOTHER = [
     Attack(
@@ -157,6 +161,7 @@ PATHS = [
         ("another path of a pod", f"GET {MINE}/messages/{MESSAGE}%3ftypes=message"),
         ("another path of a pod", f"GET {MINE}/contacts/..%2fscreenshot"),
         ("another path of a pod", f"GET {MINE}/contacts/{NUMBER}%23"),
+        ("another path of a pod", f"GET {MINE}/deliveries/..%2f..%2fstate/dead-letters"),
         ("another path of a pod", f"GET {MINE}/contacts/{NUMBER}%40c.us%2f..%2f..%2fevents"),
         ("a pod's own API", "GET /v1/pairing"),
         ("a pod's own API", f"GET {SESSION}/v1/pairing"),

@@ -35,6 +35,7 @@ FIELDS = {
 }
 NUMBER, TEXT, CODE = "15550001111", "a text for one person", "2@code,of,a,phone"
 BODIES: dict[str, Any] = {
+    "replayDelivery": {"after": "5c1f0e7a9b3d4c62-7"},
     "createSession": {"clientId": "new"},
     "sendText": {"clientId": "sales", "to": NUMBER, "text": TEXT},
     "sendMessage": {"to": NUMBER, "text": TEXT},
@@ -93,8 +94,9 @@ async def test_every_write_and_every_look_at_a_code(
 ) -> None:
     await gateway.caught_up()
     pod.code = CODE
+    pod.deliveries = [{"name": "crm"}]
     for name, method, path in audited():
-        url, body = path.format(clientId="sales"), BODIES.get(name)
+        url, body = path.format(clientId="sales", delivery="crm"), BODIES.get(name)
         stranger_body, refusal = BY_ANOTHER.get(name, (body, 404))
         for who, claims, sent, expected, outcome in (
             ("alice", {"jti": "t-1"}, body, None, "ok"),

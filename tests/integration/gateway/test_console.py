@@ -413,6 +413,94 @@ async def test_incoming_messages_are_shown(tab: Tab, sales: PairingPod) -> None:
     await expect(inbox.locator("li")).to_have_count(0)
 
 
+FAILING = {
+    "name": "crm",
+    "place": "https://crm.example.com",
+    "state": "Failing",
+    "since": past(minutes=9),
+    "pending": 3,
+    "oldest": past(minutes=9),
+    "error": "HTTP 500",
+    "deadLetters": 1,
+    "lastDelivered": past(minutes=10),
+}
+SENT_WELL = {
+    "name": "events",
+    "place": "tls://nats.example.com WHATSAPP",
+    "state": "Delivering",
+    "since": past(days=1),
+    "pending": 0,
+    "deadLetters": 0,
+}
+
+
+def delivery_states(*deliveries: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the operator writes of them to the status."""
+    return [{field: one[field] for field in ("name", "state", "since")} for one in deliveries]
+
+
+async def test_deliveries_are_shown_and_repeated(
+    tab: Tab, api: ApiServer, sales: PairingPod
+) -> None:
+    sales.deliveries = [dict(FAILING), dict(SENT_WELL)]
+    sales.dead_letters = [
+        {
+            "eventId": "5c1f0e7a9b3d4c62-7",
+            "kind": "message",
+            "at": past(minutes=2),
+            "attempts": 5,
+            "error": "HTTP 422",
+        }
+    ]
+    await api.status("sales", delivery=delivery_states(*sales.deliveries))
+    await tab.sign_in()
+    await tab.go("sales")
+    page = tab.page
+    rows = page.locator(".deliveries > li")
+    await expect(rows).to_have_count(2)
+    first, second = await rows.all_inner_texts()
+    for words in (
+        "crm", "Failing", "https://crm.example.com", "3 events wait, the first since 9 minutes",
+        "Delivered last 10 minutes ago.", "Last attempt: HTTP 500", "1 event was given up",
+    ):  # fmt: skip
+        assert words in first
+    for words in ("events", "Delivering", "tls://nats.example.com WHATSAPP", "Nothing waits."):
+        assert words in second
+    await page.get_by_text("1 event was given up").click()
+    await expect(page.get_by_text("message 5c1f0e7a9b3d4c62-7")).to_be_visible()
+    await expect(page.get_by_text("HTTP 422, after 5 attempts")).to_be_visible()
+    await button(page, "Deliver again").click()
+    await expect(page.get_by_text("1 event is delivered again.")).to_be_visible()
+    await expect(page.get_by_text("1 event was given up")).to_be_hidden()
+    await rows.first.get_by_role("button", name="Pause").click()
+    await expect(rows.first.locator(".pill")).to_have_text("Paused")
+    await rows.first.get_by_role("button", name="Resume").click()
+    await expect(rows.first.locator(".pill")).to_have_text("Delivering")
+
+
+async def test_who_may_only_read_sees_deliveries_and_changes_none(
+    open_tab: Open, api: ApiServer, sales: PairingPod
+) -> None:
+    sales.deliveries = [dict(FAILING)]
+    await api.status("sales", delivery=delivery_states(FAILING))
+    tab = await open_tab()
+    await tab.sign_in(scope="sessions:read")
+    await tab.go("sales")
+    await expect(tab.page.get_by_text("Last attempt: HTTP 500")).to_be_visible()
+    for name in ("Pause", "Deliver again"):
+        await expect(button(tab.page, name)).to_be_hidden()
+
+
+async def test_a_session_without_deliveries_shows_none_and_asks_for_none(
+    tab: Tab, sales: PairingPod
+) -> None:
+    await tab.sign_in()
+    await tab.go("sales")
+    await expect(tab.page.get_by_role("heading", name="Actions")).to_be_visible()
+    await expect(tab.page.get_by_role("heading", name="Delivery")).to_be_hidden()
+    assert sales.asked["GET /v1/deliveries"] == 0
+
+
 async def test_a_toast_covers_nothing_and_ends_with_its_page(tab: Tab, api: ApiServer) -> None:
     await put(api, "sales", READY)
     await tab.sign_in()
@@ -748,6 +836,8 @@ async def walk(tab: Tab, api: ApiServer, sales: PairingPod) -> AsyncIterator[str
     for name, state in {"warehouse": READY, **OTHERS}.items():
         await put(api, name, state)
     await api.put("sales", api.session("sales")["spec"], waiting(seconds=60))
+    sales.deliveries = [FAILING, SENT_WELL]
+    await api.status("sales", delivery=delivery_states(*sales.deliveries))
     await tab.page.goto(tab.replica.url)
     await tab.page.get_by_label("Token").wait_for()
     yield "sign-in"

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 from integration.gateway.conftest import Start
-from integration.gateway.fakes import KEY, ApiServer, Pod, key_file
+from integration.gateway.fakes import KEY, ApiServer, Pod, key_file, now
 from integration.gateway.replica import READY, Replica, token, until
 from support.loopback import pod_address
 from wasession_api.session_pod.token_derivation import derive_token
@@ -506,6 +506,46 @@ async def test_chats_and_logout(gateway: Replica, pod: Pod) -> None:
     assert chat["query"] == {"limit": "7", "continue": "abc"}
     await gateway.ask("alice", "POST", "/whatsapp/sessions/sales/logout", 204)
     assert pod.logouts == 1
+
+
+async def test_deliveries_as_the_pod_has_them(api: ApiServer, gateway: Replica, pod: Pod) -> None:
+    path = "/whatsapp/sessions/sales/deliveries"
+    pod.deliveries = [{"name": "crm", "state": "Failing", "since": now(), "pending": 3}]
+    pod.dead_letters = [
+        {
+            "eventId": "5c1f0e7a9b3d4c62-7",
+            "kind": "message",
+            "at": now(),
+            "attempts": 5,
+            "error": "HTTP 422",
+        }
+    ]
+    assert await gateway.ask("alice", "GET", path) == {"items": pod.deliveries}
+    dead_letters = await gateway.ask("alice", "GET", f"{path}/crm/dead-letters")
+    assert dead_letters == {"items": pod.dead_letters}
+    replayed = await gateway.ask("alice", "POST", f"{path}/crm/dead-letters/replay", 202)
+    assert replayed == {"count": 1}
+    await gateway.ask("alice", "POST", f"{path}/crm/pause", 204)
+    assert pod.deliveries[0]["state"] == "Paused"
+    await gateway.ask("alice", "POST", f"{path}/crm/resume", 204)
+    assert pod.deliveries[0]["state"] == "Delivering"
+    after = {"after": "5c1f0e7a9b3d4c62-7"}
+    await gateway.ask("alice", "POST", f"{path}/crm/replay", 202, json=after)
+    assert pod.replayed == [after]
+    for wrong in ({}, {"after": 7}, {**after, "count": 1}):
+        await gateway.ask("alice", "POST", f"{path}/crm/replay", 422, json=wrong)
+    for method, what in (
+        ("GET", "dead-letters"),
+        ("POST", "pause"),
+        ("POST", "dead-letters/replay"),
+    ):
+        await gateway.ask("alice", method, f"{path}/other/{what}", 404)
+        await gateway.ask("bob", method, f"{path}/crm/{what}", 404)
+        await gateway.ask("alice", method, f"{path}/..%2fstate/{what}", 422)
+    delivery = {"name": "crm", "state": "Failing", "since": now(), "error": "HTTP 500"}
+    await api.status("sales", delivery=[delivery])
+    session = await gateway.ask("alice", "GET", "/whatsapp/sessions/sales")
+    assert session["delivery"] == [delivery]
 
 
 async def test_a_session_without_a_pod_says_so(api: ApiServer, gateway: Replica) -> None:

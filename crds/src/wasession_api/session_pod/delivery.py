@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from wasession_api.base import Model, Observed, Time, clip, fallback
+from wasession_api.session_pod.events import Cursor
 from wasession_api.v1alpha1 import DeliveryState
 from wasession_api.v1alpha1.delivery import (
     MAXIMUM_SINKS,
@@ -59,10 +60,14 @@ class DeliveryDetails(Observed):
     """How the delivery to a webhook or sink is doing."""
 
     name: str = Field(max_length=63)
+    place: str = Field("", max_length=2048, description="Origin of a URL; server and stream.")
     state: Annotated[DeliveryState, fallback(DeliveryState.FAILING)]
     since: Time = Field(description="Since when the state is that.")
     pending: int = Field(ge=0, description="Events that wait; may count some it does not want.")
     oldest: Time | None = Field(None, description="Time of the oldest event that waits.")
+    last_delivered: Time | None = Field(
+        None, description="When an event was delivered last, since the pod's start."
+    )
     error: Annotated[str, clip(256)] | None = Field(
         None, max_length=256, description="What was wrong with the last attempt, if it failed."
     )
@@ -77,6 +82,12 @@ class DeadLetter(Observed):
     at: Time = Field(description="When it was given up.")
     attempts: int = Field(ge=1)
     error: Annotated[str, clip(256)] = Field(max_length=256)
+
+
+class Replay(Model):
+    """From where to deliver again."""
+
+    after: Cursor
 
 
 class Replayed(Observed):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, StrictBool, StringConstraints
 
@@ -138,6 +139,11 @@ class Destination(Model):
         default_factory=DeliveryRetry, description="How long to try again what fails."
     )
 
+    @property
+    def place(self) -> str:
+        """Where it is, without what may be secret in a URL."""
+        raise NotImplementedError
+
 
 class Webhook(Destination):
     """An HTTP endpoint that is told what happens."""
@@ -148,6 +154,11 @@ class Webhook(Destination):
     signing_key: SecretKey = Field(
         description=f"Key in the Secret {SECRET_NAME} whose value, whsec_…, signs the requests."
     )
+
+    @property
+    def place(self) -> str:
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.netloc}"
 
 
 class Nats(Model):
@@ -176,6 +187,10 @@ class Sink(Destination):
     """A message broker that stores what happens."""
 
     nats: Nats = Field(description="The stream of NATS JetStream that stores the events.")
+
+    @property
+    def place(self) -> str:
+        return f"{self.nats.servers[0]} {self.nats.stream}"
 
 
 def check_names(destinations: Iterable[Destination]) -> None:

@@ -91,6 +91,27 @@ export function contentOf({ text, type }) {
   return text || `[${type}]`;
 }
 
+const DELIVERIES = {
+  Delivering: ["Delivering", "good"],
+  Failing: ["Failing", "attention"],
+  Paused: ["Paused", "idle"],
+  Gone: ["Endpoint gone", "attention"],
+};
+
+/** A delivery's state as a label and a tone. */
+export function deliveryState(state) {
+  const [label, tone] = DELIVERIES[state] ?? [state, "attention"];
+  return { label, tone };
+}
+
+/** What waits for a webhook or sink, and when it got something last. */
+export function deliverySummary({ pending, oldest, lastDelivered }, now) {
+  const events = pending === 1 ? "1 event waits" : `${pending} events wait`;
+  const since = oldest ? `, the first since ${ago(oldest, now).replace(/ ago$/, "")}` : "";
+  const waiting = pending === 0 ? "Nothing waits." : `${events}${since}.`;
+  return lastDelivered ? `${waiting} Delivered last ${ago(lastDelivered, now)}.` : waiting;
+}
+
 /** Whether a person should look at the session. */
 export function needsAttention(session) {
   return ["attention", "bad"].includes(state(session).tone);

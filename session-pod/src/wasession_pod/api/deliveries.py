@@ -10,11 +10,12 @@ from wasession_api.session_pod.delivery import (
     Configuration,
     DeadLetter,
     DeliveryDetails,
+    Replay,
     Replayed,
 )
 from wasession_api.session_pod.messages import Page
 
-from wasession_pod.api.operations import DeliveryPath, Replay
+from wasession_pod.api.operations import DeliveryPath
 from wasession_pod.api.requests import SESSION, json_response, read_body
 from wasession_pod.delivery.deliveries import Deliveries
 from wasession_pod.delivery.delivery import Delivery
@@ -57,17 +58,17 @@ async def replay(request: web.Request) -> web.Response:
     path: DeliveryPath = request[PATH]
     body = Replay.model_validate_json(await read_body(request))
     request.app[SESSION].deliveries.replay(path.name, body.after)
-    return web.json_response({}, status=202)
+    return web.Response(status=202)
 
 
 async def pause(request: web.Request) -> web.Response:
     _delivery(request).pause(paused=True)
-    return web.json_response({})
+    return web.Response(status=204)
 
 
 async def resume(request: web.Request) -> web.Response:
     _delivery(request).pause(paused=False)
-    return web.json_response({})
+    return web.Response(status=204)
 
 
 def _delivery(request: web.Request) -> Delivery:
@@ -79,10 +80,16 @@ async def _state(deliveries: Deliveries, delivery: Delivery) -> DeliveryDetails:
     status, oldest = delivery.status, delivery.oldest
     return DeliveryDetails(
         name=status.name,
+        place=delivery.kept.destination.place,
         state=status.state,
         since=status.since,
         error=delivery.error,
         pending=delivery.pending,
-        oldest=None if oldest is None else datetime.fromtimestamp(oldest, UTC),
+        oldest=_moment(oldest),
+        last_delivered=_moment(delivery.last_delivered),
         dead_letters=await deliveries.count_dead(status.name),
     )
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

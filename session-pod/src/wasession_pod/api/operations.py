@@ -16,6 +16,7 @@ from wasession_api.session_pod.delivery import (
     Configuration,
     DeadLetter,
     DeliveryDetails,
+    Replay,
     Replayed,
 )
 from wasession_api.session_pod.events import PAYLOADS, Cursor, EventKind, EventKinds, EventPage
@@ -140,12 +141,6 @@ class PageQuery(Model):
 
 class DeliveryPath(Model):
     name: DestinationName
-
-
-class Replay(Model):
-    """From where to deliver again."""
-
-    after: Cursor
 
 
 class Alive(Model):
@@ -562,7 +557,7 @@ OPERATIONS = (
         "/v1/deliveries/{name}/replay",
         "replayDelivery",
         "Deliver everything after an event again",
-        {202: Answer("It is delivered again, under the same IDs.", (Content(Nothing),))},
+        {202: Answer("It is delivered again, under the same IDs.")},
         tag="Delivery",
         path_parameters=DeliveryPath,
         bodies=(Content(Replay),),
@@ -578,7 +573,7 @@ OPERATIONS = (
         "/v1/deliveries/{name}/pause",
         "pauseDelivery",
         "Let the events wait",
-        {200: Answer("Paused, also across restarts.", (Content(Nothing),))},
+        {204: Answer("Paused, also across restarts.")},
         tag="Delivery",
         path_parameters=DeliveryPath,
         problems={**_NO_DELIVERY, **_ALWAYS},
@@ -588,7 +583,7 @@ OPERATIONS = (
         "/v1/deliveries/{name}/resume",
         "resumeDelivery",
         "Deliver again, also to an endpoint that wanted no more",
-        {200: Answer("Resumed.", (Content(Nothing),))},
+        {204: Answer("Resumed.")},
         tag="Delivery",
         path_parameters=DeliveryPath,
         problems={**_NO_DELIVERY, **_ALWAYS},

@@ -78,6 +78,7 @@ class Delivery:
     ) -> None:
         self.kept = kept
         self.error: str | None = None  # of the last attempt, unless it was delivered
+        self.last_delivered: float | None = None  # seconds since the epoch
         self._since = datetime.now(UTC)
         self._on_change = on_change
         self.status = self._status()
@@ -306,6 +307,7 @@ class Delivery:
                 extra={"delivery": destination.name, "event": event_id, "error": attempt.error},
             )
         if delivered:
+            self.last_delivered = now
             self._delivered.append(event_id)
         if delivered or ended.is_dead:
             self._remove(queued.number)
