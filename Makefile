@@ -56,11 +56,11 @@ bench-operator-failover: setup  ## leaders that are killed, frozen or stopped, b
 bench-gateway: setup  ## the gateway measured beside plain aiohttp and bare python-socketio; five minutes
 	$(RUN) -m bench.gateway
 
-bench-delivery: setup  ## how soon a webhook is told, and how quickly a queue drains; ten minutes
-	$(RUN) -m bench.delivery
+bench-delivery: setup  ## how soon a webhook is told, and how quickly a queue drains; five minutes
+	$(RUN) -m bench.delivery --part latency --part drain
 
-bench-delivery-kills: setup  ## SIGKILL the pod a hundred times while messages come; a quarter of an hour
-	$(RUN) -m bench.delivery.kills
+bench-delivery-kills: setup  ## SIGKILL the session pod, and whatsapp-web.js, a hundred times while messages come; half an hour
+	$(RUN) -m bench.delivery --part kills
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
 	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(PYTEST) tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500

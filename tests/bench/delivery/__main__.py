@@ -1,214 +1,61 @@
-"""``make bench-delivery``: measure, save the results, and print them beside the goals."""
+"""``make bench-delivery``: measure, save the results, and write page and picture.
+
+python -m bench.delivery --part latency --part drain
+python -m bench.delivery --part kills --kills 100 --deaths 20
+python -m bench.delivery --report
+"""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
-import json
-import sys
+import random
 import tempfile
-import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
-import psutil
-from aiohttp import web
-from pydantic import BaseModel
-from support.processes import ENDS_WITH_PARENT
+from support.cluster import host
 
-from bench.measured import conditions, percentile
+from bench.delivery import kills, measures, report, results
+from bench.delivery.contenders import WithLoop, WithWebhooks
+from bench.measured import conditions
 
-PATH = Path(__file__).with_name("results.json")
-OURS, PLAIN = "wasession", "plain"
-RATE, SECONDS = 50, 60  # events a second, and for how long
-QUEUE = 100_000  # events
-LATENCY_GOALS, DRAIN_GOAL = (20, 100), 500  # milliseconds (p50, p99); events a second
+PARTS = ("latency", "drain", "kills")
 
 
-class Latency(BaseModel):
-    """Milliseconds to the receiver: from the message, and from when it was stored."""
-
-    count: int
-    message_p50: float
-    message_p99: float
-    stored_p50: float | None = None
-    stored_p99: float | None = None
-
-
-class Drain(BaseModel):
-    events: int
-    stored_per_second: float
-    drained_per_second: float
-    memory_mib_before: float
-    memory_mib_most: float
-
-
-class Results(BaseModel):
-    conditions: dict[str, str] = {}
-    latency: dict[str, Latency] = {}  # by contender
-    drain: Drain | None = None
-
-
-@dataclass
-class Receiver:
-    """An application: it notes when it is told of what."""
-
-    url: str = ""
-    arrived: list[tuple[float, dict[str, object]]] = field(default_factory=list)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def handle(self, request: web.Request) -> web.Response:
-        self.arrived.append((time.time(), await request.json()))
-        self.changed.set()
-        return web.Response()
-
-    async def until(self, count: int) -> None:
-        while len(self.arrived) < count:
-            self.changed.clear()
-            await self.changed.wait()
-
-    @contextlib.asynccontextmanager
-    async def serving(self) -> AsyncIterator[None]:
-        app = web.Application()
-        app.router.add_post("/", self.handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-        try:
-            yield
-        finally:
-            await runner.cleanup()
-
-
-class Pod:
-    """A process of ``pod.py``."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-        self.memory = psutil.Process(process.pid).memory_info
-
-    async def do(self, *command: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(command).encode() + b"\n")
-        await self.answer()
-
-    async def answer(self) -> None:
-        assert self._process.stdout is not None
-        if not await self._process.stdout.readline():
-            raise RuntimeError("the process has ended")
-
-
-@contextlib.asynccontextmanager
-async def running(contender: str, receiver: Receiver) -> AsyncIterator[Pod]:
-    with tempfile.TemporaryDirectory(prefix="bench-") as directory:
-        process = await asyncio.create_subprocess_exec(
-            *ENDS_WITH_PARENT, sys.executable, "-m", "bench.delivery.pod", contender, directory,
-            receiver.url, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        pod = Pod(process)
-        try:
-            await pod.answer()
-            yield pod
-        finally:
-            process.kill()
-            await process.wait()
-
-
-async def measure_latency(contender: str) -> Latency:
-    receiver = Receiver()
-    async with receiver.serving(), running(contender, receiver) as pod:
-        await pod.do("tell", RATE, RATE)  # connections and caches
-        await receiver.until(RATE)
-        receiver.arrived.clear()
-        await pod.do("tell", RATE * SECONDS, RATE)
-        await receiver.until(RATE * SECONDS)
-    message, stored = list[float](), list[float]()
-    for at, body in receiver.arrived:
-        data = body["data"]
-        assert isinstance(data, dict)
-        message.append(1000 * (at - float(data["text"].partition(" ")[0])))
-        if "time" in body:
-            stored.append(1000 * (at - datetime.fromisoformat(str(body["time"])).timestamp()))
-    found = Latency(
-        count=len(message), message_p50=percentile(message, 50), message_p99=percentile(message, 99)
-    )
-    if stored:
-        found.stored_p50, found.stored_p99 = percentile(stored, 50), percentile(stored, 99)
-    return found
-
-
-async def measure_drain() -> Drain:
-    receiver = Receiver()
-    async with receiver.serving(), running(OURS, receiver) as pod:
-        await pod.do("pause", True)
-        began = time.monotonic()
-        await pod.do("tell", QUEUE, 0)
-        stored = time.monotonic() - began
-        before = most = pod.memory().rss
-        began = time.monotonic()
-        await pod.do("pause", False)
-        draining = asyncio.create_task(receiver.until(QUEUE))
-        while not draining.done():
-            await asyncio.wait({draining}, timeout=0.5)
-            most = max(most, pod.memory().rss)
-        drained = time.monotonic() - began
-    return Drain(
-        events=QUEUE,
-        stored_per_second=QUEUE / stored,
-        drained_per_second=QUEUE / drained,
-        memory_mib_before=before / 2**20,
-        memory_mib_most=most / 2**20,
-    )
-
-
-def table(found: Results) -> str:
-    """Markdown."""
-    lines = [
-        f"| {RATE} messages a second | count | message → receiver, p50 / p99 "
-        "| stored → receiver, p50 / p99 | goal |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for contender, one in found.latency.items():
-        times = verdict = ""
-        if one.stored_p50 is not None and one.stored_p99 is not None:
-            times = f"{one.stored_p50:.1f} / {one.stored_p99:.1f} ms"
-            within = one.stored_p50 <= LATENCY_GOALS[0] and one.stored_p99 <= LATENCY_GOALS[1]
-            goals = f"{LATENCY_GOALS[0]} / {LATENCY_GOALS[1]} ms"
-            verdict = f"{goals}: {'reached' if within else 'not reached'}"
-        message = f"{one.message_p50:.1f} / {one.message_p99:.1f} ms"
-        lines.append(f"| {contender} | {one.count} | {message} | {times} | {verdict} |")
-    if (drain := found.drain) is not None:
-        reached = "reached" if drain.drained_per_second >= DRAIN_GOAL else "not reached"
-        lines += [
-            "",
-            f"{drain.events:,} events waiting: stored at {drain.stored_per_second:,.0f}/s, drained "
-            f"at {drain.drained_per_second:,.0f}/s (goal {DRAIN_GOAL}/s: {reached}); memory "
-            f"{drain.memory_mib_before:.0f} MiB before, {drain.memory_mib_most:.0f} MiB at most.",
-        ]
-    return "\n".join([*lines, "", "; ".join(f"{k} {v}" for k, v in found.conditions.items())])
-
-
-async def measure(found: Results) -> None:
-    for contender in (OURS, PLAIN):
-        found.latency[contender] = await measure_latency(contender)
-    found.drain = await measure_drain()
+async def measure(options: argparse.Namespace, found: results.Results) -> None:
+    parts = options.part or list(PARTS)
+    if "latency" in parts:
+        for contender in (measures.OURS, measures.PLAIN):
+            found.latency[contender] = await measures.measure_latency(contender)
+            results.save(found)
+    if "drain" in parts:
+        found.drain = await measures.measure_drain()
+        results.save(found)
+    if "kills" in parts:
+        for kind in (WithWebhooks, WithLoop):
+            with tempfile.TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True) as name:
+                found.kills[kind.name] = await kills.measure(
+                    kind, options.seed, options.kills, options.deaths, options.rate, Path(name)
+                )
+            results.save(found)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.delivery", description=__doc__)
-    parser.add_argument("--report", action="store_true", help="only print the saved results")
-    found = Results()
-    if parser.parse_args().report:
-        found = Results.model_validate_json(PATH.read_bytes())
-    else:
+    parser = argparse.ArgumentParser(prog="python -m bench.delivery", description=__doc__)
+    parser.add_argument("--part", action="append", choices=PARTS, help="instead of all of them")
+    parser.add_argument("--kills", type=int, default=100, help="of each contender")
+    parser.add_argument("--deaths", type=int, default=20, help="of the receiver")
+    parser.add_argument("--rate", type=float, default=20, help="messages a second, with kills")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--report", action="store_true", help="only write page and picture")
+    options = parser.parse_args()
+    found = results.load()
+    if not options.report:
+        host.ensure("browser")
         found.conditions = conditions("aiohttp")
-        asyncio.run(measure(found))
-        PATH.write_text(found.model_dump_json(indent=1) + "\n")
-    print(table(found))
+        asyncio.run(measure(options, found))
+        results.save(found)
+    report.write(found)
 
 
 if __name__ == "__main__":

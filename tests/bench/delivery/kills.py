@@ -1,52 +1,39 @@
-"""``make bench-delivery-kills``: pods and receivers that die, and what of the messages arrives.
+"""Contenders and receivers that die, and what of the messages arrives.
 
-A real session pod is killed again and again while messages come, and the receiver of its webhook
-dies meanwhile too. The receiver keeps what it has answered with 200, by ``webhook-id``, as an
-application does that stores an event before it answers.
+A contender is killed again and again while messages come, and the receiver of its webhook dies
+meanwhile too. The receiver keeps what it has answered with 200, by ID, as an application does that
+stores an event before it answers.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import os
 import random
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
-from integration.pod.conftest import Pod
-from pydantic import BaseModel
-from support.cluster import host
 from support.loopback import unused_port
-from support.standin import Phone, running
+from support.standin import Phone
+from support.standin.world import Behaviour
 
-from bench.delivery.pod import KEY
+from bench.delivery.contenders import WithLoop, WithWebhooks
+from bench.delivery.results import Kills
+from bench.session_pod.contenders import stage
 
-RESULTS = Path(__file__).with_name("kills.json")
 ME = "15551234567"
 FRIENDS = [f"1555000{number:04}" for number in range(5)]
-LONGEST_LIFE = 4.0  # seconds of a pod that is Ready, until it is killed
+LONGEST_LIFE = 4.0  # seconds of a contender that is ready, until it is killed
 LONGEST_FREEZE = 0.3  # seconds that its page goes on before the kill, and is not heard
 AWAY = 1.0  # seconds that the receiver is away
-PATIENCE = 300.0  # seconds until everything has arrived
-
-
-class Results(BaseModel):
-    seed: int
-    kills: int
-    deaths: int  # of the receiver
-    sent: int
-    lost: int
-    requests: int  # that were answered with 200
-    repeated: int  # of them, under an ID that was known
-    out_of_order: int  # messages that the receiver keeps behind a later one of their chat
-    seconds: float
+SILENCE = 30.0  # seconds without anything that arrives, after which nothing more will
+# Each login that is lost leaves a linked device on the phone.
+BEHAVIOUR = Behaviour(sync_seconds=1.0, legacy_msg_key=True, max_devices=1000)
 
 
 class Receiver:
@@ -82,8 +69,7 @@ class Receiver:
 
     @property
     def messages(self) -> list[dict[str, Any]]:
-        kinds = "dev.wasession.message"
-        return [body["data"] for body in self.kept.values() if body["type"] == kinds]
+        return [body["data"] for body in self.kept.values() if body["type"].endswith("message")]
 
 
 @contextlib.asynccontextmanager
@@ -116,50 +102,58 @@ async def die_and_return(receiver: Receiver, deaths: int, chance: random.Random)
         await receiver.start()
 
 
-async def measure(seed: int, kills: int, deaths: int, rate: float, directory: Path) -> Results:
+async def measure(
+    kind: type[WithWebhooks | WithLoop],
+    seed: int,
+    kills: int,
+    deaths: int,
+    rate: float,
+    directory: Path,
+) -> Kills:
+    """Kill one contender ``kills`` times at random moments, and its receiver ``deaths`` times."""
     chance, receiver, began = random.Random(seed), Receiver(), time.monotonic()  # noqa: S311
-    (keys := directory / "keys").mkdir()
-    (keys / "bench").write_text(KEY)
-    (data := directory / "data").mkdir()
+    logins_lost = 0
     await receiver.start()
-    async with running() as world:
-        phone = Phone(world.url)
+    async with stage(directory, BEHAVIOUR) as here:
+        contender = kind(directory / "session", here.flags)
 
-        async def start() -> Pod:
-            pod = Pod(world.url, data, delivery_secret=str(keys))
-            await pod.start()
-            return pod
+        async def start() -> bool:
+            """Start it; return whether a phone had to scan a QR."""
+            await contender.start()
+            if await contender.until("ready", "qr") == "ready":
+                return False
+            await here.phone.scan(contender.code, ME)
+            await contender.until("ready")
+            return True
 
-        pod = await start()
+        await start()
         try:
-            await phone.scan(await pod.qr(), ME)
-            await pod.ready()
-            webhook = {"name": "bench", "url": receiver.url, "signingKey": "bench"}
-            policy = {"allowedNetworks": ["127.0.0.0/8"]}
-            await pod.call("PUT", "/v1/deliveries", json={"webhooks": [webhook], "policy": policy})
+            await contender.tell(receiver.url)
             dying = asyncio.create_task(die_and_return(receiver, deaths, chance))
-            async with messages(phone, rate) as sent:
+            async with messages(here.phone, rate) as sent:
                 for number in range(kills):
                     await asyncio.sleep(chance.uniform(0, LONGEST_LIFE))
-                    assert pod.process is not None
-                    os.kill(pod.process.pid, signal.SIGSTOP)
+                    os.kill(contender.pid, signal.SIGSTOP)
                     await asyncio.sleep(chance.uniform(0, LONGEST_FREEZE))
-                    await pod.kill()
-                    pod = await start()
-                    await pod.ready()
-                    print(f"{number + 1}/{kills}", len(sent), len(receiver.messages), flush=True)
+                    await contender.kill()
+                    logins_lost += await start()
+                    if isinstance(contender, WithLoop):
+                        await contender.tell(receiver.url)
+                    print(f"{kind.name} {number + 1}/{kills}", len(sent), flush=True)
             dying.cancel()
             await asyncio.gather(dying, return_exceptions=True)
             await receiver.stop()
             await receiver.start()
             await until_arrived(receiver, sent)
         finally:
-            await pod.kill()
+            await contender.kill()
             await receiver.stop()
-    return Results(
+    return Kills(
         seed=seed,
+        rate=rate,
         kills=kills,
         deaths=receiver.deaths,
+        logins_lost=logins_lost,
         sent=len(sent),
         lost=len(lost(receiver, sent)),
         requests=receiver.requests,
@@ -174,11 +168,11 @@ def lost(receiver: Receiver, sent: list[tuple[str, str]]) -> set[tuple[str, str]
 
 
 async def until_arrived(receiver: Receiver, sent: list[tuple[str, str]]) -> None:
+    """Wait until everything has arrived, or nothing arrives any more."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE):
-            while lost(receiver, sent):
-                receiver.changed.clear()
-                await receiver.changed.wait()
+        while lost(receiver, sent):
+            receiver.changed.clear()
+            await asyncio.wait_for(receiver.changed.wait(), SILENCE)
 
 
 def out_of_order(kept: list[dict[str, Any]]) -> int:
@@ -188,23 +182,3 @@ def out_of_order(kept: list[dict[str, Any]]) -> int:
         count += number < latest.get(chat, -1)
         latest[chat] = max(number, latest.get(chat, -1))
     return count
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="bench.delivery.kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--deaths", type=int, default=20, help="of the receiver")
-    parser.add_argument("--rate", type=float, default=20, help="messages a second")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
-    options = parser.parse_args()
-    host.ensure("browser")
-    with tempfile.TemporaryDirectory(prefix="kills-", ignore_cleanup_errors=True) as name:
-        found = asyncio.run(
-            measure(options.seed, options.kills, options.deaths, options.rate, Path(name))
-        )
-    RESULTS.write_text(found.model_dump_json(indent=1) + "\n")
-    print(found)
-
-
-if __name__ == "__main__":
-    main()

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.charts import Bar, Panel, Row, draw, linear
 from bench.density.results import SLOW, SWAPS, Results, Round, Run, Swap
-from bench.operator.charts import Bar, Panel, Row, draw, linear
 from bench.session_pod.contenders import SessionPod, WhatsAppWebJs
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from bench.operator.charts import Axis, Bar, Dots, Panel, Range, Row, draw, linear, logarithmic
+from bench.charts import Axis, Bar, Dots, Panel, Range, Row, draw, linear, logarithmic
 from bench.operator.results import (
     FROZEN,
     KILLED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-from bench.operator.charts import linear, logarithmic
+from bench.charts import linear, logarithmic
 from bench.operator.report import draw_failovers, draw_latencies, draw_scale, page
 from bench.operator.results import (
     FROZEN,

@@ -16,7 +16,7 @@ import ssl
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -116,18 +116,21 @@ class SessionPod(Contender):
 
     name = "session pod"
 
-    async def start(self) -> None:
-        self._url = f"http://127.0.0.1:{(port := unused_port())}"
-        self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
-        settings = {
+    @property
+    def settings(self) -> Mapping[str, str]:
+        return {
             "client_id": "bench",
             "token": TOKEN,
             "data_dir": str(self._directory),
             "host": "127.0.0.1",
-            "port": str(port),
             "extra_args": json.dumps(self._flags),
             "chromium": str(CHROMIUM),
         }
+
+    async def start(self) -> None:
+        self._url = f"http://127.0.0.1:{(port := unused_port())}"
+        self._http = aiohttp.ClientSession(headers={"Authorization": f"Bearer {TOKEN}"})
+        settings = {**self.settings, "port": str(port)}
         environment = {
             **os.environ,
             # In its image, Python's bytecode is compiled; here the first start caches it.

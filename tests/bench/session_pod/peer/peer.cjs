@@ -20,10 +20,21 @@ client.on('qr', (qr) => tell({ event: 'qr', qr }));
 client.on('authenticated', () => tell({ event: 'authenticated' }));
 client.on('ready', () => tell({ event: 'ready' }));
 client.on('disconnected', (reason) => tell({ event: 'disconnected', reason }));
-client.on('message', () => (received += 1));
+let webhook = null; // the URL to tell of each message
+client.on('message', async (message) => {
+    received += 1;
+    if (webhook === null) return;
+    const body = JSON.stringify({ type: 'message', data: { chatId: message.from, text: message.body } });
+    const headers = { 'Content-Type': 'application/json', 'webhook-id': message.id._serialized };
+    await fetch(webhook, { method: 'POST', headers, body }).catch(() => {});
+});
 
 const orders = {
     received: () => ({ received }),
+    tell({ url }) {
+        webhook = url;
+        return {};
+    },
     /** Milliseconds that the client's own call took. */
     async send({ to, text, options }) {
         const before = performance.now();
