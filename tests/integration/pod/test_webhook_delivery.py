@@ -217,6 +217,40 @@ async def test_nothing_is_lost_or_reordered_by_a_restart(pod: Pod, receiver: Rec
     assert [text for text in receiver.texts if text != "2"] == ["1", "3"]
 
 
+@pytest.mark.parametrize("progress", ["", "{}", "[]", '{"reached": 1}', '{"newer": true}'])
+async def test_progress_that_cannot_be_read_tells_everything_again(
+    pod: Pod, receiver: Receiver, progress: str
+) -> None:
+    await pod.configure(receiver.url)
+    await pod.hear(A, A)
+    await receiver.until(lambda: receiver.texts == ["1", "2"])
+    await until_idle(pod)
+    await pod.deliveries.close()
+    with pod.database.transaction() as database:
+        database.execute("UPDATE deliveries SET progress = ?", (progress,))
+    await pod.load()
+    await receiver.until(lambda: receiver.texts == ["1", "2"] * 2)
+
+
+async def test_a_configuration_that_cannot_be_read_goes_on_with_the_next_one(
+    pod: Pod, receiver: Receiver
+) -> None:
+    """A newer version may have written it; what was delivered is not told again."""
+    await pod.configure(receiver.url)
+    await pod.hear(A)
+    await receiver.until(lambda: receiver.texts == ["1"])
+    await until_idle(pod)
+    await pod.deliveries.close()
+    with pod.database.transaction() as database:
+        newer = '{"webhooks": [{"name": "crm", "protocol": "grpc"}], "revision": "newer"}'
+        database.execute("UPDATE delivery_configuration SET configuration = ?", (newer,))
+    await pod.load()
+    assert pod.deliveries.revision == ""
+    await pod.hear(A)
+    await pod.configure(receiver.url)
+    await receiver.until(lambda: receiver.texts == ["1", "2"])
+
+
 async def test_a_paused_webhook_gets_everything_later(pod: Pod, receiver: Receiver) -> None:
     await pod.configure(receiver.url)
     pod.delivery.pause(paused=True)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from wasession_api.session_pod.delivery import Configuration
 from wasession_api.v1alpha1.delivery import Destination
 
 from wasession_pod.delivery.plan import Progress, Trouble
 from wasession_pod.messages.database import Database
 
+log = logging.getLogger(__name__)
 MAXIMUM_DEAD = 10_000  # dead letters of a webhook or sink
 FORGET_DEAD = """
 DELETE FROM dead_letters WHERE rowid IN
@@ -20,9 +23,17 @@ DELETE FROM dead_letters WHERE rowid IN
 """
 
 
+class Reached(NamedTuple):
+    """How far a delivery has come; ``outbox`` is the one that its progress counts in."""
+
+    outbox: str
+    progress: Progress
+    paused: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A webhook or sink as it is kept; ``outbox`` is the one that its progress counts in."""
+    """A webhook or sink, and how far it has come."""
 
     destination: Destination
     outbox: str
@@ -47,18 +58,30 @@ class DeliveryStore:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def load(self) -> tuple[Configuration, list[Kept]]:
-        """Return the configuration, and how far its deliveries have come."""
+    def configuration(self) -> Configuration:
+        """Return the configuration; an empty one if it cannot be read, as one of a newer version.
+
+        What the deliveries have reached stays, for the configuration that the operator tells next.
+        """
         with self._database.transaction() as database:
             row = database.execute("SELECT configuration FROM delivery_configuration").fetchone()
+        try:
+            return Configuration.model_validate_json(row[0]) if row else Configuration()
+        except ValidationError as error:
+            log.warning(
+                "cannot read the configuration of deliveries; waiting for the next one",
+                extra={"errors": error.error_count()},
+            )
+            return Configuration()
+
+    def reached(self) -> dict[str, Reached]:
+        """Return how far each delivery has come, by name."""
+        with self._database.transaction() as database:
             rows = database.execute("SELECT name, outbox, progress, paused FROM deliveries")
-            known = {name: rest for name, *rest in rows}
-        configuration = Configuration.model_validate_json(row[0]) if row else Configuration()
-        kept = list[Kept]()
-        for destination in configuration.destinations:
-            outbox, progress, paused = known[destination.name]
-            kept.append(Kept(destination, outbox, _decode(progress), bool(paused)))
-        return configuration, kept
+            return {
+                name: Reached(outbox, _decode(name, progress), bool(paused))
+                for name, outbox, progress, paused in rows
+            }
 
     def save(self, configuration: Configuration, kept: Iterable[Kept]) -> None:
         """Keep these and no others; dead letters go with their webhook or sink."""
@@ -140,11 +163,19 @@ def _encode(progress: Progress) -> str:
     )
 
 
-def _decode(text: str) -> Progress:
-    stored: Mapping[str, Any] = json.loads(text)
-    return Progress(
-        reached=stored["reached"],
-        open=frozenset(stored["open"]),
-        troubles={chat: Trouble(**one) for chat, one in stored["troubles"].items()},
-        gone=stored["gone"],
-    )
+def _decode(name: str, text: str) -> Progress:
+    """Return what is stored. If it cannot be read, everything is told again."""
+    try:
+        stored: Mapping[str, Any] = json.loads(text)
+        return Progress(
+            reached=stored["reached"],
+            open=frozenset(stored["open"]),
+            troubles={chat: Trouble(**one) for chat, one in stored["troubles"].items()},
+            gone=stored["gone"],
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        log.warning(
+            "cannot read how far a delivery has come; delivering everything again",
+            extra={"delivery": name},
+        )
+        return Progress(0)
