@@ -170,7 +170,14 @@ def test_a_rewound_webhook_gets_everything_after_a_number_again() -> None:
     events = queue("a", "b", "c")
     progress = rewind(attempt(Progress(reached=2), events[2], Outcome.FAILED), 1)
     assert numbers(progress, events, now=10) == [2, 3]
-    assert rewind(progress, 3).troubles == {}
+
+
+def test_a_rewind_skips_nothing_that_waits() -> None:
+    events = queue("a", "b", "c", "d")
+    failed = attempt(Progress(reached=1), events[1], Outcome.FAILED)
+    assert numbers(rewind(failed, 3), events, now=10) == [2, 3, 4]
+    reopened = reopen(Progress(reached=4), [2])
+    assert numbers(rewind(reopened, 3), events) == [2, 4]
 
 
 # --- whatever happens -----------------------------------------------------------------------------

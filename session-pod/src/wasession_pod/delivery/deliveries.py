@@ -167,8 +167,11 @@ class Deliveries:
 
     def replay(self, name: str, after: str) -> None:
         """Deliver everything after a cursor again. Raises ``UnknownDestination``, ``NotHere``."""
-        delivery, position, oldest = self.get(name), EventId.parse(after), self._outbox.oldest
-        if position is None or oldest is None or position.outbox != oldest.outbox:
+        delivery, position = self.get(name), EventId.parse(after)
+        oldest, latest = self._outbox.oldest, self._outbox.latest
+        if position is None or oldest is None or latest is None:
+            raise NotHere(f"{after} is not of the present outbox")
+        if position.outbox != oldest.outbox or position.number > latest.number:
             raise NotHere(f"{after} is not of the present outbox")
         if position.number < oldest.number:
             raise NotHere(f"the outbox does not go back to {after}: it begins after {oldest}")

@@ -188,9 +188,10 @@ def reopen(progress: Progress, numbers: Iterable[int]) -> Progress:
 
 
 def rewind(progress: Progress, number: int) -> Progress:
-    """Deliver everything after a number again."""
-    troubles = {chat: one for chat, one in progress.troubles.items() if one.number > number}
-    return replace(progress, reached=number, open=frozenset(), troubles=troubles)
+    """Deliver everything after a number again; what waits before it still does."""
+    waiting = {one for one in progress.open if one <= number}
+    waiting.update(range(progress.reached + 1, number + 1))
+    return replace(progress, reached=number, open=frozenset(waiting))
 
 
 def _hold(progress: Progress, outcome: Outcome, now: float, wish: float, jitter: float) -> Progress:
