@@ -161,6 +161,8 @@ TEMPLATE = {
     "timeouts.initialization": _duration("10s", "1h"),
     "timeouts.shutdown": _duration("5s", "10m"),
     "timeouts.logout": _duration("5s", "10m"),
+    "events.retention": _duration("1h", "2160h"),
+    "events.maximumSize": [_at_least("1Mi")],
     "webhooks[].timeout": _duration("1s", "1m"),
     "webhooks[].retry.longest": _duration("1m", "168h"),
     "sinks[].timeout": _duration("1s", "1m"),

@@ -17,6 +17,7 @@ from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, WhenDeleted
 from wasession_api.v1alpha1.delivery import SECRET_NAME as DELIVERY_SECRET
 
 from wasession_operator.effective_spec import EffectiveSpec
+from wasession_operator.plan.manifests import amount
 from wasession_operator.settings import Settings
 
 CONTAINER = "session"
@@ -428,6 +429,8 @@ def _environment(
         "LOGOUT_TIMEOUT": str(spec.timeouts.logout.total_seconds()),
         "RECONNECT_INITIAL_DELAY": str(spec.reconnect.initial_delay.total_seconds()),
         "RECONNECT_MAX_DELAY": str(spec.reconnect.max_delay.total_seconds()),
+        "EVENT_RETENTION": str(spec.events.retention.total_seconds()),
+        "EVENT_MAXIMUM_BYTES": str(round(amount(spec.events.maximum_size))),
         "USER_AGENT": spec.browser.user_agent,
         "LOCALE": spec.browser.locale,
         "TIMEZONE": spec.browser.timezone,

@@ -202,6 +202,8 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "timeouts.logout": ("1m", environment("LOGOUT_TIMEOUT"), "60.0"),
     "reconnect.initialDelay": ("5s", environment("RECONNECT_INITIAL_DELAY"), "5.0"),
     "reconnect.maxDelay": ("1m", environment("RECONNECT_MAX_DELAY"), "60.0"),
+    "events.retention": ("48h", environment("EVENT_RETENTION"), "172800.0"),
+    "events.maximumSize": ("1Gi", environment("EVENT_MAXIMUM_BYTES"), str(2**30)),
     "webhooks": ([WEBHOOK], delivers, told([WEBHOOK])),
     "sinks": ([SINK], delivers, told(sinks=[SINK])),
     "updateStrategy": ("RollingUpdate", updates, True),

@@ -81,6 +81,8 @@ def test_the_pod_of_a_plain_session() -> None:
         "LOGOUT_TIMEOUT": "30.0",
         "RECONNECT_INITIAL_DELAY": "2.0",
         "RECONNECT_MAX_DELAY": "300.0",
+        "EVENT_RETENTION": "604800.0",
+        "EVENT_MAXIMUM_BYTES": "67108864",
         "EXTRA_ARGS": "[]",
         "QUARANTINE_RETENTION": "2592000.0",
         "DELIVERY_SECRET": "/etc/wasession-delivery",

@@ -79,6 +79,7 @@ class Override(StrEnum):
     TAKEOVER = "whatsapp.takeover"
     TIMEOUTS = "timeouts"
     RECONNECT = "reconnect"
+    EVENTS = "events"
     WEBHOOKS = "webhooks"
     SINKS = "sinks"
     UPDATE_STRATEGY = "updateStrategy"

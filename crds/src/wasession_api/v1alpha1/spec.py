@@ -263,6 +263,17 @@ class Reconnect(Model):
     max_delay: Duration = Field(timedelta(minutes=5), description="Between later attempts.")
 
 
+class Events(Model):
+    """How long the volume keeps what has happened, for those who are told later."""
+
+    retention: Duration = Field(
+        timedelta(days=7), description="How long messages and other events are kept."
+    )
+    maximum_size: Quantity = Field(
+        "64Mi", description="Size of the events that are kept at most; the oldest go first."
+    )
+
+
 class SessionTemplate(Model):
     """What both a session and its class can set; what the session sets wins, field by field."""
 
@@ -276,6 +287,9 @@ class SessionTemplate(Model):
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Time limits.")
     reconnect: Reconnect = Field(
         default_factory=Reconnect, description="Backoff between attempts to reconnect."
+    )
+    events: Events = Field(
+        default_factory=Events, description="How long messages and other events are kept."
     )
     webhooks: list[Webhook] = Field(
         [],
