@@ -100,11 +100,12 @@ def history(events: list[Manifest], now: datetime) -> list[list[str]]:
 
 def deliveries(found: Sequence[DeliveryDetails], now: datetime) -> list[list[str]]:
     """Return a table of what is delivered to webhooks and sinks."""
-    rows = [["NAME", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]]
+    rows = [["NAME", "TO", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]]
     for one in found:
         oldest = since(one.oldest, now) if one.oldest else ""
         counts = [str(one.pending), oldest, str(one.dead_letters)]
-        rows.append([one.name, one.state, since(one.since, now), *counts, one.error or ""])
+        state = [one.state, since(one.since, now)]
+        rows.append([one.name, plain(one.place), *state, *counts, one.error or ""])
     return rows
 
 

@@ -325,7 +325,8 @@ def test_what_others_have_worded_does_nothing_to_the_terminal(
 # --- deliveries -----------------------------------------------------------------------------------
 
 FAILING = {
-    "name": "crm", "state": "Failing", "since": "2026-11-24T10:00:00Z", "pending": 12,
+    "name": "crm", "place": "https://crm.example.com", "state": "Failing",
+    "since": "2026-11-24T10:00:00Z", "pending": 12,
     "oldest": "2026-11-24T10:00:00Z", "error": "HTTP 500", "deadLetters": 1,
 }  # fmt: skip
 
@@ -335,8 +336,8 @@ def test_deliveries(server: Server, command: Command) -> None:
     assert command("deliveries", "sales").err == "No webhooks and sinks.\n"
     server.pod.deliveries.append(FAILING)
     header, row = command("deliveries", "sales").out.splitlines()
-    assert header.split() == ["NAME", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]
-    assert row.startswith("crm")
+    assert header.split() == ["NAME", "TO", "STATE", "FOR", "WAITING", "OLDEST", "DEAD", "ERROR"]
+    assert row.split()[:3] == ["crm", "https://crm.example.com", "Failing"]
     assert row.endswith("HTTP 500")
     assert json.loads(command("deliveries", "sales", "crm", "-o", "json").out) == {
         "items": [FAILING]
