@@ -20,7 +20,6 @@ import nats.aio.client
 import nats.errors
 import nats.js.errors
 import nkeys
-from aiohttp.abc import AbstractResolver
 from nats.js.api import Header
 from wasession_api.v1alpha1.delivery import Sink
 
@@ -85,10 +84,7 @@ def subject(template: str, of: Mapping[str, str]) -> str:
 
 
 class NatsSender:
-    """Sends to the stream of one sink. ``session`` has what stands in subjects, but for the kind.
-
-    Names are resolved by ``resolver``, which raises ``Forbidden`` for addresses out of bounds.
-    """
+    """Sends to the stream of one sink. ``session`` has what stands in subjects, but for the kind."""
 
     def __init__(
         self,
@@ -97,11 +93,10 @@ class NatsSender:
         logins: Secret[Login],
         authorities: ssl.SSLContext,
         session: Mapping[str, str],
-        resolver: AbstractResolver | None = None,
     ) -> None:
         self._sink, self._guard, self._logins = sink, guard, logins
         self._authorities, self._session = authorities, session
-        self._resolver = resolver or GuardedResolver(guard)
+        self._resolver = GuardedResolver(guard)
         self._connecting: asyncio.Task[_Connection] | None = None
 
     async def attempt(self, request: Request) -> Attempt:
