@@ -84,7 +84,7 @@ def subject(template: str, of: Mapping[str, str]) -> str:
 
 
 class NatsSender:
-    """Sends to the stream of one sink. ``session`` has what stands in subjects, but for the kind."""
+    """Sends to the stream of one sink. ``session``: its namespace and name, for subjects."""
 
     def __init__(
         self,
