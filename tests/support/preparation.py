@@ -28,7 +28,7 @@ def _steps(fixtures: set[str], cluster: str) -> Iterable[Step]:
         yield functools.partial(host.ensure, "cluster")
     if embedded or "environment" in fixtures:
         yield binaries.directory
-    if "nats" in fixtures:
+    if {"nats", "broker"} & fixtures:
         yield nats.program
     if "chromium" in fixtures:
         yield functools.partial(host.ensure, "browser")
