@@ -181,3 +181,12 @@ def test_the_claim_of_a_deleted_session_is_reported_and_left_alone(
     [record] = caplog.records
     assert vars(record)["pvc"] == "wasession-sales"
     assert metrics.ORPHANED_CLAIMS._value.get() == 1
+
+
+def test_many_sessions_are_verified_less_often() -> None:
+    assert [resync.verify_interval(count) for count in (0, 3000, 5000, 20_000)] == [
+        60.0,
+        60.0,
+        100.0,
+        400.0,
+    ]
