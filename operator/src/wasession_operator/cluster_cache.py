@@ -23,6 +23,7 @@ from wasession_operator.sharding.lease import shard_of
 from wasession_operator.update_index import UpdateIndex
 
 ClientId = tuple[str, str | None, str]  # namespace, owner and clientId
+METADATA_PAGE = 500  # objects of a list of metadata, which are small
 NODE_QUARANTINE = 40.0  # seconds, as in kube-controller-manager's pod garbage collector
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 CONDITION_TAINTS = "node.kubernetes.io/"  # set by Kubernetes for what is wrong with a node
@@ -234,7 +235,9 @@ class ClusterCache:
     async def list_sessions(self, namespace: str | None) -> dict[Key, Manifest]:
         """Return the sessions that the API server has now, with their metadata only."""
         sessions: dict[Key, Manifest] = {}
-        async for page in self._kube.pages(SESSIONS, namespace, metadata=True):
+        async for page in self._kube.pages(
+            SESSIONS, namespace, metadata=True, page_size=METADATA_PAGE
+        ):
             sessions |= {key_of(item): cache_transform.session(item) for item in page["items"]}
         return sessions
 

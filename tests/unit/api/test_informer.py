@@ -49,9 +49,13 @@ class FakeKube:
         self.answers = Answers()
         self.lists, self.streams = lists, streams
         self.watched_from: list[str] = []
+        self.page_sizes: list[int] = []  # of the lists
         self.quiet = asyncio.Event()
 
-    async def pages(self, *_: Any) -> AsyncGenerator[Manifest]:
+    async def pages(
+        self, _resource: Any, _namespace: Any, *_: Any, page_size: int
+    ) -> AsyncGenerator[Manifest]:
+        self.page_sizes.append(page_size)
         result = self.lists.pop(0)
         if isinstance(result, Exception):
             raise result
@@ -192,7 +196,9 @@ async def test_without_a_transform_only_managed_fields_are_dropped() -> None:
 
 async def test_a_rejected_namespace_holds_up_no_other() -> None:
     class Kube(FakeKube):
-        async def pages(self, _resource: Any, namespace: str, *_: Any) -> AsyncGenerator[Manifest]:
+        async def pages(
+            self, _resource: Any, namespace: Any, *_: Any, page_size: int
+        ) -> AsyncGenerator[Manifest]:
             if namespace == "forbidden" and not allowed.is_set():
                 raise Rejected("forbidden")
             yield {"metadata": {"resourceVersion": "5"}, "items": []}
@@ -249,7 +255,9 @@ async def test_a_namespace_that_fails_while_others_are_answered_holds_up_none() 
     class Kube(FakeKube):
         failures: asyncio.Queue[None] = asyncio.Queue()
 
-        async def pages(self, _resource: Any, namespace: str, *_: Any) -> AsyncGenerator[Manifest]:
+        async def pages(
+            self, _resource: Any, namespace: Any, *_: Any, page_size: int
+        ) -> AsyncGenerator[Manifest]:
             if namespace == "broken":
                 self.answers.last += answered
                 self.failures.put_nowait(None)
@@ -272,3 +280,13 @@ async def test_a_namespace_that_fails_while_others_are_answered_holds_up_none() 
         assert await synced.get() == "broken"
     assert pods.rejection("broken") == "500"
     task.cancel()
+
+
+async def test_a_list_that_expires_between_its_pages_is_repeated_with_larger_ones() -> None:
+    """etcd is compacted every five minutes, and a slow API server may need longer for all pages."""
+    expired = [ResourceExpired() for _ in range(3)]
+    kube = FakeKube([*expired, (5, [pod("a", 5)]), (6, [pod("a", 6)])], [[ResourceExpired()], []])
+    pods, changes = await run(kube)
+    assert kube.page_sizes == [100, 500, 2500, 2500, 100]
+    assert set(pods.objects) == {("ns", "a")}
+    assert changes == [(None, "5"), ("5", "6")]

@@ -37,7 +37,7 @@ class Api:
         self.failing: dict[str | None, Exception] = {}  # namespaces
 
     async def pages(
-        self, _: Resource, namespace: str | None, *, metadata: bool
+        self, _: Resource, namespace: str | None, *, metadata: bool, page_size: int = 100
     ) -> AsyncIterator[Manifest]:
         if namespace in self.failing:
             raise self.failing[namespace]

@@ -66,7 +66,7 @@ class Api:
         self.on_list: Callable[[str], None] = lambda _: None
 
     async def pages(
-        self, resource: Resource, namespace: str, *, metadata: bool
+        self, resource: Resource, namespace: str, *, metadata: bool, page_size: int = 100
     ) -> AsyncIterator[Manifest]:
         assert (resource, metadata) == (SESSIONS, True)
         self.lists[namespace] += 1

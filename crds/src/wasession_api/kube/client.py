@@ -216,13 +216,14 @@ class KubeClient:
         selector: str = "",
         *,
         metadata: bool = False,
+        page_size: int = PAGE_SIZE,
     ) -> AsyncGenerator[Manifest]:
         """Yield list objects with all objects that match, or with only their metadata.
 
         All pages have one resource version, from which a watch can go on. Raises
         ``ResourceExpired`` when it expires between two pages: list again from the start.
         """
-        query = {"labelSelector": selector, "limit": str(PAGE_SIZE), "continue": ""}
+        query = {"labelSelector": selector, "limit": str(page_size), "continue": ""}
         accept = METADATA_LIST if metadata else JSON
         while True:
             page = await self._call("list", resource.path(namespace), query=query, accept=accept)

@@ -15,7 +15,14 @@ from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from wasession_api.kube.client import KubeClient, Rejected, Resource, ResourceExpired, Unavailable
+from wasession_api.kube.client import (
+    PAGE_SIZE,
+    KubeClient,
+    Rejected,
+    Resource,
+    ResourceExpired,
+    Unavailable,
+)
 from wasession_api.kube.manifests import Key, Manifest, key_of
 
 log = logging.getLogger(__name__)
@@ -23,6 +30,7 @@ OnChange = Callable[[Manifest | None, Manifest | None], None]  # the object befo
 Transform = Callable[[Manifest], Manifest]
 RETRY_FIRST, RETRY_LAST = 0.5, 15.0  # seconds
 RELIST_AFTER = 3  # failures of a watch in a row
+LARGER_PAGES, LARGEST_PAGE = 5, 2500  # times; objects
 REJECTED_AFTER = 60.0  # seconds for which the API server answers others but not a watch
 
 
@@ -37,6 +45,7 @@ class _Watch:
     """The watch of one namespace, or of the cluster. Times are monotonic."""
 
     version: str | None = None  # to watch from; None: list first
+    page_size: int = PAGE_SIZE  # objects, of the next list
     listed: bool = False  # at least once
     error: str | None = None  # why the API server rejects it
     last_event: float = field(default_factory=time.monotonic)
@@ -159,16 +168,24 @@ class Informer:
         before = {key for key in self.objects if namespace is None or key[0] == namespace}
         listed: set[Key] = set()
         version = ""
-        async for page in self._kube.pages(self.resource, namespace, self._selector):
-            version = page["metadata"]["resourceVersion"]
-            for obj in page["items"]:
-                listed.add(key_of(obj))
-                self._upsert(key_of(obj), self._transform(obj))
+        watch = self._watches[namespace]
+        try:
+            async for page in self._kube.pages(
+                self.resource, namespace, self._selector, page_size=watch.page_size
+            ):
+                version = page["metadata"]["resourceVersion"]
+                for obj in page["items"]:
+                    listed.add(key_of(obj))
+                    self._upsert(key_of(obj), self._transform(obj))
+        except ResourceExpired:
+            # etcd is compacted every five minutes: a slow API server needs more for small pages.
+            watch.page_size = min(watch.page_size * LARGER_PAGES, LARGEST_PAGE)
+            raise
         for key in before - listed:
             cached = self.objects.get(key)
             if cached is not None and not is_newer(cached["metadata"]["resourceVersion"], version):
                 self._remove(key, cached)
-        self._watches[namespace].version = version
+        watch.version, watch.page_size = version, PAGE_SIZE
         self._accept(namespace)
 
     async def _watch(self, namespace: str | None) -> None:

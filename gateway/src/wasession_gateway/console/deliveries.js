@@ -74,7 +74,7 @@ class Row {
     this._dead.addEventListener("toggle", () => this._dead.open && this._showLetters());
     this._buttons = h("div", { class: "buttons start" }, this._pause, this._resume);
     this.element = h(
-      "li", {}, h("div", { class: "heading" }, h("h3", {}, name), this._pill),
+      "li", {}, h("div", { class: "title" }, h("h3", {}, name), this._pill),
       this._place, this._summary, this._error, this._dead, this._buttons,
     );
   }
