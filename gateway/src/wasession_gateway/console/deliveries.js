@@ -12,7 +12,7 @@ export class Deliveries {
     this._asked = 0; // when it was, in milliseconds
     this._rows = new Map(); // by name
     this._list = h("ul", { class: "deliveries" });
-    this._problem = h("p", { class: "note idle", role: "status", hidden: true });
+    this._problem = h("p", { class: "note bad", role: "status", hidden: true });
     this.element = h(
       "section", { class: "card", "aria-labelledby": "deliveries-title", hidden: true },
       h("h2", { id: "deliveries-title" }, "Delivery"), this._problem, this._list,
