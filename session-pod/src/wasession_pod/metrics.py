@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter as Counts
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge, Histogram
+from wasession_api.session_pod.delivery import DeliveryDetails
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import Phase
 
@@ -85,6 +86,17 @@ DELIVERY_SECONDS = Histogram(
     ["name"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
+DELIVERY_PENDING = Gauge(
+    "wasession_pod_delivery_pending_events", "Events that wait for a webhook or sink.", ["name"]
+)
+DELIVERY_OLDEST = Gauge(
+    "wasession_pod_delivery_oldest_event_timestamp_seconds",
+    "When the oldest event that waits for a webhook or sink was stored.",
+    ["name"],
+)
+DEAD_LETTERS = Gauge(
+    "wasession_pod_dead_letters", "Events of a webhook or sink that were given up.", ["name"]
+)
 SEND_SECONDS = Histogram(
     "wasession_pod_send_seconds",
     "Time from receiving a send request to WhatsApp's response.",
@@ -113,6 +125,17 @@ class Outcome:
     """How a send went: ``sent``, ``failed`` or ``unknown``."""
 
     result: str = "failed"
+
+
+def set_deliveries(found: Iterable[DeliveryDetails]) -> None:
+    """Set the gauges of deliveries; those of removed ones disappear."""
+    for gauge in (DELIVERY_PENDING, DELIVERY_OLDEST, DEAD_LETTERS):
+        gauge.clear()
+    for one in found:
+        DELIVERY_PENDING.labels(one.name).set(one.pending)
+        DEAD_LETTERS.labels(one.name).set(one.dead_letters)
+        if one.oldest is not None:
+            DELIVERY_OLDEST.labels(one.name).set(one.oldest.timestamp())
 
 
 def set_report(report: Report) -> None:

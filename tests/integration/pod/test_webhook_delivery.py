@@ -16,6 +16,7 @@ from aiohttp import web
 from integration.pod.delivering import GROUP, PATIENCE, A, B, Pod, until, until_idle
 from support.certificate_authority import CertificateAuthority
 from wasession_api.session_pod.delivery import Configuration
+from wasession_api.v1alpha1 import DeliveryState
 from wasession_pod.delivery import deliveries, delivery, plan
 from wasession_pod.delivery.deliveries import NotHere, UnknownDestination
 
@@ -395,6 +396,25 @@ async def test_an_event_that_has_expired_is_told_as_a_gap(
     headers, body = receiver.requests[receiver.texts.index("dev.wasession.gap")]
     assert body["data"] == {"reason": "Expired"}
     assert headers["webhook-id"].endswith("-gap"), "it is not the ID of an event that was told"
+
+
+async def test_the_id_of_a_gap_is_a_cursor(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    await pod.hear(A, A)
+    await receiver.until(lambda: receiver.texts == ["1", "2"])
+    first = receiver.requests[0][0]["webhook-id"]
+    pod.deliveries.replay("crm", f"{first}-gap")
+    await receiver.until(lambda: receiver.texts == ["1", "2", "2"])
+
+
+async def test_after_a_restart_the_status_says_what_failed(pod: Pod, receiver: Receiver) -> None:
+    await pod.configure(receiver.url)
+    receiver.status(500)
+    await pod.hear(A)
+    await until(lambda: pod.delivery.status.state is DeliveryState.FAILING)
+    await pod.restart()
+    assert pod.delivery.status.state is DeliveryState.FAILING
+    assert pod.delivery.status.error == "HTTP 500"
 
 
 async def test_another_outbox_is_told_as_a_gap_and_from_its_start(

@@ -81,7 +81,8 @@ PAYLOADS: Mapping[EventKind, type[BaseModel]] = {
     EventKind.GROUP: GroupChange,
     EventKind.GAP: Gap,
 }
-CURSOR = r"^[0-9a-f]{8,32}-[0-9]{1,18}$"
+# A gap that a webhook is told in the place of an event ends with -gap.
+CURSOR = r"^[0-9a-f]{8,32}-[0-9]{1,18}(-gap)?$"
 Cursor = Annotated[
     str,
     StringConstraints(max_length=64),
@@ -107,7 +108,7 @@ class EventId(NamedTuple):
         """Return the ID; None if it is none that a reader could come back with."""
         if text is None or re.fullmatch(CURSOR, text) is None:
             return None
-        outbox, _, number = text.partition("-")
+        outbox, _, number = text.removesuffix("-gap").partition("-")
         return cls(outbox, int(number))
 
     def __str__(self) -> str:

@@ -28,8 +28,7 @@ async def configure(request: web.Request) -> web.Response:
 
 
 async def list_deliveries(request: web.Request) -> web.Response:
-    deliveries = request.app[SESSION].deliveries
-    return json_response(Page(items=[await _state(deliveries, one) for one in deliveries]))
+    return json_response(Page(items=await details(request.app[SESSION].deliveries)))
 
 
 async def list_dead_letters(request: web.Request) -> web.Response:
@@ -76,7 +75,12 @@ def _delivery(request: web.Request) -> Delivery:
     return request.app[SESSION].deliveries.get(path.name)
 
 
-async def _state(deliveries: Deliveries, delivery: Delivery) -> DeliveryDetails:
+async def details(deliveries: Deliveries) -> list[DeliveryDetails]:
+    """Return how the deliveries are doing; raise ``DatabaseError``."""
+    return [await _details(deliveries, one) for one in deliveries]
+
+
+async def _details(deliveries: Deliveries, delivery: Delivery) -> DeliveryDetails:
     status, oldest = delivery.status, delivery.oldest
     return DeliveryDetails(
         name=status.name,

@@ -79,6 +79,8 @@ async def ready(_: web.Request) -> web.Response:
 async def show_metrics(request: web.Request) -> web.Response:
     session = request.app[SESSION]
     metrics.set_report(session.report)
+    with contextlib.suppress(DatabaseError):  # which has metrics of its own
+        metrics.set_deliveries(await deliveries.details(session.deliveries))
     await session.measure_processes()
     return web.Response(body=generate_latest(), headers={hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST})
 

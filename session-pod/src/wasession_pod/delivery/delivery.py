@@ -77,7 +77,8 @@ class Delivery:
         on_change: Callable[[], None],
     ) -> None:
         self.kept = kept
-        self.error: str | None = None  # of the last attempt, unless it was delivered
+        # Of the last attempt, unless it was delivered; at first, of an earlier process.
+        self.error = next((one.error for one in kept.progress.troubles.values()), None)
         self.last_delivered: float | None = None  # seconds since the epoch
         self._since = datetime.now(UTC)
         self._on_change = on_change
