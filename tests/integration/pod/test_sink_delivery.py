@@ -21,6 +21,7 @@ from support.nats import NatsServer
 from support.nats.credentials import Operator
 from wasession_api.v1alpha1 import DeliveryState
 from wasession_pod.delivery import plan
+from wasession_pod.state.observation import PageEvent
 
 STREAM = "WHATSAPP"
 SECRET = "hunter2-of-the-tests"
@@ -258,13 +259,47 @@ async def test_a_user_that_may_not_publish(pod: Pod, nats: Start, tmp_path: Path
     await until_failing(pod, "the credentials do not allow to publish this")
 
 
+async def test_what_may_not_be_published_holds_up_nothing_else(
+    pod: Pod, nats: Start, tmp_path: Path
+) -> None:
+    permissions = {"publish": {"allow": ["whatsapp.>"], "deny": ["whatsapp.crm.sales.ack"]}}
+    mute = {"user": "mute", "password": SECRET, "permissions": permissions}
+    server = await nats(authorization={"users": [USERS["users"][0], mute]})
+    login = {"user": "pod", "password": SECRET}
+    await add_stream(server, client=login)
+    (tmp_path / "keys" / "nats").write_text(f"mute:{SECRET}")
+    await configure(pod, server.url, {"timeout": "1s"}, credentials="nats")
+    ack = {"id": "true_1", "chatId": B, "ack": 3, "at": "2026-01-02T03:04:05Z"}
+    assert pod.outbox.receive(PageEvent(type="chat.ack", data=ack))
+    for _ in range(20):
+        await pod.hear(A)
+    await until(lambda: pod.delivery.error is not None)
+    await until(lambda: pod.delivery.pending == 1)
+    assert texts(await stored(server, **login)) == [str(number) for number in range(1, 21)]
+
+
+async def test_the_limit_of_an_account_counts(pod: Pod, nats: Start, tmp_path: Path) -> None:
+    """The server tells it after the login, and ends the connection of who exceeds it."""
+    operator = Operator(payload=300)
+    server = await nats(**operator.options)
+    (tmp_path / "creds").write_text(operator.credentials())
+    await add_stream(server, client={"user_credentials": str(tmp_path / "creds")})
+    (tmp_path / "keys" / "nats").write_text(operator.credentials())
+    await configure(pod, server.url, credentials="nats")
+    await pod.hear(A)
+    await until_idle(pod)
+    [letter] = await pod.deliveries.dead_letters("crm")
+    assert letter.error == "the event is larger than the server takes"
+
+
 async def test_a_credentials_file(pod: Pod, nats: Start, tmp_path: Path) -> None:
     operator = Operator()
     server = await nats(**operator.options)
     (tmp_path / "creds").write_text(operator.credentials())
     login = {"user_credentials": str(tmp_path / "creds")}
     await add_stream(server, client=login)
-    (tmp_path / "keys" / "nats").write_text(operator.credentials())
+    edited = operator.credentials().replace("\n", " \n\n ")
+    (tmp_path / "keys" / "nats").write_text(edited)
     await configure(pod, server.url, credentials="nats")
     await pod.hear(A)
     await until_delivering(pod)
@@ -391,6 +426,9 @@ async def test_a_server_that_does_not_speak_nats(pod: Pod) -> None:
         b"INFO {",
         b"x" * 200_000,
         b"",
+        b"INFO {}\r\nPING\r\n-ERR 'x'\r\n",
+        b"INFO {}\r\nPONG\r\nMSG x 1 99999999999\r\n" + b"x" * 2_000_000,
+        b"INFO {}\r\nPONG\r\nINFO " + b"x" * 2_000_000,
     ],
 )
 async def test_a_server_that_answers_nonsense(pod: Pod, answer: bytes) -> None:

@@ -16,9 +16,11 @@ from aiohttp import web
 from integration.pod.delivering import GROUP, PATIENCE, A, B, Pod, until, until_idle
 from support.certificate_authority import CertificateAuthority
 from wasession_api.session_pod.delivery import Configuration
+from wasession_api.session_pod.events import EventId
 from wasession_api.v1alpha1 import DeliveryState
 from wasession_pod.delivery import deliveries, delivery, plan
 from wasession_pod.delivery.deliveries import NotHere, UnknownDestination
+from wasession_pod.messages.outbox import Batch
 
 KEY = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 SOURCE = "/namespaces/crm/whatsappsessions/sales"
@@ -396,6 +398,42 @@ async def test_an_event_that_has_expired_is_told_as_a_gap(
     headers, body = receiver.requests[receiver.texts.index("dev.wasession.gap")]
     assert body["data"] == {"reason": "Expired"}
     assert headers["webhook-id"].endswith("-gap"), "it is not the ID of an event that was told"
+
+
+async def test_a_replay_during_a_read_skips_nothing(
+    pod: Pod, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await pod.configure(receiver.url)
+    await pod.hear(A, A, A)
+    await receiver.until(lambda: receiver.texts == ["1", "2", "3"])
+    await until_idle(pod)
+    first, read = receiver.requests[0][0]["webhook-id"], pod.outbox.read
+
+    async def slow_read(position: EventId) -> Batch:
+        batch = await read(position)
+        monkeypatch.setattr(pod.outbox, "read", read)
+        pod.deliveries.replay("crm", first)
+        return batch
+
+    monkeypatch.setattr(pod.outbox, "read", slow_read)
+    await pod.hear(A)
+    await receiver.until(lambda: receiver.texts[3:] == ["2", "3", "4"])
+
+
+async def test_progress_survives_a_database_that_was_replaced(pod: Pod, receiver: Receiver) -> None:
+    """A damaged one is quarantined while the pod runs."""
+    await pod.configure(receiver.url)
+    with pod.database.transaction() as database:
+        database.execute("DELETE FROM deliveries")
+        database.execute("DELETE FROM delivery_configuration")
+    receiver.status(503)
+    await pod.hear(A, A)
+    await until(lambda: pod.delivery.error is not None)
+    await pod.restart()
+    receiver.answer = None
+    receiver.requests.clear()
+    await pod.configure(receiver.url)
+    await receiver.until(lambda: receiver.texts == ["1", "2"])
 
 
 async def test_the_id_of_a_gap_is_a_cursor(pod: Pod, receiver: Receiver) -> None:

@@ -25,11 +25,15 @@ STREAMS = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
 class Operator:
     """Signs one account with JetStream, and users of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, payload: int = -1) -> None:
+        """``payload``: bytes of a message at most."""
         operator, self._account, system = _key(OPERATOR), _key(ACCOUNT), _key(ACCOUNT)
         accounts = {
             _public(key): _jwt(operator, _public(key), {"limits": limits, "type": "account"})
-            for key, limits in ((self._account, {**UNLIMITED, **STREAMS}), (system, UNLIMITED))
+            for key, limits in (
+                (self._account, {**UNLIMITED, **STREAMS, "payload": payload}),
+                (system, UNLIMITED),
+            )
         }
         self.options = {
             "operator": _jwt(operator, _public(operator), {"type": "operator"}),

@@ -139,6 +139,15 @@ def test_retry_after_is_heeded_for_an_hour_at_most() -> None:
     assert attempt(START, events[0], Outcome.FAILED, wish=30).quiet_until == 0
 
 
+def test_many_that_fail_at_the_same_moment_are_one_sign_of_absence() -> None:
+    events = queue(*"abcdefghijklmnop")
+    progress = begin(START, events)
+    for event in events:
+        progress = end(progress, event, Outcome.FAILED, 0, longest_try=72 * HOUR).progress
+    assert progress.is_away
+    assert progress.quiet_until == 1, "as after the first failures"
+
+
 def test_a_clock_that_goes_back_holds_nothing_up() -> None:
     events = queue("a", "b")
     failed = attempt(START, events[0], Outcome.FAILED, now=10 * HOUR)

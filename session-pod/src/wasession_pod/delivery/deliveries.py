@@ -179,15 +179,15 @@ class Deliveries:
 
     async def replay_dead(self, name: str) -> int:
         """Deliver the dead letters again that the outbox still has; return how many."""
-        delivery, oldest = self.get(name), self._outbox.oldest
+        letters, oldest = await self.dead_letters(name), self._outbox.oldest
         if oldest is None:
             raise DatabaseError("the outbox is not open yet")
         numbers = list[int]()
-        for letter in await self.dead_letters(name):
+        for letter in letters:
             position = EventId.parse(letter.event_id)
             if position and position.outbox == oldest.outbox and position.number > oldest.number:
                 numbers.append(position.number)
-        delivery.reopen(numbers)
+        self.get(name).reopen(numbers)
         return len(numbers)
 
     async def count_dead(self, name: str) -> int:

@@ -186,6 +186,8 @@ class Delivery:
         except DatabaseError as error:
             log.warning("cannot read the outbox; trying again", extra={"error": str(error)})
             return time.time() + RETRY_STORE
+        if self.kept.paused:  # by now
+            return None
         queue = (waiting.queued for waiting in self._window.values())
         found = plan.choose(self.kept.progress, queue, time.time(), MOST)
         self.kept = replace(self.kept, progress=plan.begin(self.kept.progress, found.events))
@@ -221,7 +223,10 @@ class Delivery:
         if latest.outbox != self.kept.outbox:
             self._start_over(latest.outbox)
         while len(self._window) < WINDOW and self._window_bytes < WINDOW_BYTES:
-            batch = await self._outbox.read(EventId(self.kept.outbox, self._read_to))
+            start = self._read_to
+            batch = await self._outbox.read(EventId(self.kept.outbox, start))
+            if self._read_to != start:
+                continue  # somebody wants it from another place, since it was asked for
             if batch.position.outbox != self.kept.outbox:
                 self._start_over(batch.position.outbox)
                 continue

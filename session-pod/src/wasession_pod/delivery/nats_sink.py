@@ -13,12 +13,13 @@ import ipaddress
 import re
 import ssl
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import nats.aio.client
 import nats.errors
 import nats.js.errors
+import nats.protocol.parser
 import nkeys
 from nats.js.api import Header
 from wasession_api.v1alpha1.delivery import Sink
@@ -32,10 +33,16 @@ DEFAULT_PORT = 4222
 CONNECT_TIMEOUT = 5  # seconds, of one address
 PING_INTERVAL, UNANSWERED_PINGS = 20, 2  # seconds; a server that is silent for longer is gone
 CLOSING = 1.0  # seconds
+LARGEST_ANSWER = 256 * 2**10  # bytes that the server may send without an end
 CREDENTIALS = re.compile(
-    r"-+BEGIN NATS USER JWT-+\s+\S+\s+-+END NATS USER JWT-+.*"
+    r"-+BEGIN NATS USER JWT-+\s+(?P<jwt>\S+)\s+-+END NATS USER JWT-+.*"
     r"-+BEGIN USER NKEY SEED-+\s+(?P<seed>\S+)\s+-+END USER NKEY SEED-+",
     re.DOTALL,
+)
+# As nats-py reads it, line by line.
+CREDENTIALS_FILE = (
+    "-----BEGIN NATS USER JWT-----\n{jwt}\n------END NATS USER JWT------\n"
+    "-----BEGIN USER NKEY SEED-----\n{seed}\n------END USER NKEY SEED------\n"
 )
 # JetStream's errors, by their code: server/errors.json of nats-server.
 TOO_LARGE = 10054
@@ -73,7 +80,7 @@ def parse_login(text: str) -> Login:
         nkeys.from_seed(bytearray(found["seed"].encode()))
     except (nkeys.NkeysError, binascii.Error, ValueError):
         raise ValueError("its seed is no NATS seed") from None
-    return Login(credentials=text)
+    return Login(credentials=CREDENTIALS_FILE.format(**found.groupdict()))
 
 
 def subject(template: str, of: Mapping[str, str]) -> str:
@@ -81,6 +88,12 @@ def subject(template: str, of: Mapping[str, str]) -> str:
     for name, value in of.items():
         template = template.replace(f"{{{name}}}", value.replace(".", "_"))
     return template
+
+
+def size_of(headers: Mapping[str, str]) -> int:
+    """Return how many bytes headers have as NATS sends them."""
+    lines = sum(len(f"{name}: {value}\r\n") for name, value in headers.items())
+    return len("NATS/1.0\r\n") + lines + len("\r\n")
 
 
 class NatsSender:
@@ -100,12 +113,21 @@ class NatsSender:
         self._connecting: asyncio.Task[_Connection] | None = None
 
     async def attempt(self, request: Request) -> Attempt:
+        timeout = self._sink.timeout.total_seconds()
+        connection: _Connection | None = None
+        received = 0
         try:
-            async with asyncio.timeout(self._sink.timeout.total_seconds()):
+            async with asyncio.timeout(timeout):
                 connection = await self._connect()
+                received = connection.received
                 await self._publish(connection, request)
         except TimeoutError:
-            return Attempt(Outcome.FAILED, await self._give_up())
+            error = f"no answer within {timeout:g} s"
+            if connection is not None:
+                error = connection.error or error
+                if connection.received == received:  # of others' either
+                    await connection.close()
+            return Attempt(Outcome.FAILED, error)
         except nats.errors.MaxPayloadError:
             return Attempt(Outcome.REJECTED, "the event is larger than the server takes")
         except nats.js.errors.APIError as error:
@@ -115,19 +137,22 @@ class NatsSender:
             return Attempt(Outcome.FAILED, str(error))
         except Exception as error:  # whatever the library makes of answers that are not NATS
             return Attempt(Outcome.FAILED, f"the connection has failed: {type(error).__name__}")
+        connection.error = None
         return Attempt(Outcome.DELIVERED)
 
     async def _publish(self, connection: _Connection, request: Request) -> None:
         wanted = self._sink.nats
         to = subject(wanted.subject, {**self._session, "kind": request.kind})
+        headers = {
+            Header.MSG_ID.value: request.id,
+            Header.EXPECTED_STREAM.value: wanted.stream,
+            "Content-Type": CONTENT_TYPE,
+        }
+        if size_of(headers) + len(request.body) > connection.largest:
+            raise nats.errors.MaxPayloadError
+        timeout = self._sink.timeout.total_seconds()
         publishing = asyncio.ensure_future(
-            connection.stream.publish(
-                to,
-                request.body,
-                timeout=self._sink.timeout.total_seconds(),
-                stream=wanted.stream,
-                headers={Header.MSG_ID.value: request.id, "Content-Type": CONTENT_TYPE},
-            )
+            connection.stream.publish(to, request.body, timeout=timeout, headers=headers)
         )
         ended = asyncio.ensure_future(connection.ended.wait())
         try:
@@ -161,7 +186,10 @@ class NatsSender:
             except Exception as error:  # whatever the library makes of answers that are not NATS
                 failure = connection.error or describe(error)
             else:
-                return connection
+                if connection.is_connected:
+                    return connection
+                failure = "the server does not answer as NATS does"
+                await connection.close()
         raise Refused(failure)
 
     async def _addresses(self) -> list[tuple[str, str]]:
@@ -196,16 +224,6 @@ class NatsSender:
             addresses = [host]
         return [f"[{one}]" if ":" in one else one for one in addresses]
 
-    async def _give_up(self) -> str:
-        """End a connection that does not answer in time; return what is wrong."""
-        timeout = self._sink.timeout.total_seconds()
-        error = f"no answer within {timeout:g} s"
-        if self._connecting is not None and _is_open(self._connecting):
-            connection = self._connecting.result()
-            await connection.close()
-            error = connection.error or error
-        return error
-
     async def close(self) -> None:
         """End the connection."""
         connecting, self._connecting = self._connecting, None
@@ -224,20 +242,40 @@ def _is_open(connecting: asyncio.Task[_Connection]) -> bool:
 def _has_ended(connecting: asyncio.Task[_Connection]) -> bool:
     if not connecting.done():
         return False
-    return not _is_open(connecting) or connecting.result().ended.is_set()
+    return not _is_open(connecting) or connecting.result().has_ended
+
+
+class _Parser(nats.protocol.parser.Parser):
+    """nats-py's parser, which takes no more than a bounded answer."""
+
+    async def parse(self, data: bytes = b"") -> None:
+        if len(self.buf) + len(data) > LARGEST_ANSWER:
+            raise nats.errors.ProtocolError
+        await super().parse(data)
 
 
 class _Client(nats.aio.client.Client):
-    """A client that tells nothing to a server without TLS if it is to use TLS.
+    """nats-py's client, for servers that are not to be trusted.
 
-    nats-py goes on in the clear if the server, or somebody in between, says that it has no TLS.
+    It tells nothing to a server without TLS if it is to use TLS: nats-py goes on in the clear if
+    the server, or somebody in between, says that it has no TLS. And it heeds the limits of an
+    account, which come after the login.
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = _Parser(self)
 
     def _connect_command(self) -> bytes:
         wanted = self._current_server is not None and self._current_server.uri.scheme == "tls"
         if wanted and not self._server_info.get("tls_required"):
             raise Refused("the server does not require TLS")
         return super()._connect_command()
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        await super()._process_info(info, initial_connection)
+        if isinstance(largest := info.get("max_payload"), int) and largest > 0:
+            self._max_payload = largest
 
 
 class _Connection:
@@ -248,6 +286,24 @@ class _Connection:
         self.stream = self._client.jetstream()
         self.ended = asyncio.Event()
         self.error: str | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self._client.is_connected
+
+    @property
+    def has_ended(self) -> bool:
+        return self.ended.is_set() or self._client.is_closed
+
+    @property
+    def received(self) -> int:
+        """The number of answers so far."""
+        return int(self._client.stats["in_msgs"])
+
+    @property
+    def largest(self) -> int:
+        """Bytes of an event and its headers that the server takes at most."""
+        return self._client.max_payload
 
     async def open(self, server: str, host: str, login: Login, authorities: ssl.SSLContext) -> None:
         credentials = nats.aio.client.RawCredentials(login.credentials)
@@ -278,6 +334,8 @@ class _Connection:
         with contextlib.suppress(TimeoutError, nats.errors.Error, OSError):
             async with asyncio.timeout(CLOSING):
                 await self._client.close()
+        if (writer := getattr(self._client._transport, "_io_writer", None)) is not None:
+            writer.transport.abort()  # also if the server reads no more
         self.ended.set()
 
     async def _on_error(self, error: Exception) -> None:

@@ -195,10 +195,14 @@ def rewind(progress: Progress, number: int) -> Progress:
 
 
 def _hold(progress: Progress, outcome: Outcome, now: float, wish: float, jitter: float) -> Progress:
-    """Leave the receiver alone for a while if it says so or seems to be away."""
-    failures = progress.failures + 1
+    """Leave the receiver alone for a while if it says so or seems to be away.
+
+    Attempts that were under way when that began say nothing new: many can fail at the same moment.
+    """
+    is_new = not _waits(progress.quiet_until, now, LONGEST_WISH)
+    failures = progress.failures + is_new
     pause = wish if outcome is Outcome.THROTTLED else 0.0
-    if failures >= AWAY_AFTER:
+    if is_new and failures >= AWAY_AFTER:
         pause = max(pause, delay(failures - AWAY_AFTER) * jitter)
     until = max(progress.quiet_until, now + pause) if pause else progress.quiet_until
     return replace(progress, failures=failures, quiet_until=until)

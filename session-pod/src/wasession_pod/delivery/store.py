@@ -111,9 +111,10 @@ class DeliveryStore:
         """
         name = kept.destination.name
         with self._database.transaction() as database:
+            # The file is a new one if the former one was damaged meanwhile.
             database.execute(
-                "UPDATE deliveries SET outbox = ?, progress = ?, paused = ? WHERE name = ?",
-                (kept.outbox, _encode(kept.progress), kept.paused, name),
+                "REPLACE INTO deliveries (name, outbox, progress, paused) VALUES (?, ?, ?, ?)",
+                (name, kept.outbox, _encode(kept.progress), kept.paused),
             )
             for letter in dead:
                 database.execute(
