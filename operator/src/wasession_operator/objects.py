@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wasession_api import names
-from wasession_api.kube.manifests import Manifest
+from wasession_api.kube.manifests import Manifest, amount
 from wasession_api.session_pod import PORT
 from wasession_api.session_pod.token_derivation import token_id
 from wasession_api.session_pod.tokens import KEYS
@@ -17,7 +17,6 @@ from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, WhenDeleted
 from wasession_api.v1alpha1.delivery import SECRET_NAME as DELIVERY_SECRET
 
 from wasession_operator.effective_spec import EffectiveSpec
-from wasession_operator.plan.manifests import amount
 from wasession_operator.settings import Settings
 
 CONTAINER = "session"

@@ -413,25 +413,29 @@ async def test_incoming_messages_are_shown(tab: Tab, sales: PairingPod) -> None:
     await expect(inbox.locator("li")).to_have_count(0)
 
 
-FAILING = {
-    "name": "crm",
-    "place": "https://crm.example.com",
-    "state": "Failing",
-    "since": past(minutes=9),
-    "pending": 3,
-    "oldest": past(minutes=9),
-    "error": "HTTP 500",
-    "deadLetters": 1,
-    "lastDelivered": past(minutes=10),
-}
-SENT_WELL = {
-    "name": "events",
-    "place": "tls://nats.example.com WHATSAPP",
-    "state": "Delivering",
-    "since": past(days=1),
-    "pending": 0,
-    "deadLetters": 0,
-}
+def failing() -> dict[str, Any]:
+    return {
+        "name": "crm",
+        "place": "https://crm.example.com",
+        "state": "Failing",
+        "since": past(minutes=9),
+        "pending": 3,
+        "oldest": past(minutes=9),
+        "error": "HTTP 500",
+        "deadLetters": 1,
+        "lastDelivered": past(minutes=10),
+    }
+
+
+def delivering() -> dict[str, Any]:
+    return {
+        "name": "events",
+        "place": "tls://nats.example.com WHATSAPP",
+        "state": "Delivering",
+        "since": past(days=1),
+        "pending": 0,
+        "deadLetters": 0,
+    }
 
 
 def delivery_states(*deliveries: dict[str, Any]) -> list[dict[str, Any]]:
@@ -442,7 +446,7 @@ def delivery_states(*deliveries: dict[str, Any]) -> list[dict[str, Any]]:
 async def test_deliveries_are_shown_and_repeated(
     tab: Tab, api: ApiServer, sales: PairingPod
 ) -> None:
-    sales.deliveries = [dict(FAILING), dict(SENT_WELL)]
+    sales.deliveries = [failing(), delivering()]
     sales.dead_letters = [
         {
             "eventId": "5c1f0e7a9b3d4c62-7",
@@ -481,8 +485,8 @@ async def test_deliveries_are_shown_and_repeated(
 async def test_who_may_only_read_sees_deliveries_and_changes_none(
     open_tab: Open, api: ApiServer, sales: PairingPod
 ) -> None:
-    sales.deliveries = [dict(FAILING)]
-    await api.status("sales", delivery=delivery_states(FAILING))
+    sales.deliveries = [failing()]
+    await api.status("sales", delivery=delivery_states(failing()))
     tab = await open_tab()
     await tab.sign_in(scope="sessions:read")
     await tab.go("sales")
@@ -836,7 +840,7 @@ async def walk(tab: Tab, api: ApiServer, sales: PairingPod) -> AsyncIterator[str
     for name, state in {"warehouse": READY, **OTHERS}.items():
         await put(api, name, state)
     await api.put("sales", api.session("sales")["spec"], waiting(seconds=60))
-    sales.deliveries = [FAILING, SENT_WELL]
+    sales.deliveries = [failing(), delivering()]
     await api.status("sales", delivery=delivery_states(*sales.deliveries))
     await tab.page.goto(tab.replica.url)
     await tab.page.get_by_label("Token").wait_for()

@@ -27,6 +27,7 @@ from unit.operator.situations import (
     terminating,
     unschedulable,
 )
+from wasession_api.kube.manifests import amount
 from wasession_api.names import ANNOTATION_PREVIOUS_OWNERS as PREVIOUS_OWNERS
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator import objects
@@ -41,7 +42,6 @@ from wasession_operator.plan.actions import (
     RepairPvc,
     SetPvcOwner,
 )
-from wasession_operator.plan.manifests import amount
 
 STORAGE = ConditionType.STORAGE_READY
 ACCEPTED = {"accept-data-loss": "n1"}

@@ -27,3 +27,16 @@ def condition(obj: Manifest | None, kind: str) -> Manifest:
             result: Manifest = candidate
             return result
     return {}
+
+
+def amount(quantity: str) -> float:
+    """Return a Kubernetes quantity as a number.
+
+    See https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
+    """
+    number = quantity.rstrip("kKMGTPEim")
+    unit = quantity[len(number) :]
+    if unit.endswith("i"):
+        return float(number) * 1024.0 ** ("KMGTPE".index(unit[0]) + 1)
+    scale = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18}
+    return float(number) * scale[unit]

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 from wasession_api.http.problem import describe_error
-from wasession_api.kube.manifests import Manifest
+from wasession_api.kube.manifests import Manifest, amount
 from wasession_api.names import ANNOTATION_DEFAULT_CLASS
 from wasession_api.v1alpha1 import ClassSpec, Override, Reason
 
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan.facts import Violation
-from wasession_operator.plan.manifests import amount
 
 # Immutable, and without effect once there is a claim.
 OF_NEW_CLAIMS = (Override.STORAGE_CLASS_NAME, Override.STORAGE_ACCESS_MODE)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from wasession_api import names
-from wasession_api.kube.manifests import Manifest, condition
+from wasession_api.kube.manifests import Manifest, amount, condition
 from wasession_api.v1alpha1 import Reason, VolumeLoss
 
 from wasession_operator import objects
@@ -20,7 +20,6 @@ from wasession_operator.plan.actions import (
 )
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import (
-    amount,
     is_terminating,
     ownership_conflict,
     repair_metadata,
