@@ -307,7 +307,7 @@ async def test_a_credentials_file(pod: Pod, nats: Start, tmp_path: Path) -> None
     (tmp_path / "keys" / "nats").write_text(Operator().credentials())
     await pod.restart()
     await pod.hear(A)
-    await until_failing(pod, "the server does not accept the credentials")
+    await until_error(pod, "the server does not accept the credentials")
 
 
 # --- TLS ------------------------------------------------------------------------------------------

@@ -217,7 +217,7 @@ class Link:
     async def delete(self, _: Resource, namespace: str, name: str, uid: str) -> None:
         await self._request(lambda: self.server.delete((namespace, name), uid))
 
-    async def pages(self, _: Resource, *__: Any) -> AsyncIterator[Manifest]:
+    async def pages(self, _: Resource, *__: Any, page_size: int = 100) -> AsyncIterator[Manifest]:
         def selected() -> list[Manifest]:
             return [copy.deepcopy(o) for o in self.server.objects.values() if is_selected(o)]
 
