@@ -195,7 +195,7 @@ OF_ONE = {
     404: "The caller has no such session.",
     409: "Several owners have a session of that name, and the admin did not specify one.",
 }
-OF_DELIVERY = {**OF_ONE, 404: f"{OF_ONE[404]} Or the session has no such webhook or sink."}
+NO_DELIVERY = {**OF_ONE, 404: f"{OF_ONE[404]} Or the session has no such webhook or sink."}
 WRITING = {
     412: "The session has changed since the version in `If-Match`.",
     503: "The Kubernetes API does not answer.",
@@ -231,6 +231,7 @@ TEXT = {"type": "string"}
 SESSION = "/whatsapp/sessions/{clientId}"
 DELIVERY = f"{SESSION}/deliveries/{{delivery}}"
 OF_SESSION: dict[str, Any] = {"path_parameters": SessionPath, "query": OwnerQuery}
+OF_DELIVERY: dict[str, Any] = {"path_parameters": DeliveryPath, "query": OwnerQuery}
 
 
 def listed(model: type[BaseModel], description: str) -> Mapping[int, Answer]:
@@ -566,18 +567,16 @@ DELIVERIES = (
         "listDeadLetters",
         "List the events that were given up, latest first",
         listed(DeadLetter, "Up to 10,000."),
-        {**OF_DELIVERY, **ASKING},
-        path_parameters=DeliveryPath,
-        query=OwnerQuery,
+        {**NO_DELIVERY, **ASKING},
+        **OF_DELIVERY,
     ),
     writes_deliveries(
         f"POST {DELIVERY}/dead-letters/replay",
         "replayDeadLetters",
         "Deliver the dead letters again",
         {202: Answer("Those that the session pod still has are delivered.", (Content(Replayed),))},
-        {**OF_DELIVERY, **ASKING},
-        path_parameters=DeliveryPath,
-        query=OwnerQuery,
+        {**NO_DELIVERY, **ASKING},
+        **OF_DELIVERY,
     ),
     writes_deliveries(
         f"POST {DELIVERY}/replay",
@@ -586,13 +585,12 @@ DELIVERIES = (
         {202: Answer("It is delivered again.")},
         {
             **READING,
-            **OF_DELIVERY,
+            **NO_DELIVERY,
             409: f"The session pod does not go back to `after`. {OF_ONE[409]}",
             **ASKING,
         },
-        path_parameters=DeliveryPath,
-        query=OwnerQuery,
         bodies=(Content(Replay),),
+        **OF_DELIVERY,
     ),
     *(
         writes_deliveries(
@@ -600,9 +598,8 @@ DELIVERIES = (
             f"{name}Delivery",
             summary,
             {204: Answer("Done.")},
-            {**OF_DELIVERY, **ASKING},
-            path_parameters=DeliveryPath,
-            query=OwnerQuery,
+            {**NO_DELIVERY, **ASKING},
+            **OF_DELIVERY,
         )
         for name, summary in (
             ("pause", "Let the events wait"),

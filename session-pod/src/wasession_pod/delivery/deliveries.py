@@ -15,7 +15,7 @@ from wasession_api.v1alpha1.delivery import DeliveryPolicy, Destination
 
 from wasession_pod.delivery.delivery import RETRY_STORE, Delivery
 from wasession_pod.delivery.plan import Progress
-from wasession_pod.delivery.store import DeliveryStore, Kept, Reached, StoredDeadLetter
+from wasession_pod.delivery.store import DeliveryStore, Kept, StoredDeadLetter
 from wasession_pod.messages.database import Database, DatabaseError
 from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
@@ -71,11 +71,8 @@ class Deliveries:
             try:
                 async with self._lock:
                     configuration = await asyncio.to_thread(self._store.configuration)
-                    reached = await asyncio.to_thread(self._store.reached)
-                    await self._begin(
-                        configuration,
-                        [Kept(one, *reached[one.name]) for one in configuration.destinations],
-                    )
+                    kept = await asyncio.to_thread(self._store.kept, configuration.destinations)
+                    await self._begin(configuration, list(kept.values()))
             except DatabaseError as error:
                 log.warning(
                     "cannot read the webhooks and sinks; trying again", extra={"error": str(error)}
@@ -106,14 +103,13 @@ class Deliveries:
                 return
             earlier = await self._stop()
             try:
-                # There are more of them only if the earlier configuration could not be read.
-                reached = await asyncio.to_thread(self._store.reached)
-                start = Reached(latest.outbox, Progress(latest.number))
+                # More of them than ran only if the earlier configuration could not be read.
+                stored = await asyncio.to_thread(self._store.kept, configuration.destinations)
                 kept = [
-                    _changed(earlier[destination.name], destination)
-                    if destination.name in earlier
-                    else Kept(destination, *reached.get(destination.name, start))
-                    for destination in configuration.destinations
+                    _changed(earlier[one.name], one)
+                    if one.name in earlier
+                    else stored.get(one.name, Kept(one, latest.outbox, Progress(latest.number)))
+                    for one in configuration.destinations
                 ]
                 await asyncio.to_thread(self._store.save, configuration, kept)
             except DatabaseError:

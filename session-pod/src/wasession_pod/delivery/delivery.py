@@ -11,23 +11,21 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from wasession_api.session_pod.events import EventId, EventKind, GapReason
 from wasession_api.v1alpha1 import ChatKind, DeliveryState, DeliveryStatus
-from wasession_api.v1alpha1.delivery import DeliveryEvent, Destination
+from wasession_api.v1alpha1.delivery import Destination
 
 from wasession_pod import metrics
 from wasession_pod.delivery import plan
 from wasession_pod.delivery.cloud_events import request
 from wasession_pod.delivery.plan import Outcome, Progress, Queued
+from wasession_pod.delivery.sender import Attempt, Sender
 from wasession_pod.delivery.store import DeliveryStore, Kept, StoredDeadLetter
 from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.event_store import Event
 from wasession_pod.messages.outbox import Batch, Outbox, make_gap
-
-if TYPE_CHECKING:
-    from wasession_pod.delivery.sender import Attempt, Sender
 
 MOST = 16  # events on their way at the same time
 WINDOW, WINDOW_BYTES = 2000, 2 * 2**20  # events that wait in memory
@@ -46,7 +44,7 @@ def wants(destination: Destination, kind: str, data: Mapping[str, Any]) -> bool:
     """Return whether a webhook or sink wants an event. Each wants gaps."""
     if kind == EventKind.GAP:
         return True
-    if kind not in (destination.events or DeliveryEvent.__members__.values()):
+    if destination.events and kind not in destination.events:
         return False
     chat, wanted = chat_of(data), destination.filter
     if wanted.chats and chat:

@@ -6,7 +6,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from wasession_api.session_pod.delivery import Configuration
@@ -23,17 +23,9 @@ DELETE FROM dead_letters WHERE rowid IN
 """
 
 
-class Reached(NamedTuple):
-    """How far a delivery has come; ``outbox`` is the one that its progress counts in."""
-
-    outbox: str
-    progress: Progress
-    paused: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A webhook or sink, and how far it has come."""
+    """A webhook or sink, and how far it has come in ``outbox``."""
 
     destination: Destination
     outbox: str
@@ -74,14 +66,17 @@ class DeliveryStore:
             )
             return Configuration()
 
-    def reached(self) -> dict[str, Reached]:
-        """Return how far each delivery has come, by name."""
+    def kept(self, destinations: Iterable[Destination]) -> dict[str, Kept]:
+        """Return how far those of the destinations have come that are known, by name."""
         with self._database.transaction() as database:
             rows = database.execute("SELECT name, outbox, progress, paused FROM deliveries")
-            return {
-                name: Reached(outbox, _decode(name, progress), bool(paused))
-                for name, outbox, progress, paused in rows
-            }
+            known = {name: rest for name, *rest in rows}
+        found = dict[str, Kept]()
+        for one in destinations:
+            if one.name in known:
+                outbox, progress, paused = known[one.name]
+                found[one.name] = Kept(one, outbox, _decode(one.name, progress), bool(paused))
+        return found
 
     def save(self, configuration: Configuration, kept: Iterable[Kept]) -> None:
         """Keep these and no others; dead letters go with their webhook or sink."""
