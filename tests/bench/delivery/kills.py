@@ -31,7 +31,7 @@ FRIENDS = [f"1555000{number:04}" for number in range(5)]
 LONGEST_LIFE = 4.0  # seconds of a contender that is ready, until it is killed
 LONGEST_FREEZE = 0.3  # seconds that its page goes on before the kill, and is not heard
 AWAY = 1.0  # seconds that the receiver is away
-SILENCE = 30.0  # seconds without anything that arrives, after which nothing more will
+SILENCE = 60.0  # seconds without anything that arrives, after which nothing more will
 # Each login that is lost leaves a linked device on the phone.
 BEHAVIOUR = Behaviour(sync_seconds=1.0, legacy_msg_key=True, max_devices=1000)
 

@@ -249,7 +249,10 @@ def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator
         since = _holds_since(write.replica, session, holders, version)
         if since is None and write.apply and times[version] > 1:
             continue  # it has applied what an earlier holder had applied already
-        what = f"{version}: {write.replica!r} wrote {write.resource} of session {session[1]}"
+        what = (
+            f"{version}: {write.replica!r} wrote {write.resource} of session {session[1]} "
+            f"({write.seconds:.1f} s after it had sent it)"
+        )
         before, writer = last.get(session, (0, write.replica))
         if since is None:
             yield f"{what} without its shard"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,7 @@ class Call:
     body: Any = field(default=None, repr=False)  # of a write
     version: int = 0  # of the object, after a write; 0: it is gone at once
     uid: str = ""  # of the object, after a write
+    seconds: float = 0.0  # from the operator's request to the API server's response
 
     @property
     def write(self) -> bool:
@@ -299,6 +301,7 @@ class Proxy:
     async def _write(
         self, request: web.Request, call: Call, headers: dict[str, str], body: bytes
     ) -> web.Response:
+        began = time.monotonic()
         call.apply = request.content_type == APPLY_PATCH
         call.body = json.loads(body)
         await self._connected.wait()
@@ -306,7 +309,7 @@ class Proxy:
             request.method, request.path_qs, headers=headers, data=body, read_bufsize=2**22
         ) as answer:
             content = await answer.read()
-            call.status = answer.status
+            call.status, call.seconds = answer.status, time.monotonic() - began
             if answer.status < 400:
                 call.note(json.loads(content))
                 if call.write and self._is_change(call):

@@ -34,9 +34,10 @@ MAXIMUM_BATCH = 2000  # entries of a commit
 READ_EVENTS, READ_BYTES = 500, 2**20  # of one read from the file
 RETRY_DELAYS = (1.0, 2.0, 5.0, 10.0, 30.0)  # seconds, after commits that failed
 HOLD_LIMIT = 60.0  # seconds
-WATERMARK_INTERVAL = 60.0  # seconds between writing ``complete_until`` along with a commit
+WATERMARK_INTERVAL = 10.0  # seconds between writing ``complete_until`` along with a commit
 IDLE_INTERVAL = 300.0  # seconds between writing it without one
 LAG_WINDOW = 120.0  # seconds
+UNKNOWN_LAG = 600.0  # seconds; an idle session has few messages to be asked for
 FULL, FULL_WITHIN = 0.9, 86400.0  # of the bytes; seconds: so full, so soon, is worth a warning
 log = logging.getLogger(__name__)
 
@@ -52,25 +53,30 @@ class Batch(NamedTuple):
 
 
 class Lag:
-    """How old the messages are that have come recently: those of a queue come late."""
+    """How late messages have come recently, in seconds.
+
+    Those of a queue come late, and all do by the difference between this clock and WhatsApp's.
+    """
 
     def __init__(self) -> None:
-        self._oldest = [math.inf, math.inf]  # of the present window and the one before
+        self._longest = [-math.inf, -math.inf]  # of the present window and the one before
         self._since = -math.inf
 
-    def note(self, sent_at: float, now: float) -> None:
+    def note(self, seconds: float, now: float) -> None:
+        """Note that a message has come so late; ``now`` is monotonic."""
         self._turn(now)
-        self._oldest[0] = min(self._oldest[0], sent_at)
+        self._longest[0] = max(self._longest[0], seconds)
 
-    def oldest(self, now: float) -> float:
-        """Return when the oldest of them was sent; infinite if there are none."""
+    def longest(self, now: float) -> float:
+        """Return how late the next ones may come; not known without any, nor ever negative."""
         self._turn(now)
-        return min(self._oldest)
+        known = max(self._longest)
+        return UNKNOWN_LAG if known == -math.inf else max(known, 0.0)
 
     def _turn(self, now: float) -> None:
         if now - self._since >= LAG_WINDOW:
             recent = now - self._since < 2 * LAG_WINDOW
-            self._oldest = [math.inf, self._oldest[0] if recent else math.inf]
+            self._longest = [-math.inf, self._longest[0] if recent else -math.inf]
             self._since = now
 
 
@@ -114,7 +120,7 @@ class Outbox:
         if entry is None:
             return False
         if entry.sent_at is not None:
-            self._lag.note(entry.sent_at, time.monotonic())
+            self._lag.note(time.time() - entry.sent_at, time.monotonic())
         if self._held is None:
             self._submit(entry)
             return True
@@ -228,7 +234,7 @@ class Outbox:
             await self._task
         if watched and not self._pending:
             with contextlib.suppress(DatabaseError):
-                await self._commit([], min(at, self._lag.oldest(time.monotonic())))
+                await self._commit([], at - self._lag.longest(time.monotonic()))
         self.notify()
 
     async def _run(self) -> None:
@@ -258,7 +264,7 @@ class Outbox:
         complete_until = None
         if due and self._watching and len(batch) == len(self._pending):
             # Messages of a queue come late: those that are still to come may be as old.
-            complete_until = min(time.time(), self._lag.oldest(time.monotonic()))
+            complete_until = time.time() - self._lag.longest(time.monotonic())
         if batch or complete_until is not None:
             await self._commit(batch, complete_until)
         self._succeeded()
