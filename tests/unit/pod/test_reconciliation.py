@@ -34,8 +34,8 @@ ROW = OutboxRow("5c1f0e7a9b3d4c62", 0, 0, 0, complete_until=5000, floor=1000, lo
     ("row", "expected"),
     [
         (ROW, 5000 - MARGIN),
-        (replace(ROW, floor=4900), 4900),
-        (replace(ROW, floor=4900.2), 4901),
+        (replace(ROW, floor=4990), 4990),
+        (replace(ROW, floor=4990.2), 4991),
         (replace(ROW, complete_until=9000), 6000 - MARGIN),
         (replace(ROW, complete_until=1000), 1000),
     ],
