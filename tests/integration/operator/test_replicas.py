@@ -357,6 +357,7 @@ async def test_a_lease_that_a_person_breaks_is_mended(
     await first.stop()
     await until_holders(world, second)
     first.start()
+    await until_aware(world, first)  # one that has never seen the Lease believes what it says
     replicas = {replica.name: replica for replica in (first, second)}
     async with activity.going_on():
         for _ in range(3):
