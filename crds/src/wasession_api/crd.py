@@ -15,8 +15,19 @@ from pydantic import TypeAdapter
 from wasession_api import core_schemas, v1alpha1
 from wasession_api.admission_policy import POLICIES, Policy
 from wasession_api.base import PATTERN_MESSAGE, Model, format_duration
-from wasession_api.crd_validations import CLASS_VALIDATIONS, SESSION_VALIDATIONS, Rule, rule
-from wasession_api.v1alpha1 import SessionTemplate, WhatsAppSession, WhatsAppSessionClass
+from wasession_api.crd_validations import (
+    BACKUP_VALIDATIONS,
+    CLASS_VALIDATIONS,
+    SESSION_VALIDATIONS,
+    Rule,
+    rule,
+)
+from wasession_api.v1alpha1 import (
+    SessionTemplate,
+    WhatsAppSession,
+    WhatsAppSessionBackup,
+    WhatsAppSessionClass,
+)
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART_FILES = ROOT / "charts" / "wasession-operator" / "files"
@@ -83,6 +94,14 @@ CLASS_COLUMNS = (
     Column("Image", "string", ".spec.image", 1, "Image of its session pods."),
     Column("URL", "string", ".spec.whatsappURL", 1, "Origin of WhatsApp Web."),
     Column("Age", "date", ".metadata.creationTimestamp", 0, "Age of the class."),
+)
+BACKUP_COLUMNS = (
+    Column("Phase", "string", ".status.phase", 0, "How far the backup is."),
+    Column("Session", "string", ".spec.sessionName", 0, "The session whose login it is."),
+    Column("Taken", "date", ".status.takenAt", 0, "Of which moment the copy is."),
+    Column("Size", "integer", ".status.size", 0, "Size of the archive in bytes."),
+    Column("Age", "date", ".metadata.creationTimestamp", 0, "Age of the backup."),
+    Column("Reason", "string", ".status.reason", 1, "Why the backup is in its phase."),
 )
 # PodDisruptionBudgets find out with it how many pods a session should have.
 SCALE = {
@@ -157,7 +176,21 @@ SESSION_CLASS = Kind(
     CLASS_VALIDATIONS,
     {"status": {}},
 )
-KINDS = (SESSION, SESSION_CLASS)
+BACKUP = Kind(
+    WhatsAppSessionBackup,
+    _names(
+        v1alpha1.BACKUP_KIND,
+        v1alpha1.BACKUP_PLURAL,
+        v1alpha1.BACKUP_SINGULAR,
+        v1alpha1.BACKUP_SHORT_NAMES,
+    ),
+    "Namespaced",
+    BACKUP_COLUMNS,
+    BACKUP_VALIDATIONS,
+    {"status": {}},
+    (".spec.sessionName", ".status.phase"),
+)
+KINDS = (SESSION, SESSION_CLASS, BACKUP)
 
 
 def crd(kind: Kind = SESSION) -> Schema:
@@ -244,7 +277,8 @@ class _Structural:
 
     def _add_default(self, path: str, schema: Schema, result: Schema) -> None:
         default = schema.get("default")
-        fixed = self._kind is SESSION and not path.startswith(FROM_CLASS)
+        of_class = self._kind is SESSION and path.startswith(FROM_CLASS)
+        fixed = self._kind is not SESSION_CLASS and not of_class
         if default is None:
             # An optional object gets the defaults of its fields, so that rules can refer to them.
             if fixed and "properties" in schema and not schema.get("required"):
@@ -260,7 +294,6 @@ class _Structural:
             result["default"] = default
         if isinstance(default, bool | int | str):  # kubectl explain does not show defaults
             text = str(default).lower() if isinstance(default, bool) else default
-            of_class = self._kind is SESSION and not fixed
             unless = ", unless the class says otherwise" if of_class else ""
             result["description"] += f" Default: {text}{unless}."
 

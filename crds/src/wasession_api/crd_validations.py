@@ -203,3 +203,6 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
     ],
     "spec.podTemplate.spec.nodeSelector": [_valid_keys("kubernetes.io/arch")],
 }
+BACKUP_VALIDATIONS: dict[str, list[Rule]] = {
+    "spec": [rule("self == oldSelf", "is immutable; create another WhatsAppSessionBackup")],
+}

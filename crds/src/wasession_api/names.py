@@ -8,6 +8,8 @@ import re
 from wasession_api.v1alpha1 import GROUP
 
 FINALIZER = f"{GROUP}/session"
+BACKUP_FINALIZER = f"{GROUP}/backup"
+LABEL_SCHEDULED = f"{GROUP}/scheduled"  # of a backup that the operator has created; "true"
 LABEL_SESSION = f"{GROUP}/session"
 LABEL_OWNER = f"{GROUP}/owner"
 LABEL_CLASS = f"{GROUP}/class"
@@ -26,15 +28,18 @@ ANNOTATION_TEMPLATE_METADATA = f"{GROUP}/template-metadata"
 ANNOTATION_OWN_SPEC = f"{GROUP}/own-spec"  # hash of what the session itself sets of its pod
 ANNOTATION_RESTART = f"{GROUP}/restart"
 ANNOTATION_LOGOUT = f"{GROUP}/logout"
+ANNOTATION_WAKE = f"{GROUP}/wake"
 ANNOTATION_ROTATE_TOKEN = f"{GROUP}/rotate-token"
 ANNOTATION_TOKEN_ID = f"{GROUP}/token-id"
 ANNOTATION_EXPECTS_LOGIN = f"{GROUP}/expects-login"
 ANNOTATION_ACCEPT_UPDATE = f"{GROUP}/accept-update"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # of a class; "true"
+ANNOTATION_ABANDON_ARCHIVE = f"{GROUP}/abandon-archive"  # of a deleted backup; "true"
 ANNOTATIONS_OF_SESSION = (  # that the operator reads
     ANNOTATION_RESTART,
     ANNOTATION_LOGOUT,
+    ANNOTATION_WAKE,
     ANNOTATION_ROTATE_TOKEN,
     ANNOTATION_EXPECTS_LOGIN,
     ANNOTATION_ACCEPT_UPDATE,

@@ -22,7 +22,15 @@ from prometheus_client import Counter
 from pydantic_core import from_json
 
 from wasession_api.kube.manifests import Manifest
-from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND, CLASS_PLURAL, KIND, PLURAL
+from wasession_api.v1alpha1 import (
+    API_VERSION,
+    BACKUP_KIND,
+    BACKUP_PLURAL,
+    CLASS_KIND,
+    CLASS_PLURAL,
+    KIND,
+    PLURAL,
+)
 
 REST_CLIENT_REQUESTS = Counter(
     "wasession_rest_client_requests_total",
@@ -99,6 +107,7 @@ LEASES = Resource("Lease", "leases", "/apis/coordination.k8s.io/v1")
 NAMESPACES = Resource("Namespace", "namespaces", namespaced=False)
 NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "/apis/networking.k8s.io/v1")
 SESSIONS = Resource(KIND, PLURAL, f"/apis/{API_VERSION}")
+BACKUPS = Resource(BACKUP_KIND, BACKUP_PLURAL, f"/apis/{API_VERSION}")
 CLASSES = Resource(CLASS_KIND, CLASS_PLURAL, f"/apis/{API_VERSION}", namespaced=False)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from wasession_api.base import Observed, Time, clip, fallback
+from wasession_api.session_pod.backup import BackupReport, Restoration
 from wasession_api.v1alpha1 import (
     Account,
     AuthState,
@@ -52,6 +53,12 @@ class Report(Observed):
         description="Whether the volume holds a login that WhatsApp has not ended; null while the "
         "pod has not read the volume.",
     )
+    login_id: str | None = Field(
+        None,
+        alias="loginID",
+        max_length=64,
+        description="Identifies the login on the volume: copies of it have the same.",
+    )
     last_connected: Time | None = None
     last_disconnect: LastDisconnect | None = None
     restored: bool = False
@@ -76,6 +83,14 @@ class Report(Observed):
         "while it has not read its volume, or knows none of them.",
     )
     deliveries: list[DeliveryStatus] = Field([], max_length=16)
+    idle_since: Time | None = Field(
+        None,
+        description="Since when nothing was sent or received, if nothing waits to be delivered "
+        "either; null until that has lasted a minute.",
+    )
+    can_back_up: bool = Field(False, description="Whether the pod knows ``PUT /v1/backup``.")
+    backup: Annotated[BackupReport | None, fallback(None)] = None
+    restoration: Annotated[Restoration | None, fallback(None)] = None
 
     @property
     def proven_validity(self) -> bool | None:

@@ -9,6 +9,15 @@ from __future__ import annotations
 from pydantic import Field
 
 from wasession_api.base import Model
+from wasession_api.v1alpha1.backup import (
+    BackupKey,
+    BackupPhase,
+    BackupReason,
+    BackupSource,
+    BackupSpec,
+    BackupStatus,
+    DeletionPolicy,
+)
 from wasession_api.v1alpha1.delivery import (
     ChatKind,
     DeliveryEvent,
@@ -19,6 +28,7 @@ from wasession_api.v1alpha1.enums import (
     AccessMode,
     AccountStatus,
     AuthState,
+    BootstrapState,
     ConditionType,
     DeliveryState,
     DisconnectKind,
@@ -45,6 +55,7 @@ from wasession_api.v1alpha1.session_class import (
     PodTemplate,
 )
 from wasession_api.v1alpha1.spec import (
+    Bootstrap,
     ClientId,
     Origin,
     Pairing,
@@ -54,9 +65,11 @@ from wasession_api.v1alpha1.spec import (
 )
 from wasession_api.v1alpha1.status import (
     Account,
+    BootstrapStatus,
     ClassReference,
     Condition,
     DeliveryStatus,
+    HibernationStatus,
     LastDisconnect,
     LastShutdown,
     LogoutStatus,
@@ -79,6 +92,10 @@ CLASS_KIND = "WhatsAppSessionClass"
 CLASS_PLURAL = "whatsappsessionclasses"
 CLASS_SINGULAR = "whatsappsessionclass"
 CLASS_SHORT_NAMES = ("wasc",)
+BACKUP_KIND = "WhatsAppSessionBackup"
+BACKUP_PLURAL = "whatsappsessionbackups"
+BACKUP_SINGULAR = "whatsappsessionbackup"
+BACKUP_SHORT_NAMES = ("wasb",)
 
 
 class WhatsAppSession(Model):
@@ -102,8 +119,21 @@ class WhatsAppSessionClass(Model):
     )
 
 
+class WhatsAppSessionBackup(Model):
+    """A copy of a session's login in the operator's store, encrypted."""
+
+    spec: BackupSpec = Field(description="Which login to copy. Immutable.")
+    status: BackupStatus | None = Field(
+        None, description="How far the backup is. Written by the operator alone."
+    )
+
+
 __all__ = [
     "API_VERSION",
+    "BACKUP_KIND",
+    "BACKUP_PLURAL",
+    "BACKUP_SHORT_NAMES",
+    "BACKUP_SINGULAR",
     "CLASS_KIND",
     "CLASS_PLURAL",
     "CLASS_SHORT_NAMES",
@@ -119,6 +149,15 @@ __all__ = [
     "Account",
     "AccountStatus",
     "AuthState",
+    "BackupKey",
+    "BackupPhase",
+    "BackupReason",
+    "BackupSource",
+    "BackupSpec",
+    "BackupStatus",
+    "Bootstrap",
+    "BootstrapState",
+    "BootstrapStatus",
     "CABundle",
     "ChatKind",
     "ClassCondition",
@@ -130,11 +169,13 @@ __all__ = [
     "ClientId",
     "Condition",
     "ConditionType",
+    "DeletionPolicy",
     "DeliveryEvent",
     "DeliveryPolicy",
     "DeliveryState",
     "DeliveryStatus",
     "DisconnectKind",
+    "HibernationStatus",
     "LastDisconnect",
     "LastShutdown",
     "Limits",
@@ -161,6 +202,7 @@ __all__ = [
     "VolumeLoss",
     "Webhook",
     "WhatsAppSession",
+    "WhatsAppSessionBackup",
     "WhatsAppSessionClass",
     "WhenDeleted",
     "account_status",

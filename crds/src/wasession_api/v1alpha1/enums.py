@@ -16,6 +16,7 @@ class Phase(StrEnum):
     RECONNECTING = "Reconnecting"
     RESTORING = "Restoring"
     SUSPENDED = "Suspended"
+    HIBERNATED = "Hibernated"
     LOGGED_OUT = "LoggedOut"
     PASSKEY_REQUIRED = "PasskeyRequired"
     CONFLICT = "Conflict"
@@ -39,7 +40,7 @@ def account_status(phase: Phase) -> AccountStatus:
             return AccountStatus.READY
         case Phase.AUTHENTICATING:
             return AccountStatus.AUTHENTICATING
-        case Phase.STARTING | Phase.RESTORING | Phase.SYNCING:
+        case Phase.STARTING | Phase.RESTORING | Phase.SYNCING | Phase.HIBERNATED:
             return AccountStatus.ACTIVE
         case _:
             return AccountStatus.DISCONNECTED
@@ -84,6 +85,15 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded"
     SANDBOXED = "Sandboxed"
     DELIVERING = "Delivering"
+
+
+class BootstrapState(StrEnum):
+    """What has become of the backup that a volume was to begin with."""
+
+    RESTORING = "Restoring"
+    RESTORED = "Restored"
+    SKIPPED = "Skipped"  # the volume was not empty
+    ENDED = "Ended"  # WhatsApp has ended the restored login
 
 
 class DeliveryState(StrEnum):
@@ -213,10 +223,19 @@ class Reason(StrEnum):
     DELIVERY_PAUSED = "DeliveryPaused"
     DELIVERY_GONE = "DeliveryGone"
     DEVICE_STILL_LINKED = "DeviceStillLinked"
+    BACKUP_NOT_FOUND = "BackupNotFound"
+    BACKUP_NOT_COMPLETED = "BackupNotCompleted"
+    BACKUP_SOURCE_RUNNING = "BackupSourceRunning"
+    BACKUP_SOURCE_NOT_FENCED = "BackupSourceNotFenced"
+    LOGIN_MOVED = "LoginMoved"
+    BOOTSTRAP_FAILED = "BootstrapFailed"
+    BOOTSTRAP_SKIPPED = "BootstrapSkipped"
+    VOLUME_RESTORING = "VolumeRestoring"
     RESTORED = "Restored"
     NEW_LOGIN = "NewLogin"
     NO_LOGIN = "NoLogin"
     SUSPENDED = "Suspended"
+    HIBERNATED = "Hibernated"
     TERMINATING = "Terminating"
     AS_EXPECTED = "AsExpected"
 

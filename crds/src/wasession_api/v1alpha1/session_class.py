@@ -10,6 +10,7 @@ from pydantic import Field, GetJsonSchemaHandler, StringConstraints
 from pydantic_core import core_schema
 
 from wasession_api.base import Model, Observed, Pattern, Time
+from wasession_api.v1alpha1.backup import MAXIMUM_RECIPIENTS, Recipient
 from wasession_api.v1alpha1.delivery import DeliveryPolicy
 from wasession_api.v1alpha1.spec import (
     IMAGE,
@@ -82,6 +83,8 @@ class Override(StrEnum):
     EVENTS = "events"
     WEBHOOKS = "webhooks"
     SINKS = "sinks"
+    BACKUP = "backup"
+    HIBERNATION = "hibernation"
     UPDATE_STRATEGY = "updateStrategy"
 
 
@@ -191,6 +194,16 @@ class PodTemplate(Model):
     )
 
 
+class BackupPolicy(Model):
+    """How backups of the class's sessions are protected."""
+
+    recipients: list[Recipient] = Field(
+        [],
+        max_length=MAXIMUM_RECIPIENTS,
+        description="Public keys of age that can decrypt the backups. Without one there are none.",
+    )
+
+
 class ClassOnly(Model):
     """What a class decides alone: a session has no such fields."""
 
@@ -214,6 +227,10 @@ class ClassOnly(Model):
     )
     delivery_policy: DeliveryPolicy = Field(
         default_factory=DeliveryPolicy, description="Where webhooks and sinks of sessions may go."
+    )
+    backup_policy: BackupPolicy = Field(
+        default_factory=BackupPolicy,
+        description="How backups of the class's sessions are protected.",
     )
     pod_template: PodTemplate = Field(
         default_factory=PodTemplate, description="Additions to the pods that the operator creates."

@@ -95,6 +95,17 @@ ClientId = Annotated[
 ]
 
 
+CronSchedule = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=64),
+    Pattern(
+        r"^\S+( \S+){4}$",
+        "must be a schedule of five fields as for cron, in UTC, such as 0 3 * * *",
+    ),
+]
+SHORTEST_IDLE, LONGEST_SLEEP = timedelta(minutes=5), timedelta(hours=240)
+
+
 class Pairing(Model):
     """How to link a phone while there is no login."""
 
@@ -274,6 +285,69 @@ class Events(Model):
     )
 
 
+class Backup(Model):
+    """When copies of the login are made by themselves."""
+
+    schedule: CronSchedule | None = Field(
+        None, description="Schedule as for cron, in UTC, such as 0 3 * * *; none if unset."
+    )
+    keep: int = Field(
+        7, ge=1, le=1000, description="How many completed backups of the schedule are kept."
+    )
+
+
+class HibernationSchedule(Model):
+    """When the session sleeps whether or not it is idle."""
+
+    sleep: CronSchedule = Field(description="When it falls asleep, as for cron, in UTC.")
+    wake: CronSchedule = Field(description="When it wakes, as for cron, in UTC.")
+
+
+class Hibernation(Model):
+    """When the pod is stopped while nobody uses the session. WhatsApp keeps what comes meanwhile."""
+
+    after_idle: Duration | None = Field(
+        None,
+        description="Sleep after so long without a message and with nothing left to deliver; at "
+        "least 5m; never if unset.",
+    )
+    schedule: HibernationSchedule | None = Field(
+        None, description="Sleep at these times; only afterIdle counts if unset."
+    )
+    wake_every: Duration = Field(
+        timedelta(hours=72),
+        description="Wake after so long even if nobody asks, to receive what has come; at most "
+        "240h, as WhatsApp logs out devices that are away for two weeks.",
+    )
+
+    @model_validator(mode="after")
+    def _check_times(self) -> Self:
+        if self.after_idle is not None and self.after_idle < SHORTEST_IDLE:
+            raise ValueError("afterIdle must be at least 5m")
+        if not SHORTEST_IDLE <= self.wake_every <= LONGEST_SLEEP:
+            raise ValueError("wakeEvery must be between 5m and 240h")
+        return self
+
+
+class BackupReference(Model):
+    """A WhatsAppSessionBackup in the session's namespace."""
+
+    name: Name = Field(description="Name of the WhatsAppSessionBackup.")
+
+
+class Bootstrap(Model):
+    """What a new volume begins with."""
+
+    from_backup: BackupReference = Field(
+        description="The backup whose login the new volume gets. A volume that exists is left alone."
+    )
+    fenced: bool = Field(
+        False,
+        description="A person's word that the session of the backup, which another cluster had, "
+        "runs nowhere any more: two sessions with one login end each other's.",
+    )
+
+
 class SessionTemplate(Model):
     """What both a session and its class can set; what the session sets wins, field by field."""
 
@@ -300,6 +374,13 @@ class SessionTemplate(Model):
         [],
         max_length=MAXIMUM_SINKS,
         description="Message brokers to which the session's pod tells what happens.",
+    )
+    backup: Backup = Field(
+        default_factory=Backup, description="When copies of the login are made by themselves."
+    )
+    hibernation: Hibernation = Field(
+        default_factory=Hibernation,
+        description="When the pod is stopped while nobody uses the session.",
     )
     update_strategy: UpdateStrategy = Field(
         UpdateStrategy.ON_DELETE,
@@ -338,6 +419,9 @@ class Spec(SessionTemplate):
     )
     pairing: Pairing = Field(
         default_factory=Pairing, description="How to link a phone while there is no login."
+    )
+    bootstrap: Bootstrap | None = Field(
+        None, description="What a new volume begins with; empty if unset."
     )
 
     @classmethod

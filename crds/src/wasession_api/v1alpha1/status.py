@@ -10,6 +10,7 @@ from wasession_api.base import Observed, Time, clip, fallback
 from wasession_api.v1alpha1.enums import (
     AccountStatus,
     AuthState,
+    BootstrapState,
     ConditionType,
     DeliveryState,
     DisconnectKind,
@@ -152,6 +153,32 @@ class DeliveryStatus(Observed):
     )
 
 
+class BootstrapStatus(Observed):
+    """What the volume began with."""
+
+    backup_uid: str = Field(
+        alias="backupUID", description="UID of the WhatsAppSessionBackup.", max_length=64
+    )
+    login_id: str = Field(
+        alias="loginID",
+        description="Identifies the login. Of all sessions with the same one, only the one that "
+        "was restored last may run.",
+        max_length=64,
+    )
+    state: BootstrapState = Field(
+        description="Restoring; Restored; Skipped, as the volume was not empty; Ended, as WhatsApp "
+        "has ended the restored login."
+    )
+    at: Time = Field(description="When the restoration began.")
+
+
+class HibernationStatus(Observed):
+    """The present sleep of the session."""
+
+    since: Time = Field(description="When the session fell asleep.")
+    wake_at: Time = Field(description="When it wakes if nobody asks before.")
+
+
 class ClassReference(Observed):
     """The class whose values the session uses."""
 
@@ -201,6 +228,12 @@ class Status(Observed):
     last_connected: Time | None = Field(None, description="When the session became Ready last.")
     last_disconnect: LastDisconnect | None = Field(
         None, description="The last loss of the connection to WhatsApp."
+    )
+    login_id: str | None = Field(
+        None,
+        alias="loginID",
+        max_length=64,
+        description="Identifies the login on the volume: copies of it have the same.",
     )
     restored: bool | None = Field(
         None, description="Whether the session is Ready from its stored login, without a new code."
@@ -260,6 +293,19 @@ class Status(Observed):
     )
     update: UpdateStatus | None = Field(
         None, description="The last replacement of the pod for a changed template."
+    )
+    hibernation: Annotated[HibernationStatus | None, fallback(None)] = Field(
+        None, description="The present sleep of the session, while nobody uses it."
+    )
+    wake: RequestStatus | None = Field(
+        None,
+        description="The last wake-up requested with the annotation wasession.dev/wake; done when the session is Ready.",
+    )
+    bootstrap: Annotated[BootstrapStatus | None, fallback(None)] = Field(
+        None, description="What the volume began with, if it was restored from a backup."
+    )
+    last_backup: Time | None = Field(
+        None, description="Of which moment the latest completed backup is."
     )
     delivery: list[DeliveryStatus] = Field(
         [], description="The webhooks and sinks that the session's pod delivers to.", max_length=16
