@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import NoReturn
 
 from wasession_api import logs
@@ -18,8 +16,8 @@ from wasession_api import logs
 from wasession_pod.browser.launch import sandbox_available
 from wasession_pod.session import RecoveryExhausted, Session
 from wasession_pod.settings import Settings, read, unknown_variables
+from wasession_pod.termination import write_termination_message
 
-TERMINATION_LOG = Path("/dev/termination-log")  # kubelet publishes it as the termination message
 log = logging.getLogger("wasession_pod")
 
 
@@ -79,7 +77,5 @@ def main(sockets: Sequence[socket.socket]) -> None:
 def fail(reason: str) -> NoReturn:
     """Exit with 1, with the reason in the log and in the container's termination message."""
     log.critical("exiting", extra={"reason": reason})
-    with contextlib.suppress(OSError):
-        if TERMINATION_LOG.exists():
-            TERMINATION_LOG.write_text(reason[:4096])
+    write_termination_message(reason)
     raise SystemExit(1)

@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from wasession_api.session_pod.backup import BackupOrder, Restoration
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import AuthState, LastShutdown, PairingMethod, Phase, Reason
 
 from wasession_pod import cgroup, metrics
+from wasession_pod.backup import Backups, NoLogin
 from wasession_pod.browser import launch_files, processes
 from wasession_pod.browser.bridge import Bridge, IssuedCode
 from wasession_pod.browser.browser import Browser
@@ -111,6 +113,7 @@ class Session:
             settings.previous_owners,
             self._delete_old_events,
         )
+        self._backups = Backups(self._volume, self.database, lambda: self._set_state(self._state))
         self._browser = Browser(settings, self._handle_event)
         self._policy = Policy(
             initialization_timeout=timedelta(seconds=settings.initialization_timeout),
@@ -127,13 +130,17 @@ class Session:
         self._last_shutdown: LastShutdown | None = None
         self._volume_opened = False  # and its login read
         self._fulfilled_logout: str | None = None  # as on the volume
+        self._restoration: Restoration | None = None  # as on the volume
+        self._login_id: str | None = None  # of the login on the volume
         self._profile_lock = asyncio.Lock()  # held while a profile moves, which must finish
         self._snapshot_at: datetime | None = None  # of the last snapshot or attempt
-        self._snapshot_task: asyncio.Task[None] | None = None
+        self._snapshot_task: asyncio.Task[None] | None = None  # reads the profile
         self._failed_launches = 0  # in a row
         self._phone_unrecorded = False  # its latest activity
         self._restart_requested = False
         self._pending_calls = 0  # calls of the HTTP API that the page has not answered yet
+        self._uses = 0  # of the account, by the HTTP API, that have not ended yet
+        self._used_at: datetime | None = None
         self._link_code: str | None = None
         self._wake = asyncio.Event()
         self._stop_requested_at: float | None = None  # monotonic
@@ -192,9 +199,21 @@ class Session:
         self._require_ready()
         self._pending_calls += 1
         try:
-            yield self._browser.page.bridge
+            with self.in_use():
+                yield self._browser.page.bridge
         finally:
             self._pending_calls -= 1
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Note that the account is used while the block runs: the session is not idle."""
+        self._uses += 1
+        self._note_use()
+        try:
+            yield
+        finally:
+            self._uses -= 1
+            self._note_use()
 
     @property
     def holds_volume(self) -> bool:
@@ -246,6 +265,18 @@ class Session:
         await asyncio.to_thread(self._volume.record_logout, request, done=True)
         self._fulfilled_logout = request
         self._set_state(self._state)
+
+    def back_up(self, order: BackupOrder) -> None:
+        """Copy the login to the store, in the background.
+
+        Raises ``NotReady`` before the volume is open, ``NoLogin``, and ``BackupRunning``.
+        """
+        if not self._volume_opened:
+            raise NotReady(self._state.phase)
+        if not self._state.session_valid:
+            raise NoLogin
+        self._backups.request(order)
+        self._wake.set()
 
     def restart(self) -> None:
         """Restart the browser at the next tick."""
@@ -327,8 +358,10 @@ class Session:
     async def _shut_down(self) -> None:
         """Close the browser, snapshot a login that was Ready, and release the volume."""
         ready, now = self._state.phase is Phase.READY, time.time()
+        self._backups.stop()
         graceful = await self._browser.close(self._time_to_close())
         await self._await_snapshot()
+        await self._backups.close()
         await self.deliveries.close()
         await self.outbox.stop(now)
         await asyncio.to_thread(self.database.close)
@@ -358,6 +391,7 @@ class Session:
         if self._restart_requested:
             self._restart_requested = False
             await self._execute(Step.RESTART)
+        self._begin_backup()
         await self._check_volume()
         await self._check_launch_files()
         await self._record_phone()
@@ -547,7 +581,8 @@ class Session:
         if snapshot is not None:
             self._snapshot_at = snapshot.taken_at
             metrics.SNAPSHOT.set(snapshot.taken_at.timestamp())
-        self._fulfilled_logout = content.fulfilled_logout
+        self._fulfilled_logout, self._restoration = content.fulfilled_logout, content.restoration
+        self._login_id = None if login is None else login.id
         self._set_state(
             initial(
                 has_login=content.has_login,
@@ -569,7 +604,7 @@ class Session:
         except StorageError as error:
             self._not_startable(error.reason, str(error))
             return False
-        self._snapshot_at = None
+        self._snapshot_at, self._login_id = None, login.id
         self.outbox.start_login(login.since.timestamp())
         return True
 
@@ -596,7 +631,9 @@ class Session:
         async with self._profile_lock:
             await self._close_browser()
             path = await asyncio.to_thread(self._volume.quarantine)
-            self._fulfilled_logout = (await asyncio.to_thread(self._volume.read)).fulfilled_logout
+            content = await asyncio.to_thread(self._volume.read)
+            self._fulfilled_logout = content.fulfilled_logout
+            self._restoration, self._login_id = content.restoration, None
         log.info("the login has ended; profile quarantined", extra={"quarantined_as": path.name})
 
     async def _fall_back(self, because: str, damaged: Collection[Part]) -> None:
@@ -652,10 +689,20 @@ class Session:
         self._set_state(transitions.outbox_checked(self._state, self.outbox.warning))
         interval = timedelta(seconds=self._settings.snapshot_interval)
         due = self._snapshot_at is None or _now() - self._snapshot_at >= interval
-        busy = self._snapshot_task is not None and not self._snapshot_task.done()
-        if due and not busy and self._state.phase is Phase.READY:
+        if due and not self._reads_profile and self._state.phase is Phase.READY:
             self._snapshot_at = _now()
             self._snapshot_task = asyncio.create_task(self._take_snapshot())
+
+    def _begin_backup(self) -> None:
+        """Make the archive that is due, if no snapshot is in progress."""
+        if self._backups.due and not self._reads_profile:
+            self._snapshot_at = _now()  # it comes with a snapshot
+            self._snapshot_task = asyncio.create_task(self._backups.take())
+
+    @property
+    def _reads_profile(self) -> bool:
+        """Whether a snapshot or an archive is in progress, so that the profile must not move."""
+        return self._snapshot_task is not None and not self._snapshot_task.done()
 
     def _delete_old_events(self, size: int) -> None:
         """Delete events of about ``size`` bytes on a volume that no session runs on yet."""
@@ -692,9 +739,9 @@ class Session:
             )
 
     async def _await_snapshot(self) -> None:
-        """Wait for a snapshot in progress."""
+        """Wait for a snapshot or an archive in progress, which goes on if the caller does not."""
         if self._snapshot_task is not None:
-            await self._snapshot_task
+            await asyncio.shield(self._snapshot_task)
 
     async def measure_processes(self) -> None:
         """Measure each process's memory, at most every ``MEASURE_INTERVAL`` seconds."""
@@ -747,6 +794,7 @@ class Session:
 
     def _handle_event(self, event: PageEvent) -> None:
         if self.outbox.receive(event):
+            self._note_use()
             return
         match event.type:
             case "conn.logout_reason" | "page.post_logout":
@@ -814,6 +862,17 @@ class Session:
         if self._state.phase is not Phase.READY:
             raise NotReady(self._state.phase)
 
+    def _note_use(self) -> None:
+        """Note that the account is used now; an idle session is not any more, at once."""
+        self._used_at = _now()
+        if self.report.idle_since is not None:
+            self._set_state(self._state)
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether a send, a read or a transfer is under way, or an event still to be delivered."""
+        return self._uses > 0 or not self.outbox.is_quiet or self.deliveries.is_pending
+
     def _set_state(self, state: State) -> None:
         """Adopt a state, and publish the report if it changes."""
         now = time.monotonic()
@@ -827,6 +886,8 @@ class Session:
             self.outbox.hold()
         if transitions.page_recovered(before, state):
             metrics.RECOVERIES.labels("page", before.reason).inc()
+        if self._is_in_use:
+            self._used_at = _now()
         if self._build_report() != self.report:
             self._seq += 1
             self.report = self._build_report()
@@ -848,6 +909,10 @@ class Session:
             fulfilled_logout=self._fulfilled_logout,
             delivery_revision=self.deliveries.revision,
             deliveries=self.deliveries.statuses,
+            backup=self._backups.report,
+            restoration=self._restoration,
+            login_id=self._login_id,
+            used_at=self._used_at,
         )
 
 

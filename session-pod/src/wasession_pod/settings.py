@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -30,6 +30,7 @@ from wasession_api.v1alpha1 import (
 )
 
 PREFIX = "WASESSION_"
+S = TypeVar("S", bound="VolumeSettings")
 DEVELOPMENT_WA_JS = (
     Path(__file__).parents[2] / "bridge/node_modules/@wppconnect/wa-js/dist/wppconnect-wa.js"
 )
@@ -51,8 +52,8 @@ def _parse_list(value: Any) -> Any:
 Texts = Annotated[list[str], BeforeValidator(_parse_list)]
 
 
-class Settings(BaseModel):
-    """Read once at start; an invalid value ends the process with a message.
+class VolumeSettings(BaseModel):
+    """Whose the volume is, and where.
 
     Not one of ``pydantic-settings``, which takes 6 MiB in each session pod.
     """
@@ -65,9 +66,15 @@ class Settings(BaseModel):
     session_uid: str | None = None
     owner: str | None = None  # of the session; empty when it has none
     previous_owners: Texts = []  # which the volume may record instead
+    data_dir: Path = Path("/var/lib/wasession")
+    minimum_free_bytes: int = Field(100 * 2**20, ge=0)
+
+
+class Settings(VolumeSettings):
+    """Read once at start; an invalid value ends the process with a message."""
+
     token: Annotated[SecretStr, Field(min_length=1)] | None = None
     token_file: Path | None = None
-    data_dir: Path = Path("/var/lib/wasession")
     host: str | None = None  # listens on all addresses of both IP families when None
     port: int = Field(8080, ge=1, le=65535)
     whatsapp_url: Annotated[Origin, AfterValidator(normalize_origin)] = "https://web.whatsapp.com"
@@ -102,7 +109,6 @@ class Settings(BaseModel):
     memory_limit_bytes: int | None = Field(
         None, ge=1, description="Replaces the container's limit."
     )
-    minimum_free_bytes: int = Field(100 * 2**20, ge=0)
     snapshot_interval: float = Field(3600, gt=0)
     quarantine_retention: float = Field(
         30 * 86400,
@@ -160,20 +166,26 @@ def read() -> Settings:
                 f"{name}: not a setting; WASESSION_PROXY_DIRECTORY names a directory with the "
                 "proxy's files server, username and password"
             )
+    settings = read_as(Settings)
     try:
-        settings = Settings.model_validate(
-            {
-                name: os.environ[variable]
-                for name in Settings.model_fields
-                if (variable := _variable(name)) in os.environ
-            }
-        )
         settings.bearer  # noqa: B018 - fail at start, not at the first request
-    except ValidationError as error:
-        raise ValueError("; ".join(map(_describe_error, error.errors()))) from None
     except OSError as error:
         raise ValueError(f"WASESSION_TOKEN_FILE: {error.strerror or error}") from None
     return settings
+
+
+def read_as(model: type[S]) -> S:
+    """Return those settings that a model has; raise ``ValueError`` like ``read``."""
+    try:
+        return model.model_validate(
+            {
+                name: os.environ[variable]
+                for name in model.model_fields
+                if (variable := _variable(name)) in os.environ
+            }
+        )
+    except ValidationError as error:
+        raise ValueError("; ".join(map(_describe_error, error.errors()))) from None
 
 
 def unknown_variables(environment: Iterable[str]) -> list[str]:

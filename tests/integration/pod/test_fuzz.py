@@ -13,7 +13,7 @@ from integration.pod.conftest import TOKEN, Linked, Pod
 from wasession_api.session_pod.events import EventKind
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
-OUTWARDS = "configureDeliveries"  # the pod would call any URL that comes to mind
+OUTWARDS = "configureDeliveries|backUp"  # the pod would call any URL that comes to mind
 BEGINNINGS = (b"id: ", b"event: ")  # without an ID for a reader whose position is not known
 VISIBLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=40)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -33,6 +34,9 @@ class Idle:
 
     def __init__(self, database: Database) -> None:
         self.outbox = Outbox(database, retention=60, maximum_bytes=2**20)
+
+    def in_use(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     async def screenshot(self) -> bytes:
         raise ZeroDivisionError("a secret")

@@ -20,6 +20,7 @@ from wasession_pod.api.handlers import HANDLERS, SENDER, UPLOADS
 from wasession_pod.api.operations import MAXIMUM_JSON, OPERATIONS
 from wasession_pod.api.requests import SESSION
 from wasession_pod.api.uploads import Uploads
+from wasession_pod.backup import BackupRunning, NoLogin
 from wasession_pod.browser.errors import BrowserError, PageAway, PageClosed
 from wasession_pod.delivery.deliveries import NotHere, UnknownDestination
 from wasession_pod.messages.database import DatabaseError
@@ -112,6 +113,10 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return HTTPProblem(404, "Delivery not found", str(error))
         case NotHere():
             return HTTPProblem(409, "Not in the outbox", str(error))
+        case NoLogin():
+            return HTTPProblem(409, "No login", str(error))
+        case BackupRunning():
+            return HTTPProblem(409, "Backup running", str(error))
         case StorageError():
             return HTTPProblem(503, "Volume failed", str(error), RETRY_AFTER)
         case DatabaseError():

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from wasession_api.http.openapi import JSON
 from wasession_api.http.problem import HTTPProblem
 from wasession_api.http.routes import HEADERS, PATH, QUERY, Handler
+from wasession_api.session_pod.backup import BackupOrder
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import Page, SendText
 from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
@@ -135,6 +136,12 @@ async def note_logout(request: web.Request) -> web.Response:
     return web.json_response({})
 
 
+async def back_up(request: web.Request) -> web.Response:
+    order = BackupOrder.model_validate_json(await read_body(request))
+    request.app[SESSION].back_up(order)
+    return web.json_response({}, status=202)
+
+
 async def restart(request: web.Request) -> web.Response:
     request.app[SESSION].restart()
     return web.json_response({}, status=202)
@@ -220,7 +227,8 @@ async def send(request: web.Request) -> web.Response:
         case "multipart/form-data":
             if phase is not Phase.READY and key is None:
                 raise NotReady(phase)  # before receiving a large file
-            message = await request.app[UPLOADS].receive(request)
+            with request.app[SESSION].in_use():  # a large file takes a while
+                message = await request.app[UPLOADS].receive(request)
         case _:
             detail = "send a text as application/json, a file as multipart/form-data"
             raise HTTPProblem(415, "Unsupported media type", detail)
@@ -316,6 +324,7 @@ HANDLERS: Mapping[str, Handler] = {
     "getContact": get_contact,
     "logout": logout,
     "noteLogout": note_logout,
+    "backUp": back_up,
     "restart": restart,
     "getScreenshot": screenshot,
     "getPage": show_page,

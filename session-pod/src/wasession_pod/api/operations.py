@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field, StringConstraints
 from wasession_api.base import Model, Pattern
 from wasession_api.http.openapi import BINARY, Answer, Content, Nothing, Operation, document
+from wasession_api.session_pod.backup import BackupOrder
 from wasession_api.session_pod.delivery import (
     Configuration,
     DeadLetter,
@@ -469,6 +470,24 @@ OPERATIONS = (
         tag="Session",
         query=NoteLogoutQuery,
         problems={**_ALWAYS, **_NOT_READY},
+    ),
+    Operation(
+        "PUT",
+        "/v1/backup",
+        "backUp",
+        "Copy the login to a store",
+        {202: Answer("Begun, or done before; the state shows the progress.", (Content(Nothing),))},
+        tag="Session",
+        description="In Kubernetes the operator calls this for a WhatsAppSessionBackup. The pod "
+        "encrypts a snapshot of the login and its messages, and uploads them with one PUT. `id` "
+        "is done once; one that has failed is tried again.",
+        bodies=(Content(BackupOrder),),
+        problems={
+            400: "The body is not valid JSON.",
+            409: "There is no valid login, or another backup is under way.",
+            **_ALWAYS,
+            **_NOT_READY,
+        },
     ),
     Operation(
         "POST",

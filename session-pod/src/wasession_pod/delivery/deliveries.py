@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from wasession_api.session_pod.delivery import Configuration
 from wasession_api.session_pod.events import EventId
-from wasession_api.v1alpha1 import DeliveryStatus
+from wasession_api.v1alpha1 import DeliveryState, DeliveryStatus
 from wasession_api.v1alpha1.delivery import DeliveryPolicy, Destination
 
 from wasession_pod.delivery.delivery import RETRY_STORE, Delivery
@@ -20,6 +20,7 @@ from wasession_pod.messages.database import Database, DatabaseError
 from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
 
+STOPPED = (DeliveryState.PAUSED, DeliveryState.GONE)  # until a person does something
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +62,16 @@ class Deliveries:
     @property
     def statuses(self) -> list[DeliveryStatus]:
         return [delivery.status for delivery in self._deliveries.values()]
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether an event waits for a webhook or sink that wants it now, or that is not known.
+
+        A failing one counts: it is tried again. One that is paused or gone does not.
+        """
+        if self._configuration is None:
+            return True
+        return any(one.pending for one in self if one.status.state not in STOPPED)
 
     def start(self) -> None:
         """Take up what an earlier process has left; the volume must be open."""

@@ -81,6 +81,8 @@ LOG_PAGES = 256  # 1 MiB: the log's space, besides the file's
 CACHE_PAGES = 256  # 1 MiB of memory
 SHRINK_PAGES = 64  # 256 KiB
 VACUUM_SPACE = 4  # times the file's size
+COPY = "messages.sqlite.copy"
+SIZE = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
 log = logging.getLogger(__name__)
 
 
@@ -130,6 +132,49 @@ class Database:
                 self._recover_from(error)
                 raise DatabaseError(str(error)) from error
 
+    def compact(self) -> None:
+        """Rewrite an open file without its free pages, at once. Raises ``DatabaseError``."""
+        with self._lock:
+            if self._connection is None:
+                return
+            try:
+                self._connection.execute("VACUUM")
+                _checkpoint(self._connection)
+            except sqlite3.Error as error:
+                self._recover_from(error)
+                raise DatabaseError(str(error)) from error
+
+    @contextlib.contextmanager
+    def copied(self, room: int) -> Iterator[Path]:
+        """Yield a consistent copy of at most ``room`` bytes beside the file, deleted afterwards.
+
+        Transactions wait until it is written. Raises ``DatabaseError``.
+        """
+        path = self._path.with_name(COPY)
+        try:
+            self._copy(path, room)
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _copy(self, path: Path, room: int) -> None:
+        with self.transaction() as connection:
+            (size,) = connection.execute(SIZE).fetchone()
+        if size > room:
+            raise DatabaseError("the volume has too little space for a copy of them")
+        path.unlink(missing_ok=True)
+        with self._lock:
+            if self._connection is None:
+                raise DatabaseError("the database is closed")
+            try:
+                with contextlib.closing(sqlite3.connect(path)) as copy:
+                    # A crash makes it worthless anyway.
+                    copy.executescript("PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF")
+                    self._connection.backup(copy)
+            except sqlite3.Error as error:
+                self._recover_from(error)
+                raise DatabaseError(str(error)) from error
+
     def close(self) -> None:
         """Close the file for good: the volume may be another process's afterwards."""
         with self._lock:
@@ -153,6 +198,7 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         """Open the file; quarantine it and start a new one if it is damaged."""
+        self._path.with_name(COPY).unlink(missing_ok=True)  # which a killed process has left
         try:
             return _connect(self._path)
         except sqlite3.DatabaseError as error:

@@ -29,6 +29,13 @@ UPDATE outbox SET last = ?, expired = ?, bytes = ?, complete_until = ?, floor = 
 """
 AWAIT = "REPLACE INTO awaited_acks (message_id, since) VALUES (?, ?)"
 SETTLE = "DELETE FROM awaited_acks WHERE message_id = ?"
+RENEW = (
+    "DELETE FROM events",
+    "DELETE FROM delivery_configuration",
+    "DELETE FROM deliveries",
+    "DELETE FROM dead_letters",
+)
+REPLACE_ID = "UPDATE outbox SET id = ?, expired = last, bytes = 0"
 FORGET_AWAITED = """
 DELETE FROM awaited_acks WHERE message_id IN
 (SELECT message_id FROM awaited_acks ORDER BY since DESC LIMIT -1 OFFSET ?)
@@ -176,6 +183,20 @@ class EventStore:
             deleted += count
             size -= outbox.bytes - after.bytes
         return deleted
+
+
+def renew(database: Database) -> None:
+    """Make a copy of an earlier time the outbox of a session that goes on elsewhere.
+
+    It gets another ID, so that nobody takes cursors of the time since for its own, and no events or
+    deliveries, so that nothing is told again. Facts stay: of what the page has, those that the copy
+    does not know are told. Raises ``DatabaseError``.
+    """
+    with database.transaction() as connection:
+        for statement in RENEW:
+            connection.execute(statement)
+        connection.execute(REPLACE_ID, (secrets.token_hex(8),))
+    database.compact()
 
 
 def _outbox(database: sqlite3.Connection, now: float) -> OutboxRow:

@@ -187,6 +187,11 @@ class Outbox:
         """Whether everything is committed."""
         return self.row is not None and not self._pending
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether all that has come is committed, and nothing waits for the page to catch up."""
+        return self.settled and not self._held
+
     def start_login(self, since: float) -> None:
         """Belong to the login that there is since then."""
         self._submit(Login(since))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from wasession_api.session_pod.backup import BackupReport, Restoration
 from wasession_api.session_pod.report import Notice, Report
 from wasession_api.v1alpha1 import (
     DeliveryStatus,
@@ -22,6 +23,7 @@ from wasession_pod.state.model import State
 PHONE_WARNING, PHONE_LIMIT = timedelta(days=10), timedelta(days=14)
 
 
+IDLE_AFTER = timedelta(minutes=1)  # less would change the report with each message
 UNHEARD_AFTER = timedelta(seconds=30)  # for wa-js to find its way in a page that is connected
 # A page that reloads itself so often does not work, although it may look well in between.
 RELOADS_WINDOW, MAXIMUM_RELOADS = timedelta(minutes=10), 5
@@ -41,8 +43,15 @@ def build_report(
     fulfilled_logout: str | None = None,
     delivery_revision: str | None = None,
     deliveries: Sequence[DeliveryStatus] = (),
+    backup: BackupReport | None = None,
+    restoration: Restoration | None = None,
+    login_id: str | None = None,
+    used_at: datetime | None = None,
 ) -> Report:
-    """Return the state as the operator and API clients see it."""
+    """Return the state as the operator and API clients see it.
+
+    ``used_at`` is when the account was used last, if it was since the process started.
+    """
     return Report(
         client_id=client_id,
         session_uid=session_uid,
@@ -67,7 +76,23 @@ def build_report(
         warnings=warnings(state, now),
         delivery_revision=delivery_revision,
         deliveries=list(deliveries),
+        idle_since=_idle_since(state, used_at, now),
+        can_back_up=True,
+        backup=backup,
+        restoration=restoration,
+        login_id=login_id,
     )
+
+
+def _idle_since(state: State, used_at: datetime | None, now: datetime) -> datetime | None:
+    """Return since when nobody has used the account; None until that has lasted a while.
+
+    It counts from Ready at the earliest: what has come meanwhile is delivered then.
+    """
+    if state.phase is not Phase.READY or state.ready_since is None:
+        return None
+    since = state.ready_since if used_at is None else max(state.ready_since, used_at)
+    return since.replace(microsecond=0) if now - since >= IDLE_AFTER else None
 
 
 def _pairing(state: State, method: PairingMethod) -> PairingStatus | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from wasession_api.session_pod.backup import Restoration
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import LastShutdown, Reason
 
@@ -39,6 +41,8 @@ CACHES = (
     "Default/DawnWebGPUCache", "Default/Service Worker/CacheStorage", "GraphiteDawnCache",
     "GrShaderCache", "ShaderCache", "component_crx_cache", "extensions_crx_cache",
 )  # fmt: skip
+# A restoration in progress, and one that is complete but not in place yet.
+RESTORING, RESTORED = "restoring", "restored"
 MIB = 2**20
 M = TypeVar("M", bound=BaseModel)
 log = logging.getLogger(__name__)
@@ -63,12 +67,23 @@ class Owner(BaseModel):
     owner: str | None = None
 
 
+def login_id(account: str, since: datetime) -> str:
+    """Return what identifies the login of an account that there is since then."""
+    content = f"{account} {since.astimezone(UTC).isoformat()}"
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
 class Login(BaseModel):
     """The valid login: written once it is safe on disk, deleted once WhatsApp has ended it."""
 
     account: str
     since: datetime
     phone_last_seen: datetime | None = None  # the last activity of the account's phone
+
+    @property
+    def id(self) -> str:
+        """What all copies of the login have in common, and no other login has."""
+        return login_id(self.account, self.since)
 
 
 class LogoutRequest(BaseModel):
@@ -83,6 +98,12 @@ class Run(BaseModel):
 
     started_at: datetime
     stopped_at: datetime | None = None
+
+
+class RestorationRecord(Restoration):
+    """What became of a restoration; ``login`` tells the restored login apart from later ones."""
+
+    login: datetime | None = None
 
 
 class Source(StrEnum):
@@ -139,6 +160,7 @@ class Content(NamedTuple):
     repair: Repair | None
     can_fall_back: bool  # ``replace_profile`` has a source left
     fulfilled_logout: str | None  # the id of the latest logout request, if it is fulfilled
+    restoration: Restoration | None  # what the volume began with
 
 
 class Volume:
@@ -157,6 +179,7 @@ class Volume:
         previous_owners: Sequence[str] = (),
         make_room: Callable[[int], object] | None = None,
     ) -> None:
+        self.client_id = client_id
         self.profile = directory / f"session-{client_id}"
         self._directory = directory
         self._snapshots = directory / "snapshots"
@@ -172,6 +195,7 @@ class Volume:
         with _os_errors():
             self._directory.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            self._finish_restoration()
             owner = self._read("owner.json", Owner)
             if owner is not None and self._owner_conflict(owner) is None:
                 self._check_unused()
@@ -185,6 +209,7 @@ class Volume:
             for leftover in (
                 *self._snapshots.glob("instead-of-*"),
                 self._snapshots / snapshots.PARTIAL,
+                self._directory / RESTORING,
             ):
                 shutil.rmtree(leftover, ignore_errors=True)
             self.profile.mkdir(exist_ok=True)
@@ -203,6 +228,7 @@ class Volume:
             self.repair,
             self.can_fall_back,
             self.fulfilled_logout,
+            self.restoration,
         )
 
     def record_graceful_close(self) -> None:
@@ -225,6 +251,10 @@ class Volume:
         """Free space; raises ``StorageError``."""
         with _os_errors():
             return shutil.disk_usage(self._directory).free
+
+    def room(self) -> int:
+        """Free space beyond what a start requires; raises ``StorageError``."""
+        return self.free_bytes() - self._minimum_free
 
     def make_room(self) -> None:
         """Delete what a full volume does not need; no browser may run on the profile.
@@ -376,7 +406,7 @@ class Volume:
     @property
     def snapshot(self) -> Manifest | None:
         """The latest readable snapshot of the volume's login."""
-        usable = self._usable_snapshot()
+        usable = self.usable_snapshot()
         return usable[1] if usable else None
 
     def take_snapshot(self) -> Manifest:
@@ -387,10 +417,22 @@ class Volume:
         login = self.login
         if login is None:
             raise SnapshotError("the volume holds no login")
-        room = self.free_bytes() - self._minimum_free
+        room = self.room()
         with _os_errors():
             now = datetime.now(UTC)
             return snapshots.take(self.profile, self._snapshots, login.since, now, room)
+
+    def usable_snapshot(self) -> tuple[Path, Manifest] | None:
+        """Return the newest snapshot of this login; an earlier login has been ended by WhatsApp."""
+        login = self.login
+        with _os_errors():
+            paths = snapshots.list_snapshots(self._snapshots)
+        for path in paths:
+            with contextlib.suppress(SnapshotError):
+                manifest = snapshots.read_manifest(path)
+                if login is not None and manifest.login == login.since:
+                    return path, manifest
+        return None
 
     # --- damage -----------------------------------------------------------------------------------
 
@@ -433,7 +475,7 @@ class Volume:
         IndexedDB is never replaced. Raises ``StorageError``. If the process is killed meanwhile,
         the next ``open()`` completes the replacement.
         """
-        usable, earlier = self._usable_snapshot(), self.repair
+        usable, earlier = self.usable_snapshot(), self.repair
         while (source := next_source(earlier, damaged, usable is not None)) is not None:
             repair = Repair(
                 source=source,
@@ -490,6 +532,95 @@ class Volume:
                     at = datetime.strptime(match[2], TIME_FORMAT).replace(tzinfo=UTC)
                     profiles.append((at, match[1], path))
         return profiles
+
+    # --- restoring a backup -----------------------------------------------------------------------
+
+    @property
+    def restoration(self) -> Restoration | None:
+        """What the volume began with; with the login's ID while it has that login.
+
+        Raises ``StorageError``.
+        """
+        record = self._read("restoration.json", RestorationRecord)
+        if record is None:
+            return None
+        login = self.login
+        ended = self.has_login is False if login is None else login.since != record.login
+        return Restoration(
+            backup=record.backup,
+            restored=record.restored,
+            login_id=None if ended else record.login_id,
+            at=record.at,
+        )
+
+    def begin_restoration(self, backup: str, size: int) -> Path | None:
+        """Lock the volume and return a directory for a login, with space for ``size`` bytes.
+
+        Return None for a volume that is not empty, which is recorded, or that has been restored
+        before. Raises ``StorageError``.
+        """
+        with _os_errors():
+            self._directory.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            self._finish_restoration()
+            if not self._is_empty():
+                self._record_skipped(backup)
+                return None
+            staging = self._directory / RESTORING
+            if staging.exists():
+                shutil.rmtree(staging)
+            if (free := self.room()) < size:
+                raise StorageError(
+                    Reason.VOLUME_FULL,
+                    f"the volume has {(free + self._minimum_free) // MIB} MiB free; "
+                    f"{(size + self._minimum_free) // MIB} MiB are needed",
+                )
+            staging.mkdir()
+        return staging
+
+    def commit_restoration(self, record: RestorationRecord) -> None:
+        """Put what the directory of ``begin_restoration`` has in place: all of it, or nothing.
+
+        Raises ``StorageError``. If the process is killed meanwhile, the next ``open()`` completes
+        it.
+        """
+        staging = self._directory / RESTORING
+        with _os_errors():
+            (staging / "owner.json").write_text(self._owner.model_dump_json())
+            (staging / "restoration.json").write_text(record.model_dump_json())
+            snapshots.sync_tree(staging)
+            staging.rename(self._directory / RESTORED)
+            snapshots.sync(self._directory)
+            self._finish_restoration()
+
+    def _is_empty(self) -> bool:
+        """Whether there is nothing but the lock, and what file systems have by themselves."""
+        return all(
+            path.name in ("lock", "lost+found", RESTORING) or path.name.startswith(".")
+            for path in self._directory.iterdir()
+        )
+
+    def _record_skipped(self, backup: str) -> None:
+        """Record that the volume was not empty, unless it is another session's."""
+        record = self._read("restoration.json", RestorationRecord)
+        if record is not None and (record.restored or record.backup == backup):
+            return
+        with contextlib.suppress(StorageError):  # which the session reports
+            self._check_owner()
+            now = datetime.now(UTC)
+            self._write(
+                "restoration.json", RestorationRecord(backup=backup, restored=False, at=now)
+            )
+
+    def _finish_restoration(self) -> None:
+        """Put a complete restoration in place, on a volume that was empty."""
+        restored = self._directory / RESTORED
+        if not restored.exists():
+            return
+        for path in restored.iterdir():
+            path.rename(self._directory / path.name)
+        snapshots.sync(self._directory)
+        restored.rmdir()
 
     # --- steps of open and replace_profile --------------------------------------------------------
 
@@ -574,18 +705,6 @@ class Volume:
         return LastShutdown(
             at=run.stopped_at or run.started_at, graceful=run.stopped_at is not None
         )
-
-    def _usable_snapshot(self) -> tuple[Path, Manifest] | None:
-        """Return the newest snapshot of this login; an earlier login has been ended by WhatsApp."""
-        login = self.login
-        with _os_errors():
-            paths = snapshots.list_snapshots(self._snapshots)
-        for path in paths:
-            with contextlib.suppress(SnapshotError):
-                manifest = snapshots.read_manifest(path)
-                if login is not None and manifest.login == login.since:
-                    return path, manifest
-        return None
 
     def _stage(self, repair: Repair, sources: dict[Part, Path]) -> None:
         """Build the next profile beside the current one.
