@@ -16,6 +16,8 @@ from wasession_api import logs, names
 from wasession_api.kube.client import KubeClient
 
 from wasession_operator import handlers, health
+from wasession_operator.backups.controller import Backups
+from wasession_operator.backups.store import InvalidStore, Store, open_store
 from wasession_operator.class_usage import ClassUsage
 from wasession_operator.gateway_keys import GatewayKeys
 from wasession_operator.master_key import InvalidMasterKey, MasterKey
@@ -39,6 +41,10 @@ def main() -> None:
         master_key = MasterKey(settings.master_key_file)
     except InvalidMasterKey as error:
         raise SystemExit(f"invalid settings: WASESSION_MASTER_KEY_FILE: {error}") from None
+    try:
+        store = open_store(settings.backup_store)
+    except InvalidStore as error:
+        raise SystemExit(f"invalid settings: WASESSION_BACKUP_STORE: {error}") from None
     logs.configure(settings.log_level, text=settings.log_format == "text")
     for handler in logging.getLogger().handlers:
         handler.addFilter(name_session)
@@ -49,13 +55,13 @@ def main() -> None:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     raise_descriptor_limit()
     try:
-        asyncio.run(run(settings, master_key))
+        asyncio.run(run(settings, master_key, store))
     except Exception:  # a bug: kubelet's restart is better than half an operator
         logging.getLogger(__name__).critical("operator failed; exiting", exc_info=True)
         raise SystemExit(1) from None
 
 
-async def run(settings: Settings, master_key: MasterKey) -> None:
+async def run(settings: Settings, master_key: MasterKey, store: Store | None) -> None:
     """Run the operator until SIGTERM or SIGINT; raise when a part of it fails."""
     async with contextlib.AsyncExitStack() as resources:
         user_agent = f"{names.MANAGED_BY}/{settings.pod_name}"
@@ -65,20 +71,21 @@ async def run(settings: Settings, master_key: MasterKey) -> None:
         http = await resources.enter_async_context(
             aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         )
-        shards = Shards(settings, kube, http, master_key)
+        shards = Shards(settings, kube, http, master_key, store)
         stop, registry = asyncio.Event(), handlers.registry_for(shards.cache)
         watches = [
             SessionWatch(registry, namespace, partial(_stop_on_signals, stop))
             for namespace in shards.cache.namespaces
         ]
         resync = Resync(shards, watches)
-        server = await health.serve(settings.http_port, shards, resync, watches, kube)
+        backups = Backups(shards, kube)
+        server = await health.serve(settings.http_port, shards, resync, watches, kube, backups)
         resources.push_async_callback(server.cleanup)
         _stop_on_signals(stop)
         gateways = GatewayKeys(
             shards.leader_client, master_key, settings.gateway_keys, shards.enqueue_all
         )
-        work = (resync.run(), gateways.run(), ClassUsage(shards).run())
+        work = (resync.run(), gateways.run(), ClassUsage(shards).run(), backups.run())
         await _run_until(stop, shards, *work, *(watch.run() for watch in watches))
 
 

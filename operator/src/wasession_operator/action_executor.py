@@ -24,6 +24,7 @@ from wasession_api.v1alpha1 import Reason
 
 from wasession_operator import objects
 from wasession_operator.backoff import next_backoff
+from wasession_operator.backups.store import Store, StoreError
 from wasession_operator.cluster_cache import ClusterCache, object_key, requested
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Action, Backoff, Refusal, Session, actions
@@ -81,7 +82,9 @@ class ActionExecutor:
         cache: ClusterCache,
         master_key: MasterKey,
         enqueue: Callable[[Key], None],
+        store: Store | None = None,
     ) -> None:
+        self._store = store
         self._settings = settings
         self._master_key = master_key
         self._kube = kube
@@ -114,8 +117,9 @@ class ActionExecutor:
             case actions.ApplyNetworkPolicy(manifest):
                 if self._cache.network_policies is not None:
                     await self._cache.network_policies.apply(self._kube, manifest)
-            case actions.ApplySecret(epoch):
-                await self._apply_secret(session, state, epoch)
+            case actions.ApplySecret(epoch, archive):
+                url = None if archive is None else await self._sign(archive)
+                await self._apply_secret(session, state, epoch, url)
             case actions.SetPvcOwner(references):
                 # Merged by UID: references to other owners stay.
                 owners = references or [{"$patch": "delete", "uid": session.uid}]
@@ -149,7 +153,7 @@ class ActionExecutor:
         match action:
             case actions.CreatePvc():
                 await self._create(self._cache.pvcs, objects.make_pvc(*identity), session)
-            case actions.CreatePod(restoring, restart, token_id, previous_owners):
+            case actions.CreatePod(restoring, restart, token_id, previous_owners, restore):
                 manifest = objects.make_pod(
                     *identity,
                     self._settings,
@@ -158,6 +162,7 @@ class ActionExecutor:
                     token_id=token_id,
                     previous_owners=previous_owners,
                     own_spec=session.own_spec,
+                    restore=restore,
                 )
                 await self._create(self._cache.pods, manifest, session)
 
@@ -181,12 +186,23 @@ class ActionExecutor:
             if EXCEEDED_QUOTA not in str(error):
                 raise
 
-    async def _apply_secret(self, session: Session, state: ReconcileState, epoch: int) -> None:
+    async def _sign(self, archive: str) -> str:
+        """Return a URL with which a pod can fetch an archive; raise ``Rejected`` without one."""
+        if self._store is None:
+            raise Rejected("The operator has no store of backups: set backups.store of its chart.")
+        try:
+            return await self._store.sign_get(archive)
+        except StoreError as error:
+            raise Unavailable(str(error)) from None
+
+    async def _apply_secret(
+        self, session: Session, state: ReconcileState, epoch: int, restore_url: str | None
+    ) -> None:
         """Apply the Secret with the tokens of an epoch; not to one that is somebody else's."""
         key = self._master_key.of(session.namespace)
         tokens = derive_tokens(key, session.uid, epoch)
         identity = (session.namespace, session.name, session.uid, session.spec)
-        manifest = objects.make_secret(*identity, tokens)
+        manifest = objects.make_secret(*identity, tokens, restore_url)
         try:
             await self._kube.apply(SECRETS, manifest)
         except Conflict as error:  # another write at the same moment

@@ -66,10 +66,14 @@ def pod(obj: Manifest) -> Manifest:
     status["conditions"] = _filter(
         full.get("conditions"), "type", ("Ready", "PodScheduled", "DisruptionTarget")
     )
-    status["containerStatuses"] = [
-        _pick(container, ("name", "restartCount", "state", "lastState"))
-        for container in _filter(full.get("containerStatuses"), "name", (objects.CONTAINER,))
-    ]
+    for statuses, name in (
+        ("containerStatuses", objects.CONTAINER),
+        ("initContainerStatuses", objects.RESTORE_CONTAINER),
+    ):
+        status[statuses] = [
+            _pick(container, ("name", "restartCount", "state", "lastState"))
+            for container in _filter(full.get(statuses), "name", (name,))
+        ]
     return _metadata(obj) | {"spec": _pick(obj["spec"], ("nodeName",)), "status": status}
 
 

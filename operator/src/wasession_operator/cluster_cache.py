@@ -12,11 +12,14 @@ from wasession_api import names
 from wasession_api.kube.client import NODES, PODS, PVCS, SESSIONS, KubeClient
 from wasession_api.kube.informer import Informer, is_newer
 from wasession_api.kube.manifests import Key, Manifest, condition, key_of
+from wasession_api.v1alpha1 import BootstrapState
 
 from wasession_operator import cache_transform, metrics
+from wasession_operator.backups.cache import BackupCache
 from wasession_operator.cache_transform import PackedStore
 from wasession_operator.network_policies import NetworkPolicies
 from wasession_operator.plan import Node
+from wasession_operator.plan.bootstrap import HAS_LOGIN
 from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.session_classes import Rank, SessionClasses, rank_of
 from wasession_operator.sharding.lease import shard_of
@@ -81,6 +84,7 @@ class ClusterCache:
             else None
         )  # fmt: skip
         self.classes = SessionClasses(kube, handler.enqueue, self._on_sync)
+        self.backups = BackupCache(kube, namespaces, handler.enqueue, self._on_sync)
         self.network_policies = (
             NetworkPolicies(
                 kube, namespaces, network_policy_peers,
@@ -89,7 +93,7 @@ class ClusterCache:
             if network_policy_peers is not None
             else None
         )  # fmt: skip
-        self.informers = [self.pods, self.pvcs, self.classes.informer]
+        self.informers = [self.pods, self.pvcs, self.classes.informer, self.backups.informer]
         if self.network_policies is not None:
             self.informers.append(self.network_policies.informer)
         if self.nodes is not None:
@@ -105,6 +109,7 @@ class ClusterCache:
         self._missing_since: dict[str, float] = {}  # nodes that do not exist; the loop's time
         self.updates = UpdateIndex()
         self._accounts: dict[str, set[Key]] = {}  # sessions with a valid login, by account
+        self._logins: dict[str, set[Key]] = {}  # sessions by the ID of their login
         self._duplicates: dict[ClientId, list[Rank]] = {}  # sessions that share a clientId, sorted
 
     async def run(self) -> None:
@@ -193,8 +198,10 @@ class ClusterCache:
         self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
         self.classes.upsert_session(key, before, obj)
+        self.backups.upsert_session(key, obj)
         self.updates.observe(key, before, obj)
         self._update_account(key, _account(before), _account(obj))
+        self._update_login(key, login_of(before), login_of(obj))
         place = _client_id(obj), rank_of(key, obj)
         if before is None:
             self._add_duplicate(*place)
@@ -227,9 +234,11 @@ class ClusterCache:
             self.counts[shard_of(key, len(self.counts))].remove(session)
             self._session_of.pop(object_key(key), None)
             self.classes.delete_session(key, session)
+            self.backups.delete_session(key)
             self._remove_duplicate(_client_id(session), rank_of(key, session))
             self.updates.observe(key, session, None)
             self._update_account(key, _account(session), None)
+            self._update_login(key, login_of(session), None)
         self._handler.on_delete(key, uid)
 
     async def list_sessions(self, namespace: str | None) -> dict[Key, Manifest]:
@@ -255,6 +264,30 @@ class ClusterCache:
         account = _account(self.sessions.get(key))
         others = self._accounts[account] - {key} if account is not None else ()
         return min(others, default=None)
+
+    def with_login(self, login: str | None, key: Key) -> list[Key]:
+        """Return the sessions other than ``key`` that have a login, or are about to get it."""
+        return sorted(self._logins.get(login or "", set()) - {key})
+
+    def is_stopped(self, key: Key) -> bool:
+        """Return whether a session is suspended, and has no pod."""
+        session = self.sessions.get(key)
+        suspended = session is None or bool((session.get("spec") or {}).get("suspend"))
+        return suspended and object_key(key) not in self.pods.objects
+
+    def _update_login(self, key: Key, before: str | None, after: str | None) -> None:
+        """Note whose login a session has, and enqueue those that have or had the same."""
+        if before == after:
+            return
+        if before is not None:
+            self._logins[before].discard(key)
+            if not self._logins[before]:
+                del self._logins[before]
+        if after is not None:
+            self._logins.setdefault(after, set()).add(key)
+        for login in filter(None, (before, after)):
+            for other in self.with_login(login, key):
+                self._handler.enqueue(other)
 
     def _update_account(self, key: Key, before: str | None, after: str | None) -> None:
         if before == after:
@@ -413,6 +446,16 @@ def _account(session: Manifest | None) -> str | None:
     status = (session or {}).get("status") or {}
     account: str | None = (status.get("account") or {}).get("id")
     return account if status.get("sessionValid") else None
+
+
+def login_of(session: Manifest | None) -> str | None:
+    """Return the ID of the login that a session has, or is being restored with."""
+    status = (session or {}).get("status") or {}
+    bootstrap = status.get("bootstrap") or {}
+    login: str | None = status.get("loginID") if status.get("sessionValid") else None
+    if bootstrap.get("state") == BootstrapState.RESTORING or login is None:
+        login = bootstrap.get("loginID") if bootstrap.get("state") in HAS_LOGIN else None
+    return login
 
 
 def _content(obj: Manifest) -> Manifest:

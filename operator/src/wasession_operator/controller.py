@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
-from wasession_api.kube.client import Conflict, KubeClient, Rejected, Unavailable
+from wasession_api.kube.client import Conflict, Fenced, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Key, Manifest, key_of
 
 from wasession_operator import metrics
 from wasession_operator.backoff import next_backoff
+from wasession_operator.backups.store import Store
 from wasession_operator.cluster_cache import ClusterCache, is_released, object_key, requested
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Backoff
@@ -36,7 +38,8 @@ class Controller:
     """Reconciles the sessions of one shard: those whose watch events it receives.
 
     ``kube`` writes only while this replica holds the shard's Lease. ``board`` coordinates updates
-    with the other shards; None if there are none.
+    with the other shards; None if there are none. ``changed`` is called with each session about
+    which something has changed, be it only what its pod reports.
     """
 
     def __init__(
@@ -48,18 +51,21 @@ class Controller:
         master_key: MasterKey,
         shard: int = 0,
         board: Board | None = None,
+        store: Store | None = None,
     ) -> None:
         self.kube = kube
+        self.changed: Callable[[Key], None] = lambda _: None
         self.states: dict[Key, ReconcileState] = {}
         self.queue = WorkQueue(self._patience)
         self._cache = cache
         self._reconciler = Reconciler(
-            settings, kube, http, cache, master_key, self.enqueue, shard, board
+            settings, kube, http, cache, master_key, self.enqueue, shard, board, store
         )
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
         self._workers: list[asyncio.Task[None]] = []
         self._idle: set[asyncio.Task[None]] = set()  # workers that wait for a session
         self._is_finishing = False
+        self._others: set[asyncio.Future[None]] = set()  # see ``writing``
         self._unreconciled: set[Key] = set()  # of those that there were at the beginning
         self._reconciled = asyncio.Event()
 
@@ -99,7 +105,25 @@ class Controller:
             _, late = await asyncio.wait(busy, timeout=timeout)
             for worker in late:
                 worker.cancel()
+        if self._others:
+            await asyncio.wait(self._others, timeout=max(ends - time.monotonic(), 0.0))
         await self._reconciler.close(max(ends - time.monotonic(), 0.0))
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Have ``finish`` wait for what somebody else writes about a session of the shard.
+
+        Raise ``Fenced`` when no more may be written.
+        """
+        if self._is_finishing:
+            raise Fenced("not sent: the shard is given away")
+        ended = asyncio.get_running_loop().create_future()
+        self._others.add(ended)
+        try:
+            yield
+        finally:
+            self._others.discard(ended)
+            ended.set_result(None)
 
     async def wait_until_reconciled(self) -> None:
         """Return when each session that there was at the beginning has been reconciled once."""
@@ -118,6 +142,7 @@ class Controller:
         One whose namespace has not synced is queued when it has. One that could not be reconciled
         is not queued at once: it may itself have caused the change, and would again.
         """
+        self.changed(key)
         state = self.states.get(key)
         if state is None:
             return
@@ -174,11 +199,13 @@ class Controller:
             or (before.get("status") != after.get("status") and not own_write)
         ):
             self._add(key)
+        self.changed(key)
 
     def on_delete(self, key: Key, uid: str) -> None:
         state = self.states.get(key)
         if state is not None and state.uid == uid:
             self._forget(state)
+        self.changed(key)
 
     def on_sync(self, namespace: str | None) -> None:
         for key in self.states:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from wasession_api.kube.client import KubeClient
 
 from wasession_operator import metrics
+from wasession_operator.backups.controller import Backups
 from wasession_operator.resync import Resync
 from wasession_operator.session_watch import SessionWatch
 from wasession_operator.sharding.shards import Shards
@@ -60,6 +62,7 @@ async def serve(
     resync: Resync,
     watches: Sequence[SessionWatch],
     kube: KubeClient,
+    backups: Backups,
 ) -> web.AppRunner:
     """Serve until the returned runner is cleaned up."""
 
@@ -89,6 +92,7 @@ async def serve(
 
     async def collect(_: web.Request) -> web.Response:
         observe(shards, watches)
+        metrics.BACKUPS_OVERDUE.set(backups.scheduler.overdue(datetime.now(UTC)))
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

@@ -75,6 +75,16 @@ DEVICES_LEFT_LINKED = Counter(
     "wasession_devices_left_linked_total",
     "Deleted sessions whose requested logout was not possible.",
 )
+BACKUPS = Counter(
+    "wasession_backups_total",
+    "Backups that were completed, or have failed for good.",
+    ["result"],
+)
+BACKUPS_OVERDUE = Gauge(
+    "wasession_sessions_backup_overdue",
+    "Sessions with a valid login and a schedule of backups whose latest one is not there two hours "
+    "after its time.",
+)
 READY_SECONDS = Histogram(
     "wasession_time_to_ready_seconds",
     "Time from the start of the session pod's process to Ready.",

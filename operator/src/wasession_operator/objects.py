@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from wasession_api import names
@@ -14,17 +15,21 @@ from wasession_api.session_pod import PORT
 from wasession_api.session_pod.token_derivation import token_id
 from wasession_api.session_pod.tokens import KEYS
 from wasession_api.v1alpha1 import API_VERSION, GROUP, KIND, WhenDeleted
+from wasession_api.v1alpha1.backup import IDENTITY_SECRET_NAME
 from wasession_api.v1alpha1.delivery import SECRET_NAME as DELIVERY_SECRET
 
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.settings import Settings
 
 CONTAINER = "session"
+RESTORE_CONTAINER = "restore"  # an init container
 DATA = "/var/lib/wasession"
 TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
 PROXY_DIRECTORY = "/etc/wasession-proxy"
 DELIVERY_DIRECTORY = "/etc/wasession-delivery"
 CA_DIRECTORY = "/etc/wasession-ca"
+IDENTITY_DIRECTORY = "/etc/wasession-backup-identity"
+RESTORE_URL = "restore-url"  # key of the session's Secret
 # A type is immutable: the API server rejects what is applied to somebody else's Secret.
 SECRET_TYPE = f"{GROUP}/session-token"
 # What Pod Security ``restricted`` allows in a pod's security context, besides users and groups. See
@@ -49,6 +54,17 @@ SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
 GRACE_SECONDS = 15  # for the process, beyond the browser's own shutdown timeout
 # Part of the template's hash: raise it when all pods should be replaced for a change in this file.
 TEMPLATE_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Restore:
+    """What a pod restores into its empty volume before the session starts."""
+
+    backup_uid: str
+    login_id: str
+    key: str  # of the archive in the store
+    size: int  # bytes
+    sha256: str
 
 
 def owner_reference(name: str, uid: str) -> Manifest:
@@ -104,9 +120,12 @@ def _metadata(namespace: str, name: str, spec: EffectiveSpec) -> Manifest:
 
 
 def make_secret(
-    namespace: str, name: str, uid: str, spec: EffectiveSpec, tokens: Sequence[str]
-) -> Manifest:
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, tokens: Sequence[str],
+    restore_url: str | None = None,
+) -> Manifest:  # fmt: skip
     """Return the session's Secret with its tokens, the present one first.
+
+    With ``restore_url``, the pod's init container can fetch the archive that it restores.
 
     The previous one stays readable: pods read their token for each request, but kubelet updates a
     mounted Secret only within about a minute.
@@ -114,12 +133,15 @@ def make_secret(
     metadata = _metadata(namespace, name, spec) | {"ownerReferences": [owner_reference(name, uid)]}
     metadata["name"] = names.token_secret_name(name)
     metadata["annotations"][names.ANNOTATION_TOKEN_ID] = token_id(tokens[0])
+    values = dict(zip(KEYS, tokens, strict=False))
+    if restore_url is not None:
+        values[RESTORE_URL] = restore_url
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": metadata,
         "type": SECRET_TYPE,
-        "data": {key: _encoded(token) for key, token in zip(KEYS, tokens, strict=False)},
+        "data": {key: _encoded(value) for key, value in values.items()},
     }
 
 
@@ -177,13 +199,15 @@ def make_pod(
     namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
     previous_owners: Sequence[str] = (), own_spec: str | None = None,
+    restore: Restore | None = None,
 ) -> Manifest:  # fmt: skip
     """Return the session's pod.
 
     ``restoring``: the volume should hold a valid login. ``restart``: the restart request that the
     pod fulfils. ``token_id``: the token that it starts with. ``previous_owners``: those whose
     volume it may use too, as its session had them. ``own_spec``: hash of what the session itself
-    sets of its pod. None of them is part of the template's hash.
+    sets of its pod. ``restore``: the backup that its empty volume begins with. None of them is part
+    of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
     annotations = {
@@ -204,7 +228,39 @@ def make_pod(
         pod["spec"]["containers"][0]["env"].append(
             {"name": "WASESSION_PREVIOUS_OWNERS", "value": json.dumps(list(previous_owners))}
         )
+    if restore is not None:
+        _add_restoration(pod["spec"], names.token_secret_name(name), restore)
     return pod
+
+
+def _add_restoration(spec: Manifest, secret: str, restore: Restore) -> None:
+    """Let an init container restore a backup. It alone has the key that decrypts it."""
+    session = spec["containers"][0]
+    url = {"secretKeyRef": {"name": secret, "key": RESTORE_URL}}
+    spec["initContainers"] = [
+        {
+            "name": RESTORE_CONTAINER,
+            "image": session["image"],
+            "imagePullPolicy": session["imagePullPolicy"],
+            "args": ["python", "-m", "wasession_pod.restore"],
+            "env": [
+                *session["env"],
+                {"name": "WASESSION_RESTORE_URL", "valueFrom": url},
+                {"name": "WASESSION_RESTORE_BACKUP", "value": restore.backup_uid},
+                {"name": "WASESSION_RESTORE_LOGIN_ID", "value": restore.login_id},
+                {"name": "WASESSION_RESTORE_SIZE", "value": str(restore.size)},
+                {"name": "WASESSION_RESTORE_SHA256", "value": restore.sha256},
+            ],
+            "resources": session["resources"],
+            "securityContext": session["securityContext"],
+            "volumeMounts": [
+                *session["volumeMounts"],
+                {"name": "identity", "mountPath": IDENTITY_DIRECTORY, "readOnly": True},
+            ],
+        }
+    ]
+    identity = {"secretName": IDENTITY_SECRET_NAME, "optional": True, "defaultMode": 0o440}
+    spec["volumes"].append({"name": "identity", "secret": identity})
 
 
 def desired_hash(

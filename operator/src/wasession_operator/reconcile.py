@@ -12,7 +12,7 @@ from functools import partial
 
 import aiohttp
 from wasession_api import names
-from wasession_api.kube.client import NAMESPACES, KubeClient, Rejected
+from wasession_api.kube.client import NAMESPACES, PODS, SESSIONS, KubeClient, Rejected
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, condition, key_of
 from wasession_api.session_pod.client import SessionPodClient, base_url
@@ -29,11 +29,13 @@ from wasession_api.v1alpha1 import (
 
 from wasession_operator import metrics, objects, plan
 from wasession_operator.action_executor import ActionExecutor
+from wasession_operator.backups.store import Store
 from wasession_operator.cache_transform import ANNOTATION_SELECTED_NODE
-from wasession_operator.cluster_cache import ClusterCache, object_key
+from wasession_operator.cluster_cache import ClusterCache, login_of, object_key
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
-from wasession_operator.plan.facts import Violation
+from wasession_operator.plan.bootstrap import HAS_LOGIN, is_restoring
+from wasession_operator.plan.facts import LoginHolder, NamedBackup, Violation
 from wasession_operator.plan.logout import pending_request
 from wasession_operator.plan.manifests import class_of, is_terminating
 from wasession_operator.plan.parse import parse_session
@@ -78,6 +80,7 @@ class Reconciler:
         enqueue: Callable[[Key], None],
         shard: int = 0,
         board: Board | None = None,
+        store: Store | None = None,
     ) -> None:
         limits = StartLimits(
             settings.max_concurrent_starts_per_node, settings.max_concurrent_starts_per_zone
@@ -92,7 +95,7 @@ class Reconciler:
         self._cache = cache
         self._enqueue = enqueue
         self._master_key = master_key
-        self._executor = ActionExecutor(settings, kube, cache, master_key, enqueue)
+        self._executor = ActionExecutor(settings, kube, cache, master_key, enqueue, store)
         self._status_writer = StatusWriter(kube, cache)
 
     async def close(self, timeout: float) -> None:
@@ -107,7 +110,7 @@ class Reconciler:
     def expect_start(self, key: Key, body: Manifest) -> None:
         """Let a session hold or await the permit that it needs by its status, until reconciled."""
         status, spec = body.get("status") or {}, body.get("spec") or {}
-        if spec.get("suspend") or is_terminating(body):
+        if spec.get("suspend") or status.get("hibernation") or is_terminating(body):
             return
         name, pods, pvcs = object_key(key), self._cache.pods.objects, self._cache.pvcs.objects
         if name not in pods:
@@ -245,12 +248,65 @@ class Reconciler:
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
+            backup=self._named_backup(session),
+            login_holders=await self._login_holders(session, body, pod, report),
+            last_backup=cache.backups.last_completed(key),
             account_shared_with=_describe(cache.sharing_account(key), key[0]),
             conflicting_session=cache.conflicting_session(key),
             session_class=_reference(session_class),
             class_violation=violation,
             network_policy=None if policies is None else policies.of(key[0], class_name),
         )
+
+    def _named_backup(self, session: Session) -> NamedBackup | None:
+        """Return the backup that the session's volume is to begin with."""
+        if not is_restoring(session):
+            return None
+        assert session.spec.bootstrap is not None
+        name = session.spec.bootstrap.from_backup.name
+        backup = self._cache.backups.get(session.namespace, name)
+        if backup is None or backup.is_terminating:
+            return None
+        source, cluster = backup.status.source, self._cache.backups.cluster
+        is_of_cluster = source is not None and bool(cluster) and source.cluster == cluster
+        is_served = (
+            source is not None
+            and (backup.is_made_here or is_of_cluster)
+            and self._cache.is_served(source.namespace)
+        )
+        return NamedBackup(backup.uid, backup.status, is_served)
+
+    async def _login_holders(
+        self, session: Session, body: Manifest, pod: Manifest | None, report: Report | None
+    ) -> tuple[LoginHolder, ...]:
+        """Return the other sessions with the login that the session has, or is to get.
+
+        Once the session has written that it restores, nothing cached proves that they are stopped.
+        """
+        cache, key, own = self._cache, (session.namespace, session.name), session.status.bootstrap
+        if own is not None and own.state not in HAS_LOGIN:
+            own = None
+        backup, login = self._named_backup(session), login_of(body)
+        if backup is not None and backup.status.source is not None:
+            login = backup.status.source.login_id
+        elif login is None and report is not None:  # of a volume that it has taken over
+            login = report.login_id
+        holders = []
+        for other in cache.with_login(login, key):
+            is_stopped = cache.is_stopped(other)
+            if is_stopped and own is not None and pod is None:
+                is_stopped = await self._is_proven_stopped(other)
+            restored_at = _restored_at(cache.sessions.get(other))
+            is_newer = restored_at is not None and (own is None or restored_at > own.at)
+            holders.append(LoginHolder("/".join(other), is_newer, is_stopped))
+        return tuple(holders)
+
+    async def _is_proven_stopped(self, key: Key) -> bool:
+        """Return whether a session is suspended and has no pod, as the API server has them now."""
+        session = await self._kube.get(SESSIONS, *key)
+        if session is not None and not (session.get("spec") or {}).get("suspend"):
+            return False
+        return await self._kube.get(PODS, *object_key(key)) is None
 
     def _find_rejection(self, namespace: str) -> Violation | None:
         """Return what the API server does not let the operator know that a start depends on.
@@ -285,6 +341,8 @@ class Reconciler:
     ) -> bool:
         """Return whether to ask for a permit to start."""
         if session.deleted_at is not None or session.spec.suspend:
+            return False
+        if plan.is_asleep(session, datetime.now(UTC)):
             return False
         return pod is None and violation is None
 
@@ -497,6 +555,14 @@ def _deferral(session: Session, planned: Plan, now: datetime) -> float | None:
         return 0.0
     left = (session.deleted_at - now).total_seconds() + DELETION_DEBOUNCE
     return left if left > 0 else None
+
+
+def _restored_at(session: Manifest | None) -> datetime | None:
+    """Return when the restoration of a session's login began; None if it was linked there."""
+    bootstrap = ((session or {}).get("status") or {}).get("bootstrap") or {}
+    if bootstrap.get("state") not in HAS_LOGIN:
+        return None
+    return datetime.fromisoformat(bootstrap["at"])
 
 
 def _start_node(pod: Manifest | None, pvc: Manifest | None) -> str | None:

@@ -61,6 +61,12 @@ class SessionClasses:
         for by_namespace in self._users(name):
             yield from by_namespace.get(namespace, ())
 
+    def all_sessions(self, name: str) -> Iterator[Key]:
+        """Yield the sessions of the class in all namespaces."""
+        for by_namespace in self._users(name):
+            for keys in by_namespace.values():
+                yield from keys
+
     def usage(self, name: str) -> tuple[int, int]:
         """Return the number of sessions of the class, and of their namespaces."""
         users = self._users(name)

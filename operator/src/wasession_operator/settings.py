@@ -92,6 +92,14 @@ class Settings(BaseSettings):
     max_concurrent_starts_per_zone: int = Field(50, ge=1)
     max_concurrent_updates: int = Field(1, ge=1)
     update_min_ready: Duration = timedelta(seconds=30)
+    # Where archives of backups go, such as s3://bucket/prefix. Credentials and the endpoint come
+    # from the usual variables of the store, such as AWS_ACCESS_KEY_ID.
+    backup_store: Annotated[
+        Annotated[str, Field(pattern=r"^(s3|gs|az)://[^/\s]+(/\S*)?$")] | None,
+        BeforeValidator(lambda v: None if v == "" else v),
+    ] = None
+    backup_sync_interval: Duration = Field(timedelta(minutes=10), ge=timedelta(seconds=1))
+    max_concurrent_backups: int = Field(4, ge=1)  # of this replica
     cleanup_interval: Duration = Field(timedelta(minutes=10), ge=timedelta(seconds=1))
     quarantine_retention: Duration = timedelta(days=30)
     log_format: Literal["json", "text"] = "json"

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable
 
+from prometheus_client import Histogram
 from wasession_api.kube.manifests import Key
 
 from wasession_operator import metrics
@@ -17,11 +18,17 @@ class WorkQueue:
     """Holds each key at most once and never gives one key to two workers (cf. client-go).
 
     Keys come up in the order of the time at which they were added plus their patience: the seconds
-    in which keys with less patience may overtake them. ``patience`` computes it for a key.
+    in which keys with less patience may overtake them. ``patience`` computes it for a key,
+    ``duration`` observes how long each has waited.
     """
 
-    def __init__(self, patience: Callable[[Key], float]) -> None:
+    def __init__(
+        self,
+        patience: Callable[[Key], float],
+        duration: Histogram | None = metrics.WORKQUEUE_QUEUE_DURATION,
+    ) -> None:
         self._patience = patience
+        self._duration = duration
         self._heap: asyncio.PriorityQueue[tuple[float, int, Key]] = asyncio.PriorityQueue()
         self._sequence = itertools.count()  # first come, first served among equals
         self._added: dict[Key, float] = {}  # monotonic; since when a key has been waiting
@@ -56,7 +63,9 @@ class WorkQueue:
                 break
             self._heap.task_done()  # moved ahead or discarded since
         now = time.monotonic()
-        metrics.WORKQUEUE_QUEUE_DURATION.observe(now - self._added.pop(key))
+        added = self._added.pop(key)
+        if self._duration is not None:
+            self._duration.observe(now - added)
         del self._due[key]
         self._processing[key] = now
         return key

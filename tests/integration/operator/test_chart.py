@@ -95,6 +95,30 @@ def test_every_setting_is_one_that_it_knows(monkeypatch: pytest.MonkeyPatch) -> 
     assert {name: getattr(settings, name) for name in defaults} == defaults
 
 
+def test_the_store_of_backups_and_its_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "envFrom" not in pod_of()["containers"][0]
+    options = ("backups.store=s3://bucket/logins", "backups.existingSecret=store")
+    more = ("backups.env.AWS_ALLOW_HTTP=true", "backups.maxConcurrent=2")
+    pod = pod_of(*(part for option in (*options, *more) for part in ("--set", option)))
+    [container] = pod["containers"]
+    assert container["envFrom"] == [{"secretRef": {"name": "store"}}]
+    variables = environment_of(pod)
+    assert variables["AWS_ALLOW_HTTP"] == "true"
+    for name in ("BACKUP_STORE", "BACKUP_SYNC_INTERVAL", "MAX_CONCURRENT_BACKUPS"):
+        monkeypatch.setenv(f"WASESSION_{name}", variables[f"WASESSION_{name}"])
+    settings = Settings(session_image="session-pod:1")
+    assert settings.backup_store == "s3://bucket/logins"
+    assert settings.max_concurrent_backups == 2
+    default = Settings.model_fields["backup_sync_interval"].default
+    assert settings.backup_sync_interval == default
+
+
+@pytest.mark.parametrize("store", ["file:///tmp", "https://bucket", "s3:bucket"])
+def test_what_is_no_store_is_rejected(store: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        pod_of("--set", f"backups.store={store}")
+
+
 def test_it_knows_its_name_and_who_may_connect_to_session_pods() -> None:
     peer = {"podSelector": {"matchLabels": {"app": "prometheus"}}}
     variables = environment_of(
@@ -259,6 +283,8 @@ def test_each_right_has_its_reason() -> None:
     in_the_cluster = rights(render("templates/rbac.yaml"))
     assert in_the_cluster == set(table) - {("namespaces", "get")}
     assert rights(render("templates/rbac.yaml", *WATCHED)) == set(table)
+    with_store = render("templates/rbac.yaml", "--set", "backups.store=s3://a")
+    assert rights(with_store) == set(table)
 
 
 @pytest.mark.parametrize("options", [(), WATCHED, (*WATCHED, *GATEWAY_OF_A)])
@@ -290,6 +316,9 @@ def test_what_may_be_done_outside_the_watched_namespaces() -> None:
         ("whatsappsessions", "list"),
         ("whatsappsessions", "watch"),
         ("whatsappsessions", "patch"),
+        ("whatsappsessionbackups", "list"),
+        ("whatsappsessionbackups", "watch"),
+        ("whatsappsessionbackups", "patch"),
         ("namespaces", "get"),
     }
     [namespaces] = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
@@ -315,7 +344,10 @@ def test_what_the_clusters_own_roles_get() -> None:
     assert granted["admin"] == {("whatsappsessions", "assign-owner")}
     assert {verb for _, verb in granted["view"]} == {"get", "list", "watch"}
     assert ("whatsappsessionclasses", "get") in granted["view"]
-    assert {resource for resource, _ in granted["edit"]} == {"whatsappsessions"}
+    assert {resource for resource, _ in granted["edit"]} == {
+        "whatsappsessions",
+        "whatsappsessionbackups",
+    }
     assert "assign-owner" not in {verb for _, verb in granted["edit"]}
 
 

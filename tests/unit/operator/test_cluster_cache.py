@@ -384,6 +384,8 @@ def test_a_namespace_is_served_once_all_informers_have_it() -> None:
     assert cache.nodes is not None
     cache.nodes._accept(None)
     cache.classes.informer._accept(None)
+    for namespace in ("a", "b"):
+        cache.backups.informer._accept(namespace)
     cache.pods._accept("a")
     assert not cache.is_served("a")
     cache.pvcs._accept("a")
@@ -434,7 +436,8 @@ async def test_only_pods_and_claims_are_needed_to_serve_a_namespace(listed: bool
     cache.sessions_listed("a", known=True)
     cache.pods._accept("a")
     cache.pvcs._accept("a")
-    for informer in (cache.classes.informer, cache.nodes, cache.network_policies.informer):
+    others = cache.classes.informer, cache.nodes, cache.network_policies.informer
+    for informer in (*others, cache.backups.informer):
         scope = "a" if informer.resource.namespaced else None
         if listed:
             informer._accept(scope)
@@ -495,3 +498,66 @@ def test_sessions_are_counted_by_shard() -> None:
     for _, name in keys:
         cache.delete_session(("ns", name), f"uid-of-{name}")
     assert [(counts.phases["Ready"], counts.valid) for counts in cache.counts] == [(0, 0)] * 3
+
+
+# --- copies of logins -----------------------------------------------------------------------------
+
+
+def with_login_id(version: int, name: str = "sales", login: str = "l1", **spec: Any) -> Manifest:
+    """Return a session with a login that a phone has linked."""
+    status = {"sessionValid": True, "loginID": login}
+    return {**session(version, uid=f"uid-of-{name}", name=name, **spec), "status": status}
+
+
+def copy(version: int, name: str, state: str = "Restored", login: str = "l1") -> Manifest:
+    """Return a session that was restored with a login."""
+    bootstrap = {"loginID": login, "state": state, "at": "2026-01-02T03:04:05Z"}
+    made = session(version, uid=f"uid-of-{name}", name=name)
+    return {**made, "status": {"bootstrap": bootstrap}}
+
+
+def test_sessions_with_one_login_know_of_each_other() -> None:
+    cache, handler = make_cache()
+    cache.upsert_session(with_login_id(1))
+    cache.upsert_session(with_login_id(2, "stranger", "l2"))
+    for name in ("copy", "second"):
+        cache.upsert_session(session(3, uid=f"uid-of-{name}", name=name))
+    handler.enqueued.clear()
+    cache.upsert_session(copy(4, "copy", "Restoring"))
+    assert handler.enqueued == [KEY], "the one whose login it is"
+    assert cache.with_login("l1", ("ns", "copy")) == [KEY]
+    cache.upsert_session(copy(5, "second"))
+    assert cache.with_login("l1", KEY) == [("ns", "copy"), ("ns", "second")]
+    assert handler.enqueued[1:] == [("ns", "copy"), KEY]
+    cache.upsert_session(copy(6, "copy", "Ended"))
+    assert cache.with_login("l1", KEY) == [("ns", "second")], "its login has ended"
+    cache.delete_session(("ns", "second"), "uid-of-second")
+    assert cache.with_login("l1", KEY) == []
+    assert handler.enqueued[-1] == KEY, "it may run again"
+    assert cache.with_login(None, KEY) == []
+
+
+def test_a_login_that_is_valid_no_more_is_nobodys() -> None:
+    cache, _ = make_cache()
+    ended = with_login_id(1)
+    ended["status"]["sessionValid"] = False
+    cache.upsert_session(ended)
+    assert cache.with_login("l1", ("ns", "copy")) == []
+
+
+def test_what_is_being_restored_counts_before_what_was_there() -> None:
+    cache, _ = make_cache()
+    both = with_login_id(1)
+    both["status"]["bootstrap"] = copy(1, "sales", "Restoring", "l2")["status"]["bootstrap"]
+    cache.upsert_session(both)
+    assert cache.with_login("l2", ("ns", "copy")) == [KEY]
+
+
+def test_a_session_is_stopped_when_it_is_suspended_and_its_pod_is_gone() -> None:
+    cache, _ = make_cache()
+    cache.upsert_session(session(1, suspend=True))
+    assert cache.is_stopped(KEY)
+    cache.pods.upsert(pod(2, "node-1"))
+    assert not cache.is_stopped(KEY)
+    cache.upsert_session(session(3, uid="uid-2", name="other"))
+    assert not cache.is_stopped(("ns", "other"))

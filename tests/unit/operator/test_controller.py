@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from unit.operator import situations
 from unit.operator.situations import SETTINGS, master_key
-from wasession_api.kube.client import KubeClient
-from wasession_api.kube.manifests import Manifest
+from wasession_api.kube.client import Fenced, KubeClient
+from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.names import FINALIZER
 from wasession_api.v1alpha1 import Status
 from wasession_operator.backoff import next_backoff
@@ -432,3 +432,31 @@ async def test_a_cancellation_that_a_worker_drops_is_repeated() -> None:
     async with asyncio.timeout(10):
         await asyncio.gather(running, return_exceptions=True)
     assert all(worker.done() for worker in controller._workers)
+
+
+async def test_writes_of_others_are_ended_before_the_shard_is_given_away() -> None:
+    async with running() as controller:
+        sync(controller)
+        with controller.writing():
+            finishing = asyncio.create_task(controller.finish(60))
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not finishing.done()
+        await finishing
+        with pytest.raises(Fenced), controller.writing():
+            pass
+
+
+async def test_others_hear_of_every_change_of_a_session(controller: Fixture) -> None:
+    changed: list[Key] = []
+    controller.changed = changed.append
+    changes: tuple[Callable[[], None], ...] = (
+        lambda: controller.receive(session(5)),
+        lambda: controller.enqueue(KEY),
+        lambda: controller.cache.session_event("DELETED", session(6)),
+    )
+    for change in changes:
+        changed.clear()
+        change()
+        assert set(changed) == {KEY}
+    await controller.idle()

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from unit.operator.situations import SETTINGS, VALID, facts, of, plan, report, session
+from unit.operator.situations import (
+    NOW,
+    SETTINGS,
+    VALID,
+    facts,
+    message,
+    of,
+    plan,
+    report,
+    session,
+)
+from unit.operator.test_plan_bootstrap import COMPLETED
 from wasession_api.session_pod.delivery import Configuration
-from wasession_api.v1alpha1 import DeliveryPolicy, Webhook
+from wasession_api.v1alpha1 import ConditionType, DeliveryPolicy, Webhook
 from wasession_api.v1alpha1.delivery import Sink
 from wasession_operator import objects
-from wasession_operator.effective_spec import EffectiveSpec
+from wasession_operator.effective_spec import EffectiveSpec, merge
 from wasession_operator.plan.actions import ConfigureDelivery, DeletePod, DeletePvc, Logout
+from wasession_operator.plan.bootstrap import RESTORING
+from wasession_operator.plan.facts import NamedBackup
 
 Manifest = dict[str, Any]
 Effect = Callable[[Manifest], Any]
@@ -101,6 +115,26 @@ def told(
         DeliveryPolicy.model_validate(policy),
     )
     return [configuration.dump()]
+
+
+def sleeps(spec: Manifest) -> Any:
+    """Return until when an idle session sleeps; None if it does not."""
+    idle = report(session_valid=True, idle_since=NOW - timedelta(hours=2))
+    planned = plan(session(VALID, **spec), facts(report=idle), SETTINGS)
+    sleep = planned.status.hibernation
+    return None if sleep is None else sleep.wake_at - NOW
+
+
+def sleeps_with(**others: Any) -> Effect:
+    return lambda spec: sleeps(merge({"hibernation": others}, spec))
+
+
+def begins(spec: Manifest) -> str:
+    """Return what a session without a volume waits for, with a backup of another cluster."""
+    named = merge({"bootstrap": {"fromBackup": {"name": "nightly"}}}, spec)
+    backup = NamedBackup("b1", COMPLETED, is_served=False)
+    seen = facts(pod=None, pvc=None, backup=backup)
+    return message(plan(session(**named), seen, SETTINGS), ConditionType.READY)
 
 
 CONTAINER = ("spec", "containers", 0)
@@ -206,6 +240,18 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "events.maximumSize": ("1Gi", environment("EVENT_MAXIMUM_BYTES"), str(2**30)),
     "webhooks": ([WEBHOOK], delivers, told([WEBHOOK])),
     "sinks": ([SINK], delivers, told(sinks=[SINK])),
+    "hibernation.afterIdle": ("1h", sleeps, timedelta(hours=72)),
+    "hibernation.schedule.sleep": (
+        "0 22 * * *",  # NOW is 03:04:05
+        sleeps_with(schedule={"sleep": "0 5 * * *", "wake": "0 6 * * *"}),
+        timedelta(hours=72),
+    ),
+    "hibernation.schedule.wake": (
+        "0 6 * * *",
+        sleeps_with(schedule={"sleep": "0 5 * * *", "wake": "0 4 * * *"}),
+        None,
+    ),
+    "hibernation.wakeEvery": ("24h", sleeps_with(afterIdle="1h"), timedelta(hours=24)),
     "updateStrategy": ("RollingUpdate", updates, True),
     "className": ("large", of_pod("metadata", "labels", "wasession.dev/class"), "large"),
     "clientId": ("other", environment("CLIENT_ID"), "other"),
@@ -215,6 +261,12 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
     "pairing.method": ("PairingCode", environment("PAIRING_METHOD"), "PairingCode"),
     "pairing.phoneNumber": ("15551234567", environment("PHONE_NUMBER"), "15551234567"),
     "pairing.maxRounds": (2, environment("MAX_ROUNDS"), "2"),
+    "bootstrap.fromBackup.name": (
+        "other",
+        lambda spec: "WhatsAppSessionBackup other " in begins(spec),
+        True,
+    ),
+    "bootstrap.fenced": (True, begins, RESTORING),
 }
 
 
@@ -233,7 +285,10 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def test_every_field_is_covered() -> None:
-    without_effect = {"replicas"}  # always 1, for the scale subresource
+    without_effect = {
+        "replicas",  # always 1, for the scale subresource
+        *("backupPolicy.recipients", "backup.schedule", "backup.keep"),  # of backups, not of pods
+    }
     assert list(FIELDS) == [field for field in fields(EffectiveSpec) if field not in without_effect]
 
 

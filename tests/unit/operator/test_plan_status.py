@@ -37,6 +37,7 @@ from wasession_api.v1alpha1 import (
 )
 from wasession_operator.plan import invalid_spec_status, make_events
 from wasession_operator.plan.pod import TERMINATION_REASONS
+from wasession_operator.plan.status import STOPPED
 
 
 def test_a_restoration_is_counted_once() -> None:
@@ -341,7 +342,7 @@ def test_the_status_has_what_the_scale_subresource_and_the_size_of_the_volume_ne
 
 
 def test_each_cause_of_a_restart_has_a_sentence_of_its_own() -> None:
-    causes = (TERMINATION_REASONS - {Reason.SUSPENDED}) | {
+    causes = (TERMINATION_REASONS - STOPPED) | {
         Reason.POD_DELETED,
         Reason.CONTAINER_RESTARTED,
     }

@@ -130,7 +130,10 @@ def test_every_field_of_the_template_can_be_overridden() -> None:
         f"{group}.{field}" for group, fields in BUILT_IN.items() if isinstance(fields, dict)
         for field in fields
     }  # fmt: skip
-    groups = (Override.TIMEOUTS, Override.RECONNECT, Override.EVENTS)
+    groups = (
+        Override.TIMEOUTS, Override.RECONNECT, Override.EVENTS, Override.BACKUP,
+        Override.HIBERNATION,
+    )  # fmt: skip
     covered = set(Override) | {path for path in paths if path.partition(".")[0] in groups}
     assert paths - covered == set()
 

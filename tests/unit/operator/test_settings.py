@@ -7,6 +7,17 @@ from pydantic import ValidationError
 from wasession_operator.settings import GatewayKey, Settings
 
 
+@pytest.mark.parametrize("store", ["file:///tmp", "bucket", "s3://", "s3://a b"])
+def test_what_is_no_store_of_backups_is_refused(store: str) -> None:
+    with pytest.raises(ValidationError, match="backup_store"):
+        Settings.model_validate({"session_image": "session-pod:1", "backup_store": store})
+
+
+def test_without_a_store_there_are_no_backups() -> None:
+    settings = Settings.model_validate({"session_image": "session-pod:1", "backup_store": ""})
+    assert settings.backup_store is None
+
+
 def test_a_resync_without_a_pause_is_refused() -> None:
     with pytest.raises(ValidationError, match="cleanup_interval"):
         Settings.model_validate({"session_image": "session-pod:1", "cleanup_interval": "0s"})

@@ -13,14 +13,17 @@ from wasession_api import names
 from wasession_api.v1alpha1 import Reason
 
 from wasession_operator.plan.actions import Action, AddFinalizer, Event, Plan
+from wasession_operator.plan.bootstrap import plan_bootstrap
 from wasession_operator.plan.deletion import plan_deletion
 from wasession_operator.plan.delivery import plan_delivery
 from wasession_operator.plan.facts import Backoff, Facts, Node, Refusal, Session
+from wasession_operator.plan.hibernation import is_asleep, plan_hibernation
 from wasession_operator.plan.logout import plan_logout
 from wasession_operator.plan.network_policy import plan_network_policy
 from wasession_operator.plan.parse import parse_session
 from wasession_operator.plan.pod import plan_pod
 from wasession_operator.plan.results import (
+    HibernationResult,
     LogoutResult,
     Outcome,
     Step,
@@ -34,7 +37,7 @@ from wasession_operator.plan.status import (
     make_events,
     make_status,
 )
-from wasession_operator.plan.storage import plan_storage
+from wasession_operator.plan.storage import login_ends_with_pod, plan_storage
 from wasession_operator.settings import Settings
 
 __all__ = [
@@ -48,6 +51,7 @@ __all__ = [
     "Scope",
     "Session",
     "invalid_spec_status",
+    "is_asleep",
     "is_updating",
     "make_events",
     "parse_session",
@@ -77,20 +81,37 @@ def plan(session: Session, facts: Facts, settings: Settings) -> Plan:
 def _outcome(session: Session, facts: Facts, settings: Settings) -> Outcome:
     if session.deleted_at is not None:
         return plan_deletion(session, facts, settings)
-    storage = plan_storage(session, facts)
-    token = plan_token(session, facts)
+    bootstrap = plan_bootstrap(session, facts)
+    storage = plan_storage(session, facts, bootstrap)
+    hibernation = plan_hibernation(session, facts)
+    if login_ends_with_pod(session, storage):
+        hibernation = replace(hibernation, status=None)
+    token = plan_token(session, facts, bootstrap)
     policy = plan_network_policy(facts)
-    pod = plan_pod(session, facts, settings, storage, token, policy)
+    stop = _why_stopped(session, hibernation) or bootstrap.stop
+    pod = plan_pod(session, facts, settings, storage, token, policy, bootstrap, stop)
     logout = LogoutResult(session.status.logout)
     if pod.finding.ok:
         logout = plan_logout(session, facts)
     update = plan_update(session, facts, settings, pod)
     hold, violation = _hold(session, facts), _report_violation(facts)
     delivery = plan_delivery(session, facts) if pod.finding.ok else Step()
-    parts = (violation, hold, storage.step, pod.step, logout.step, update.step, delivery)
+    parts = (
+        violation, hold, bootstrap.step, storage.step, hibernation.step, pod.step, logout.step,
+        update.step, delivery,
+    )  # fmt: skip
     shared = _report_shared_account(session, facts)
     step = sum((*parts, _report_duplicate(facts), shared), Step())
-    return Outcome(pod, storage, logout.status, update.status, step, token)
+    return Outcome(
+        pod, storage, logout.status, update.status, step, token, bootstrap.status, hibernation
+    )
+
+
+def _why_stopped(session: Session, hibernation: HibernationResult) -> Reason | None:
+    """Return why the session is to have no pod, if so."""
+    if session.spec.suspend:
+        return Reason.SUSPENDED
+    return Reason.HIBERNATED if hibernation.is_asleep else None
 
 
 def _hold(session: Session, facts: Facts) -> Step:

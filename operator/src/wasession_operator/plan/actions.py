@@ -11,6 +11,8 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.delivery import Configuration
 from wasession_api.v1alpha1 import Reason, Status
 
+from wasession_operator.objects import Restore
+
 
 @dataclass(frozen=True)
 class AddFinalizer:
@@ -31,6 +33,7 @@ class ApplySecret:
     """Apply the Secret with the token of an epoch, and the one before that."""
 
     epoch: int
+    archive: str | None = None  # key of the one that the pod restores, and gets a signed URL of
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class CreatePod:
     restart: str | None = None  # value of the restart annotation that the pod fulfils
     token_id: str | None = None  # of the token that it starts with
     previous_owners: tuple[str, ...] = ()  # whom the volume may record instead of the present one
+    restore: Restore | None = None  # into the empty volume, before the session starts
 
 
 @dataclass(frozen=True)

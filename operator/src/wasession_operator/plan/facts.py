@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import ClassReference, Reason, Status
+from wasession_api.v1alpha1 import BackupStatus, ClassReference, Reason, Status
 
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan.actions import Action
@@ -91,6 +91,24 @@ class NetworkPolicy:
 
 
 @dataclass(frozen=True)
+class NamedBackup:
+    """The WhatsAppSessionBackup that the session's volume is to begin with."""
+
+    uid: str
+    status: BackupStatus
+    is_served: bool  # its login was in a session that this operator knows, or knows to be gone
+
+
+@dataclass(frozen=True)
+class LoginHolder:
+    """Another session with a copy of the same login."""
+
+    name: str
+    is_newer: bool  # it was restored after this one, or this one never was
+    is_stopped: bool  # it is suspended, and has no pod
+
+
+@dataclass(frozen=True)
 class Node:
     """The node that the session's pod is bound to."""
 
@@ -122,6 +140,9 @@ class Facts:
     accepted_template: str | None = None  # hash of the one that the API server has just accepted
     failures: Backoff = Backoff()  # of its pods
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
+    backup: NamedBackup | None = None  # None: it does not exist, or there is to be none
+    login_holders: tuple[LoginHolder, ...] = ()
+    last_backup: datetime | None = None  # of which moment the latest completed backup is
     account_shared_with: str | None = None  # another session whose login is of the same account
     conflicting_session: str | None = None  # older, of the same namespace, owner and clientId
     session_class: ClassReference | None = None  # the class that the effective spec is of

@@ -163,21 +163,25 @@ def report_conflict(conflict: Finding) -> Step:
     return report_problem(conflict.reason, conflict.message)
 
 
-def container(pod: Manifest) -> Manifest:
-    """Return the status of the session's container; empty before there is one."""
-    for candidate in pod.get("status", {}).get("containerStatuses") or []:
-        if candidate["name"] == objects.CONTAINER:
-            result: Manifest = candidate
-            return result
+def container(pod: Manifest, name: str = objects.CONTAINER) -> Manifest:
+    """Return the status of one of the pod's containers; empty before there is one."""
+    status = pod.get("status", {})
+    for statuses in ("containerStatuses", "initContainerStatuses"):
+        for candidate in status.get(statuses) or []:
+            if candidate["name"] == name:
+                result: Manifest = candidate
+                return result
     return {}
 
 
-def state(pod: Manifest, kind: str, which: str = "state") -> Manifest:
-    """Return the container's ``waiting``, ``running`` or ``terminated`` state.
+def state(
+    pod: Manifest, kind: str, which: str = "state", *, of: str = objects.CONTAINER
+) -> Manifest:
+    """Return a container's ``waiting``, ``running`` or ``terminated`` state.
 
     Empty when the container is in another state. ``which`` may also be ``lastState``.
     """
-    result: Manifest = (container(pod).get(which) or {}).get(kind) or {}
+    result: Manifest = (container(pod, of).get(which) or {}).get(kind) or {}
     return result
 
 

@@ -14,7 +14,6 @@ from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status, UpdateS
 
 from wasession_operator import objects
 from wasession_operator.plan.actions import (
-    ApplySecret,
     CheckPod,
     CreatePod,
     DeletePod,
@@ -34,6 +33,7 @@ from wasession_operator.plan.manifests import (
     state,
 )
 from wasession_operator.plan.results import (
+    BootstrapResult,
     Finding,
     NetworkPolicyResult,
     PodResult,
@@ -58,7 +58,12 @@ BEFORE_REPORT = {Phase.PENDING, Phase.STARTING, Phase.RESTORING}  # before the p
 RUNNING = Finding(True, Reason.POD_RUNNING)
 START_QUEUED = "Other sessions start first: {budget} has no start budget left."
 STOPPING = "The pod is being stopped."
+HIBERNATED = (
+    "The session sleeps until somebody uses it through the gateway, or sets the annotation "
+    "{annotation}; its volume is retained, and WhatsApp keeps what comes."
+)
 NO_NODE_YET = "The pod waits for a node."
+VOLUME_RESTORING = "The pod restores the backup into its empty volume."
 NEXT_POD = "The pod is terminating; the next one is created when it is gone."
 FILES_ON_DELETE = (
     "The proxy or the CA bundle has changed; the change takes effect the next time the pod is "
@@ -105,12 +110,17 @@ EXPECTED_REASONS = {
 UNEXPECTED_REASONS = set(Reason) - EXPECTED_REASONS
 # Why a pod terminates. The condition PodReady has the reason until the next pod is there.
 TERMINATION_REASONS = {
-    Reason.SUSPENDED, Reason.POD_FAILED, Reason.POD_SUCCEEDED, Reason.POD_ORPHANED, Reason.EVICTED,
+    Reason.SUSPENDED, Reason.HIBERNATED, Reason.LOGIN_MOVED, Reason.VOLUME_RESTORING,
+    Reason.POD_FAILED, Reason.POD_SUCCEEDED,
+    Reason.POD_ORPHANED, Reason.EVICTED,
     Reason.OOM_KILLED, Reason.NODE_GONE, Reason.NODE_LOST, Reason.VOLUME_LOST,
     Reason.RESTART_REQUESTED, Reason.TEMPLATE_CHANGED,
 }  # fmt: skip
+STOPPED = {Reason.SUSPENDED, Reason.HIBERNATED, Reason.LOGIN_MOVED}  # the next pod is no restart
 # No pod can be created before a person has acted.
-FATAL_REASONS = {Reason.VOLUME_LOST, Reason.VOLUME_MISSING, Reason.NAME_CONFLICT}
+FATAL_REASONS = {
+    Reason.VOLUME_LOST, Reason.VOLUME_MISSING, Reason.NAME_CONFLICT, Reason.LOGIN_MOVED,
+}  # fmt: skip
 
 
 def plan_pod(
@@ -120,14 +130,19 @@ def plan_pod(
     storage: StorageResult,
     token: TokenResult,
     policy: NetworkPolicyResult,
+    bootstrap: BootstrapResult,
+    stop: Reason | None = None,
 ) -> PodResult:
+    """Return what follows for the pod; ``stop`` is why there is to be none, if so."""
     pod = facts.pod
+    if pod is None and stop is not None:
+        return _stopped(session, stop)
     if pod is None:
-        return _without_pod(session, facts, storage, token, policy)
+        return _without_pod(session, facts, storage, token, policy, bootstrap)
     if conflict := ownership_conflict(session, pod):
         phase = Phase.FAILED if conflict.reason in FATAL_REASONS else Phase.PENDING
         return _not_ready(phase, conflict.reason, conflict.message, report_conflict(conflict))
-    result = _own_pod(session, facts, settings, storage, token, pod)
+    result = _own_pod(session, facts, settings, storage, token, pod, stop)
     step = policy.step + _repair(session, facts, token, pod) + result.step
     return replace(result, step=step)
 
@@ -158,7 +173,7 @@ def _repair(
         return Step()
     step = attempt(RepairPod(pod["metadata"]["uid"], labels, annotations), facts)
     if repair is not None and step.actions:
-        return attempt(ApplySecret(token.epoch), facts) + step
+        return attempt(token.apply, facts) + step
     return step
 
 
@@ -169,12 +184,13 @@ def _own_pod(
     storage: StorageResult,
     token: TokenResult,
     pod: Manifest,
+    stop: Reason | None,
 ) -> PodResult:
     if is_terminating(pod):
-        return _terminating_pod(session, facts, pod, settings)
+        return _terminating_pod(session, facts, pod, settings, stop)
     if pod.get("status", {}).get("phase") in ("Failed", "Succeeded"):
         return _ended_pod(session, facts, pod)
-    replacement = _replacement(session, facts, pod, storage)
+    replacement = _replacement(session, facts, pod, storage, stop)
     if replacement.reason is not None:
         return _delete(session, facts, pod, replacement.reason)
     ready = _is_ready(pod)
@@ -217,19 +233,29 @@ def _is_ready(pod: Manifest) -> bool:
 # --- no pod ---------------------------------------------------------------------------------------
 
 
+def _stopped(session: Session, stop: Reason) -> PodResult:
+    if stop is Reason.SUSPENDED:
+        message = "The session is suspended; its volume is retained."
+        return _not_ready(Phase.SUSPENDED, stop, message)
+    annotation = names.ANNOTATION_WAKE
+    return _not_ready(Phase.HIBERNATED, stop, HIBERNATED.format(annotation=annotation))
+
+
 def _without_pod(
     session: Session,
     facts: Facts,
     storage: StorageResult,
     token: TokenResult,
     policy: NetworkPolicyResult,
+    bootstrap: BootstrapResult,
 ) -> PodResult:
     phase = _phase_without_report(session, pending=True)
-    if session.spec.suspend:
-        message = "The session is suspended; its volume is retained."
-        return _not_ready(Phase.SUSPENDED, Reason.SUSPENDED, message)
     if facts.class_violation is not None:
         return _not_ready(Phase.FAILED, *facts.class_violation)
+    if not bootstrap.finding.ok:
+        _, reason, message = bootstrap.finding
+        phase = Phase.FAILED if reason in FATAL_REASONS else phase
+        return _not_ready(phase, reason, message)
     finding = storage.finding
     if not finding.ok and finding.reason != Reason.VOLUME_PENDING:
         phase = Phase.FAILED if finding.reason in FATAL_REASONS else phase
@@ -246,9 +272,9 @@ def _without_pod(
     if not policy.finding.ok:
         return _not_ready(phase, policy.finding.reason, policy.finding.message, policy.step)
     valid = bool(session.status.session_valid) and not storage.data_loss_accepted
-    restoring = valid or expects_login(session)
+    restoring = valid or expects_login(session) or bootstrap.restore is not None
     restart = session.annotations.get(names.ANNOTATION_RESTART)
-    create = CreatePod(restoring, restart, token.id, previous_owners(facts.pvc))
+    create = CreatePod(restoring, restart, token.id, previous_owners(facts.pvc), bootstrap.restore)
     step = policy.step + create_with_secret(attempt(create, facts), facts, token)
     if step.problems:
         phase = Phase.FAILED if step.problems[0].reason in FATAL_REASONS else phase
@@ -260,12 +286,12 @@ def _without_pod(
 
 
 def _terminating_pod(
-    session: Session, facts: Facts, pod: Manifest, settings: Settings
+    session: Session, facts: Facts, pod: Manifest, settings: Settings, stop: Reason | None
 ) -> PodResult:
     reason, message = _why_terminating(session, pod)
     result = _not_ready(_phase_without_report(session), reason, message)
-    if session.spec.suspend:
-        result = _suspending(reason)
+    if stop is not None:
+        result = _stopping(reason)
     lost = force_delete_if_node_lost(facts, pod, settings)
     if lost is None:
         return result
@@ -275,7 +301,7 @@ def _terminating_pod(
     )
 
 
-def _suspending(reason: Reason) -> PodResult:
+def _stopping(reason: Reason) -> PodResult:
     """Return the result for the time until the pod is gone: its volume is in use until then."""
     finding = Finding(False, reason, STOPPING)
     return PodResult(Phase.PENDING, Reason.POD_TERMINATING, STOPPING, finding)
@@ -370,21 +396,21 @@ class _Replacement(NamedTuple):
 
 
 def _replacement(
-    session: Session, facts: Facts, pod: Manifest, storage: StorageResult
+    session: Session, facts: Facts, pod: Manifest, storage: StorageResult, stop: Reason | None
 ) -> _Replacement:
     template = facts.template
-    reason = _replacement_reason(session, facts, pod, template)
+    reason = stop or _replacement_reason(session, facts, pod, template)
     if login_ends_with_pod(session, storage):
         return _Replacement(pending=_held_back(reason))
-    if facts.class_violation is not None and not session.spec.suspend:
+    if facts.class_violation is not None and stop is None:
         return _Replacement(pending=None if reason is None else Problem(*facts.class_violation))
     if storage.release_volume:
         return _Replacement(Reason.VOLUME_LOST)
     if controller(pod) is None:
         # Left behind by an earlier session: it has that one's token and UID.
         return _Replacement(Reason.POD_ORPHANED)
-    if session.spec.suspend:
-        return _Replacement(Reason.SUSPENDED)
+    if stop is not None:
+        return _Replacement(stop)
     begun = reason is termination_reason(session.status)
     if reason is None or begun or _has_failed(facts, pod):
         return _Replacement(reason)
@@ -407,8 +433,6 @@ def _replacement_reason(
     session: Session, facts: Facts, pod: Manifest, template: str
 ) -> Reason | None:
     """Return what the spec or an annotation wants the pod to be replaced for."""
-    if session.spec.suspend:
-        return Reason.SUSPENDED
     requested, present = session.annotations.get(names.ANNOTATION_RESTART), annotations_of(pod)
     if requested is not None and requested != present.get(names.ANNOTATION_RESTART):
         return Reason.RESTART_REQUESTED
@@ -449,8 +473,8 @@ def _waits_for_node(facts: Facts) -> bool:
 
 def _delete(session: Session, facts: Facts, pod: Manifest, reason: Reason) -> PodResult:
     delete = attempt(DeletePod(pod["metadata"]["uid"], reason), facts)
-    if reason is Reason.SUSPENDED:
-        return replace(_suspending(reason), step=delete)
+    if reason in STOPPED:
+        return replace(_stopping(reason), step=delete)
     message = "The pod is replaced by a new one."
     return _not_ready(_phase_without_report(session), reason, message, delete)
 
@@ -513,7 +537,7 @@ def _starting_pod(
     if node is not None and node.not_ready_since is not None:
         message = f"Node {node.name} is not Ready; the session waits for it."
         return _stalled(phase, Reason.NODE_LOST, message)
-    if problem := _container_problem(pod):
+    if problem := _restoration_problem(pod) or _container_problem(pod):
         return _stalled(phase, problem.reason, problem.message)
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
@@ -523,7 +547,9 @@ def _starting_pod(
         minutes = int(STARTING_PATIENCE.total_seconds() / 60)
         message = f"The pod has not become ready within {minutes} minutes; see its Events."
         return _stalled(phase, Reason.POD_NOT_READY, message)
-    if "nodeName" in pod["spec"]:
+    if state(pod, "running", of=objects.RESTORE_CONTAINER):
+        reason, message = Reason.VOLUME_RESTORING, VOLUME_RESTORING
+    elif "nodeName" in pod["spec"]:
         reason, message = Reason.POD_NOT_READY, "The pod is starting."
     else:
         reason, message = Reason.POD_PENDING, NO_NODE_YET
@@ -541,6 +567,16 @@ def _unschedulable(
         return _stalled(phase, storage.finding.reason, storage.finding.message)
     message = scheduled.get("message") or "The scheduler finds no node for the pod."
     return _stalled(phase, Reason.UNSCHEDULABLE, message)
+
+
+def _restoration_problem(pod: Manifest) -> Problem | None:
+    """Return why the pod cannot restore the backup; kubelet tries again with backoff."""
+    for which in ("lastState", "state"):
+        ended = state(pod, "terminated", which, of=objects.RESTORE_CONTAINER)
+        if ended and ended.get("exitCode") != 0:
+            message = ended.get("message") or f"The restoration has failed: {ended.get('reason')}."
+            return Problem(Reason.BOOTSTRAP_FAILED, message.strip())
+    return None
 
 
 def _container_problem(pod: Manifest) -> Problem | None:

@@ -6,9 +6,19 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import NamedTuple
 
-from wasession_api.v1alpha1 import LogoutStatus, Phase, RequestStatus, UpdateStatus, VolumeLoss
+from wasession_api.v1alpha1 import (
+    BootstrapStatus,
+    HibernationStatus,
+    LogoutStatus,
+    Phase,
+    Reason,
+    RequestStatus,
+    UpdateStatus,
+    VolumeLoss,
+)
 
-from wasession_operator.plan.actions import Action
+from wasession_operator.objects import Restore
+from wasession_operator.plan.actions import Action, ApplySecret
 from wasession_operator.plan.facts import Facts
 
 PATIENCE = 3  # failed attempts in a row until a failure that may pass by itself is a problem
@@ -20,6 +30,9 @@ class Finding(NamedTuple):
     ok: bool
     reason: str
     message: str = ""
+
+
+AS_EXPECTED = Finding(True, Reason.AS_EXPECTED)
 
 
 class Problem(NamedTuple):
@@ -81,12 +94,41 @@ class StorageResult:
 
 
 @dataclass(frozen=True)
+class BootstrapResult:
+    """``finding`` is ok if nothing of this keeps the session's pod from being created."""
+
+    status: BootstrapStatus | None
+    finding: Finding = AS_EXPECTED
+    step: Step = field(default_factory=Step)
+    restore: Restore | None = None
+    stop: Reason | None = None  # why the present pod has to go
+
+
+@dataclass(frozen=True)
+class HibernationResult:
+    """Whether the session sleeps, and the latest wake-up that somebody has requested."""
+
+    status: HibernationStatus | None
+    wake: RequestStatus | None
+    step: Step = field(default_factory=Step)
+
+    @property
+    def is_asleep(self) -> bool:
+        return self.status is not None
+
+
+@dataclass(frozen=True)
 class TokenResult:
     """The token that the session's pod should have, and the requested rotation."""
 
     epoch: int
     id: str
     rotation: RequestStatus | None
+    archive: str | None = None  # key of the one that the pod restores
+
+    @property
+    def apply(self) -> ApplySecret:
+        return ApplySecret(self.epoch, self.archive)
 
 
 @dataclass(frozen=True)
@@ -136,6 +178,8 @@ class Outcome:
     update: UpdateStatus | None
     step: Step  # of all parts
     token: TokenResult | None = None  # None while the session is being deleted
+    bootstrap: BootstrapStatus | None = None
+    hibernation: HibernationResult | None = None  # None while the session is being deleted
     done: bool = False  # a deleted session has nothing left
 
     @property

@@ -8,15 +8,15 @@ from wasession_api import names
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import RequestStatus
 
-from wasession_operator.plan.actions import ApplySecret, RefreshToken
+from wasession_operator.plan.actions import RefreshToken
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import annotations_of, since
-from wasession_operator.plan.results import Step, TokenResult, attempt
+from wasession_operator.plan.results import BootstrapResult, Step, TokenResult, attempt
 
 REAPPLY_AFTER = timedelta(minutes=1)  # by then kubelet has updated the mounted Secret
 
 
-def plan_token(session: Session, facts: Facts) -> TokenResult:
+def plan_token(session: Session, facts: Facts, bootstrap: BootstrapResult) -> TokenResult:
     """Raise the epoch once for each requested rotation.
 
     The status is written before the Secret is applied: another replica neither forgets the request
@@ -30,14 +30,15 @@ def plan_token(session: Session, facts: Facts) -> TokenResult:
     token_id = facts.token_ids[epoch - session.status.token_epoch]
     if rotation is not None and not rotation.done and _token_of(facts.pod) == token_id:
         rotation = rotation.model_copy(update={"done": True})
-    return TokenResult(epoch, token_id, rotation)
+    archive = None if bootstrap.restore is None else bootstrap.restore.key
+    return TokenResult(epoch, token_id, rotation, archive)
 
 
 def create_with_secret(create: Step, facts: Facts, token: TokenResult) -> Step:
     """Apply the Secret before the pod is created, and not without creating one."""
     if not create.actions:
         return create
-    secret = attempt(ApplySecret(token.epoch), facts)
+    secret = attempt(token.apply, facts)
     return secret + (create if secret.actions else Step(problems=create.problems))
 
 
@@ -52,7 +53,7 @@ def refresh_secret(facts: Facts, pod: Manifest, token: TokenResult, *, starting:
         refresh = attempt(RefreshToken(token.id), facts)
         if applied is not None and applied.token_id == token.id:
             return refresh
-        apply = attempt(ApplySecret(token.epoch), facts)
+        apply = attempt(token.apply, facts)
         return apply + refresh if apply.actions else apply
     if not facts.unauthorized and not starting:
         return Step()
@@ -63,7 +64,7 @@ def refresh_secret(facts: Facts, pod: Manifest, token: TokenResult, *, starting:
         wait = mounting + REAPPLY_AFTER - facts.now
     if wait > timedelta(0):
         return Step(requeue_after=wait)
-    return attempt(ApplySecret(token.epoch), facts) + Step(requeue_after=REAPPLY_AFTER)
+    return attempt(token.apply, facts) + Step(requeue_after=REAPPLY_AFTER)
 
 
 def _token_of(pod: Manifest | None) -> str | None:

@@ -32,7 +32,7 @@ from wasession_operator.plan.manifests import (
     ownership_conflict,
     state,
 )
-from wasession_operator.plan.pod import termination_reason
+from wasession_operator.plan.pod import STOPPED, termination_reason
 from wasession_operator.plan.results import Finding, Outcome, Problem
 
 PROGRESSING = {
@@ -63,6 +63,7 @@ RESTARTED = {
     Reason.NODE_GONE: "The pod's node was deleted; another pod replaces this one.",
     Reason.NODE_LOST: "The pod's node is considered down; another pod replaces this one.",
     Reason.VOLUME_LOST: "The pod had lost its volume; another one replaces it.",
+    Reason.VOLUME_RESTORING: "The pod was replaced to restore another backup.",
     Reason.OOM_KILLED: "The session needed more memory than its limit; it is started again.",
     Reason.CONTAINER_RESTARTED: "The session's container has exited; kubelet starts it again.",
 }
@@ -90,7 +91,10 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
         capacity = (facts.pvc.get("status") or {}).get("capacity") or {}
         status.pvc_capacity = capacity.get("storage")
     if outcome.storage is not None:
-        status.volume_loss = outcome.storage.loss
+        status.volume_loss, status.bootstrap = outcome.storage.loss, outcome.bootstrap
+    if outcome.hibernation is not None:
+        status.hibernation, status.wake = outcome.hibernation.status, outcome.hibernation.wake
+    status.last_backup = facts.last_backup or before.last_backup
     _count_restarts(session, status, facts)
     _acknowledge_requests(session, status, facts, pod.finding)
     if outcome.data_loss_accepted:
@@ -193,6 +197,8 @@ def _phase_events(before: Status, after: Status) -> list[Event]:
             return [Event("Normal", ready.reason, ready.message)]
         case Phase.SUSPENDED:
             reason, message = Reason.SUSPENDED, "The session is suspended; its volume is retained."
+        case Phase.HIBERNATED:
+            reason, message = Reason.HIBERNATED, "Nobody uses the session; it sleeps until then."
         case _:
             return []
     return [Event("Normal", reason, message)]
@@ -252,7 +258,7 @@ def _count_restarts(session: Session, status: Status, facts: Facts) -> None:
     if before.pod_uid not in (None, uid):
         reason = termination_reason(before) or Reason.POD_DELETED
         status.restarts = status.restarts.model_copy(update={"container": 0})
-        if reason is not Reason.SUSPENDED and session.deleted_at is None:
+        if reason not in STOPPED and session.deleted_at is None:
             _add_restarts(status, 1, facts, reason)
     starts = container(pod).get("restartCount", 0) if pod else 0
     if pod is not None and starts > status.restarts.container:
@@ -272,6 +278,7 @@ def _add_restarts(status: Status, times: int, facts: Facts, reason: Reason) -> N
 
 
 def _apply_report(before: Status, status: Status, report: Report) -> None:
+    status.login_id = report.login_id or before.login_id
     status.restored = report.phase is Phase.READY and report.restored
     counted = before.last_connected is not None and before.last_connected >= report.started_at
     if status.restored and not counted:
@@ -285,7 +292,7 @@ def _apply_report(before: Status, status: Status, report: Report) -> None:
     status.account = report.account or before.account
     if status.session_valid is False and not report.is_authenticated:
         status.last_account = status.account or before.last_account
-        status.account = None
+        status.account = status.login_id = None
     status.whatsapp_web_version = report.whatsapp_web_version or before.whatsapp_web_version
     status.last_shutdown = report.last_shutdown or before.last_shutdown
     if report.delivery_revision is not None:

@@ -25,7 +25,14 @@ from wasession_operator.plan.manifests import (
     repair_metadata,
     report_conflict,
 )
-from wasession_operator.plan.results import Finding, Step, StorageResult, attempt, report_problem
+from wasession_operator.plan.results import (
+    BootstrapResult,
+    Finding,
+    Step,
+    StorageResult,
+    attempt,
+    report_problem,
+)
 
 RESIZE_CONDITIONS = ("FileSystemResizePending", "ControllerResizeError", "NodeResizeError")
 TERMINATING = "The PVC is being deleted."
@@ -48,10 +55,10 @@ EXPECTED = (
 )
 
 
-def plan_storage(session: Session, facts: Facts) -> StorageResult:
+def plan_storage(session: Session, facts: Facts, bootstrap: BootstrapResult) -> StorageResult:
     """Create, adopt and expand the claim; never replace one that held a valid login on a guess."""
     accepted, loss = _is_loss_accepted(session, facts), _loss(session, facts)
-    result = _plan_claim(session, facts, loss, accepted)
+    result = _plan_claim(session, facts, loss, accepted, may_start=bootstrap.finding.ok)
     if facts.class_violation is not None:  # nothing but its metadata is touched
         repairs = tuple(a for a in result.step.actions if isinstance(a, RepairPvc))
         result = replace(result, step=replace(result.step, actions=repairs))
@@ -59,10 +66,10 @@ def plan_storage(session: Session, facts: Facts) -> StorageResult:
 
 
 def _plan_claim(
-    session: Session, facts: Facts, loss: VolumeLoss | None, accepted: bool
+    session: Session, facts: Facts, loss: VolumeLoss | None, accepted: bool, *, may_start: bool
 ) -> StorageResult:
     if facts.pvc is None:
-        return _missing(session, facts, None if accepted else loss)
+        return _missing(session, facts, None if accepted else loss, may_start=may_start)
     if conflict := ownership_conflict(session, facts.pvc):
         return StorageResult(conflict, report_conflict(conflict))
     if is_terminating(facts.pvc):
@@ -119,7 +126,9 @@ def _is_lost(pvc: Manifest, uid: str | None = None) -> bool:
     return lost and uid in (None, pvc["metadata"]["uid"])
 
 
-def _missing(session: Session, facts: Facts, loss: VolumeLoss | None) -> StorageResult:
+def _missing(
+    session: Session, facts: Facts, loss: VolumeLoss | None, *, may_start: bool
+) -> StorageResult:
     if loss is not None and session.status.session_valid:
         return _volume_lost(CLAIM_MISSING, session, loss)
     if session.spec.suspend:
@@ -130,7 +139,7 @@ def _missing(session: Session, facts: Facts, loss: VolumeLoss | None) -> Storage
         finding = Finding(False, Reason.VOLUME_MISSING, message)
         step = report_problem(finding.reason, finding.message)
         return StorageResult(finding, step + Step(requeue_after=LOST_RECHECK))
-    if facts.class_violation is not None or facts.may_start is None:
+    if facts.class_violation is not None or facts.may_start is None or not may_start:
         return StorageResult(Finding(False, Reason.VOLUME_PENDING, AWAITS_START))
     step = attempt(CreatePvc(), facts)
     failure = next((Finding(False, *problem) for problem in step.problems), None)

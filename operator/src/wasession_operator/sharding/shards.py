@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import aiohttp
 from wasession_api.kube.client import KubeClient
@@ -12,6 +12,7 @@ from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, key_of
 
 from wasession_operator import startup
+from wasession_operator.backups.store import Store
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.controller import Controller
 from wasession_operator.master_key import MasterKey
@@ -25,7 +26,9 @@ from wasession_operator.sharding.update_grants import UpdateNotes, fit_requests,
 class Shards:
     """Has a controller for each shard that is held, and passes it the events of its sessions.
 
-    The cache has the sessions of all shards.
+    The cache has the sessions of all shards. ``session_changed`` is called with each session of a
+    held shard about which something has changed, be it only what its pod reports, and
+    ``shard_started`` with the controller of a shard that has been acquired.
     """
 
     def __init__(
@@ -34,8 +37,12 @@ class Shards:
         kube: KubeClient,
         http: aiohttp.ClientSession,
         master_key: MasterKey,
+        store: Store | None = None,
     ) -> None:
         self.settings = settings
+        self.store = store
+        self.session_changed: Callable[[Key], None] = lambda _: None
+        self.shard_started: Callable[[Controller], None] = lambda _: None
         self.acquired = asyncio.Event()  # set when a shard has been acquired
         peers = settings.network_policy_peers if settings.network_policy_enabled else None
         self.cache = ClusterCache(
@@ -102,7 +109,11 @@ class Shards:
 
     def holds(self, key: Key) -> bool:
         """Return whether this replica acts on a session, be it one that does not exist."""
-        return self._of(key) is not None
+        return self.controller_of(key) is not None
+
+    def controller_of(self, key: Key) -> Controller | None:
+        """Return the controller of a session, be it one that does not exist; None elsewhere."""
+        return self._controllers.get(shard_of(key, self.settings.shards))
 
     def enqueue_all(self) -> None:
         """Queue every session that this replica acts on."""
@@ -121,11 +132,14 @@ class Shards:
             self._master_key,
             index,
             self if self.settings.shards > 1 else None,
+            self.store,
         )
+        controller.changed = self._on_session_change
         for key in self._keys(index):
             controller.on_upsert(None, self.cache.sessions[key])
         self._running[index] = self._group.create_task(self._run(controller))
         self.acquired.set()
+        self.shard_started(controller)
 
     async def finish_shard(self, index: int, timeout: float) -> None:
         """End what is in progress on a shard within a time in seconds, and begin nothing."""
@@ -217,15 +231,15 @@ class Shards:
     # --- events of the cache ----------------------------------------------------------------------
 
     def enqueue(self, key: Key) -> None:
-        if (controller := self._of(key)) is not None:
+        if (controller := self.controller_of(key)) is not None:
             controller.enqueue(key)
 
     def on_upsert(self, before: Manifest | None, after: Manifest) -> None:
-        if (controller := self._of(key_of(after))) is not None:
+        if (controller := self.controller_of(key_of(after))) is not None:
             controller.on_upsert(before, after)
 
     def on_delete(self, key: Key, uid: str) -> None:
-        if (controller := self._of(key)) is not None:
+        if (controller := self.controller_of(key)) is not None:
             controller.on_delete(key, uid)
 
     def on_sync(self, namespace: str | None) -> None:
@@ -236,8 +250,8 @@ class Shards:
         for controller in self.controllers:
             controller.on_start_node(name, zone)
 
-    def _of(self, key: Key) -> Controller | None:
-        return self._controllers.get(shard_of(key, self.settings.shards))
+    def _on_session_change(self, key: Key) -> None:
+        self.session_changed(key)
 
 
 def _readable(requests: Mapping[Scope, Mapping[Key, str]]) -> Iterator[tuple[str, str, str]]:

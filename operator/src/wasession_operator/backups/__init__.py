@@ -1,0 +1,1 @@
+"""Backups: copies of logins in a store, made on request and by schedule."""

@@ -1,0 +1,456 @@
+"""Makes backups, and deletes the archives of those that are deleted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import aiohttp
+from pydantic import SecretStr
+from wasession_api import names
+from wasession_api.kube.client import (
+    BACKUPS,
+    NAMESPACES,
+    Conflict,
+    KubeClient,
+    Rejected,
+    Unavailable,
+)
+from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.session_pod.backup import BackupOrder
+from wasession_api.session_pod.report import Report
+from wasession_api.v1alpha1 import BackupPhase, BackupReason, BackupSource, BackupStatus
+
+from wasession_operator import metrics, objects
+from wasession_operator.backoff import next_backoff
+from wasession_operator.backups import plan
+from wasession_operator.backups.backup import FINAL, Archive, Backup, parse_backup
+from wasession_operator.backups.plan import Facts, Ordered, Position, Problem, Progress
+from wasession_operator.backups.scheduler import Scheduler
+from wasession_operator.backups.store import StoreError
+from wasession_operator.backups.store_sync import StoreSync
+from wasession_operator.cluster_cache import login_of
+from wasession_operator.controller import Controller
+from wasession_operator.plan import Backoff
+from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.report_watcher import (
+    ORDER_TIMEOUT,
+    REQUEST_ERRORS,
+    ReportWatcher,
+    describe_error,
+)
+from wasession_operator.sharding.shards import Shards
+from wasession_operator.workqueue import WorkQueue
+
+log = logging.getLogger(__name__)
+WORKERS = 8  # backups that are processed at the same time; they wait for the store and for pods
+UNSERVED_RECHECK = 10.0  # seconds
+CLUSTER_NAMESPACE = "kube-system"  # its UID stands for the cluster
+
+
+class Backups:
+    """Processes the backups of the sessions that this replica acts on.
+
+    At most ``max_concurrent_backups`` of them are uploaded at the same time; only what is written
+    to a status counts.
+    """
+
+    def __init__(self, shards: Shards, kube: KubeClient) -> None:
+        self.scheduler = Scheduler(shards)
+        self._kube = kube
+        self._shards = shards
+        self._cache = shards.cache
+        self._backups = shards.cache.backups
+        self._store = shards.store
+        self._limit = shards.settings.max_concurrent_backups
+        self._sync = StoreSync(shards)
+        self._queue = WorkQueue(lambda _: 0.0, duration=None)
+        self._progress: dict[Key, tuple[str, Progress]] = {}  # with the UID of the backup
+        self._failures: dict[Key, Backoff] = {}  # of API requests
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._beginning: set[Key] = set()  # not written yet
+        self._waiting: dict[Key, None] = {}  # for others to be uploaded; first come, first served
+
+    async def run(self) -> None:
+        """Process backups until cancelled."""
+        await self._cache.wait_for_sync()
+        self._backups.cluster = await self._read_cluster()
+        self._backups.changed = self._enqueue
+        self._shards.session_changed = self._session_changed
+        self._shards.shard_started = self._shard_started
+        for controller in self._shards.controllers:
+            self._shard_started(controller)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.scheduler.run())
+            group.create_task(self._sync.run())
+            for _ in range(WORKERS):
+                group.create_task(self._work())
+
+    async def _read_cluster(self) -> str:
+        """Return the UID of the cluster; empty if the operator may not know it."""
+        backoff = Backoff()
+        while True:
+            try:
+                namespace = await self._kube.get(NAMESPACES, None, CLUSTER_NAMESPACE, metadata=True)
+            except Unavailable:
+                backoff = next_backoff(backoff)
+                await asyncio.sleep(backoff.wait(datetime.now(UTC)).total_seconds())
+            except Rejected:
+                return ""
+            else:
+                return "" if namespace is None else str(namespace["metadata"]["uid"])
+
+    # --- the queue --------------------------------------------------------------------------------
+
+    def _enqueue(self, key: Key) -> None:
+        if self._is_ours(key):
+            self._queue.add(key)
+
+    def _shard_started(self, controller: Controller) -> None:
+        """Enqueue the backups of a shard; what was known of them may be outdated by now."""
+        for key, session in list(self._backups.open.items()):
+            if self._shards.controller_of(session) is controller:
+                self._forget(key)
+                self._queue.add(key)
+
+    def _session_changed(self, session: Key) -> None:
+        for key in self._backups.open_of(session):
+            self._enqueue(key)
+
+    def _is_ours(self, key: Key) -> bool:
+        """Return whether this replica acts on a backup, or has something to forget about it."""
+        if key in self._progress or key in self._timers:
+            return True
+        session = self._backups.open.get(key)
+        return session is not None and self._shards.holds(session)
+
+    async def _work(self) -> None:
+        while True:
+            key = await self._queue.get()
+            self._cancel_timer(key)
+            try:
+                await self._process(key)
+                self._failures.pop(key, None)
+            except Exception as error:
+                self._requeue_failed(key, error)
+            self._queue.done(key)
+            self._wake_waiting()
+
+    def _requeue_failed(self, key: Key, error: Exception) -> None:
+        backoff = self._failures[key] = next_backoff(self._failures.get(key, Backoff()))
+        delay = backoff.wait(datetime.now(UTC)).total_seconds()
+        extra = {"namespace": key[0], "backup": key[1], "requeue_after": round(delay, 1)}
+        if isinstance(error, Unavailable | Rejected | Conflict):
+            log.warning(
+                "API request for a backup failed; requeueing", extra={**extra, "error": str(error)}
+            )
+        else:
+            log.exception("processing a backup failed; requeueing", extra=extra)
+        self._requeue(key, delay)
+
+    def _requeue(self, key: Key, delay: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._cancel_timer(key)
+        self._timers[key] = loop.call_later(delay, self._on_timer, key)
+
+    def _on_timer(self, key: Key) -> None:
+        del self._timers[key]
+        self._queue.add(key)
+
+    def _cancel_timer(self, key: Key) -> None:
+        if (timer := self._timers.pop(key, None)) is not None:
+            timer.cancel()
+
+    def _forget(self, key: Key) -> None:
+        self._progress.pop(key, None)
+        self._waiting.pop(key, None)
+        self._failures.pop(key, None)
+
+    # --- slots ------------------------------------------------------------------------------------
+
+    def _may_begin(self, key: Key) -> bool:
+        busy = self._busy()
+        return key in busy or len(busy) < self._limit
+
+    def _busy(self) -> set[Key]:
+        running = {
+            key for key, session in self._backups.running.items() if self._shards.holds(session)
+        }
+        return running | self._beginning
+
+    def _wake_waiting(self) -> None:
+        """Let the first of those that wait have its turn, if there is room."""
+        if self._waiting and len(self._busy()) < self._limit:
+            key = next(iter(self._waiting))
+            del self._waiting[key]
+            self._queue.add(key)
+
+    # --- one backup -------------------------------------------------------------------------------
+
+    async def _process(self, key: Key) -> None:
+        """Bring a backup one step closer to its end. Raise what API requests raise."""
+        backup = self._backups.get(*key)
+        if backup is None or not backup.is_open:
+            self._forget(key)
+            return
+        controller = self._shards.controller_of(backup.session)
+        if controller is None:
+            self._forget(key)
+            return
+        if not backup.is_terminating and not self._cache.is_served(backup.namespace):
+            self._requeue(key, UNSERVED_RECHECK)
+            return
+        watcher = self._watcher(controller, backup)
+        report = None if watcher is None else watcher.report
+        facts = await self._gather(controller.kube, backup, report)
+        decision = plan.plan(backup, facts)
+        if decision.status.reason is BackupReason.QUEUED:
+            self._waiting[key] = None
+        written = await self._write(controller, backup, decision.status)
+        if written is None:
+            return
+        if written.is_scheduled and written.status.phase in FINAL:
+            await self.scheduler.prune(controller, backup.session)
+        if decision.failure is not None:
+            self._note_failure(backup, decision.failure, report)
+        elif decision.action is not None:
+            await self._execute(controller, written, decision.action, watcher, report)
+        elif decision.requeue_after is not None:
+            self._requeue(key, decision.requeue_after.total_seconds())
+
+    def _watcher(self, controller: Controller, backup: Backup) -> ReportWatcher | None:
+        state = controller.states.get(backup.session)
+        return None if state is None else state.report_watcher
+
+    async def _gather(self, kube: KubeClient, backup: Backup, report: Report | None) -> Facts:
+        shared, terminating = False, False
+        if backup.is_terminating:
+            terminating = await self._is_namespace_terminating(kube, backup.namespace)
+        if backup.archive is not None:
+            shared = len(self._backups.with_archive(backup.archive)) > 1
+        return Facts(
+            now=datetime.now(UTC),
+            has_store=self._store is not None,
+            session=self._session(backup, report),
+            may_begin=self._may_begin(backup.key),
+            is_archive_shared=shared,
+            is_namespace_terminating=terminating,
+            progress=self._progress_of(backup),
+        )
+
+    async def _is_namespace_terminating(self, kube: KubeClient, name: str) -> bool:
+        """Return whether a namespace is being deleted; False where that cannot be read."""
+        try:
+            namespace = await kube.get(NAMESPACES, None, name, metadata=True)
+        except Rejected:
+            return False
+        return namespace is None or is_terminating(namespace)
+
+    def _session(self, backup: Backup, report: Report | None) -> plan.SourceSession | None:
+        body = self._cache.sessions.get(backup.session)
+        if body is None:
+            return None
+        spec, uid = body.get("spec") or {}, body["metadata"]["uid"]
+        session_class = self._cache.classes.of(body)
+        recipients = None
+        if session_class is not None:
+            recipients = tuple(session_class.spec.backup_policy.recipients)
+        source = BackupSource(
+            cluster=self._backups.cluster,
+            namespace=backup.namespace,
+            session_name=backup.spec.session_name,
+            session_uid=uid,
+            login_id=login_of(body) or uid,
+            client_id=spec.get("clientId") or backup.spec.session_name,
+            owner=spec.get("owner"),
+        )
+        is_stopped = bool(spec.get("suspend")) or is_terminating(body)
+        return plan.SourceSession(source, recipients, is_stopped, report)
+
+    def _progress_of(self, backup: Backup) -> Progress:
+        uid, progress = self._progress.get(backup.key, (backup.uid, Progress()))
+        return progress if uid == backup.uid else Progress()
+
+    def _set_progress(self, backup: Backup, progress: Progress) -> None:
+        self._progress[backup.key] = backup.uid, progress
+
+    async def _write(
+        self, controller: Controller, backup: Backup, status: BackupStatus
+    ) -> Backup | None:
+        """Write a status unless it is the same; return the backup, None if it is gone."""
+        if status == backup.status:
+            return backup
+        begins = status.attempts > backup.status.attempts
+        if begins:
+            self._beginning.add(backup.key)
+        try:
+            written = await self._patch(
+                controller,
+                backup,
+                [{"op": "add", "path": "/status", "value": status.dump()}],
+                "/status",
+            )
+        finally:
+            self._beginning.discard(backup.key)
+        if written is None:
+            return None
+        if begins:  # nobody else writes below a new key
+            before = self._progress_of(backup)
+            archive = Archive() if backup.status.key is None else before.archive
+            self._set_progress(backup, Progress(outdated=before.outdated, archive=archive))
+        _observe(backup, status)
+        return written
+
+    async def _patch(
+        self, controller: Controller, backup: Backup, operations: list[Manifest], sub: str = ""
+    ) -> Backup | None:
+        """Patch a backup as it was read; raise ``Conflict`` if it has changed since."""
+        tests = objects.unchanged_since(backup.uid, backup.version)
+        with controller.writing():
+            obj = await controller.kube.patch(BACKUPS, *backup.key, [*tests, *operations], sub)
+        if obj is None:
+            return None
+        self._backups.informer.upsert(obj)
+        return parse_backup(obj)
+
+    def _note_failure(self, backup: Backup, failure: Problem, report: Report | None) -> None:
+        """Wait before the next attempt; what the pod has reported so far is of this one."""
+        wait = plan.backoff(backup.status) * random.uniform(0.8, 1.2)  # noqa: S311
+        progress = self._progress_of(backup)
+        position = None if report is None else Position(report.started_at, report.seq)
+        self._set_progress(
+            backup,
+            Progress(
+                outdated=position or progress.outdated,
+                archive=progress.archive,
+                problem=failure,
+                retry=Backoff(backup.status.attempts, datetime.now(UTC) + wait),
+            ),
+        )
+        log.warning(
+            "an attempt of backup %s failed; trying again in %.0f s",
+            backup.name,
+            wait.total_seconds(),
+            extra={**_extra(backup), "attempts": backup.status.attempts},
+        )
+        self._queue.add(backup.key)
+
+    # --- actions ----------------------------------------------------------------------------------
+
+    async def _execute(
+        self,
+        controller: Controller,
+        backup: Backup,
+        action: plan.Action,
+        watcher: ReportWatcher | None,
+        report: Report | None,
+    ) -> None:
+        try:
+            await self._act(controller, backup, action, watcher, report)
+        except StoreError as error:
+            progress = self._progress_of(backup)
+            problem = Problem(BackupReason.STORE_UNAVAILABLE, str(error))
+            retry = next_backoff(progress.retry)
+            self._set_progress(backup, replace(progress, problem=problem, retry=retry))
+            log.warning(
+                "the store did not do what a backup needs; trying again",
+                extra={**_extra(backup), "error": str(error)},
+            )
+        self._queue.add(backup.key)
+
+    async def _act(
+        self,
+        controller: Controller,
+        backup: Backup,
+        action: plan.Action,
+        watcher: ReportWatcher | None,
+        report: Report | None,
+    ) -> None:
+        match action:
+            case plan.AddFinalizer() | plan.RemoveFinalizer():
+                add = isinstance(action, plan.AddFinalizer)
+                await self._patch(controller, backup, _finalizer_patch(backup.finalizers, add=add))
+                return
+            case plan.Look(key):
+                assert self._store is not None
+                archive = await self._store.look(key)
+                progress = replace(self._progress_of(backup), archive=archive)
+            case plan.DeleteArchive(key):
+                assert self._store is not None
+                controller.kube.check_fence()
+                await self._store.delete(key)
+                progress = replace(self._progress_of(backup), deleted=True)
+                log.info("archive of backup %s deleted", backup.name, extra=_extra(backup))
+            case plan.Complete(key, manifest):
+                assert self._store is not None
+                size = (await self._store.look(key)).size
+                if size != manifest.size:
+                    has = "no archive" if size is None else f"{size} bytes"
+                    message = f"The store has {has}; {manifest.size} bytes were uploaded."
+                    failure = Problem(BackupReason.UPLOAD_FAILED, message)
+                    self._note_failure(backup, failure, report)
+                    return
+                controller.kube.check_fence()
+                await self._store.write_manifest(key, manifest)
+                archive = Archive(size, manifest, has_manifest=True)
+                progress = replace(self._progress_of(backup), archive=archive)
+            case plan.Order(key, recipients):
+                if watcher is None or report is None:
+                    return
+                controller.kube.check_fence()
+                try:
+                    await self._order(watcher, backup, key, recipients)
+                except REQUEST_ERRORS as error:
+                    message = f"The session's pod was not asked: {describe_error(error)}."
+                    failure = Problem(BackupReason.UPLOAD_FAILED, message)
+                    self._note_failure(backup, failure, report)
+                    return
+                progress = replace(
+                    self._progress_of(backup),
+                    ordered=Ordered(datetime.now(UTC), report.started_at),
+                )
+        self._set_progress(backup, replace(progress, problem=None, retry=Backoff()))
+
+    async def _order(
+        self, watcher: ReportWatcher, backup: Backup, key: str, recipients: tuple[str, ...]
+    ) -> None:
+        """Ask the session's pod for an upload. Raise ``StoreError`` and ``REQUEST_ERRORS``."""
+        assert self._store is not None
+        url = await self._store.sign_put(key)
+        order = BackupOrder(id=backup.uid, url=SecretStr(url), recipients=list(recipients))
+        body = order.dump() | {"url": order.url.get_secret_value()}
+        timeout = aiohttp.ClientTimeout(total=ORDER_TIMEOUT)
+        async with watcher.pod.request("PUT", "/v1/backup", json=body, timeout=timeout) as response:
+            response.raise_for_status()
+
+
+def _finalizer_patch(present: tuple[str, ...], *, add: bool) -> list[Manifest]:
+    path = "/metadata/finalizers"
+    if not add:
+        index = present.index(names.BACKUP_FINALIZER)
+        return [{"op": "remove", "path": f"{path}/{index}"}]
+    if present:
+        return [{"op": "add", "path": f"{path}/-", "value": names.BACKUP_FINALIZER}]
+    return [{"op": "add", "path": path, "value": [names.BACKUP_FINALIZER]}]
+
+
+def _observe(backup: Backup, after: BackupStatus) -> None:
+    """Count and log a backup that has come to its end."""
+    if after.phase is backup.status.phase or after.phase not in FINAL:
+        return
+    completed = after.phase is BackupPhase.COMPLETED
+    metrics.BACKUPS.labels("completed" if completed else "failed").inc()
+    extra = {**_extra(backup), "reason": after.reason, "size": after.size}
+    level = logging.INFO if completed else logging.WARNING
+    log.log(level, "backup %s is %s", backup.name, after.phase, extra=extra)
+
+
+def _extra(backup: Backup) -> dict[str, str]:
+    return {
+        "namespace": backup.namespace,
+        "backup": backup.name,
+        "session": backup.spec.session_name,
+    }

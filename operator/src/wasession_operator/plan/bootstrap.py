@@ -1,0 +1,166 @@
+"""A new volume that begins with a backup, and logins that several sessions have copies of.
+
+Two browsers with the keys of one login end it for both. So of all sessions with the same login only
+the one that was restored last may run, and it starts only when the others are proven to be stopped.
+It writes to its status that it restores before it looks at them for the last time: one that is
+resumed after that look sees it.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from wasession_api.v1alpha1 import BackupPhase, BootstrapState, BootstrapStatus, Reason
+
+from wasession_operator.objects import Restore
+from wasession_operator.plan.facts import Facts, NamedBackup, Session
+from wasession_operator.plan.results import BootstrapResult, Finding, Step, report_problem
+
+RECHECK = timedelta(seconds=3)  # of other sessions, whose events are not this one's
+HAS_LOGIN = {BootstrapState.RESTORING, BootstrapState.RESTORED}
+SETTLED = {BootstrapState.RESTORED, BootstrapState.ENDED}
+# What is wrong with the backup itself, or is not known of it.
+UNUSABLE = {
+    Reason.BACKUP_NOT_FOUND, Reason.BACKUP_NOT_COMPLETED, Reason.BACKUP_SOURCE_NOT_FENCED,
+}  # fmt: skip
+NOT_FOUND = "WhatsAppSessionBackup {name} does not exist; the volume is created when it does."
+NOT_COMPLETED = (
+    "WhatsAppSessionBackup {name} is {phase}; the volume is created when it is Completed."
+)
+NOT_FENCED = (
+    "The login of WhatsAppSessionBackup {name} was in session {source}, which this operator does "
+    "not serve. Make sure that it runs nowhere any more, then set spec.bootstrap.fenced to true."
+)
+RUNNING = (
+    "Session {other} has the same login, and two that run end each other's. Suspend or delete it; "
+    "this one starts when its pod is gone."
+)
+MOVED = (
+    "The login has moved: session {other} was restored from a backup of it. To use it here again, "
+    "delete that session and its volume."
+)
+SKIPPED = (
+    "The volume was not empty, so the backup was not restored. To restore it, use a session "
+    "without a volume."
+)
+RESTORING = "The volume is being restored from a backup."
+
+
+def is_restoring(session: Session) -> bool:
+    """Return whether the session's volume is still to be filled from a backup."""
+    status = session.status
+    begun = status.bootstrap is None or status.bootstrap.state is BootstrapState.RESTORING
+    used = status.last_connected is not None or bool(status.session_valid)
+    return session.spec.bootstrap is not None and begun and not used
+
+
+def plan_bootstrap(session: Session, facts: Facts) -> BootstrapResult:
+    """Decide what the volume begins with, and whether the session may use its login."""
+    status = _reported(session, facts)
+    if status is not session.status.bootstrap:
+        return BootstrapResult(status)
+    if is_restoring(session):
+        return _restore(session, facts, status)
+    is_called_off = status is not None and status.state is BootstrapState.RESTORING
+    if is_called_off and facts.pod is None and facts.pvc is None:
+        status = None  # else the volume may have the login by now: its pod reports it
+    skipped = status is not None and status.state is BootstrapState.SKIPPED
+    step = report_problem(Reason.BOOTSTRAP_SKIPPED, SKIPPED) if skipped else Step()
+    if (blocked := _blocked_by_copy(session, facts)) is not None:
+        moved = blocked.reason == Reason.LOGIN_MOVED and facts.pod is not None
+        stop = Reason.LOGIN_MOVED if moved else None
+        return BootstrapResult(status, blocked, step + _report(blocked), stop=stop)
+    return BootstrapResult(status, step=step)
+
+
+def _reported(session: Session, facts: Facts) -> BootstrapStatus | None:
+    """Return what the pod has reported of its volume; the present status if nothing new."""
+    known, report = session.status.bootstrap, facts.report
+    if report is None or report.session_valid is None:
+        return known
+    record, state = report.restoration, None if known is None else known.state
+    if record is not None and record.restored and record.login_id and state not in SETTLED:
+        # Of whatever backup: another session may have had the volume, or another backup be named.
+        return BootstrapStatus(
+            backup_uid=record.backup,
+            login_id=record.login_id,
+            state=BootstrapState.RESTORED,
+            at=record.at if known is None else known.at,
+        )
+    if known is None:
+        return None
+    if state is BootstrapState.RESTORING:
+        is_wanted = session.spec.bootstrap is not None
+        return known.model_copy(update={"state": BootstrapState.SKIPPED}) if is_wanted else None
+    if state is BootstrapState.RESTORED and report.proven_validity is False:
+        return known.model_copy(update={"state": BootstrapState.ENDED})
+    return known
+
+
+def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> BootstrapResult:
+    if facts.pod is not None and status is None:
+        return BootstrapResult(None)  # it had its pod before it was to begin with a backup
+    restore = _blocked_by_running(facts) or _archive(session, facts.backup)
+    if isinstance(restore, Finding):
+        if restore.reason in UNUSABLE and facts.pvc is not None and status is None:
+            return BootstrapResult(None)  # no new volume: its session's status was lost
+        step = Step() if facts.pod is not None else _report(restore)
+        return BootstrapResult(status, restore, step)
+    if status is not None and status.backup_uid == restore.backup_uid:
+        return BootstrapResult(status, restore=restore)
+    if facts.pod is not None:
+        return BootstrapResult(status, stop=Reason.VOLUME_RESTORING)  # another backup is named
+    begun = BootstrapStatus(
+        backup_uid=restore.backup_uid,
+        login_id=restore.login_id,
+        state=BootstrapState.RESTORING,
+        at=facts.now.replace(microsecond=0),
+    )
+    # The others are looked at once more when this is written.
+    waiting = Finding(False, Reason.VOLUME_RESTORING, RESTORING)
+    return BootstrapResult(begun, waiting, Step(requeue_after=timedelta(0)))
+
+
+def _report(blocked: Finding) -> Step:
+    step = report_problem(blocked.reason, blocked.message)
+    if blocked.reason == Reason.BACKUP_SOURCE_RUNNING:
+        step += Step(requeue_after=RECHECK)
+    return step
+
+
+def _archive(session: Session, backup: NamedBackup | None) -> Restore | Finding:
+    """Return what to restore, or why it cannot be restored."""
+    assert session.spec.bootstrap is not None
+    name = session.spec.bootstrap.from_backup.name
+    if backup is None:
+        return Finding(False, Reason.BACKUP_NOT_FOUND, NOT_FOUND.format(name=name))
+    status, source = backup.status, backup.status.source
+    key, size, sha256 = status.key, status.size, status.sha256
+    is_completed = status.phase is BackupPhase.COMPLETED
+    if not is_completed or source is None or key is None or size is None or sha256 is None:
+        message = NOT_COMPLETED.format(name=name, phase=status.phase or BackupPhase.PENDING)
+        return Finding(False, Reason.BACKUP_NOT_COMPLETED, message)
+    if not (backup.is_served or session.spec.bootstrap.fenced):
+        message = NOT_FENCED.format(name=name, source=f"{source.namespace}/{source.session_name}")
+        return Finding(False, Reason.BACKUP_SOURCE_NOT_FENCED, message)
+    return Restore(backup.uid, source.login_id, key, size, sha256)
+
+
+def _blocked_by_running(facts: Facts) -> Finding | None:
+    for other in facts.login_holders:
+        if not other.is_stopped:
+            message = RUNNING.format(other=other.name)
+            return Finding(False, Reason.BACKUP_SOURCE_RUNNING, message)
+    return None
+
+
+def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
+    """Return why another session keeps this one from using its login, if so."""
+    if session.spec.suspend:
+        return None  # it does not want to
+    for other in facts.login_holders:
+        if other.is_newer:
+            return Finding(False, Reason.LOGIN_MOVED, MOVED.format(other=other.name))
+    if session.status.bootstrap is None or session.status.bootstrap.state not in HAS_LOGIN:
+        return None
+    return _blocked_by_running(facts)

@@ -1,0 +1,194 @@
+"""Volumes that begin with a backup; of all sessions with one login, only one ever runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from integration.operator.test_backups import Store, ready, store, use
+from support.fakes.world import PVCS, World
+from wasession_api.v1alpha1 import PLURAL
+
+__all__ = ["store"]  # the fixture
+BACKUP = "before"
+
+
+@pytest.fixture
+async def backed_up(world: World, store: Store) -> World:
+    """A world with a running session that has a backup."""
+    use(world, store)
+    await world.start_operator()
+    await ready(world)
+    await world.back_up(BACKUP)
+    await world.until_backup(BACKUP)
+    return world
+
+
+async def restore(world: World, name: str = "copy", **spec: Any) -> None:
+    await world.create(name, bootstrap={"fromBackup": {"name": BACKUP}}, **spec)
+
+
+def is_running(world: World, name: str) -> bool:
+    return world.object("pods", name) is not None
+
+
+async def until_reason(world: World, name: str, reason: str) -> None:
+    await world.until_reason(name, "Ready", reason)
+
+
+async def test_a_deleted_session_comes_back_without_a_qr(backed_up: World) -> None:
+    world = backed_up
+    world.script.scans = False
+    await world.change("sales", storage={"retention": {"whenDeleted": "Delete"}})
+    await world.delete("sales")
+    await world.until_gone("sales")
+    await world.until(lambda: world.object(PVCS, "sales") is None, "the volume to be gone")
+    await restore(world, "sales")
+    await world.until_phase("sales")
+    status = world.status("sales")
+    assert status["restored"] is True
+    assert status["bootstrap"]["state"] == "Restored"
+    [init] = world.pod("sales")["spec"]["initContainers"]
+    assert [entry["name"] for entry in init["volumeMounts"] if entry["name"] == "identity"]
+    pod = world.pod("sales")
+    await world.take_away("pods", "sales")
+    pod = await world.until_replaced("sales", pod)
+    assert "initContainers" not in pod["spec"], "it has its login by now"
+
+
+async def test_a_copy_waits_for_its_source_to_stop_and_keeps_it_stopped(backed_up: World) -> None:
+    world = backed_up
+    world.script.scans = False
+    await restore(world)
+    await until_reason(world, "copy", "BackupSourceRunning")
+    assert world.object(PVCS, "copy") is None
+    assert is_running(world, "sales")
+    await world.change("sales", suspend=True)
+    await world.until_phase("copy")
+    assert not is_running(world, "sales")
+    await world.change("sales", suspend=False)
+    await until_reason(world, "sales", "LoginMoved")
+    assert world.phase("sales") == "Failed"
+    assert not is_running(world, "sales")
+    await world.delete("copy")
+    await world.until_gone("copy")
+    await world.until_phase("sales")
+
+
+async def test_of_two_copies_the_later_one_has_the_login(backed_up: World) -> None:
+    world = backed_up
+    await world.change("sales", suspend=True)
+    await restore(world, "first")
+    await world.until_phase("first")
+    await restore(world, "second")
+    await until_reason(world, "second", "BackupSourceRunning")
+    await world.change("first", suspend=True)
+    await world.until_phase("second")
+    await world.change("first", suspend=False)
+    await until_reason(world, "first", "LoginMoved")
+    assert world.phase("second") == "Ready"
+
+
+async def test_a_copy_of_a_copy_is_the_same_login(backed_up: World) -> None:
+    world = backed_up
+    await world.change("sales", suspend=True)
+    await restore(world, "first")
+    await world.until_phase("first")
+    await world.back_up("later", session="first")
+    status = await world.until_backup("later")
+    assert status["source"]["loginID"] == world.status("sales")["loginID"]
+
+
+@pytest.mark.parametrize("fenced", [False, True])
+async def test_a_login_of_another_cluster_needs_a_word(
+    backed_up: World, store: Store, fenced: bool
+) -> None:
+    world = backed_up
+    await world.change("sales", suspend=True)
+    key = (await world.until_backup(BACKUP))["key"]
+    manifest = json.loads(store.path(f"{key}.json").read_text())
+    manifest["source"]["cluster"] = "another"
+    copied = key.replace(key[-16:], "00000000.tar.age")
+    store.put(copied, store.path(key).read_bytes(), manifest)
+    await world.back_up("found", key=copied)
+    await world.until_backup("found")
+    bootstrap = {"fromBackup": {"name": "found"}, "fenced": fenced}
+    await world.create("copy", bootstrap=bootstrap)
+    if fenced:
+        await world.until_phase("copy")
+    else:
+        await until_reason(world, "copy", "BackupSourceNotFenced")
+        assert world.object(PVCS, "copy") is None
+
+
+async def test_a_backup_that_comes_later_is_awaited(world: World, store: Store) -> None:
+    use(world, store)
+    await world.start_operator()
+    await ready(world)
+    await restore(world)
+    await until_reason(world, "copy", "BackupNotFound")
+    await world.change("sales", suspend=True)
+    await world.until_phase("sales", phase="Suspended")
+    await world.back_up(BACKUP)
+    await until_reason(world, "copy", "BackupNotCompleted")
+    await world.change("sales", suspend=False)
+    await world.until_backup(BACKUP)
+    await until_reason(world, "copy", "BackupSourceRunning")
+    await world.change("sales", suspend=True)
+    await world.until_phase("copy")
+
+
+async def test_the_url_of_the_archive_is_in_the_secret_alone(backed_up: World) -> None:
+    world = backed_up
+    await world.change("sales", suspend=True)
+    await restore(world)
+    await world.until_phase("copy")
+    secret = world.object("secrets", "copy")
+    assert secret is not None
+    assert "restore-url" in secret["data"]
+    writes = [str(call.body) for call in world.calls if call.resource != "secrets"]
+    assert not [text for text in writes if "X-Amz-Signature" in text]
+
+
+@pytest.mark.parametrize("moment", ["restoring", "ready"])
+async def test_another_replica_goes_on(backed_up: World, moment: str) -> None:
+    """Also if all of its status is lost with the first one."""
+    world = backed_up
+    world.script.scans = False
+    await world.change("sales", suspend=True)
+    await world.until_phase("sales", phase="Suspended")
+    world.script.images = moment == "ready"
+    await restore(world)
+    if moment == "ready":
+        await world.until_phase("copy")
+    else:
+        await world.until(lambda: is_running(world, "copy"), "the pod")
+    await world.kill_operator()
+    await world.api.patch(PLURAL, world.namespace, "copy", {"status": None}, "status")
+    world.script.images = True
+    world.kubelet.look_again(world.namespace)
+    await world.start_operator()
+    await world.until_phase("copy")
+    await world.until(
+        lambda: world.status("copy").get("bootstrap", {}).get("state") == "Restored", "the record"
+    )
+    await world.change("sales", suspend=False)
+    await until_reason(world, "sales", "LoginMoved")
+
+
+async def test_a_volume_that_the_source_left_behind_is_still_the_same_login(
+    backed_up: World,
+) -> None:
+    """Whoever adopts it later has a login that is in use elsewhere."""
+    world = backed_up
+    world.script.scans = False
+    await world.delete("sales")
+    await world.until_gone("sales")
+    await restore(world)
+    await world.until_phase("copy")
+    await world.create("sales")
+    await until_reason(world, "sales", "LoginMoved")
+    await world.until(lambda: not is_running(world, "sales"), "its pod to be stopped")
+    assert world.phase("copy") == "Ready"
+    assert world.object(PVCS, "sales") is not None
