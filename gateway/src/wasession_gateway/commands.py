@@ -19,6 +19,7 @@ from wasession_api.v1alpha1 import ClientId, PairingMethod, PhoneNumber, WhenDel
 
 from wasession_gateway import restore
 from wasession_gateway.auth import MAXIMUM_SUBJECT, Identity
+from wasession_gateway.hibernation import is_requested
 from wasession_gateway.pods import Pods
 from wasession_gateway.problems import RETRY_LATER
 from wasession_gateway.restore import Outcome, Step
@@ -69,6 +70,7 @@ class Commands:
     def __init__(self, settings: Settings, sessions: SessionCache, pods: Pods) -> None:
         self._settings, self._sessions, self._pods = settings, sessions, pods
         self._pending: Counter[str] = Counter()  # creations by owner, not answered yet
+        self._wake_ups: dict[str, asyncio.Task[Session]] = {}  # by the session's UID
 
     def find(self, caller: Identity, client_id: str, owner: str | None = None) -> Session:
         """Return the caller's session, for an admin that of ``owner``.
@@ -130,6 +132,26 @@ class Commands:
         annotations = {names.ANNOTATION_RESTART: secrets.token_hex(8)}
         return await self._patch(session, {"metadata": {"annotations": annotations}}, version)
 
+    async def wake(self, session: Session) -> Session:
+        """Request that the operator wake the session, unless somebody has already."""
+        if session.suspended:
+            raise HTTPProblem(409, "Suspended", "the session is suspended: resume it")
+        if is_requested(session):
+            return session
+        request = self._wake_ups.get(session.uid)
+        if request is None:
+            annotations = {names.ANNOTATION_WAKE: secrets.token_hex(8)}
+            patch: Manifest = {"metadata": {"annotations": annotations}}
+            request = asyncio.create_task(self._patch(session, patch))
+            self._wake_ups[session.uid] = request
+            request.add_done_callback(lambda done: self._wake_requested(session.uid, done))
+        return await asyncio.shield(request)
+
+    def _wake_requested(self, uid: str, request: asyncio.Task[Session]) -> None:
+        del self._wake_ups[uid]
+        if not request.cancelled():
+            request.exception()  # retrieved here too, as all who asked may have gone
+
     async def delete(
         self, session: Session, *, logout: bool, delete_volume: bool, version: str | None = None
     ) -> None:
@@ -168,6 +190,8 @@ class Commands:
             await self.suspend(session, suspend=False)
         elif step is Step.RESTART:
             await self.restart(session)
+        elif step is Step.WAKE:
+            await self.wake(session)
         with contextlib.suppress(TimeoutError):
             async with (
                 asyncio.timeout(timeout),

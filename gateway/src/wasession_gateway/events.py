@@ -142,6 +142,13 @@ class Disconnected(Event):
     at: Time | None = None
 
 
+class Hibernated(Event):
+    """Nobody has used the session, so it sleeps. Sending a message wakes it; `ready` follows."""
+
+    since: Time
+    wake_at: Time = Field(description="When it wakes if nobody uses it before.")
+
+
 class SessionRemoved(Event):
     """The session was deleted, or is no longer the client's. No more events of it follow."""
 
@@ -234,6 +241,7 @@ SCOPES: Mapping[type[Model], Scope] = {
     SessionRestorationFailed: Scope.SESSIONS_READ,
     LoggedOut: Scope.SESSIONS_READ,
     Disconnected: Scope.SESSIONS_READ,
+    Hibernated: Scope.SESSIONS_READ,
     SessionRemoved: Scope.SESSIONS_READ,
     Qr: Scope.PAIR,
     PairingCode: Scope.PAIR,
@@ -322,7 +330,15 @@ def changes(before: Session | None, now: Session | None) -> list[Model]:
     ):
         method = now.status.pairing.method if now.status.pairing else PairingMethod.QR_CODE
         events.append(Authenticating(**subject(now), method=method))
-    return events + _gains(before, now)
+    return events + _gains(before, now) + _falls_asleep(before, now)
+
+
+def _falls_asleep(before: Session | None, now: Session) -> list[Model]:
+    sleep = now.status.hibernation
+    known = before is not None and before.phase is now.phase and before.status.hibernation == sleep
+    if sleep is None or now.phase is not Phase.HIBERNATED or known:
+        return []
+    return [Hibernated(**subject(now), since=sleep.since, wake_at=sleep.wake_at)]
 
 
 def _gains(before: Session | None, now: Session) -> list[Model]:
@@ -360,7 +376,7 @@ def _losses(before: Session | None, now: Session | None) -> list[Model]:
     """The session is disconnected.
 
     It was ready and is not, it lost the connection between the two states, or it is disconnected
-    when a client joins.
+    when a client joins. A session that sleeps is not: it can be used.
     """
     last_before = before.status.last_disconnect if before is not None else None
     last_now = now.status.last_disconnect if now is not None else None
@@ -368,7 +384,7 @@ def _losses(before: Session | None, now: Session | None) -> list[Model]:
     if before is None:
         assert now is not None
         lost = now.phase in DISCONNECTED
-    elif before.ready:
+    elif before.ready and (now is None or now.phase is not Phase.HIBERNATED):
         lost = now is None or not now.ready or disconnect is not None
     else:
         logged_out = (

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import Iterator
 
 from aiohttp import web
 from wasession_api.http.routes import Handler
@@ -25,6 +27,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         _connections[transport] = self
         _limit_unread(transport.get_extra_info("socket"))
         self._start_timer()
@@ -41,6 +44,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._stop_timer()
         del _connections[self._transport]
+        self.lost.set_result(None)
         self._inner.connection_lost(error)
 
     def pause_writing(self) -> None:
@@ -75,6 +79,27 @@ def _limit_unread(connection: socket.socket) -> None:
     """Have the kernel end a connection whose peer does not accept data (tcp(7))."""
     milliseconds = int(UNREAD_TIMEOUT * 1000)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+
+
+@contextlib.contextmanager
+def cancelled_on_disconnect(request: web.Request) -> Iterator[None]:
+    """Cancel the request if the caller goes away while the block runs."""
+    connection = _connections.get(request.transport) if request.transport else None
+    task = asyncio.current_task()
+    assert task is not None
+    if connection is None:  # gone already
+        task.cancel()
+        yield
+        return
+
+    def cancel(_: asyncio.Future[None]) -> None:
+        task.cancel()
+
+    connection.lost.add_done_callback(cancel)
+    try:
+        yield
+    finally:
+        connection.lost.remove_done_callback(cancel)
 
 
 @web.middleware

@@ -31,6 +31,9 @@ CATCH_UPS = Gauge(
     "wasession_gateway_catch_ups",
     "Socket.IO clients that are being sent what they have missed, once for each session.",
 )
+WAITING_TO_WAKE = Gauge(
+    "wasession_gateway_waiting_to_wake", "Requests that wait until their sessions are awake."
+)
 SESSIONS = Gauge("wasession_gateway_sessions", "Sessions in the cache.")
 INFORMER_LAST_EVENT_AGE = Gauge(
     "wasession_gateway_informer_last_event_age_seconds",

@@ -30,7 +30,7 @@ from wasession_api.v1alpha1.delivery import DestinationName
 
 from wasession_gateway import events
 from wasession_gateway.commands import NewSession, Owner
-from wasession_gateway.scopes import Scope
+from wasession_gateway.scopes import WAKE, Scope
 from wasession_gateway.session import AccountView, Health, SessionView
 
 # A session created with kubectl may have dots in its name as well.
@@ -204,6 +204,8 @@ ASKING = {
     502: "The session's pod did not answer; the request may have taken effect.",
     503: "The session has no pod at the moment.",
 }
+ASLEEP = "Or it is asleep, and was not awake in time."
+USING = {**ASKING, 503: f"{ASKING[503]} {ASLEEP}"}
 READING = {
     400: "The body is not JSON.",
     408: "The body did not arrive in time.",
@@ -219,7 +221,7 @@ SENDING = {
     415: "The body's Content-Type is neither JSON nor a form.",
     502: "WhatsApp rejected the message, or it is not known whether it was sent: repeat the "
     "request with the same Idempotency-Key.",
-    503: "The session is not Ready, or has no pod at the moment. Nothing was sent.",
+    503: f"The session is not Ready, or has no pod at the moment. {ASLEEP} Nothing was sent.",
     504: "WhatsApp has not confirmed the message in time: repeat the request with the same "
     "Idempotency-Key, or read its state at `Location`.",
     507: "The session's volume is full. Nothing was sent.",
@@ -240,7 +242,7 @@ def listed(model: type[BaseModel], description: str) -> Mapping[int, Answer]:
 
 def operation(
     tag: str,
-    scope: Scope,
+    scopes: tuple[Scope, ...],
     route: str,
     name: str,
     summary: str,
@@ -248,7 +250,7 @@ def operation(
     problems: Mapping[int, str],
     **options: Any,
 ) -> Operation:
-    """Return an operation; ``scope`` permits it, ``route`` is its method and path."""
+    """Return an operation; each of ``scopes`` permits it, ``route`` is its method and path."""
     method, path = route.split()
     problems = {**ALWAYS, **problems}
     return Operation(
@@ -259,20 +261,21 @@ def operation(
         answers,
         problems=problems,
         tag=tag,
-        scopes=(scope.value,),
+        scopes=tuple(scope.value for scope in scopes),
         **options,
     )
 
 
 # --- operations -----------------------------------------------------------------------------------
 
-reads = partial(operation, "sessions", Scope.SESSIONS_READ)
-writes = partial(operation, "sessions", Scope.SESSIONS_WRITE)
-pairs = partial(operation, "pairing", Scope.PAIR)
-sends = partial(operation, "messages", Scope.MESSAGES_SEND)
-reads_messages = partial(operation, "messages", Scope.MESSAGES_READ)
-reads_deliveries = partial(operation, "deliveries", Scope.SESSIONS_READ)
-writes_deliveries = partial(operation, "deliveries", Scope.SESSIONS_WRITE)
+reads = partial(operation, "sessions", (Scope.SESSIONS_READ,))
+writes = partial(operation, "sessions", (Scope.SESSIONS_WRITE,))
+wakes = partial(operation, "sessions", WAKE)
+pairs = partial(operation, "pairing", (Scope.PAIR,))
+sends = partial(operation, "messages", (Scope.MESSAGES_SEND,))
+reads_messages = partial(operation, "messages", (Scope.MESSAGES_READ,))
+reads_deliveries = partial(operation, "deliveries", (Scope.SESSIONS_READ,))
+writes_deliveries = partial(operation, "deliveries", (Scope.SESSIONS_WRITE,))
 BY_NAME = "Sorted by the name of the WhatsAppSession."
 CREATED = {**ETAG, "Location": "The session's path."}
 SENT_HEADERS = {
@@ -281,7 +284,7 @@ SENT_HEADERS = {
 }
 SENT = {201: Answer("The message was sent.", (Content(SentMessage),), SENT_HEADERS)}
 POD_LIST: dict[str, Any] = {
-    "problems": {**OF_ONE, **ASKING},
+    "problems": {**OF_ONE, **USING},
     "path_parameters": SessionPath,
     "query": PodListQuery,
 }
@@ -410,7 +413,7 @@ WRITES = (
         {204: Answer("WhatsApp has confirmed the logout.")},
         {
             **OF_ONE,
-            **ASKING,
+            **USING,
             504: "WhatsApp has not confirmed the logout in time; it may still take effect.",
         },
         **OF_SESSION,
@@ -428,8 +431,18 @@ WRITES = (
         },
         path_parameters=SessionPath,
         query=RestoreQuery,
-        description="Resumes a suspended session and replaces a failed pod. Answers when the "
-        "session is ready, when only a person can make it ready, or when the time is up.",
+        description="Resumes a suspended session, wakes one that sleeps and replaces a failed "
+        "pod. Answers when the session is ready, when only a person can make it ready, or when the "
+        "time is up.",
+    ),
+    wakes(
+        f"POST {SESSION}/wake",
+        "wakeSession",
+        "Wake a session that sleeps",
+        {202: Answer("It is ready soon, or is awake already.", (Content(SessionView),), ETAG)},
+        {**OF_ONE, 409: f"The session is suspended. {OF_ONE[409]}", 503: WRITING[503]},
+        description="Sending a message wakes it too, and waits until it is awake.",
+        **OF_SESSION,
     ),
 )
 PAIRING = (
@@ -483,7 +496,7 @@ MESSAGES = (
         "getMessage",
         "Get a message's state",
         {200: Answer("The message.", (Content(MessageStatus),))},
-        {**OF_ONE, **ASKING},
+        {**OF_ONE, **USING},
         path_parameters=MessagePath,
         query=OwnerQuery,
     ),
@@ -498,8 +511,8 @@ MESSAGES = (
             410: "WhatsApp no longer has the file.",
             413: "The session pod does not download files of this size.",
             416: "The file has no such bytes; `Content-Range` has its size.",
-            **ASKING,
-            503: f"{ASKING[503]} Or it is sending too many files.",
+            **USING,
+            503: f"{USING[503]} Or it is sending too many files.",
         },
         path_parameters=MessagePath,
         query=OwnerQuery,
@@ -547,7 +560,7 @@ MESSAGES = (
         {
             **OF_ONE,
             404: f"{OF_ONE[404]} Or nobody on WhatsApp has this phone number or LID.",
-            **ASKING,
+            **USING,
         },
         path_parameters=ContactPath,
         query=OwnerQuery,
@@ -608,6 +621,10 @@ DELIVERIES = (
     ),
 )
 OPERATIONS: tuple[Operation, ...] = (*READS, *WRITES, *PAIRING, *MESSAGES, *DELIVERIES)
+# These use the account, so they wake a session that sleeps, and wait until it is awake.
+WAKING = frozenset(operation.name for operation in MESSAGES if operation.name != "listEvents") | {
+    "logoutSession"
+}
 # The audit log has every write, and every look at a link code.
 AUDITED = frozenset(operation.name for operation in OPERATIONS if operation.method != "GET") | {
     "getPairing"
@@ -624,6 +641,7 @@ EVENTS = (
     events.SessionRestorationFailed,
     events.LoggedOut,
     events.Disconnected,
+    events.Hibernated,
     events.Message,
     events.MessageEdit,
     events.MessageDeletion,

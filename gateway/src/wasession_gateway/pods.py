@@ -22,6 +22,7 @@ from wasession_api.session_pod.client import (
     read_body,
 )
 from wasession_api.session_pod.events import EventKind, EventPage, Gap, GapReason
+from wasession_api.v1alpha1 import Phase
 
 from wasession_gateway import metrics
 from wasession_gateway.session import Session
@@ -207,7 +208,10 @@ class Pods:
             )
             raise Unreachable("the session's pod cannot be looked up at the moment") from error
         if pod is None or not _belongs_to(pod, session):
-            raise Unreachable("the session has no pod")
+            asleep = "the session is asleep: POST …/wake, or a send, wakes it"
+            raise Unreachable(
+                asleep if session.phase is Phase.HIBERNATED else "the session has no pod"
+            )
         if not (address := pod.get("status", {}).get("podIP")):
             raise Unreachable("the session's pod is starting")
         return base_url(address)

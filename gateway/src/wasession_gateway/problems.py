@@ -48,6 +48,11 @@ def problem_of(error: Exception) -> HTTPProblem:
     return HTTPProblem(500, "Internal error", "the gateway failed; see its log")
 
 
+def shutting_down(advice: str) -> HTTPProblem:
+    detail = f"this gateway is shutting down: {advice}"
+    return HTTPProblem(503, "Shutting down", detail, {hdrs.RETRY_AFTER: "1"})
+
+
 def late_body(seconds: float) -> HTTPProblem:
     return HTTPProblem(408, "Request timeout", f"the body did not arrive within {seconds:.0f} s")
 

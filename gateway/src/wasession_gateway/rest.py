@@ -24,13 +24,16 @@ from wasession_api.session_pod.delivery import Replay
 
 from wasession_gateway.auth import Identity
 from wasession_gateway.commands import Commands, NewSession
+from wasession_gateway.hibernation import becomes_ready
+from wasession_gateway.http_server import cancelled_on_disconnect
 from wasession_gateway.middleware import CLIENT_ID, IDENTITY, ROUTES, SESSION
-from wasession_gateway.operations import OPERATIONS, SendMessage, document
-from wasession_gateway.pods import Pods
-from wasession_gateway.problems import late_body
+from wasession_gateway.operations import OPERATIONS, WAKING, SendMessage, document
+from wasession_gateway.pods import Pods, Unreachable
+from wasession_gateway.problems import late_body, shutting_down
 from wasession_gateway.session import Session, health
 from wasession_gateway.session_cache import SessionCache
 from wasession_gateway.settings import Settings
+from wasession_gateway.wake_ups import WakeUps
 
 MAXIMUM_BODY = 512 * 1024  # bytes of JSON
 BODY_TIMEOUT = 30.0  # seconds for it to arrive
@@ -47,6 +50,7 @@ FILE_RESPONSE_HEADERS = ("Accept-Ranges", "Content-Length", "Content-Range", "ET
 FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-store"}
 ATTACHMENT = "attachment"
 JSON = "application/json"
+WAKES = web.RequestKey("wakes", bool)
 M = TypeVar("M", bound=Model)
 
 
@@ -58,6 +62,8 @@ class Rest:
     ) -> None:
         self._settings, self._sessions = settings, sessions
         self._commands, self._pods = commands, pods
+        timeout = settings.wake_timeout.total_seconds()
+        self._wake_ups = WakeUps(sessions, commands, timeout)
         self._document = json.dumps(document())
         self._waits: set[asyncio.Timeout] = set()  # of requests that wait for events
         self._is_closing = False
@@ -84,6 +90,7 @@ class Rest:
         async def handle(request: web.Request) -> web.StreamResponse:
             request[CLIENT_ID] = request.match_info.get("clientId")
             request[IDENTITY].require(*operation.scopes)
+            request[WAKES] = operation.name in WAKING
             return await handler(request)
 
         return handle
@@ -145,8 +152,11 @@ class Rest:
         return _response(await self._commands.restart(session, version))
 
     async def logout_session(self, request: web.Request) -> web.Response:
-        await self._commands.logout(self._session(request))
+        await self._commands.logout(await self._awake(request, self._session(request)))
         return web.Response(status=204)
+
+    async def wake_session(self, request: web.Request) -> web.Response:
+        return _response(await self._commands.wake(self._session(request)), status=202)
 
     async def restore_session(self, request: web.Request) -> web.Response:
         query = request[QUERY]
@@ -207,7 +217,7 @@ class Rest:
         )
 
     async def get_media(self, request: web.Request) -> web.StreamResponse:
-        session = self._session(request)
+        session = await self._awake(request, self._session(request))
         path = f"/v1/messages/{request[PATH].message_id}/media"
         headers = _selected(request.headers, FILE_REQUEST_HEADERS)
         async with self._pods.request(
@@ -316,6 +326,31 @@ class Rest:
         self, request: web.Request, session: Session, path: str, timeout: float, **options: Any
     ) -> web.StreamResponse:
         """Forward the request to the session's pod and stream the pod's response back."""
+        session = await self._awake(request, session)
+        try:
+            return await self._forward(request, session, path, timeout, **options)
+        except Unreachable:
+            can_repeat = request[WAKES] and options.get("data") is not request.content
+            if not (can_repeat and session.ready):
+                raise
+            if not await self._wake_ups.has_fallen_asleep(session):
+                raise
+        session = await self._awake(request, self._sessions.get(session.name) or session)
+        return await self._forward(request, session, path, timeout, **options)
+
+    async def _awake(self, request: web.Request, session: Session) -> Session:
+        """Return the session once it is awake, if the operation uses the account."""
+        if not request[WAKES] or not becomes_ready(session):
+            return session
+        with cancelled_on_disconnect(request):
+            session = await self._wake_ups.until_awake(session, request[IDENTITY])
+        request[SESSION] = session
+        self._pods.forget(session.uid)  # it has another one now
+        return session
+
+    async def _forward(
+        self, request: web.Request, session: Session, path: str, timeout: float, **options: Any
+    ) -> web.StreamResponse:
         headers = _selected(request.headers, REQUEST_HEADERS)
         if options.get("data") is request.content:
             headers["Content-Length"] = request.headers["Content-Length"]
@@ -362,8 +397,7 @@ class Rest:
                 finally:
                     self._waits.discard(wait)
         except TimeoutError:
-            detail = "this gateway is shutting down: ask again with the same `after`"
-            raise HTTPProblem(503, "Shutting down", detail, {hdrs.RETRY_AFTER: "1"}) from None
+            raise shutting_down("ask again with the same `after`") from None
 
 
 def _selected(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from enum import Enum
 
 from wasession_api.v1alpha1 import ConditionType, Phase
 
+from wasession_gateway.hibernation import is_asleep
 from wasession_gateway.session import Session
 
 # Leaving these phases takes a person with the phone.
@@ -19,6 +20,7 @@ class Step(Enum):
     WAIT = "wait"
     RESUME = "resume"
     RESTART = "restart"
+    WAKE = "wake"
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,11 @@ DELETED = Outcome(ready=False, reason="Deleted", message="The session has been d
 
 
 def first_step(session: Session) -> Step:
-    """Resume a suspended session, restart a stopped one, and leave the others alone."""
+    """Resume a suspended session, restart a stopped one, wake one that sleeps; else only wait."""
     if session.suspended:
         return Step.RESUME
+    if is_asleep(session):
+        return Step.WAKE
     if session.phase in (Phase.FAILED, Phase.CONFLICT):
         return Step.RESTART
     return Step.WAIT

@@ -25,6 +25,8 @@ class Scope(StrEnum):
 
 
 PERMISSIONS = frozenset(Scope) - {Scope.ADMIN}
+# Waking a session takes one of these: who may send wakes it by that alone.
+WAKE = (Scope.MESSAGES_SEND, Scope.SESSIONS_WRITE)
 
 
 def listed(claims: Mapping[str, Any]) -> frozenset[str] | None:

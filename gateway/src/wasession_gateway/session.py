@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 
 from pydantic import Field, ValidationError
-from wasession_api import restoration
+from wasession_api import names, restoration
 from wasession_api.base import Model, Time, parse_duration
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import (
@@ -20,6 +20,7 @@ from wasession_api.v1alpha1 import (
     Condition,
     ConditionType,
     DeliveryStatus,
+    HibernationStatus,
     LastDisconnect,
     PairingStatus,
     Phase,
@@ -70,6 +71,9 @@ class SessionView(Model):
         None, description="Whether a phone can be linked at the moment."
     )
     suspended: bool = Field(description="Whether the session is suspended; its login is retained.")
+    hibernation: HibernationStatus | None = Field(
+        None, description="Since when the session sleeps, and when it wakes if nobody uses it."
+    )
     created_at: Time = Field(description="When the session was created.")
     delivery: list[DeliveryStatus] = Field(
         [], description="How the deliveries to the session's webhooks and sinks are doing."
@@ -137,6 +141,7 @@ class Session:
     created_at: str
     suspended: bool = False
     deleting: bool = False
+    wake_request: str | None = None  # the latest one, as the status names it
     logout_timeout: timedelta = CLASS_LOGOUT_TIMEOUT
     status: Status = field(default_factory=Status)
 
@@ -169,6 +174,7 @@ def read_session(obj: Manifest) -> Session:
     A status that cannot be parsed, such as one of a newer operator, counts as empty.
     """
     metadata, spec = obj["metadata"], obj.get("spec", {})
+    wake = metadata.get("annotations", {}).get(names.ANNOTATION_WAKE)
     try:
         status = Status.model_validate(obj.get("status", {}))
     except ValidationError as error:
@@ -186,6 +192,7 @@ def read_session(obj: Manifest) -> Session:
         created_at=metadata["creationTimestamp"],
         suspended=spec.get("suspend", False),
         deleting="deletionTimestamp" in metadata,
+        wake_request=names.request_id(wake) if wake is not None else None,
         logout_timeout=_logout_timeout(spec),
         status=status,
     )
@@ -239,6 +246,7 @@ def _session_view(session: Session) -> SessionView:
         account=status.account,
         pairing=status.pairing,
         suspended=session.suspended,
+        hibernation=status.hibernation,
         created_at=datetime.fromisoformat(session.created_at),
         delivery=status.delivery,
         conditions=status.conditions,

@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     max_sessions_per_owner: int = Field(10, ge=1)
     session_template: Spec = Spec()
     restore_timeout: Duration = timedelta(seconds=60)
+    wake_timeout: Duration = timedelta(seconds=60)
     max_upload: int = Field(64 * 2**20, ge=0)  # bytes
 
     # Requests per second on average, and how many may come at once.

@@ -33,10 +33,11 @@ from wasession_gateway.auth import (
 )
 from wasession_gateway.commands import Commands, NewSession, Owner, PairingChoice
 from wasession_gateway.events import Closing, NamedPayload, PairingCode, Qr
+from wasession_gateway.hibernation import is_asleep, is_requested
 from wasession_gateway.limits import Limiter
 from wasession_gateway.pods import Pods
 from wasession_gateway.problems import log_unexpected, problem_of
-from wasession_gateway.scopes import Scope
+from wasession_gateway.scopes import WAKE, Scope
 from wasession_gateway.session import Session
 from wasession_gateway.session_cache import SessionCache
 from wasession_gateway.session_feed import SessionFeed
@@ -52,6 +53,7 @@ CREATE = (Scope.SESSIONS_WRITE,)
 FROM_POD = (Scope.PAIR, Scope.MESSAGES_READ)  # what the events of a session's pod take
 # Actions in the audit log, besides those of REST.
 CREATE_SESSION, JOIN_SESSIONS, RECEIVE_CODE = "createSession", "joinSessions", "receiveLinkCode"
+WAKE_SESSION = "wakeSession"
 
 
 Since = Annotated[
@@ -73,6 +75,9 @@ class Init(Observed):
     create: bool = Field(False, description="Whether to create the session if it does not exist.")
     pairing: PairingChoice | None = Field(
         None, description="For a session that is created: how to link the phone."
+    )
+    wake: bool = Field(
+        True, description="Whether to wake the session named by `clientId` if it sleeps."
     )
     since: Since | None = Field(
         None,
@@ -230,6 +235,18 @@ class Namespace(socketio.AsyncNamespace):  # type: ignore[misc]
             session = await self._commands.create(caller, wanted)
             self._audit_log.write(CREATE_SESSION, client.source, caller, session.name, 201)
         await self._join(sid, _session_room(session.name), [session], init)
+        return await self._wake(client, caller, session) if init.wake else session
+
+    async def _wake(self, client: Client, caller: Identity, session: Session) -> Session:
+        """Wake a session that sleeps, if the caller may; the client has joined it in any case."""
+        if not is_asleep(session) or is_requested(session) or not caller.may(*WAKE):
+            return session
+        status = 202
+        try:
+            session = await self._commands.wake(session)
+        except Exception as error:
+            status = problem_of(error).status
+        self._audit_log.write(WAKE_SESSION, client.source, caller, session.name, status)
         return session
 
     async def _join_all(self, sid: str, caller: Identity, init: Init) -> list[Session]:

@@ -114,6 +114,10 @@ class ApiServer:
         metadata = {"name": name, "ownerReferences": [owner], "uid": str(uuid.uuid4())}
         self._others["pods", name] = {"metadata": metadata, "status": {"podIP": address}}
 
+    def remove_pod(self, session: str) -> None:
+        """Remove a session's pod, if it has one."""
+        self._others.pop(("pods", names.object_name(session)), None)
+
     @property
     def secrets_read(self) -> bool:
         """Whether the gateway has tried to read a Secret."""

@@ -307,6 +307,24 @@ async def test_after_the_last_round_a_new_code_can_be_asked_for(
 # --- a session that is linked ---------------------------------------------------------------------
 
 
+async def test_a_session_that_sleeps_can_be_woken(tab: Tab, api: ApiServer) -> None:
+    sleep = {"since": past(hours=2), "wakeAt": past(hours=-70)}
+    await put(api, "sales", status("Hibernated", "Hibernated", valid=True, hibernation=sleep))
+    await tab.sign_in()
+    await tab.go("sales")
+    await expect(pill(tab.page)).to_have_text("Asleep")
+    text = re.compile("Asleep since .*, as nobody uses it. .* it wakes by itself on ")
+    await expect(tab.page.get_by_role("status").filter(has_text=text)).to_be_visible()
+    await expect(button(tab.page, "Restart")).to_be_hidden()
+    assert "annotations" not in api.session("sales")["metadata"], "looking at it wakes nothing"
+    await button(tab.page, "Wake").click()
+    await expect(tab.page.get_by_text("sales is waking up.")).to_be_visible()
+    assert "wasession.dev/wake" in api.session("sales")["metadata"]["annotations"]
+    await put(api, "sales", READY)
+    await expect(pill(tab.page)).to_have_text("Ready")
+    await expect(button(tab.page, "Wake")).to_be_hidden()
+
+
 async def test_a_session_is_described(tab: Tab, api: ApiServer) -> None:
     await put(api, "sales", READY)
     await tab.sign_in()

@@ -14,6 +14,7 @@ from wasession_api.v1alpha1 import (
     Condition,
     ConditionType,
     DisconnectKind,
+    HibernationStatus,
     LastDisconnect,
     LogoutStatus,
     PairingMethod,
@@ -85,6 +86,9 @@ READY, RECONNECTING, RESTORING = session(), session(Phase.RECONNECTING), session
 LOGGED_OUT = session(Phase.LOGGED_OUT, last_disconnect=lost(DisconnectKind.LOGOUT))
 RESTORED = session(restored=True, restorations=1)
 AUTHENTICATING = session(Phase.AUTHENTICATING, last_connected=None)
+SLEEP = HibernationStatus(since=START, wake_at=START + timedelta(hours=72))
+LATER = HibernationStatus(since=START + timedelta(hours=1), wake_at=START + timedelta(hours=73))
+ASLEEP = session(Phase.HIBERNATED, hibernation=SLEEP)
 NOT_RESTORED = session(
     Phase.RESTORING,
     session_valid=True,
@@ -110,6 +114,7 @@ NOT_RESTORED = session(
         (RESTORING, []),
         (session(Phase.SYNCING), []),
         (session(Phase.PASSKEY_REQUIRED), []),
+        (ASLEEP, ["hibernated"]),
     ],
 )
 def test_a_client_that_joins_gets_the_present_state(now: Session, expected: list[str]) -> None:
@@ -134,6 +139,15 @@ def test_a_client_that_joins_gets_the_present_state(now: Session, expected: list
             session(Phase.RECONNECTING, last_disconnect=lost(DisconnectKind.CONNECTION)),
             [],
         ),
+        # Asleep, and awake again.
+        (READY, ASLEEP, ["hibernated"]),
+        (RECONNECTING, ASLEEP, ["hibernated"]),
+        (ASLEEP, session(Phase.HIBERNATED, hibernation=SLEEP), []),
+        (ASLEEP, session(Phase.HIBERNATED, hibernation=LATER), ["hibernated"]),
+        (ASLEEP, RESTORING, []),
+        (ASLEEP, RESTORED, ["ready", "restored_session_ready"]),
+        (ASLEEP, session(Phase.SUSPENDED, suspended=True), []),
+        (ASLEEP, None, ["session_removed"]),
         # From the first pairing to the end.
         (session(Phase.PENDING), session(Phase.STARTING), []),
         (session(Phase.STARTING), AUTHENTICATING, ["authenticating"]),

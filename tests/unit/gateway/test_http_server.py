@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from wasession_gateway import http_server
 
 
@@ -26,3 +28,12 @@ async def test_a_closed_connection_leaves_nothing_behind() -> None:
                 await asyncio.sleep(0.01)
     finally:
         await runner.cleanup()
+
+
+async def test_a_request_whose_caller_has_gone_before_is_cancelled() -> None:
+    async def wait() -> None:
+        with http_server.cancelled_on_disconnect(make_mocked_request("GET", "/")):
+            await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(wait())

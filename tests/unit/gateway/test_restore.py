@@ -29,6 +29,8 @@ def session(phase: Phase, pod: str | None = "1", **more: Any) -> Session:
         (session(Phase.READY), Step.WAIT),
         (session(Phase.SUSPENDED, suspended=True), Step.RESUME),
         (session(Phase.FAILED, suspended=True), Step.RESUME),
+        (session(Phase.HIBERNATED), Step.WAKE),
+        (session(Phase.HIBERNATED, suspended=True), Step.RESUME),
         (session(Phase.FAILED), Step.RESTART),
         (session(Phase.CONFLICT), Step.RESTART),
         (session(Phase.RECONNECTING), Step.WAIT),
@@ -45,6 +47,7 @@ def test_first_step(now: Session, expected: Step) -> None:
     [
         (session(Phase.READY), Step.WAIT, True),
         (session(Phase.READY, pod="2"), Step.RESTART, True),
+        (session(Phase.HIBERNATED), Step.WAKE, None),
         (session(Phase.RESTORING), Step.WAIT, None),
         (session(Phase.RECONNECTING), Step.WAIT, None),
         (session(Phase.SUSPENDED), Step.RESUME, None),

@@ -10,6 +10,7 @@ const PHASES = {
   Reconnecting: ["Reconnecting", "busy", "The connection was lost. Reconnecting…"],
   Restoring: ["Restoring", "busy", "The session is being restored from its stored login. No phone is needed."],
   Suspended: ["Suspended", "idle", "The session is stopped. Its login is retained."],
+  Hibernated: ["Asleep", "idle", "The session sleeps, as nobody uses it. Sending a message wakes it."],
   LoggedOut: ["Logged out", "attention", "WhatsApp has ended the login. Link a phone again."],
   PasskeyRequired: ["Passkey needed", "attention", "WhatsApp asks for the account's passkey. Confirm it on the phone."],
   Conflict: ["Open elsewhere", "attention", "WhatsApp Web was opened elsewhere with this login. Restore the session to take it back."],
@@ -39,6 +40,10 @@ export function state(session) {
   const degraded = session.conditions.find(({ type, status }) => type === "Degraded" && status === "True");
   if (session.reason === "PairingExpired") {
     return { label: "Not linked", tone: "attention", sentence: "All codes expired before a phone was linked. Request a new one." };
+  }
+  if (session.phase === "Hibernated" && session.hibernation) {
+    const { since, wakeAt } = session.hibernation;
+    return { label, tone, sentence: `Asleep since ${exactly(since)}, as nobody uses it. Sending a message wakes it; it wakes by itself on ${exactly(wakeAt)}.` };
   }
   if (session.phase !== "Ready") return { label, tone, sentence: session.message ?? meaning };
   if (degraded) return { label, tone: "attention", sentence: degraded.message || "Connected, but a problem was detected." };

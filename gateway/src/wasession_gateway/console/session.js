@@ -45,7 +45,7 @@ export class SessionPage {
       h("div", { class: "heading" }, h("h1", { id: "session-title", tabindex: "-1" }, clientId), this._pill),
       this._state, this._lacking, this._bone, this._missing, this._body,
     );
-    live.join({ clientId, owner });
+    live.join({ clientId, owner, wake: false });
   }
 
   leave() {
@@ -97,6 +97,7 @@ export class SessionPage {
     const post = (what) => (session) => this._api.of(session, "POST", `/${what}`);
     this._buttons = {
       resume: act("Resume", "is being resumed", post("resume"), { class: "primary" }),
+      wake: act("Wake", "is waking up", post("wake"), { class: "primary" }),
       restore: act("Restore", "is ready again", (session) => this._api.restore(session), { class: "primary" }),
       restart: act("Restart", "is being restarted", post("restart")),
       suspend: act("Suspend…", "", (session) => confirmSuspend(this._api, session)),
@@ -110,10 +111,13 @@ export class SessionPage {
   /** Shows only the actions that apply now. */
   _showActions(session) {
     const deleting = session.phase === "Terminating";
-    const { resume, restore, restart, suspend, logout, remove } = this._buttons;
+    const asleep = session.phase === "Hibernated";
+    const { resume, wake, restore, restart, suspend, logout, remove } = this._buttons;
+    wake.hidden = !asleep || session.suspended;
     resume.hidden = !session.suspended || deleting;
     restore.hidden = !RESTORABLE.includes(session.phase) || session.reason === "PairingExpired" || session.suspended;
-    restart.hidden = suspend.hidden = session.suspended || deleting;
+    suspend.hidden = session.suspended || deleting;
+    restart.hidden = suspend.hidden || asleep;
     logout.hidden = session.phase !== "Ready";
     remove.hidden = deleting;
     this._actions.parentElement.hidden = deleting || !this._api.may("sessions:write");
