@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
+from wasession_api.v1alpha1 import BackupReason, BackupStatus, ConditionType, Phase, Reason, Status
 
 BY_REASON: dict[str, str] = {
     Reason.ACCOUNT_BANNED: "WhatsApp has banned the account: contact WhatsApp's support.",
@@ -10,6 +10,28 @@ BY_REASON: dict[str, str] = {
     Reason.ACCOUNT_LOCKED: "WhatsApp has locked the account: unlock it on the phone.",
     Reason.ACCOUNT_SHARED: (
         "Another session has a login of the same account. If its volume is a copy, suspend one."
+    ),
+    Reason.BACKUP_NOT_COMPLETED: (
+        "See how far it is: kubectl wasession backups. If it has failed, name another one in "
+        "spec.bootstrap: kubectl edit wasession {name}"
+    ),
+    Reason.BACKUP_NOT_FOUND: (
+        "Name one of kubectl wasession backups in spec.bootstrap: kubectl edit wasession {name}"
+    ),
+    Reason.BACKUP_SOURCE_NOT_FENCED: (
+        "Make sure that the session in the message runs nowhere any more, in no cluster; then set "
+        "spec.bootstrap.fenced to true: kubectl edit wasession {name}"
+    ),
+    Reason.BACKUP_SOURCE_RUNNING: (
+        "Suspend or delete the session in the message: kubectl wasession suspend SESSION"
+    ),
+    Reason.BOOTSTRAP_FAILED: (
+        "The message says why, and it is tried again. Check the Secret wasession-backup-identity, "
+        "and egress to the store: egress of the WhatsAppSessionClass."
+    ),
+    Reason.BOOTSTRAP_SKIPPED: (
+        "The volume was not empty and is unchanged. To restore the backup, use a session without "
+        "a volume."
     ),
     Reason.BROWSER_CRASHED: "If this happens often, raise spec.browser.resources.limits.memory.",
     Reason.BROWSER_FAILED: (
@@ -61,6 +83,10 @@ BY_REASON: dict[str, str] = {
     Reason.LOGIN_NOT_WRITTEN: (
         "A restart would lose the login: check the volume's storage, or use another image: "
         "image of the WhatsAppSessionClass."
+    ),
+    Reason.LOGIN_MOVED: (
+        "Use the session in the message, and delete this one. To use the login here again, delete "
+        "that session and its volume."
     ),
     Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
@@ -199,11 +225,39 @@ BY_PHASE: dict[Phase, str] = {
         "Close WhatsApp Web there, or let the session take over: spec.whatsapp.takeover."
     ),
     Phase.SUSPENDED: "Start it again: kubectl wasession resume {name}",
+    Phase.HIBERNATED: "Nothing, using it wakes it; or wake it now: kubectl wasession wake {name}",
     Phase.TERMINATING: "Nothing, it is being deleted.",
     Phase.FAILED: (
         "Read its log, then restart it: kubectl wasession logs {name}; "
         "kubectl wasession restart {name}"
     ),
+}
+BY_BACKUP_REASON: dict[str, str] = {
+    BackupReason.SESSION_NOT_FOUND: "Create the session, or delete the backup.",
+    BackupReason.SESSION_NOT_RUNNING: (
+        "See why the session does not run: kubectl wasession status {session}"
+    ),
+    BackupReason.NO_LOGIN: "See the session's login: kubectl wasession status {session}",
+    BackupReason.STORE_NOT_CONFIGURED: (
+        "The platform team has to set a store: backups.store in the chart's values."
+    ),
+    BackupReason.STORE_UNAVAILABLE: (
+        "The platform team has to check the store, its credentials and the operator's egress."
+    ),
+    BackupReason.RECIPIENTS_MISSING: (
+        "The platform team has to set recipients: backupPolicy of the WhatsAppSessionClass."
+    ),
+    BackupReason.IMAGE_TOO_OLD: (
+        "The platform team has to upgrade the session image: image of the WhatsAppSessionClass."
+    ),
+    BackupReason.UPLOAD_FAILED: (
+        "Check egress to the store (egress of the WhatsAppSessionClass), then make another backup."
+    ),
+    BackupReason.DEADLINE_EXCEEDED: (
+        "See the session's state (kubectl wasession status {session}), then make another backup."
+    ),
+    BackupReason.ARCHIVE_MISSING: "Check spec.key: the archive has to be in the store.",
+    BackupReason.ARCHIVE_INVALID: "Use another backup: kubectl wasession backups {session}",
 }
 UPDATE_PENDING = (
     "Its pod template has changed. To apply it before the next start: "
@@ -224,3 +278,9 @@ def next_step(name: str, status: Status) -> str:
     elif progressing is not None and progressing.reason == Reason.UPDATE_PENDING:
         step = UPDATE_PENDING
     return step.format(name=name, pod=status.pod_name, pvc=status.pvc_name)
+
+
+def next_backup_step(session: str, status: BackupStatus) -> str:
+    """Return what to do about a backup of a session, in a sentence."""
+    step = BY_BACKUP_REASON.get(status.reason, WAIT) if status.reason is not None else WAIT
+    return step.format(session=session)

@@ -1,4 +1,4 @@
-"""Access to the cluster with the user's kubeconfig: sessions, Events, logs, tokens and pods."""
+"""Access to the cluster with the user's kubeconfig: sessions, backups, Events, logs, pods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.names import token_secret_name
 from wasession_api.session_pod import PORT
 from wasession_api.session_pod.tokens import tokens
-from wasession_api.v1alpha1 import API_VERSION, CLASS_PLURAL, PLURAL
+from wasession_api.v1alpha1 import API_VERSION, BACKUP_PLURAL, CLASS_PLURAL, PLURAL
 
 from wasession_cli import formatting, portforward
 from wasession_cli.exits import Failure, Forbidden, NotFound, Unreachable
@@ -26,7 +26,7 @@ from wasession_cli.session_pod import SessionPod
 
 CONTAINER = "session"
 FIELD_MANAGER = "kubectl-wasession"
-MERGE_PATCH = "application/merge-patch+json"
+CONTENT_TYPES = {"PATCH": "application/merge-patch+json", "POST": "application/json"}
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 TIMEOUT = aiohttp.ClientTimeout(total=30)
@@ -98,21 +98,13 @@ class Cluster:
         path, query = f"{self._sessions()}/{quote(name)}", {"fieldManager": FIELD_MANAGER}
         return await self._call("PATCH", path, query, patch)
 
-    async def watch_session(self, name: str) -> AsyncIterator[Manifest]:
+    async def create(self, session: Manifest) -> Manifest:
+        """Create a session; return the result."""
+        return await self._call("POST", self._sessions(), {"fieldManager": FIELD_MANAGER}, session)
+
+    def watch_session(self, name: str) -> AsyncIterator[Manifest]:
         """Yield a session now and after each change; raise ``NotFound`` when it is deleted."""
-        while True:
-            session = await self.session(name)
-            yield session
-            selector = {"fieldSelector": f"metadata.name={name}"}
-            try:
-                async for kind, changed in self._watch(
-                    self._sessions(), session["metadata"]["resourceVersion"], selector
-                ):
-                    if kind == "DELETED":
-                        break  # the next GET raises NotFound, or returns its successor
-                    yield changed
-            except ResourceExpired:
-                continue
+        return self._watch_object(self._sessions(), name)
 
     async def watch_sessions(
         self,
@@ -134,6 +126,24 @@ class Cluster:
         result = await self._call("GET", path, {"fieldSelector": f"involvedObject.uid={uid}"})
         events: list[Manifest] = result["items"]
         return events
+
+    # --- backups ----------------------------------------------------------------------------------
+
+    async def backup(self, name: str) -> Manifest:
+        """Return a backup; raise ``NotFound`` when it does not exist."""
+        return await self._call("GET", f"{self._backups()}/{quote(name)}")
+
+    async def backups(self, *, accept: str = "") -> Manifest:
+        """Return the list of backups, in the form that ``accept`` asks for."""
+        return await self._call("GET", self._backups(), accept=accept)
+
+    async def create_backup(self, backup: Manifest) -> Manifest:
+        """Create a backup; return the result."""
+        return await self._call("POST", self._backups(), {"fieldManager": FIELD_MANAGER}, backup)
+
+    def watch_backup(self, name: str) -> AsyncIterator[Manifest]:
+        """Yield a backup now and after each change; raise ``NotFound`` when it is deleted."""
+        return self._watch_object(self._backups(), name)
 
     # --- the session's pod ------------------------------------------------------------------------
 
@@ -209,6 +219,9 @@ class Cluster:
             else f"apis/{API_VERSION}/namespaces/{self.namespace}/{PLURAL}"
         )
 
+    def _backups(self) -> str:
+        return f"apis/{API_VERSION}/namespaces/{self.namespace}/{BACKUP_PLURAL}"
+
     def _pod(self, name: str) -> str:
         return f"api/v1/namespaces/{self.namespace}/pods/{quote(name)}"
 
@@ -223,6 +236,20 @@ class Cluster:
         async with self._answer(verb, path, query, body, accept=accept) as response:
             result: Manifest = await response.json(content_type=None)
             return result
+
+    async def _watch_object(self, path: str, name: str) -> AsyncIterator[Manifest]:
+        while True:
+            obj = await self._call("GET", f"{path}/{quote(name)}")
+            yield obj
+            selector = {"fieldSelector": f"metadata.name={name}"}
+            version = obj["metadata"]["resourceVersion"]
+            try:
+                async for kind, changed in self._watch(path, version, selector):
+                    if kind == "DELETED":
+                        break  # the next GET raises NotFound, or returns its successor
+                    yield changed
+            except ResourceExpired:
+                continue
 
     async def _watch(
         self, path: str, version: str, query: Mapping[str, str], accept: str = ""
@@ -261,7 +288,7 @@ class Cluster:
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"Accept": accept or "application/json"}
         if body is not None:
-            headers["Content-Type"] = MERGE_PATCH
+            headers["Content-Type"] = CONTENT_TYPES[verb]
         content = None if body is None else json.dumps(body)
         try:
             async with self._http.request(

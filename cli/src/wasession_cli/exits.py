@@ -34,7 +34,7 @@ class Invalid(Failure):
 
 
 class NotFound(Failure):
-    """The session, chat or message does not exist."""
+    """The session, backup, chat or message does not exist."""
 
     code = Exit.NOT_FOUND
 

@@ -8,9 +8,17 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Any
 
+from wasession_api.base import rfc3339
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.delivery import DeadLetter, DeliveryDetails
-from wasession_api.v1alpha1 import Account, ConditionType, Phase, Status
+from wasession_api.v1alpha1 import (
+    Account,
+    BackupPhase,
+    BackupStatus,
+    ConditionType,
+    Phase,
+    Status,
+)
 
 Rows = Sequence[Sequence[str]]
 CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")  # all but the line feed
@@ -25,6 +33,11 @@ def status_of(session: Manifest) -> Status:
     return status
 
 
+def backup_status_of(backup: Manifest) -> BackupStatus:
+    """Return the status of a backup; an empty one when it has none yet."""
+    return BackupStatus.model_validate(backup.get("status") or {})
+
+
 def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
     """Return a summary of a session as labels and values."""
     metadata, status = session["metadata"], status_of(session)
@@ -33,6 +46,7 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
         ("Owner", session.get("spec", {}).get("owner")),
         ("Class", _class(session, status)),
         ("Phase", _phase(session, status, now)),
+        ("Wakes", status.hibernation and f"{rfc3339(status.hibernation.wake_at)} at the latest"),
         (
             "Account",
             describe_account(status.account) if status.account else "none, no phone is linked",
@@ -47,6 +61,7 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
         ),
         ("Restarts", _restarts(status, now)),
         ("Volume", status.pvc_name),
+        ("Last backup", status.last_backup and _moment(status.last_backup, now)),
     ]
     return [(label, value) for label, value in lines if value]
 
@@ -117,6 +132,26 @@ def dead_letters(letters: Sequence[DeadLetter], now: datetime) -> list[list[str]
         for one in letters
     ]
     return rows
+
+
+def backups(items: Sequence[Manifest], now: datetime) -> list[list[str]]:
+    """Return a table of backups."""
+    rows = [["NAME", "SESSION", "PHASE", "TAKEN", "SIZE", "AGE", "MESSAGE"]]
+    for item in items:
+        metadata, status = item["metadata"], backup_status_of(item)
+        taken = f"{since(status.taken_at, now)} ago" if status.taken_at else ""
+        size = "" if status.size is None else f"{status.size / 2**20:.1f} MiB"
+        age = since(datetime.fromisoformat(metadata["creationTimestamp"]), now)
+        phase = status.phase or BackupPhase.PENDING
+        named = [metadata["name"], item["spec"]["sessionName"]]
+        rows.append([*named, phase, taken, size, age, status.message])
+    return rows
+
+
+def age_of_backup(backup: Manifest) -> datetime:
+    """Return of which moment a backup is; until that is known, when it was created."""
+    created = datetime.fromisoformat(backup["metadata"]["creationTimestamp"])
+    return backup_status_of(backup).taken_at or created
 
 
 def plain(text: str) -> str:

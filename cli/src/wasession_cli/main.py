@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -16,19 +16,30 @@ from typing import BinaryIO
 import click
 from wasession_api.base import Observed, rfc3339
 from wasession_api.kube.manifests import Manifest
-from wasession_api.names import ANNOTATION_RESTART
+from wasession_api.names import ANNOTATION_RESTART, ANNOTATION_WAKE
 from wasession_api.session_pod.messages import SentMessage
 from wasession_api.v1alpha1 import Phase, Status
 
 from wasession_cli import advice, formatting
+from wasession_cli.backups import (
+    age_warning,
+    make_backup,
+    make_session,
+    view_of_backup,
+    view_of_restoration,
+)
 from wasession_cli.cluster import TABLE, Cluster, ResourceExpired
 from wasession_cli.exits import Exit, Failure, Forbidden, NotFound, NotReady, Unreachable
 from wasession_cli.options import (
+    BACKUP_NAME,
     MESSAGE_ID,
+    NEW_NAME,
     RECIPIENT,
+    SESSION_NAME,
     Duration,
     ImagePath,
     connection,
+    follow_options,
     in_cluster,
     interruptible,
     name_argument,
@@ -37,7 +48,7 @@ from wasession_cli.options import (
     timeout_option,
     wait_option,
 )
-from wasession_cli.pairing import ImageFile, Pairing, Progress, Terminal
+from wasession_cli.pairing import End, ImageFile, Pairing, Progress, Terminal, Waiting
 from wasession_cli.session_pod import Busy
 
 PROGRAM = "kubectl wasession"
@@ -57,7 +68,7 @@ Exit codes:
   0  success
   1  error
   2  invalid command line
-  3  the session, chat or message does not exist
+  3  the session, backup, chat or message does not exist
   4  the session is not ready, or was not in time
   5  not allowed
 """
@@ -75,7 +86,7 @@ def examples(*lines: str) -> str:
 @connection
 @click.version_option(package_name="wasession-cli", prog_name=PROGRAM)
 def cli() -> None:
-    """Manage WhatsAppSessions: link phones, show state, send messages.
+    """Manage WhatsAppSessions: link phones, show state, send messages, back up logins.
 
     \b
     Getting started:
@@ -367,6 +378,20 @@ async def resume(
         await _wait_until(cluster, name, timeout, lambda status: status.phase is Phase.READY)
 
 
+@cli.command(epilog=examples("kubectl wasession wake sales-eu --wait"))
+@in_cluster
+@name_argument
+@wait_option
+@timeout_option
+@output("json", "yaml", "name")
+async def wake(cluster: Cluster, name: str, wait: bool, timeout: float, output: str | None) -> None:
+    """Wake a session that sleeps because nobody used it."""
+    patch = {"metadata": {"annotations": {ANNOTATION_WAKE: rfc3339(datetime.now(UTC))}}}
+    _print_change(await cluster.patch(name, patch), output, "waking")
+    if wait:
+        await _wait_until(cluster, name, timeout, lambda status: status.phase is Phase.READY)
+
+
 def _print_change(session: Manifest, output: str | None, change: str) -> None:
     click.echo(f"{text(session, 'name')} {change}" if output is None else text(session, output))
 
@@ -387,6 +412,138 @@ async def _wait_until(
             f"session {name} is still {status.phase} after {timeout:.0f} s",
             advice.next_step(name, status),
         ) from None
+
+
+# --- backups --------------------------------------------------------------------------------------
+
+
+@cli.command(
+    epilog=examples(
+        "kubectl wasession backup sales-eu",
+        "kubectl wasession backup sales-eu --name before-upgrade --no-wait",
+    )
+)
+@in_cluster
+@name_argument
+@click.option(
+    "--name", "backup_name", type=NEW_NAME, help="Name of the backup; default: session and time."
+)
+@follow_options("10m")
+@output("json", "yaml", "name")
+async def backup(
+    cluster: Cluster,
+    name: str,
+    backup_name: str | None,
+    wait: bool,
+    timeout: float,
+    output: str | None,
+) -> None:
+    """Copy a session's login to the operator's store, encrypted.
+
+    The session goes on meanwhile. Exits with 1 when the backup has failed, and with 4 when it is
+    not completed within --timeout; the operator goes on with it.
+    """
+    wanted = make_backup(await cluster.session(name), backup_name, datetime.now(UTC))
+    created = await cluster.create_backup(wanted)
+    _print_change(created, output, "created")
+    if wait:
+        changes = cluster.watch_backup(created["metadata"]["name"])
+        await _follow(changes, view_of_backup, timeout)
+
+
+@cli.command(
+    epilog=examples("kubectl wasession backups", "kubectl wasession backups sales-eu -o name")
+)
+@in_cluster
+@click.argument("name", type=SESSION_NAME, required=False)
+@output("json", "yaml", "name")
+async def backups(cluster: Cluster, name: str | None, output: str | None) -> None:
+    """List backups, newest first: all of the namespace, or those of a session."""
+    found = await cluster.backups()
+    items = [item for item in found["items"] if name in (None, item["spec"]["sessionName"])]
+    items.sort(key=formatting.age_of_backup, reverse=True)
+    if output is not None:
+        click.echo(text(found | {"items": items}, output))
+    elif not items:
+        click.echo(f"No backups found{f' of session {name}' if name else ''}.", err=True)
+    else:
+        rows = formatting.backups(items, datetime.now(UTC))
+        click.echo("\n".join(formatting.align(rows)[0]))
+
+
+@cli.command(
+    epilog=examples(
+        "kubectl wasession restore sales-eu-20260105-030000 --as sales-eu",
+        "kubectl wasession restore sales-eu-20260105-030000 --as sales-eu --fenced",
+    )
+)
+@in_cluster
+@click.argument("backup", type=BACKUP_NAME)
+@click.option("--as", "name", type=NEW_NAME, required=True, help="Name of the new session.")
+@click.option("--class", "class_name", metavar="NAME", help="Its class; default: the default one.")
+@click.option("--client-id", metavar="ID", help="Its clientId; default: that of the backup.")
+@click.option("--owner", metavar="NAME", help="Its owner; default: that of the backup.")
+@click.option(
+    "--fenced",
+    is_flag=True,
+    help="You have made sure that the session of the backup, in another cluster, runs no more.",
+)
+@follow_options("5m")
+@output("json", "yaml", "name")
+async def restore(
+    cluster: Cluster,
+    backup: str,
+    name: str,
+    class_name: str | None,
+    client_id: str | None,
+    owner: str | None,
+    fenced: bool,
+    wait: bool,
+    timeout: float,
+    output: str | None,
+) -> None:
+    """Create a session that begins with a backup's login, without a new QR scan.
+
+    It starts only when no other session of this cluster runs with the same login: suspend or delete
+    that one. A backup has the login alone: other fields of the spec, such as webhooks, are those of
+    the class, until you set them.
+    """
+    taken = await cluster.backup(backup)
+    wanted = make_session(
+        taken,
+        name,
+        class_name=class_name,
+        client_id=client_id,
+        owner=owner,
+        fenced=fenced,
+    )
+    if (warning := age_warning(taken, datetime.now(UTC))) is not None:
+        click.echo(f"warning: {warning}", err=True)
+    _print_change(await cluster.create(wanted), output, "created")
+    if wait:
+        await _follow(cluster.watch_session(name), view_of_restoration, timeout)
+
+
+async def _follow(
+    changes: AsyncIterator[Manifest], view_of: Callable[[Manifest], Waiting | End], timeout: float
+) -> None:
+    """Print each state to standard error until the end; raise ``Failure`` unless it is a good one.
+
+    Raises ``NotReady`` after ``timeout`` seconds.
+    """
+    view: Waiting | End = Waiting("")
+    try:
+        async with asyncio.timeout(timeout):
+            async for obj in changes:
+                last, view = view, view_of(obj)
+                if isinstance(view, End) and view.exit is not Exit.OK:
+                    raise (NotReady if view.exit is Exit.NOT_READY else Failure)(view.message)
+                if view != last:
+                    click.echo(formatting.plain(view.message), err=True)
+                if isinstance(view, End):
+                    return
+    except TimeoutError:
+        raise NotReady(f"after {timeout:.0f} s, {view.message}") from None
 
 
 # --- through the session pod ----------------------------------------------------------------------

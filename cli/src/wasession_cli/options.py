@@ -8,7 +8,7 @@ import functools
 import json
 import os
 import signal
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -20,7 +20,15 @@ from wasession_api.base import parse_duration
 from wasession_api.http.problem import describe_error
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.messages import MessageId, Recipient
-from wasession_api.v1alpha1 import CLASS_KIND, CLASS_SINGULAR, GROUP, SINGULAR
+from wasession_api.v1alpha1 import (
+    BACKUP_KIND,
+    BACKUP_SINGULAR,
+    CLASS_KIND,
+    CLASS_SINGULAR,
+    GROUP,
+    SINGULAR,
+)
+from wasession_api.v1alpha1.spec import Name
 
 from wasession_cli.cluster import NAMES_ONLY, Cluster, Target
 from wasession_cli.exits import Failure
@@ -46,10 +54,16 @@ class Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class SessionName(click.ParamType[str]):
-    """The name of a session, also in the form of ``-o name``; completed from the cluster."""
+class ObjectName(click.ParamType[str]):
+    """The name of an object, also in the form of ``-o name``; completed from what ``read`` returns.
+
+    ``kind`` is for people, such as session.
+    """
 
     name = "name"
+
+    def __init__(self, kind: str, read: Callable[[Cluster], Awaitable[Manifest]]) -> None:
+        self._kind, self._read = kind, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         name = str(value).rpartition("/")[2]
@@ -58,7 +72,7 @@ class SessionName(click.ParamType[str]):
             or len(name) > 253
             or not all(c.isascii() and (c.isalnum() or c in "-.") for c in name)
         ):
-            self.fail(f"{value!r} is not a session name", param, ctx)
+            self.fail(f"{value!r} is not a {self._kind} name", param, ctx)
         return name
 
     def shell_complete(
@@ -69,8 +83,8 @@ class SessionName(click.ParamType[str]):
                 asyncio.timeout(COMPLETION_TIMEOUT),
                 Cluster.connect(ctx.ensure_object(Target)) as cluster,
             ):
-                sessions = await cluster.sessions(accept=NAMES_ONLY)
-                return [item["metadata"]["name"] for item in sessions["items"]]
+                objects = await self._read(cluster)
+                return [item["metadata"]["name"] for item in objects["items"]]
 
         try:
             return [
@@ -109,6 +123,9 @@ class ImagePath(click.Path):
         return path
 
 
+SESSION_NAME = ObjectName("session", lambda cluster: cluster.sessions(accept=NAMES_ONLY))
+BACKUP_NAME = ObjectName("backup", lambda cluster: cluster.backups(accept=NAMES_ONLY))
+NEW_NAME = Validated("name", Name)
 RECIPIENT = Validated("recipient", Recipient)
 MESSAGE_ID = Validated("message", MessageId)
 
@@ -165,7 +182,7 @@ def interruptible() -> Iterator[None]:
 
 
 def name_argument(command: F) -> F:
-    return click.argument("name", type=SessionName())(command)
+    return click.argument("name", type=SESSION_NAME)(command)
 
 
 wait_option = click.option(
@@ -174,6 +191,24 @@ wait_option = click.option(
 timeout_option = click.option(
     "--timeout", type=Duration(), default="2m", show_default=True, help="How long to wait."
 )
+
+
+def follow_options(timeout: str) -> Callable[[F], F]:
+    """Add the options of a command that follows what it has begun."""
+
+    def add(command: F) -> F:
+        command = click.option(
+            "--timeout",
+            type=Duration(),
+            default=timeout,
+            show_default=True,
+            help="How long to wait.",
+        )(command)
+        return click.option(
+            "--wait/--no-wait", default=True, help="Follow it until its end; the default."
+        )(command)
+
+    return add
 
 
 def output(*formats: str) -> Callable[[F], F]:
@@ -195,5 +230,6 @@ def text(obj: Manifest, form: str) -> str:
 
 
 def _resource(obj: Manifest) -> str:
-    singular = CLASS_SINGULAR if obj.get("kind") == CLASS_KIND else SINGULAR
+    singulars = {CLASS_KIND: CLASS_SINGULAR, BACKUP_KIND: BACKUP_SINGULAR}
+    singular = singulars.get(obj.get("kind", ""), SINGULAR)
     return f"{singular}.{GROUP}/{obj['metadata']['name']}"

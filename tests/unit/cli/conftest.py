@@ -15,7 +15,15 @@ import pytest
 import yaml
 from aiohttp import BodyPartReader, web
 from support.loopback import unused_port
-from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND, CLASS_PLURAL, KIND, PLURAL
+from wasession_api.v1alpha1 import (
+    API_VERSION,
+    BACKUP_KIND,
+    BACKUP_PLURAL,
+    CLASS_KIND,
+    CLASS_PLURAL,
+    KIND,
+    PLURAL,
+)
 from wasession_cli.main import run
 
 Manifest = dict[str, Any]
@@ -24,6 +32,8 @@ USER_TOKEN = "token-of-the-kubeconfig"
 POD_TOKEN = "token-of-the-session-pod-and-of-no-other"
 NAMESPACE = "team"
 LIST = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{PLURAL}"
+BACKUPS = f"/apis/{API_VERSION}/namespaces/{NAMESPACE}/{BACKUP_PLURAL}"
+CREATED_AT = "2026-11-24T10:00:00Z"
 COLUMNS = [
     {"name": "Name", "type": "string", "priority": 0},
     {"name": "Phase", "type": "string", "priority": 0},
@@ -74,6 +84,21 @@ def make_session(
             **({"podName": f"wasession-{name}"} if has_pod else {}),
             **status,
         },
+    }
+
+
+def make_backup(name: str, session: str, phase: str = "Completed", **status: Any) -> Manifest:
+    """A backup as the operator leaves it."""
+    source = {"cluster": "here", "namespace": NAMESPACE, "sessionName": session}
+    source |= {"sessionUID": f"uid-{session}", "loginID": f"uid-{session}"}
+    source |= {"clientId": f"client-{session}", "owner": "user-42"}
+    made = {"takenAt": CREATED_AT, "size": 5_000_000, "source": source}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": BACKUP_KIND,
+        "metadata": {"name": name, "namespace": NAMESPACE, "creationTimestamp": CREATED_AT},
+        "spec": {"sessionName": session},
+        "status": {"phase": phase, **(made if phase == "Completed" else {}), **status},
     }
 
 
@@ -233,11 +258,12 @@ def problem(status: int, detail: str) -> web.Response:
 
 
 class Server:
-    """An API server for one namespace: lists, Tables, watches, patches, logs, port-forwards."""
+    """An API server for one namespace: lists, Tables, watches, changes, logs, port-forwards."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.sessions: dict[str, Manifest] = {}
+        self.backups: dict[str, Manifest] = {}
         self.classes: list[Manifest] = []
         self.events: list[Manifest] = []
         self.log = b'{"message": "started"}\n'
@@ -246,7 +272,7 @@ class Server:
         self.tokens = {"token": POD_TOKEN}  # in the session's Secret
         self.pod = Pod()
         self._version = 100
-        self._watchers: set[asyncio.Queue[Manifest]] = set()
+        self._watchers: dict[str, set[asyncio.Queue[Manifest]]] = {KIND: set(), BACKUP_KIND: set()}
         self._called = asyncio.Event()
         self._loop = asyncio.new_event_loop()
         self._port, self._pod_port = unused_port(), unused_port()
@@ -258,7 +284,7 @@ class Server:
         return asyncio.run_coroutine_threadsafe(what, self._loop).result(30)
 
     def put(self, session: Manifest) -> None:
-        """Adds or replaces a session, and tells the watches."""
+        """Adds or replaces a session or a backup, and tells the watches."""
 
         async def put() -> None:
             self._put(session)
@@ -324,7 +350,10 @@ class Server:
         app.router.add_get(LIST, self._list)
         app.router.add_get(f"/apis/{API_VERSION}/{PLURAL}", self._list)
         app.router.add_get(f"/apis/{API_VERSION}/{CLASS_PLURAL}", self._list_classes)
-        app.router.add_get(LIST + "/{name}", self._get)
+        app.router.add_get(BACKUPS, self._list)
+        for path in (LIST, BACKUPS):
+            app.router.add_get(path + "/{name}", self._get)
+            app.router.add_post(path, self._create)
         app.router.add_patch(LIST + "/{name}", self._patch)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/events", self._list_events)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/secrets/{{name}}", self._secret)
@@ -354,26 +383,34 @@ class Server:
         response: web.StreamResponse = await handler(request)
         return response
 
-    def _put(self, session: Manifest) -> None:
+    def _put(self, obj: Manifest) -> None:
         self._version += 1
-        session["metadata"]["resourceVersion"] = str(self._version)
-        kind = "MODIFIED" if session["metadata"]["name"] in self.sessions else "ADDED"
-        self.sessions[session["metadata"]["name"]] = session = json.loads(json.dumps(session))
-        for watcher in self._watchers:
-            watcher.put_nowait({"type": kind, "object": session})
+        obj["metadata"]["resourceVersion"] = str(self._version)
+        objects = self.backups if obj["kind"] == BACKUP_KIND else self.sessions
+        kind = "MODIFIED" if obj["metadata"]["name"] in objects else "ADDED"
+        objects[obj["metadata"]["name"]] = obj = json.loads(json.dumps(obj))
+        for watcher in self._watchers[obj["kind"]]:
+            watcher.put_nowait({"type": kind, "object": obj})
+
+    def _of(self, request: web.Request) -> tuple[str, dict[str, Manifest]]:
+        """The kind that a request is about, and its objects."""
+        if BACKUP_PLURAL in request.path:
+            return BACKUP_KIND, self.backups
+        return KIND, self.sessions
 
     async def _list(self, request: web.Request) -> web.StreamResponse:
         as_table = "as=Table" in request.headers["Accept"]
         if "watch" in request.query:
             return await self._watch(request, as_table)
-        items = list(self.sessions.values())
+        kind, objects = self._of(request)
+        items = list(objects.values())
         metadata = {"resourceVersion": str(self._version)}
         if as_table:
             return web.json_response(
                 _table(items) | {"metadata": metadata, "columnDefinitions": COLUMNS}
             )
         return web.json_response(
-            {"apiVersion": API_VERSION, "kind": f"{KIND}List", "metadata": metadata, "items": items}
+            {"apiVersion": API_VERSION, "kind": f"{kind}List", "metadata": metadata, "items": items}
         )
 
     async def _list_classes(self, request: web.Request) -> web.Response:
@@ -388,10 +425,11 @@ class Server:
     async def _watch(self, request: web.Request, as_table: bool) -> web.StreamResponse:
         queue: asyncio.Queue[Manifest] = asyncio.Queue()
         seen = int(request.query["resourceVersion"])
-        for session in self.sessions.values():
-            if int(session["metadata"]["resourceVersion"]) > seen:
-                queue.put_nowait({"type": "MODIFIED", "object": session})
-        self._watchers.add(queue)
+        kind, objects = self._of(request)
+        for obj in objects.values():
+            if int(obj["metadata"]["resourceVersion"]) > seen:
+                queue.put_nowait({"type": "MODIFIED", "object": obj})
+        self._watchers[kind].add(queue)
         response = web.StreamResponse()
         await response.prepare(request)
         while True:
@@ -401,10 +439,22 @@ class Server:
             await response.write(json.dumps(event).encode() + b"\n")
 
     async def _get(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in self.sessions:
-            return refusal(404, f'whatsappsessions.wasession.dev "{name}" not found')
-        return web.json_response(self.sessions[name])
+        name, (kind, objects) = request.match_info["name"], self._of(request)
+        if name not in objects:
+            return refusal(404, f'{kind.lower()}s.wasession.dev "{name}" not found')
+        return web.json_response(objects[name])
+
+    async def _create(self, request: web.Request) -> web.Response:
+        assert request.content_type == "application/json"
+        (kind, objects), created = self._of(request), await request.json()
+        assert (created["apiVersion"], created["kind"]) == (API_VERSION, kind)
+        metadata, name = created["metadata"], created["metadata"]["name"]
+        if name in objects:
+            return refusal(409, f'{kind.lower()}s.wasession.dev "{name}" already exists')
+        metadata |= {"namespace": NAMESPACE, "uid": f"uid-{name}"}
+        metadata["creationTimestamp"] = CREATED_AT
+        self._put(created)
+        return web.json_response(created, status=201)
 
     async def _patch(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]

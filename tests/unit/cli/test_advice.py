@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from wasession_api.v1alpha1 import Condition, Phase, Reason, Status
+from wasession_api.v1alpha1 import BackupReason, BackupStatus, Condition, Phase, Reason, Status
 from wasession_cli import advice
 
-STATUS = Path(__file__).parents[3] / "docs" / "status.md"
+DOCS = Path(__file__).parents[3] / "docs"
+STATUS, BACKUP = DOCS / "status.md", DOCS / "backup.md"
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 
 
@@ -106,6 +107,16 @@ def test_advice_is_about_known_reasons_and_has_no_placeholder_left() -> None:
         assert "{" not in advice.next_step(
             "sales", make_status(Phase.FAILED, ("Degraded", "True", reason))
         )
+
+
+def test_what_to_do_about_a_backup() -> None:
+    status = BackupStatus(reason=BackupReason.NO_LOGIN)
+    assert "kubectl wasession status sales" in advice.next_backup_step("sales", status)
+    assert advice.next_backup_step("sales", BackupStatus()) == advice.WAIT
+    rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", BACKUP.read_text(), re.MULTILINE)
+    wanted = {reason for reason, step in rows if step != "nothing" and reason in set(BackupReason)}
+    assert wanted == set(advice.BY_BACKUP_REASON)
+    assert {reason for reason, _ in rows} >= set(BackupReason)
 
 
 def test_there_is_advice_for_all_that_the_docs_say_needs_attention() -> None:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from aiohttp import web
+from wasession_api.base import rfc3339
 from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND
 from wasession_cli.completion import complete
 from wasession_cli.exits import Exit
 
-from .conftest import LIST, POD_TOKEN, Manifest, Pod, Result, Server, make_session, problem
+from .conftest import (
+    LIST,
+    POD_TOKEN,
+    Manifest,
+    Pod,
+    Result,
+    Server,
+    make_backup,
+    make_session,
+    problem,
+)
 
 Command = Callable[..., Result]
 FRIEND = "15550001111"
@@ -217,6 +230,14 @@ def test_restart_sets_the_annotation(server: Server, command: Command) -> None:
     )
 
 
+def test_wake_sets_an_annotation_that_is_new_each_time(server: Server, command: Command) -> None:
+    server.put(make_session("sales", "Hibernated"))
+    assert command("wake", "sales").out == "whatsappsession.wasession.dev/sales waking\n"
+    [call] = [call for call in server.calls if call.method == "PATCH"]
+    assert call.body["metadata"]["annotations"]["wasession.dev/wake"].startswith("20")
+    assert call.body.keys() == {"metadata"}
+
+
 @pytest.mark.parametrize(
     ("verb", "before", "after"), [("suspend", False, True), ("resume", True, False)]
 )
@@ -245,6 +266,7 @@ def test_suspend_and_resume_change_the_spec_alone(
             make_session("sales", "Suspended"),
         ),
         ("resume", make_session("sales", "Restoring"), make_session("sales")),
+        ("wake", make_session("sales", "Hibernated"), make_session("sales")),
     ],
 )
 def test_wait_returns_when_it_is_done(
@@ -395,6 +417,223 @@ def test_what_is_not_clear_does_nothing(
     server.put(make_session("sales"))
     assert command("deliveries", "sales", *arguments).code == Exit.USAGE
     assert server.pod.calls == []
+
+
+# --- backups --------------------------------------------------------------------------------------
+
+
+def spawn(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "wasession_cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_backup_is_followed_until_it_is_completed(server: Server) -> None:
+    server.put(make_session("sales", sessionValid=True))
+    process = spawn("backup", "sales", "--name", "first")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    created = "whatsappsessionbackup.wasession.dev/first created\n"
+    assert process.stdout.readline() == created
+    assert server.backups["first"]["spec"] == {"sessionName": "sales"}
+    assert process.stderr.readline() == "backup first is Pending\n"
+    server.put(
+        make_backup("first", "sales", "Pending", reason="Queued", message="Others are uploaded.")
+    )
+    assert process.stderr.readline() == "backup first is Pending: Others are uploaded.\n"
+    server.put(make_backup("first", "sales"))
+    _, errors = process.communicate()
+    assert process.returncode == Exit.OK
+    assert errors.splitlines()[-1] == "backup first is Completed"
+
+
+def test_a_backup_is_named_after_its_session_and_time(server: Server, command: Command) -> None:
+    server.put(make_session("sales", sessionValid=True))
+    result = command("backup", "sales", "--no-wait", "-o", "name")
+    assert result.code == Exit.OK
+    [name] = server.backups
+    assert re.fullmatch(r"sales-[0-9]{8}-[0-9]{6}", name)
+    assert result.out == f"whatsappsessionbackup.wasession.dev/{name}\n"
+
+
+def test_a_backup_that_fails(server: Server) -> None:
+    server.put(make_session("sales", sessionValid=True))
+    process = spawn("backup", "sales", "--name", "first")
+    assert process.stdout is not None
+    process.stdout.readline()
+    message = "The class of WhatsAppSession sales has no recipients."
+    server.put(make_backup("first", "sales", "Failed", reason="RecipientsMissing", message=message))
+    _, errors = process.communicate()
+    assert process.returncode == Exit.ERROR
+    assert f"error: backup first is Failed: {message}\n" in errors
+    assert "backupPolicy of the WhatsAppSessionClass" in errors
+
+
+def test_a_backup_that_is_not_completed_in_time(server: Server, command: Command) -> None:
+    server.put(make_session("sales", sessionValid=True))
+    result = command("backup", "sales", "--name", "first", "--timeout", "1s")
+    assert result.code == Exit.NOT_READY
+    assert "error: after 1 s, backup first is Pending" in result.err
+
+
+@pytest.mark.parametrize(
+    ("session", "words"),
+    [
+        (
+            make_session("sales", "Suspended", suspend=True, sessionValid=True),
+            "kubectl wasession resume sales",
+        ),
+        (make_session("sales", "Authenticating"), "kubectl wasession qr sales"),
+    ],
+)
+def test_no_backup_is_made_of_what_has_nothing_to_back_up(
+    server: Server, command: Command, session: Manifest, words: str
+) -> None:
+    server.put(session)
+    result = command("backup", "sales")
+    assert result.code == Exit.NOT_READY
+    assert words in result.err
+    assert server.backups == {}
+
+
+def test_a_name_that_is_taken(server: Server, command: Command) -> None:
+    server.put(make_session("sales", sessionValid=True))
+    server.put(make_backup("first", "sales"))
+    result = command("backup", "sales", "--name", "first")
+    assert (result.code, "already exists" in result.err) == (Exit.ERROR, True)
+
+
+def test_backups_newest_first(server: Server, command: Command) -> None:
+    assert command("backups").err == "No backups found.\n"
+    server.put(make_backup("old", "sales", takenAt="2026-11-23T10:00:00Z"))
+    server.put(make_backup("failed", "sales", "Failed", message="The store is away."))
+    server.put(make_backup("other", "support", takenAt="2026-11-24T09:00:00Z"))
+    header, *rows = command("backups").out.splitlines()
+    assert header.split() == ["NAME", "SESSION", "PHASE", "TAKEN", "SIZE", "AGE", "MESSAGE"]
+    assert [row.split()[0] for row in rows] == ["failed", "other", "old"]
+    assert rows[0].endswith("The store is away.")
+    assert re.search(r"Completed +\S+ ago +4.8 MiB", rows[1])
+    assert command("backups", "sales", "-o", "name").out.splitlines() == [
+        "whatsappsessionbackup.wasession.dev/failed",
+        "whatsappsessionbackup.wasession.dev/old",
+    ]
+    assert command("backups", "nobody").err == "No backups found of session nobody.\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "spec"),
+    [
+        (
+            [],
+            {
+                "clientId": "client-sales",
+                "owner": "user-42",
+                "bootstrap": {"fromBackup": {"name": "first"}},
+            },
+        ),
+        (
+            ["--class", "large", "--client-id", "mine", "--owner", "user-7", "--fenced"],
+            {
+                "className": "large",
+                "clientId": "mine",
+                "owner": "user-7",
+                "bootstrap": {"fromBackup": {"name": "first"}, "fenced": True},
+            },
+        ),
+    ],
+)
+def test_restore_creates_a_session(
+    server: Server, command: Command, options: list[str], spec: dict[str, Any]
+) -> None:
+    server.put(make_backup("first", "sales"))
+    result = command("restore", "first", "--as", "again", "--no-wait", *options)
+    assert result.out == "whatsappsession.wasession.dev/again created\n"
+    assert server.sessions["again"]["spec"] == spec
+
+
+@pytest.mark.parametrize(
+    ("age", "warned"), [(timedelta(hours=23), False), (timedelta(days=3), True)]
+)
+def test_an_old_copy_is_warned_of(
+    server: Server, command: Command, age: timedelta, warned: bool
+) -> None:
+    server.put(make_backup("first", "sales", takenAt=rfc3339(datetime.now(UTC) - age)))
+    result = command("restore", "first", "--as", "again", "--no-wait")
+    assert ("warning: the copy is 3d old" in result.err) is warned
+    assert "again" in server.sessions
+
+
+def test_restore_is_followed_until_the_session_is_ready(server: Server) -> None:
+    server.put(make_backup("first", "sales", takenAt=rfc3339(datetime.now(UTC))))
+    process = spawn("restore", "whatsappsessionbackup.wasession.dev/first", "--as", "again")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    assert process.stderr.readline() == "session again is Pending\n"
+    server.put(blocked("Pending", "BackupSourceRunning", "Session sales has the same login."))
+    waiting = [process.stderr.readline() for _ in range(2)]
+    assert waiting[0] == "session again is Pending: Session sales has the same login.\n"
+    assert "kubectl wasession suspend SESSION" in waiting[1]
+    server.put(make_session("again"))
+    _, errors = process.communicate()
+    assert (process.returncode, errors) == (Exit.OK, "session again is Ready\n")
+
+
+def blocked(phase: str, reason: str, message: str, **status: Any) -> Manifest:
+    """A session that is to begin with a backup, and does not."""
+    session = make_session("again", phase, **status)
+    degraded = {"type": "Degraded", "status": "True", "reason": reason, "message": message}
+    degraded["lastTransitionTime"] = "2026-11-24T10:00:00Z"
+    session["status"]["conditions"].append(degraded)
+    return session
+
+
+SKIPPED = {"backupUID": "b", "loginID": "l", "state": "Skipped", "at": "2026-11-24T10:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("session", "words"),
+    [
+        (blocked("Pending", "BackupNotFound", "No backup."), "kubectl wasession backups"),
+        (blocked("Pending", "BackupNotCompleted", "It is Failed."), "kubectl wasession backups"),
+        (blocked("Pending", "BackupSourceNotFenced", "Elsewhere."), "spec.bootstrap.fenced"),
+        (blocked("Failed", "LoginMoved", "Session new has it."), "delete that session"),
+        (blocked("Restoring", "BootstrapFailed", "Wrong key."), "wasession-backup-identity"),
+        (blocked("Ready", "BootstrapSkipped", "", bootstrap=SKIPPED), "without a volume"),
+        (make_session("again", "Authenticating"), "kubectl wasession qr again"),
+        (make_session("again", "LoggedOut"), "kubectl wasession qr again"),
+    ],
+)
+def test_restore_ends_where_somebody_has_to_act(
+    server: Server, session: Manifest, words: str
+) -> None:
+    server.put(make_backup("first", "sales"))
+    process = spawn("restore", "first", "--as", "again")
+    assert process.stdout is not None
+    process.stdout.readline()
+    server.put(session)
+    _, errors = process.communicate()
+    assert process.returncode == Exit.NOT_READY
+    assert words in errors
+
+
+def test_restore_of_what_is_not_completed_creates_nothing(server: Server, command: Command) -> None:
+    server.put(make_backup("first", "sales", "Failed", reason="UploadFailed", message="HTTP 500."))
+    result = command("restore", "first", "--as", "again")
+    assert result.code == Exit.NOT_READY
+    assert "backup first is Failed, not Completed: HTTP 500." in result.err
+    assert server.sessions == {}
+
+
+def test_restore_of_an_invalid_session_creates_nothing(server: Server, command: Command) -> None:
+    server.put(make_backup("first", "sales"))
+    result = command("restore", "first", "--as", "again", "--client-id", "not valid")
+    assert result.code == Exit.USAGE
+    assert "must be 1 to 64 letters, digits, _ and -" in result.err
+    assert server.sessions == {}
 
 
 # --- send -----------------------------------------------------------------------------------------
@@ -579,6 +818,13 @@ SEND = ("send", "sales", FRIEND, "Hello", "--timeout", "1s")
         (("suspend", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
         (("logs", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
         (("send", "nobody", FRIEND, "Hello"), None, Exit.NOT_FOUND, '"nobody" not found'),
+        (("backup", "nobody"), None, Exit.NOT_FOUND, '"nobody" not found'),
+        (("backup", "sales", "--name", "A"), None, Exit.USAGE, "must be a name of lower-case"),
+        (("backups",), forbids("backups"), Exit.FORBIDDEN, "cannot do that"),
+        (("restore", "none", "--as", "new"), None, Exit.NOT_FOUND, '"none" not found'),
+        (("restore", "a b", "--as", "new"), None, Exit.USAGE, "is not a backup name"),
+        (("restore", "first"), None, Exit.USAGE, "Missing option '--as'"),
+        (("restore", "first", "--as", "New"), None, Exit.USAGE, "must be a name of lower-case"),
         (("status", "a/../b c"), None, Exit.USAGE, "is not a session name"),
         (("status",), None, Exit.USAGE, "Missing argument"),
         (("send", "sales", FRIEND), None, Exit.USAGE, "TEXT or --file"),
@@ -684,7 +930,8 @@ def test_options_count_before_and_after_the_command(server: Server, command: Com
 
 def test_help_teaches(command: Command) -> None:
     assert "Exit codes:" in command("--help").out
-    for name in ("list", "qr", "status", "logs", "restart", "suspend", "resume", "logout", "send"):
+    commands = ("list", "qr", "status", "logs", "restart", "suspend", "resume", "logout", "send")
+    for name in (*commands, "backup", "backups", "restore"):
         result = command(name, "--help")
         assert result.code == Exit.OK
         assert f"Usage: kubectl wasession {name}" in result.out
@@ -696,7 +943,10 @@ def values(lines: list[str]) -> list[Any]:
 
 
 def test_completion_in_the_form_that_kubectl_reads(two: Server) -> None:
-    assert values(complete(["re"])) == ["restart", "resume", ":4"]
+    assert values(complete(["re"])) == ["restart", "restore", "resume", ":4"]
+    two.put(make_backup("first", "sales"))
+    assert complete(["restore", "f"]) == ["first", ":4"]
+    assert complete(["backups", "sa"]) == ["sales", ":4"]
     assert complete(["status", "s"]) == ["sales", "support", ":4"]
     assert complete(["status", "-n", "elsewhere", "s"]) == [":4"]
     assert values(complete(["status", "sales", "--out"])) == ["--output", ":4"]

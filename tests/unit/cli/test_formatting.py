@@ -89,3 +89,14 @@ def test_a_session_that_is_being_deleted_says_so_before_its_status_does() -> Non
     session["metadata"]["deletionTimestamp"] = "2026-11-24T11:59:50Z"
     assert formatting.status_of(session).phase == "Terminating"
     assert ("Phase", "Terminating for 10s") in formatting.overview(session, NOW)
+
+
+def test_the_overview_shows_when_a_session_wakes_and_its_last_backup() -> None:
+    sleep = {"since": "2026-11-24T11:00:00Z", "wakeAt": "2026-11-27T11:00:00Z"}
+    session = make_session(
+        "sales", "Hibernated", hibernation=sleep, lastBackup="2026-11-24T03:00:00Z"
+    )
+    lines = dict(formatting.overview(session, NOW))
+    assert lines["Wakes"] == "2026-11-27T11:00:00Z at the latest"
+    assert lines["Last backup"].endswith("9h ago")
+    assert "Wakes" not in dict(formatting.overview(make_session("sales"), NOW))
