@@ -57,6 +57,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [wasession.dev]
   resources: [whatsappsessions/finalizers] # to name a session as the owner that blocks deletion
   verbs: [update]
+- apiGroups: [wasession.dev]
+  resources: [whatsappsessionbackups]
+  verbs: [get, list, watch, create, patch, delete] # those of schedules, and those found in the store
+- apiGroups: [wasession.dev]
+  resources: [whatsappsessionbackups/status]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [pods, persistentvolumeclaims]
   verbs: [get, list, watch, create, patch, delete]
