@@ -15,7 +15,6 @@ from support.testbed import Session, Testbed
 
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-session"
-FRIEND = "15550001111"
 
 
 def create(bed: Testbed, directory: Path, name: str, **spec: Any) -> Session:
@@ -28,20 +27,6 @@ def create(bed: Testbed, directory: Path, name: str, **spec: Any) -> Session:
     session = bed.session(name, NAMESPACE)
     session.apply(path)
     return session
-
-
-def scan(bed: Testbed, session: Session, phone: str) -> None:
-    session.wait_phase("Authenticating")
-    with bed.phone() as url:
-        asyncio.run(Phone(url).scan(session.pairing_code(), phone))
-    session.wait_ready()
-
-
-def arrives(bed: Testbed, session: Session, text: str) -> bool:
-    """Send a text and return whether the stand-in delivered it."""
-    session.send(FRIEND, text)
-    with bed.phone() as url:
-        return any(message.text == text for message in asyncio.run(Phone(url).messages()))
 
 
 def await_restoration(session: Session, restorations: int) -> list[str]:
@@ -57,8 +42,8 @@ def paired(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """Create a session, link it with a phone and send its first message."""
     bed.cluster.kubectl("create", "namespace", NAMESPACE)
     session = create(bed, tmp_path_factory.mktemp("session"), "paired")
-    scan(bed, session, "15551234567")
-    assert arrives(bed, session, "before any restart")
+    bed.link(session, "15551234567")
+    assert bed.arrives(session, "before any restart")
     yield session
     bed.cluster.kubectl("delete", "namespace", NAMESPACE)
 
@@ -92,7 +77,7 @@ def test_deleted_pod_comes_back_without_a_qr(bed: Testbed, paired: Session) -> N
     assert "Authenticating" not in phases
     assert paired.status["restored"] is True
     assert paired.condition("Restored")["status"] == "True"
-    assert arrives(bed, paired, "after the pod was deleted")
+    assert bed.arrives(paired, "after the pod was deleted")
 
 
 def test_killed_pod_comes_back_without_a_qr(bed: Testbed, paired: Session) -> None:
@@ -100,7 +85,7 @@ def test_killed_pod_comes_back_without_a_qr(bed: Testbed, paired: Session) -> No
     paired.kubectl("delete", "pod", paired.status["podName"], "--grace-period=0", "--force")
     phases = await_restoration(paired, restorations)
     assert "Authenticating" not in phases
-    assert arrives(bed, paired, "after the pod was killed")
+    assert bed.arrives(paired, "after the pod was killed")
 
 
 def test_node_without_power_comes_back_without_a_qr(
@@ -115,7 +100,7 @@ def test_node_without_power_comes_back_without_a_qr(
     phases = await_restoration(paired, restorations)
     assert "Authenticating" not in phases
     assert paired.pod()["metadata"]["uid"] == pod, "a node that comes back keeps its pods"
-    assert arrives(bed, paired, "after the node lost power")
+    assert bed.arrives(paired, "after the node lost power")
 
 
 def test_whole_cluster_comes_back_without_a_qr(
@@ -126,7 +111,7 @@ def test_whole_cluster_comes_back_without_a_qr(
     embedded_cluster.start()
     phases = await_restoration(paired, restorations)
     assert "Authenticating" not in phases
-    assert arrives(bed, paired, "after the whole cluster was restarted")
+    assert bed.arrives(paired, "after the whole cluster was restarted")
 
 
 def test_operator_restart_changes_nothing(bed: Testbed, paired: Session) -> None:
@@ -151,7 +136,7 @@ def test_a_logout_on_the_phone_is_not_restored(
     bed: Testbed, paired: Session, tmp_path: Path
 ) -> None:
     other = create(bed, tmp_path, "unlinked")
-    scan(bed, other, "15557654321")
+    bed.link(other, "15557654321")
     with bed.phone() as url:
         asyncio.run(Phone(url).logout("15557654321"))
     other.wait("jsonpath={.status.lastDisconnect.kind}=Logout")
@@ -171,4 +156,4 @@ def test_delete_keeps_the_volume_and_a_new_session_adopts_it(
     again = create(bed, tmp_path, paired.name, owner="somebody")
     again.wait_ready()
     assert again.status["restored"] is True
-    assert arrives(bed, again, "from the retained volume")
+    assert bed.arrives(again, "from the retained volume")

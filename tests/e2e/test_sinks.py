@@ -11,7 +11,6 @@ from typing import TypeVar
 
 import nats
 import pytest
-import yaml
 from nats.js import JetStreamContext
 from nats.js.api import RawStreamMsg
 from support import nats as nats_server
@@ -40,9 +39,7 @@ def broker(bed: Testbed) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def session(
-    bed: Testbed, broker: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Session]:
+def session(bed: Testbed, broker: None) -> Iterator[Session]:
     """Create a session with a sink, and link it."""
     kubectl = bed.cluster.kubectl
     kubectl("create", "namespace", NAMESPACE)
@@ -64,23 +61,11 @@ def session(
             },
             "events": ["message"],
         }
-        manifest = {
-            "apiVersion": "wasession.dev/v1alpha1",
-            "kind": "WhatsAppSession",
-            "metadata": {"name": "sales"},
-            "spec": {"className": name, "owner": "demo", "sinks": [sink]},
-        }
-        path = tmp_path_factory.mktemp("sinks") / "session.yaml"
-        path.write_text(yaml.safe_dump(manifest))
         literal = f"--from-literal=nats={LOGIN}"
         kubectl("-n", NAMESPACE, "create", "secret", "generic", "wasession-delivery", literal)
-        session = bed.session("sales", NAMESPACE)
-        session.apply(path)
-        session.wait_phase("Authenticating")
-        code = session.pairing_code()
-        with bed.phone() as url:
-            asyncio.run(Phone(url).scan(code, ME))
-        session.wait_ready()
+        spec = {"className": name, "owner": "demo", "sinks": [sink]}
+        session = bed.create_session("sales", NAMESPACE, **spec)
+        bed.link(session, ME)
         session.wait("condition=Delivering")
         yield session
         kubectl("delete", "namespace", NAMESPACE)

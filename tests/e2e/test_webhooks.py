@@ -10,7 +10,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
-import yaml
 from support.standin import Phone
 from support.standin.receiver import Delivered
 from support.testbed import Session, Testbed
@@ -23,7 +22,7 @@ T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
-def session(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+def session(bed: Testbed) -> Iterator[Session]:
     """Create a session with a webhook, and link it."""
     kubectl = bed.cluster.kubectl
     kubectl("create", "namespace", NAMESPACE)
@@ -35,21 +34,11 @@ def session(bed: Testbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "signingKey": "crm",
             "events": ["message"],
         }
-        manifest = {
-            "apiVersion": "wasession.dev/v1alpha1",
-            "kind": "WhatsAppSession",
-            "metadata": {"name": "sales"},
-            "spec": {"className": name, "owner": "demo", "webhooks": [webhook]},
-        }
-        path = tmp_path_factory.mktemp("webhooks") / "session.yaml"
-        path.write_text(yaml.safe_dump(manifest))
         secret = ("create", "secret", "generic", "wasession-delivery", f"--from-literal=crm={KEY}")
         kubectl("-n", NAMESPACE, *secret)
-        session = bed.session("sales", NAMESPACE)
-        session.apply(path)
-        session.wait_phase("Authenticating")
-        on_phone(bed, lambda phone: phone.scan(session.pairing_code(), ME))
-        session.wait_ready()
+        spec = {"className": name, "owner": "demo", "webhooks": [webhook]}
+        session = bed.create_session("sales", NAMESPACE, **spec)
+        bed.link(session, ME)
         session.wait("condition=Delivering")
         yield session
         kubectl("delete", "namespace", NAMESPACE)

@@ -6,6 +6,7 @@ what pytest-kind's ``KindCluster`` offers (see ``Cluster`` below).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 from urllib import request
 
 from support.cluster import images
+from support.standin.client import Phone
 from wasession_api.names import token_secret_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +122,26 @@ class Testbed:
     def session(self, name: str, namespace: str = "default") -> Session:
         return Session(self.cluster, name, namespace)
 
+    def create_session(self, name: str, namespace: str, **spec: Any) -> Session:
+        """Create a session, or change its spec, and return it."""
+        session = self.session(name, namespace)
+        session.create("WhatsAppSession", name, **spec)
+        return session
+
+    def link(self, session: Session, account: str) -> None:
+        """Scan the session's QR with the phone of an account, and wait until it is Ready."""
+        session.wait_phase("Authenticating")
+        code = session.pairing_code()
+        with self.phone() as url:
+            asyncio.run(Phone(url).scan(code, account))
+        session.wait_ready()
+
+    def arrives(self, session: Session, text: str, to: str = "15550001111") -> bool:
+        """Let a session send a text, and return whether the stand-in has delivered it."""
+        session.send(to, text)
+        with self.phone() as url:
+            return any(message.text == text for message in asyncio.run(Phone(url).messages()))
+
 
 class Session:
     """One WhatsAppSession and its pod."""
@@ -132,6 +154,15 @@ class Session:
 
     def apply(self, manifest: Path) -> None:
         self.kubectl("apply", "-f", str(manifest))
+
+    def create(self, kind: str, name: str, **spec: Any) -> None:
+        """Create a resource of wasession in the session's namespace, or change its spec."""
+        manifest = {"apiVersion": "wasession.dev/v1alpha1", "kind": kind, "spec": spec}
+        manifest["metadata"] = {"name": name}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(manifest, file)
+            file.flush()
+            self.apply(Path(file.name))
 
     @property
     def resource(self) -> dict[str, Any]:

@@ -45,8 +45,7 @@ def directory() -> Path:
 
 def of_module(module: Path, name: str, package: str) -> Path:
     """Return the path of a program of another Go module; build it if it is missing."""
-    files = ("go.mod", "go.sum", "tools.go")
-    digest = hashlib.sha256(b"".join((module / file).read_bytes() for file in files))
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(module.iterdir())))
     target = _cache() / f"{name}-{digest.hexdigest()[:16]}"
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_suffix(".lock").open("w") as lock:

@@ -18,6 +18,7 @@ RETRY_AFTER = 0.1  # seconds until a watch reconnects
 GROUPS = {
     "whatsappsessions": "/apis/wasession.dev/v1alpha1",
     "whatsappsessionclasses": "/apis/wasession.dev/v1alpha1",
+    "whatsappsessionbackups": "/apis/wasession.dev/v1alpha1",
     "statefulsets": "/apis/apps/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",

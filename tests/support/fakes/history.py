@@ -15,7 +15,8 @@ from support.fakes.proxy import Call
 from wasession_api.kube.manifests import controller
 
 WATCHED = (
-    "whatsappsessions", "pods", "persistentvolumeclaims", "secrets", "networkpolicies", "leases",
+    "whatsappsessions", "whatsappsessionbackups", "pods", "persistentvolumeclaims", "secrets",
+    "networkpolicies", "leases",
 )  # fmt: skip
 SHARD = re.compile(r"-shard-(\d+)-of-(\d+)$")  # at the end of a Lease's name
 PRECONDITIONS = {"uid", "resourceVersion"}
@@ -242,7 +243,11 @@ def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator
     dated = [
         (write.version or deletions.get(write.uid, 0), sessions[write.uid], write)
         for write in writes
-        if write.uid in sessions and write.resource != "events" and _has_effect(write)
+        if write.uid in sessions
+        and write.resource != "events"
+        and _has_effect(write)
+        # Those of archives that are found in the store are created by who leads the namespace.
+        and (write.verb, write.resource) != ("POST", "whatsappsessionbackups")
     ]
     times = Counter(version for version, _, _ in dated)
     for version, session, write in sorted(dated, key=lambda entry: entry[0]):
@@ -333,6 +338,8 @@ def _sessions_of(changes: list[Change]) -> dict[str, tuple[str, str]]:
         name = metadata.get("labels", {}).get("wasession.dev/session")
         if change.plural == "whatsappsessions":
             name = metadata["name"]
+        elif change.plural == "whatsappsessionbackups":
+            name = change.object["spec"]["sessionName"]
         if name is not None:
             sessions[metadata["uid"]] = (metadata["namespace"], name)
     return sessions

@@ -342,6 +342,8 @@ class Kubelet:
             violation = f"pod {metadata['name']} started while {volume.writers} had its volume"
             self.violations[metadata["namespace"]].append(violation)
         volume.writers.add(uid)
+        for init in manifest["spec"].get("initContainers", []):
+            volume.restore({entry["name"]: entry.get("value", "") for entry in init["env"]})
         pod.program = SessionPod(
             next(self._addresses),
             environment["WASESSION_CLIENT_ID"],

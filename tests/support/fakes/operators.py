@@ -11,6 +11,7 @@ import signal
 import struct
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from support.fakes.network import Network
@@ -40,20 +41,26 @@ class Operators:
         self._zygote.wait()
 
     def start(
-        self, api: str, *, imported: bool = True, descriptors: int | None = None, **settings: str
+        self,
+        api: str,
+        *,
+        imported: bool = True,
+        descriptors: int | None = None,
+        variables: Mapping[str, str] | None = None,
+        **settings: str,
     ) -> OperatorProcess:
         """Start an operator for the API server at ``api``.
 
-        ``settings`` are its WASESSION_ variables in lower case. Unless ``imported``, it is a plain
-        ``python -m wasession_operator`` instead of a fork of the zygote. ``descriptors`` is the
-        soft limit of open file descriptors that a fork starts with.
+        ``settings`` are its WASESSION_ variables in lower case, ``variables`` further ones. Unless
+        ``imported``, it is a plain ``python -m wasession_operator`` instead of a fork of the
+        zygote. ``descriptors`` is the soft limit of open file descriptors that a fork starts with.
         """
         self._count += 1
         log = self.directory / f"operator-{self._count}.log"
         kubeconfig = self.directory / f"operator-{self._count}.conf"
         kubeconfig.write_text(json.dumps(_kubeconfig(api)))
         environment = {f"WASESSION_{name.upper()}": value for name, value in settings.items()}
-        environment["KUBECONFIG"] = str(kubeconfig)
+        environment |= {"KUBECONFIG": str(kubeconfig), **(variables or {})}
         environment.setdefault("WASESSION_MASTER_KEY_FILE", str(self.master_key))
         clock = None
         if imported:

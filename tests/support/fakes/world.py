@@ -17,6 +17,8 @@ from support.fakes.session_pods import SessionPod
 from wasession_api.names import object_name, token_secret_name
 from wasession_api.v1alpha1 import (
     API_VERSION,
+    BACKUP_KIND,
+    BACKUP_PLURAL,
     CLASS_KIND,
     CLASS_PLURAL,
     KIND,
@@ -82,6 +84,7 @@ class Replica:
             self.proxy.url,
             imported=self._world.imported,
             descriptors=self._world.descriptors,
+            variables=self._world.variables,
             **{**self._world.settings, **chosen, **settings},
         )
         return self.latest
@@ -131,6 +134,7 @@ class World:
         }
         self.imported = True  # whether operators are forks of the zygote
         self.descriptors: int | None = None  # soft limit that operators start with
+        self.variables: dict[str, str] = {}  # of operators, beside their settings
         self.deleted: set[Key] = set()  # objects that the test has deleted
         self._environment = environment
         self.replicas: list[Replica] = []
@@ -251,6 +255,19 @@ class World:
             PLURAL, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
         )
 
+    async def back_up(self, name: str, session: str = "sales", **spec: Any) -> Manifest:
+        """Create a backup of a session."""
+        metadata = {"name": name, "namespace": self.namespace}
+        return await self.api.create(
+            BACKUP_PLURAL,
+            {
+                "apiVersion": API_VERSION,
+                "kind": BACKUP_KIND,
+                "metadata": metadata,
+                "spec": {"sessionName": session, **spec},
+            },
+        )
+
     async def create_class(
         self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any
     ) -> Manifest:
@@ -310,6 +327,26 @@ class World:
 
     def session(self, name: str) -> Manifest | None:
         return self.history.current.get((PLURAL, self.namespace, name))
+
+    def backup(self, name: str) -> Manifest | None:
+        return self.history.current.get((BACKUP_PLURAL, self.namespace, name))
+
+    @property
+    def backups(self) -> list[Manifest]:
+        return self.history.objects(BACKUP_PLURAL, self.namespace)
+
+    async def until_backup(
+        self, name: str, phase: str = "Completed", reason: str | None = None
+    ) -> Manifest:
+        """Wait until a backup has a phase, and a reason if one is given; return its status."""
+
+        def reached() -> Manifest | None:
+            status: Manifest = (self.backup(name) or {}).get("status", {})
+            fits = status.get("phase") == phase and reason in (None, status.get("reason"))
+            return status if fits else None
+
+        status: Manifest = await self.until(reached, f"backup {name} {phase} {reason or ''}")
+        return status
 
     def key(self, plural: str, name: str) -> Key:
         """Return the key of the pod, claim or Secret of a session."""
@@ -398,6 +435,7 @@ class World:
         ]
         for session in sessions[:2]:
             lines += [str(c) for c in session.get("status", {}).get("conditions", [])]
+        lines += [f"{b['metadata']['name']}: {b.get('status')}" for b in self.backups[:5]]
         lines += [f"{c.version} {c.plural} {c.type} {c.key[2]}" for c in self.changes[-30:]]
         lines += self.kubelet.violations[self.namespace]
         for replica in self.replicas:

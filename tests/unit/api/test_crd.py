@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from wasession_api.admission_policy import CLASS_POLICY, OWNER_POLICY, POLICIES, Policy
-from wasession_api.crd import FILES, KINDS, SESSION, SESSION_CLASS, Kind, crd, render
+from wasession_api.crd import BACKUP, FILES, KINDS, SESSION, SESSION_CLASS, Kind, crd, render
 from wasession_api.v1alpha1 import Override, Spec
 
 Schema = dict[str, Any]
@@ -81,6 +81,17 @@ def test_what_comes_from_the_class_has_no_default_in_a_session() -> None:
     }
     size = dict(fields("", schema(SESSION)))["spec.storage.size"]
     assert size["description"].endswith("Default: 1Gi, unless the class says otherwise.")
+
+
+def test_what_a_backup_is_of_never_changes() -> None:
+    """Not with a later version's defaults either."""
+    spec = schema(BACKUP)["properties"]["spec"]
+    assert spec["x-kubernetes-validations"][0]["rule"] == "self == oldSelf"
+    assert spec["properties"]["deletionPolicy"]["default"] == "Retain"
+    version = crd(BACKUP)["spec"]["versions"][0]
+    assert version["subresources"] == {"status": {}}
+    paths = [field["jsonPath"] for field in version["selectableFields"]]
+    assert paths == [".spec.sessionName", ".status.phase"]
 
 
 def test_a_class_has_no_defaults() -> None:

@@ -57,6 +57,7 @@ def test_every_phase_has_an_account_status(phase: Phase) -> None:
         Phase.STARTING: AccountStatus.ACTIVE,
         Phase.RESTORING: AccountStatus.ACTIVE,
         Phase.SYNCING: AccountStatus.ACTIVE,
+        Phase.HIBERNATED: AccountStatus.ACTIVE,
     }
     assert account_status(phase) is expected.get(phase, AccountStatus.DISCONNECTED)
 
@@ -127,7 +128,7 @@ def test_a_report_with_known_values_is_read_exactly() -> None:
 def test_a_status_of_a_newer_operator_is_read() -> None:
     status = Status.model_validate(
         {
-            "phase": "Hibernated",
+            "phase": "Dreaming",
             "accountStatus": "sleeping",
             "authState": "NEW",
             "conditions": [CONDITION, CONDITION | {"type": "BackedUp"}],
