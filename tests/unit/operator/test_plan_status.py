@@ -36,8 +36,7 @@ from wasession_api.v1alpha1 import (
     Status,
 )
 from wasession_operator.plan import invalid_spec_status, make_events
-from wasession_operator.plan.pod import TERMINATION_REASONS
-from wasession_operator.plan.status import STOPPED
+from wasession_operator.plan.pod import STOPPED, TERMINATION_REASONS
 
 
 def test_a_restoration_is_counted_once() -> None:
