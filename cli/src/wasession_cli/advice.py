@@ -225,7 +225,10 @@ BY_PHASE: dict[Phase, str] = {
         "Close WhatsApp Web there, or let the session take over: spec.whatsapp.takeover."
     ),
     Phase.SUSPENDED: "Start it again: kubectl wasession resume {name}",
-    Phase.HIBERNATED: "Nothing, using it wakes it; or wake it now: kubectl wasession wake {name}",
+    Phase.HIBERNATED: (
+        "Nothing: a request through the gateway wakes it. Or wake it now: "
+        "kubectl wasession wake {name}"
+    ),
     Phase.TERMINATING: "Nothing, it is being deleted.",
     Phase.FAILED: (
         "Read its log, then restart it: kubectl wasession logs {name}; "

@@ -84,6 +84,10 @@ def make_session(
     that is not completed, and ``Invalid``.
     """
     backup_name, status = backup["metadata"]["name"], formatting.backup_status_of(backup)
+    if status.phase is BackupPhase.COMPLETED and status.source is None:
+        raise NotReady(
+            f"the source of backup {backup_name} cannot be read: the operator has another version"
+        )
     if status.phase is not BackupPhase.COMPLETED or status.source is None:
         raise NotReady(
             f"backup {backup_name} is {status.phase or BackupPhase.PENDING}, not Completed"

@@ -56,6 +56,7 @@ RETRY_DELAY = 1.0  # seconds between attempts to send a message
 # Phases that a session does not leave without help.
 STALLED = {
     Phase.SUSPENDED,
+    Phase.HIBERNATED,
     Phase.LOGGED_OUT,
     Phase.TERMINATING,
     Phase.FAILED,

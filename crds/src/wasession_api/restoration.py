@@ -7,9 +7,16 @@ from typing import NamedTuple
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 
 # Why the condition Restored is False although no restoration has failed.
-NOT_ATTEMPTED = {Reason.NEW_LOGIN, Reason.NO_LOGIN}
+NOT_ATTEMPTED = {
+    Reason.NEW_LOGIN,
+    Reason.NO_LOGIN,
+    Reason.BACKUP_SOURCE_RUNNING,
+    Reason.LOGIN_MOVED,
+    Reason.CLIENT_ID_SHARED,
+    Reason.ACCOUNT_SHARED,
+}
 # Phases in which no restoration is under way.
-NOT_RESTORING = {Phase.READY, Phase.SUSPENDED, Phase.TERMINATING}
+NOT_RESTORING = {Phase.READY, Phase.SUSPENDED, Phase.HIBERNATED, Phase.TERMINATING}
 # Phases in which a restoration ends without its login.
 DEAD_ENDS = {
     Phase.LOGGED_OUT,
@@ -41,6 +48,8 @@ def new_failure(before: Status | None, after: Status) -> Failure | None:
     """Return why a restoration has failed since ``before``, once for each reason and message."""
     if before is not None and before.phase is Phase.RESTORING and after.phase in DEAD_ENDS:
         ready = after.condition(ConditionType.READY)
+        if ready is not None and ready.reason in NOT_ATTEMPTED:
+            return None
         return Failure(ready.reason, ready.message) if ready else Failure(str(after.phase), "")
     now = failure(after)
     return None if before is not None and failure(before) == now else now

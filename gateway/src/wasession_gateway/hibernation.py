@@ -23,7 +23,9 @@ ON_THE_WAY = {
 
 
 def is_asleep(session: Session) -> bool:
-    return session.phase is Phase.HIBERNATED and not session.suspended
+    """Whether it sleeps, or is just falling asleep."""
+    sleeps = session.phase is Phase.HIBERNATED or session.status.hibernation is not None
+    return sleeps and not session.suspended
 
 
 def is_requested(session: Session) -> bool:

@@ -24,6 +24,7 @@ from wasession_api.v1alpha1 import Reason
 
 from wasession_operator import objects
 from wasession_operator.backoff import next_backoff
+from wasession_operator.backups.backup import is_below
 from wasession_operator.backups.store import Store, StoreError
 from wasession_operator.cluster_cache import ClusterCache, object_key, requested
 from wasession_operator.master_key import MasterKey
@@ -118,7 +119,7 @@ class ActionExecutor:
                 if self._cache.network_policies is not None:
                     await self._cache.network_policies.apply(self._kube, manifest)
             case actions.ApplySecret(epoch, archive):
-                url = None if archive is None else await self._sign(archive)
+                url = None if archive is None else await self._sign(archive, session.namespace)
                 await self._apply_secret(session, state, epoch, url)
             case actions.SetPvcOwner(references):
                 # Merged by UID: references to other owners stay.
@@ -186,8 +187,10 @@ class ActionExecutor:
             if EXCEEDED_QUOTA not in str(error):
                 raise
 
-    async def _sign(self, archive: str) -> str:
+    async def _sign(self, archive: str, namespace: str) -> str:
         """Return a URL with which a pod can fetch an archive; raise ``Rejected`` without one."""
+        if not is_below(archive, namespace):  # anybody who can edit a status can name any
+            raise Rejected(f"The archive {archive} is not one of the namespace {namespace}.")
         if self._store is None:
             raise Rejected("The operator has no store of backups: set backups.store of its chart.")
         try:

@@ -260,10 +260,17 @@ class ClusterCache:
         return None if oldest in (None, key) else oldest[1]
 
     def sharing_account(self, key: Key) -> Key | None:
-        """Return another session whose valid login is of the same account, the first by name."""
-        account = _account(self.sessions.get(key))
-        others = self._accounts[account] - {key} if account is not None else ()
-        return min(others, default=None)
+        """Return another session whose valid login is of the same account, the first by name.
+
+        Logins whose IDs are known are told apart by these: two of one account may be in use.
+        """
+        session = self.sessions.get(key)
+        account, login = _account(session), login_of(session)
+        others = self._accounts[account] - {key} if account is not None else set()
+        unknown = {
+            other for other in others if login is None or login_of(self.sessions[other]) is None
+        }
+        return min(unknown, default=None)
 
     def with_login(self, login: str | None, key: Key) -> list[Key]:
         """Return the sessions other than ``key`` that have a login, or are about to get it."""

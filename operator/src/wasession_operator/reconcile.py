@@ -19,6 +19,8 @@ from wasession_api.session_pod.client import SessionPodClient, base_url
 from wasession_api.session_pod.report import Report
 from wasession_api.session_pod.token_derivation import derive_token, derive_tokens, token_id
 from wasession_api.v1alpha1 import (
+    BootstrapState,
+    BootstrapStatus,
     ClassReference,
     ConditionType,
     Phase,
@@ -250,6 +252,7 @@ class Reconciler:
             refusals=dict(state.refusals),
             backup=self._named_backup(session),
             login_holders=await self._login_holders(session, body, pod, report),
+            backup_running=cache.backups.is_running(key),
             last_backup=cache.backups.last_completed(key),
             account_shared_with=_describe(cache.sharing_account(key), key[0]),
             conflicting_session=cache.conflicting_session(key),
@@ -291,22 +294,47 @@ class Reconciler:
             login = backup.status.source.login_id
         elif login is None and report is not None:  # of a volume that it has taken over
             login = report.login_id
-        holders = []
-        for other in cache.with_login(login, key):
-            is_stopped = cache.is_stopped(other)
-            if is_stopped and own is not None and pod is None:
-                is_stopped = await self._is_proven_stopped(other)
-            restored_at = _restored_at(cache.sessions.get(other))
-            is_newer = restored_at is not None and (own is None or restored_at > own.at)
-            holders.append(LoginHolder("/".join(other), is_newer, is_stopped))
-        return tuple(holders)
+        is_last_look = pod is None and own is not None and own.state is BootstrapState.RESTORING
+        if is_last_look and backup is not None and login is not None:
+            return await self._proven_holders(key, login, own, backup)
+        others = {other: cache.sessions.get(other) for other in cache.with_login(login, key)}
+        return tuple(
+            _login_holder(
+                other, body, own,
+                is_stopped=cache.is_stopped(other),
+                has_pod=object_key(other) in cache.pods.objects,
+            )
+            for other, body in sorted(others.items(), key=_latest_first)
+        )  # fmt: skip
 
-    async def _is_proven_stopped(self, key: Key) -> bool:
-        """Return whether a session is suspended and has no pod, as the API server has them now."""
-        session = await self._kube.get(SESSIONS, *key)
-        if session is not None and not (session.get("spec") or {}).get("suspend"):
-            return False
-        return await self._kube.get(PODS, *object_key(key)) is None
+    async def _proven_holders(
+        self, key: Key, login: str, own: BootstrapStatus | None, backup: NamedBackup
+    ) -> tuple[LoginHolder, ...]:
+        """Return the same as the API server has it now: nothing cached proves anything.
+
+        A session that has written that it is suspended creates no pod any more. The pod of the
+        backup's own session may outlive it, if somebody has removed its finalizer.
+        """
+        bodies: dict[Key, Manifest | None] = {}
+        for namespace in self._cache.namespaces:
+            async for page in self._kube.pages(SESSIONS, namespace):
+                bodies |= {key_of(item): item for item in page["items"]}
+        others = {
+            other: body
+            for other, body in bodies.items()
+            if other != key and login_of(body) == login
+        }
+        source = backup.status.source
+        if source is not None:
+            origin = source.namespace, source.session_name
+            if origin != key and origin not in bodies and self._cache.is_served(origin[0]):
+                others[origin] = None
+        holders = []
+        for other, body in sorted(others.items(), key=_latest_first):
+            has_pod = await self._kube.get(PODS, *object_key(other)) is not None
+            is_stopped = not has_pod and (body is None or _has_stopped(body))
+            holders.append(_login_holder(other, body, own, is_stopped=is_stopped, has_pod=has_pod))
+        return tuple(holders)
 
     def _find_rejection(self, namespace: str) -> Violation | None:
         """Return what the API server does not let the operator know that a start depends on.
@@ -555,6 +583,34 @@ def _deferral(session: Session, planned: Plan, now: datetime) -> float | None:
         return 0.0
     left = (session.deleted_at - now).total_seconds() + DELETION_DEBOUNCE
     return left if left > 0 else None
+
+
+def _has_stopped(session: Manifest) -> bool:
+    """Return whether a session has written that it is suspended, as its spec has it now."""
+    metadata, status = session["metadata"], session.get("status") or {}
+    observed = status.get("observedGeneration") == metadata.get("generation")
+    suspended = bool((session.get("spec") or {}).get("suspend"))
+    return suspended and observed and status.get("phase") == Phase.SUSPENDED
+
+
+def _login_holder(
+    key: Key,
+    body: Manifest | None,
+    own: BootstrapStatus | None,
+    *,
+    is_stopped: bool,
+    has_pod: bool,
+) -> LoginHolder:
+    restored_at = _restored_at(body)
+    is_newer = restored_at is not None and (own is None or restored_at > own.at)
+    return LoginHolder("/".join(key), is_newer, is_stopped, has_pod)
+
+
+def _latest_first(holder: tuple[Key, Manifest | None]) -> tuple[float, Key]:
+    """Order sessions with one login: the one that was restored last has it."""
+    key, body = holder
+    restored_at = _restored_at(body)
+    return -(restored_at.timestamp() if restored_at is not None else 0.0), key
 
 
 def _restored_at(session: Manifest | None) -> datetime | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -530,3 +531,25 @@ def outcome(world: World, store: Store) -> object:
         manifest["backupUID"] == backup["metadata"]["uid"],
         manifest["source"]["sessionName"],
     )
+
+
+async def test_a_backup_waits_for_the_login_and_names_it(stored: World) -> None:
+    stored.script.scans = False
+    await stored.create("later")
+    await stored.until_phase("later", phase="Authenticating")
+    await stored.back_up("early", session="later")
+    await stored.until_backup("early", "Pending", "NoLogin")
+    stored.program("later").scan()
+    status = await stored.until_backup("early")
+    assert status["source"]["loginID"] == stored.program("later").report.login_id is not None
+
+
+async def test_a_session_does_not_fall_asleep_before_its_backup_is_made(stored: World) -> None:
+    await stored.change("sales", hibernation={"afterIdle": "5m"})
+    program = stored.program("sales")
+    program.failing_uploads = 1
+    await stored.back_up("torn")
+    await stored.until_backup("torn", "Running", "UploadFailed")
+    program.idle(datetime.now(UTC) - timedelta(hours=2))
+    await stored.until_backup("torn")
+    await stored.until_phase("sales", phase="Hibernated")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
 import pytest
 from integration.operator.test_backups import Store, ready, store, use
+from support.fakes.proxy import Fault, slow
 from support.fakes.world import PVCS, World
-from wasession_api.v1alpha1 import PLURAL
+from wasession_api.v1alpha1 import BACKUP_PLURAL, PLURAL
 
 __all__ = ["store"]  # the fixture
 BACKUP = "before"
@@ -192,3 +194,95 @@ async def test_a_volume_that_the_source_left_behind_is_still_the_same_login(
     await world.until(lambda: not is_running(world, "sales"), "its pod to be stopped")
     assert world.phase("copy") == "Ready"
     assert world.object(PVCS, "sales") is not None
+
+
+async def test_the_restored_session_goes_on_when_its_source_is_resumed(backed_up: World) -> None:
+    """It is the source that gives way, also when the pod of the other one is away."""
+    world = backed_up
+    await world.change("sales", suspend=True)
+    await restore(world)
+    await world.until_phase("copy")
+    await world.change("sales", suspend=False)
+    await until_reason(world, "sales", "LoginMoved")
+    pod = world.pod("copy")
+    await world.take_away("pods", "copy")
+    await world.until_replaced("copy", pod)
+    await world.change("copy", suspend=True)
+    await world.until_phase("copy", phase="Suspended")
+    await world.change("copy", suspend=False)
+    await world.until_phase("copy")
+    assert not is_running(world, "sales")
+
+
+async def test_of_many_copies_at_once_none_runs_beside_another(backed_up: World) -> None:
+    world = backed_up
+    names = [f"copy-{number}" for number in range(4)]
+    await world.change("sales", suspend=True)
+    await asyncio.gather(*(restore(world, name) for name in names))
+
+    def is_decided() -> bool:
+        """One is Ready, or each of them waits for the others."""
+        phases = [world.phase(name) for name in names]
+        reasons = [reason_of(world, name) for name in names]
+        return "Ready" in phases or reasons == ["BackupSourceRunning"] * 4
+
+    await world.until(is_decided, "a decision")
+    assert sum(is_running(world, name) for name in names) <= 1
+    for name in names[1:]:
+        await world.change(name, suspend=True)
+    await world.until_phase(names[0])
+
+
+def reason_of(world: World, name: str) -> str | None:
+    conditions = world.status(name).get("conditions", [])
+    return next((one["reason"] for one in conditions if one["type"] == "Ready"), None)
+
+
+async def test_a_source_whose_pod_is_just_being_created_is_not_stopped(backed_up: World) -> None:
+    world = backed_up
+    await world.change("sales", suspend=True)
+    await world.until_phase("sales", phase="Suspended")
+    creating = Fault(slow(3), lambda call: (call.verb, call.resource) == ("POST", "pods"))
+    world.proxy.faults.append(creating)
+    await world.change("sales", suspend=False)
+    await world.proxy.until(lambda: creating.done)
+    await world.change("sales", suspend=True)
+    await restore(world)
+    await world.until_phase("copy")
+    running: set[str] = set()
+    for change in world.changes:
+        if change.plural == "pods" and change.type in ("ADDED", "DELETED"):
+            uid = change.object["metadata"]["uid"]
+            running = running - {uid} if change.type == "DELETED" else running | {uid}
+            assert len(running) <= 1
+
+
+async def test_the_pod_of_a_source_may_outlive_it(backed_up: World) -> None:
+    """Somebody has removed its finalizer while its pod terminates."""
+    world = backed_up
+    world.script.stops = False
+    await world.delete("sales")
+    await world.until(
+        lambda: "deletionTimestamp" in world.pod("sales")["metadata"], "the pod to terminate"
+    )
+    patch = {"metadata": {"finalizers": None}}
+    await world.api.patch(PLURAL, world.namespace, "sales", patch)
+    await world.until_gone("sales")
+    await restore(world)
+    await until_reason(world, "copy", "BackupSourceRunning")
+    world.script.stops = True
+    world.kubelet.look_again(world.namespace)
+    await world.until_phase("copy")
+
+
+async def test_nobody_gets_the_url_of_another_namespaces_archive(backed_up: World) -> None:
+    """Whoever can edit the status of a backup can name any."""
+    world = backed_up
+    status = await world.until_backup(BACKUP)
+    key = "victim/sales/20260105T030000Z-aaaaaaaa.tar.age"
+    patch = {"status": {**status, "key": key}}
+    await world.api.patch(BACKUP_PLURAL, world.namespace, BACKUP, patch, "status")
+    await world.change("sales", suspend=True)
+    await world.create("thief", bootstrap={"fromBackup": {"name": BACKUP}, "fenced": True})
+    await world.until_reason("thief", "Degraded", "SecretUpdateFailed")
+    assert world.object("secrets", "thief") is None

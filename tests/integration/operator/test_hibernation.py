@@ -77,3 +77,24 @@ async def test_it_can_be_deleted_in_its_sleep(world: World) -> None:
     await world.delete("sales")
     await world.until_gone("sales")
     assert world.object(PVCS, "sales") is not None
+
+
+async def test_a_wake_up_while_it_falls_asleep_is_not_lost(world: World) -> None:
+    """Its pod still reports that it is Ready and idle when somebody asks."""
+    await world.start_operator()
+    await world.create("sales", hibernation={"afterIdle": "5m"})
+    await world.until_phase("sales")
+    world.script.stops = False
+    pod, program = world.pod("sales"), world.program("sales")
+    program.idle(datetime.now(UTC) - LONG_AGO)
+    await world.until(
+        lambda: "deletionTimestamp" in world.pod("sales")["metadata"], "the pod to terminate"
+    )
+    await world.annotate("sales", wake="1")
+    await world.until(lambda: "wake" in world.status("sales"), "the request to be seen")
+    program.idle(datetime.now(UTC) - LONG_AGO)
+    assert world.status("sales")["wake"]["done"] is False
+    world.script.stops = True
+    world.kubelet.look_again(world.namespace)
+    await world.until_replaced("sales", pod)
+    await world.until(lambda: world.status("sales")["wake"]["done"], "the wake-up to be done")

@@ -65,7 +65,9 @@ def backup(status: BackupStatus | None = None, *, name: str = "nightly", **more:
 
 def running_report(made: BackupReport | None = None, **changes: Any) -> Report:
     """Return the report of a pod with a valid login that can make backups."""
-    fields = {"session_valid": True, "can_back_up": True, "backup": made, **changes}
+    fields = {
+        "session_valid": True, "login_id": "l1", "can_back_up": True, "backup": made, **changes,
+    }  # fmt: skip
     return report(Phase.READY, **fields)
 
 

@@ -21,7 +21,6 @@ from unit.operator.situations import (
     session,
     terminating,
 )
-from wasession_api.session_pod.backup import BackupReport, BackupState
 from wasession_api.v1alpha1 import (
     ConditionType,
     HibernationStatus,
@@ -99,7 +98,8 @@ def test_it_is_looked_at_again_when_it_has_been_idle_for_long_enough() -> None:
         {"report": idle(None)},
         {"report": None},
         {"report": idle(phase=Phase.RECONNECTING)},
-        {"report": idle(backup=BackupReport(id="b1", state=BackupState.RUNNING))},
+        {"backup_running": True},
+        {"pod": terminating()},
         {"report": report(Phase.AUTHENTICATING, session_valid=False, idle_since=NOW - 2 * HOUR)},
         {"class_violation": Violation(Reason.LIMIT_EXCEEDED, "too many")},
         {"spec": {**SPEC, "annotations": {"logout": "1"}}},

@@ -58,6 +58,7 @@ def test_every_annotation_that_a_person_may_set_is_explained() -> None:
     settable = {
         names.ANNOTATION_RESTART,
         names.ANNOTATION_LOGOUT,
+        names.ANNOTATION_WAKE,
         names.ANNOTATION_ROTATE_TOKEN,
         names.ANNOTATION_ACCEPT_UPDATE,
         names.ANNOTATION_ACCEPT_DATA_LOSS,

@@ -73,6 +73,10 @@ class BackupCache:
             if (backup := self.get(session[0], name)) is not None:
                 yield backup
 
+    def is_running(self, session: Key) -> bool:
+        """Return whether one of a session's backups is being made."""
+        return session in self.running.values()
+
     def open_of(self, session: Key) -> list[Key]:
         """Return the backups of a session with which something is left to do."""
         own = ((session[0], name) for name in self._of.get(session, ()))

@@ -230,7 +230,7 @@ class Backups:
         if backup.is_terminating:
             terminating = await self._is_namespace_terminating(kube, backup.namespace)
         if backup.archive is not None:
-            shared = len(self._backups.with_archive(backup.archive)) > 1
+            shared = self._is_archive_needed(backup, backup.archive)
         return Facts(
             now=datetime.now(UTC),
             has_store=self._store is not None,
@@ -239,6 +239,15 @@ class Backups:
             is_archive_shared=shared,
             is_namespace_terminating=terminating,
             progress=self._progress_of(backup),
+        )
+
+    def _is_archive_needed(self, backup: Backup, archive: str) -> bool:
+        """Return whether another backup, which is to stay, is of the same archive."""
+        names_of = self._backups.with_archive(archive)
+        others = (self._backups.get(backup.namespace, name) for name in names_of)
+        return any(
+            other is not None and other.uid != backup.uid and not other.is_terminating
+            for other in others
         )
 
     async def _is_namespace_terminating(self, kube: KubeClient, name: str) -> bool:
@@ -263,7 +272,7 @@ class Backups:
             namespace=backup.namespace,
             session_name=backup.spec.session_name,
             session_uid=uid,
-            login_id=login_of(body) or uid,
+            login_id=(report and report.login_id) or login_of(body) or "",
             client_id=spec.get("clientId") or backup.spec.session_name,
             owner=spec.get("owner"),
         )

@@ -214,7 +214,7 @@ def _unfit(session: SourceSession, name: str) -> Problem | None:
         state = "is suspended or being deleted" if session.is_stopped else "does not run"
         message = f"WhatsAppSession {name} {state}; only a running session can be backed up."
         return Problem(BackupReason.SESSION_NOT_RUNNING, message)
-    if report.proven_validity is not True:
+    if report.proven_validity is not True or report.login_id is None:
         message = f"WhatsAppSession {name} has no valid login."
         return Problem(BackupReason.NO_LOGIN, message)
     if not report.can_back_up:
@@ -227,6 +227,9 @@ def _unfit(session: SourceSession, name: str) -> Problem | None:
 
 def _plan_running(backup: Backup, key: str, facts: Facts) -> Decision:
     progress, status = facts.progress, backup.status
+    if not is_below(key, backup.namespace):
+        message = f"status.key is not below {backup.namespace}/: somebody has edited it."
+        return _fail(backup, facts, BackupReason.ARCHIVE_INVALID, message)
     if progress.archive is not None and (manifest := progress.archive.manifest) is not None:
         own = manifest.backup_uid == backup.uid
         if own and progress.archive.size == manifest.size:

@@ -61,7 +61,8 @@ def due(
     at = latest(schedule, now)
     if at is None or at < created_at:
         return None
-    made = max((made for b in scheduled if (made := b.scheduled_at) is not None), default=None)
+    times = [time for backup in scheduled if (time := backup.scheduled_at) is not None]
+    made = max((time for time in times if time <= now), default=None)
     return at if made is None or made < at else None
 
 
@@ -122,4 +123,5 @@ def is_overdue(
 
 
 def _age(backup: Backup) -> tuple[datetime, datetime]:
-    return backup.status.taken_at or backup.created_at, backup.created_at
+    """Order backups by this cluster's clock: the session pods' are their own."""
+    return backup.scheduled_at or backup.created_at, backup.created_at

@@ -161,6 +161,9 @@ def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
     for other in facts.login_holders:
         if other.is_newer:
             return Finding(False, Reason.LOGIN_MOVED, MOVED.format(other=other.name))
-    if session.status.bootstrap is None or session.status.bootstrap.state not in HAS_LOGIN:
+    own = session.status.bootstrap
+    if own is None or own.state not in HAS_LOGIN:
         return None
+    if own.state is BootstrapState.RESTORED and not any(o.has_pod for o in facts.login_holders):
+        return None  # the others are older: they get no pod any more
     return _blocked_by_running(facts)

@@ -106,6 +106,7 @@ class LoginHolder:
     name: str
     is_newer: bool  # it was restored after this one, or this one never was
     is_stopped: bool  # it is suspended, and has no pod
+    has_pod: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ class Facts:
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
     backup: NamedBackup | None = None  # None: it does not exist, or there is to be none
     login_holders: tuple[LoginHolder, ...] = ()
+    backup_running: bool = False  # one of the session's own is being made
     last_backup: datetime | None = None  # of which moment the latest completed backup is
     account_shared_with: str | None = None  # another session whose login is of the same account
     conflicting_session: str | None = None  # older, of the same namespace, owner and clientId

@@ -11,12 +11,13 @@ from functools import lru_cache
 
 from cronsim import CronSim, CronSimError
 from wasession_api import names
-from wasession_api.session_pod.backup import BackupState
+from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import HibernationStatus, Phase, Reason, RequestStatus
 from wasession_api.v1alpha1.spec import SHORTEST_IDLE, Hibernation, HibernationSchedule
 
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.logout import pending_request
+from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.results import HibernationResult, Step, report_problem
 from wasession_operator.plan.rollout import is_updating
 
@@ -49,14 +50,13 @@ def plan_hibernation(session: Session, facts: Facts) -> HibernationResult:
 def _awake(
     session: Session, facts: Facts, wake: RequestStatus | None, step: Step
 ) -> HibernationResult:
-    report, hibernation = facts.report, session.spec.hibernation
+    report, hibernation = _present_report(facts), session.spec.hibernation
     is_awaited = wake is not None and not wake.done
     if not _is_wanted(hibernation) or is_awaited or report is None or report.idle_since is None:
         return HibernationResult(None, wake, step)
     is_settled = report.phase is Phase.READY and bool(report.session_valid)
-    if report.backup is not None and report.backup.state is BackupState.RUNNING:
-        is_settled = False
-    if not is_settled or is_updating(session.status) or facts.class_violation is not None:
+    is_busy = is_updating(session.status) or facts.backup_running
+    if not is_settled or is_busy or facts.class_violation is not None:
         return HibernationResult(None, wake, step)  # it could not, or should not, start again
     due = _falls_asleep_at(hibernation, report.idle_since, facts.now)
     if due is None:
@@ -66,6 +66,12 @@ def _awake(
     now = facts.now.replace(microsecond=0)
     sleep = HibernationStatus(since=now, wake_at=now + hibernation.wake_every)
     return HibernationResult(sleep, wake, step)
+
+
+def _present_report(facts: Facts) -> Report | None:
+    """Return the report of a pod that is to stay: one that ends proves nothing of the next."""
+    stays = facts.pod is not None and not is_terminating(facts.pod)
+    return facts.report if stays else None
 
 
 def _is_wanted(hibernation: Hibernation) -> bool:
@@ -122,7 +128,8 @@ def _request(session: Session, facts: Facts) -> RequestStatus | None:
     It is done when the session is Ready; one for a session that is awake, at once.
     """
     known, asked = session.status.wake, session.annotations.get(names.ANNOTATION_WAKE)
-    is_ready = facts.report is not None and facts.report.phase is Phase.READY
+    report = _present_report(facts)
+    is_ready = report is not None and report.phase is Phase.READY
     is_awake = is_ready and session.status.hibernation is None
     if asked is not None and (known is None or known.request != asked):
         return RequestStatus(request=asked, at=facts.now.replace(microsecond=0), done=is_awake)

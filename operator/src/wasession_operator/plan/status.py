@@ -198,7 +198,7 @@ def _phase_events(before: Status, after: Status) -> list[Event]:
         case Phase.SUSPENDED:
             reason, message = Reason.SUSPENDED, "The session is suspended; its volume is retained."
         case Phase.HIBERNATED:
-            reason, message = Reason.HIBERNATED, "Nobody uses the session; it sleeps until then."
+            reason, message = Reason.HIBERNATED, "The session sleeps until somebody uses it."
         case _:
             return []
     return [Event("Normal", reason, message)]

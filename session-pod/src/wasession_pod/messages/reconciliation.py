@@ -24,7 +24,7 @@ from wasession_pod.state.observation import PageEvent
 
 # Seconds, for what comes even later than recent messages did. A busy session pays for each of them
 # at every start, as the messages of that time are read again before anything new is told.
-MARGIN = 30.0
+MARGIN = 120.0
 PAGE = 200  # events of one answer
 MAXIMUM_PAGES = 5000
 RETRY_DELAYS = (0.5, 2.0, 5.0)  # seconds, for a page that has just been loaded again
