@@ -3,7 +3,7 @@
 set -eu
 python3 -m venv /opt/venv
 pip install --no-cache-dir --no-compile --require-hashes -r requirements.lock
-pip uninstall -y pip setuptools
+pip uninstall -y tzdata pip setuptools  # Debian has a tzdata as well
 cd /opt/venv/lib/python3.11/site-packages
 
 # Requests are plain JSON: of the Kubernetes client only configuration, authentication and HTTP are used.
