@@ -25,6 +25,8 @@ UNUSED = (
     "usr/share/doc/*/[!c]*",
     "usr/share/doc/*/changelog*",
     "usr/share/zoneinfo/right",  # with leap seconds
+    "usr/lib/python3*/pydoc_data",  # texts of help()
+    "usr/lib/python3*/test",
     "usr/lib/*/gconv",  # character sets of iconv: Python and Chromium have their own
     "etc/apt",
     "etc/dpkg",
