@@ -15,7 +15,7 @@ from wasession_operator import health
 def test_the_http_server_answers(families: Families) -> None:
     async def main() -> list[int]:
         controller = SimpleNamespace(cache=SimpleNamespace(is_synced=False))
-        runner = await health.serve(8080, cast(Any, controller), *cast(Any, [None, [], None]))
+        runner = await health.serve(8080, cast(Any, controller), *cast(Any, [None, [], None, None]))
         async with aiohttp.ClientSession() as http:
             statuses = []
             for address in families.loopback:
