@@ -91,12 +91,14 @@ class Controller:
             if is_lost:
                 await self._reconciler.close(0.0)
 
-    async def finish(self, timeout: float) -> None:
+    async def finish(self, timeout: float) -> bool:
         """End the reconciliations in progress within a time in seconds, and begin none.
 
-        Their Events are part of them.
+        Their Events are part of them. Return whether the API server has answered every write: one
+        that was given up may still be carried out.
         """
         ends = time.monotonic() + timeout
+        is_done = True
         self._is_finishing = True
         for worker in self._idle:
             worker.cancel()
@@ -105,9 +107,14 @@ class Controller:
             _, late = await asyncio.wait(busy, timeout=timeout)
             for worker in late:
                 worker.cancel()
+            is_done = not late
         if self._others:
-            await asyncio.wait(self._others, timeout=max(ends - time.monotonic(), 0.0))
+            _, late_others = await asyncio.wait(
+                self._others, timeout=max(ends - time.monotonic(), 0.0)
+            )
+            is_done = is_done and not late_others
         await self._reconciler.close(max(ends - time.monotonic(), 0.0))
+        return is_done
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[None]:

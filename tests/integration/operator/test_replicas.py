@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 from integration.operator.test_idle import writes_in_two_rounds
@@ -83,12 +84,11 @@ async def until_aware(world: World, replica: Replica, shards: int = 1) -> None:
     """Wait until a replica says of itself what the Leases say, and is ready for more."""
     async with asyncio.timeout(60):
         while True:
-            status, body = await replica.get("/readyz")
-            held = [
-                index for index, name in enumerate(holders(world, shards)) if name == replica.name
-            ]
-            if (status, json.loads(body).get("shards")) == (200, held):
-                return
+            with contextlib.suppress(aiohttp.ClientConnectionError):  # it has only just started
+                status, body = await replica.get("/readyz")
+                held = [n for n, name in enumerate(holders(world, shards)) if name == replica.name]
+                if (status, json.loads(body).get("shards")) == (200, held):
+                    return
             await asyncio.sleep(0.05)  # no event tells
 
 

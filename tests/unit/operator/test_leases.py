@@ -257,6 +257,7 @@ class Replica:
         self.events: list[tuple[str, int, float]] = []
         self.last_sent: dict[int, float] = {}
         self.finishing: list[float] = []  # timeouts
+        self.finishes = True  # in time
         self._tasks = [
             asyncio.create_task(self.leases.informer.run()),
             asyncio.create_task(self.leases.run(self)),
@@ -279,11 +280,12 @@ class Replica:
         self.acting[index] = lease
         self._note("start", index)
 
-    async def finish_shard(self, index: int, timeout: float) -> None:
+    async def finish_shard(self, index: int, timeout: float) -> bool:
         self._note("finish", index)
         self.finishing.append(timeout)
         await asyncio.sleep(timeout / 2)
         del self.acting[index]
+        return self.finishes
 
     async def stop_shard(self, index: int) -> None:
         lease = self.acting.pop(index)
@@ -570,6 +572,23 @@ async def test_the_last_replica_leaves_released_leases_behind() -> None:
         await replica.run
         assert world.holder() == ""
         assert list(world.server.objects) == [lease_key()]
+
+
+@in_virtual_time
+async def test_a_lease_expires_while_a_write_of_its_holder_is_unanswered() -> None:
+    """The write may still be carried out, and nobody else may act by then."""
+    async with world_of() as world:
+        replica = world.add("pod-a")
+        await world.pass_time(3)
+        other = world.add("pod-b")
+        await world.pass_time(1)
+        replica.finishes = False
+        stopping = now()
+        replica.leases.stop()
+        await replica.run
+        assert world.holder() == "pod-a"
+        await world.pass_time(2 * DURATION)
+        assert other.times("start")[0] > stopping + DURATION - PERIOD
 
 
 @in_virtual_time

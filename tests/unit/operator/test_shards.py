@@ -212,7 +212,7 @@ async def test_a_shard_that_is_given_away_ends_what_is_in_progress(rig: Rig) -> 
         assert not finishing.done()
         rig.shards.enqueue_all()
         Recorder.released.set()
-        await finishing
+        assert await finishing
         assert sorted(Recorder.ended) == sorted(begun)
         assert Recorder.begun == begun, "and begins nothing"
         assert rig.shards.held == []
@@ -224,7 +224,7 @@ async def test_a_shard_that_is_given_away_waits_no_longer_than_its_time(rig: Rig
         rig.start(0)
         await settle()
         async with asyncio.timeout(60):
-            await rig.shards.finish_shard(0, 0)
+            assert not await rig.shards.finish_shard(0, 0), "not all has been answered"
         assert (len(Recorder.begun), Recorder.ended) == (1, [])
         assert rig.shards.held == []
 

@@ -54,8 +54,11 @@ class ShardCallbacks(Protocol):
     def start_shard(self, index: int, lease: HeldLease) -> None:
         """Begin to act on a shard."""
 
-    async def finish_shard(self, index: int, timeout: float) -> None:
-        """End what is in progress on a shard within a time in seconds, and begin nothing."""
+    async def finish_shard(self, index: int, timeout: float) -> bool:
+        """End what is in progress on a shard within a time in seconds, and begin nothing.
+
+        Return whether the API server has answered every write.
+        """
 
     async def stop_shard(self, index: int) -> None:
         """Stop to act on a shard at once."""
@@ -393,13 +396,27 @@ class Leases:
         await shards.stop_shard(index)
 
     async def _give_away(self, shards: ShardCallbacks, index: int) -> None:
-        """Finish what is in progress, then release the Lease; another replica takes it at once."""
+        """Finish what is in progress, then release the Lease; another replica takes it at once.
+
+        While a write is unanswered it may still be carried out: then the Lease has to expire.
+        """
         held = self.held[index]
-        log.info("releasing shard %d", index, extra={"shard": index})
-        await shards.finish_shard(index, min(held.remaining(), self._duration * RETRY_PERIOD))
+        extra = {"shard": index, "lease": held.lease.key[1]}
+        log.info("releasing shard %d", index, extra=extra)
+        patience = min(held.remaining(), self._duration * RETRY_PERIOD)
+        is_done = await shards.finish_shard(index, patience)
         del self.held[index]
         held.close()
-        await self._release(held)
+        if is_done:
+            await self._release(held)
+        else:
+            log.warning(
+                "the API server has not answered all writes to shard %d; its Lease is not "
+                "released, and expires in %.0f s",
+                index,
+                self._duration,
+                extra=extra,
+            )
 
     async def _release(self, held: HeldLease) -> None:
         try:

@@ -141,10 +141,14 @@ class Shards:
         self.acquired.set()
         self.shard_started(controller)
 
-    async def finish_shard(self, index: int, timeout: float) -> None:
-        """End what is in progress on a shard within a time in seconds, and begin nothing."""
-        await self._controllers[index].finish(timeout)
+    async def finish_shard(self, index: int, timeout: float) -> bool:
+        """End what is in progress on a shard within a time in seconds, and begin nothing.
+
+        Return whether the API server has answered every write.
+        """
+        is_done = await self._controllers[index].finish(timeout)
         await self.stop_shard(index)
+        return is_done
 
     async def stop_shard(self, index: int) -> None:
         """Stop to act on a shard at once."""
