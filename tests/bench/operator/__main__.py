@@ -2,7 +2,7 @@
 
 python -m bench.operator --sessions 1000
 python -m bench.operator --sessions 1000 --rate 5
-python -m bench.operator --sessions 20000 --shards 4 --replicas 4 --rate 30
+python -m bench.operator --sessions 20000 --standing 19500 --shards 4 --replicas 4 --rate 5
 python -m bench.operator --failover 30 --sessions 200
 python -m bench.operator --report
 """
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m bench.operator", description="The operator beside StatefulSets."
     )
     made.add_argument("--sessions", type=int, default=1000)
+    made.add_argument("--standing", type=int, default=0, help="sessions that stand already")
     made.add_argument("--rate", type=float, default=75, help="sessions a second")
     made.add_argument("--shards", type=int, default=1)
     made.add_argument("--replicas", type=int, default=2)
@@ -57,11 +58,11 @@ def parser() -> argparse.ArgumentParser:
 
 async def run(arguments: argparse.Namespace) -> Run:
     """Measure each contender on a cluster of its own, one after the other."""
-    sessions, rate = arguments.sessions, arguments.rate
+    sessions, standing, rate = arguments.sessions, arguments.standing, arguments.rate
     before = machine()
     async with cluster(arguments.shards) as it:
-        operator = await measure_operator(it, sessions, rate, arguments.replicas)
-    found = Run(machine=before, sessions=sessions, rate=rate, operator=operator)
+        operator = await measure_operator(it, sessions, rate, arguments.replicas, standing)
+    found = Run(machine=before, sessions=sessions, standing=standing, rate=rate, operator=operator)
     if not arguments.without_peers:
         async with cluster() as it:
             found.statefulsets = await measure_statefulsets(it, sessions, rate)

@@ -18,6 +18,7 @@ from wasession_api.names import object_name
 from wasession_api.v1alpha1 import API_VERSION, KIND, PLURAL
 
 from bench.operator.audit import Write, by_kind, latencies
+from bench.operator.nodes import NODES
 from bench.operator.results import (
     Idle,
     Machine,
@@ -30,6 +31,7 @@ from bench.operator.results import (
     Writes,
 )
 from bench.operator.rig import NAMESPACE, OPERATOR, USER, Rig, cpu_seconds
+from bench.operator.standing import Copies
 
 PERSON = "admin"
 PREFIX = "wasession-"  # of the name of a session's pod
@@ -39,16 +41,23 @@ DELETIONS = 20.0  # a second
 REMOVED = 1000  # sessions
 
 
-async def measure_operator(rig: Rig, sessions: int, rate: float, replicas: int) -> OperatorRun:
+async def measure_operator(
+    rig: Rig, sessions: int, rate: float, replicas: int, standing: int = 0
+) -> OperatorRun:
+    """Measure with ``sessions`` in all, of which some stand already; the others are created."""
     names = session_names(sessions)
+    created = names[standing:]
     pods = replica_names(replicas)
+    if standing:
+        await let_stand(rig, pods[0], names[:standing])
     await rig.start_replicas(pods)
-    await rig.until_shared(0)
+    await rig.until_shared(standing)
     memory_empty = max(peak_memory(r.process) for r in rig.replicas.values())
-    await rig.settled()
+    writes_of_start = by_kind(w for w in await rig.settled() if w.user == USER)
+    say(f"started with {standing} sessions: {memory_empty:.0f} MiB, {writes_of_start}")
 
     before, cluster = cpu_of_replicas(rig), rig.programs()
-    applied = await at_rate(rate, names, lambda name: rig.api.create(PLURAL, session(name)))
+    applied = await at_rate(rate, created, lambda name: rig.api.create(PLURAL, session(name)))
     ready = applied + await rig.until_ready(sessions)
     cluster = {name: used(cluster[name], now) for name, now in rig.programs().items()}
     await rig.until_shared(sessions)
@@ -56,7 +65,7 @@ async def measure_operator(rig: Rig, sessions: int, rate: float, replicas: int) 
     causes = [w for w in writes if is_write(w, PERSON, "create", PLURAL)]
     effects = [unprefixed(w) for w in writes if is_write(w, USER, "create", "pods")]
     applied_to_pod = Quantiles.of(latencies(causes, effects))
-    writes_to_ready = per(sessions, writes, USER)
+    writes_to_ready = per(len(created), writes, USER)
     at_ready = await state_of_replicas(rig, before)
     say(f"{sessions} sessions Ready after {ready:.0f} s: {applied_to_pod} {at_ready}")
 
@@ -78,6 +87,7 @@ async def measure_operator(rig: Rig, sessions: int, rate: float, replicas: int) 
     return OperatorRun(
         shards=rig.shards,
         memory_empty_mib=memory_empty,
+        writes_of_start=writes_of_start,
         applied_seconds=applied,
         ready_seconds=ready,
         applied_to_pod_ms=applied_to_pod,
@@ -90,6 +100,20 @@ async def measure_operator(rig: Rig, sessions: int, rate: float, replicas: int) 
         move=move,
         cluster=cluster,
     )
+
+
+async def let_stand(rig: Rig, replica: str, names: Sequence[str]) -> None:
+    """Let an operator make a session for each node, and make the others as copies of these."""
+    originals = names[:NODES]
+    await rig.start_replicas([replica])
+    for name in originals:
+        await rig.api.create(PLURAL, session(name))
+    await rig.until_ready(len(originals))
+    copies = Copies(rig)
+    await copies.read(originals)
+    await rig.end_replicas([replica])
+    await copies.put(names[len(originals) :])
+    await rig.server.calm()
 
 
 async def be_idle(rig: Rig) -> Idle:

@@ -96,7 +96,8 @@ class OperatorRun(BaseModel):
     """``replicas`` are as they were when all sessions were Ready."""
 
     shards: int
-    memory_empty_mib: float  # of a replica, before the first session
+    memory_empty_mib: float  # of a replica, before the first session is created
+    writes_of_start: Kinds = {}  # with the sessions that stand already
     applied_seconds: float
     ready_seconds: float
     applied_to_pod_ms: Quantiles
@@ -133,6 +134,7 @@ class Run(BaseModel):
 
     machine: Machine
     sessions: int
+    standing: int = 0  # of the sessions; the others are created
     rate: float  # sessions a second
     operator: OperatorRun
     statefulsets: StatefulSets | None = None
@@ -167,8 +169,8 @@ class Results(BaseModel):
     def add(self, run: Run) -> None:
         """Put a run in the place of an earlier one of the same size and rate."""
 
-        def key(run: Run) -> tuple[int, float]:
-            return run.sessions, run.rate
+        def key(run: Run) -> tuple[int, int, float]:
+            return run.sessions, run.standing, run.rate
 
         others = [earlier for earlier in self.runs if key(earlier) != key(run)]
         self.runs = sorted([*others, run], key=key)

@@ -52,6 +52,8 @@ from bench.operator.results import Program
 
 NAMESPACE = "bench"
 OPERATOR = "wasession-operator"
+IMAGE = "session-pod:1"
+CLASS = "standard"
 OPERATOR_NAMESPACE = "default"
 USER = f"system:serviceaccount:{OPERATOR_NAMESPACE}:{OPERATOR}"
 CONTROLLER = "system:serviceaccount:kube-system:statefulset-controller"
@@ -117,7 +119,7 @@ class Rig:
         environment = {
             **os.environ,
             "KUBECONFIG": str(self.directory / "operator.conf"),
-            "WASESSION_SESSION_IMAGE": "session-pod:1",
+            "WASESSION_SESSION_IMAGE": IMAGE,
             "WASESSION_MASTER_KEY_FILE": str(self.directory / "master-key"),
             "WASESSION_RESTORATION_DELAY": "0s",
             "WASESSION_MAX_CONCURRENT_STARTS_PER_NODE": "100000",
@@ -351,7 +353,7 @@ async def rig(
 
 def session_class() -> Manifest:
     """Return the default class, which is that of all sessions."""
-    metadata = {"name": "standard", "annotations": {ANNOTATION_DEFAULT_CLASS: "true"}}
+    metadata = {"name": CLASS, "annotations": {ANNOTATION_DEFAULT_CLASS: "true"}}
     return {"apiVersion": API_VERSION, "kind": CLASS_KIND, "metadata": metadata, "spec": {}}
 
 
