@@ -125,9 +125,9 @@ def write(version: int, replica: str, **values: Any) -> Call:
     return call
 
 
-def lease(version: int, holder: str, *, shard: int = 0, of: int = 1) -> Call:
+def lease(version: int, holder: str, *, shard: int = 0, of: int = 1, sent: float = 0.0) -> Call:
     """Return the write by which a replica acquires or renews a Lease; without one, releases it."""
-    call = write(version, holder, resource="leases", uid="lease")
+    call = write(version, holder, resource="leases", uid="lease", sent=sent)
     call.name = f"operator-shard-{shard}-of-{of}"
     call.body = {"metadata": CONDITIONS, "spec": {"holderIdentity": holder}}
     return call
@@ -157,6 +157,8 @@ TAKEN_OVER = [lease(2, "a"), lease(10, "b")]
         # What has changed nothing leaves the version at what it was.
         [*TAKEN_OVER, write(1, "b")],
         [*TAKEN_OVER, write(5, "a", apply=True), write(5, "b", apply=True)],
+        # It was sent while nobody else had the shard; nothing can make the API server reject it.
+        [lease(2, "a"), lease(10, "b", sent=6.0), write(11, "a", verb="POST", sent=5.0)],
         # The first holder takes it back.
         [*TAKEN_OVER, write(5, "a"), write(11, "b"), lease(12, "a"), write(13, "a")],
     ],
@@ -171,6 +173,14 @@ def test_holders_may_write(calls: list[Call]) -> None:
     [
         ([*TAKEN_OVER, write(11, "a")], "without its shard"),
         ([*TAKEN_OVER, write(5, "b")], "without its shard"),
+        (
+            [lease(2, "a"), lease(10, "b", sent=4.0), write(11, "a", verb="POST", sent=5.0)],
+            "without its shard",
+        ),
+        (
+            [lease(2, "a"), lease(10, "b", sent=6.0), write(11, "a", sent=5.0)],
+            "without its shard",
+        ),
         ([write(5, "a")], "without its shard"),
         ([lease(2, "a"), lease(3, ""), write(5, "a")], "without its shard"),
         (

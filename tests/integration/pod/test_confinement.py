@@ -22,7 +22,7 @@ ATTEMPTS = {
              "f.method = 'post'; document.body.append(f); f.submit()", "navigation"),
     "meta": ("document.head.innerHTML += "
              "'<meta http-equiv=refresh content=\"0;url={there}/meta\">'", "navigation"),
-    "open": ("window.open('{there}/open')", "page"),
+    "open": ("for (let i = 0; i < 20; i++) window.open('{there}/open')", "page"),
     "link": (f"document.body.appendChild({NEW_WINDOW % ('{there}/link', 'noopener')}).click()",
              "page"),
     "download": ("location.href = '/download'", "download"),

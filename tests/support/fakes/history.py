@@ -231,8 +231,12 @@ def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator
     A replica has a shard from its own write of the Lease until another replica's; what a person
     does to a Lease takes nothing away before that. Two installations, or one whose number of shards
     changes, have different Leases for a session: of two holders, only one may act.
+
+    A creation has no precondition: what the network delivers too late takes effect if nobody else
+    has created that name. Who has sent it has to have had the shard then.
     """
-    holders = _holders(write for write in writes if write.resource == "leases")
+    leases = [write for write in writes if write.resource == "leases"]
+    holders = _holders(leases)
     sessions = _sessions_of(changes)
     deletions = {
         change.object["metadata"]["uid"]: change.version
@@ -254,6 +258,11 @@ def _writes_without_shard(changes: list[Change], writes: list[Call]) -> Iterator
         since = _holds_since(write.replica, session, holders, version)
         if since is None and write.apply and times[version] > 1:
             continue  # it has applied what an earlier holder had applied already
+        if since is None and write.verb == "POST":
+            answered = [lease for lease in leases if lease.sent + lease.seconds <= write.sent]
+            newest = max((lease.version for lease in answered), default=0)
+            if _holds_since(write.replica, session, holders, newest + 1) is not None:
+                continue
         what = (
             f"{version}: {write.replica!r} wrote {write.resource} of session {session[1]} "
             f"({write.seconds:.1f} s after it had sent it)"

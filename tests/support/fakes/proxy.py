@@ -46,7 +46,8 @@ class Call:
     body: Any = field(default=None, repr=False)  # of a write
     version: int = 0  # of the object, after a write; 0: it is gone at once
     uid: str = ""  # of the object, after a write
-    seconds: float = 0.0  # from the operator's request to the API server's response
+    sent: float = 0.0  # when the operator has sent it; monotonic
+    seconds: float = 0.0  # from then to the API server's response
 
     @property
     def write(self) -> bool:
@@ -231,6 +232,7 @@ class Proxy:
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         call = _read(request)
+        call.sent = time.monotonic()
         self.calls.append(call)
         self._note_change()
         transport = request.transport
@@ -301,7 +303,6 @@ class Proxy:
     async def _write(
         self, request: web.Request, call: Call, headers: dict[str, str], body: bytes
     ) -> web.Response:
-        began = time.monotonic()
         call.apply = request.content_type == APPLY_PATCH
         call.body = json.loads(body)
         await self._connected.wait()
@@ -309,7 +310,7 @@ class Proxy:
             request.method, request.path_qs, headers=headers, data=body, read_bufsize=2**22
         ) as answer:
             content = await answer.read()
-            call.status, call.seconds = answer.status, time.monotonic() - began
+            call.status, call.seconds = answer.status, time.monotonic() - call.sent
             if answer.status < 400:
                 call.note(json.loads(content))
                 if call.write and self._is_change(call):

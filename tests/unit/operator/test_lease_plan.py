@@ -124,6 +124,16 @@ def test_a_member_that_has_left_gets_no_share() -> None:
     assert plan_leases("pod-a", one, (), {left.lease.key: left}, 2.0).acquire == (0,)
 
 
+@pytest.mark.parametrize("duration", [1.0, 3600.0])
+def test_how_long_a_lease_lasts_is_what_its_holder_wrote(duration: float) -> None:
+    """A person's edit has nobody take it over too early, or wait for an hour."""
+    seen = observe(None, lease(), 0.0)
+    edited = observe(seen, replace(lease(), version="2", duration=duration), 8.0)
+    assert edited.expires_at == 10.0
+    renewed = replace(lease(), renewed="r2", duration=duration)
+    assert observe(edited, renewed, 9.0).expires_at == 9.0 + duration
+
+
 @pytest.mark.parametrize(
     "change", [{"renewed": "r2"}, {"holder": "pod-c", "renewed": "r2"}, {"uid": "uid-2"}]
 )

@@ -54,7 +54,7 @@ def observe(
     """Note a Lease as it is now; one that was not renewed keeps its age.
 
     One whose holder a person has changed counts as deleted: who acquires or releases a Lease
-    changes its time.
+    changes its time. It lasts as long as the holder has written when it renewed it.
     """
     if before is None:
         return Observed(lease, now, deleted)
@@ -62,7 +62,8 @@ def observe(
         return replace(before, deleted=True)
     if before.lease.state != lease.state:
         return Observed(lease, now, deleted)
-    return replace(before, lease=lease, deleted=deleted)
+    kept = replace(lease, duration=before.lease.duration)
+    return replace(before, lease=kept, deleted=deleted)
 
 
 def _is_edited(before: Lease, after: Lease) -> bool:

@@ -354,15 +354,18 @@ class WhatsAppPage:
                 started.set_result(None)
 
         tab.session.on("Fetch.requestPaused", on_paused)
-        starting = asyncio.gather(
-            tab.session.call("Fetch.enable"),  # pauses all requests
-            tab.session.call("Runtime.runIfWaitingForDebugger"),
-            return_exceptions=True,
-        )
+        starting = asyncio.create_task(_start_intercepted(tab.session))
         either: set[asyncio.Future[Any]] = {starting, started}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         with contextlib.suppress(ProtocolError):
             await tab.close()
+
+
+async def _start_intercepted(session: Session) -> None:
+    """Let a tab that waits start, once Chromium pauses each of its requests."""
+    with contextlib.suppress(ProtocolError):
+        await session.call("Fetch.enable")  # one that is only sent may come too late (observed)
+        await session.call("Runtime.runIfWaitingForDebugger")
 
 
 def _report_blocked(kind: str, origin: str) -> None:
