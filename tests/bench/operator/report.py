@@ -74,13 +74,14 @@ def scale_section(runs: Sequence[Run]) -> list[str]:
         "",
         "## Scale",
         "",
-        *table(["sessions", *(f"{run.sessions:,}" for run in runs), "goal"], scale_rows(runs)),
+        *table(["sessions", *map(size, runs), "goal"], scale_rows(runs)),
         "",
         "Bold: not within the goal. Memory is the most that a process has had resident. Each",
         "replica caches all sessions; which ones it acts on is divided by shards. Writes are",
         "counted without Events, without the replicas' own Leases, which have a row, and without",
         "the status of the class. A moved shard: a replica is terminated and its shards move to",
         "the others, then it starts again and gets its share back.",
+        *standing(runs),
         "",
         "![Memory, idle CPU and CPU per session](operator-scale.svg)",
         "",
@@ -136,16 +137,22 @@ def scale_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
     )
     yield row(
         "CPU per session from the CR to Ready, of the replicas with shards",
-        lambda r: judge(cpu_per_session(r), CPU_MS, milliseconds),
+        lambda r: "" if r.standing else judge(cpu_per_session(r), CPU_MS, milliseconds),
         f"{CPU_MS} ms",
     )
-    yield row("… of all replicas", lambda r: milliseconds(cpu_per_session(r, standby=True)))
+    yield row(
+        "… of all replicas",
+        lambda r: "" if r.standing else milliseconds(cpu_per_session(r, standby=True)),
+    )
     yield row(
         "memory of a replica, of the largest",
         lambda r: judge(memory(r), MEMORY_MIB, mebibytes),
         f"{MEMORY_MIB} MiB",
     )
-    yield row("… without sessions", lambda r: mebibytes(r.operator.memory_empty_mib))
+    yield row(
+        "… without sessions",
+        lambda r: "" if r.standing else mebibytes(r.operator.memory_empty_mib),
+    )
     yield row(
         "idle CPU of a replica, of the busiest, of one core",
         lambda r: judge(idle_cpu(r), idle_goal(r), "{:.1f} %".format),
@@ -160,6 +167,12 @@ def scale_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
         "writes to Leases while idle, a second",
         lambda r: f"{r.operator.idle.lease_writes / r.operator.idle.seconds:.1f}",
     )
+    if any(run.standing for run in runs):
+        yield row(
+            "start with the sessions that stand already: writes",
+            lambda r: none(r.operator.writes_of_start) if r.standing else "",
+            "0",
+        )
     yield row(
         "restart of all replicas: writes",
         lambda r: none(r.operator.restart.writes),
@@ -174,6 +187,25 @@ def scale_rows(runs: Sequence[Run]) -> Iterator[list[str]]:
     yield row("… until the others act; until shares are fair again", moved_seconds)
 
 
+def standing(runs: Sequence[Run]) -> list[str]:
+    """Return what is to be known of sessions that stand already, if there are any."""
+    if not any(run.standing for run in runs):
+        return []
+    return [
+        "",
+        "To create tens of thousands of sessions takes two cores hours, nearly all of them in the",
+        "API server. Where some stand already, the operator has made one for each node, and the",
+        "others are copies of these in etcd, with names, UIDs, addresses and tokens of their own.",
+        "That it writes nothing to them when it starts shows that they are what it would make.",
+        "CR → pod is that of the others, with all that stand; the CPU per session is left out, as",
+        "it would be mostly that of the ones that stand.",
+    ]
+
+
+def size(run: Run) -> str:
+    return f"{run.sessions:,}" + (f", {run.standing:,} of them standing" if run.standing else "")
+
+
 def moved(run: Run) -> str:
     return "" if run.operator.move is None else none(run.operator.move.writes)
 
@@ -185,8 +217,8 @@ def moved_seconds(run: Run) -> str:
 
 def peer_rows(run: Run) -> Iterator[list[str]]:
     def row(name: str, applied: str, deleted: Quantiles, ready: str, writes: Writes) -> list[str]:
-        size, rate = f"{run.sessions:,}", f"{run.rate:g}/s"
-        return [size, rate, name, applied, times(deleted), ready, f"{writes.total:.1f}"]
+        sizes = [size(run), f"{run.rate:g}/s"]
+        return [*sizes, name, applied, times(deleted), ready, f"{writes.total:.1f}"]
 
     ours, each, one = run.operator, run.statefulsets, run.statefulset
     yield row(
@@ -212,14 +244,14 @@ def peer_rows(run: Run) -> Iterator[list[str]]:
 def draw_latencies(runs: Sequence[Run]) -> str:
     applied, deleted = list[Row](), list[Row]()
     for run in runs:
-        size = f"{run.sessions:,} at {run.rate:g}/s, "
-        applied.append(range_row(f"{size}{OURS}", run.operator.applied_to_pod_ms, OURS))
-        deleted.append(range_row(f"{size}{OURS}", run.operator.deleted_to_pod_ms, OURS))
+        label = f"{run.sessions:,} at {run.rate:g}/s, "
+        applied.append(range_row(f"{label}{OURS}", run.operator.applied_to_pod_ms, OURS))
+        deleted.append(range_row(f"{label}{OURS}", run.operator.deleted_to_pod_ms, OURS))
         if run.statefulsets is not None:
-            applied.append(range_row(f"{size}{EACH}", run.statefulsets.applied_to_pod_ms, EACH))
-            deleted.append(range_row(f"{size}{EACH}", run.statefulsets.deleted_to_pod_ms, EACH))
+            applied.append(range_row(f"{label}{EACH}", run.statefulsets.applied_to_pod_ms, EACH))
+            deleted.append(range_row(f"{label}{EACH}", run.statefulsets.deleted_to_pod_ms, EACH))
         if run.statefulset is not None:
-            deleted.append(range_row(f"{size}{ONE}", run.statefulset.deleted_to_pod_ms, ONE))
+            deleted.append(range_row(f"{label}{ONE}", run.statefulset.deleted_to_pod_ms, ONE))
     goals = [(APPLIED_P50, "goal of p50"), (APPLIED_P99, "of p99")]
     return draw(
         "Milliseconds from the CR to the pod, and from a deleted pod to the next one",
@@ -250,7 +282,9 @@ def draw_scale(runs: Sequence[Run]) -> str:
                 idle_label,
             ),
             scale_panel(
-                runs, "CPU per session from the CR to Ready, of the replicas with shards", "ms",
+                [run for run in runs if not run.standing],
+                "CPU per session from the CR to Ready, of the replicas with shards",
+                "ms",
                 cpu_per_session, CPU_MS,
             ),
         ],

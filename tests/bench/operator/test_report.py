@@ -119,6 +119,19 @@ def test_goals_are_judged() -> None:
     assert "| 1 shard, 2 replicas | **1** (1 create pods) | 0 |" in lines
 
 
+def test_what_stands_already_is_told_apart() -> None:
+    some = run(20000, peers=False).model_copy(update={"standing": 19500})
+    text = page([run(1000, peers=False), some], [])
+    lines = text.splitlines()
+    assert "| sessions | 1,000 | 20,000, 19,500 of them standing | goal |" in lines
+    row = "CPU per session from the CR to Ready, of the replicas with shards"
+    assert f"| {row} | **15 ms** |  | 10 ms |" in lines
+    assert "| start with the sessions that stand already: writes |  | 0 | 0 |" in lines
+    assert "copies of these in etcd" in text
+    assert "copies of these in etcd" not in page([run(1000, peers=False)], [])
+    draw_scale([some])
+
+
 def test_a_run_replaces_the_one_of_its_size_and_rate() -> None:
     found = Results()
     slow = run(1000, peers=False).model_copy(update={"rate": 5})
