@@ -28,6 +28,8 @@ TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
 PROXY_DIRECTORY = "/etc/wasession-proxy"
 DELIVERY_DIRECTORY = "/etc/wasession-delivery"
 CA_DIRECTORY = "/etc/wasession-ca"
+WA_JS_DIRECTORY = "/etc/wasession-wa-js"
+DOCUMENT_DIRECTORY = "/etc/wasession-document"
 IDENTITY_DIRECTORY = "/etc/wasession-backup-identity"
 RESTORE_URL = "restore-url"  # key of the session's Secret
 # A type is immutable: the API server rejects what is applied to somebody else's Secret.
@@ -395,12 +397,19 @@ def _volumes(name: str, spec: EffectiveSpec) -> list[Manifest]:
         secret = {"secretName": proxy.name, "optional": True, "defaultMode": 0o440}
         volumes.append({"name": "proxy", "secret": secret})
     if spec.ca_bundle is not None:
-        config_map = {"name": spec.ca_bundle.config_map_name, "optional": True}
-        volumes.append({"name": "ca", "configMap": config_map})
+        volumes.append(_optional_config_map("ca", spec.ca_bundle.config_map_name))
+    if spec.wa_js is not None:
+        volumes.append(_optional_config_map("wa-js", spec.wa_js.config_map_name))
+    if spec.whatsapp_document is not None:
+        volumes.append(_optional_config_map("document", spec.whatsapp_document.config_map_name))
     # Always, so that a session's first webhook or sink does not restart its pod.
     keys = {"secretName": DELIVERY_SECRET, "optional": True, "defaultMode": 0o440}
     volumes.append({"name": "delivery", "secret": keys})
     return volumes
+
+
+def _optional_config_map(volume: str, name: str) -> Manifest:
+    return {"name": volume, "configMap": {"name": name, "optional": True}}
 
 
 def _volume_mounts(spec: EffectiveSpec) -> list[Manifest]:
@@ -414,6 +423,10 @@ def _volume_mounts(spec: EffectiveSpec) -> list[Manifest]:
         mounts.append({"name": "proxy", "mountPath": PROXY_DIRECTORY, "readOnly": True})
     if spec.ca_bundle is not None:
         mounts.append({"name": "ca", "mountPath": CA_DIRECTORY, "readOnly": True})
+    if spec.wa_js is not None:
+        mounts.append({"name": "wa-js", "mountPath": WA_JS_DIRECTORY, "readOnly": True})
+    if spec.whatsapp_document is not None:
+        mounts.append({"name": "document", "mountPath": DOCUMENT_DIRECTORY, "readOnly": True})
     mounts.append({"name": "delivery", "mountPath": DELIVERY_DIRECTORY, "readOnly": True})
     return mounts
 
@@ -496,6 +509,12 @@ def _environment(
         "PROXY_DIRECTORY": None if spec.browser.proxy_secret_ref is None else PROXY_DIRECTORY,
         "CA_BUNDLE": None if spec.ca_bundle is None else f"{CA_DIRECTORY}/{spec.ca_bundle.key}",
     }
+    if (wa_js := spec.wa_js) is not None:
+        values["WA_JS"] = f"{WA_JS_DIRECTORY}/{wa_js.key}"
+        values["WA_JS_SHA256"] = wa_js.sha256
+    if (document := spec.whatsapp_document) is not None:
+        values["DOCUMENT"] = f"{DOCUMENT_DIRECTORY}/{document.key}"
+        values["DOCUMENT_SHA256"] = document.sha256
     return [
         {"name": f"WASESSION_{key}", "value": value}
         for key, value in values.items()

@@ -125,6 +125,7 @@ class Session:
                 timedelta(seconds=settings.reconnect_max_delay),
                 random.uniform(0.8, 1.2),  # noqa: S311
             ),
+            pinned=settings.document is not None,
         )
         self._state = initial(has_login=None, restoring=settings.restoring, now=_now())
         self._last_shutdown: LastShutdown | None = None
@@ -716,7 +717,13 @@ class Session:
         If no browser could be started with them, start one as soon as they have changed.
         """
         settings, started = self._settings, self._browser.files
-        if settings.proxy_directory is None and settings.ca_bundle is None:
+        mounted = (
+            settings.proxy_directory,
+            settings.ca_bundle,
+            settings.wa_js_sha256,
+            settings.document,
+        )
+        if all(file is None for file in mounted):
             return
         current = await asyncio.to_thread(launch_files.read, settings)
         changes = launch_files.changes(started, current) if self._browser.running else ()
@@ -906,6 +913,8 @@ class Session:
             last_shutdown=self._last_shutdown,
             method=self._settings.pairing_method,
             sandboxed=self._browser.sandboxed,
+            wa_js=self._browser.wa_js,
+            document_sha256=self._settings.document_sha256,
             fulfilled_logout=self._fulfilled_logout,
             delivery_revision=self.deliveries.revision,
             deliveries=self.deliveries.statuses,

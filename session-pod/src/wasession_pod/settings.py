@@ -49,6 +49,7 @@ def _parse_list(value: Any) -> Any:
         raise ValueError("must be a list in JSON") from None
 
 
+SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Texts = Annotated[list[str], BeforeValidator(_parse_list)]
 
 
@@ -106,6 +107,9 @@ class Settings(VolumeSettings):
     ca_bundle: Path | None = None
     chromium: Path = Path("/usr/bin/chromium")
     wa_js: Path = DEVELOPMENT_WA_JS
+    wa_js_sha256: SHA256 | None = Field(None, description="None for the image's own, unchecked.")
+    document: Path | None = Field(None, description="Replaces the document of WhatsApp Web.")
+    document_sha256: SHA256 | None = None
     memory_limit_bytes: int | None = Field(
         None, ge=1, description="Replaces the container's limit."
     )
@@ -128,6 +132,8 @@ class Settings(VolumeSettings):
             raise ValueError("set exactly one of WASESSION_TOKEN and WASESSION_TOKEN_FILE")
         if self.pairing_method is PairingMethod.PAIRING_CODE and self.phone_number is None:
             raise ValueError("WASESSION_PAIRING_METHOD=PairingCode requires WASESSION_PHONE_NUMBER")
+        if (self.document is None) != (self.document_sha256 is None):
+            raise ValueError("WASESSION_DOCUMENT and WASESSION_DOCUMENT_SHA256 require each other")
         if self.reconnect_initial_delay > self.reconnect_max_delay:
             raise ValueError(
                 "WASESSION_RECONNECT_INITIAL_DELAY must not exceed WASESSION_RECONNECT_MAX_DELAY"

@@ -387,6 +387,8 @@ UNKNOWN: list[tuple[str, Manifest]] = [
     ("another page", {"whatsappURL": "https://evil.example"}),
     ("another page", {"whatsapp": {"url": "https://evil.example"}}),
     ("another authority", {"caBundle": {"configMapName": "evil"}}),
+    ("another script", {"waJS": {"configMapName": "evil", "sha256": "a" * 64}}),
+    ("another page", {"whatsappDocument": {"configMapName": "evil", "sha256": "a" * 64}}),
     ("a network path", {"egress": [{}]}),
     ("root", {"podTemplate": {"spec": {"securityContext": {"runAsUser": 0}}}}),
     ("root", {"securityContext": {"runAsUser": 0, "runAsNonRoot": False}}),

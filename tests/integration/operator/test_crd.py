@@ -129,6 +129,8 @@ OF_THE_CLASS: list[Manifest] = [
     {"podTemplate": {"spec": {"serviceAccountName": "admin"}}},
     {"egress": []},
     {"caBundle": {"configMapName": "a"}},
+    {"waJS": {"configMapName": "a", "sha256": "a" * 64}},
+    {"whatsappDocument": {"configMapName": "a", "sha256": "a" * 64}},
     {"browser": {"image": "registry.example/a"}},
     {"browser": {"extraArgs": ["--mute-audio"]}},
     {"whatsapp": {"url": "https://web.whatsapp.com"}},
@@ -161,6 +163,7 @@ async def test_what_comes_from_the_class_gets_no_defaults(api: Api) -> None:
 POD = "podTemplate"
 FLAG = "must be one of the Chromium flags --blink-settings, "
 UNSUPPORTED = "Unsupported value"
+SHA256 = "a" * 64
 INVALID_CLASSES: list[tuple[Manifest, str]] = [
     ({"image": "Foo/Bar::"}, "must be a container image"),
     ({"whatsappURL": "https://web.whatsapp.com:99999"}, "must be an http or https origin"),
@@ -179,6 +182,15 @@ INVALID_CLASSES: list[tuple[Manifest, str]] = [
     ({"extraArgs": ["file:///etc/passwd"]}, FLAG),
     ({"caBundle": {"key": "a"}}, "configMapName: Required value"),
     ({"caBundle": {"configMapName": "a", "key": "../token"}}, "must be a key of a ConfigMap"),
+    ({"waJS": {"configMapName": "a"}}, "sha256: Required value"),
+    ({"waJS": {"sha256": SHA256}}, "configMapName: Required value"),
+    ({"waJS": {"configMapName": "a", "sha256": f"sha256:{SHA256}"}}, "Too long"),
+    ({"waJS": {"configMapName": "a", "sha256": SHA256.upper()}}, "must be a SHA-256: 64 digits"),
+    ({"waJS": {"configMapName": "a", "sha256": SHA256, "key": "../a"}}, "must be a key of a"),
+    ({"waJS": {"configMapName": "A", "sha256": SHA256}}, "must be"),
+    ({"whatsappDocument": {"configMapName": "a"}}, "sha256: Required value"),
+    ({"whatsappDocument": {"configMapName": "a", "sha256": ""}}, "must be a SHA-256: 64 digits"),
+    ({"whatsappDocument": {"url": "https://x.test"}}, "unknown field"),
     ({"allowedNamespaces": []}, "should have at least 1 items"),
     ({"allowedNamespaces": ["*-a"]}, "must be the name of a namespace, or the beginning of one"),
     ({"overrides": ["image"]}, UNSUPPORTED),

@@ -62,6 +62,7 @@ def test_a_session_cannot_choose_what_runs() -> None:
     paths = {path for path, _ in fields("", schema(SESSION))}
     for name in (
         "image", "extraArgs", "podTemplate", "whatsappURL", "caBundle", "egress", "deliveryPolicy",
+        "waJS", "whatsappDocument",
     ):  # fmt: skip
         assert not [path for path in paths if path.startswith("spec") and path.endswith(name)]
         assert f"spec.{name}" in {path for path, _ in fields("", schema(SESSION_CLASS))}

@@ -99,6 +99,24 @@ def ca_bundle(spec: Manifest) -> Any:
     return environment("CA_BUNDLE")({**spec, "caBundle": bundle})
 
 
+def verified(field: str, effect: Effect) -> Effect:
+    """Return the effect with the other values that a file with a hash needs."""
+    others = {"configMapName": "company", "sha256": "a" * 64}
+    return lambda spec: effect({**spec, field: others | spec.get(field, {})})
+
+
+def volume(name: str) -> Effect:
+    """Return the effect on the name of a volume's ConfigMap."""
+
+    def config_map(spec: Manifest) -> Any:
+        volumes = of_pod("spec", "volumes")(spec)
+        [found] = [volume["configMap"] for volume in volumes if volume["name"] == name]
+        assert found["optional"]
+        return found["name"]
+
+    return config_map
+
+
 def delivers(spec: Manifest) -> list[Manifest]:
     """Return the webhooks and sinks that the pod is told, with the policy."""
     told = facts(report=report(delivery_revision="an earlier revision"))
@@ -155,6 +173,24 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
         "company",
     ),
     "caBundle.key": ("root.pem", ca_bundle, "/etc/wasession-ca/root.pem"),
+    "waJS.configMapName": ("wa-js-4.7.0", verified("waJS", volume("wa-js")), "wa-js-4.7.0"),
+    "waJS.key": ("wa.js", verified("waJS", environment("WA_JS")), "/etc/wasession-wa-js/wa.js"),
+    "waJS.sha256": ("b" * 64, verified("waJS", environment("WA_JS_SHA256")), "b" * 64),
+    "whatsappDocument.configMapName": (
+        "page",
+        verified("whatsappDocument", volume("document")),
+        "page",
+    ),
+    "whatsappDocument.key": (
+        "a.html",
+        verified("whatsappDocument", environment("DOCUMENT")),
+        "/etc/wasession-document/a.html",
+    ),
+    "whatsappDocument.sha256": (
+        "b" * 64,
+        verified("whatsappDocument", environment("DOCUMENT_SHA256")),
+        "b" * 64,
+    ),
     "deliveryPolicy.allowedHosts": (
         ["*.x.test"],
         lambda spec: delivers({"webhooks": [WEBHOOK], **spec}),

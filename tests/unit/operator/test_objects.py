@@ -145,6 +145,23 @@ def test_the_ca_bundle_comes_from_a_config_map_that_may_be_missing() -> None:
     assert environment(**spec)["CA_BUNDLE"] == "/etc/wasession-ca/root.pem"
 
 
+@pytest.mark.parametrize(
+    ("field", "name", "variable", "key"),
+    [("waJS", "wa-js", "WA_JS", "wa-js"), ("whatsappDocument", "document", "DOCUMENT", "document")],
+)
+def test_a_file_with_a_hash_comes_from_a_config_map_that_may_be_missing(
+    field: str, name: str, variable: str, key: str
+) -> None:
+    """The pod says so then, where kubelet would let it hang."""
+    spec: dict[str, Any] = {field: {"configMapName": "company", "sha256": "a" * 64}}
+    volume, mount = mounted(pod(**spec), name)
+    assert volume["configMap"] == {"name": "company", "optional": True}
+    assert (mount["mountPath"], mount["readOnly"]) == (f"/etc/wasession-{name}", True)
+    assert environment(**spec)[variable] == f"/etc/wasession-{name}/{key}"
+    assert environment(**spec)[f"{variable}_SHA256"] == "a" * 64
+    assert not {f"{variable}", f"{variable}_SHA256"} & environment().keys()
+
+
 def test_the_pod_template_is_merged() -> None:
     made = pod(
         podTemplate={

@@ -30,6 +30,7 @@ from wasession_api.v1alpha1 import (
     LastDisconnect,
     LogoutStatus,
     Phase,
+    PinnedDocument,
     Reason,
     RequestStatus,
     Restarts,
@@ -256,6 +257,7 @@ def test_the_status_shows_the_whole_report() -> None:
         session_valid=True, is_authenticated=True, last_connected=NOW, auth_state="CONNECTED",
         account={"id": "15551234567@c.us", "pushName": "Sales"}, whatsapp_web_version="2.3000.1",
         last_shutdown={"at": NOW, "graceful": True}, phone_last_seen=NOW,
+        wa_js={"version": "4.6.0", "sha256": "a" * 64},
         pairing={"available": True, "method": "QRCode", "attempt": 2},
     )  # fmt: skip
     status = plan(session(), facts(report=full), SETTINGS).status
@@ -272,12 +274,32 @@ def test_the_status_shows_the_whole_report() -> None:
     }
 
 
+def test_since_when_a_document_is_pinned() -> None:
+    def after(before: Status, sha256: str | None, minutes: int) -> Status:
+        at = NOW + timedelta(minutes=minutes)
+        seen = facts(report=report(document_sha256=sha256), now=at)
+        return plan(session(before), seen, SETTINGS).status
+
+    first = after(Status(), "a" * 64, 0)
+    assert first.whatsapp_document == PinnedDocument(sha256="a" * 64, since=NOW)
+    later = after(first, "a" * 64, 5)
+    assert later.whatsapp_document == first.whatsapp_document
+    unreachable = plan(session(later), facts(report=None), SETTINGS).status
+    assert unreachable.whatsapp_document == first.whatsapp_document
+    another = after(later, "b" * 64, 10)
+    assert another.whatsapp_document == PinnedDocument(
+        sha256="b" * 64, since=NOW + timedelta(minutes=10)
+    )
+    assert after(another, None, 15).whatsapp_document is None
+
+
 def test_what_the_next_report_omits_stays() -> None:
     known: dict[str, Any] = {
         "account": {"id": "1@c.us"},
         "last_connected": NOW,
         "phone_last_seen": NOW,
         "whatsapp_web_version": "2.3",
+        "wa_js": {"version": "4.6.0", "sha256": "a" * 64},
     }
     first = plan(session(), facts(report=report(**known)), SETTINGS).status
     later = plan(

@@ -102,6 +102,17 @@ def test_the_script_runs_in_one_place_and_in_order(tmp_path: Path) -> None:
     assert "window.__wasessionAvailable = false;" in script
 
 
+def test_another_wa_js_takes_the_place_of_the_images() -> None:
+    script = init_script(Settings(client_id="sales", token="t"), b"throw new Error('of mine');")
+    assert "wppconnect-team" not in script
+    assert (
+        script.index("try {")
+        < script.index("of mine")
+        < script.index("} catch (error)")
+        < script.index("window.__wasession = {")
+    ), "the bridge runs even if it throws"
+
+
 def test_only_the_first_line_of_an_error_is_passed_on() -> None:
     error = "net::ERR_NAME_NOT_RESOLVED at http://x.test/"
     assert first_line(f"{error}\n  at secrets of the page") == error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.certificate_authority import CertificateAuthority
@@ -11,7 +13,7 @@ from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import Reason
 from wasession_pod.browser import certificates, launch_files
 from wasession_pod.browser.errors import NotStartable
-from wasession_pod.browser.launch_files import LaunchFiles
+from wasession_pod.browser.launch_files import LaunchFiles, UsableFiles
 from wasession_pod.browser.proxy import Proxy
 from wasession_pod.settings import Settings
 
@@ -20,7 +22,12 @@ INVALID = Notice(reason=Reason.PROXY_INVALID, message="Key server is missing.")
 AUTHORITIES = CertificateAuthority().pem + b"# a comment\n" + CertificateAuthority().pem
 
 
-def settings(**given: Path) -> Settings:
+SHA256 = "0" * 64
+INVALID_SCRIPT = Notice(reason=Reason.WA_JS_INVALID, message="wa-js does not exist.")
+INVALID_DOCUMENT = Notice(reason=Reason.DOCUMENT_INVALID, message="It does not exist.")
+
+
+def settings(**given: Any) -> Settings:
     return Settings(client_id="sales", token="t", **given)
 
 
@@ -37,8 +44,8 @@ def mount(directory: Path, version: str, content: dict[str, str]) -> None:
 
 def test_nothing_is_read_where_nothing_is_configured() -> None:
     files = launch_files.read(settings())
-    assert files == LaunchFiles(None, None)
-    assert launch_files.require(files) == (None, None)
+    assert files == LaunchFiles()
+    assert launch_files.require(files) == UsableFiles()
 
 
 def test_a_mounted_secret(tmp_path: Path) -> None:
@@ -122,6 +129,49 @@ def test_a_bundle_that_cannot_be_imported_prevents_a_start(
     assert error.value.reason == Reason.CA_BUNDLE_INVALID
 
 
+DOCUMENT = b"<!DOCTYPE html><html></html>"
+
+
+def test_wa_js_and_a_document_from_config_maps(tmp_path: Path) -> None:
+    (tmp_path / "wa-js").write_bytes(b"window.WPP = {}")
+    (tmp_path / "document").write_bytes(DOCUMENT)
+    given = settings(
+        wa_js=tmp_path / "wa-js",
+        wa_js_sha256=hashlib.sha256(b"window.WPP = {}").hexdigest(),
+        document=tmp_path / "document",
+        document_sha256=hashlib.sha256(DOCUMENT).hexdigest(),
+    )
+    files = launch_files.require(launch_files.read(given))
+    assert files == UsableFiles(wa_js=b"window.WPP = {}", document=DOCUMENT)
+
+
+@pytest.mark.parametrize(
+    ("reason", "given", "field"),
+    [
+        (Reason.WA_JS_INVALID, {"wa_js_sha256": SHA256}, "waJS"),
+        (Reason.DOCUMENT_INVALID, {"document_sha256": SHA256}, "whatsappDocument"),
+    ],
+)
+def test_a_file_that_is_not_there_prevents_a_start(
+    tmp_path: Path, reason: Reason, given: dict[str, str], field: str
+) -> None:
+    path = tmp_path / "file"
+    setting = "wa_js" if reason is Reason.WA_JS_INVALID else "document"
+    with pytest.raises(NotStartable, match=re.escape(str(path))) as error:
+        launch_files.require(launch_files.read(settings(**given, **{setting: path})))
+    assert error.value.reason is reason
+    assert f"{field} of the WhatsAppSessionClass) does not exist" in str(error.value)
+
+
+def test_a_document_is_html(tmp_path: Path) -> None:
+    (tmp_path / "document").write_bytes(b"404: Not Found")
+    sha256 = hashlib.sha256(b"404: Not Found").hexdigest()
+    given = settings(document=tmp_path / "document", document_sha256=sha256)
+    with pytest.raises(NotStartable, match="is not HTML") as error:
+        launch_files.require(launch_files.read(given))
+    assert error.value.reason is Reason.DOCUMENT_INVALID
+
+
 @pytest.mark.parametrize(
     ("started", "current", "reasons"),
     [
@@ -133,6 +183,12 @@ def test_a_bundle_that_cannot_be_imported_prevents_a_start(
             LaunchFiles(A_PROXY, b"1"),
             LaunchFiles(ANOTHER, b"2"),
             [Reason.PROXY_CHANGED, Reason.CA_BUNDLE_CHANGED],
+        ),
+        (LaunchFiles(wa_js=b"1", document=b"1"), LaunchFiles(wa_js=b"1", document=b"1"), []),
+        (
+            LaunchFiles(wa_js=b"1", document=b"1"),
+            LaunchFiles(wa_js=INVALID_SCRIPT, document=INVALID_DOCUMENT),
+            [Reason.WA_JS_INVALID, Reason.DOCUMENT_INVALID],
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -80,6 +81,37 @@ def test_the_account_is_the_pages_own_word_or_the_volumes(
     assert state.phase is Phase.READY
     assert state.account is not None
     assert state.account.id == account
+
+
+def test_a_wa_js_that_does_not_run_is_said_at_once_and_the_login_stays() -> None:
+    broken = PageObservation(wa_js_error="fails: ReferenceError: x is not\n defined")
+    state, actions = transitions.decide(stored(), broken, NOW + SECOND, POLICY)
+    assert (state.phase, state.reason) == (Phase.FAILED, Reason.PAGE_INCOMPATIBLE)
+    assert "it fails: ReferenceError: x is not defined. Use another one." in state.message
+    assert state.session_valid
+    assert actions == [Step.RELOAD]
+    state = decide(decide(state, GOOD, MINUTE), GOOD, MINUTE + SECOND)
+    assert state.phase is Phase.READY
+
+
+def test_a_pinned_document_that_whatsapp_wants_to_be_updated_is_a_warning() -> None:
+    outdated = GOOD.model_copy(update={"needs_update": True})
+    state = decide(decide(stored(), outdated, SECOND), outdated, 2 * SECOND)
+    assert state.phase is Phase.READY
+    [warning] = warnings(state, NOW + MINUTE, pinned=True)
+    assert warning.reason == Reason.DOCUMENT_OUTDATED
+    assert warnings(state, NOW + MINUTE) == [], "the page reloads itself, and is another one then"
+    assert warnings(decide(state, GOOD, MINUTE), NOW + MINUTE, pinned=True) == []
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_to_do_about_a_refused_version(pinned: bool) -> None:
+    refused = GOOD.model_copy(update={"socket_state": "DEPRECATED_VERSION"})
+    policy = replace(POLICY, pinned=pinned)
+    state, _ = transitions.decide(stored(), refused, NOW + SECOND, policy)
+    assert state.reason == Reason.VERSION_REFUSED
+    assert ("whatsappDocument" in state.message) is pinned
+    assert state.session_valid
 
 
 def test_a_page_without_a_name_is_incompatible_after_its_time() -> None:

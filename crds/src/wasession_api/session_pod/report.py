@@ -16,6 +16,7 @@ from wasession_api.v1alpha1 import (
     LastShutdown,
     PairingStatus,
     Phase,
+    WaJS,
 )
 
 ReasonWord = Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]*$", max_length=64)]
@@ -64,6 +65,16 @@ class Report(Observed):
     restored: bool = False
     account: Account | None = None
     whatsapp_web_version: Annotated[str, clip(64)] | None = Field(None, max_length=64)
+    wa_js: Annotated[WaJS | None, fallback(None)] = Field(
+        None, alias="waJS", description="The wa-js that the page gets; null before the first start."
+    )
+    document_sha256: str | None = Field(
+        None,
+        alias="documentSHA256",
+        max_length=64,
+        description="SHA-256 of the pinned document that is served, and nothing else in its place; "
+        "null without one.",
+    )
     pairing: Annotated[PairingStatus | None, fallback(None)] = None
     last_shutdown: LastShutdown | None = None
     sandboxed: bool | None = None

@@ -50,9 +50,11 @@ from wasession_api.v1alpha1.session_class import (
     ClassSpec,
     ClassStatus,
     ClassUse,
+    DocumentSource,
     Limits,
     Override,
     PodTemplate,
+    WaJSSource,
 )
 from wasession_api.v1alpha1.spec import (
     Bootstrap,
@@ -74,11 +76,13 @@ from wasession_api.v1alpha1.status import (
     LastShutdown,
     LogoutStatus,
     PairingStatus,
+    PinnedDocument,
     RequestStatus,
     Restarts,
     Status,
     UpdateStatus,
     VolumeLoss,
+    WaJS,
 )
 
 GROUP = "wasession.dev"
@@ -175,6 +179,7 @@ __all__ = [
     "DeliveryState",
     "DeliveryStatus",
     "DisconnectKind",
+    "DocumentSource",
     "HibernationStatus",
     "LastDisconnect",
     "LastShutdown",
@@ -187,6 +192,7 @@ __all__ = [
     "PairingStatus",
     "Phase",
     "PhoneNumber",
+    "PinnedDocument",
     "PodTemplate",
     "Presence",
     "Reason",
@@ -200,6 +206,8 @@ __all__ = [
     "UpdateStatus",
     "UpdateStrategy",
     "VolumeLoss",
+    "WaJS",
+    "WaJSSource",
     "Webhook",
     "WhatsAppSession",
     "WhatsAppSessionBackup",

@@ -111,17 +111,56 @@ class Limits(Model):
     )
 
 
+ConfigMapKey = Annotated[
+    str,
+    StringConstraints(max_length=253),
+    Pattern(r"^[-._a-zA-Z0-9]+$", "must be a key of a ConfigMap"),
+]
+SHA256 = Annotated[
+    str,
+    StringConstraints(max_length=64),
+    Pattern(r"^[0-9a-f]{64}$", "must be a SHA-256: 64 digits and letters from a to f"),
+]
+
+
 class CABundle(Model):
     """Certificates of authorities that the browser trusts, besides those that it comes with."""
 
     config_map_name: Name = Field(
         description="ConfigMap in each namespace of sessions, such as trust-manager distributes."
     )
-    key: Annotated[
-        str,
-        StringConstraints(max_length=253),
-        Pattern(r"^[-._a-zA-Z0-9]+$", "must be a key of a ConfigMap"),
-    ] = Field("ca.crt", description="Key of the ConfigMap with the certificates in PEM.")
+    key: ConfigMapKey = Field(
+        "ca.crt", description="Key of the ConfigMap with the certificates in PEM."
+    )
+
+
+class WaJSSource(Model):
+    """The wa-js that session pods use in place of that of their image."""
+
+    config_map_name: Name = Field(description="ConfigMap in each namespace of sessions.")
+    key: ConfigMapKey = Field(
+        "wa-js",
+        description="Key of the ConfigMap with the script; in binaryData it may be packed with "
+        "gzip.",
+    )
+    sha256: SHA256 = Field(
+        description="SHA-256 of the script, unpacked, in hexadecimal. No browser starts with "
+        "another one."
+    )
+
+
+class DocumentSource(Model):
+    """The document that session pods use in place of the one that WhatsApp Web serves."""
+
+    config_map_name: Name = Field(description="ConfigMap in each namespace of sessions.")
+    key: ConfigMapKey = Field(
+        "document",
+        description="Key of the ConfigMap with the HTML; in binaryData it may be packed with gzip.",
+    )
+    sha256: SHA256 = Field(
+        description="SHA-256 of the HTML, unpacked, in hexadecimal. No browser starts with "
+        "another one."
+    )
 
 
 class PodMetadata(Model):
@@ -224,6 +263,16 @@ class ClassOnly(Model):
         None,
         alias="caBundle",
         description="Certificate authorities that the browser trusts besides its own.",
+    )
+    wa_js: WaJSSource | None = Field(
+        None,
+        alias="waJS",
+        description="The wa-js that session pods use; that of their image if unset.",
+    )
+    whatsapp_document: DocumentSource | None = Field(
+        None,
+        description="A document of WhatsApp Web that is served in place of the present one. For "
+        "emergencies: WhatsApp refuses it some weeks after its release.",
     )
     delivery_policy: DeliveryPolicy = Field(
         default_factory=DeliveryPolicy, description="Where webhooks and sinks of sessions may go."

@@ -60,6 +60,22 @@ class Account(Observed):
     )
 
 
+class WaJS(Observed):
+    """The wa-js that the page gets."""
+
+    version: Annotated[str, clip(64)] | None = Field(
+        None, description="Version that it names itself.", max_length=64
+    )
+    sha256: str = Field(description="SHA-256 of the script, in hexadecimal.", max_length=64)
+
+
+class PinnedDocument(Observed):
+    """The document that the session uses in place of the one that WhatsApp Web serves."""
+
+    sha256: str = Field(description="SHA-256 of the document, in hexadecimal.", max_length=64)
+    since: Time = Field(description="Since when the session has used it.")
+
+
 class PairingStatus(Observed):
     """Whether a phone can be linked now. Never the code: whoever reads it can take the account."""
 
@@ -247,6 +263,13 @@ class Status(Observed):
     )
     whatsapp_web_version: Annotated[str, clip(64)] | None = Field(
         None, description="Version of WhatsApp Web.", max_length=64
+    )
+    wa_js: Annotated[WaJS | None, fallback(None)] = Field(
+        None, alias="waJS", description="The wa-js that the page gets."
+    )
+    whatsapp_document: Annotated[PinnedDocument | None, fallback(None)] = Field(
+        None,
+        description="The document that is served in place of WhatsApp Web's present one, if any.",
     )
     replicas: int | None = Field(None, ge=0, description="Number of the session's pods: 1 or 0.")
     selector: str | None = Field(None, description="Label selector of the session's pod.")

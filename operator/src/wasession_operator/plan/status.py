@@ -15,6 +15,7 @@ from wasession_api.v1alpha1 import (
     DisconnectKind,
     LastDisconnect,
     Phase,
+    PinnedDocument,
     Reason,
     RequestStatus,
     Restarts,
@@ -107,7 +108,7 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     if outcome.step.problems and status.account_status is AccountStatus.ACTIVE:
         status.account_status = AccountStatus.DISCONNECTED  # it makes no progress
     if report is not None:
-        _apply_report(before, status, report)
+        _apply_report(before, status, report, facts.now)
     else:
         status.is_authenticated = False
         status.pairing = None
@@ -277,7 +278,7 @@ def _add_restarts(status: Status, times: int, facts: Facts, reason: Reason) -> N
     )
 
 
-def _apply_report(before: Status, status: Status, report: Report) -> None:
+def _apply_report(before: Status, status: Status, report: Report, now: datetime) -> None:
     status.login_id = report.login_id or before.login_id
     status.restored = report.phase is Phase.READY and report.restored
     counted = before.last_connected is not None and before.last_connected >= report.started_at
@@ -294,6 +295,8 @@ def _apply_report(before: Status, status: Status, report: Report) -> None:
         status.last_account = status.account or before.last_account
         status.account = status.login_id = None
     status.whatsapp_web_version = report.whatsapp_web_version or before.whatsapp_web_version
+    status.wa_js = report.wa_js or before.wa_js
+    status.whatsapp_document = _pinned_document(before, report, now)
     status.last_shutdown = report.last_shutdown or before.last_shutdown
     if report.delivery_revision is not None:
         status.delivery = report.deliveries
@@ -302,6 +305,14 @@ def _apply_report(before: Status, status: Status, report: Report) -> None:
         return
     if known is None or seen < known or seen - known >= PHONE_LAST_SEEN_STEP:
         status.phone_last_seen = seen
+
+
+def _pinned_document(before: Status, report: Report, now: datetime) -> PinnedDocument | None:
+    """Return the pinned document, with the time of the first report of it."""
+    sha256, known = report.document_sha256, before.whatsapp_document
+    if sha256 is None or (known is not None and known.sha256 == sha256):
+        return known if sha256 is not None else None
+    return PinnedDocument(sha256=sha256, since=whole_seconds(now))
 
 
 def _validity(before: Status, report: Report) -> bool | None:

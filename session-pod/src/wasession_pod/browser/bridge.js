@@ -22,6 +22,9 @@
     const id = attempt(() => String(value._serialized || value));
     return id && id.isWellFormed() && !id.startsWith('[object ') ? id : null;
   };
+  // Why wa-js does not run here at all, which another script in its place may not.
+  const hasWaJs = attempt(() => typeof WPP.on) === 'function';
+  const waJsError = window.__wasessionWaJsError ?? (hasWaJs ? null : 'defines no WPP');
   const socket = () => require('WAWebSocketModel').Socket;
   // Events until the pod has connected the document, which it does at once.
   const unsent = [];
@@ -679,6 +682,7 @@
       // The screen that asks for a passkey before linking a device; the socket remains UNPAIRED.
       passkeyRequired: document.querySelector('[data-testid=shortcake_passkey_screen]') !== null,
       waVersion: attempt(() => self.Debug.VERSION),
+      waJsError,
     }),
 
     /** Return the content of the QR and its lifetime, or null if there is none. */

@@ -12,10 +12,12 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from wasession_pod.browser import pinned_document
 from wasession_pod.browser.cdp import Session
 from wasession_pod.browser.proxy import Credentials
 
 DOCUMENTS = {"urlPattern": "*", "resourceType": "Document", "requestStage": "Request"}
+RESPONSES = DOCUMENTS | {"requestStage": "Response"}
 
 
 def origin_of(url: str) -> str:
@@ -32,7 +34,8 @@ class Confinement:
     """Confines a page's top frame to documents of ``origin``.
 
     A blocked navigation leaves the page as it is; ``on_blocked`` gets the target's origin.
-    ``on_document`` is called before a document is requested for the top frame.
+    ``on_document`` is called before a document is requested for the top frame. With ``document``,
+    the body of WhatsApp Web's own document is replaced by this one.
     ``wrong_credentials`` becomes true if the proxy rejects ours.
     """
 
@@ -42,11 +45,12 @@ class Confinement:
         top_frame: str,
         origin: str,
         credentials: Credentials | None,
+        document: bytes | None,
         on_blocked: Callable[[str], None],
         on_document: Callable[[], None],
     ) -> None:
         self._session, self._top_frame, self._origin = session, top_frame, origin
-        self._credentials = credentials
+        self._credentials, self._document = credentials, document
         self._on_blocked, self._on_document = on_blocked, on_document
         self._challenged: set[str] = set()  # requests that have had the credentials
         self.wrong_credentials = False
@@ -57,11 +61,14 @@ class Confinement:
         """Start to intercept; raise ``ProtocolError``."""
         await self._session.call(
             "Fetch.enable",
-            patterns=[DOCUMENTS],
+            patterns=[DOCUMENTS] if self._document is None else [DOCUMENTS, RESPONSES],
             handleAuthRequests=self._credentials is not None,
         )
 
     def _on_request(self, event: dict[str, Any]) -> None:
+        if "responseStatusCode" in event or "responseErrorReason" in event:
+            self._on_response(event)
+            return
         request, origin = event["requestId"], origin_of(event["request"]["url"])
         top = event["frameId"] == self._top_frame
         if top and origin != self._origin:
@@ -72,6 +79,18 @@ class Confinement:
         if top:
             self._on_document()
         self._session.post("Fetch.continueRequest", requestId=request)
+
+    def _on_response(self, event: dict[str, Any]) -> None:
+        """Replace the body of the document; redirects and errors stay what they are."""
+        request, url = event["requestId"], event["request"]["url"]
+        own = event["frameId"] == self._top_frame and origin_of(url) == self._origin
+        succeeded = event.get("responseStatusCode") == 200
+        if self._document is None or not own or not succeeded or not pinned_document.replaces(url):
+            self._session.post("Fetch.continueRequest", requestId=request)
+            return
+        headers = event.get("responseHeaders", [])
+        answer = pinned_document.fulfillment(self._document, headers)
+        self._session.post("Fetch.fulfillRequest", requestId=request, **answer)
 
     def _on_challenge(self, event: dict[str, Any]) -> None:
         request = event["requestId"]

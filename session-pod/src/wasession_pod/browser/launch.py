@@ -212,8 +212,11 @@ def sandbox_available() -> bool:
     return result.returncode == 0
 
 
-def init_script(settings: Settings) -> str:
-    """Return one script, so that its parts run in order: guard, wa-js with its settings, bridge."""
+def init_script(settings: Settings, wa_js: bytes | None = None) -> str:
+    """Return one script, so that its parts run in order: guard, wa-js with its settings, bridge.
+
+    ``wa_js`` replaces that of the image. The bridge runs even if wa-js throws, and reports that.
+    """
     config = {
         "disableGoogleAnalytics": True,  # wa-js reports to it by default
         "linkPreviewApiServers": [],
@@ -221,9 +224,12 @@ def init_script(settings: Settings) -> str:
         "poweredBy": "-",
     }
     available = json.dumps(settings.presence is Presence.AVAILABLE)
+    script = settings.wa_js.read_text() if wa_js is None else wa_js.decode()
     guard = f"window.top === window && location.origin === {json.dumps(settings.whatsapp_url)}"
     return (
         f"if ({guard}) {{\n"
         f"window.WPPConfig = {json.dumps(config)};\nwindow.__wasessionAvailable = {available};\n"
-        f"{settings.wa_js.read_text()}\n{BRIDGE.read_text()}\n}}"
+        f"try {{\n{script}\n}} catch (error) {{\n"
+        "window.__wasessionWaJsError = `fails: ${error}`.slice(0, 256);\n}\n"
+        f"{BRIDGE.read_text()}\n}}"
     )

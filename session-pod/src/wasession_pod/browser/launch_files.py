@@ -1,7 +1,8 @@
-"""The mounted files that the browser starts with: a proxy's Secret and a bundle of certificates.
+"""The mounted files that the browser starts with.
 
-kubelet updates them within about a minute of a change. A running browser is not affected; the next
-one starts with the new content.
+A proxy's Secret, a bundle of certificates, and wa-js and a document of WhatsApp Web from
+ConfigMaps. kubelet updates them within about a minute of a change. A running browser is not
+affected; the next one starts with the new content.
 """
 
 from __future__ import annotations
@@ -15,12 +16,19 @@ from typing import NamedTuple
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import Reason
 
+from wasession_pod.browser import verified_file
 from wasession_pod.browser.errors import NotStartable
 from wasession_pod.browser.proxy import KEYS, InvalidKey, Proxy, parse_proxy
+from wasession_pod.browser.verified_file import InvalidFile
 from wasession_pod.settings import Settings
 
 # Why a browser cannot start with them.
-REASONS = (Reason.PROXY_INVALID, Reason.CA_BUNDLE_INVALID)
+REASONS = (
+    Reason.PROXY_INVALID,
+    Reason.CA_BUNDLE_INVALID,
+    Reason.WA_JS_INVALID,
+    Reason.DOCUMENT_INVALID,
+)
 
 
 class LaunchFiles(NamedTuple):
@@ -31,6 +39,17 @@ class LaunchFiles(NamedTuple):
 
     proxy: Proxy | Notice | None = None
     ca_bundle: bytes | Notice | None = None
+    wa_js: bytes | Notice | None = None
+    document: bytes | Notice | None = None
+
+
+class UsableFiles(NamedTuple):
+    """The content of files that a browser can start with; None where none are configured."""
+
+    proxy: Proxy | None = None
+    ca_bundle: bytes | None = None
+    wa_js: bytes | None = None
+    document: bytes | None = None
 
 
 def read(settings: Settings) -> LaunchFiles:
@@ -38,25 +57,35 @@ def read(settings: Settings) -> LaunchFiles:
     return LaunchFiles(
         None if settings.proxy_directory is None else _read_proxy(settings.proxy_directory),
         None if settings.ca_bundle is None else _read_ca_bundle(settings.ca_bundle),
+        None if settings.wa_js_sha256 is None else _read_wa_js(settings),
+        None if settings.document is None else _read_document(settings),
     )
 
 
-def require(files: LaunchFiles) -> tuple[Proxy | None, bytes | None]:
-    """Return the proxy and the CA bundle to start with; raise ``NotStartable``."""
-    proxy, ca_bundle = files
-    if isinstance(proxy, Notice):
-        raise NotStartable(Reason.PROXY_INVALID, proxy.message)
-    if isinstance(ca_bundle, Notice):
-        raise NotStartable(Reason.CA_BUNDLE_INVALID, ca_bundle.message)
-    return proxy, ca_bundle
+def require(files: LaunchFiles) -> UsableFiles:
+    """Return the files to start with; raise ``NotStartable``."""
+    proxy, ca_bundle, wa_js, document = files
+    for file, reason in zip(files, REASONS, strict=True):
+        if isinstance(file, Notice):
+            raise NotStartable(reason, file.message)
+    assert not isinstance(proxy, Notice)
+    assert not isinstance(ca_bundle, Notice)
+    assert not isinstance(wa_js, Notice)
+    assert not isinstance(document, Notice)
+    return UsableFiles(proxy, ca_bundle, wa_js, document)
 
 
 def changes(started: LaunchFiles, current: LaunchFiles) -> tuple[Notice, ...]:
-    """Return what has changed since a browser was started that still runs."""
+    """Return what has changed since a browser was started that still runs.
+
+    Files that are named by their hash can become invalid, but not change.
+    """
     notices = []
     names = (
         (Reason.PROXY_CHANGED, "proxy's Secret"),
         (Reason.CA_BUNDLE_CHANGED, "CA bundle"),
+        (Reason.WA_JS_INVALID, "wa-js"),
+        (Reason.DOCUMENT_INVALID, "pinned document"),
     )
     for before, now, (reason, name) in zip(started, current, names, strict=True):
         if isinstance(now, Notice):
@@ -134,3 +163,34 @@ def _invalid_ca_bundle(path: Path, problem: str) -> Notice:
     """Return why no browser starts with a bundle; ``problem`` is a predicate."""
     message = f"The CA bundle {path} {problem}. The browser starts once that is corrected."
     return Notice(reason=Reason.CA_BUNDLE_INVALID, message=message)
+
+
+def _read_wa_js(settings: Settings) -> bytes | Notice:
+    """Return wa-js from a ConfigMap, or why no browser starts without it."""
+    assert settings.wa_js_sha256 is not None
+    try:
+        return verified_file.read(settings.wa_js, settings.wa_js_sha256)
+    except InvalidFile as error:
+        subject = f"wa-js ({settings.wa_js}, waJS of the WhatsAppSessionClass)"
+        return _invalid_file(Reason.WA_JS_INVALID, subject, error)
+
+
+def _read_document(settings: Settings) -> bytes | Notice:
+    """Return the pinned document, or why no browser starts without it."""
+    assert settings.document is not None
+    assert settings.document_sha256 is not None
+    try:
+        document = verified_file.read(settings.document, settings.document_sha256)
+        verified_file.require_html(document)
+    except InvalidFile as error:
+        subject = (
+            f"The pinned document ({settings.document}, "
+            "whatsappDocument of the WhatsAppSessionClass)"
+        )
+        return _invalid_file(Reason.DOCUMENT_INVALID, subject, error)
+    return document
+
+
+def _invalid_file(reason: Reason, subject: str, error: InvalidFile) -> Notice:
+    message = f"{subject} {error}. The browser starts once that is corrected."
+    return Notice(reason=reason, message=message)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import ValidationError
-from wasession_api.v1alpha1 import Presence
+from wasession_api.v1alpha1 import Presence, Reason
 
 from wasession_pod import metrics
 from wasession_pod.browser.bridge import CALL_TIMEOUT, Bridge
@@ -25,6 +25,7 @@ from wasession_pod.browser.errors import (
     WRONG_CREDENTIALS,
     BrowserError,
     NoAnswer,
+    NotStartable,
     PageClosed,
     Unreachable,
     browser_errors,
@@ -32,9 +33,10 @@ from wasession_pod.browser.errors import (
     first_line,
 )
 from wasession_pod.browser.launch import init_script
+from wasession_pod.browser.launch_files import UsableFiles
 from wasession_pod.browser.outline import outline
 from wasession_pod.browser.playwright_view import PlaywrightView
-from wasession_pod.browser.proxy import Proxy, find_proxy_fault
+from wasession_pod.browser.proxy import find_proxy_fault
 from wasession_pod.browser.scripts import ScriptRequests
 from wasession_pod.browser.tab import Tab
 from wasession_pod.settings import Settings
@@ -46,6 +48,9 @@ FLUSH_POLL_INTERVAL = 0.02  # seconds
 # Origins of documents that no server has sent. Others may be loaded without a request that could be
 # blocked: a blob of the page, or what Chromium has prefetched for it.
 EMPTY = ("about:", "chrome-error:")
+COMPILE = """(script) => {
+    try { new Function(script); return null; } catch (error) { return String(error); }
+}"""
 MAXIMUM_EVENT = 2**20  # characters; a message has up to 65,536, each up to six in JSON
 # LOGOUT_REASON_CODE of wa-js 4.6.0, by the names of its LogoutReason where that has one.
 LOGOUT_CODES = {
@@ -70,7 +75,7 @@ class WhatsAppPage:
         self._settings = settings
         self._on_event = on_event
         self._browser: Session | None = None
-        self._proxy: Proxy | None = None
+        self._files = UsableFiles()  # that the browser was started with
         self._pages: dict[str, tuple[str, str]] = {}  # session and URL of each page target
         self._tab: Tab | None = None
         self._confinement: Confinement | None = None
@@ -80,13 +85,13 @@ class WhatsAppPage:
         self._opening = False
         self._refusing: set[asyncio.Task[None]] = set()
 
-    async def attach(self, connection: Connection, proxy: Proxy | None) -> None:
+    async def attach(self, connection: Connection, files: UsableFiles) -> None:
         """Open the first page of a new browser, and close every other page that opens.
 
-        Raises ``ProtocolError``.
+        Raises ``ProtocolError``, and ``NotStartable`` if wa-js is not JavaScript.
         """
         browser = connection.browser
-        self._browser, self._proxy, self._pages = browser, proxy, {}
+        self._browser, self._files, self._pages = browser, files, {}
         browser.on("Target.attachedToTarget", self._on_page_opened)
         browser.on("Target.detachedFromTarget", self._on_page_closed)
         browser.on("Browser.downloadWillBegin", self._on_download)
@@ -102,6 +107,18 @@ class WhatsAppPage:
         )
         await self._open_tab(browser)
         self._close_others()
+        if files.wa_js is not None:
+            await self._require_javascript(files.wa_js.decode())
+
+    async def _require_javascript(self, wa_js: str) -> None:
+        """Raise ``NotStartable`` if a script does not compile: Chromium would just ignore it."""
+        error = await self._current_tab().evaluate(COMPILE, wa_js)
+        if error is not None:
+            message = (
+                f"wa-js ({self._settings.wa_js}, waJS of the WhatsAppSessionClass) is not "
+                f"JavaScript: {first_line(str(error))}. No browser starts with it."
+            )
+            raise NotStartable(Reason.WA_JS_INVALID, message)
 
     def detach(self) -> None:
         """Forget the page, because its browser is closing."""
@@ -135,9 +152,10 @@ class WhatsAppPage:
 
     async def _blame(self, message: str) -> str:
         """Return why the page could not be loaded, naming the proxy where that is to blame."""
-        if self._proxy is None or CERTIFICATE_ERROR in message:
+        proxy = self._files.proxy
+        if proxy is None or CERTIFICATE_ERROR in message:
             return message
-        fault = await find_proxy_fault(self._proxy.address, self._settings.whatsapp_url)
+        fault = await find_proxy_fault(proxy.address, self._settings.whatsapp_url)
         return message if fault is None else f"{fault} ({message})"
 
     async def reload(self) -> None:
@@ -251,13 +269,15 @@ class WhatsAppPage:
 
     async def _set_up(self, tab: Tab) -> None:
         """Confine a tab, add the bridge to its documents, and listen to its events."""
-        session, settings = tab.session, self._settings
-        scripts = ScriptRequests(session, tab.top_frame)
+        session, settings, files = tab.session, self._settings, self._files
+        pinned = files.document is not None
+        scripts = ScriptRequests(session, tab.top_frame, bypass_service_worker=pinned)
         confinement = Confinement(
             session,
             tab.top_frame,
             settings.whatsapp_url,
-            self._proxy.credentials if self._proxy is not None else None,
+            files.proxy.credentials if files.proxy is not None else None,
+            files.document,
             on_blocked=lambda origin: _report_blocked("navigation", origin),
             on_document=scripts.watch,
         )
@@ -272,7 +292,9 @@ class WhatsAppPage:
         calls = [
             tab.enable(),
             confinement.enable(),
-            session.call("Page.addScriptToEvaluateOnNewDocument", source=init_script(settings)),
+            session.call(
+                "Page.addScriptToEvaluateOnNewDocument", source=init_script(settings, files.wa_js)
+            ),
         ]
         if settings.locale is not None:  # for Intl, which ignores flags without locale files
             calls.append(session.call("Emulation.setLocaleOverride", locale=settings.locale))

@@ -23,11 +23,18 @@ class ScriptRequests:
     page's WebSocket frames with them, only from ``watch`` to ``unwatch``. When a page reloads
     itself later, it reports the responses, and not those requests that never have one: what is sent
     to a renderer meanwhile waits until the document is there.
+
+    With ``bypass_service_worker`` the network answers all requests, and the watch never ends, since
+    Chromium forgets it with that: a worker could answer the request for the document, which would
+    then be neither intercepted nor replaced (seen with Chromium 156).
     """
 
-    def __init__(self, session: Session, top_frame: str) -> None:
+    def __init__(
+        self, session: Session, top_frame: str, *, bypass_service_worker: bool = False
+    ) -> None:
         self.document_status: int | None = None  # of the response to the request for the document
         self._session, self._top_frame = session, top_frame
+        self._bypass_service_worker = bypass_service_worker
         self._watching = False
         self._faults: dict[str, str] = {}  # by URL
         self._pending: dict[str, str] = {}  # URLs by request, without a response
@@ -43,10 +50,12 @@ class ScriptRequests:
         if not self._watching:
             self._watching = True
             self._session.post("Network.enable", **NO_BODIES)
+            if self._bypass_service_worker:
+                self._session.post("Network.setBypassServiceWorker", bypass=True)
 
     def unwatch(self) -> None:
         """Watch no more requests, because the page has its scripts."""
-        if self._watching:
+        if self._watching and not self._bypass_service_worker:
             self._watching = False
             self._session.post("Network.disable")
             self._forget()

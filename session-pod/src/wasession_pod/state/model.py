@@ -43,6 +43,7 @@ class Policy:
     method: PairingMethod
     takeover: Takeover
     backoff: Backoff
+    pinned: bool = False  # whether a pinned document replaces WhatsApp Web's own
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ class State:
     auth_state: AuthState | None = None
     is_authenticated: bool = False
     whatsapp_web_version: str | None = None
+    needs_update: bool = False  # WhatsApp wants a newer version of the page
     waiting_since: datetime | None = None  # for a page that is being opened
     syncing_since: datetime | None = None  # or since its last progress
     sync_progress: float | None = None

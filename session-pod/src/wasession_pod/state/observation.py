@@ -79,6 +79,7 @@ class PageObservation(PageModel):
     push_name: Text = None
     platform: Text = None
     wa_version: Text = None
+    wa_js_error: Text = None  # a predicate, if wa-js does not run in the page at all
     script_fault: Annotated[ScriptFault | None, BeforeValidator(_not_from_page)] = None
 
     @property

@@ -14,6 +14,7 @@ from wasession_api.v1alpha1 import (
     PairingStatus,
     Phase,
     Reason,
+    WaJS,
 )
 
 from wasession_pod.state.memory_pressure import limit_too_low
@@ -27,6 +28,10 @@ IDLE_AFTER = timedelta(minutes=1)  # less would change the report with each mess
 UNHEARD_AFTER = timedelta(seconds=30)  # for wa-js to find its way in a page that is connected
 # A page that reloads itself so often does not work, although it may look well in between.
 RELOADS_WINDOW, MAXIMUM_RELOADS = timedelta(minutes=10), 5
+DOCUMENT_OUTDATED = (
+    "WhatsApp wants a newer version of WhatsApp Web than the pinned document, and will refuse this "
+    "one. Pin a newer document, or remove whatsappDocument from the WhatsAppSessionClass."
+)
 
 
 def build_report(
@@ -40,6 +45,8 @@ def build_report(
     last_shutdown: LastShutdown | None,
     method: PairingMethod,
     sandboxed: bool | None,
+    wa_js: WaJS | None = None,
+    document_sha256: str | None = None,
     fulfilled_logout: str | None = None,
     delivery_revision: str | None = None,
     deliveries: Sequence[DeliveryStatus] = (),
@@ -68,12 +75,14 @@ def build_report(
         restored=state.restored,
         account=state.account,
         whatsapp_web_version=state.whatsapp_web_version,
+        wa_js=wa_js,
+        document_sha256=document_sha256,
         pairing=_pairing(state, method),
         last_shutdown=last_shutdown,
         sandboxed=sandboxed,
         fulfilled_logout=fulfilled_logout,
         phone_last_seen=state.phone_last_seen,
-        warnings=warnings(state, now),
+        warnings=warnings(state, now, pinned=document_sha256 is not None),
         delivery_revision=delivery_revision,
         deliveries=list(deliveries),
         idle_since=_idle_since(state, used_at, now),
@@ -106,8 +115,11 @@ def _pairing(state: State, method: PairingMethod) -> PairingStatus | None:
     )
 
 
-def warnings(state: State, now: datetime) -> list[Notice]:
-    """Return the problems that need attention although the session still works."""
+def warnings(state: State, now: datetime, *, pinned: bool = False) -> list[Notice]:
+    """Return the problems that need attention although the session still works.
+
+    ``pinned`` says whether the page has a pinned document, which no reload replaces.
+    """
     notices = []
     phone_last_seen = state.phone_last_seen if state.session_valid else None
     if phone_last_seen is not None and now - phone_last_seen >= PHONE_WARNING:
@@ -126,7 +138,7 @@ def warnings(state: State, now: datetime) -> list[Notice]:
     if state.unheard_since is not None and now - state.unheard_since >= UNHEARD_AFTER:
         message = (
             "Messages may be missed or not sent: WhatsApp Web has changed, and wa-js does not find "
-            f"{', '.join(state.unheard)}. A newer session image may support this version."
+            f"{', '.join(state.unheard)}. A newer wa-js may support this version."
         )
         notices.append(Notice(reason=Reason.MESSAGES_NOT_HEARD, message=message))
     reloads = [at for at in state.page_reloads if now - at < RELOADS_WINDOW]
@@ -137,6 +149,8 @@ def warnings(state: State, now: datetime) -> list[Notice]:
             "minutes; requests fail while it loads."
         )
         notices.append(Notice(reason=Reason.PAGE_RELOADING, message=message))
+    if pinned and state.needs_update:
+        notices.append(Notice(reason=Reason.DOCUMENT_OUTDATED, message=DOCUMENT_OUTDATED))
     if state.repair_message is not None:
         notices.append(Notice(reason=Reason.PROFILE_DAMAGED, message=state.repair_message))
     if state.volume_warning is not None:

@@ -374,6 +374,11 @@ def _judge(
         observed.needs_update and observed.socket_state not in SERVED
     ):
         message = "WhatsApp refuses this version of WhatsApp Web."
+        if policy.pinned:
+            message = (
+                "WhatsApp refuses the version of the pinned document. Pin a newer one, or remove "
+                "whatsappDocument from the WhatsAppSessionClass."
+            )
         return _wrong_version(state, Reason.VERSION_REFUSED, message, now)
     banned_until = _to_datetime(observed.banned_until)
     if banned_until is not None and now < banned_until:
@@ -395,6 +400,7 @@ def _with_facts(state: State, observed: PageObservation, now: datetime) -> State
         is_authenticated=observed.authenticated is True,
         unheard=unheard,
         unheard_since=(state.unheard_since or now) if unheard else None,
+        needs_update=observed.needs_update,
         whatsapp_web_version=(observed.wa_version or state.whatsapp_web_version or "")[:64] or None,
     )
 
@@ -446,9 +452,16 @@ def _check_timeout(state: State, now: datetime, policy: Policy) -> State:
 def _not_injected(
     state: State, observed: PageObservation, now: datetime, policy: Policy
 ) -> Decision:
-    """Decide about a page without wa-js: it loads, lacks scripts, or WhatsApp has changed it."""
+    """Decide about a page without wa-js: it loads, lacks scripts, or WhatsApp has changed it.
+
+    Or wa-js does not run at all, which nothing but another one changes.
+    """
     if state.outage is not None and state.outage.due is not None:
         return state, []
+    if observed.wa_js_error is not None:
+        error = " ".join(observed.wa_js_error.split())
+        message = f"wa-js does not run in WhatsApp Web: it {error}. Use another one."
+        return _wrong_version(state, Reason.PAGE_INCOMPATIBLE, message, now)
     state = _loading(state, now)
     fault, timed_out = observed.script_fault, _timed_out(state, now, policy)
     waited = now - (state.waiting_since or now)
@@ -458,7 +471,7 @@ def _not_injected(
         return state, []
     message = (
         "This version of WhatsApp Web is not supported: wa-js cannot find what it needs. "
-        "A newer session image may support it."
+        "A newer wa-js may support it."
     )
     return _wrong_version(state, Reason.PAGE_INCOMPATIBLE, message, now)
 
