@@ -17,7 +17,7 @@ from wasession_api.v1alpha1 import Presence, Reason
 
 from wasession_pod import metrics
 from wasession_pod.browser.bridge import CALL_TIMEOUT, Bridge
-from wasession_pod.browser.cdp import Connection, ProtocolError, Session
+from wasession_pod.browser.cdp import Connection, Disconnected, ProtocolError, Session
 from wasession_pod.browser.channel import Channel
 from wasession_pod.browser.confinement import Confinement, origin_of
 from wasession_pod.browser.errors import (
@@ -48,6 +48,10 @@ FLUSH_POLL_INTERVAL = 0.02  # seconds
 # Origins of documents that no server has sent. Others may be loaded without a request that could be
 # blocked: a blob of the page, or what Chromium has prefetched for it.
 EMPTY = ("about:", "chrome-error:")
+# To Chromium a document that DevTools has supplied comes from a public address. Where the name of
+# WhatsApp Web leads to a private one, such as that of a company's proxy, it would then need these
+# permissions to connect to itself: ERR_BLOCKED_BY_LOCAL_NETWORK_ACCESS_CHECKS (seen with 156).
+LOCAL_NETWORK = ("local-network-access", "local-network", "loopback-network")
 COMPILE = """(script) => {
     try { new Function(script); return null; } catch (error) { return String(error); }
 }"""
@@ -105,10 +109,27 @@ class WhatsAppPage:
                 filter=[{"type": "page"}],
             ),
         )
+        if files.document is not None:
+            await self._allow_local_network(browser)
         await self._open_tab(browser)
         self._close_others()
         if files.wa_js is not None:
             await self._require_javascript(files.wa_js.decode())
+
+    async def _allow_local_network(self, browser: Session) -> None:
+        """Let WhatsApp Web connect to private addresses; versions name the permission otherwise."""
+        calls = [
+            browser.call(
+                "Browser.setPermission",
+                permission={"name": name},
+                setting="granted",
+                origin=self._settings.whatsapp_url,
+            )
+            for name in LOCAL_NETWORK
+        ]
+        for answer in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(answer, Disconnected):
+                raise answer
 
     async def _require_javascript(self, wa_js: str) -> None:
         """Raise ``NotStartable`` if a script does not compile: Chromium would just ignore it."""
