@@ -62,6 +62,13 @@ BY_REASON: dict[str, str] = {
         "The message names what is missing, such as the Secret in spec.browser.proxySecretRef."
     ),
     Reason.CREATE_CONTAINER_ERROR: "See the pod's Events: kubectl describe pod {pod}",
+    Reason.DOCUMENT_INVALID: (
+        "The message says what is wrong: correct the ConfigMap, or whatsappDocument of the "
+        "WhatsAppSessionClass."
+    ),
+    Reason.DOCUMENT_OUTDATED: (
+        "Pin a newer document, or remove whatsappDocument from the WhatsAppSessionClass."
+    ),
     Reason.DEVICE_STILL_LINKED: "Unlink the device on the phone.",
     Reason.IMAGE_PULL_BACK_OFF: (
         "Check image and podTemplate.spec.imagePullSecrets of the WhatsAppSessionClass."
@@ -90,7 +97,10 @@ BY_REASON: dict[str, str] = {
     ),
     Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
-    Reason.MESSAGES_NOT_HEARD: "WhatsApp Web has changed incompatibly: upgrade wasession.",
+    Reason.MESSAGES_NOT_HEARD: (
+        "WhatsApp Web has changed incompatibly: use a newer wa-js (waJS of the "
+        "WhatsAppSessionClass), or upgrade wasession."
+    ),
     Reason.EVENTS_NOT_STORED: "Check the volume; if it is full: spec.storage.size.",
     Reason.NAME_CONFLICT: (
         "Another object has the name of one of the session's objects: rename one of them."
@@ -111,7 +121,10 @@ BY_REASON: dict[str, str] = {
     ),
     Reason.PAGE_CRASHED: "If this happens often, raise spec.browser.resources.limits.memory.",
     Reason.PAGE_HUNG: "If this happens often, raise CPU or memory: spec.browser.resources.",
-    Reason.PAGE_INCOMPATIBLE: "WhatsApp Web has changed incompatibly: upgrade wasession.",
+    Reason.PAGE_INCOMPATIBLE: (
+        "WhatsApp Web has changed incompatibly: use a newer wa-js (waJS of the "
+        "WhatsAppSessionClass), or upgrade wasession."
+    ),
     Reason.PAGE_RELOADING: "See the pod's log: kubectl wasession logs {name}; then restart it.",
     Reason.PAIRING_EXPIRED: "Link a phone: kubectl wasession qr {name}",
     Reason.PHONE_OFFLINE: (
@@ -172,7 +185,8 @@ BY_REASON: dict[str, str] = {
         "the WhatsAppSessionClass."
     ),
     Reason.VERSION_REFUSED: (
-        "WhatsApp requires a newer version of its page: kubectl wasession restart {name}"
+        "WhatsApp requires a newer version of its page. If one is pinned, remove whatsappDocument "
+        "from the WhatsAppSessionClass. Then: kubectl wasession restart {name}"
     ),
     Reason.VOLUME_FULL: "Expand the volume: spec.storage.size.",
     Reason.VOLUME_IN_USE: (
@@ -210,6 +224,10 @@ BY_REASON: dict[str, str] = {
     Reason.DELIVERY_FAILING: "See what fails: kubectl wasession deliveries {name}",
     Reason.DELIVERY_GONE: (
         "Change the URL, or: kubectl wasession deliveries {name} WEBHOOK --resume"
+    ),
+    Reason.WA_JS_INVALID: (
+        "The message says what is wrong: correct the ConfigMap, or waJS of the "
+        "WhatsAppSessionClass."
     ),
 }
 BY_PHASE: dict[Phase, str] = {

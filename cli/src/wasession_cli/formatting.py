@@ -52,6 +52,8 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
             describe_account(status.account) if status.account else "none, no phone is linked",
         ),
         ("Login", _login(status)),
+        ("WhatsApp Web", _page(status)),
+        ("Pinned document", _pinned_document(status, now)),
         ("Last connected", status.last_connected and _moment(status.last_connected, now)),
         ("Last disconnected", _last_disconnect(status, now)),
         (
@@ -64,6 +66,20 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
         ("Last backup", status.last_backup and _moment(status.last_backup, now)),
     ]
     return [(label, value) for label, value in lines if value]
+
+
+def _page(status: Status) -> str | None:
+    """Return the version of WhatsApp Web and of wa-js, as far as they are known."""
+    versions = [
+        status.whatsapp_web_version,
+        status.wa_js and f"wa-js {status.wa_js.version or status.wa_js.sha256[:12]}",
+    ]
+    return ", ".join(filter(None, versions)) or None
+
+
+def _pinned_document(status: Status, now: datetime) -> str | None:
+    document = status.whatsapp_document
+    return document and f"{document.sha256[:12]}, since {_moment(document.since, now)}"
 
 
 def _class(session: Manifest, status: Status) -> str | None:

@@ -9,7 +9,8 @@ import pytest
 from support.fakes.api import Manifest
 from support.fakes.proxy import answers
 from support.fakes.world import PVCS, World
-from wasession_api.v1alpha1 import CLASS_PLURAL, Override
+from wasession_api.session_pod.report import Notice
+from wasession_api.v1alpha1 import CLASS_PLURAL, Override, Phase, Reason, WaJS
 
 DEFAULT = {"wasession.dev/is-default-class": "true"}
 OBJECTS = ("pods", PVCS, "secrets")
@@ -304,3 +305,77 @@ async def test_every_override_is_known_to_the_api_server(world: World) -> None:
     """The world's own class allows all of them."""
     obj = await world.api.get(CLASS_PLURAL, None, world.class_name)
     assert obj["spec"]["overrides"] == list(Override)
+
+
+def wa_js(sha256: str) -> Manifest:
+    return {"configMapName": f"wa-js-{sha256[:4]}", "sha256": sha256}
+
+
+async def test_another_wa_js_is_rolled_out_until_a_pod_does_not_start_with_it(world: World) -> None:
+    """The first pod that has no such file, or a wrong one, halts it; a corrected class goes on."""
+    wrong, right = "a" * 64, "b" * 64
+    sessions = ["sales", "support"]
+    await world.change_class(template={"updateStrategy": "RollingUpdate"})
+    await world.start_operator(update_min_ready="5s", max_concurrent_updates="1")
+    for name in sessions:
+        await world.create(name)
+    await world.until_phase(*sessions)
+    before = {name: world.pod(name)["metadata"]["uid"] for name in sessions}
+
+    def updated() -> list[str]:
+        pods = {name: world.object("pods", name) for name in sessions}
+        return [
+            name for name, pod in pods.items() if pod and pod["metadata"]["uid"] != before[name]
+        ]
+
+    await world.change_class(waJS=wa_js(wrong))
+    [first] = await world.until(updated, "the first update")
+    await world.until_phase(first)
+    message = f"wa-js has the SHA-256 {right} instead of {wrong}."
+    world.program(first).say(Phase.FAILED, Reason.WA_JS_INVALID, message)
+    ready = await world.until_reason(first, "Ready", "WaJSInvalid")
+    assert ready["message"] == message
+    assert world.condition(first, "Degraded")["status"] == "True"
+    assert world.status(first)["sessionValid"] is True
+    assert world.status(first)["update"]["own"] is False
+
+    def halted() -> bool:
+        [other] = set(sessions) - {first}
+        return "another session" in world.condition(other, "Progressing").get("message", "")
+
+    await world.until(halted, "the other session to wait")
+    assert updated() == [first]
+    await world.change_class(waJS=wa_js(right))
+    await world.until(
+        lambda: all(world.status(name).get("update", {}).get("done") for name in sessions),
+        "the end of the update",
+    )
+    for name in sessions:
+        [volume] = [v for v in world.pod(name)["spec"]["volumes"] if v["name"] == "wa-js"]
+        assert volume["configMap"]["name"] == "wa-js-bbbb"
+        [container] = world.pod(name)["spec"]["containers"]
+        assert {"name": "WASESSION_WA_JS_SHA256", "value": right} in container["env"]
+        assert world.phase(name) == "Ready"
+
+
+async def test_the_status_says_what_the_page_runs(world: World) -> None:
+    await world.start_operator()
+    await world.create("sales")
+    await world.until_phase("sales")
+    program, sha256 = world.program("sales"), "c" * 64
+    outdated = [Notice(reason=Reason.DOCUMENT_OUTDATED, message="WhatsApp wants a newer one.")]
+    program.say(
+        Phase.READY,
+        Reason.CONNECTED,
+        wa_js=WaJS(version="4.6.0", sha256="d" * 64),
+        document_sha256=sha256,
+        warnings=outdated,
+    )
+    await world.until_reason("sales", "Degraded", "DocumentOutdated")
+    assert world.status("sales")["waJS"] == {"version": "4.6.0", "sha256": "d" * 64}
+    pinned = world.status("sales")["whatsappDocument"]
+    assert pinned["sha256"] == sha256
+    program.say(Phase.READY, Reason.CONNECTED, document_sha256=None, warnings=[])
+    await world.until_reason("sales", "Degraded", "AsExpected")
+    assert "whatsappDocument" not in world.status("sales")
+    assert world.phase("sales") == "Ready"
