@@ -100,3 +100,22 @@ def test_the_overview_shows_when_a_session_wakes_and_its_last_backup() -> None:
     assert lines["Wakes"] == "2026-11-27T11:00:00Z at the latest"
     assert lines["Last backup"].endswith("9h ago")
     assert "Wakes" not in dict(formatting.overview(make_session("sales"), NOW))
+
+
+def test_the_overview_shows_what_the_page_runs() -> None:
+    sha256 = "0123456789abcdef" * 4
+    session = make_session(
+        "sales",
+        whatsappWebVersion="2.3000.1",
+        waJS={"version": "4.7.0", "sha256": sha256},
+        whatsappDocument={"sha256": sha256, "since": "2026-11-24T11:00:00Z"},
+    )
+    lines = dict(formatting.overview(session, NOW))
+    assert lines["WhatsApp Web"] == "2.3000.1, wa-js 4.7.0"
+    assert lines["Pinned document"].startswith("0123456789ab, since ")
+    assert lines["Pinned document"].endswith(", 60m ago")
+    session["status"]["waJS"].pop("version")
+    del session["status"]["whatsappWebVersion"], session["status"]["whatsappDocument"]
+    lines = dict(formatting.overview(session, NOW))
+    assert lines["WhatsApp Web"] == "wa-js 0123456789ab"
+    assert "Pinned document" not in lines

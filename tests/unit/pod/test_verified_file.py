@@ -105,6 +105,7 @@ def test_html(document: bytes) -> None:
         (b"404: Not Found", "is not HTML"),
         (b'{"html": "<html></html>"}', "is not HTML"),
         (b"<htmlx></html>", "is not HTML"),
+        (b"<!-- -->" * 500 + b"<head>", "is not HTML"),
         (b"<!DOCTYPE html><html><body>", "is not all of a document"),
     ],
 )

@@ -72,8 +72,8 @@ class Report(Observed):
         None,
         alias="documentSHA256",
         max_length=64,
-        description="SHA-256 of the pinned document that is served, and nothing else in its place; "
-        "null without one.",
+        description="SHA-256 of the pinned document, without which no browser starts; null without "
+        "one.",
     )
     pairing: Annotated[PairingStatus | None, fallback(None)] = None
     last_shutdown: LastShutdown | None = None

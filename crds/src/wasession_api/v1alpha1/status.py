@@ -73,7 +73,7 @@ class PinnedDocument(Observed):
     """The document that the session uses in place of the one that WhatsApp Web serves."""
 
     sha256: str = Field(description="SHA-256 of the document, in hexadecimal.", max_length=64)
-    since: Time = Field(description="Since when the session has used it.")
+    since: Time = Field(description="When the session's pod first reported it.")
 
 
 class PairingStatus(Observed):

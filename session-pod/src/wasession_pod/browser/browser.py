@@ -91,8 +91,8 @@ class Browser:
         try:
             async with browser_errors(settings.initialization_timeout):
                 await self.page.attach(started.connection, prepared.files)
-        except NotStartable:
-            await self.close(0)
+        except NotStartable:  # Chromium itself is well, and may write its profile
+            await self.close(settings.shutdown_timeout)
             raise
         except BrowserError as error:
             failure = await started.failure()

@@ -14,7 +14,10 @@ from pathlib import Path
 MAXIMUM = 8 * 2**20  # bytes, unpacked; wa-js has 0.5 MiB, the largest known document 1.1 MiB
 GZIP = b"\x1f\x8b"
 GZIP_FORMAT = 31  # ``wbits`` of zlib: a header and a trailer of gzip
-HTML = re.compile(rb"(\xef\xbb\xbf)?\s*(<!--.*?-->\s*)*<(!doctype\s+html|html)\b", re.I | re.DOTALL)
+# The comments are an atomic group: each ends at its first "-->", however the match goes on.
+HTML = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(?><!--.*?-->\s*)*+<(!doctype\s+html|html)\b", re.I | re.DOTALL
+)
 HEAD, TAIL = 4096, 1024  # bytes in which a document begins and ends
 BANNER = re.compile(rb"wa-js v([0-9]+\.[0-9]+\.[0-9]+[-+.0-9A-Za-z]{0,40})")
 BANNER_END = 1024  # bytes; wa-js names its version in its second line
