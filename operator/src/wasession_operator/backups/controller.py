@@ -482,7 +482,10 @@ class Backups:
         )
 
     async def _why_rejected(self, kube: KubeClient, error: Rejected) -> Problem:
-        if await kube.serves(VOLUME_SNAPSHOTS):
+        served = True
+        with contextlib.suppress(Rejected):  # where the operator may not even ask
+            served = await kube.serves(VOLUME_SNAPSHOTS)
+        if served:
             message = f"The API server does not let the operator take VolumeSnapshots: {error}"
             return Problem(BackupReason.SNAPSHOT_FAILED, message)
         message = (

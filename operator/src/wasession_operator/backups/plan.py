@@ -30,6 +30,7 @@ from wasession_api.v1alpha1 import (
 
 from wasession_operator.backups.backup import FINAL, Archive, Backup, archive_key, is_below
 from wasession_operator.backups.snapshot import Snapshot
+from wasession_operator.plan.conditions import MESSAGE_MAX
 from wasession_operator.plan.facts import Backoff
 
 ATTEMPTS = 5
@@ -579,7 +580,8 @@ def _fail(backup: Backup, facts: Facts, reason: BackupReason, message: str) -> D
 def _changed(
     backup: Backup, phase: BackupPhase, reason: BackupReason, message: str
 ) -> BackupStatus:
-    return backup.status.model_copy(update={"phase": phase, "reason": reason, "message": message})
+    told = {"phase": phase, "reason": reason, "message": message[:MESSAGE_MAX]}
+    return backup.status.model_copy(update=told)
 
 
 def _complete(backup: Backup, facts: Facts, key: str, manifest: ArchiveManifest) -> Decision:
