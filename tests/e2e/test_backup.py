@@ -10,7 +10,8 @@ from typing import Any
 import pyrage
 import pytest
 from support import s3
-from support.cluster import images
+from support.cluster import Cluster, images
+from support.snapshots import driver as snapshots
 from support.testbed import Session, Testbed
 
 NAMESPACE = "e2e-backup"
@@ -27,6 +28,7 @@ VALUES: dict[str, Any] = {
             "AWS_REGION": "us-east-1",
             "AWS_ALLOW_HTTP": "true",
         },
+        "snapshots": {"enabled": True},
     }
 }
 
@@ -61,6 +63,13 @@ def class_name(bed: Testbed, store: None) -> Iterator[str]:
 
 
 @pytest.fixture
+def driver(embedded_cluster: Cluster) -> Iterator[None]:
+    """What takes VolumeSnapshots, and makes volumes from them."""
+    with snapshots.running(embedded_cluster):
+        yield
+
+
+@pytest.fixture
 def linked(bed: Testbed, class_name: str) -> Iterator[Session]:
     """A session with a phone, in a namespace that has the key."""
     create_namespace(bed)
@@ -80,8 +89,8 @@ def create_identity(bed: Testbed, identity: pyrage.x25519.Identity) -> None:
     bed.cluster.kubectl("-n", NAMESPACE, *secret, f"--from-literal=identity={identity}")
 
 
-def back_up(session: Session, name: str) -> None:
-    session.create("WhatsAppSessionBackup", name, sessionName=session.name)
+def back_up(session: Session, name: str, **spec: Any) -> None:
+    session.create("WhatsAppSessionBackup", name, sessionName=session.name, **spec)
     until_completed(session, name)
 
 
@@ -160,3 +169,15 @@ def test_a_wrong_key_is_explained_and_the_right_one_goes_on(
     linked.kubectl("delete", "secret", "wasession-backup-identity")
     create_identity(bed, IDENTITY)
     until_ready_without_a_qr(copy)
+
+
+def test_a_snapshot_of_a_running_session_brings_it_back(
+    bed: Testbed, driver: None, linked: Session, class_name: str
+) -> None:
+    back_up(linked, "snapped", method="VolumeSnapshot")
+    linked.kubectl("delete", "wasession", linked.name, "--timeout=60s")
+    linked.kubectl("delete", "pvc", "--all", "--timeout=60s")
+    again = restore(bed, "sales", class_name, "snapped")
+    until_ready_without_a_qr(again)
+    assert again.status["bootstrap"]["state"] == "Restored"
+    assert bed.arrives(again, "after the volume was lost")

@@ -108,6 +108,7 @@ def _manifests() -> list[dict[str, Any]]:
     """Return the chart's manifests, for all namespaces and for some only, with gateways."""
     command = [shutil.which("helm") or str(binaries.path("helm")), "template", "wasession"]
     command += [str(CHART), "--namespace", SYSTEM, "--set", "gateway.enabled=true"]
+    command += ["--set", "backups.snapshots.enabled=true"]
     command += ["--kube-version", binaries.kubernetes_version()]
     return [
         manifest

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import nats, s3
+from support import nats, s3, snapshots
 from support.cluster import binaries, host, images
 
 Step = Callable[[], object]
@@ -30,6 +30,8 @@ def _steps(fixtures: set[str], cluster: str) -> Iterable[Step]:
         yield binaries.directory
     if {"nats", "broker"} & fixtures:
         yield nats.program
+    if {"controller", "driver"} & fixtures:
+        yield snapshots.directory
     if {"s3", "store"} & fixtures:
         yield s3.program
     if "chromium" in fixtures:

@@ -277,6 +277,16 @@ BY_BACKUP_REASON: dict[str, str] = {
     BackupReason.DEADLINE_EXCEEDED: (
         "See the session's state (kubectl wasession status {session}), then make another backup."
     ),
+    BackupReason.CLASS_NOT_FOUND: "See its class: kubectl wasession status {session}",
+    BackupReason.VOLUME_NOT_BOUND: "See the session's volume: kubectl wasession status {session}",
+    BackupReason.SNAPSHOTS_NOT_SUPPORTED: (
+        "The platform team has to install a CSI driver that takes VolumeSnapshots, or use "
+        "--method Archive."
+    ),
+    BackupReason.SNAPSHOT_FAILED: (
+        "The platform team has to check backups.snapshots.enabled of the chart, and the CSI driver."
+    ),
+    BackupReason.SNAPSHOT_MISSING: "Make another backup: kubectl wasession backup {session}",
     BackupReason.ARCHIVE_MISSING: "Check spec.key: the archive has to be in the store.",
     BackupReason.ARCHIVE_INVALID: "Use another backup: kubectl wasession backups {session}",
 }

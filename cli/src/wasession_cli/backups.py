@@ -11,6 +11,7 @@ from wasession_api.v1alpha1 import (
     API_VERSION,
     BACKUP_KIND,
     KIND,
+    BackupMethod,
     BackupPhase,
     BackupSpec,
     BootstrapState,
@@ -46,21 +47,25 @@ STALLED = {
 }
 
 
-def make_backup(session: Manifest, name: str | None, now: datetime) -> Manifest:
+def make_backup(
+    session: Manifest, name: str | None, now: datetime, method: BackupMethod
+) -> Manifest:
     """Return a new backup of a session; raise ``NotReady`` for one that cannot be backed up."""
     session_name = session["metadata"]["name"]
     status = formatting.status_of(session)
     if session["metadata"].get("deletionTimestamp"):
         raise NotReady(f"session {session_name} is being deleted")
-    if session.get("spec", {}).get("suspend"):
+    if session.get("spec", {}).get("suspend") and method is BackupMethod.ARCHIVE:
         hint = f"start it first: kubectl wasession resume {session_name}"
         raise NotReady(
-            f"session {session_name} is suspended; only a running one is backed up", hint
+            f"session {session_name} is suspended; only a running one can upload an archive", hint
         )
     if not status.session_valid:
         step = advice.next_step(session_name, status)
         raise NotReady(f"session {session_name} has no valid login to back up", step)
     spec = BackupSpec(session_name=session_name)
+    if method is not BackupMethod.ARCHIVE:  # the default, which older operators have alone
+        spec = BackupSpec(session_name=session_name, method=method)
     return {
         "apiVersion": API_VERSION,
         "kind": BACKUP_KIND,

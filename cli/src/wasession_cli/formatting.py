@@ -13,6 +13,7 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.delivery import DeadLetter, DeliveryDetails
 from wasession_api.v1alpha1 import (
     Account,
+    BackupMethod,
     BackupPhase,
     BackupStatus,
     ConditionType,
@@ -152,14 +153,15 @@ def dead_letters(letters: Sequence[DeadLetter], now: datetime) -> list[list[str]
 
 def backups(items: Sequence[Manifest], now: datetime) -> list[list[str]]:
     """Return a table of backups."""
-    rows = [["NAME", "SESSION", "PHASE", "TAKEN", "SIZE", "AGE", "MESSAGE"]]
+    rows = [["NAME", "SESSION", "METHOD", "PHASE", "TAKEN", "SIZE", "AGE", "MESSAGE"]]
     for item in items:
         metadata, status = item["metadata"], backup_status_of(item)
         taken = f"{since(status.taken_at, now)} ago" if status.taken_at else ""
         size = "" if status.size is None else f"{status.size / 2**20:.1f} MiB"
         age = since(datetime.fromisoformat(metadata["creationTimestamp"]), now)
         phase = status.phase or BackupPhase.PENDING
-        named = [metadata["name"], item["spec"]["sessionName"]]
+        method = item["spec"].get("method", BackupMethod.ARCHIVE)
+        named = [metadata["name"], item["spec"]["sessionName"], method]
         rows.append([*named, phase, taken, size, age, status.message])
     return rows
 

@@ -18,7 +18,7 @@ from wasession_api.base import Observed, rfc3339
 from wasession_api.kube.manifests import Manifest
 from wasession_api.names import ANNOTATION_RESTART, ANNOTATION_WAKE
 from wasession_api.session_pod.messages import SentMessage
-from wasession_api.v1alpha1 import Phase, Status
+from wasession_api.v1alpha1 import BackupMethod, Phase, Status
 
 from wasession_cli import advice, formatting
 from wasession_cli.backups import (
@@ -422,6 +422,7 @@ async def _wait_until(
     epilog=examples(
         "kubectl wasession backup sales-eu",
         "kubectl wasession backup sales-eu --name before-upgrade --no-wait",
+        "kubectl wasession backup sales-eu --method VolumeSnapshot",
     )
 )
 @in_cluster
@@ -429,22 +430,31 @@ async def _wait_until(
 @click.option(
     "--name", "backup_name", type=NEW_NAME, help="Name of the backup; default: session and time."
 )
+@click.option(
+    "--method",
+    type=click.Choice(list(BackupMethod)),
+    default=BackupMethod.ARCHIVE,
+    show_default=True,
+    help="An encrypted archive in the operator's store, or a VolumeSnapshot of the volume.",
+)
 @follow_options("10m")
 @output("json", "yaml", "name")
 async def backup(
     cluster: Cluster,
     name: str,
     backup_name: str | None,
+    method: BackupMethod,
     wait: bool,
     timeout: float,
     output: str | None,
 ) -> None:
-    """Copy a session's login to the operator's store, encrypted.
+    """Copy a session's login: to the operator's store, encrypted, or by a VolumeSnapshot.
 
     The session goes on meanwhile. Exits with 1 when the backup has failed, and with 4 when it is
     not completed within --timeout; the operator goes on with it.
     """
-    wanted = make_backup(await cluster.session(name), backup_name, datetime.now(UTC))
+    session = await cluster.session(name)
+    wanted = make_backup(session, backup_name, datetime.now(UTC), BackupMethod(method))
     created = await cluster.create_backup(wanted)
     _print_change(created, output, "created")
     if wait:

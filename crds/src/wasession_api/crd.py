@@ -98,8 +98,9 @@ CLASS_COLUMNS = (
 BACKUP_COLUMNS = (
     Column("Phase", "string", ".status.phase", 0, "How far the backup is."),
     Column("Session", "string", ".spec.sessionName", 0, "The session whose login it is."),
+    Column("Method", "string", ".spec.method", 0, "How the login is copied."),
     Column("Taken", "date", ".status.takenAt", 0, "Of which moment the copy is."),
-    Column("Size", "integer", ".status.size", 0, "Size of the archive in bytes."),
+    Column("Size", "integer", ".status.size", 0, "Size in bytes."),
     Column("Age", "date", ".metadata.creationTimestamp", 0, "Age of the backup."),
     Column("Reason", "string", ".status.reason", 1, "Why the backup is in its phase."),
 )

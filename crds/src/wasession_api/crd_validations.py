@@ -204,5 +204,8 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
     "spec.podTemplate.spec.nodeSelector": [_valid_keys("kubernetes.io/arch")],
 }
 BACKUP_VALIDATIONS: dict[str, list[Rule]] = {
-    "spec": [rule("self == oldSelf", "is immutable; create another WhatsAppSessionBackup")],
+    "spec": [
+        rule("self == oldSelf", "is immutable; create another WhatsAppSessionBackup"),
+        rule("self.method == 'Archive' || !has(self.key)", "key is that of an Archive"),
+    ],
 }

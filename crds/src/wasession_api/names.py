@@ -35,6 +35,7 @@ ANNOTATION_EXPECTS_LOGIN = f"{GROUP}/expects-login"
 ANNOTATION_ACCEPT_UPDATE = f"{GROUP}/accept-update"
 ANNOTATION_ACCEPT_DATA_LOSS = f"{GROUP}/accept-data-loss"
 ANNOTATION_DEFAULT_CLASS = f"{GROUP}/is-default-class"  # of a class; "true"
+ANNOTATION_BACKUP = f"{GROUP}/backup"  # of a VolumeSnapshot: the backup that it was taken for
 ANNOTATION_ABANDON_ARCHIVE = f"{GROUP}/abandon-archive"  # of a deleted backup; "true"
 ANNOTATIONS_OF_SESSION = (  # that the operator reads
     ANNOTATION_RESTART,
@@ -64,6 +65,11 @@ def token_secret_name(session: str) -> str:
     No session can use it as its proxy's Secret: the names of those begin with wasession-proxy-.
     """
     return _dns_label("wasession-token-", session)
+
+
+def snapshot_name(backup_uid: str) -> str:
+    """Return the name of a backup's VolumeSnapshot: no two backups have the same."""
+    return f"wasession-{backup_uid}"
 
 
 def _dns_label(prefix: str, session: str) -> str:

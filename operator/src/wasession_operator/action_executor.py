@@ -152,9 +152,10 @@ class ActionExecutor:
     ) -> None:
         identity = (session.namespace, session.name, session.uid, session.spec)
         match action:
-            case actions.CreatePvc():
-                await self._create(self._cache.pvcs, objects.make_pvc(*identity), session)
-            case actions.CreatePod(restoring, restart, token_id, previous_owners, restore):
+            case actions.CreatePvc(restore):
+                claim = objects.make_pvc(*identity, restore)
+                await self._create(self._cache.pvcs, claim, session)
+            case actions.CreatePod(restoring, restart, token_id, previous_owners, content):
                 manifest = objects.make_pod(
                     *identity,
                     self._settings,
@@ -163,7 +164,7 @@ class ActionExecutor:
                     token_id=token_id,
                     previous_owners=previous_owners,
                     own_spec=session.own_spec,
-                    restore=restore,
+                    restore=content,
                 )
                 await self._create(self._cache.pods, manifest, session)
 

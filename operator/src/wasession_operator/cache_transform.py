@@ -78,7 +78,7 @@ def pod(obj: Manifest) -> Manifest:
 
 
 def pvc(obj: Manifest) -> Manifest:
-    spec = _pick(obj["spec"], ("storageClassName", "resources"))
+    spec = _pick(obj["spec"], ("storageClassName", "resources", "dataSource"))
     status = _pick(obj.get("status") or {}, ("phase", "capacity", "conditions"))
     metadata = _metadata(obj, annotations=(ANNOTATION_SELECTED_NODE,))
     return metadata | {"spec": spec, "status": status}

@@ -23,6 +23,7 @@ from wasession_operator.settings import Settings
 
 CONTAINER = "session"
 RESTORE_CONTAINER = "restore"  # an init container
+SNAPSHOT_GROUP = "snapshot.storage.k8s.io"  # of VolumeSnapshots
 DATA = "/var/lib/wasession"
 TOKEN_DIRECTORY = "/etc/wasession"  # noqa: S105
 PROXY_DIRECTORY = "/etc/wasession-proxy"
@@ -67,6 +68,16 @@ class Restore:
     key: str  # of the archive in the store
     size: int  # bytes
     sha256: str
+
+
+@dataclass(frozen=True)
+class SnapshotRestore:
+    """The VolumeSnapshot that a new PVC is made from; its first pod makes the copy its own."""
+
+    backup_uid: str
+    login_id: str
+    snapshot: str  # name of the VolumeSnapshot
+    size: int | None  # bytes that the PVC has to have; None if the driver does not say
 
 
 def owner_reference(name: str, uid: str) -> Manifest:
@@ -178,8 +189,14 @@ def _encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def make_pvc(namespace: str, name: str, uid: str, spec: EffectiveSpec) -> Manifest:
-    """Return the volume claim; it outlives the session unless the retention is ``Delete``."""
+def make_pvc(
+    namespace: str, name: str, uid: str, spec: EffectiveSpec,
+    restore: SnapshotRestore | None = None,
+) -> Manifest:  # fmt: skip
+    """Return the volume claim; it outlives the session unless the retention is ``Delete``.
+
+    With ``restore``, the volume is made from a VolumeSnapshot, and no smaller than that.
+    """
     metadata = _metadata(namespace, name, spec)
     if spec.storage.retention.when_deleted is WhenDeleted.DELETE:
         metadata["ownerReferences"] = [owner_reference(name, uid)]
@@ -189,6 +206,10 @@ def make_pvc(namespace: str, name: str, uid: str, spec: EffectiveSpec) -> Manife
     }
     if spec.storage.storage_class_name is not None:
         claim_spec["storageClassName"] = spec.storage.storage_class_name
+    if restore is not None:
+        claim_spec["dataSource"] = _data_source(restore.snapshot)
+        if restore.size is not None and restore.size > amount(spec.storage.size):
+            claim_spec["resources"]["requests"]["storage"] = str(restore.size)
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -197,18 +218,27 @@ def make_pvc(namespace: str, name: str, uid: str, spec: EffectiveSpec) -> Manife
     }
 
 
+def _data_source(snapshot: str) -> Manifest:
+    return {"apiGroup": SNAPSHOT_GROUP, "kind": "VolumeSnapshot", "name": snapshot}
+
+
+def is_from_snapshot(pvc: Manifest, snapshot: str) -> bool:
+    """Return whether a claim's volume is made from a VolumeSnapshot."""
+    return bool(pvc["spec"].get("dataSource") == _data_source(snapshot))
+
+
 def make_pod(
     namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
     previous_owners: Sequence[str] = (), own_spec: str | None = None,
-    restore: Restore | None = None,
+    restore: Restore | SnapshotRestore | None = None,
 ) -> Manifest:  # fmt: skip
     """Return the session's pod.
 
     ``restoring``: the volume should hold a valid login. ``restart``: the restart request that the
     pod fulfils. ``token_id``: the token that it starts with. ``previous_owners``: those whose
     volume it may use too, as its session had them. ``own_spec``: hash of what the session itself
-    sets of its pod. ``restore``: the backup that its empty volume begins with. None of them is part
+    sets of its pod. ``restore``: the backup that its new volume begins with. None of them is part
     of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
@@ -235,32 +265,36 @@ def make_pod(
     return pod
 
 
-def _add_restoration(spec: Manifest, secret: str, restore: Restore) -> None:
-    """Let an init container restore a backup. It alone has the key that decrypts it."""
+def _add_restoration(spec: Manifest, secret: str, restore: Restore | SnapshotRestore) -> None:
+    """Let an init container restore a backup. It alone has the key that decrypts an archive."""
     session = spec["containers"][0]
+    container: Manifest = {
+        "name": RESTORE_CONTAINER,
+        "image": session["image"],
+        "imagePullPolicy": session["imagePullPolicy"],
+        "args": ["python", "-m", "wasession_pod.restore"],
+        "env": [
+            *session["env"],
+            {"name": "WASESSION_RESTORE_BACKUP", "value": restore.backup_uid},
+            {"name": "WASESSION_RESTORE_LOGIN_ID", "value": restore.login_id},
+        ],
+        "resources": session["resources"],
+        "securityContext": session["securityContext"],
+        "volumeMounts": [*session["volumeMounts"]],
+    }
+    spec["initContainers"] = [container]
+    if isinstance(restore, SnapshotRestore):
+        container["args"] = ["python", "-m", "wasession_pod.restore_snapshot"]
+        return
     url = {"secretKeyRef": {"name": secret, "key": RESTORE_URL}}
-    spec["initContainers"] = [
-        {
-            "name": RESTORE_CONTAINER,
-            "image": session["image"],
-            "imagePullPolicy": session["imagePullPolicy"],
-            "args": ["python", "-m", "wasession_pod.restore"],
-            "env": [
-                *session["env"],
-                {"name": "WASESSION_RESTORE_URL", "valueFrom": url},
-                {"name": "WASESSION_RESTORE_BACKUP", "value": restore.backup_uid},
-                {"name": "WASESSION_RESTORE_LOGIN_ID", "value": restore.login_id},
-                {"name": "WASESSION_RESTORE_SIZE", "value": str(restore.size)},
-                {"name": "WASESSION_RESTORE_SHA256", "value": restore.sha256},
-            ],
-            "resources": session["resources"],
-            "securityContext": session["securityContext"],
-            "volumeMounts": [
-                *session["volumeMounts"],
-                {"name": "identity", "mountPath": IDENTITY_DIRECTORY, "readOnly": True},
-            ],
-        }
+    container["env"] += [
+        {"name": "WASESSION_RESTORE_URL", "valueFrom": url},
+        {"name": "WASESSION_RESTORE_SIZE", "value": str(restore.size)},
+        {"name": "WASESSION_RESTORE_SHA256", "value": restore.sha256},
     ]
+    container["volumeMounts"].append(
+        {"name": "identity", "mountPath": IDENTITY_DIRECTORY, "readOnly": True}
+    )
     identity = {"secretName": IDENTITY_SECRET_NAME, "optional": True, "defaultMode": 0o440}
     spec["volumes"].append({"name": "identity", "secret": identity})
 

@@ -12,13 +12,21 @@ from functools import partial
 
 import aiohttp
 from wasession_api import names
-from wasession_api.kube.client import NAMESPACES, PODS, SESSIONS, KubeClient, Rejected
+from wasession_api.kube.client import (
+    NAMESPACES,
+    PODS,
+    SESSIONS,
+    VOLUME_SNAPSHOTS,
+    KubeClient,
+    Rejected,
+)
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, condition, key_of
 from wasession_api.session_pod.client import SessionPodClient, base_url
 from wasession_api.session_pod.report import Report
 from wasession_api.session_pod.token_derivation import derive_token, derive_tokens, token_id
 from wasession_api.v1alpha1 import (
+    BackupMethod,
     BootstrapState,
     BootstrapStatus,
     ClassReference,
@@ -250,7 +258,7 @@ class Reconciler:
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
-            backup=self._named_backup(session),
+            backup=await self._look_at_snapshot(session, self._named_backup(session), pvc),
             login_holders=await self._login_holders(session, body, pod, report),
             backup_running=cache.backups.is_running(key),
             last_backup=cache.backups.last_completed(key),
@@ -277,7 +285,22 @@ class Reconciler:
             and (backup.is_made_here or is_of_cluster)
             and self._cache.is_served(source.namespace)
         )
-        return NamedBackup(backup.uid, backup.status, is_served)
+        return NamedBackup(backup.uid, backup.status, is_served, backup.spec.method)
+
+    async def _look_at_snapshot(
+        self, session: Session, backup: NamedBackup | None, pvc: Manifest | None
+    ) -> NamedBackup | None:
+        """Return a backup, and whether the VolumeSnapshot that a new PVC needs is missing."""
+        if backup is None or backup.method is not BackupMethod.VOLUME_SNAPSHOT or pvc is not None:
+            return backup
+        name = backup.status.volume_snapshot_name
+        if name is None:
+            return backup
+        try:
+            snapshot = await self._kube.get(VOLUME_SNAPSHOTS, session.namespace, name)
+        except Rejected:
+            return backup  # not known; without it, the PVC stays Pending, and an event says why
+        return replace(backup, snapshot_missing=snapshot is None or is_terminating(snapshot))
 
     async def _login_holders(
         self, session: Session, body: Manifest, pod: Manifest | None, report: Report | None

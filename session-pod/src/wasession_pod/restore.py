@@ -11,9 +11,10 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field, SecretStr, StringConstraints
 from wasession_api import logs
@@ -28,21 +29,27 @@ from wasession_pod.volume import archive
 from wasession_pod.volume.archive import ArchiveError, Index
 from wasession_pod.volume.volume import RestorationRecord, StorageError, Volume, login_id
 
+B = TypeVar("B", bound="BackupSettings")
 # What is on the volume at once: the archive encrypted and decrypted, or decrypted and extracted.
 COPIES = 2
 log = logging.getLogger("wasession_pod")
 
 
-class RestoreSettings(VolumeSettings):
-    """The volume, and what it is to be filled with."""
+class BackupSettings(VolumeSettings):
+    """The volume, and the backup that it begins with."""
 
-    restore_url: SecretStr = Field(description="Signed URL for one GET of the archive.")
-    restore_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-    restore_size: int = Field(ge=1, description="Bytes of the archive.")
     restore_backup: str = Field(
         min_length=1, max_length=64, description="UID of the WhatsAppSessionBackup."
     )
     restore_login_id: str = Field(min_length=1, max_length=64)
+
+
+class RestoreSettings(BackupSettings):
+    """What the volume is to be filled with."""
+
+    restore_url: SecretStr = Field(description="Signed URL for one GET of the archive.")
+    restore_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    restore_size: int = Field(ge=1, description="Bytes of the archive.")
     restore_identity: Path = Path("/etc") / IDENTITY_SECRET_NAME / IDENTITY_KEY
 
 
@@ -52,14 +59,7 @@ class RestoreError(Exception):
 
 def restore(settings: RestoreSettings) -> bool:
     """Fill the volume; return False if it was left alone. Raises ``RestoreError``."""
-    volume = Volume(
-        settings.data_dir,
-        settings.client_id,
-        settings.session_uid,
-        settings.minimum_free_bytes,
-        settings.owner,
-        settings.previous_owners,
-    )
+    volume = volume_of(settings)
     try:
         staging = volume.begin_restoration(settings.restore_backup, COPIES * settings.restore_size)
         if staging is None:
@@ -85,6 +85,17 @@ def restore(settings: RestoreSettings) -> bool:
     return True
 
 
+def volume_of(settings: BackupSettings) -> Volume:
+    return Volume(
+        settings.data_dir,
+        settings.client_id,
+        settings.session_uid,
+        settings.minimum_free_bytes,
+        settings.owner,
+        settings.previous_owners,
+    )
+
+
 def _fill(staging: Path, profile: str, settings: RestoreSettings) -> Index:
     """Put the archive's login into ``staging``; return what the archive says of it."""
     try:
@@ -102,21 +113,26 @@ def _fill(staging: Path, profile: str, settings: RestoreSettings) -> Index:
     if login_id(index.account, index.login) != settings.restore_login_id:
         raise ArchiveError("the archive holds another login than the backup says")
     plain.unlink()
-    if (staging / archive.MESSAGES).exists():
-        database = Database(staging / archive.MESSAGES)
+    renew_messages(staging)
+    return index
+
+
+def renew_messages(directory: Path) -> None:
+    """Make the messages in a directory, if any, those of a copy. Raises ``DatabaseError``."""
+    if (directory / archive.MESSAGES).exists():
+        database = Database(directory / archive.MESSAGES)
         try:
             renew(database)
         finally:
             database.close()
-    return index
 
 
-def main() -> None:
+def run(model: type[B], restore: Callable[[B], bool]) -> None:
     """Read the settings and restore; exit with 1 and a sentence when that fails."""
     logs.configure()
     os.umask(0o007)  # as the session does
     try:
-        settings = read_as(RestoreSettings)
+        settings = read_as(model)
         logs.configure(
             namespace=settings.namespace, session=settings.session, uid=settings.session_uid
         )
@@ -129,7 +145,7 @@ def main() -> None:
         log.exception("unexpected error; exiting")
         fail(f"unexpected error: {type(error).__name__}")
     else:
-        what = "backup restored" if restored else "the volume is not empty; left as it is"
+        what = "backup restored" if restored else "the volume is in use already; left as it is"
         log.info(what, extra={"backup": settings.restore_backup})
 
 
@@ -141,4 +157,4 @@ def fail(reason: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(RestoreSettings, restore)

@@ -39,8 +39,8 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
             await kubelet.start()
             environment = Environment(api, operators_api, network, history, kubelet, operators)
             await api.create("namespaces", {"metadata": {"name": SYSTEM}})
-            # With a store of backups the operator has all the rights that it ever has.
-            store = ("--set", "backups.store=s3://backups")
+            # With a store of backups and snapshots the operator has all rights that it ever has.
+            store = ("--set", "backups.store=s3://backups,backups.snapshots.enabled=true")
             environment.user = await grant(api, render_roles(*store))
             yield environment
             await kubelet.stop()

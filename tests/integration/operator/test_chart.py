@@ -19,6 +19,7 @@ Rights = set[tuple[str, str]]
 HELM = shutil.which("helm") or str(binaries.path("helm"))
 WATCHED = ("--set", "watchNamespaces={a,b}")
 MONITORED = ("--set", "metrics.serviceMonitor.enabled=true")
+SNAPSHOTS = ("--set", "backups.snapshots.enabled=true")
 GATEWAY_OF_A = ("--set", "gateway.enabled=true,gateway.namespace=a")
 
 
@@ -280,11 +281,14 @@ def documented() -> Iterator[tuple[str, str]]:
 def test_each_right_has_its_reason() -> None:
     table = list(documented())
     assert len(table) == len(set(table))
+    snapshots = {("volumesnapshots", "create"), ("volumesnapshots", "get")}
     in_the_cluster = rights(render("templates/rbac.yaml"))
-    assert in_the_cluster == set(table) - {("namespaces", "get")}
-    assert rights(render("templates/rbac.yaml", *WATCHED)) == set(table)
+    assert in_the_cluster == set(table) - snapshots - {("namespaces", "get")}
+    assert rights(render("templates/rbac.yaml", *WATCHED)) == set(table) - snapshots
     with_store = render("templates/rbac.yaml", "--set", "backups.store=s3://a")
-    assert rights(with_store) == set(table)
+    assert rights(with_store) == set(table) - snapshots
+    with_snapshots = render("templates/rbac.yaml", *SNAPSHOTS)
+    assert rights(with_snapshots) == set(table)
 
 
 @pytest.mark.parametrize("options", [(), WATCHED, (*WATCHED, *GATEWAY_OF_A)])
@@ -323,6 +327,9 @@ def test_what_may_be_done_outside_the_watched_namespaces() -> None:
     }
     [namespaces] = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
     assert namespaces["resourceNames"] == ["a", "b"]
+    with_snapshots = cluster_role("--set", "rbac.deletedNamespaces=false", *SNAPSHOTS)
+    assert rights([with_snapshots]) == always | {("namespaces", "get")}
+    assert with_snapshots["rules"][-1]["resourceNames"] == ["kube-system"]
 
 
 @pytest.mark.parametrize("options", [(), WATCHED])

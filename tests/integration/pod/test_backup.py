@@ -46,6 +46,20 @@ async def backed_up(pod: Pod, store: Store) -> Report:
     return report
 
 
+async def run(module: str, settings: dict[str, str]) -> None:
+    """Run an init container."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        module,
+        env=os.environ | {f"WASESSION_{name.upper()}": value for name, value in settings.items()},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    output, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b""), output
+
+
 async def restore(store: Store, report: Report, directory: Path) -> None:
     """Run the init container of session ``support``, as the operator does."""
     assert report.backup is not None
@@ -57,16 +71,7 @@ async def restore(store: Store, report: Report, directory: Path) -> None:
         "restore_login_id": str(report.login_id),
         "restore_identity": str(directory.parent / "identity"),
     }  # fmt: skip
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "wasession_pod.restore",
-        env=os.environ | {f"WASESSION_{name.upper()}": value for name, value in settings.items()},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    assert (process.returncode, errors) == (0, b""), output
+    await run("wasession_pod.restore", settings)
 
 
 async def test_a_lost_volume_comes_back_under_another_name(
@@ -116,6 +121,39 @@ async def test_a_lost_volume_comes_back_under_another_name(
     assert await again.terminate() == 0
     once_more = await start("restored", client_id="support", session_uid="uid-2")
     assert (await once_more.ready()).restoration == report.restoration
+
+
+async def test_a_volume_as_a_snapshot_has_it_goes_on_elsewhere(
+    start: Start, phone: Phone, tmp_path: Path
+) -> None:
+    """Nothing was told to hold still: Chromium and the pod are cut off in the middle."""
+    pod = await start(session_uid="uid-1")
+    await link(pod, phone)
+    await phone.send(FRIEND, to=ME, text="before")
+    [told] = await until_told(pod, None, "before")
+    taken = await pod.ready()
+    await pod.kill()
+    shutil.copytree(pod.directory, tmp_path / "copy", symlinks=True)
+    await phone.send(FRIEND, to=ME, text="meanwhile")
+
+    settings = {
+        "client_id": taken.client_id, "session_uid": "uid-2", "data_dir": str(tmp_path / "copy"),
+        "restore_backup": "backup-1", "restore_login_id": str(taken.login_id),
+    }  # fmt: skip
+    await run("wasession_pod.restore_snapshot", settings)
+    again = await start("copy", session_uid="uid-2", restoring="true")
+    report = await again.ready()
+    assert report.restored
+    assert report.restoration is not None
+    assert (report.restoration.backup, report.restoration.restored) == ("backup-1", True)
+    assert report.login_id == report.restoration.login_id == taken.login_id is not None
+    await until_told(again, None, "meanwhile")
+    assert texts((await events(again, None))[0]) == ["meanwhile"], "nothing again"
+    page = await again.call(
+        "GET", "/v1/events", params={"after": told["id"], "types": "message"}, headers=JSON
+    )
+    assert page["items"][0]["data"]["reason"] == "OutboxReplaced"
+    assert len(await phone.devices()) == 1, "it is the same linked device"
 
 
 async def test_two_with_one_login_end_each_others_connection(

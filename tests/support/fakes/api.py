@@ -19,6 +19,7 @@ GROUPS = {
     "whatsappsessions": "/apis/wasession.dev/v1alpha1",
     "whatsappsessionclasses": "/apis/wasession.dev/v1alpha1",
     "whatsappsessionbackups": "/apis/wasession.dev/v1alpha1",
+    "volumesnapshots": "/apis/snapshot.storage.k8s.io/v1",
     "statefulsets": "/apis/apps/v1",
     "leases": "/apis/coordination.k8s.io/v1",
     "customresourcedefinitions": "/apis/apiextensions.k8s.io/v1",

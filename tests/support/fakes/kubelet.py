@@ -12,7 +12,7 @@ import base64
 import itertools
 from collections import defaultdict
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -47,6 +47,8 @@ class Script:
     images: bool = True  # the registry has the images
     stops: bool = True  # programs end when their pod is deleted
     mounts: bool = True  # mounted Secrets follow their changes
+    snapshots: bool = True  # the storage driver takes VolumeSnapshots
+    snapshot_error: str | None = None  # why it does not
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Kubelet:
         self._nodes: dict[str, Node] = {}
         self._pods: dict[str, _Pod] = {}  # by UID
         self._volumes: dict[str, Volume] = defaultdict(Volume)  # by the volume's name
+        self.snapshots: dict[tuple[str, str], Volume] = {}  # by namespace and name
         self._tasks: set[asyncio.Task[None]] = set()
         self._addresses = _addresses()
 
@@ -343,7 +346,9 @@ class Kubelet:
             self.violations[metadata["namespace"]].append(violation)
         volume.writers.add(uid)
         for init in manifest["spec"].get("initContainers", []):
-            volume.restore({entry["name"]: entry.get("value", "") for entry in init["env"]})
+            restoring = {entry["name"]: entry.get("value", "") for entry in init["env"]}
+            is_copy = init["args"][-1] == "wasession_pod.restore_snapshot"
+            (volume.adopt if is_copy else volume.restore)(restoring)
         pod.program = SessionPod(
             next(self._addresses),
             environment["WASESSION_CLIENT_ID"],
@@ -406,6 +411,11 @@ class Kubelet:
         size = spec["resources"]["requests"]["storage"]
         try:
             if "volumeName" not in spec:
+                if source := spec.get("dataSource"):
+                    content = self.snapshots.get((metadata["namespace"], source["name"]))
+                    if content is None:
+                        return
+                    self._volumes[f"pv-{metadata['uid']}"] = replace(content, writers=set())
                 await self._api.create("persistentvolumes", volume(claim))
             elif (
                 claim.get("status", {}).get("phase") == "Bound"
@@ -425,6 +435,12 @@ class Kubelet:
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
+
+    def take_snapshot(self, namespace: str, claim: str, name: str) -> None:
+        """Copy the volume of a claim as it is now."""
+        manifest = self._history.current["persistentvolumeclaims", namespace, claim]
+        content = self._volumes[manifest["spec"]["volumeName"]]
+        self.snapshots[namespace, name] = replace(content, writers=set())
 
     async def provision_all(self, namespace: str) -> None:
         """Provision the volumes of all claims in a namespace."""

@@ -62,6 +62,16 @@ class Volume:
             at=datetime.now(UTC),
         )
 
+    def adopt(self, environment: Mapping[str, str]) -> None:
+        """Act as the init container that makes a copied volume its session's."""
+        backup = environment["WASESSION_RESTORE_BACKUP"]
+        if self.restoration is not None and self.restoration.backup == backup:
+            return
+        assert self.login_id == environment["WASESSION_RESTORE_LOGIN_ID"]
+        self.restoration = Restoration(
+            backup=backup, restored=True, login_id=self.login_id, at=datetime.now(UTC)
+        )
+
 
 def delivery(
     name: str, state: DeliveryState = DeliveryState.DELIVERING, error: str | None = None

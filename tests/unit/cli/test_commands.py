@@ -459,6 +459,17 @@ def test_a_backup_is_named_after_its_session_and_time(server: Server, command: C
     assert result.out == f"whatsappsessionbackup.wasession.dev/{name}\n"
 
 
+@pytest.mark.parametrize("suspended", [False, True])
+def test_a_volume_snapshot_is_made_of_a_suspended_session_too(
+    server: Server, command: Command, suspended: bool
+) -> None:
+    server.put(make_session("sales", suspend=suspended, sessionValid=True))
+    options = ("--name", "first", "--method", "VolumeSnapshot", "--no-wait")
+    assert command("backup", "sales", *options).code == Exit.OK
+    spec = {"sessionName": "sales", "method": "VolumeSnapshot"}
+    assert server.backups["first"]["spec"] == spec
+
+
 def test_a_backup_that_fails(server: Server) -> None:
     server.put(make_session("sales", sessionValid=True))
     process = spawn("backup", "sales", "--name", "first")
@@ -512,10 +523,11 @@ def test_backups_newest_first(server: Server, command: Command) -> None:
     server.put(make_backup("failed", "sales", "Failed", message="The store is away."))
     server.put(make_backup("other", "support", takenAt="2026-11-24T09:00:00Z"))
     header, *rows = command("backups").out.splitlines()
-    assert header.split() == ["NAME", "SESSION", "PHASE", "TAKEN", "SIZE", "AGE", "MESSAGE"]
+    columns = ["NAME", "SESSION", "METHOD", "PHASE", "TAKEN", "SIZE", "AGE", "MESSAGE"]
+    assert header.split() == columns
     assert [row.split()[0] for row in rows] == ["failed", "other", "old"]
     assert rows[0].endswith("The store is away.")
-    assert re.search(r"Completed +\S+ ago +4.8 MiB", rows[1])
+    assert re.search(r"Archive +Completed +\S+ ago +4.8 MiB", rows[1])
     assert command("backups", "sales", "-o", "name").out.splitlines() == [
         "whatsappsessionbackup.wasession.dev/failed",
         "whatsappsessionbackup.wasession.dev/old",

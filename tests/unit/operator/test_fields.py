@@ -323,7 +323,9 @@ def fields(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def test_every_field_is_covered() -> None:
     without_effect = {
         "replicas",  # always 1, for the scale subresource
-        *("backupPolicy.recipients", "backup.schedule", "backup.keep"),  # of backups, not of pods
+        # Of backups, not of pods.
+        *("backupPolicy.recipients", "backupPolicy.volumeSnapshotClassName"),
+        *("backup.schedule", "backup.keep", "backup.method"),
     }
     assert list(FIELDS) == [field for field in fields(EffectiveSpec) if field not in without_effect]
 

@@ -106,6 +106,7 @@ EVENTS = Resource("Event", "events")
 LEASES = Resource("Lease", "leases", "/apis/coordination.k8s.io/v1")
 NAMESPACES = Resource("Namespace", "namespaces", namespaced=False)
 NETWORK_POLICIES = Resource("NetworkPolicy", "networkpolicies", "/apis/networking.k8s.io/v1")
+VOLUME_SNAPSHOTS = Resource("VolumeSnapshot", "volumesnapshots", "/apis/snapshot.storage.k8s.io/v1")
 SESSIONS = Resource(KIND, PLURAL, f"/apis/{API_VERSION}")
 BACKUPS = Resource(BACKUP_KIND, BACKUP_PLURAL, f"/apis/{API_VERSION}")
 CLASSES = Resource(CLASS_KIND, CLASS_PLURAL, f"/apis/{API_VERSION}", namespaced=False)
@@ -217,6 +218,14 @@ class KubeClient:
             return await self._call("get", resource.path(namespace, name), accept=accept)
         except _NotFound:
             return None
+
+    async def serves(self, resource: Resource) -> bool:
+        """Return whether the API server knows the resource: whether its CRD is installed."""
+        try:
+            known = await self._call("get", resource.prefix)
+        except _NotFound:
+            return False
+        return any(one.get("name") == resource.plural for one in known.get("resources") or [])
 
     async def pages(
         self,

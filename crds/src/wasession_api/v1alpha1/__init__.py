@@ -28,6 +28,7 @@ from wasession_api.v1alpha1.enums import (
     AccessMode,
     AccountStatus,
     AuthState,
+    BackupMethod,
     BootstrapState,
     ConditionType,
     DeliveryState,
@@ -124,7 +125,7 @@ class WhatsAppSessionClass(Model):
 
 
 class WhatsAppSessionBackup(Model):
-    """A copy of a session's login in the operator's store, encrypted."""
+    """A copy of a session's login: encrypted in the operator's store, or a VolumeSnapshot."""
 
     spec: BackupSpec = Field(description="Which login to copy. Immutable.")
     status: BackupStatus | None = Field(
@@ -154,6 +155,7 @@ __all__ = [
     "AccountStatus",
     "AuthState",
     "BackupKey",
+    "BackupMethod",
     "BackupPhase",
     "BackupReason",
     "BackupSource",

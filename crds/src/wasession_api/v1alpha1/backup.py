@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from wasession_api.base import Model, Observed, Pattern, Time, clip, fallback
+from wasession_api.v1alpha1.enums import BackupMethod
 from wasession_api.v1alpha1.spec import Name
 
 # The Secret in the sessions' namespace that can decrypt their backups; only a restoring init
@@ -31,7 +32,7 @@ BackupKey = Annotated[
 
 
 class DeletionPolicy(StrEnum):
-    """What happens to the archive when its WhatsAppSessionBackup is deleted."""
+    """What happens to the copy when its WhatsAppSessionBackup is deleted."""
 
     RETAIN = "Retain"
     DELETE = "Delete"
@@ -63,15 +64,26 @@ class BackupReason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
     ARCHIVE_MISSING = "ArchiveMissing"
     ARCHIVE_INVALID = "ArchiveInvalid"
+    CLASS_NOT_FOUND = "ClassNotFound"
+    VOLUME_NOT_BOUND = "VolumeNotBound"
+    TAKING_SNAPSHOT = "TakingSnapshot"
+    SNAPSHOTS_NOT_SUPPORTED = "SnapshotsNotSupported"
+    SNAPSHOT_FAILED = "SnapshotFailed"
+    SNAPSHOT_MISSING = "SnapshotMissing"
 
 
 class BackupSpec(Model):
     """Which login to copy. Immutable."""
 
     session_name: Name = Field(description="WhatsAppSession of the same namespace.")
+    method: BackupMethod = Field(
+        BackupMethod.ARCHIVE,
+        description="How the login is copied: into an encrypted Archive in the operator's store, "
+        "or by a VolumeSnapshot of the volume in this namespace.",
+    )
     deletion_policy: DeletionPolicy = Field(
         DeletionPolicy.RETAIN,
-        description="What happens to the archive when this object is deleted.",
+        description="What happens to the archive or VolumeSnapshot when this object is deleted.",
     )
     key: BackupKey | None = Field(
         None,
@@ -81,7 +93,7 @@ class BackupSpec(Model):
 
 
 class BackupSource(Observed):
-    """Whose login the archive holds."""
+    """Whose login the copy holds."""
 
     cluster: str = Field(
         "", max_length=64, description="UID of the namespace kube-system; empty if not known."
@@ -109,12 +121,19 @@ class BackupStatus(Observed):
         "", max_length=1024, description="What it waits for, or what went wrong."
     )
     key: str | None = Field(None, max_length=1024, description="Key of the archive in the store.")
-    attempts: int = Field(0, ge=0, description="How often an upload was begun.")
-    started_at: Time | None = Field(None, description="When the first upload was begun.")
+    volume_snapshot_name: str | None = Field(
+        None, max_length=253, description="VolumeSnapshot with the copy, in this namespace."
+    )
+    attempts: int = Field(0, ge=0, description="How often a copy was begun.")
+    started_at: Time | None = Field(None, description="When the first copy was begun.")
     taken_at: Time | None = Field(None, description="Of which moment the copy is.")
     completed_at: Time | None = Field(None, description="When the phase became final.")
-    size: int | None = Field(None, ge=0, description="Size of the archive in bytes.")
+    size: int | None = Field(
+        None,
+        ge=0,
+        description="Size in bytes: of the archive, or at least of a volume from the VolumeSnapshot.",
+    )
     sha256: str | None = Field(None, max_length=64, description="Checksum of the archive.")
     source: Annotated[BackupSource | None, fallback(None)] = Field(
-        None, description="Whose login the archive holds."
+        None, description="Whose login the copy holds."
     )

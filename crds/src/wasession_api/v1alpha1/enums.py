@@ -96,6 +96,13 @@ class BootstrapState(StrEnum):
     ENDED = "Ended"  # WhatsApp has ended the restored login
 
 
+class BackupMethod(StrEnum):
+    """How a login is copied."""
+
+    ARCHIVE = "Archive"  # encrypted, into the operator's store
+    VOLUME_SNAPSHOT = "VolumeSnapshot"  # by the storage system, which the volume is on
+
+
 class DeliveryState(StrEnum):
     """How the delivery to a webhook or sink is doing."""
 

@@ -234,12 +234,17 @@ class PodTemplate(Model):
 
 
 class BackupPolicy(Model):
-    """How backups of the class's sessions are protected."""
+    """How backups of the class's sessions are made."""
 
     recipients: list[Recipient] = Field(
         [],
         max_length=MAXIMUM_RECIPIENTS,
-        description="Public keys of age that can decrypt the backups. Without one there are none.",
+        description="Public keys of age that can decrypt archives. Without one there are none.",
+    )
+    volume_snapshot_class_name: Name | None = Field(
+        None,
+        description="VolumeSnapshotClass of backups with the method VolumeSnapshot; the default "
+        "one of the volume's CSI driver if unset.",
     )
 
 

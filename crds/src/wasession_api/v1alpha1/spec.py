@@ -19,6 +19,7 @@ from wasession_api.v1alpha1.delivery import (
 )
 from wasession_api.v1alpha1.enums import (
     AccessMode,
+    BackupMethod,
     PairingMethod,
     Presence,
     Sandbox,
@@ -293,6 +294,11 @@ class Backup(Model):
     )
     keep: int = Field(
         7, ge=1, le=1000, description="How many completed backups of the schedule are kept."
+    )
+    method: BackupMethod = Field(
+        BackupMethod.ARCHIVE,
+        description="How the backups of the schedule are made: an encrypted Archive in the "
+        "operator's store, or a VolumeSnapshot of the volume.",
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from wasession_api import names
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.session_pod.backup import ArchiveManifest
-from wasession_api.v1alpha1 import BackupPhase, BackupSpec, BackupStatus
+from wasession_api.v1alpha1 import BackupMethod, BackupPhase, BackupSpec, BackupStatus
 
 from wasession_operator.plan.manifests import is_terminating
 
@@ -51,7 +51,9 @@ class Backup:
 
     @property
     def is_made_here(self) -> bool:
-        """Whether this very object has made its archive, and so in this cluster."""
+        """Whether this very object has made its copy, and so in this cluster."""
+        if self.spec.method is BackupMethod.VOLUME_SNAPSHOT:
+            return self.status.volume_snapshot_name == names.snapshot_name(self.uid)
         return self.archive is not None and self.archive.endswith(_suffix(self.uid))
 
     @property

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from wasession_api.kube.client import BACKUPS, KubeClient
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, key_of
-from wasession_api.v1alpha1 import BackupPhase, BackupStatus
+from wasession_api.v1alpha1 import BackupMethod, BackupPhase, BackupStatus
 
 from wasession_operator.backups.backup import Backup, is_below, parse_backup, transform
 from wasession_operator.cache_transform import PackedStore
@@ -39,7 +39,8 @@ class BackupCache:
         self.cluster = ""  # UID of the namespace kube-system; empty while it is not known
         self.changed: Callable[[Key], None] = lambda _: None
         self._enqueue = enqueue
-        # The sessions of the backups with which something is left to do, and of those that run.
+        # The sessions of the backups with which something is left to do, and of those that are
+        # being uploaded.
         self.open: dict[Key, Key] = {}
         self.running: dict[Key, Key] = {}
         self.own_schedules: dict[Key, Manifest] = {}  # spec.backup of the sessions that set it
@@ -74,7 +75,7 @@ class BackupCache:
                 yield backup
 
     def is_running(self, session: Key) -> bool:
-        """Return whether one of a session's backups is being made."""
+        """Return whether one of a session's backups is being uploaded, by its pod."""
         return session in self.running.values()
 
     def open_of(self, session: Key) -> list[Key]:
@@ -109,7 +110,8 @@ class BackupCache:
             self._archives[archive] = *self._archives.get(archive, ()), backup.name
         if backup.is_open:
             self.open[backup.key] = backup.session
-        if backup.status.phase is BackupPhase.RUNNING and not backup.is_terminating:
+        uploads = backup.spec.method is BackupMethod.ARCHIVE
+        if uploads and backup.status.phase is BackupPhase.RUNNING and not backup.is_terminating:
             self.running[backup.key] = backup.session
 
     def _remove(self, backup: Backup) -> None:

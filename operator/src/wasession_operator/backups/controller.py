@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from dataclasses import replace
@@ -14,6 +15,7 @@ from wasession_api import names
 from wasession_api.kube.client import (
     BACKUPS,
     NAMESPACES,
+    VOLUME_SNAPSHOTS,
     Conflict,
     KubeClient,
     Rejected,
@@ -28,11 +30,19 @@ from wasession_operator import metrics, objects
 from wasession_operator.backoff import next_backoff
 from wasession_operator.backups import plan
 from wasession_operator.backups.backup import FINAL, Archive, Backup, parse_backup
-from wasession_operator.backups.plan import Facts, Ordered, Position, Problem, Progress
+from wasession_operator.backups.plan import (
+    Facts,
+    Observed,
+    Ordered,
+    Position,
+    Problem,
+    Progress,
+)
 from wasession_operator.backups.scheduler import Scheduler
+from wasession_operator.backups.snapshot import make_snapshot, parse_snapshot
 from wasession_operator.backups.store import StoreError
 from wasession_operator.backups.store_sync import StoreSync
-from wasession_operator.cluster_cache import login_of
+from wasession_operator.cluster_cache import login_of, object_key
 from wasession_operator.controller import Controller
 from wasession_operator.plan import Backoff
 from wasession_operator.plan.manifests import is_terminating
@@ -263,10 +273,13 @@ class Backups:
         if body is None:
             return None
         spec, uid = body.get("spec") or {}, body["metadata"]["uid"]
+        status = body.get("status") or {}
         session_class = self._cache.classes.of(body)
-        recipients = None
+        recipients, snapshot_class = None, None
         if session_class is not None:
-            recipients = tuple(session_class.spec.backup_policy.recipients)
+            policy = session_class.spec.backup_policy
+            recipients = tuple(policy.recipients)
+            snapshot_class = policy.volume_snapshot_class_name
         source = BackupSource(
             cluster=self._backups.cluster,
             namespace=backup.namespace,
@@ -276,8 +289,24 @@ class Backups:
             client_id=spec.get("clientId") or backup.spec.session_name,
             owner=spec.get("owner"),
         )
-        is_stopped = bool(spec.get("suspend")) or is_terminating(body)
-        return plan.SourceSession(source, recipients, is_stopped, report)
+        return plan.SourceSession(
+            source,
+            recipients,
+            is_stopped=bool(spec.get("suspend")) or is_terminating(body),
+            report=report,
+            is_terminating=is_terminating(body),
+            has_login=bool(status.get("sessionValid")),
+            claim=self._bound_claim(backup.session, status.get("pvcUID")),
+            snapshot_class=snapshot_class,
+        )
+
+    def _bound_claim(self, session: Key, uid: str | None) -> str | None:
+        """Return the name of the PVC that a session uses, as its status has it, if it is bound."""
+        pvc = self._cache.pvcs.objects.get(object_key(session))
+        if pvc is None or pvc["metadata"]["uid"] != uid or is_terminating(pvc):
+            return None
+        bound = pvc.get("status", {}).get("phase") == "Bound"
+        return str(pvc["metadata"]["name"]) if bound else None
 
     def _progress_of(self, backup: Backup) -> Progress:
         uid, progress = self._progress.get(backup.key, (backup.uid, Progress()))
@@ -306,7 +335,7 @@ class Backups:
             self._beginning.discard(backup.key)
         if written is None:
             return None
-        if begins:  # nobody else writes below a new key
+        if begins and status.key is not None:  # nobody else writes below a new key
             before = self._progress_of(backup)
             archive = Archive() if backup.status.key is None else before.archive
             self._set_progress(backup, Progress(outdated=before.outdated, archive=archive))
@@ -406,6 +435,10 @@ class Backups:
                 await self._store.write_manifest(key, manifest)
                 archive = Archive(size, manifest, has_manifest=True)
                 progress = replace(self._progress_of(backup), archive=archive)
+            case plan.CreateSnapshot() | plan.LookAtSnapshot():
+                progress = await self._observe_snapshot(controller, backup, action)
+                self._set_progress(backup, progress)
+                return
             case plan.Order(key, recipients):
                 if watcher is None or report is None:
                     return
@@ -422,6 +455,44 @@ class Backups:
                     ordered=Ordered(datetime.now(UTC), report.started_at),
                 )
         self._set_progress(backup, replace(progress, problem=None, retry=Backoff()))
+
+    async def _observe_snapshot(
+        self,
+        controller: Controller,
+        backup: Backup,
+        action: plan.CreateSnapshot | plan.LookAtSnapshot,
+    ) -> Progress:
+        """Create a VolumeSnapshot, or look at it; return what is known then."""
+        progress, kube = self._progress_of(backup), controller.kube
+        obj = None
+        try:
+            if isinstance(action, plan.CreateSnapshot):
+                manifest = make_snapshot(backup, action.name, action.claim, action.class_name)
+                with contextlib.suppress(Conflict), controller.writing():  # it is there already
+                    obj = await kube.create(VOLUME_SNAPSHOTS, manifest)
+            if obj is None:
+                obj = await kube.get(VOLUME_SNAPSHOTS, backup.namespace, action.name)
+        except Rejected as error:
+            return replace(progress, problem=await self._why_rejected(kube, error))
+        snapshot = None if obj is None else parse_snapshot(obj)
+        return replace(
+            progress,
+            observed=Observed(datetime.now(UTC), snapshot),
+            was_created=progress.was_created or snapshot is not None,
+        )
+
+    async def _why_rejected(self, kube: KubeClient, error: Rejected) -> Problem:
+        served = True
+        with contextlib.suppress(Rejected):  # where the operator may not even ask
+            served = await kube.serves(VOLUME_SNAPSHOTS)
+        if served:
+            message = f"The API server does not let the operator take VolumeSnapshots: {error}"
+            return Problem(BackupReason.SNAPSHOT_FAILED, message)
+        message = (
+            "The cluster has no VolumeSnapshots: its CSI driver has to support them, and the CRDs "
+            "and the controller of kubernetes-csi/external-snapshotter have to be installed."
+        )
+        return Problem(BackupReason.SNAPSHOTS_NOT_SUPPORTED, message)
 
     async def _order(
         self, watcher: ReportWatcher, backup: Backup, key: str, recipients: tuple[str, ...]

@@ -3,6 +3,9 @@
 A backup is begun by writing its key and its attempt to the status. Only then is the session's pod
 asked to upload, so that another replica finds whatever there may be in the store. It is completed
 once the store has as many bytes as the pod reports, and the manifest beside them.
+
+A VolumeSnapshot needs neither store nor pod: it is named in the status, created and polled until it
+is ready. Clusters without snapshots have no such kind, so it is not watched.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from wasession_api import names
 from wasession_api.session_pod.backup import ArchiveManifest, BackupReport, BackupState
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import (
+    BackupMethod,
     BackupPhase,
     BackupReason,
     BackupSource,
@@ -25,11 +29,19 @@ from wasession_api.v1alpha1 import (
 )
 
 from wasession_operator.backups.backup import FINAL, Archive, Backup, archive_key, is_below
+from wasession_operator.backups.snapshot import Snapshot
+from wasession_operator.plan.conditions import MESSAGE_MAX
 from wasession_operator.plan.facts import Backoff
 
 ATTEMPTS = 5
 DEADLINE = timedelta(hours=1)  # from the first attempt
 ANSWER_TIMEOUT = timedelta(seconds=30)  # until a pod that was asked reports the backup
+# How often to look at a VolumeSnapshot: after a quarter of the time that it has taken so far.
+POLL_FIRST, POLL_LAST = timedelta(seconds=1), timedelta(seconds=30)
+ERROR_PATIENCE = timedelta(minutes=2)  # for errors that the snapshot controller may get over
+# In its errors for volumes that no CSI driver has provided, and for drivers without a class.
+# https://github.com/kubernetes-csi/external-snapshotter/blob/v8.7.0/pkg/common-controller/snapshot_controller.go
+NOT_SUPPORTED = ("cannot find CSI PersistentVolumeSource", "cannot find default snapshot class")
 # URLs are signed, and so are secret; a pod may tell any amount of them in an error.
 _URL = re.compile(r"\S*(://|[Ss]ignature=)\S*")
 
@@ -57,6 +69,14 @@ class Ordered:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """What there was of a VolumeSnapshot at a time; None: nothing."""
+
+    at: datetime
+    snapshot: Snapshot | None
+
+
+@dataclass(frozen=True)
 class Progress:
     """What this replica knows of a backup beyond its status; another one finds it out again."""
 
@@ -64,6 +84,8 @@ class Progress:
     outdated: Position | None = None  # up to here, reports are of an earlier attempt
     archive: Archive | None = None  # as it was found in the store; None: not looked at
     deleted: bool = False  # the archive
+    observed: Observed | None = None  # None: not looked at
+    was_created: bool = False  # the VolumeSnapshot was there once
     problem: Problem | None = None
     retry: Backoff = field(default_factory=Backoff)
 
@@ -76,6 +98,10 @@ class SourceSession:
     recipients: tuple[str, ...] | None  # of its class; None while that is not known
     is_stopped: bool  # suspended, or being deleted
     report: Report | None  # of its pod, while the operator is connected to it
+    is_terminating: bool = False
+    has_login: bool = False  # as its status says; its pod may know more
+    claim: str | None = None  # name of its PVC, while that is bound
+    snapshot_class: str | None = None  # VolumeSnapshotClass of its class
 
 
 @dataclass(frozen=True)
@@ -131,7 +157,26 @@ class DeleteArchive:
     key: str
 
 
-Action = AddFinalizer | RemoveFinalizer | Look | Order | Complete | DeleteArchive
+@dataclass(frozen=True)
+class CreateSnapshot:
+    """Create a VolumeSnapshot of a PVC; ``class_name`` is that of a VolumeSnapshotClass."""
+
+    name: str
+    claim: str
+    class_name: str | None
+
+
+@dataclass(frozen=True)
+class LookAtSnapshot:
+    """Find out what there is of a VolumeSnapshot."""
+
+    name: str
+
+
+Action = (
+    AddFinalizer | RemoveFinalizer | Look | Order | Complete | DeleteArchive
+    | CreateSnapshot | LookAtSnapshot
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -155,6 +200,10 @@ def plan(backup: Backup, facts: Facts) -> Decision:
         return _plan_deletion(backup, facts)
     if status.phase in FINAL:
         return Decision(status)
+    if backup.spec.method is BackupMethod.VOLUME_SNAPSHOT:
+        if status.phase is BackupPhase.RUNNING and status.volume_snapshot_name is not None:
+            return _plan_waiting(backup, status.volume_snapshot_name, facts)
+        return _plan_snapshot(backup, facts)
     if not facts.has_store:
         message = "The operator has no store of backups: WASESSION_BACKUP_STORE is not set."
         return _fail(backup, facts, BackupReason.STORE_NOT_CONFIGURED, message)
@@ -331,6 +380,109 @@ def _source(backup: Backup, session: SourceSession | None) -> BackupSource:
     return source
 
 
+# --- a VolumeSnapshot -----------------------------------------------------------------------------
+
+
+def _plan_snapshot(backup: Backup, facts: Facts) -> Decision:
+    session, name = facts.session, backup.spec.session_name
+    if session is None:
+        return _wait(
+            backup, BackupReason.SESSION_NOT_FOUND, f"WhatsAppSession {name} does not exist."
+        )
+    if session.recipients is None:
+        message = f"The class of WhatsAppSession {name} is not known."
+        return _wait(backup, BackupReason.CLASS_NOT_FOUND, message)
+    if session.is_terminating:
+        message = f"WhatsAppSession {name} is being deleted."
+        return _wait(backup, BackupReason.SESSION_NOT_RUNNING, message)
+    if not _has_login(session):
+        message = f"WhatsAppSession {name} has no valid login."
+        return _wait(backup, BackupReason.NO_LOGIN, message)
+    if session.claim is None:
+        message = f"The PVC of WhatsAppSession {name} is not bound."
+        return _wait(backup, BackupReason.VOLUME_NOT_BOUND, message)
+    snapshot = names.snapshot_name(backup.uid)
+    begun = {
+        "phase": BackupPhase.RUNNING,
+        "reason": BackupReason.TAKING_SNAPSHOT,
+        "message": "",
+        "volume_snapshot_name": snapshot,
+        "attempts": 1,
+        "started_at": facts.now.replace(microsecond=0),
+        "source": session.source,
+    }
+    create = CreateSnapshot(snapshot, session.claim, session.snapshot_class)
+    return Decision(backup.status.model_copy(update=begun), create)
+
+
+def _has_login(session: SourceSession) -> bool:
+    """Return whether a volume has a valid login: as its pod reports, or as was known last."""
+    proven = None if session.report is None else session.report.proven_validity
+    return bool(session.source.login_id) and (session.has_login if proven is None else proven)
+
+
+def _plan_waiting(backup: Backup, name: str, facts: Facts) -> Decision:
+    """Wait until the VolumeSnapshot is ready."""
+    progress, status, session = facts.progress, backup.status, facts.session
+    if progress.problem is not None:
+        return _fail(backup, facts, *progress.problem)
+    if progress.observed is None:
+        return Decision(status, LookAtSnapshot(name))
+    source, snapshot = _source(backup, session), progress.observed.snapshot
+    same = session is not None and session.source.session_uid == source.session_uid
+    if session is not None and same and session.source.login_id != source.login_id:
+        message = "The login has ended while its volume was copied."
+        return _fail(backup, facts, BackupReason.NO_LOGIN, message)
+    if snapshot is None and not progress.was_created:  # the operator has died in between
+        if session is None or not same or session.claim is None:
+            message = f"WhatsAppSession {backup.spec.session_name} was deleted during its backup."
+            return _fail(backup, facts, BackupReason.SESSION_NOT_FOUND, message)
+        return Decision(status, CreateSnapshot(name, session.claim, session.snapshot_class))
+    if snapshot is None or snapshot.is_terminating:
+        message = f"VolumeSnapshot {name} was deleted before it was ready."
+        return _fail(backup, facts, BackupReason.SNAPSHOT_MISSING, message)
+    if snapshot.claim != names.object_name(backup.spec.session_name):
+        message = f"VolumeSnapshot {name} is not one of the session's PVC: others have made it."
+        return _fail(backup, facts, BackupReason.SNAPSHOT_FAILED, message)
+    if snapshot.is_ready:
+        return _complete_snapshot(backup, facts, snapshot)
+    return _await_snapshot(backup, name, facts, progress.observed.at, snapshot)
+
+
+def _await_snapshot(
+    backup: Backup, name: str, facts: Facts, looked_at: datetime, snapshot: Snapshot
+) -> Decision:
+    took = max(facts.now - (backup.status.started_at or facts.now), timedelta(0))
+    error = "" if snapshot.error is None else f"VolumeSnapshot {name}: {snapshot.error}"
+    if any(text in error for text in NOT_SUPPORTED):
+        return _fail(backup, facts, BackupReason.SNAPSHOTS_NOT_SUPPORTED, error)
+    if error and took >= ERROR_PATIENCE:
+        return _fail(backup, facts, BackupReason.SNAPSHOT_FAILED, error)
+    if took >= DEADLINE:
+        message = (
+            f"VolumeSnapshot {name} was not ready within an hour, and has no error: the cluster's "
+            "snapshot controller, or that of the CSI driver, may not run."
+        )
+        return _fail(backup, facts, BackupReason.DEADLINE_EXCEEDED, message)
+    status = _changed(backup, BackupPhase.RUNNING, BackupReason.TAKING_SNAPSHOT, error)
+    left = looked_at + min(max(took / 4, POLL_FIRST), POLL_LAST) - facts.now
+    if left <= timedelta(0):
+        return Decision(status, LookAtSnapshot(name))
+    return Decision(status, requeue_after=left)
+
+
+def _complete_snapshot(backup: Backup, facts: Facts, snapshot: Snapshot) -> Decision:
+    completed = {
+        "phase": BackupPhase.COMPLETED,
+        "reason": BackupReason.COMPLETED,
+        "message": "",
+        "taken_at": snapshot.taken_at or backup.status.started_at,
+        "completed_at": facts.now.replace(microsecond=0),
+        "size": snapshot.size,
+    }
+    return Decision(backup.status.model_copy(update=completed))
+
+
 # --- an archive that is there already -------------------------------------------------------------
 
 
@@ -400,6 +552,7 @@ def _waits_for_deletion(status: BackupStatus, reason: BackupReason, message: str
 
 
 def _needs_finalizer(backup: Backup) -> bool:
+    """Return whether a backup's archive has to be deleted first; it has none otherwise."""
     deletes = backup.spec.deletion_policy is DeletionPolicy.DELETE
     return deletes and names.BACKUP_FINALIZER not in backup.finalizers
 
@@ -427,7 +580,8 @@ def _fail(backup: Backup, facts: Facts, reason: BackupReason, message: str) -> D
 def _changed(
     backup: Backup, phase: BackupPhase, reason: BackupReason, message: str
 ) -> BackupStatus:
-    return backup.status.model_copy(update={"phase": phase, "reason": reason, "message": message})
+    told = {"phase": phase, "reason": reason, "message": message[:MESSAGE_MAX]}
+    return backup.status.model_copy(update=told)
 
 
 def _complete(backup: Backup, facts: Facts, key: str, manifest: ArchiveManifest) -> Decision:

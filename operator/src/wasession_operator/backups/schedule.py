@@ -12,6 +12,7 @@ from wasession_api.names import LABEL_SCHEDULED
 from wasession_api.v1alpha1 import (
     API_VERSION,
     BACKUP_KIND,
+    BackupMethod,
     BackupPhase,
     BackupSpec,
     DeletionPolicy,
@@ -66,13 +67,15 @@ def due(
     return at if made is None or made < at else None
 
 
-def make_backup(session: Key, at: datetime) -> Manifest:
+def make_backup(
+    session: Key, at: datetime, method: BackupMethod = BackupMethod.ARCHIVE
+) -> Manifest:
     """Return the backup of a session for a time of its schedule: the name says which.
 
     So it is created once, whatever else happens.
     """
     namespace, name = session
-    spec = BackupSpec(session_name=name, deletion_policy=DeletionPolicy.DELETE)
+    spec = BackupSpec(session_name=name, method=method, deletion_policy=DeletionPolicy.DELETE)
     return {
         "apiVersion": API_VERSION,
         "kind": BACKUP_KIND,

@@ -7,9 +7,11 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 from wasession_api.kube.client import BACKUPS, Conflict, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.v1alpha1 import BackupMethod
 
 from wasession_operator.backups import schedule as schedules
 from wasession_operator.backups.schedule import InvalidSchedule
@@ -114,7 +116,7 @@ class Scheduler:
             if at is not None and at != self._made.get(key):
                 with contextlib.suppress(Conflict):  # it was created before
                     with controller.writing():
-                        manifest = schedules.make_backup(key, at)
+                        manifest = schedules.make_backup(key, at, self._method(key, session))
                         created = await controller.kube.create(BACKUPS, manifest)
                     self._backups.informer.upsert(created)
                 self._made[key] = at
@@ -153,10 +155,16 @@ class Scheduler:
                 )
 
     def _keep(self, key: Key, session: Manifest) -> int:
+        return int(self._setting(key, session, "keep") or KEEP)
+
+    def _method(self, key: Key, session: Manifest) -> BackupMethod:
+        return BackupMethod(self._setting(key, session, "method") or BackupMethod.ARCHIVE)
+
+    def _setting(self, key: Key, session: Manifest, field: str) -> Any:
+        """Return a field of ``spec.backup``, or of the template of the session's class."""
         session_class = self._cache.classes.of(session)
         of_class = {} if session_class is None else _of_class({"spec": session_class.stored})
-        own = self._backups.own_schedules.get(key, {})
-        return int(own.get("keep") or of_class.get("keep") or KEEP)
+        return self._backups.own_schedules.get(key, {}).get(field) or of_class.get(field)
 
     def _report_invalid(
         self, kube: KubeClient, session: Manifest, schedule: str, error: InvalidSchedule

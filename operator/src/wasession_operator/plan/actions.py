@@ -11,7 +11,7 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.delivery import Configuration
 from wasession_api.v1alpha1 import Reason, Status
 
-from wasession_operator.objects import Restore
+from wasession_operator.objects import Restore, SnapshotRestore
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ApplyNetworkPolicy:
 
 @dataclass(frozen=True)
 class CreatePvc:
-    pass
+    restore: SnapshotRestore | None = None  # what its volume is made from
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class CreatePod:
     restart: str | None = None  # value of the restart annotation that the pod fulfils
     token_id: str | None = None  # of the token that it starts with
     previous_owners: tuple[str, ...] = ()  # whom the volume may record instead of the present one
-    restore: Restore | None = None  # into the empty volume, before the session starts
+    restore: Restore | SnapshotRestore | None = None  # on the new volume, before the session starts
 
 
 @dataclass(frozen=True)

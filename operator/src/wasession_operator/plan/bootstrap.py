@@ -10,13 +10,23 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from wasession_api.v1alpha1 import BackupPhase, BootstrapState, BootstrapStatus, Reason
+from wasession_api.kube.manifests import Manifest
+from wasession_api.v1alpha1 import (
+    BackupMethod,
+    BackupPhase,
+    BackupStatus,
+    BootstrapState,
+    BootstrapStatus,
+    Reason,
+)
 
-from wasession_operator.objects import Restore
+from wasession_operator import objects
+from wasession_operator.objects import Restore, SnapshotRestore
 from wasession_operator.plan.facts import Facts, NamedBackup, Session
 from wasession_operator.plan.results import BootstrapResult, Finding, Step, report_problem
 
 RECHECK = timedelta(seconds=3)  # of other sessions, whose events are not this one's
+SNAPSHOT_RECHECK = timedelta(seconds=30)  # of a VolumeSnapshot, which is not watched
 HAS_LOGIN = {BootstrapState.RESTORING, BootstrapState.RESTORED}
 SETTLED = {BootstrapState.RESTORED, BootstrapState.ENDED}
 # What is wrong with the backup itself, or is not known of it.
@@ -24,6 +34,14 @@ UNUSABLE = {
     Reason.BACKUP_NOT_FOUND, Reason.BACKUP_NOT_COMPLETED, Reason.BACKUP_SOURCE_NOT_FENCED,
 }  # fmt: skip
 NOT_FOUND = "WhatsAppSessionBackup {name} does not exist; the volume is created when it does."
+SNAPSHOT_GONE = (
+    "VolumeSnapshot {snapshot} of WhatsAppSessionBackup {name} does not exist any more; the volume "
+    "is created when it does."
+)
+OTHER_IDENTITY = (
+    "The VolumeSnapshot of WhatsAppSessionBackup {name} is of a session with clientId {client_id} "
+    "and owner {owner}; a copy of its volume is for one with the same."
+)
 NOT_COMPLETED = (
     "WhatsAppSessionBackup {name} is {phase}; the volume is created when it is Completed."
 )
@@ -40,8 +58,8 @@ MOVED = (
     "delete that session and its volume."
 )
 SKIPPED = (
-    "The volume was not empty, so the backup was not restored. To restore it, use a session "
-    "without a volume."
+    "The volume was not empty, or was there before, so the backup was not restored. To restore it, "
+    "use a session without a volume."
 )
 RESTORING = "The volume is being restored from a backup."
 
@@ -100,14 +118,16 @@ def _reported(session: Session, facts: Facts) -> BootstrapStatus | None:
 def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> BootstrapResult:
     if facts.pod is not None and status is None:
         return BootstrapResult(None)  # it had its pod before it was to begin with a backup
-    restore = _blocked_by_running(facts) or _archive(session, facts.backup)
+    restore = _blocked_by_running(facts) or _copy(session, facts.backup)
     if isinstance(restore, Finding):
         if restore.reason in UNUSABLE and facts.pvc is not None and status is None:
             return BootstrapResult(None)  # no new volume: its session's status was lost
         step = Step() if facts.pod is not None else _report(restore)
+        if facts.backup is not None and facts.backup.snapshot_missing:
+            step += Step(requeue_after=SNAPSHOT_RECHECK)
         return BootstrapResult(status, restore, step)
     if status is not None and status.backup_uid == restore.backup_uid:
-        return BootstrapResult(status, restore=restore)
+        return BootstrapResult(status, restore=restore if _is_for(restore, facts.pvc) else None)
     if facts.pod is not None:
         return BootstrapResult(status, stop=Reason.VOLUME_RESTORING)  # another backup is named
     begun = BootstrapStatus(
@@ -128,22 +148,59 @@ def _report(blocked: Finding) -> Step:
     return step
 
 
-def _archive(session: Session, backup: NamedBackup | None) -> Restore | Finding:
+def _copy(session: Session, backup: NamedBackup | None) -> Restore | SnapshotRestore | Finding:
     """Return what to restore, or why it cannot be restored."""
     assert session.spec.bootstrap is not None
     name = session.spec.bootstrap.from_backup.name
     if backup is None:
         return Finding(False, Reason.BACKUP_NOT_FOUND, NOT_FOUND.format(name=name))
     status, source = backup.status, backup.status.source
-    key, size, sha256 = status.key, status.size, status.sha256
-    is_completed = status.phase is BackupPhase.COMPLETED
-    if not is_completed or source is None or key is None or size is None or sha256 is None:
+    of_snapshot = backup.method is BackupMethod.VOLUME_SNAPSHOT
+    copy = (_snapshot if of_snapshot else _archive)(backup.uid, status)
+    if copy is None or source is None:
         message = NOT_COMPLETED.format(name=name, phase=status.phase or BackupPhase.PENDING)
         return Finding(False, Reason.BACKUP_NOT_COMPLETED, message)
     if not (backup.is_served or session.spec.bootstrap.fenced):
         message = NOT_FENCED.format(name=name, source=f"{source.namespace}/{source.session_name}")
         return Finding(False, Reason.BACKUP_SOURCE_NOT_FENCED, message)
-    return Restore(backup.uid, source.login_id, key, size, sha256)
+    if isinstance(copy, SnapshotRestore):
+        identity = objects.client_id(session.name, session.spec), session.spec.owner or ""
+        if identity != (source.client_id, source.owner or ""):
+            owner = source.owner or "(none)"
+            message = OTHER_IDENTITY.format(name=name, client_id=source.client_id, owner=owner)
+            return Finding(False, Reason.BOOTSTRAP_FAILED, message)
+        if backup.snapshot_missing:
+            message = SNAPSHOT_GONE.format(name=name, snapshot=copy.snapshot)
+            return Finding(False, Reason.BACKUP_NOT_FOUND, message)
+    return copy
+
+
+def _archive(uid: str, status: BackupStatus) -> Restore | None:
+    """Return the archive of a backup; None if it is not completed."""
+    source, key, size, sha256 = status.source, status.key, status.size, status.sha256
+    is_completed = status.phase is BackupPhase.COMPLETED
+    if not is_completed or source is None or key is None or size is None or sha256 is None:
+        return None
+    return Restore(uid, source.login_id, key, size, sha256)
+
+
+def _snapshot(uid: str, status: BackupStatus) -> SnapshotRestore | None:
+    """Return the VolumeSnapshot of a backup; None if it is not completed."""
+    source, name = status.source, status.volume_snapshot_name
+    if status.phase is not BackupPhase.COMPLETED or source is None or name is None:
+        return None
+    return SnapshotRestore(uid, source.login_id, name, status.size)
+
+
+def _is_for(restore: Restore | SnapshotRestore, pvc: Manifest | None) -> bool:
+    """Return whether a backup may be restored on a volume; None: on one that is to be created.
+
+    An archive's pod sees whether the volume is empty. A VolumeSnapshot makes a volume of its own:
+    any other one has existed before, and is left alone.
+    """
+    if pvc is None or isinstance(restore, Restore):
+        return True
+    return objects.is_from_snapshot(pvc, restore.snapshot)
 
 
 def _blocked_by_running(facts: Facts) -> Finding | None:

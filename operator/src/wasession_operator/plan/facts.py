@@ -9,7 +9,13 @@ from typing import NamedTuple
 
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import BackupStatus, ClassReference, Reason, Status
+from wasession_api.v1alpha1 import (
+    BackupMethod,
+    BackupStatus,
+    ClassReference,
+    Reason,
+    Status,
+)
 
 from wasession_operator.effective_spec import EffectiveSpec
 from wasession_operator.plan.actions import Action
@@ -97,6 +103,8 @@ class NamedBackup:
     uid: str
     status: BackupStatus
     is_served: bool  # its login was in a session that this operator knows, or knows to be gone
+    method: BackupMethod = BackupMethod.ARCHIVE
+    snapshot_missing: bool = False  # its VolumeSnapshot, of which a PVC is to be made
 
 
 @dataclass(frozen=True)

@@ -271,6 +271,9 @@ def _without_pod(
         return _not_ready(phase, Reason.START_QUEUED, message)
     if not policy.finding.ok:
         return _not_ready(phase, policy.finding.reason, policy.finding.message, policy.step)
+    if bootstrap.data_source is not None and facts.pvc is None:
+        # Its pod waits until the claim is seen to be from the VolumeSnapshot: it may be another.
+        return _not_ready(phase, Reason.VOLUME_PENDING, finding.message)
     valid = bool(session.status.session_valid) and not storage.data_loss_accepted
     restoring = valid or expects_login(session) or bootstrap.restore is not None
     restart = session.annotations.get(names.ANNOTATION_RESTART)

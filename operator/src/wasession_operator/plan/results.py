@@ -17,7 +17,7 @@ from wasession_api.v1alpha1 import (
     VolumeLoss,
 )
 
-from wasession_operator.objects import Restore
+from wasession_operator.objects import Restore, SnapshotRestore
 from wasession_operator.plan.actions import Action, ApplySecret
 from wasession_operator.plan.facts import Facts
 
@@ -100,8 +100,13 @@ class BootstrapResult:
     status: BootstrapStatus | None
     finding: Finding = AS_EXPECTED
     step: Step = field(default_factory=Step)
-    restore: Restore | None = None
+    restore: Restore | SnapshotRestore | None = None
     stop: Reason | None = None  # why the present pod has to go
+
+    @property
+    def data_source(self) -> SnapshotRestore | None:
+        """What a new volume is made from, if it does not begin empty."""
+        return self.restore if isinstance(self.restore, SnapshotRestore) else None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from wasession_api import names
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import RequestStatus
 
+from wasession_operator.objects import Restore
 from wasession_operator.plan.actions import RefreshToken
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import annotations_of, since
@@ -30,7 +31,7 @@ def plan_token(session: Session, facts: Facts, bootstrap: BootstrapResult) -> To
     token_id = facts.token_ids[epoch - session.status.token_epoch]
     if rotation is not None and not rotation.done and _token_of(facts.pod) == token_id:
         rotation = rotation.model_copy(update={"done": True})
-    archive = None if bootstrap.restore is None else bootstrap.restore.key
+    archive = bootstrap.restore.key if isinstance(bootstrap.restore, Restore) else None
     return TokenResult(epoch, token_id, rotation, archive)
 
 

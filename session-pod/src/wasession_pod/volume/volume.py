@@ -593,6 +593,39 @@ class Volume:
             snapshots.sync(self._directory)
             self._finish_restoration()
 
+    def begin_adoption(self, backup: str, login_id: str) -> bool:
+        """Lock the copy of another session's volume, and check that it is what the backup says.
+
+        Return False if it was adopted before. Raises ``StorageError``.
+        """
+        with _os_errors():
+            self._take_lock()
+            record = self._read("restoration.json", RestorationRecord)
+            if record is not None and record.backup == backup:
+                return False
+            owner, login = self._read("owner.json", Owner), self.login
+        if owner is None or owner.client_id != self.client_id:
+            of = "no session" if owner is None else f"clientId {owner.client_id}"
+            raise StorageError(
+                Reason.VOLUME_OF_ANOTHER_SESSION, f"the VolumeSnapshot has the volume of {of}"
+            )
+        if login is None or login.id != login_id:
+            has = "no login" if login is None else "another login than the backup says"
+            raise StorageError(Reason.LOGIN_MISSING, f"the VolumeSnapshot has {has}")
+        return True
+
+    def commit_adoption(self, backup: str) -> None:
+        """Record that the volume is this session's since now. Raises ``StorageError``."""
+        login = self.login
+        assert login is not None  # of ``begin_adoption``
+        now = datetime.now(UTC)
+        record = RestorationRecord(
+            backup=backup, restored=True, login_id=login.id, at=now, login=login.since
+        )
+        with _os_errors(), self._writing:
+            self._write("owner.json", self._owner)
+            self._write("restoration.json", record)
+
     def _is_empty(self) -> bool:
         """Whether there is nothing but the lock, and what file systems have by themselves."""
         return all(
