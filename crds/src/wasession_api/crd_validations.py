@@ -202,6 +202,15 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
         rule("isCIDR(self)", "must be a network in CIDR notation, such as 10.96.0.0/12")
     ],
     "spec.podTemplate.spec.nodeSelector": [_valid_keys("kubernetes.io/arch")],
+    "spec.rollout.canary.matchLabels": [_valid_keys("canary")],
+    "spec.rollout.soak": _duration("0s", "168h"),
+    "spec.rollout.steps": [
+        rule(
+            "self.isSorted() && self.all(i, self.exists_one(j, j == i))",
+            "must grow from one to the next",
+        )
+    ],
+    "spec.rollout.maintenanceWindow.duration": _duration("1m", "168h"),
 }
 BACKUP_VALIDATIONS: dict[str, list[Rule]] = {
     "spec": [rule("self == oldSelf", "is immutable; create another WhatsAppSessionBackup")],

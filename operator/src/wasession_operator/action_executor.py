@@ -156,13 +156,15 @@ class ActionExecutor:
                 await self._create(self._cache.pvcs, objects.make_pvc(*identity), session)
             case actions.CreatePod(restoring, restart, token_id, previous_owners, restore):
                 manifest = objects.make_pod(
-                    *identity,
+                    *identity[:3],
+                    session.spec_of_pod,
                     self._settings,
                     restoring=restoring,
                     restart=restart,
                     token_id=token_id,
                     previous_owners=previous_owners,
                     own_spec=session.own_spec,
+                    revision=session.revision,
                     restore=restore,
                 )
                 await self._create(self._cache.pods, manifest, session)
@@ -176,7 +178,7 @@ class ActionExecutor:
             session.namespace,
             session.name,
             session.uid,
-            session.spec,
+            session.spec_of_pod,
             self._settings,
             restoring=False,
         )
