@@ -392,6 +392,8 @@ class Reconciler:
         """Return the revision of its class that the session's pod should be of."""
         if session_class is None or session_class.error is not None:
             return None
+        if (rollout := session_class.spec.rollout) is None:
+            return None
         target, name = self._revisions.of(session_class), session_class.name
         stored, pod = body.get("spec") or {}, self._cache.pods.objects.get(object_key(state.key))
         current = (body.get("status") or {}).get("revision")
@@ -411,7 +413,7 @@ class Reconciler:
             keeps_pod=keeps_pod,
             is_admitted=self._is_admitted(name, target.name, state.key),
             on_delete=strategy == UpdateStrategy.ON_DELETE,
-            is_paused=session_class.spec.rollout.paused,
+            is_paused=rollout.paused,
         )
 
     def _may_roll_out(self, session: Session) -> bool:

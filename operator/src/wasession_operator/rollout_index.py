@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 from wasession_api.kube.manifests import Key, Manifest, condition
-from wasession_api.v1alpha1 import Phase, Reason, UpdateStatus, UpdateStrategy
+from wasession_api.v1alpha1 import Phase, Reason, Rollout, UpdateStatus, UpdateStrategy
 
 from wasession_operator.plan.class_rollout import Member
 from wasession_operator.plan.manifests import is_terminating
@@ -51,9 +51,11 @@ class RolloutIndex:
             self._observed[key] = observed
         self.changed.set()
 
-    def members(self, session_class: SessionClass, keys: Iterator[Key]) -> list[Member]:
+    def members(
+        self, session_class: SessionClass, rollout: Rollout, keys: Iterator[Key]
+    ) -> list[Member]:
         """Return the sessions of a class as its rollout sees them."""
-        wanted = session_class.spec.rollout.canary.match_labels.items()
+        wanted = rollout.canary.match_labels.items()
         default = session_class.spec.template.update_strategy
         members = []
         for key in keys:

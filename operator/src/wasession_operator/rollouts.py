@@ -26,6 +26,7 @@ from wasession_api.v1alpha1 import (
     ROLLED_OUT,
     ClassCondition,
     Revision,
+    Rollout,
     RolloutPhase,
     RolloutStatus,
 )
@@ -87,16 +88,26 @@ class Rollouts:
         classes, led = self._cache.classes, []
         for name in classes.names:
             kube, session_class = self._shards.leader_client(name), classes.get(name)
-            if kube is not None and session_class is not None:
+            if kube is None or session_class is None or session_class.error is not None:
+                continue
+            rollout = session_class.spec.rollout
+            if rollout is not None:
                 led.append(name)
-                await self._look(kube, session_class)
+                await self._look(kube, session_class, rollout)
+            elif classes.rollout(name) is not None:
+                await self._end(kube, session_class)
         metrics.observe_rollouts({name: classes.rollout(name) for name in led})
 
-    async def _look(self, kube: KubeClient, session_class: SessionClass) -> None:
+    async def _end(self, kube: KubeClient, session_class: SessionClass) -> None:
+        """Remove what the status says of the rollouts of a class that has none any more."""
+        self._shards.admit(session_class.name, Admission("", frozenset()))
+        await self._write(kube, session_class, self._cache.classes.rollout(session_class.name))
+
+    async def _look(self, kube: KubeClient, session_class: SessionClass, rollout: Rollout) -> None:
         """Decide about a class; what is decided counts once it is written."""
         name, classes = session_class.name, self._cache.classes
         before, target = classes.rollout(name), self._revisions.of(session_class)
-        if session_class.error is not None or (before is None and not classes.usage(name)[0]):
+        if before is None and not classes.usage(name)[0]:
             return
         if before is not None and _is_over(before, target):
             self._shards.admit(name, Admission(target.name, frozenset()))
@@ -105,9 +116,9 @@ class Rollouts:
         admitted = admission.sessions if admission.revision == target.name else frozenset()
         decision = decide(
             before,
-            session_class.spec.rollout,
+            rollout,
             target,
-            self._cache.rollouts.members(session_class, classes.all_sessions(name)),
+            self._cache.rollouts.members(session_class, rollout, classes.all_sessions(name)),
             admitted,
             datetime.now(UTC),
             operator=self._operator,
@@ -131,7 +142,7 @@ class Rollouts:
         kube: KubeClient,
         session_class: SessionClass,
         before: RolloutStatus | None,
-        rollout: RolloutStatus,
+        rollout: RolloutStatus | None = None,
     ) -> bool:
         """Write the status of a rollout; return whether it is what others see from now on."""
         name = session_class.name
@@ -140,18 +151,19 @@ class Rollouts:
             return False
         present = (obj.get("status") or {}).get("rollouts") or []
         others = [entry for entry in present if entry.get("operator") != self._operator]
-        rollouts = [rollout.dump()]
+        rollouts = [] if rollout is None else [rollout.dump()]
+        rolled_out = make_condition(obj, [*others, *rollouts]) if rollouts else None
         manifest = {
             "apiVersion": API_VERSION,
             "kind": CLASS_KIND,
             "metadata": {"name": name, "resourceVersion": obj["metadata"]["resourceVersion"]},
             "status": {
                 "rollouts": rollouts,
-                "conditions": [make_condition(obj, [*others, *rollouts])],
+                "conditions": [] if rolled_out is None else [rolled_out],
             },
         }
         self._written[name] = time.monotonic()
-        extra = {"class": name, "revision": rollout.revision, "phase": rollout.phase}
+        extra = {"class": name}
         try:
             manager = f"{self._operator}/rollout"
             written = await kube.apply(CLASSES, manifest, "/status", manager=manager)
@@ -165,7 +177,8 @@ class Rollouts:
             )
             return False
         self._cache.classes.informer.upsert(written)
-        if before is not None and _place(before) != _place(rollout):
+        if before is not None and rollout is not None and _place(before) != _place(rollout):
+            extra |= {"revision": rollout.revision, "phase": rollout.phase}
             level = logging.ERROR if rollout.phase is RolloutPhase.HALTED else logging.INFO
             message = "rollout of class %s is %s: %s"
             log.log(level, message, name, rollout.phase, rollout.message, extra=extra)

@@ -265,9 +265,10 @@ class ClassSpec(ClassOnly):
         description="What session pods can connect to besides DNS and port 443 of public "
         "addresses: rules of a networking.k8s.io/v1 NetworkPolicy.",
     )
-    rollout: Rollout = Field(
-        default_factory=Rollout,
-        description="How a change of what session pods run reaches the sessions.",
+    rollout: Rollout | None = Field(
+        None,
+        description="How a change of what session pods run reaches the sessions with RollingUpdate: "
+        "a canary first, then step by step. If unset, one session after another is updated.",
     )
 
 

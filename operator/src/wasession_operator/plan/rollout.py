@@ -107,13 +107,16 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
     if update is None:
         return UpdateResult(update)
     if update.done:
+        if session.revision is None:
+            return UpdateResult(update)
         failed = not update.own and _is_hurt(facts, pod, update)
         return UpdateResult(update.model_copy(update={"failed": failed}))
     remaining = _remaining(session, facts, settings, pod, update)
     if remaining is not None and remaining <= timedelta(0):
         return UpdateResult(update.model_copy(update={"done": True, "failed": False}))
+    hurt = session.revision is not None and _is_hurt(facts, pod, update)
     failed = remaining is None and (
-        _is_hurt(facts, pod, update) or (update.was_ready and _has_failed(facts, pod, update))
+        hurt or (update.was_ready and _has_failed(facts, pod, update))
     )
     update = update.model_copy(update={"failed": failed})
     if not failed:
@@ -131,7 +134,8 @@ def _begin(session: Session, facts: Facts) -> UpdateStatus | None:
         return update
     reported = facts.report.proven_validity if facts.report is not None else None
     valid = bool(status.session_valid if reported is None else reported)
-    was_ready = status.phase is Phase.READY and valid and not _is_deaf(facts)
+    was_ready = status.phase is Phase.READY and valid
+    was_ready = was_ready and not (session.revision is not None and _is_deaf(facts))
     own = facts.pod is not None and _is_own(session, facts.pod, facts.report, facts.template)
     if update is not None and not update.done:
         # A login that is lost does not come back by an update.
@@ -149,15 +153,19 @@ def _remaining(
     accepted = session.annotations.get(names.ANNOTATION_ACCEPT_UPDATE)
     if session.spec.suspend or (uid is not None and accepted == uid):
         return timedelta(0)
-    if not update.was_ready and _is_hurt(facts, pod, update):
-        return None
-    if not update.was_ready and _has_failed(facts, pod, update):
-        return timedelta(0)  # as before
+    rolls_out = session.revision is not None
+    if rolls_out and not update.was_ready:
+        if _is_hurt(facts, pod, update):
+            return None
+        if _has_failed(facts, pod, update):
+            return timedelta(0)  # as before
     if not pod.finding.ok or facts.report is None:
         return None
     if not update.was_ready:
         return timedelta(0)
-    if pod.phase is not Phase.READY or not facts.report.session_valid or _is_deaf(facts):
+    if pod.phase is not Phase.READY or not facts.report.session_valid:
+        return None
+    if rolls_out and _is_deaf(facts):
         return None
     ready = session.status.condition(ConditionType.READY)
     since = ready.last_transition_time if ready and ready.status == "True" else facts.now

@@ -150,6 +150,8 @@ def whole_seconds(moment: datetime) -> datetime:
 
 def _revision(session: Session, facts: Facts, pod: Finding) -> str | None:
     """Return the revision of the session's pod; while it is updated, that of the next one."""
+    if session.revision is None and session.status.session_class is not None:
+        return None  # the class has no rollout
     if pod.reason == Reason.TEMPLATE_CHANGED:
         return session.revision or session.status.revision
     if facts.pod is None or is_terminating(facts.pod) or _is_foreign(session, facts.pod):
