@@ -206,8 +206,9 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
     "spec.rollout.soak": _duration("0s", "168h"),
     "spec.rollout.steps": [
         rule(
-            "self.isSorted() && self.all(i, self.exists_one(j, j == i))",
-            "must grow from one to the next",
+            "self.all(s, type(s) == int ? int(s) >= 1 && int(s) <= 1000000 "
+            ": string(s).matches('^(100|[1-9][0-9]?)%$'))",
+            "must be numbers of sessions, or percentages such as 10%",
         )
     ],
     "spec.rollout.maintenanceWindow.duration": _duration("1m", "168h"),

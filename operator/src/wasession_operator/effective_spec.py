@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 from wasession_api.kube.manifests import Manifest
-from wasession_api.v1alpha1 import ClassOnly, SessionTemplate, Spec, WhenDeleted
+from wasession_api.v1alpha1 import REVISION_FIELDS, ClassOnly, SessionTemplate, Spec, WhenDeleted
 
 
 class EffectiveSpec(Spec, ClassOnly):
@@ -21,8 +21,6 @@ BUILT_IN = SessionTemplate().dump()
 SESSION_FIELDS = _aliases(Spec)
 TEMPLATE_FIELDS = _aliases(SessionTemplate)
 CLASS_FIELDS = _aliases(ClassOnly)
-# What of a class decides what session pods run; some of it also decides other things.
-REVISION_FIELDS = CLASS_FIELDS | {"template", "limits"}
 LIMITED_RESOURCES = frozenset({"cpu", "memory"})
 
 

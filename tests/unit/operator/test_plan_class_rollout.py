@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from wasession_api.kube.manifests import Key
 from wasession_api.v1alpha1 import (
     MaintenanceWindow,
@@ -186,7 +187,7 @@ def test_a_halt_is_accepted() -> None:
 
 
 def test_undoing_touches_only_what_was_updated_and_waits_for_no_soak() -> None:
-    simulation = rolling(20, maxConcurrent=2, steps=[50])
+    simulation = rolling(20, maxConcurrent=2, steps=["50%"])
     simulation.until(RolloutPhase.PROGRESSING)
     bad = simulation.members[min(set(simulation.members) - set(simulation.on(B)))].key
     simulation.hurts = lambda revision, key: revision == "b" and key == bad
@@ -228,7 +229,7 @@ def test_a_mend_is_applied_at_once_to_the_hurt_and_then_step_by_step() -> None:
 
 
 def test_pausing_admits_nobody_and_lets_finish_what_has_begun() -> None:
-    simulation = rolling(10, maxConcurrent=5, soak="0s", steps=[50])
+    simulation = rolling(10, maxConcurrent=5, soak="0s", steps=["50%"])
     simulation.until(RolloutPhase.PROGRESSING)
     simulation.begin(min(simulation.admitted))
     simulation.rollout.paused = True
@@ -320,6 +321,30 @@ def test_sessions_are_updated_within_the_window() -> None:
     simulation.target = A
     assert simulation.decide().phase is RolloutPhase.ROLLING_BACK
     assert simulation.until(RolloutPhase.COMPLETE).stable.name == "a"
+
+
+def test_steps_are_numbers_or_percentages_of_the_sessions() -> None:
+    simulation = rolling(20, maxConcurrent=20, steps=[3, "50%", 900])
+    reached = [1]
+    while simulation.tick().phase is not RolloutPhase.COMPLETE:
+        if simulation.status is not None and simulation.status.phase is RolloutPhase.SOAKING:
+            reached.append(len(simulation.on(B)))
+    assert sorted(set(reached)) == [1, 3, 10]
+    assert len(simulation.on(B)) == 20
+
+
+def test_all_sessions_with_the_labels_are_canaries() -> None:
+    simulation = Simulation(limit=9).add(5).add(3, is_canary=True)
+    simulation.decide()
+    simulation.target = B
+    simulation.decide()
+    assert [simulation.members[key].is_canary for key in simulation.admitted] == [True] * 3
+
+
+@pytest.mark.parametrize("step", [0, -1, "0%", "101%", "10", "1.5%", True, None])
+def test_other_steps_are_refused(step: object) -> None:
+    with pytest.raises(ValidationError, match="number of sessions"):
+        Rollout.model_validate({"steps": [step]})
 
 
 @pytest.mark.parametrize(
@@ -432,7 +457,7 @@ def test_whatever_happens(
     chance = random.Random(seed)  # noqa: S311
     rollout = Rollout(
         canary={"sessions": canaries},
-        steps=steps,
+        steps=[f"{step}%" for step in steps],
         soak=timedelta(seconds=soak),  # type: ignore[arg-type]
     )
     simulation = Simulation(rollout, limit=limit)

@@ -53,6 +53,7 @@ from wasession_api.v1alpha1.rollout import (
 )
 from wasession_api.v1alpha1.session_class import (
     OPERATOR_CONFLICT,
+    REVISION_FIELDS,
     ROLLED_OUT,
     CABundle,
     ClassCondition,
@@ -152,6 +153,7 @@ __all__ = [
     "KIND",
     "OPERATOR_CONFLICT",
     "PLURAL",
+    "REVISION_FIELDS",
     "ROLLED_OUT",
     "SHORT_NAMES",
     "SINGULAR",

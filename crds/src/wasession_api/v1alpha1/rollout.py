@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, model_validator
 
 from wasession_api.base import Duration, Model, Observed, Pattern, Time, clip, fallback
 from wasession_api.v1alpha1 import timezones
 from wasession_api.v1alpha1.spec import LabelValue
 
-Percentage = Annotated[int, Field(ge=1, le=100)]
+PERCENTAGE = re.compile(r"(100|[1-9][0-9]?)%")
+MAXIMUM_STEP = 1_000_000
+
+
+def _check_step(value: object) -> object:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_number and 1 <= value <= MAXIMUM_STEP:  # type: ignore[operator]
+        return value
+    if isinstance(value, str) and PERCENTAGE.fullmatch(value):
+        return value
+    raise ValueError("must be a number of sessions, or a percentage such as 10%")
+
+
+ClassStep = Annotated[
+    int | str,
+    BeforeValidator(_check_step),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "maxLength": 16}),
+]
 SHORTEST_WINDOW, LONGEST_WINDOW = timedelta(minutes=1), timedelta(days=7)
 LONGEST_SOAK = timedelta(days=7)
 MAXIMUM_ACCEPTED = 256
@@ -21,8 +39,12 @@ MAXIMUM_ACCEPTED = 256
 class Canary(Model):
     """The sessions that are updated first."""
 
-    sessions: int = Field(
-        1, ge=0, le=1000, description="How many sessions are updated first; 0 for none."
+    sessions: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="How many sessions are updated first; 0 for none. If unset, those with "
+        "matchLabels, and at least one.",
     )
     match_labels: dict[str, LabelValue] = Field(
         {},
@@ -72,11 +94,12 @@ class Rollout(Model):
         description="For how long the canary, and the sessions of each step, have to stay well "
         "before the next step; at most 168h.",
     )
-    steps: list[Percentage] = Field(
-        [10, 50, 100],
+    steps: list[ClassStep] = Field(
+        ["10%", "50%", "100%"],
         max_length=16,
-        description="Percentages of the sessions that are updated after the canary; in any case all "
-        "of them in the end.",
+        description="How many sessions are updated by the end of each step after the canary: "
+        "numbers, or percentages such as 10%. All of them are in the end; a step that is reached "
+        "already takes no time.",
     )
     max_concurrent: int | None = Field(
         None,
@@ -102,8 +125,6 @@ class Rollout(Model):
     def _check(self) -> Self:
         if self.soak > LONGEST_SOAK:
             raise ValueError("soak must be at most 168h")
-        if self.steps != sorted(set(self.steps)):
-            raise ValueError("steps must grow from one to the next")
         return self
 
 

@@ -272,6 +272,12 @@ class ClassSpec(ClassOnly):
     )
 
 
+# What of a class decides what session pods run; some of it also decides other things.
+REVISION_FIELDS = frozenset(
+    {"template", "limits", *(field.alias or name for name, field in ClassOnly.model_fields.items())}
+)
+
+
 class ClassUse(Observed):
     """The sessions of the class that one operator serves."""
 

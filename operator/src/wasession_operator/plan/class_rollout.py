@@ -255,12 +255,11 @@ class _Step:
     @property
     def _steps(self) -> list[int]:
         """Return how many sessions are to be updated after each step but the last."""
-        base = len(self.counted)
-        shares = [share for share in self.rollout.steps if share < 100]
-        return [
-            min(self.rollout.canary.sessions, base),
-            *(math.ceil(base * share / 100) for share in shares),
-        ]
+        base, canaries = len(self.counted), self.rollout.canary.sessions
+        if canaries is None:
+            canaries = max(1, sum(member.is_canary for member in self.counted))
+        goals = [_sessions_of(step, base) for step in self.rollout.steps]
+        return [min(canaries, base), *(goal for goal in goals if goal < base)]
 
     @property
     def _missing(self) -> int:
@@ -412,6 +411,13 @@ class _Step:
         ready = sum(m.well for m in self.updated)
         self._set(message=message[:1024], total=self.total, updated=len(self.updated), ready=ready)
         return Decision(self.status, frozenset(m.key for m in admitted))
+
+
+def _sessions_of(step: int | str, base: int) -> int:
+    """Return how many of ``base`` sessions a step is for: a number, or a percentage."""
+    if isinstance(step, int):
+        return step
+    return math.ceil(base * int(step.removesuffix("%")) / 100)
 
 
 def _has_failed(member: Member) -> bool:

@@ -115,9 +115,7 @@ def plan_update(session: Session, facts: Facts, settings: Settings, pod: PodResu
     if remaining is not None and remaining <= timedelta(0):
         return UpdateResult(update.model_copy(update={"done": True, "failed": False}))
     hurt = session.revision is not None and _is_hurt(facts, pod, update)
-    failed = remaining is None and (
-        hurt or (update.was_ready and _has_failed(facts, pod, update))
-    )
+    failed = remaining is None and (hurt or (update.was_ready and _has_failed(facts, pod, update)))
     update = update.model_copy(update={"failed": failed})
     if not failed:
         recheck = remaining if remaining is not None else update.at + RECOVERY_TIMEOUT - facts.now
