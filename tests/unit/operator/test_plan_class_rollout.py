@@ -56,7 +56,12 @@ class Simulation:
     def add(self, number: int, **changes: Any) -> Simulation:
         for _ in range(number):
             key = "ns", f"s{len(self.members):03}"
-            state = {"revision": "a", "valid": True, "well": True, "since": NOW} | changes
+            state: dict[str, Any] = {
+                "revision": "a",
+                "valid": True,
+                "well": True,
+                "since": NOW,
+            } | changes
             self.members[key] = Member(key, **state)
         return self
 
@@ -458,7 +463,7 @@ def test_whatever_happens(
     rollout = Rollout(
         canary={"sessions": canaries},
         steps=[f"{step}%" for step in steps],
-        soak=timedelta(seconds=soak),  # type: ignore[arg-type]
+        soak=timedelta(seconds=soak),
     )
     simulation = Simulation(rollout, limit=limit)
     fill(simulation, kinds)
