@@ -10,6 +10,7 @@ import pytest
 from unit.operator.situations import SETTINGS
 from wasession_api.kube.client import EVENTS, Conflict, KubeClient, Rejected, Resource, Unavailable
 from wasession_api.kube.manifests import Key, Manifest, condition
+from wasession_cli.rollouts import undone
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.rollouts import Rollouts
 from wasession_operator.sharding.shards import Admission, Shards
@@ -169,7 +170,7 @@ async def test_an_undo_leads_to_the_very_revision_that_was_stable() -> None:
     await rig.rollouts._look_at_all()
     rig.change(rig.spec("pod:2"))
     await rig.rollouts._look_at_all()
-    changed, _ = undone(rig.cache.classes.informer.objects["", "gold"] | OWN)
+    changed, _ = undone(rig.cache.classes.informer.objects["", "gold"])
     rig.change(changed["spec"])
     await rig.rollouts._look_at_all()
     last = rig.api.applied[-1]["status"]["rollouts"][0]
