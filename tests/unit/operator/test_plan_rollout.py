@@ -190,3 +190,12 @@ def test_without_a_rollout_an_update_that_is_over_is_never_looked_at_again(repor
     assert status.revision is None
     assert status.update is not None
     assert (status.update.done, status.update.failed) == (True, False)
+
+
+def test_a_session_that_crashes_later_fails_its_update_for_the_rollout() -> None:
+    done = then(then(updated(), 10, WELL).status, 40, WELL).status
+    crashing = new_pod(ready=False, containerStatuses=waiting("CrashLoopBackOff"))
+    seen = facts(pod=crashing, now=at(60))
+    status = plan(replace(session(done, **CHANGED), revision="b"), seen, SETTINGS).status
+    assert status.update is not None
+    assert status.update.failed
