@@ -35,7 +35,7 @@ from wasession_operator import metrics
 from wasession_operator.plan.class_rollout import decide
 from wasession_operator.plan.session_class import SessionClass
 from wasession_operator.revisions import Revisions
-from wasession_operator.session_classes import own_rollout
+from wasession_operator.session_classes import own_rollout, parse_rollout
 from wasession_operator.sharding.shards import Admission, Shards
 
 log = logging.getLogger(__name__)
@@ -199,7 +199,7 @@ class Rollouts:
 
 def make_condition(session_class: Manifest, rollouts: Sequence[Manifest]) -> Manifest:
     """Return the condition of a class that says whether it is rolled out, by all its operators."""
-    parsed = [RolloutStatus.model_validate(rollout) for rollout in rollouts]
+    parsed = [parsed for entry in rollouts if (parsed := parse_rollout(entry)) is not None]
     worst = min(parsed, key=lambda rollout: (WORST.index(rollout.phase), rollout.operator))
     truth = worst.phase is RolloutPhase.COMPLETE
     present = condition(session_class, ROLLED_OUT)

@@ -181,11 +181,16 @@ def own_rollout(obj: Manifest | None, operator: str) -> RolloutStatus | None:
     """Return how far an operator's rollout of a class is, as the class's status has it."""
     for entry in ((obj or {}).get("status") or {}).get("rollouts") or []:
         if entry.get("operator") == operator:
-            try:
-                return RolloutStatus.model_validate(entry)
-            except ValidationError:  # edited by a person
-                return None
+            return parse_rollout(entry)
     return None
+
+
+def parse_rollout(entry: Manifest) -> RolloutStatus | None:
+    """Return how far a rollout is; None for what a person has edited to nonsense."""
+    try:
+        return RolloutStatus.model_validate(entry)
+    except ValidationError:
+        return None
 
 
 def _place_of(rollout: RolloutStatus | None) -> tuple[object, ...]:

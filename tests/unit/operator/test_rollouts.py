@@ -164,6 +164,15 @@ async def test_a_class_with_an_invalid_spec_is_left_as_it_is() -> None:
     assert rig.phases == ["Complete"]
 
 
+@pytest.mark.parametrize("entry", [{}, {"operator": 5}, OTHER | {"stable": "x", "since": 1}])
+async def test_what_somebody_has_edited_of_another_rollout_stops_nothing(entry: Manifest) -> None:
+    rig = Rig(rollout={}, image="pod:1")
+    obj = rig.cache.classes.informer.objects["", "gold"]
+    rig.cache.classes.informer._upsert(("", "gold"), obj | {"status": {"rollouts": [entry]}})
+    await rig.rollouts._look_at_all()
+    assert rig.phases == ["Complete"]
+
+
 async def test_an_undo_leads_to_the_very_revision_that_was_stable() -> None:
     """Also of a class that leaves the image to the operator."""
     rig = Rig(rollout={})
