@@ -142,7 +142,8 @@ def test_every_choice_of_the_operator_renders(bed: Testbed, values: list[str]) -
     assert kinds.count("Deployment") == 1
     assert ("CustomResourceDefinition" in kinds) == ("crds.enabled=false" not in values)
     roles = {d["metadata"]["namespace"] for d in documents if d["kind"] == "Role"}
-    watched = {"a", "b"} if "watchNamespaces={a,b}" in values else set()
+    # "default" has the Events about classes, which are in no namespace.
+    watched = {"a", "b", "default"} if "watchNamespaces={a,b}" in values else set()
     assert roles == ({"system", *watched} if "rbac.create=false" not in values else set())
     assert ("PodDisruptionBudget" in kinds) == ("replicas=1" not in values)
     assert "NetworkPolicy" not in kinds, "the operator makes them"

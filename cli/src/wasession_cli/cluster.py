@@ -26,7 +26,11 @@ from wasession_cli.session_pod import SessionPod
 
 CONTAINER = "session"
 FIELD_MANAGER = "kubectl-wasession"
-CONTENT_TYPES = {"PATCH": "application/merge-patch+json", "POST": "application/json"}
+CONTENT_TYPES = {
+    "PATCH": "application/merge-patch+json",
+    "POST": "application/json",
+    "PUT": "application/json",
+}
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 TIMEOUT = aiohttp.ClientTimeout(total=30)
@@ -92,6 +96,19 @@ class Cluster:
     async def classes(self, *, accept: str = "") -> Manifest:
         """Return the list of WhatsAppSessionClasses, in the form that ``accept`` asks for."""
         return await self._call("GET", f"apis/{API_VERSION}/{CLASS_PLURAL}", accept=accept)
+
+    async def session_class(self, name: str) -> Manifest:
+        """Return a class; raise ``NotFound`` when it does not exist."""
+        return await self._call("GET", _class_path(name))
+
+    async def patch_class(self, name: str, patch: Manifest) -> Manifest:
+        """Apply a merge patch to a class; return the result."""
+        return await self._call("PATCH", _class_path(name), {"fieldManager": FIELD_MANAGER}, patch)
+
+    async def replace_class(self, session_class: Manifest) -> Manifest:
+        """Write a class unless it has changed since it was read; return the result."""
+        path = _class_path(session_class["metadata"]["name"])
+        return await self._call("PUT", path, {"fieldManager": FIELD_MANAGER}, session_class)
 
     async def patch(self, name: str, patch: Manifest) -> Manifest:
         """Apply a merge patch to a session; return the result."""
@@ -309,6 +326,10 @@ class Cluster:
             raise Failure(f"the API server is unreachable: {error}") from None
         except TimeoutError:
             raise Failure("the API server does not answer") from None
+
+
+def _class_path(name: str) -> str:
+    return f"apis/{API_VERSION}/{CLASS_PLURAL}/{quote(name)}"
 
 
 def _version(obj: Manifest) -> str:

@@ -20,7 +20,7 @@ from wasession_api.names import ANNOTATION_RESTART, ANNOTATION_WAKE
 from wasession_api.session_pod.messages import SentMessage
 from wasession_api.v1alpha1 import BackupMethod, Phase, Status
 
-from wasession_cli import advice, formatting
+from wasession_cli import advice, formatting, rollouts
 from wasession_cli.backups import (
     age_warning,
     make_backup,
@@ -38,6 +38,7 @@ from wasession_cli.options import (
     SESSION_NAME,
     Duration,
     ImagePath,
+    class_argument,
     connection,
     follow_options,
     in_cluster,
@@ -413,6 +414,67 @@ async def _wait_until(
             f"session {name} is still {status.phase} after {timeout:.0f} s",
             advice.next_step(name, status),
         ) from None
+
+
+# --- rollouts of classes --------------------------------------------------------------------------
+
+
+@cli.group()
+def rollout() -> None:
+    """Show, pause, resume or undo the rollout of a class."""
+
+
+@rollout.command("status", epilog=examples("kubectl wasession rollout status default"))
+@in_cluster
+@class_argument
+@output("json", "yaml", "name")
+async def rollout_status(cluster: Cluster, name: str, output: str | None) -> None:
+    """Show how far the rollout of a class is, and what to do next."""
+    session_class = await cluster.session_class(name)
+    if output is not None:
+        click.echo(text(session_class, output))
+        return
+    summary = rollouts.overview(session_class, datetime.now(UTC))
+    lines, _ = formatting.align([[f"{label}:", value] for label, value in summary], gap=2)
+    click.echo(formatting.plain("\n".join(lines)))
+
+
+@rollout.command("pause", epilog=examples("kubectl wasession rollout pause default"))
+@in_cluster
+@class_argument
+@output("json", "yaml", "name")
+async def rollout_pause(cluster: Cluster, name: str, output: str | None) -> None:
+    """Update no further session of a class; what has begun is finished."""
+    rollouts.rollouts_of(await cluster.session_class(name))
+    changed = await cluster.patch_class(name, {"spec": {"rollout": {"paused": True}}})
+    _print_change(changed, output, "paused")
+
+
+@rollout.command("resume", epilog=examples("kubectl wasession rollout resume default"))
+@in_cluster
+@class_argument
+@output("json", "yaml", "name")
+async def rollout_resume(cluster: Cluster, name: str, output: str | None) -> None:
+    """Let a paused or halted rollout go on.
+
+    The sessions that are not well at that moment do not halt it again.
+    """
+    patch = rollouts.resume_patch(await cluster.session_class(name))
+    _print_change(await cluster.patch_class(name, patch), output, "resumed")
+
+
+@rollout.command("undo", epilog=examples("kubectl wasession rollout undo default"))
+@in_cluster
+@class_argument
+@output("json", "yaml", "name")
+async def rollout_undo(cluster: Cluster, name: str, output: str | None) -> None:
+    """Give a class back what it said of session pods before its latest rollout.
+
+    Of a class that is kept in Git, revert the change there too.
+    """
+    session_class, revision = rollouts.undone(await cluster.session_class(name))
+    changed = await cluster.replace_class(session_class)
+    _print_change(changed, output, f"undone, back to revision {revision}")
 
 
 # --- backups --------------------------------------------------------------------------------------

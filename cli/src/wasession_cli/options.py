@@ -124,6 +124,7 @@ class ImagePath(click.Path):
 
 
 SESSION_NAME = ObjectName("session", lambda cluster: cluster.sessions(accept=NAMES_ONLY))
+CLASS_NAME = ObjectName("class", lambda cluster: cluster.classes(accept=NAMES_ONLY))
 BACKUP_NAME = ObjectName("backup", lambda cluster: cluster.backups(accept=NAMES_ONLY))
 NEW_NAME = Validated("name", Name)
 RECIPIENT = Validated("recipient", Recipient)
@@ -179,6 +180,10 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def class_argument(command: F) -> F:
+    return click.argument("name", metavar="CLASS", type=CLASS_NAME)(command)
 
 
 def name_argument(command: F) -> F:

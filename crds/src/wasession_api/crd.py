@@ -40,6 +40,7 @@ LIST_KEYS = {
     "status.conditions": "type",
     "status.delivery": "name",
     "status.usedBy": "operator",
+    "status.rollouts": "operator",
     "spec.podTemplate.spec.imagePullSecrets": "name",
     "spec.webhooks": "name",
     "spec.sinks": "name",
@@ -91,9 +92,13 @@ DEFAULT_ANNOTATION = r".metadata.annotations['wasession\.dev/is-default-class']"
 CLASS_COLUMNS = (
     Column("Default", "string", DEFAULT_ANNOTATION, 0, "Whether sessions without a class use it."),
     Column("Sessions", "integer", ".status.usedBy[*].sessions", 0, "Number of its sessions."),
+    Column("Rollout", "string", ".status.rollouts[*].phase", 0, "Phase of the latest rollout."),
+    Column("Updated", "integer", ".status.rollouts[*].updated", 0, "Sessions that it has reached."),
+    Column("Total", "integer", ".status.rollouts[*].total", 0, "Sessions that it is for."),
     Column("Image", "string", ".spec.image", 1, "Image of its session pods."),
     Column("URL", "string", ".spec.whatsappURL", 1, "Origin of WhatsApp Web."),
     Column("Age", "date", ".metadata.creationTimestamp", 0, "Age of the class."),
+    Column("Message", "string", ".status.rollouts[*].message", 1, "What the rollout waits for."),
 )
 BACKUP_COLUMNS = (
     Column("Phase", "string", ".status.phase", 0, "How far the backup is."),

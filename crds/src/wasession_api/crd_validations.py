@@ -202,6 +202,16 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
         rule("isCIDR(self)", "must be a network in CIDR notation, such as 10.96.0.0/12")
     ],
     "spec.podTemplate.spec.nodeSelector": [_valid_keys("kubernetes.io/arch")],
+    "spec.rollout.canary.matchLabels": [_valid_keys("canary")],
+    "spec.rollout.soak": _duration("0s", "168h"),
+    "spec.rollout.steps": [
+        rule(
+            "self.all(s, type(s) == int ? int(s) >= 1 && int(s) <= 1000000 "
+            ": string(s).matches('^(100|[1-9][0-9]?)%$'))",
+            "must be numbers of sessions, or percentages such as 10%",
+        )
+    ],
+    "spec.rollout.maintenanceWindow.duration": _duration("1m", "168h"),
 }
 BACKUP_VALIDATIONS: dict[str, list[Rule]] = {
     "spec": [

@@ -22,6 +22,7 @@ from wasession_operator.class_usage import ClassUsage
 from wasession_operator.gateway_keys import GatewayKeys
 from wasession_operator.master_key import InvalidMasterKey, MasterKey
 from wasession_operator.resync import Resync
+from wasession_operator.rollouts import Rollouts
 from wasession_operator.session_watch import KOPF_LOGGERS, SessionWatch
 from wasession_operator.settings import Settings
 from wasession_operator.sharding.shards import Shards
@@ -85,7 +86,13 @@ async def run(settings: Settings, master_key: MasterKey, store: Store | None) ->
         gateways = GatewayKeys(
             shards.leader_client, master_key, settings.gateway_keys, shards.enqueue_all
         )
-        work = (resync.run(), gateways.run(), ClassUsage(shards).run(), backups.run())
+        work = (
+            resync.run(),
+            gateways.run(),
+            ClassUsage(shards).run(),
+            Rollouts(shards).run(),
+            backups.run(),
+        )
         await _run_until(stop, shards, *work, *(watch.run() for watch in watches))
 
 

@@ -157,13 +157,15 @@ class ActionExecutor:
                 await self._create(self._cache.pvcs, claim, session)
             case actions.CreatePod(restoring, restart, token_id, previous_owners, content):
                 manifest = objects.make_pod(
-                    *identity,
+                    *identity[:3],
+                    session.spec_of_pod,
                     self._settings,
                     restoring=restoring,
                     restart=restart,
                     token_id=token_id,
                     previous_owners=previous_owners,
                     own_spec=session.own_spec,
+                    revision=session.revision,
                     restore=content,
                 )
                 await self._create(self._cache.pods, manifest, session)
@@ -177,7 +179,7 @@ class ActionExecutor:
             session.namespace,
             session.name,
             session.uid,
-            session.spec,
+            session.spec_of_pod,
             self._settings,
             restoring=False,
         )

@@ -21,6 +21,7 @@ from wasession_operator.network_policies import NetworkPolicies
 from wasession_operator.plan import Node
 from wasession_operator.plan.bootstrap import HAS_LOGIN
 from wasession_operator.plan.manifests import is_terminating
+from wasession_operator.rollout_index import RolloutIndex
 from wasession_operator.session_classes import Rank, SessionClasses, rank_of
 from wasession_operator.sharding.lease import shard_of
 from wasession_operator.update_index import UpdateIndex
@@ -62,6 +63,7 @@ class ClusterCache:
         *,
         shards: int = 1,
         watch_nodes: bool,
+        operator: str = "",
         network_policy_peers: Sequence[Manifest] | None = None,
     ) -> None:
         """Without ``network_policy_peers`` there are no NetworkPolicies."""
@@ -83,7 +85,7 @@ class ClusterCache:
             if watch_nodes
             else None
         )  # fmt: skip
-        self.classes = SessionClasses(kube, handler.enqueue, self._on_sync)
+        self.classes = SessionClasses(kube, handler.enqueue, self._on_sync, operator)
         self.backups = BackupCache(kube, namespaces, handler.enqueue, self._on_sync)
         self.network_policies = (
             NetworkPolicies(
@@ -108,6 +110,7 @@ class ClusterCache:
         self._pods_on: dict[str, set[Key]] = {}  # by the name of their node
         self._missing_since: dict[str, float] = {}  # nodes that do not exist; the loop's time
         self.updates = UpdateIndex()
+        self.rollouts = RolloutIndex()
         self._accounts: dict[str, set[Key]] = {}  # sessions with a valid login, by account
         self._logins: dict[str, set[Key]] = {}  # sessions by the ID of their login
         self._duplicates: dict[ClientId, list[Rank]] = {}  # sessions that share a clientId, sorted
@@ -200,6 +203,7 @@ class ClusterCache:
         self.classes.upsert_session(key, before, obj)
         self.backups.upsert_session(key, obj)
         self.updates.observe(key, before, obj)
+        self.rollouts.observe(key, obj)
         self._update_account(key, _account(before), _account(obj))
         self._update_login(key, login_of(before), login_of(obj))
         place = _client_id(obj), rank_of(key, obj)
@@ -237,6 +241,7 @@ class ClusterCache:
             self.backups.delete_session(key)
             self._remove_duplicate(_client_id(session), rank_of(key, session))
             self.updates.observe(key, session, None)
+            self.rollouts.observe(key, None)
             self._update_account(key, _account(session), None)
             self._update_login(key, login_of(session), None)
         self._handler.on_delete(key, uid)

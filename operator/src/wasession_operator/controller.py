@@ -52,6 +52,7 @@ class Controller:
         shard: int = 0,
         board: Board | None = None,
         store: Store | None = None,
+        is_admitted: Callable[[str, str, Key], bool] = lambda *_: False,
     ) -> None:
         self.kube = kube
         self.changed: Callable[[Key], None] = lambda _: None
@@ -59,7 +60,7 @@ class Controller:
         self.queue = WorkQueue(self._patience)
         self._cache = cache
         self._reconciler = Reconciler(
-            settings, kube, http, cache, master_key, self.enqueue, shard, board, store
+            settings, kube, http, cache, master_key, self.enqueue, shard, board, store, is_admitted
         )
         self.starts, self.updates = self._reconciler.starts, self._reconciler.updates
         self._workers: list[asyncio.Task[None]] = []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic_core import from_json, to_json
 from wasession_api.kube.manifests import Manifest
-from wasession_api.v1alpha1 import ClassOnly, SessionTemplate, Spec, WhenDeleted
+from wasession_api.v1alpha1 import REVISION_FIELDS, ClassOnly, SessionTemplate, Spec, WhenDeleted
 
 
 class EffectiveSpec(Spec, ClassOnly):
@@ -51,6 +52,27 @@ def make_effective(
     if class_spec is not None and _must_retain(effective, template, decided.get("overrides") or []):
         effective.storage.retention.when_deleted = WhenDeleted.RETAIN
     return effective
+
+
+def revision_template(stored: Manifest, image: str) -> str:
+    """Return the fields of a class's spec that decide what session pods run, as JSON.
+
+    ``image`` is the operator's default.
+    """
+    decided = {field: value for field, value in stored.items() if field in REVISION_FIELDS}
+    return to_json({"image": image} | decided).decode()
+
+
+def revision_spec(stored: Manifest, template: str) -> Manifest:
+    """Return a class's spec with the fields of a revision in place of its own.
+
+    Raise ``ValueError`` for a template that somebody has edited to nonsense.
+    """
+    decided = from_json(template)
+    if not isinstance(decided, dict):
+        raise ValueError("not an object")  # noqa: TRY004 - as for other nonsense
+    other = {field: value for field, value in stored.items() if field not in REVISION_FIELDS}
+    return other | _pick(decided, REVISION_FIELDS)
 
 
 def _must_retain(effective: EffectiveSpec, template: Manifest, overrides: list[str]) -> bool:

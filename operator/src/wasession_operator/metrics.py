@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import Counter, Gauge, Histogram
 from wasession_api import restoration
 from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import Phase, Status
+from wasession_api.v1alpha1 import Phase, RolloutPhase, RolloutStatus, Status
 
 SECONDS = (0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 # Up to where a session counts as stuck; see health.py.
@@ -67,6 +67,16 @@ UPDATES_FAILED = Gauge(
     "wasession_updates_failed",
     "Sessions that were Ready before an update and are not any more; they halt the rollout.",
 )
+ROLLOUT_PHASE = Gauge(
+    "wasession_class_rollout_phase",
+    "1 for the phase of the rollout of a class.",
+    ["class", "phase"],
+)
+ROLLOUT_SESSIONS = Gauge(
+    "wasession_class_rollout_sessions",
+    "Sessions that the rollout of a class is for, has reached, and those of them that are Ready.",
+    ["class", "state"],
+)
 ORPHANED_CLAIMS = Gauge(
     "wasession_orphaned_claims",
     "Volume claims of deleted sessions that should have been deleted with them.",
@@ -108,6 +118,20 @@ def observe_change(before: Status, after: Status, report: Report | None) -> None
         # Ready for the first time since this process has started.
         seconds = (after.last_connected - report.started_at).total_seconds()
         READY_SECONDS.labels(str(after.restored).lower()).observe(max(seconds, 0))
+
+
+def observe_rollouts(rollouts: Mapping[str, RolloutStatus | None]) -> None:
+    """Set the gauges of the classes about which this replica decides; drop those of others."""
+    ROLLOUT_PHASE.clear()
+    ROLLOUT_SESSIONS.clear()
+    for name, rollout in rollouts.items():
+        if rollout is None:
+            continue
+        for phase in RolloutPhase:
+            ROLLOUT_PHASE.labels(name, phase).set(rollout.phase is phase)
+        counts = {"total": rollout.total, "updated": rollout.updated, "ready": rollout.ready}
+        for state, number in counts.items():
+            ROLLOUT_SESSIONS.labels(name, state).set(number)
 
 
 class SessionCounts:

@@ -230,7 +230,7 @@ def is_from_snapshot(pvc: Manifest, snapshot: str) -> bool:
 def make_pod(
     namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
-    previous_owners: Sequence[str] = (), own_spec: str | None = None,
+    previous_owners: Sequence[str] = (), own_spec: str | None = None, revision: str | None = None,
     restore: Restore | SnapshotRestore | None = None,
 ) -> Manifest:  # fmt: skip
     """Return the session's pod.
@@ -238,8 +238,8 @@ def make_pod(
     ``restoring``: the volume should hold a valid login. ``restart``: the restart request that the
     pod fulfils. ``token_id``: the token that it starts with. ``previous_owners``: those whose
     volume it may use too, as its session had them. ``own_spec``: hash of what the session itself
-    sets of its pod. ``restore``: the backup that its new volume begins with. None of them is part
-    of the template's hash.
+    sets of its pod. ``revision``: of what its class decides of it. ``restore``: the backup that its
+    new volume begins with. None of them is part of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
     annotations = {
@@ -247,6 +247,7 @@ def make_pod(
         names.ANNOTATION_TEMPLATE_METADATA: template_metadata(spec).record(),
         names.ANNOTATION_CLASS: spec.class_name,
         names.ANNOTATION_OWN_SPEC: own_spec,
+        names.ANNOTATION_REVISION: revision,
         names.ANNOTATION_RESTART: restart,
         names.ANNOTATION_TOKEN_ID: token_id,
     }

@@ -33,6 +33,7 @@ from wasession_api.v1alpha1 import (
     ConditionType,
     Phase,
     Reason,
+    Revision,
     Status,
     UpdateStrategy,
 )
@@ -45,15 +46,17 @@ from wasession_operator.cluster_cache import ClusterCache, login_of, object_key
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.bootstrap import HAS_LOGIN, is_restoring
+from wasession_operator.plan.class_rollout import assign
 from wasession_operator.plan.facts import LoginHolder, NamedBackup, Violation
 from wasession_operator.plan.logout import pending_request
-from wasession_operator.plan.manifests import class_of, is_terminating
-from wasession_operator.plan.parse import parse_session
+from wasession_operator.plan.manifests import annotations_of, class_of, is_terminating, revision_of
+from wasession_operator.plan.parse import own_spec, parse_session
 from wasession_operator.plan.results import attempt
 from wasession_operator.plan.session_class import SessionClass, find_violation
 from wasession_operator.plan.storage import expects_login
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.report_watcher import ReportWatcher
+from wasession_operator.revisions import Revisions
 from wasession_operator.settings import Settings
 from wasession_operator.start_budget import StartBudget, StartLimits, share
 from wasession_operator.status_writer import StatusWriter
@@ -91,7 +94,9 @@ class Reconciler:
         shard: int = 0,
         board: Board | None = None,
         store: Store | None = None,
+        is_admitted: Callable[[str, str, Key], bool] = lambda *_: False,
     ) -> None:
+        """``is_admitted``: whether the rollout of a class to a revision has reached a session."""
         limits = StartLimits(
             settings.max_concurrent_starts_per_node, settings.max_concurrent_starts_per_zone
         )
@@ -99,6 +104,8 @@ class Reconciler:
         for name, zone in cache.start_nodes.items():
             self.starts.set_node(name, zone)
         self.updates = UpdatePermits(settings.max_concurrent_updates, enqueue, cache.updates, board)
+        self._revisions = Revisions(settings)
+        self._is_admitted = is_admitted
         self._settings = settings
         self._kube = kube
         self._http = http
@@ -152,9 +159,13 @@ class Reconciler:
             return Result()
         state.observe_version(body["metadata"]["resourceVersion"])
         session_class = self._cache.classes.of(body)
-        of_class = None if session_class is None else (session_class.uid, session_class.generation)
+        revision = self._find_revision(state, body, session_class)
+        of_class = None
+        if session_class is not None:
+            name = None if revision is None else revision.name
+            of_class = session_class.uid, session_class.generation, name
         state.observe_generations(body["metadata"].get("generation", 0), of_class)
-        session, problem = parse_session(body, state.written, session_class)
+        session, problem = parse_session(body, state.written, session_class, revision)
         if problem is not None and session.deleted_at is None:
             return await self._reject_spec(session, body, state, problem)
         facts = await self._gather_facts(state, session, body, session_class)
@@ -254,6 +265,7 @@ class Reconciler:
             may_start=may_start if self.starts.is_open else None,
             awaited_budget=self.starts.bottleneck(key),
             may_update=self.updates.is_held(key, scope),
+            may_roll_out=self._may_roll_out(session),
             rollout_halted=self.updates.is_halted(scope),
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
@@ -397,11 +409,47 @@ class Reconciler:
             return False
         return pod is None and violation is None
 
+    def _find_revision(
+        self, state: ReconcileState, body: Manifest, session_class: SessionClass | None
+    ) -> Revision | None:
+        """Return the revision of its class that the session's pod should be of."""
+        if session_class is None or session_class.error is not None:
+            return None
+        if (rollout := session_class.spec.rollout) is None:
+            return None
+        target, name = self._revisions.of(session_class), session_class.name
+        stored, pod = body.get("spec") or {}, self._cache.pods.objects.get(object_key(state.key))
+        current = (body.get("status") or {}).get("revision")
+        if state.written is not None:
+            current = state.written.revision
+        strategy = stored.get("updateStrategy") or session_class.spec.template.update_strategy
+        keeps_pod = (
+            pod is not None
+            and not is_terminating(pod)
+            and revision_of(pod) == current
+            and annotations_of(pod).get(names.ANNOTATION_OWN_SPEC) == own_spec(stored)
+        )
+        return assign(
+            self._cache.classes.rollout(name),
+            target.name,
+            current,
+            keeps_pod=keeps_pod,
+            is_admitted=self._is_admitted(name, target.name, state.key),
+            on_delete=strategy == UpdateStrategy.ON_DELETE,
+            is_paused=rollout.paused,
+        )
+
+    def _may_roll_out(self, session: Session) -> bool:
+        name, revision = session.spec.class_name, session.revision
+        if name is None or revision is None:
+            return False
+        return self._is_admitted(name, revision, (session.namespace, session.name))
+
     def _template(self, state: ReconcileState, session: Session) -> str:
         """Return the hash of the pod's template; building it takes a tenth of a pass."""
         if state.template is None:
             state.template = objects.desired_hash(
-                session.namespace, session.name, session.uid, session.spec, self._settings
+                session.namespace, session.name, session.uid, session.spec_of_pod, self._settings
             )
         return state.template
 
@@ -532,7 +580,8 @@ class Reconciler:
                     extra={"namespace": key[0], "session": key[1], "scope": "/".join(scope)},
                 )
         elif (
-            _reason(status, ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
+            not facts.may_roll_out
+            and _reason(status, ConditionType.PROGRESSING) == Reason.UPDATE_PENDING
             and session.spec.update_strategy is UpdateStrategy.ROLLING_UPDATE
         ):
             if self.updates.request(key, scope) and not facts.may_update:

@@ -14,6 +14,7 @@ from wasession_operator.plan import Action, Backoff, Refusal
 from wasession_operator.plan.facts import AppliedSecret
 from wasession_operator.report_watcher import ReportWatcher
 
+OfClass = tuple[str, int, str | None]  # UID and generation of a class, and revision
 ACCEPTED_FOR = 60.0  # seconds
 
 
@@ -27,7 +28,7 @@ class ReconcileState:
 
     key: Key
     uid: str
-    generations: tuple[int, tuple[str, int] | None] | None = None  # of the session and its class
+    generations: tuple[int, OfClass | None] | None = None  # of the session and its class
     template: str | None = None  # hash of the pod's template in those generations
     requeue_timer: asyncio.TimerHandle | None = None
     pod_failures: Backoff = field(default_factory=Backoff)
@@ -60,8 +61,8 @@ class ReconcileState:
         fresh = time.monotonic() - self.accepted_at < ACCEPTED_FOR
         return self.accepted_template if fresh else None
 
-    def observe_generations(self, own: int, of_class: tuple[str, int] | None) -> None:
-        """Forget what follows from an earlier spec of the session, or of its class (by UID)."""
+    def observe_generations(self, own: int, of_class: OfClass | None) -> None:
+        """Forget what follows from an earlier spec of the session, or of its class."""
         if self.generations != (own, of_class):
             self.generations = own, of_class
             self.template = None

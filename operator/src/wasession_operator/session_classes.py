@@ -6,9 +6,11 @@ import asyncio
 import bisect
 from collections.abc import Callable, Iterator
 
+from pydantic import ValidationError
 from wasession_api.kube.client import CLASSES, KubeClient
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.v1alpha1 import RolloutPhase, RolloutStatus
 
 from wasession_operator.plan.session_class import SessionClass, default_class, parse_class
 
@@ -27,9 +29,13 @@ class SessionClasses:
         kube: KubeClient,
         enqueue: Callable[[Key], None],
         on_sync: Callable[[str | None], None],
+        operator: str = "",
     ) -> None:
+        """``operator`` is the one whose rollouts count."""
         self.informer = Informer(kube, CLASSES, (), "", self._changed, on_sync=on_sync)
         self.changed = asyncio.Event()
+        self._operator = operator
+        self._rollouts: dict[str, RolloutStatus] = {}
         self._enqueue = enqueue
         self._classes: dict[str, SessionClass] = {}
         self._default: SessionClass | None = None
@@ -46,6 +52,14 @@ class SessionClasses:
 
     def get(self, name: str) -> SessionClass | None:
         return self._classes.get(name)
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._classes)
+
+    def rollout(self, name: str) -> RolloutStatus | None:
+        """Return how far this operator's rollout of a class is; None before there is any."""
+        return self._rollouts.get(name)
 
     def of(self, session: Manifest) -> SessionClass | None:
         """Return the class of a session: the one that it names, else the default class."""
@@ -83,6 +97,7 @@ class SessionClasses:
         obj = after or before
         assert obj is not None
         self.changed.set()
+        self._note_rollout(obj["metadata"]["name"], after)
         name, default = obj["metadata"]["name"], self._default
         known, current = self._classes.get(name), parse_class(obj) if after is not None else None
         if known == current:
@@ -97,6 +112,17 @@ class SessionClasses:
             for keys in self._sessions.get(class_name, {}).values():
                 for key in keys:
                     self._enqueue(key)
+
+    def _note_rollout(self, name: str, obj: Manifest | None) -> None:
+        """Take in how far a rollout is, and enqueue the sessions that may follow from it."""
+        before, rollout = self._rollouts.get(name), own_rollout(obj, self._operator)
+        if rollout is None:
+            self._rollouts.pop(name, None)
+        else:
+            self._rollouts[name] = rollout
+        if _place_of(before) != _place_of(rollout):
+            for key in self.all_sessions(name):
+                self._enqueue(key)
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -149,6 +175,29 @@ class SessionClasses:
     def _limits(self) -> set[int]:
         limits = (known.spec.limits.sessions_per_owner for known in self._classes.values())
         return {limit for limit in limits if limit is not None}
+
+
+def own_rollout(obj: Manifest | None, operator: str) -> RolloutStatus | None:
+    """Return how far an operator's rollout of a class is, as the class's status has it."""
+    for entry in ((obj or {}).get("status") or {}).get("rollouts") or []:
+        if entry.get("operator") == operator:
+            return parse_rollout(entry)
+    return None
+
+
+def parse_rollout(entry: Manifest) -> RolloutStatus | None:
+    """Return how far a rollout is; None for what a person has edited to nonsense."""
+    try:
+        return RolloutStatus.model_validate(entry)
+    except ValidationError:
+        return None
+
+
+def _place_of(rollout: RolloutStatus | None) -> tuple[object, ...]:
+    """Return what decides which revision a session should have."""
+    if rollout is None:
+        return ()
+    return rollout.revision, rollout.stable, rollout.phase is RolloutPhase.COMPLETE
 
 
 def _class_name(session: Manifest) -> str | None:

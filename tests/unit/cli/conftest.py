@@ -350,6 +350,10 @@ class Server:
         app.router.add_get(LIST, self._list)
         app.router.add_get(f"/apis/{API_VERSION}/{PLURAL}", self._list)
         app.router.add_get(f"/apis/{API_VERSION}/{CLASS_PLURAL}", self._list_classes)
+        of_class = f"/apis/{API_VERSION}/{CLASS_PLURAL}/{{name}}"
+        app.router.add_get(of_class, self._get_class)
+        app.router.add_patch(of_class, self._change_class)
+        app.router.add_put(of_class, self._change_class)
         app.router.add_get(BACKUPS, self._list)
         for path in (LIST, BACKUPS):
             app.router.add_get(path + "/{name}", self._get)
@@ -421,6 +425,28 @@ class Server:
             ]
             return web.json_response({"columnDefinitions": COLUMNS[:1], "rows": rows})
         return web.json_response({"kind": f"{CLASS_KIND}List", "items": self.classes})
+
+    def _class(self, request: web.Request) -> Manifest | None:
+        name = request.match_info["name"]
+        return next((one for one in self.classes if one["metadata"]["name"] == name), None)
+
+    async def _get_class(self, request: web.Request) -> web.Response:
+        if (found := self._class(request)) is None:
+            return refusal(404, "whatsappsessionclasses.wasession.dev not found")
+        return web.json_response(found)
+
+    async def _change_class(self, request: web.Request) -> web.Response:
+        found, change = self._class(request), await request.json()
+        assert found is not None
+        if request.method == "PATCH":
+            assert request.content_type == "application/merge-patch+json"
+            _merge(found, change)
+        elif change["metadata"]["resourceVersion"] != found["metadata"]["resourceVersion"]:
+            return refusal(409, "the object has been modified")
+        else:
+            found.clear()
+            found.update(change)
+        return web.json_response(found)
 
     async def _watch(self, request: web.Request, as_table: bool) -> web.StreamResponse:
         queue: asyncio.Queue[Manifest] = asyncio.Queue()

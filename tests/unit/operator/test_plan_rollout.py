@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from unit.operator.situations import (
     terminating,
     waiting,
 )
+from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import ConditionType, Phase, Reason, Status
 from wasession_operator.plan import Plan, is_updating
 from wasession_operator.plan.actions import DeletePod
@@ -151,3 +153,49 @@ def test_the_others_wait_while_the_rollout_is_halted() -> None:
     assert of(DeletePod, result) == []
     assert condition(result, ConditionType.PROGRESSING) == ("False", Reason.UPDATE_PENDING)
     assert "another session" in message(result, ConditionType.PROGRESSING)
+
+
+# --- with a rollout of the class ------------------------------------------------------------------
+
+DEAF = report(
+    session_valid=True,
+    warnings=[Notice(reason=Reason.MESSAGES_NOT_HEARD, message="No message is heard.")],
+)
+
+
+def later(reported: Any, revision: str | None) -> Status:
+    """Return the status of a session whose update was over, when its pod reports again."""
+    done = then(then(updated(), 10, WELL).status, 40, WELL).status
+    assert not is_updating(done)
+    seen = facts(pod=new_pod(), report=reported, now=at(60))
+    return plan(replace(session(done, **CHANGED), revision=revision), seen, SETTINGS).status
+
+
+@pytest.mark.parametrize(
+    "reported",
+    [DEAF, report(Phase.LOGGED_OUT, reason=Reason.LOGGED_OUT_BY_PHONE)],
+)
+def test_a_session_that_is_hurt_later_fails_its_update_for_the_rollout(reported: Any) -> None:
+    status = later(reported, "b")
+    assert status.update is not None
+    assert (status.update.done, status.update.failed) == (True, True)
+    well = later(WELL, "b")
+    assert well.update is not None
+    assert not well.update.failed
+
+
+@pytest.mark.parametrize("reported", [DEAF, WELL])
+def test_without_a_rollout_an_update_that_is_over_is_never_looked_at_again(reported: Any) -> None:
+    status = later(reported, None)
+    assert status.revision is None
+    assert status.update is not None
+    assert (status.update.done, status.update.failed) == (True, False)
+
+
+def test_a_session_that_crashes_later_fails_its_update_for_the_rollout() -> None:
+    done = then(then(updated(), 10, WELL).status, 40, WELL).status
+    crashing = new_pod(ready=False, containerStatuses=waiting("CrashLoopBackOff"))
+    seen = facts(pod=crashing, now=at(60))
+    status = plan(replace(session(done, **CHANGED), revision="b"), seen, SETTINGS).status
+    assert status.update is not None
+    assert status.update.failed

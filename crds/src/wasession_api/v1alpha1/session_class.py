@@ -12,6 +12,7 @@ from pydantic_core import core_schema
 from wasession_api.base import Model, Observed, Pattern, Time
 from wasession_api.v1alpha1.backup import MAXIMUM_RECIPIENTS, Recipient
 from wasession_api.v1alpha1.delivery import DeliveryPolicy
+from wasession_api.v1alpha1.rollout import Rollout, RolloutPhase, RolloutStatus
 from wasession_api.v1alpha1.spec import (
     IMAGE,
     NO_CONTROL,
@@ -24,6 +25,7 @@ from wasession_api.v1alpha1.spec import (
 )
 
 OPERATOR_CONFLICT: Literal["OperatorConflict"] = "OperatorConflict"
+ROLLED_OUT: Literal["RolledOut"] = "RolledOut"
 # Chromium flags that neither run programs, write files, nor change what the session pod relies on.
 # --js-flags, which can make V8 write logs and turn its checks off, is not one of them. See
 # https://peter.sh/experiments/chromium-command-line-switches/
@@ -317,6 +319,17 @@ class ClassSpec(ClassOnly):
         description="What session pods can connect to besides DNS and port 443 of public "
         "addresses: rules of a networking.k8s.io/v1 NetworkPolicy.",
     )
+    rollout: Rollout | None = Field(
+        None,
+        description="How a change of what session pods run reaches the sessions with RollingUpdate: "
+        "a canary first, then step by step. If unset, one session after another is updated.",
+    )
+
+
+# What of a class decides what session pods run; some of it also decides other things.
+REVISION_FIELDS = frozenset(
+    {"template", "limits", *(field.alias or name for name, field in ClassOnly.model_fields.items())}
+)
 
 
 class ClassUse(Observed):
@@ -330,14 +343,15 @@ class ClassUse(Observed):
 class ClassCondition(Observed):
     """A condition of a class, as in metav1.Condition."""
 
-    type: Literal["OperatorConflict"] = Field(description="Type of the condition.")
-    status: Literal["True", "False"] = Field(
-        description="True while several operators serve the same sessions; one of them acts."
+    type: Literal["OperatorConflict", "RolledOut"] = Field(
+        description="OperatorConflict: several operators serve the same sessions, and one of them "
+        "acts. RolledOut: no rollout is under way."
     )
-    reason: Literal["SeveralOperators", "OneOperator"] = Field(
-        description="Reason for the status in CamelCase."
+    status: Literal["True", "False"] = Field(description="Status of the condition.")
+    reason: Literal["SeveralOperators", "OneOperator"] | RolloutPhase = Field(
+        description="Reason for the status in CamelCase; of RolledOut, the phase of the rollout."
     )
-    message: str = Field(description="Which operators, and what to do.", max_length=1024)
+    message: str = Field(description="Explanation of the status.", max_length=1024)
     last_transition_time: Time = Field(description="When the status changed last.")
 
 
@@ -346,6 +360,11 @@ class ClassStatus(Observed):
 
     used_by: list[ClassUse] = Field(
         [], description="The sessions of the class, by operator.", max_length=64
+    )
+    rollouts: list[RolloutStatus] = Field(
+        [],
+        description="How far the latest change of what session pods run is, by operator.",
+        max_length=64,
     )
     conditions: list[ClassCondition] = Field(
         [], description="Whether the class is served as it should be.", max_length=8

@@ -145,13 +145,17 @@ class UpdateStatus(Observed):
     was_ready: bool = Field(
         description="Whether the session was Ready with a valid login before the update."
     )
+    was_valid: bool = Field(
+        False, description="Whether its volume held a valid login then, Ready or not."
+    )
     own: bool = Field(
         False,
         description="Whether the session's own spec had changed: such an update halts no rollout of its class.",
     )
     done: bool = Field(False, description="Whether the update has finished.")
     failed: bool = Field(
-        False, description="Whether the session did not recover, which halts the rollout."
+        False,
+        description="Whether the session did not recover, or is not well any more, which halts the rollout.",
     )
 
 
@@ -224,6 +228,9 @@ class Status(Observed):
     )
     session_class: Annotated[ClassReference | None, fallback(None)] = Field(
         None, alias="class", description="The class whose values the session uses."
+    )
+    revision: str | None = Field(
+        None, description="Revision of the class that the session's pod is of.", max_length=64
     )
     phase: Annotated[Phase | None, fallback(None)] = Field(
         None, description="Phase of the session's life cycle."

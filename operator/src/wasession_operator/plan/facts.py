@@ -39,6 +39,13 @@ class Session:
     annotations: Mapping[str, str] = field(default_factory=dict)
     finalizers: tuple[str, ...] = ()
     own_spec: str = ""  # hash of what it sets itself of its pod
+    revision: str | None = None  # of its class that its pod should be of; None: not known
+    pod_spec: EffectiveSpec | None = None  # with that revision; None: it is the spec
+
+    @property
+    def spec_of_pod(self) -> EffectiveSpec:
+        """Return the spec that the session's next pod is made of."""
+        return self.pod_spec or self.spec
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,7 @@ class Facts:
     may_start: bool | None = True  # has a start slot; None before slots are granted
     awaited_budget: str = "the cluster"  # whose start slots are taken, when it may not start
     may_update: bool = True  # has a slot to replace the pod for a changed template
+    may_roll_out: bool = False  # the class's rollout has reached it: it needs no other slot
     rollout_halted: bool = False  # because another session is not well after its update
     accepted_template: str | None = None  # hash of the one that the API server has just accepted
     failures: Backoff = Backoff()  # of its pods

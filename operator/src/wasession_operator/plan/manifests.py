@@ -58,11 +58,21 @@ def class_of(pod: Manifest) -> str | None:
 def is_of_template(session: Session, pod: Manifest, template: str) -> bool:
     """Return whether a pod is of a template hash and of the session's class.
 
-    The class is not part of the hash: a pod that has none is given one, and goes on.
+    The class is not part of the hash: a pod that has none is given one, and goes on. What another
+    version of the operator builds otherwise is another revision, which has a rollout of its own.
     """
     if class_of(pod) not in (None, session.spec.class_name):
         return False
-    return annotations_of(pod).get(names.ANNOTATION_TEMPLATE_HASH) == template
+    noted = annotations_of(pod)
+    if noted.get(names.ANNOTATION_TEMPLATE_HASH) == template:
+        return True
+    of_revision = session.revision is not None and revision_of(pod) == session.revision
+    return of_revision and noted.get(names.ANNOTATION_OWN_SPEC) == session.own_spec
+
+
+def revision_of(pod: Manifest) -> str | None:
+    """Return the revision of its class that a pod was created with."""
+    return annotations_of(pod).get(names.ANNOTATION_REVISION)
 
 
 def ownership_conflict(session: Session, obj: Manifest) -> Finding | None:

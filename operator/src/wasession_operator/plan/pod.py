@@ -424,7 +424,7 @@ def _replacement(
         return _Replacement(pending=Problem(Reason.UPDATE_PENDING, message))
     if facts.accepted_template != template:
         return _check(facts, template)
-    if update and not is_updating(session.status):
+    if update and not facts.may_roll_out and not is_updating(session.status):
         if facts.rollout_halted:
             return _Replacement(pending=Problem(Reason.UPDATE_PENDING, UPDATE_HALTED))
         if not facts.may_update:

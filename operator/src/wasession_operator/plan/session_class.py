@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 from wasession_api.http.problem import describe_error
 from wasession_api.kube.manifests import Manifest, amount
-from wasession_api.names import ANNOTATION_DEFAULT_CLASS
+from wasession_api.names import ANNOTATION_DEFAULT_CLASS, ANNOTATION_RESUME_ROLLOUT
 from wasession_api.v1alpha1 import ClassSpec, Override, Reason
 
 from wasession_operator.effective_spec import EffectiveSpec
@@ -37,6 +37,7 @@ class SessionClass:
     is_default: bool = False
     stored: Manifest = field(default_factory=dict)  # its spec: only what it sets itself
     spec: ClassSpec = field(default_factory=ClassSpec)
+    resume_rollout: str | None = None  # ID of the halt of its rollout that a person has accepted
     error: str | None = None  # what is wrong with the spec, which counts as empty then
 
 
@@ -55,6 +56,7 @@ def parse_class(obj: Manifest) -> SessionClass:
         generation=metadata.get("generation", 0),
         created=metadata.get("creationTimestamp", ""),
         is_default=annotations.get(ANNOTATION_DEFAULT_CLASS) == "true",
+        resume_rollout=annotations.get(ANNOTATION_RESUME_ROLLOUT),
         stored=stored,
         spec=spec,
         error=error,

@@ -30,11 +30,14 @@ from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.manifests import (
     annotations_of,
     container,
+    is_terminating,
     ownership_conflict,
+    revision_of,
     state,
 )
 from wasession_operator.plan.pod import STOPPED, termination_reason
 from wasession_operator.plan.results import Finding, Outcome, Problem
+from wasession_operator.plan.rollout import is_updating
 
 PROGRESSING = {
     Phase.PENDING,
@@ -84,6 +87,7 @@ def make_status(session: Session, facts: Facts, outcome: Outcome) -> Status:
     status = before.model_copy()  # its parts are replaced, never changed
     status.observed_generation, status.logout = session.generation, outcome.logout
     status.update, status.session_class = outcome.update, facts.session_class
+    status.revision = _revision(session, facts, pod.finding)
     if outcome.token is not None:
         status.token_epoch, status.token_rotation = outcome.token.epoch, outcome.token.rotation
     if facts.pvc is not None and not _is_foreign(session, facts.pvc):
@@ -145,6 +149,17 @@ def whole_seconds(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(microsecond=0)
 
 
+def _revision(session: Session, facts: Facts, pod: Finding) -> str | None:
+    """Return the revision of the session's pod; while it is updated, that of the next one."""
+    if session.revision is None and session.status.session_class is not None:
+        return None  # the class has no rollout
+    if pod.reason == Reason.TEMPLATE_CHANGED:
+        return session.revision or session.status.revision
+    if facts.pod is None or is_terminating(facts.pod) or _is_foreign(session, facts.pod):
+        return session.status.revision
+    return revision_of(facts.pod) or session.status.revision
+
+
 # --- Events ---------------------------------------------------------------------------------------
 
 
@@ -154,7 +169,7 @@ def make_events(before: Status, after: Status) -> list[Event]:
     degraded, was = _degraded(after), _degraded(before)
     if degraded is not None and (was is None or was.reason != degraded.reason):
         events.append(Event("Warning", degraded.reason, degraded.message))
-    halted = after.update is not None and after.update.failed
+    halted = is_updating(after) and after.update is not None and after.update.failed
     was_halted = before.update is not None and before.update.failed
     if halted and not was_halted and (degraded is None or degraded.reason != ROLLOUT_HALTED):
         message = "The session has not recovered from its update; the rollout is halted."

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import aiohttp
 from wasession_api.kube.client import KubeClient
 from wasession_api.kube.informer import Informer
 from wasession_api.kube.manifests import Key, Manifest, key_of
+from wasession_api.v1alpha1 import RolloutPhase
 
 from wasession_operator import startup
 from wasession_operator.backups.store import Store
@@ -21,6 +23,13 @@ from wasession_operator.settings import Settings
 from wasession_operator.sharding.lease import Installation, shard_of, shard_of_name
 from wasession_operator.sharding.leases import HeldLease, Leases
 from wasession_operator.sharding.update_grants import UpdateNotes, fit_requests, grant, parse_notes
+
+
+class Admission(NamedTuple):
+    """The sessions of a class that may be updated to a revision."""
+
+    revision: str
+    sessions: frozenset[Key]
 
 
 class Shards:
@@ -51,6 +60,7 @@ class Shards:
             self,
             shards=settings.shards,
             watch_nodes=settings.watch_nodes,
+            operator=settings.operator_name,
             network_policy_peers=peers,
         )
         namespace, _, name = settings.operator_name.partition("/")
@@ -70,6 +80,11 @@ class Shards:
         self._controllers: dict[int, Controller] = {}
         self._running: dict[int, asyncio.Task[None]] = {}
         self._notes: dict[int, tuple[str, UpdateNotes]] = {}  # by shard: the last ones read
+        # By class that is led here: a revision, and the sessions that may be updated to it.
+        self._admitted: dict[str, Admission] = {}
+        self._reached: frozenset[tuple[str, str, Key]] = (
+            frozenset()
+        )  # as known last, of all classes
         self._group = asyncio.TaskGroup()
         self._started = time.monotonic()
 
@@ -133,6 +148,7 @@ class Shards:
             index,
             self if self.settings.shards > 1 else None,
             self.store,
+            self.is_admitted,
         )
         controller.changed = self._on_session_change
         for key in self._keys(index):
@@ -153,6 +169,9 @@ class Shards:
     async def stop_shard(self, index: int) -> None:
         """Stop to act on a shard at once."""
         del self._controllers[index]
+        for name in [*self._admitted]:
+            if shard_of_name(name, self.settings.shards) == index:
+                del self._admitted[name]
         running = self._running.pop(index)
         running.cancel()
         await asyncio.wait((running,))
@@ -202,7 +221,59 @@ class Shards:
             scope: self._grant(scope, led[scope], granted.get(scope, ()))
             for scope in sorted(led, key=lambda scope: scope not in granted)
         }
-        return UpdateNotes(requests[index], grants).dump()
+        admitted = {
+            name: (revision, *map("/".join, sorted(sessions)))
+            for name, (revision, sessions) in self._admissions(index).items()
+            if sessions
+        }
+        return UpdateNotes(requests[index], grants, admitted).dump()
+
+    # --- rollouts of classes ----------------------------------------------------------------------
+
+    def admission(self, name: str) -> Admission:
+        """Return which sessions of a class may be updated to which revision."""
+        if (own := self._admitted.get(name)) is not None:
+            return own
+        lead = shard_of_name(name, self.settings.shards)
+        return _parse_admission(self._notes_of(lead).admitted.get(name, ()))
+
+    def is_admitted(self, name: str, revision: str, key: Key) -> bool:
+        """Return whether the rollout of a class has reached a session."""
+        rollout, admission = self.cache.classes.rollout(name), self.admission(name)
+        if rollout is None or rollout.phase in (RolloutPhase.HALTED, RolloutPhase.PAUSED):
+            return False
+        return admission.revision == revision and key in admission.sessions
+
+    def admit(self, name: str, admission: Admission) -> None:
+        """Let these sessions be updated, of a class that this replica leads, and no others."""
+        if self.admission(name) == admission and name in self._admitted:
+            return
+        self._admitted[name] = admission
+        self._enqueue_admitted()
+        if self.settings.shards > 1:
+            self.leases.write_updates()
+
+    def _admissions(self, lead: int) -> dict[str, Admission]:
+        """Return what a shard says of the classes that it leads."""
+        noted = self._notes_of(lead).admitted
+        led = {
+            name: admission
+            for name, admission in self._admitted.items()
+            if shard_of_name(name, self.settings.shards) == lead
+        }
+        return {name: _parse_admission(entry) for name, entry in noted.items()} | led
+
+    def _enqueue_admitted(self) -> None:
+        """Enqueue the sessions that a rollout has just reached."""
+        before = self._reached
+        self._reached = frozenset(
+            (name, admission.revision, key)
+            for lead in range(self.settings.shards)
+            for name, admission in self._admissions(lead).items()
+            for key in admission.sessions
+        )
+        for _, _, key in self._reached - before:
+            self.enqueue(key)
 
     def _notes_of(self, index: int) -> UpdateNotes:
         """Return what the Lease of a shard says; it is asked for more often than it changes."""
@@ -227,9 +298,10 @@ class Shards:
             self.leases.write_updates()
 
     def _on_notes(self) -> None:
-        """Take in what Leases say: pass on their grants, and grant their requests."""
+        """Take in what Leases say: pass on what they grant, and grant their requests."""
         for controller in self.controllers:
             controller.updates.grants_changed()
+        self._enqueue_admitted()
         self.leases.write_updates()
 
     # --- events of the cache ----------------------------------------------------------------------
@@ -256,6 +328,12 @@ class Shards:
 
     def _on_session_change(self, key: Key) -> None:
         self.session_changed(key)
+
+
+def _parse_admission(entry: Sequence[str]) -> Admission:
+    revision, *sessions = entry or ("",)
+    keys = [session.partition("/") for session in sessions]
+    return Admission(revision, frozenset((namespace, name) for namespace, _, name in keys))
 
 
 def _readable(requests: Mapping[Scope, Mapping[Key, str]]) -> Iterator[tuple[str, str, str]]:

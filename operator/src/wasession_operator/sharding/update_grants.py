@@ -26,15 +26,17 @@ class UpdateNotes:
 
     ``requests``: by scope, sessions (``namespace/name``) and the ID of their request. ``grants``:
     by scope, the IDs of requests. An ID is never used twice, so a grant that is outdated fits no
-    request.
+    request. ``admitted``: by class, the name of a revision, and the sessions that its rollout has
+    reached.
     """
 
     requests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     grants: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    admitted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def dump(self) -> str:
         """Return the annotation, with what there is room for; empty if there is nothing to say."""
-        if not self.requests and not self.grants:
+        if not self.requests and not self.grants and not self.admitted:
             return ""
         requests = fit_requests(
             (scope, *entry) for scope, entries in self.requests.items() for entry in entries.items()
@@ -42,13 +44,17 @@ class UpdateNotes:
         grants: dict[str, list[str]] = {}
         for scope, granted in _fit((name, id_) for name, ids in self.grants.items() for id_ in ids):
             grants.setdefault(scope, []).append(granted)
-        return to_json({"requests": requests, "grants": dict(sorted(grants.items()))}).decode()
+        said: dict[str, Any] = {"requests": requests, "grants": dict(sorted(grants.items()))}
+        entries = ((name, *entry) for name, entry in self.admitted.items())
+        admitted = {name: reached for name, *reached in _fit(entries)}
+        return to_json(said | ({"admitted": admitted} if admitted else {})).decode()
 
 
 @validated(frozen=True)
 class _Notes:
     requests: dict[str, dict[str, str]]
     grants: dict[str, list[str]]
+    admitted: dict[str, list[str]] = field(default_factory=dict)
 
 
 def fit_requests(requests: Iterable[tuple[str, ...]]) -> dict[str, dict[str, str]]:
@@ -81,7 +87,11 @@ def parse_notes(annotation: str) -> UpdateNotes:
         notes = _Notes(**payload)
     except (ValueError, TypeError, ValidationError):
         return UpdateNotes()
-    return UpdateNotes(notes.requests, {scope: tuple(ids) for scope, ids in notes.grants.items()})
+    return UpdateNotes(
+        notes.requests,
+        {scope: tuple(ids) for scope, ids in notes.grants.items()},
+        {name: tuple(entry) for name, entry in notes.admitted.items()},
+    )
 
 
 def grant(

@@ -1,0 +1,148 @@
+"""A change of a class reaches its sessions step by step; at most the canary is hurt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from support.fakes.api import Manifest
+from support.fakes.world import World
+from wasession_api.session_pod.report import Notice
+from wasession_api.v1alpha1 import CLASS_PLURAL, Phase, Reason
+from wasession_cli.rollouts import resume_patch, undone
+
+NAMES = tuple(f"session-{number:02}" for number in range(50))
+GOOD, BAD = "session-pod:good", "session-pod:bad"
+ROLLOUT = {"soak": "1s", "steps": [5, "50%"], "maxConcurrent": 10}
+Act = Callable[[World, str], Coroutine[Any, Any, None]]
+
+
+@pytest.fixture
+async def fleet(world: World) -> World:
+    """Sessions that are Ready, of a class with a rollout."""
+    await world.change_class(template={"updateStrategy": "RollingUpdate"}, rollout=ROLLOUT)
+    await world.start_operator()
+    await asyncio.gather(*(world.create(name) for name in NAMES))
+    await world.until_phase(*NAMES)
+    await until_phase(world, "Complete")
+    return world
+
+
+async def read_class(world: World) -> Manifest:
+    return await world.api.get(CLASS_PLURAL, None, world.class_name)
+
+
+async def until_phase(world: World, phase: str, timeout: float = 120) -> Manifest:
+    """Wait until the rollout of the world's class is in a phase; return how far it is."""
+    async with asyncio.timeout(timeout):
+        while True:
+            status = (await read_class(world)).get("status", {})
+            for rollout in status.get("rollouts", []):
+                if rollout["phase"] == phase:
+                    return dict(rollout)
+            await asyncio.sleep(0.2)  # classes are in no namespace, whose history could be awaited
+
+
+def on(world: World, image: str) -> set[str]:
+    """Return the sessions whose pods are of an image."""
+    return {name for name in NAMES if image in str(world.object("pods", name))}
+
+
+def touched(world: World, image: str) -> set[str]:
+    """Return the pods that were ever created with an image."""
+    return {
+        change.object["metadata"]["name"]
+        for change in world.changes
+        if change.plural == "pods" and change.type == "ADDED" and image in str(change.object)
+    }
+
+
+async def log_out(world: World, name: str) -> None:
+    world.program(name).log_out()
+
+
+async def crash(world: World, name: str) -> None:
+    await world.kubelet.crash(world.pod(name), "Error", again=False)
+
+
+async def deafen(world: World, name: str) -> None:
+    warning = Notice(reason=Reason.MESSAGES_NOT_HEARD, message="No message is heard.")
+    world.program(name).say(Phase.READY, Reason.CONNECTED, warnings=[warning])
+
+
+async def hurt_first(world: World, act: Act) -> str:
+    """Wait until the first session runs the bad image, and act as that image."""
+    names = await world.until(lambda: on(world, BAD), "a canary")
+    [canary] = names
+    await world.until(
+        lambda: world.status(canary).get("podUID") == world.pod(canary)["metadata"]["uid"],
+        "the canary's report",
+    )
+    await act(world, canary)
+    return str(canary)
+
+
+async def test_a_good_image_reaches_all(fleet: World) -> None:
+    await fleet.change_class(image=GOOD)
+    await until_phase(fleet, "Soaking")
+    assert len(touched(fleet, GOOD)) == 1, "only the canary"
+    done = await fleet.until(lambda: len(on(fleet, GOOD)) == len(NAMES), "all of the image")
+    assert done
+    await fleet.until_phase(*NAMES)
+    rollout = await until_phase(fleet, "Complete")
+    assert (rollout["updated"], rollout["total"]) == (len(NAMES), len(NAMES))
+
+
+@pytest.mark.parametrize("act", [log_out, crash, deafen])
+async def test_at_most_the_canary_is_hurt(fleet: World, act: Act) -> None:
+    """An undo heals whom it can; a lost login is for a person to link again."""
+    await fleet.change_class(rollout={"soak": "1h"}, image=BAD)
+    canary = await hurt_first(fleet, act)
+    halted = await until_phase(fleet, "Halted")
+    assert halted["halted"]["session"] == f"{fleet.namespace}/{canary}"
+    await fleet.restart_operator()
+    assert len(touched(fleet, BAD)) == 1
+    session_class = await read_class(fleet)
+    [condition] = [c for c in session_class["status"]["conditions"] if c["type"] == "RolledOut"]
+    assert (condition["status"], condition["reason"]) == ("False", "Halted")
+    spec = undone(session_class)[0]["spec"]
+    await fleet.change_class(image=spec.get("image"))
+    await until_phase(fleet, "Complete")
+    assert on(fleet, BAD) == set()
+    assert len(touched(fleet, BAD)) == 1
+
+
+async def test_a_killed_operator_goes_on_with_the_same_canary(fleet: World) -> None:
+    await fleet.change_class(rollout={"soak": "1h"}, image=GOOD)
+    await fleet.until(lambda: touched(fleet, GOOD), "a canary")
+    for _ in range(3):
+        await fleet.restart_operator()
+    await until_phase(fleet, "Soaking")
+    assert len(touched(fleet, GOOD)) == 1
+
+
+async def test_paused_and_resumed(fleet: World) -> None:
+    await fleet.change_class(rollout={"paused": True}, image=GOOD)
+    await until_phase(fleet, "Paused")
+    assert touched(fleet, GOOD) == set()
+    patch = resume_patch(await read_class(fleet))
+    await fleet.api.patch(CLASS_PLURAL, None, fleet.class_name, patch)
+    await until_phase(fleet, "Complete")
+    assert len(on(fleet, GOOD)) == len(NAMES)
+
+
+async def test_sessions_wait_for_the_maintenance_window(fleet: World) -> None:
+    """It opens at an hour that is not this one; then the operator's clock gets there."""
+    opens = datetime.now(UTC) + timedelta(hours=3)
+    window = {"schedule": f"0 {opens.hour} * * *", "duration": "1h"}
+    await fleet.change_class(rollout={"maintenanceWindow": window}, image=GOOD)
+    waiting = await until_phase(fleet, "WaitingForWindow")
+    assert "opens at" in waiting["message"]
+    assert touched(fleet, GOOD) == set()
+    assert fleet.operator is not None
+    start = opens.replace(minute=0, second=0, microsecond=0)
+    fleet.operator.skew((start - datetime.now(UTC)).total_seconds() + 1)
+    await fleet.until(lambda: touched(fleet, GOOD), "an update in the window")
