@@ -176,9 +176,16 @@ def _encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def make_pvc(namespace: str, name: str, uid: str, spec: EffectiveSpec) -> Manifest:
-    """Return the volume claim; it outlives the session unless the retention is ``Delete``."""
+def make_pvc(
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, login_id: str | None = None
+) -> Manifest:
+    """Return the volume claim; it outlives the session unless the retention is ``Delete``.
+
+    ``login_id`` is that of the login which its volume begins with, if any.
+    """
     metadata = _metadata(namespace, name, spec)
+    if login_id is not None:
+        metadata["annotations"][names.ANNOTATION_LOGIN_ID] = login_id
     if spec.storage.retention.when_deleted is WhenDeleted.DELETE:
         metadata["ownerReferences"] = [owner_reference(name, uid)]
     claim_spec: Manifest = {

@@ -43,7 +43,7 @@ class ApplyNetworkPolicy:
 
 @dataclass(frozen=True)
 class CreatePvc:
-    pass
+    login_id: str | None = None  # of the backup that its volume begins with
 
 
 @dataclass(frozen=True)

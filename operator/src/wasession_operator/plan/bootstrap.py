@@ -3,17 +3,25 @@
 Two browsers with the keys of one login end it for both. So of all sessions with the same login only
 the one that was restored last may run, and it starts only when the others are proven to be stopped.
 It writes to its status that it restores before it looks at them for the last time: one that is
-resumed after that look sees it.
+resumed after that look sees it. Of several that restore at the same moment each sees the others,
+and all but the latest write that they yield.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from wasession_api.v1alpha1 import BackupPhase, BootstrapState, BootstrapStatus, Reason
+from wasession_api.v1alpha1 import (
+    BackupPhase,
+    BootstrapState,
+    BootstrapStatus,
+    ConditionType,
+    Reason,
+    Status,
+)
 
 from wasession_operator.objects import Restore
-from wasession_operator.plan.facts import Facts, NamedBackup, Session
+from wasession_operator.plan.facts import Facts, LoginHolder, NamedBackup, Session
 from wasession_operator.plan.results import BootstrapResult, Finding, Step, report_problem
 
 RECHECK = timedelta(seconds=3)  # of other sessions, whose events are not this one's
@@ -97,16 +105,31 @@ def _reported(session: Session, facts: Facts) -> BootstrapStatus | None:
     return known
 
 
+def has_yielded(status: Status) -> bool:
+    """Return whether a session has written that its login has moved."""
+    ready = status.condition(ConditionType.READY)
+    return ready is not None and ready.reason == Reason.LOGIN_MOVED
+
+
 def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> BootstrapResult:
     if facts.pod is not None and status is None:
         return BootstrapResult(None)  # it had its pod before it was to begin with a backup
+    newer = None if status is None or session.spec.suspend else _blocked_by_newer(session, facts)
+    if newer is not None:
+        stop = None if facts.pod is None else Reason.LOGIN_MOVED
+        return BootstrapResult(status, newer, _report(newer), stop=stop)
     restore = _blocked_by_running(facts) or _archive(session, facts.backup)
     if isinstance(restore, Finding):
         if restore.reason in UNUSABLE and facts.pvc is not None and status is None:
             return BootstrapResult(None)  # no new volume: its session's status was lost
         step = Step() if facts.pod is not None else _report(restore)
         return BootstrapResult(status, restore, step)
+    # The others are looked at once more when this is written.
+    waiting = Finding(False, Reason.VOLUME_RESTORING, RESTORING)
+    again = Step(requeue_after=timedelta(0))
     if status is not None and status.backup_uid == restore.backup_uid:
+        if facts.pod is None and has_yielded(session.status):
+            return BootstrapResult(status, waiting, again)
         return BootstrapResult(status, restore=restore)
     if facts.pod is not None:
         return BootstrapResult(status, stop=Reason.VOLUME_RESTORING)  # another backup is named
@@ -114,11 +137,16 @@ def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> 
         backup_uid=restore.backup_uid,
         login_id=restore.login_id,
         state=BootstrapState.RESTORING,
-        at=facts.now.replace(microsecond=0),
+        at=_after_others(facts),
     )
-    # The others are looked at once more when this is written.
-    waiting = Finding(False, Reason.VOLUME_RESTORING, RESTORING)
-    return BootstrapResult(begun, waiting, Step(requeue_after=timedelta(0)))
+    return BootstrapResult(begun, waiting, again)
+
+
+def _after_others(facts: Facts) -> datetime:
+    """Return the present second, or a later one: whoever restores last has the login."""
+    now = facts.now.replace(microsecond=0)
+    earlier = [other.restored_at for other in facts.login_holders if other.restored_at is not None]
+    return max([now, *(at + timedelta(seconds=1) for at in earlier)])
 
 
 def _report(blocked: Finding) -> Step:
@@ -158,12 +186,30 @@ def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
     """Return why another session keeps this one from using its login, if so."""
     if session.spec.suspend:
         return None  # it does not want to
-    for other in facts.login_holders:
-        if other.is_newer:
-            return Finding(False, Reason.LOGIN_MOVED, MOVED.format(other=other.name))
+    if (newer := _blocked_by_newer(session, facts)) is not None:
+        return newer
     own = session.status.bootstrap
     if own is None or own.state not in HAS_LOGIN:
-        return None
+        # What a volume that it has taken over holds is known before its pod has read it.
+        is_taken_over = facts.pod is None and not session.status.session_valid
+        return _blocked_by_running(facts) if is_taken_over else None
     if own.state is BootstrapState.RESTORED and not any(o.has_pod for o in facts.login_holders):
         return None  # the others are older: they get no pod any more
     return _blocked_by_running(facts)
+
+
+def _blocked_by_newer(session: Session, facts: Facts) -> Finding | None:
+    for other in facts.login_holders:
+        if _is_newer(other, session):
+            return Finding(False, Reason.LOGIN_MOVED, MOVED.format(other=other.name))
+    return None
+
+
+def _is_newer(other: LoginHolder, session: Session) -> bool:
+    """Return whether a session was restored after this one, or this one never was."""
+    if other.restored_at is None:
+        return False
+    own = session.status.bootstrap
+    if own is None or own.state not in HAS_LOGIN:
+        return True
+    return (other.restored_at, other.uid) > (own.at, session.uid)

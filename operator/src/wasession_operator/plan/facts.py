@@ -103,9 +103,10 @@ class NamedBackup:
 class LoginHolder:
     """Another session with a copy of the same login."""
 
-    name: str
-    is_newer: bool  # it was restored after this one, or this one never was
-    is_stopped: bool  # it is suspended, and has no pod
+    name: str  # with its namespace
+    uid: str
+    restored_at: datetime | None  # None: a phone was linked there
+    is_stopped: bool  # it has no pod, and gets none
     has_pod: bool = True
 
 

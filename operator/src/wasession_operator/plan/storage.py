@@ -58,7 +58,7 @@ EXPECTED = (
 def plan_storage(session: Session, facts: Facts, bootstrap: BootstrapResult) -> StorageResult:
     """Create, adopt and expand the claim; never replace one that held a valid login on a guess."""
     accepted, loss = _is_loss_accepted(session, facts), _loss(session, facts)
-    result = _plan_claim(session, facts, loss, accepted, may_start=bootstrap.finding.ok)
+    result = _plan_claim(session, facts, loss, accepted, bootstrap)
     if facts.class_violation is not None:  # nothing but its metadata is touched
         repairs = tuple(a for a in result.step.actions if isinstance(a, RepairPvc))
         result = replace(result, step=replace(result.step, actions=repairs))
@@ -66,10 +66,14 @@ def plan_storage(session: Session, facts: Facts, bootstrap: BootstrapResult) -> 
 
 
 def _plan_claim(
-    session: Session, facts: Facts, loss: VolumeLoss | None, accepted: bool, *, may_start: bool
+    session: Session,
+    facts: Facts,
+    loss: VolumeLoss | None,
+    accepted: bool,
+    bootstrap: BootstrapResult,
 ) -> StorageResult:
     if facts.pvc is None:
-        return _missing(session, facts, None if accepted else loss, may_start=may_start)
+        return _missing(session, facts, None if accepted else loss, bootstrap)
     if conflict := ownership_conflict(session, facts.pvc):
         return StorageResult(conflict, report_conflict(conflict))
     if is_terminating(facts.pvc):
@@ -127,7 +131,7 @@ def _is_lost(pvc: Manifest, uid: str | None = None) -> bool:
 
 
 def _missing(
-    session: Session, facts: Facts, loss: VolumeLoss | None, *, may_start: bool
+    session: Session, facts: Facts, loss: VolumeLoss | None, bootstrap: BootstrapResult
 ) -> StorageResult:
     if loss is not None and session.status.session_valid:
         return _volume_lost(CLAIM_MISSING, session, loss)
@@ -139,9 +143,10 @@ def _missing(
         finding = Finding(False, Reason.VOLUME_MISSING, message)
         step = report_problem(finding.reason, finding.message)
         return StorageResult(finding, step + Step(requeue_after=LOST_RECHECK))
-    if facts.class_violation is not None or facts.may_start is None or not may_start:
+    if facts.class_violation is not None or facts.may_start is None or not bootstrap.finding.ok:
         return StorageResult(Finding(False, Reason.VOLUME_PENDING, AWAITS_START))
-    step = attempt(CreatePvc(), facts)
+    restore = bootstrap.restore
+    step = attempt(CreatePvc(None if restore is None else restore.login_id), facts)
     failure = next((Finding(False, *problem) for problem in step.problems), None)
     pending = Finding(False, Reason.VOLUME_PENDING, "The PVC is being created.")
     return StorageResult(failure or pending, step)
