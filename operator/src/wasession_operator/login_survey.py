@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from wasession_api.kube.client import PVCS, SESSIONS, KubeClient, ResourceExpired, Unavailable
+from wasession_api.kube.client import (
+    PVCS,
+    SESSIONS,
+    KubeClient,
+    Rejected,
+    ResourceExpired,
+    Unavailable,
+)
 from wasession_api.kube.manifests import Key, Manifest, key_of
 from wasession_api.v1alpha1 import BootstrapState, ConditionType, Phase, Reason
 
@@ -24,24 +32,37 @@ class LoginCopy(NamedTuple):
     has_given_way: bool  # it has written that it creates no pod
 
 
+class Logins(NamedTuple):
+    """All copies by the ID of their login, and why sessions of some namespaces are not among them.
+
+    The operator may list the sessions of namespaces that it does not serve: they may still run.
+    """
+
+    copies: Mapping[str, list[LoginCopy]]
+    gap: str | None = None
+
+
 class LoginSurvey:
     """Lists the sessions of all namespaces. Who asks during a list shares the next one."""
 
     def __init__(self, kube: KubeClient, namespaces: Sequence[str | None]) -> None:
+        """``namespaces`` are those that the operator serves; None stands for all of them."""
         self._kube = kube
         self._namespaces = namespaces
-        self._present: asyncio.Task[Mapping[str, list[LoginCopy]]] | None = None
-        self._next: asyncio.Task[Mapping[str, list[LoginCopy]]] | None = None
+        self._present: asyncio.Task[Logins] | None = None
+        self._next: asyncio.Task[Logins] | None = None
 
-    async def copies_of(self, login: str) -> Sequence[LoginCopy]:
-        """Return the sessions that have a login, by a list that begins after this call."""
+    async def copies_of(self, login: str) -> tuple[Sequence[LoginCopy], str | None]:
+        """Return the sessions that have a login, by a list that begins after this call.
+
+        The second value is why there may be more of them, if so.
+        """
         if self._next is None:
             self._next = asyncio.create_task(self._list_after(self._present))
-        return (await asyncio.shield(self._next)).get(login, [])
+        logins = await asyncio.shield(self._next)
+        return logins.copies.get(login, []), logins.gap
 
-    async def _list_after(
-        self, present: asyncio.Task[Mapping[str, list[LoginCopy]]] | None
-    ) -> Mapping[str, list[LoginCopy]]:
+    async def _list_after(self, present: asyncio.Task[Logins] | None) -> Logins:
         if present is not None:
             await asyncio.wait({present})
         self._present, self._next = self._next, None
@@ -50,28 +71,57 @@ class LoginSurvey:
         except ResourceExpired as error:
             raise Unavailable(f"list of all sessions: {error}") from None
 
-    async def _list(self) -> Mapping[str, list[LoginCopy]]:
-        """Return all copies by the ID of their login."""
+    async def _list(self) -> Logins:
+        sessions, gap = await self._sessions()
         copies: dict[str, list[LoginCopy]] = {}
+        unknown: dict[Key, LoginCopy] = {}  # by the key of the claim, which may note the login
+        for login, copy in sessions:
+            if login is None:
+                unknown[object_key(copy.key)] = copy
+            else:
+                copies.setdefault(login, []).append(copy)
         for namespace in self._namespaces:
-            unknown: dict[Key, LoginCopy] = {}  # by the key of the claim, which may note the login
-            async for page in self._kube.pages(SESSIONS, namespace):
-                for session in page["items"]:
-                    login, copy = login_of(session), _copy(session)
-                    if login is None:
-                        unknown[object_key(copy.key)] = copy
-                    else:
-                        copies.setdefault(login, []).append(copy)
-            if not unknown:
+            if not any(namespace in (None, key[0]) for key in unknown):
                 continue
-            async for page in self._kube.pages(
-                PVCS, namespace, metadata=True, page_size=METADATA_PAGE
-            ):
-                for claim in page["items"]:
-                    login, key = noted_login(claim), key_of(claim)
-                    if login is not None and key in unknown:
-                        copies.setdefault(login, []).append(unknown[key])
-        return copies
+            try:
+                noted = await self._notes_of(namespace)
+            except Rejected as error:
+                if namespace is None:
+                    raise
+                gap = gap or str(error)
+                continue
+            for key in noted.keys() & unknown.keys():
+                copies.setdefault(noted[key], []).append(unknown[key])
+        return Logins(copies, gap)
+
+    async def _sessions(self) -> tuple[list[tuple[str | None, LoginCopy]], str | None]:
+        """Return all sessions with their logins, and why there may be more of them, if so."""
+        try:
+            return await self._sessions_of(None), None
+        except Rejected as error:
+            if None in self._namespaces:
+                raise
+            gap = str(error)
+        listed = []
+        for namespace in self._namespaces:
+            with contextlib.suppress(Rejected):  # that is a gap too
+                listed += await self._sessions_of(namespace)
+        return listed, gap
+
+    async def _sessions_of(self, namespace: str | None) -> list[tuple[str | None, LoginCopy]]:
+        listed = []
+        async for page in self._kube.pages(SESSIONS, namespace):
+            listed += [(login_of(session), _copy(session)) for session in page["items"]]
+        return listed
+
+    async def _notes_of(self, namespace: str | None) -> dict[Key, str]:
+        """Return the logins that claims note, by the key of the claim."""
+        noted = {}
+        async for page in self._kube.pages(PVCS, namespace, metadata=True, page_size=METADATA_PAGE):
+            for claim in page["items"]:
+                if (login := noted_login(claim)) is not None:
+                    noted[key_of(claim)] = login
+        return noted
 
 
 def restored_at(session: Manifest | None) -> datetime | None:

@@ -33,7 +33,7 @@ from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.backups.store import Store
 from wasession_operator.cache_transform import ANNOTATION_SELECTED_NODE
 from wasession_operator.cluster_cache import ClusterCache, login_of, noted_login, object_key
-from wasession_operator.login_survey import LoginSurvey, restored_at
+from wasession_operator.login_survey import LoginCopy, LoginSurvey, restored_at
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
 from wasession_operator.plan.bootstrap import has_yielded, is_restoring
@@ -228,6 +228,7 @@ class Reconciler:
             _start_node(pod, pvc),
         )
         report = watcher.report if watcher else None
+        holders, gap = await self._login_holders(session, body, pod, pvc, report)
         template = self._template(state, session)
         scope = self._update_scope(session, pod, report, status, template)
         policies = cache.network_policies
@@ -254,7 +255,8 @@ class Reconciler:
             failures=state.pod_failures,
             refusals=dict(state.refusals),
             backup=self._named_backup(session),
-            login_holders=await self._login_holders(session, body, pod, pvc, report),
+            login_holders=holders,
+            login_survey_gap=gap,
             backup_running=cache.backups.is_running(key),
             last_backup=cache.backups.last_completed(key),
             account_shared_with=_describe(cache.sharing_account(key), key[0]),
@@ -289,12 +291,14 @@ class Reconciler:
         pod: Manifest | None,
         pvc: Manifest | None,
         report: Report | None,
-    ) -> tuple[LoginHolder, ...]:
+    ) -> tuple[tuple[LoginHolder, ...], str | None]:
         """Return the other sessions with the login that the session has, or is to get.
 
+        The second value is why there may be more of them, if they were listed to be sure.
+
         Once the session has written that it restores, nothing cached proves that they are stopped.
-        The same goes for one that the others may have seen stopped, if its namespace has a watch of
-        its own: that of another namespace may be behind.
+        The same goes for one that the others may have seen stopped, if the operator serves some
+        namespaces alone: the watch of another one may be behind, or there is none.
         """
         cache, key = self._cache, (session.namespace, session.name)
         backup, login = self._named_backup(session), login_of(body)
@@ -303,15 +307,15 @@ class Reconciler:
         elif login is None:  # of a volume that it has taken over
             login = noted_login(pvc) if report is None else report.login_id
         if login is None:
-            return ()
+            return (), None
         holders = sorted(map(self._cached_holder, cache.with_login(login, key)), key=_latest_first)
         wants_start = pod is None and session.deleted_at is None and not session.spec.suspend
         is_looked_for = _is_last_look(session.status, backup) or (
-            len(cache.namespaces) > 1 and _was_stopped(session.status)
+            None not in cache.namespaces and _was_stopped(session.status)
         )
         if wants_start and is_looked_for and not _is_blocked(session.status, holders):
             return await self._proven_holders(key, login, backup)
-        return tuple(holders)
+        return tuple(holders), None
 
     def _cached_holder(self, key: Key) -> LoginHolder:
         session, has_pod = self._cache.sessions[key], object_key(key) in self._cache.pods.objects
@@ -320,18 +324,13 @@ class Reconciler:
 
     async def _proven_holders(
         self, key: Key, login: str, backup: NamedBackup | None
-    ) -> tuple[LoginHolder, ...]:
+    ) -> tuple[tuple[LoginHolder, ...], str | None]:
         """Return the same as the API server has it now: nothing cached proves anything.
 
         The pod of the backup's own session may outlive it, if somebody has removed its finalizer.
         """
-        holders = []
-        for copy in await self._survey.copies_of(login):
-            if copy.key != key:
-                has_pod = await self._has_pod(copy.key)
-                is_stopped = copy.has_given_way and not has_pod
-                name = "/".join(copy.key)
-                holders.append(LoginHolder(name, copy.uid, copy.restored_at, is_stopped, has_pod))
+        copies, gap = await self._survey.copies_of(login)
+        holders = [await self._proven_holder(copy) for copy in copies if copy.key != key]
         source = None if backup is None else backup.status.source
         if source is not None:
             origin = source.namespace, source.session_name
@@ -339,7 +338,15 @@ class Reconciler:
             if is_other and not await self._exists(origin):
                 has_pod = await self._has_pod(origin)
                 holders.append(LoginHolder("/".join(origin), "", None, not has_pod, has_pod))
-        return tuple(sorted(holders, key=_latest_first))
+        return tuple(sorted(holders, key=_latest_first)), gap
+
+    async def _proven_holder(self, copy: LoginCopy) -> LoginHolder:
+        """Return what is proven of a session: in namespaces not served, its word has to do."""
+        is_served = self._cache.is_served(copy.key[0])
+        has_pod = await self._has_pod(copy.key) if is_served else not copy.has_given_way
+        is_stopped = copy.has_given_way and not has_pod
+        name = "/".join(copy.key)
+        return LoginHolder(name, copy.uid, copy.restored_at, is_stopped, has_pod, is_served)
 
     async def _exists(self, session: Key) -> bool:
         return await self._kube.get(SESSIONS, *session, metadata=True) is not None

@@ -431,6 +431,17 @@ def is_patch_of(call: Call, name: str) -> bool:
 
 async def restored_elsewhere(world: World, other: World, store: Store) -> None:
     """Restore a copy into another namespace, of which the operator sees nothing any more."""
+    await backed_up_for(world, other, store)
+    await until_reason(other, "copy", "BackupSourceRunning")
+    world.proxy.break_watches(silence, [PLURAL], other.namespace, mute=True)
+    finalizer = Fault(answers(503), lambda call: is_patch_of(call, "copy"), 10**9)
+    world.proxy.faults.append(finalizer)  # its response would show it too
+    await world.change("sales", suspend=True)
+    await other.until_phase("copy")
+
+
+async def backed_up_for(world: World, other: World, store: Store) -> None:
+    """Link a session, copy its archive for another namespace, and let a session there begin."""
     use(world, store)
     await world.start_operator(namespaces=f"{world.namespace},{other.namespace}")
     await ready(world)
@@ -444,9 +455,37 @@ async def restored_elsewhere(world: World, other: World, store: Store) -> None:
     await other.until_backup(BACKUP)
     bootstrap = {"fromBackup": {"name": BACKUP}}
     await other.create("copy", className=world.class_name, bootstrap=bootstrap)
-    await until_reason(other, "copy", "BackupSourceRunning")
-    world.proxy.break_watches(silence, [PLURAL], other.namespace, mute=True)
-    finalizer = Fault(answers(503), lambda call: is_patch_of(call, "copy"), 10**9)
-    world.proxy.faults.append(finalizer)  # its response would show it too
-    await world.change("sales", suspend=True)
-    await other.until_phase("copy")
+
+
+def is_list_of_all_sessions(call: Call) -> bool:
+    listed = (call.verb, call.resource, call.namespace, call.watch)
+    return listed == ("GET", PLURAL, None, False)
+
+
+async def test_a_copy_in_a_namespace_that_is_not_served_any_more_counts(
+    world: World, environment: Environment, store: Store
+) -> None:
+    """It goes on without an operator; one that is not allowed to list it cannot be sure."""
+    other = World(environment)
+    await other.open()
+    try:
+        await backed_up_for(world, other, store)
+        await world.change("sales", suspend=True)
+        await other.until_phase("copy")
+        await world.stop_operator()
+        await world.start_operator(namespaces=world.namespace)
+        await restore(world, "late")
+        waiting = await world.until_reason("late", "Ready", "BackupSourceRunning")
+        assert f"{other.namespace}/copy" in waiting["message"]
+        await world.change("sales", suspend=False)
+        await until_reason(world, "sales", "LoginMoved")
+        world.proxy.faults.append(Fault(answers(403), is_list_of_all_sessions, 10**9))
+        await world.change("sales", suspend=True)
+        await until_reason(world, "late", "BackupSourceNotFenced")
+        assert world.object(PVCS, "late") is None
+        assert_never_two_at_once(world, other)
+        await other.take_away("pods", "copy")
+        await world.change("late", bootstrap={"fenced": True})
+        await world.until_phase("late")
+    finally:
+        assert await other.close() == []

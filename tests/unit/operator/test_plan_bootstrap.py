@@ -66,6 +66,7 @@ BACKUP = NamedBackup("b1", COMPLETED, is_served=True)
 LATER, EARLIER = NOW + timedelta(seconds=1), NOW - timedelta(hours=1)
 STOPPED = LoginHolder("ns/old", "uid-0", EARLIER, is_stopped=True, has_pod=False)
 RUNNING = LoginHolder("ns/old", "uid-0", None, is_stopped=False)
+UNSERVED = replace(RUNNING, is_served=False)
 NEWER = LoginHolder("ns/copy", "uid-2", LATER, is_stopped=True, has_pod=False)
 
 
@@ -263,6 +264,8 @@ def test_a_volume_that_was_there_before_needs_no_backup_any_more() -> None:
         ({"backup": replace(BACKUP, is_served=False)}, SPEC, Reason.BACKUP_SOURCE_NOT_FENCED),
         ({"login_holders": (RUNNING,)}, SPEC, Reason.BACKUP_SOURCE_RUNNING),
         ({"login_holders": (STOPPED, RUNNING)}, FENCED, Reason.BACKUP_SOURCE_RUNNING),
+        ({"login_holders": (STOPPED, UNSERVED)}, SPEC, Reason.BACKUP_SOURCE_RUNNING),
+        ({"login_survey_gap": "forbidden"}, SPEC, Reason.BACKUP_SOURCE_NOT_FENCED),
     ],
 )
 @pytest.mark.parametrize("status", [Status(), BEGUN], ids=["new", "begun"])
@@ -279,6 +282,22 @@ def test_nothing_is_created_before(
 def test_a_person_can_vouch_for_another_cluster() -> None:
     result = begin(spec=FENCED, backup=replace(BACKUP, is_served=False))
     assert result.status.bootstrap == bootstrap()
+
+
+def test_a_person_can_vouch_for_namespaces_that_are_not_served() -> None:
+    refused = begin(BEGUN, login_survey_gap="forbidden")
+    assert "forbidden" in message(refused, ConditionType.READY)
+    refused = begin(BEGUN, login_holders=(UNSERVED,))
+    assert "does not serve" in message(refused, ConditionType.READY)
+    vouched = begin(BEGUN, FENCED, login_holders=(UNSERVED,), login_survey_gap="forbidden")
+    assert len(creates(vouched)) == 2
+
+
+def test_nobody_vouches_for_a_volume_that_was_taken_over() -> None:
+    taken = facts(pod=None, pvc=noting(LOGIN), login_holders=(UNSERVED,))
+    result = plan(session(Status()), taken, SETTINGS)
+    assert of(CreatePod, result) == []
+    assert "spec.bootstrap" not in message(result, ConditionType.READY)
 
 
 def test_a_login_that_has_moved_does_not_start_where_it_was() -> None:

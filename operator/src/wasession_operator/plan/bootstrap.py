@@ -21,7 +21,7 @@ from wasession_api.v1alpha1 import (
 )
 
 from wasession_operator.objects import Restore
-from wasession_operator.plan.facts import Facts, LoginHolder, NamedBackup, Session
+from wasession_operator.plan.facts import Facts, LoginHolder, Session
 from wasession_operator.plan.results import BootstrapResult, Finding, Step, report_problem
 
 RECHECK = timedelta(seconds=3)  # of other sessions, whose events are not this one's
@@ -42,6 +42,14 @@ NOT_FENCED = (
 RUNNING = (
     "Session {other} has the same login, and two that run end each other's. Suspend or delete it; "
     "this one starts when its pod is gone."
+)
+RUNNING_UNSERVED = (
+    "Session {other} has the same login, in a namespace that this operator does not serve, and "
+    "two that run end each other's. Make sure that it runs nowhere any more, then delete it{fence}."
+)
+UNSEEN = (
+    "A session of a namespace that this operator does not serve may have the same login: it cannot "
+    "list them ({gap}). Make sure that none runs, then set spec.bootstrap.fenced to true."
 )
 MOVED = (
     "The login has moved: session {other} was restored from a backup of it. To use it here again, "
@@ -118,7 +126,7 @@ def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> 
     if newer is not None:
         stop = None if facts.pod is None else Reason.LOGIN_MOVED
         return BootstrapResult(status, newer, _report(newer), stop=stop)
-    restore = _blocked_by_running(facts) or _archive(session, facts.backup)
+    restore = _blocked_by_running(session, facts) or _archive(session, facts)
     if isinstance(restore, Finding):
         if restore.reason in UNUSABLE and facts.pvc is not None and status is None:
             return BootstrapResult(None)  # no new volume: its session's status was lost
@@ -156,9 +164,10 @@ def _report(blocked: Finding) -> Step:
     return step
 
 
-def _archive(session: Session, backup: NamedBackup | None) -> Restore | Finding:
+def _archive(session: Session, facts: Facts) -> Restore | Finding:
     """Return what to restore, or why it cannot be restored."""
     assert session.spec.bootstrap is not None
+    backup, fenced = facts.backup, session.spec.bootstrap.fenced
     name = session.spec.bootstrap.from_backup.name
     if backup is None:
         return Finding(False, Reason.BACKUP_NOT_FOUND, NOT_FOUND.format(name=name))
@@ -168,17 +177,27 @@ def _archive(session: Session, backup: NamedBackup | None) -> Restore | Finding:
     if not is_completed or source is None or key is None or size is None or sha256 is None:
         message = NOT_COMPLETED.format(name=name, phase=status.phase or BackupPhase.PENDING)
         return Finding(False, Reason.BACKUP_NOT_COMPLETED, message)
-    if not (backup.is_served or session.spec.bootstrap.fenced):
+    if not (backup.is_served or fenced):
         message = NOT_FENCED.format(name=name, source=f"{source.namespace}/{source.session_name}")
         return Finding(False, Reason.BACKUP_SOURCE_NOT_FENCED, message)
+    if (gap := facts.login_survey_gap) is not None and not fenced:
+        return Finding(False, Reason.BACKUP_SOURCE_NOT_FENCED, UNSEEN.format(gap=gap))
     return Restore(backup.uid, source.login_id, key, size, sha256)
 
 
-def _blocked_by_running(facts: Facts) -> Finding | None:
+def _blocked_by_running(session: Session, facts: Facts) -> Finding | None:
+    """Return why another session may run; of one that nobody here serves a person's word counts."""
+    bootstrap = session.spec.bootstrap
     for other in facts.login_holders:
-        if not other.is_stopped:
-            message = RUNNING.format(other=other.name)
-            return Finding(False, Reason.BACKUP_SOURCE_RUNNING, message)
+        if other.is_stopped:
+            continue
+        message = RUNNING.format(other=other.name)
+        if not other.is_served:
+            if bootstrap is not None and bootstrap.fenced:
+                continue
+            fence = "" if bootstrap is None else ", or set spec.bootstrap.fenced to true"
+            message = RUNNING_UNSERVED.format(other=other.name, fence=fence)
+        return Finding(False, Reason.BACKUP_SOURCE_RUNNING, message)
     return None
 
 
@@ -192,10 +211,10 @@ def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
     if own is None or own.state not in HAS_LOGIN:
         # What a volume that it has taken over holds is known before its pod has read it.
         is_taken_over = facts.pod is None and not session.status.session_valid
-        return _blocked_by_running(facts) if is_taken_over else None
+        return _blocked_by_running(session, facts) if is_taken_over else None
     if own.state is BootstrapState.RESTORED and not any(o.has_pod for o in facts.login_holders):
         return None  # the others are older: they get no pod any more
-    return _blocked_by_running(facts)
+    return _blocked_by_running(session, facts)
 
 
 def _blocked_by_newer(session: Session, facts: Facts) -> Finding | None:
