@@ -71,16 +71,16 @@ def overview(session: Manifest, now: datetime) -> list[tuple[str, str]]:
 
 def _page(status: Status) -> str | None:
     """Return the version of WhatsApp Web and of wa-js, as far as they are known."""
-    versions = [
-        status.whatsapp_web_version,
-        status.wa_js and f"wa-js {status.wa_js.version or status.wa_js.sha256[:12]}",
-    ]
+    wa_js, versions = status.wa_js, [status.whatsapp_web_version]
+    if wa_js is not None:
+        versions.append(f"wa-js {wa_js.version or wa_js.sha256[:12]}")
     return ", ".join(filter(None, versions)) or None
 
 
 def _pinned_document(status: Status, now: datetime) -> str | None:
-    document = status.whatsapp_document
-    return document and f"{document.sha256[:12]}, since {_moment(document.since, now)}"
+    if (document := status.whatsapp_document) is None:
+        return None
+    return f"{document.sha256[:12]}, since {_moment(document.since, now)}"
 
 
 def _class(session: Manifest, status: Status) -> str | None:

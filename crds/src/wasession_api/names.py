@@ -22,6 +22,7 @@ SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
 ANNOTATION_CLIENT_ID = f"{GROUP}/client-id"
 ANNOTATION_OWNER = LABEL_OWNER  # in full; the label may hold a hash of it
 ANNOTATION_CLASS = LABEL_CLASS  # of a pod: the class that it was created for
+ANNOTATION_LOGIN_ID = f"{GROUP}/login-id"  # of a claim: of the login on its volume
 ANNOTATION_PREVIOUS_OWNERS = f"{GROUP}/previous-owners"  # of a claim; a JSON list
 ANNOTATION_TEMPLATE_HASH = f"{GROUP}/template-hash"
 ANNOTATION_TEMPLATE_METADATA = f"{GROUP}/template-metadata"

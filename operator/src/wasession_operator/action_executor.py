@@ -225,7 +225,8 @@ class ActionExecutor:
     async def _create(self, informer: Informer, manifest: Manifest, session: Session) -> None:
         """Create an object. If the session has it already, take it in.
 
-        The informer was behind, or does not watch it because its labels were removed.
+        The informer was behind, or does not watch it because its labels were removed. Raise
+        ``_Outdated`` for a claim: what it notes of its login decides whether there is to be a pod.
         """
         try:
             informer.upsert(await self._kube.create(informer.resource, manifest))
@@ -240,6 +241,8 @@ class ActionExecutor:
                 raise Conflict(problem.message) from None
             elif repair := metadata_repair(session, present):
                 await self._repair(informer, (session.namespace, session.name), repair)
+            if informer is self._cache.pvcs:
+                raise _Outdated(str(conflict)) from None
 
     async def _patch(self, informer: Informer, key: Key, patch: Manifest) -> None:
         """Patch an object that is as it was planned for; raise ``_Outdated`` for another one."""

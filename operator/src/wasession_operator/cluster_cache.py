@@ -75,7 +75,7 @@ class ClusterCache:
         )  # fmt: skip
         self.pvcs = Informer(
             kube, PVCS, namespaces, names.SELECTOR,
-            self._object_changed, cache_transform.pvc, PackedStore(), self._on_sync,
+            self._claim_changed, cache_transform.pvc, PackedStore(), self._on_sync,
         )  # fmt: skip
         self.nodes = (
             Informer(
@@ -113,6 +113,7 @@ class ClusterCache:
         self.rollouts = RolloutIndex()
         self._accounts: dict[str, set[Key]] = {}  # sessions with a valid login, by account
         self._logins: dict[str, set[Key]] = {}  # sessions by the ID of their login
+        self._login_of: dict[Key, str] = {}  # the same, by session
         self._duplicates: dict[ClientId, list[Rank]] = {}  # sessions that share a clientId, sorted
 
     async def run(self) -> None:
@@ -205,7 +206,7 @@ class ClusterCache:
         self.updates.observe(key, before, obj)
         self.rollouts.observe(key, obj)
         self._update_account(key, _account(before), _account(obj))
-        self._update_login(key, login_of(before), login_of(obj))
+        self._update_login(key)
         place = _client_id(obj), rank_of(key, obj)
         if before is None:
             self._add_duplicate(*place)
@@ -243,7 +244,7 @@ class ClusterCache:
             self.updates.observe(key, session, None)
             self.rollouts.observe(key, None)
             self._update_account(key, _account(session), None)
-            self._update_login(key, login_of(session), None)
+            self._update_login(key)
         self._handler.on_delete(key, uid)
 
     async def list_sessions(self, namespace: str | None) -> dict[Key, Manifest]:
@@ -287,15 +288,25 @@ class ClusterCache:
         suspended = session is None or bool((session.get("spec") or {}).get("suspend"))
         return suspended and object_key(key) not in self.pods.objects
 
-    def _update_login(self, key: Key, before: str | None, after: str | None) -> None:
+    def login_of(self, key: Key) -> str | None:
+        """Return the ID of a session's login: its claim has one before its status does."""
+        session = self.sessions.get(key)
+        if session is None:
+            return None
+        return login_of(session) or noted_login(self.pvcs.objects.get(object_key(key)))
+
+    def _update_login(self, key: Key) -> None:
         """Note whose login a session has, and enqueue those that have or had the same."""
+        before, after = self._login_of.get(key), self.login_of(key)
         if before == after:
             return
         if before is not None:
+            del self._login_of[key]
             self._logins[before].discard(key)
             if not self._logins[before]:
                 del self._logins[before]
         if after is not None:
+            self._login_of[key] = after
             self._logins.setdefault(after, set()).add(key)
         for login in filter(None, (before, after)):
             for other in self.with_login(login, key):
@@ -386,6 +397,13 @@ class ClusterCache:
             self.network_policies.pod_changed(before, after)
         self._object_changed(before, after)
 
+    def _claim_changed(self, before: Manifest | None, after: Manifest | None) -> None:
+        obj = after or before
+        assert obj is not None
+        if (session := self._session_of.get(key_of(obj))) is not None:
+            self._update_login(session)
+        self._object_changed(before, after)
+
     def _object_changed(self, before: Manifest | None, after: Manifest | None) -> None:
         obj = after or before
         assert obj is not None
@@ -468,6 +486,13 @@ def login_of(session: Manifest | None) -> str | None:
     if bootstrap.get("state") == BootstrapState.RESTORING or login is None:
         login = bootstrap.get("loginID") if bootstrap.get("state") in HAS_LOGIN else None
     return login
+
+
+def noted_login(pvc: Manifest | None) -> str | None:
+    """Return the ID of the login on a claim's volume, as the claim notes it."""
+    annotations = {} if pvc is None else pvc["metadata"].get("annotations") or {}
+    login: str | None = annotations.get(names.ANNOTATION_LOGIN_ID)
+    return login or None
 
 
 def _content(obj: Manifest) -> Manifest:

@@ -191,13 +191,16 @@ def _encoded(text: str) -> str:
 
 def make_pvc(
     namespace: str, name: str, uid: str, spec: EffectiveSpec,
-    restore: SnapshotRestore | None = None,
+    restore: Restore | SnapshotRestore | None = None,
 ) -> Manifest:  # fmt: skip
     """Return the volume claim; it outlives the session unless the retention is ``Delete``.
 
-    With ``restore``, the volume is made from a VolumeSnapshot, and no smaller than that.
+    ``restore`` is what its volume begins with. It is made from a VolumeSnapshot, and no smaller
+    than that, or it is empty, and an archive is restored on it.
     """
     metadata = _metadata(namespace, name, spec)
+    if restore is not None:
+        metadata["annotations"][names.ANNOTATION_LOGIN_ID] = restore.login_id
     if spec.storage.retention.when_deleted is WhenDeleted.DELETE:
         metadata["ownerReferences"] = [owner_reference(name, uid)]
     claim_spec: Manifest = {
@@ -206,7 +209,7 @@ def make_pvc(
     }
     if spec.storage.storage_class_name is not None:
         claim_spec["storageClassName"] = spec.storage.storage_class_name
-    if restore is not None:
+    if isinstance(restore, SnapshotRestore):
         claim_spec["dataSource"] = _data_source(restore.snapshot)
         if restore.size is not None and restore.size > amount(spec.storage.size):
             claim_spec["resources"]["requests"]["storage"] = str(restore.size)

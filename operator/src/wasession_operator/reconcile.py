@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -28,7 +28,6 @@ from wasession_api.session_pod.token_derivation import derive_token, derive_toke
 from wasession_api.v1alpha1 import (
     BackupMethod,
     BootstrapState,
-    BootstrapStatus,
     ClassReference,
     ConditionType,
     Phase,
@@ -42,10 +41,11 @@ from wasession_operator import metrics, objects, plan
 from wasession_operator.action_executor import ActionExecutor
 from wasession_operator.backups.store import Store
 from wasession_operator.cache_transform import ANNOTATION_SELECTED_NODE
-from wasession_operator.cluster_cache import ClusterCache, login_of, object_key
+from wasession_operator.cluster_cache import ClusterCache, login_of, noted_login, object_key
+from wasession_operator.login_survey import LoginCopy, LoginSurvey, restored_at
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
-from wasession_operator.plan.bootstrap import HAS_LOGIN, is_restoring
+from wasession_operator.plan.bootstrap import has_yielded, is_restoring
 from wasession_operator.plan.class_rollout import assign
 from wasession_operator.plan.facts import LoginHolder, NamedBackup, Violation
 from wasession_operator.plan.logout import pending_request
@@ -114,6 +114,7 @@ class Reconciler:
         self._master_key = master_key
         self._executor = ActionExecutor(settings, kube, cache, master_key, enqueue, store)
         self._status_writer = StatusWriter(kube, cache)
+        self._survey = LoginSurvey(kube, cache.namespaces)
 
     async def close(self, timeout: float) -> None:
         """Emit what is left of Events within a time in seconds, and drop the rest."""
@@ -229,6 +230,8 @@ class Reconciler:
         pod = await self._read(cache.pods, key, expected=status.pod_uid is not None)
         has_login = bool(status.session_valid) or expects_login(session)
         pvc = await self._read(cache.pvcs, key, expected=has_login or status.pvc_uid is not None)
+        if pvc is not None and _is_taken_over(session, body, pvc):
+            pvc = await cache.pvcs.read(object_key(key))  # whose login it has: that decides
         pod, pvc = _expect_deletion(pod, state), _expect_deletion(pvc, state)
         state.deleted.intersection_update(
             obj["metadata"]["uid"] for obj in (pod, pvc) if obj is not None
@@ -244,6 +247,7 @@ class Reconciler:
             _start_node(pod, pvc),
         )
         report = watcher.report if watcher else None
+        holders, gap = await self._login_holders(session, body, pod, pvc, report)
         template = self._template(state, session)
         scope = self._update_scope(session, pod, report, status, template)
         policies = cache.network_policies
@@ -271,7 +275,8 @@ class Reconciler:
             failures=state.pod_failures,
             refusals=dict(state.refusals),
             backup=await self._look_at_snapshot(session, self._named_backup(session), pvc),
-            login_holders=await self._login_holders(session, body, pod, report),
+            login_holders=holders,
+            login_survey_gap=gap,
             backup_running=cache.backups.is_running(key),
             last_backup=cache.backups.last_completed(key),
             account_shared_with=_describe(cache.sharing_account(key), key[0]),
@@ -315,61 +320,74 @@ class Reconciler:
         return replace(backup, snapshot_missing=snapshot is None or is_terminating(snapshot))
 
     async def _login_holders(
-        self, session: Session, body: Manifest, pod: Manifest | None, report: Report | None
-    ) -> tuple[LoginHolder, ...]:
+        self,
+        session: Session,
+        body: Manifest,
+        pod: Manifest | None,
+        pvc: Manifest | None,
+        report: Report | None,
+    ) -> tuple[tuple[LoginHolder, ...], str | None]:
         """Return the other sessions with the login that the session has, or is to get.
 
+        The second value is why there may be more of them, if they were listed to be sure.
+
         Once the session has written that it restores, nothing cached proves that they are stopped.
+        The same goes for one that the others may have seen stopped, if the operator serves some
+        namespaces alone: the watch of another one may be behind, or there is none.
         """
-        cache, key, own = self._cache, (session.namespace, session.name), session.status.bootstrap
-        if own is not None and own.state not in HAS_LOGIN:
-            own = None
+        cache, key = self._cache, (session.namespace, session.name)
         backup, login = self._named_backup(session), login_of(body)
         if backup is not None and backup.status.source is not None:
             login = backup.status.source.login_id
-        elif login is None and report is not None:  # of a volume that it has taken over
-            login = report.login_id
-        is_last_look = pod is None and own is not None and own.state is BootstrapState.RESTORING
-        if is_last_look and backup is not None and login is not None:
-            return await self._proven_holders(key, login, own, backup)
-        others = {other: cache.sessions.get(other) for other in cache.with_login(login, key)}
-        return tuple(
-            _login_holder(
-                other, body, own,
-                is_stopped=cache.is_stopped(other),
-                has_pod=object_key(other) in cache.pods.objects,
-            )
-            for other, body in sorted(others.items(), key=_latest_first)
-        )  # fmt: skip
+        elif login is None:  # of a volume that it has taken over
+            login = noted_login(pvc) if report is None else report.login_id
+        if login is None:
+            return (), None
+        holders = sorted(map(self._cached_holder, cache.with_login(login, key)), key=_latest_first)
+        wants_start = pod is None and session.deleted_at is None and not session.spec.suspend
+        is_looked_for = _is_last_look(session.status, backup) or (
+            None not in cache.namespaces and _was_stopped(session.status)
+        )
+        if wants_start and is_looked_for and not _is_blocked(session.status, holders):
+            return await self._proven_holders(key, login, backup)
+        return tuple(holders), None
+
+    def _cached_holder(self, key: Key) -> LoginHolder:
+        session, has_pod = self._cache.sessions[key], object_key(key) in self._cache.pods.objects
+        uid, at = session["metadata"]["uid"], restored_at(session)
+        return LoginHolder("/".join(key), uid, at, self._cache.is_stopped(key), has_pod)
 
     async def _proven_holders(
-        self, key: Key, login: str, own: BootstrapStatus | None, backup: NamedBackup
-    ) -> tuple[LoginHolder, ...]:
+        self, key: Key, login: str, backup: NamedBackup | None
+    ) -> tuple[tuple[LoginHolder, ...], str | None]:
         """Return the same as the API server has it now: nothing cached proves anything.
 
-        A session that has written that it is suspended creates no pod any more. The pod of the
-        backup's own session may outlive it, if somebody has removed its finalizer.
+        The pod of the backup's own session may outlive it, if somebody has removed its finalizer.
         """
-        bodies: dict[Key, Manifest | None] = {}
-        for namespace in self._cache.namespaces:
-            async for page in self._kube.pages(SESSIONS, namespace):
-                bodies |= {key_of(item): item for item in page["items"]}
-        others = {
-            other: body
-            for other, body in bodies.items()
-            if other != key and login_of(body) == login
-        }
-        source = backup.status.source
+        copies, gap = await self._survey.copies_of(login)
+        holders = [await self._proven_holder(copy) for copy in copies if copy.key != key]
+        source = None if backup is None else backup.status.source
         if source is not None:
             origin = source.namespace, source.session_name
-            if origin != key and origin not in bodies and self._cache.is_served(origin[0]):
-                others[origin] = None
-        holders = []
-        for other, body in sorted(others.items(), key=_latest_first):
-            has_pod = await self._kube.get(PODS, *object_key(other)) is not None
-            is_stopped = not has_pod and (body is None or _has_stopped(body))
-            holders.append(_login_holder(other, body, own, is_stopped=is_stopped, has_pod=has_pod))
-        return tuple(holders)
+            is_other = origin != key and self._cache.is_served(origin[0])
+            if is_other and not await self._exists(origin):
+                has_pod = await self._has_pod(origin)
+                holders.append(LoginHolder("/".join(origin), "", None, not has_pod, has_pod))
+        return tuple(sorted(holders, key=_latest_first)), gap
+
+    async def _proven_holder(self, copy: LoginCopy) -> LoginHolder:
+        """Return what is proven of a session: in namespaces not served, its word has to do."""
+        is_served = self._cache.is_served(copy.key[0])
+        has_pod = await self._has_pod(copy.key) if is_served else not copy.has_given_way
+        is_stopped = copy.has_given_way and not has_pod
+        name = "/".join(copy.key)
+        return LoginHolder(name, copy.uid, copy.restored_at, is_stopped, has_pod, is_served)
+
+    async def _exists(self, session: Key) -> bool:
+        return await self._kube.get(SESSIONS, *session, metadata=True) is not None
+
+    async def _has_pod(self, session: Key) -> bool:
+        return await self._kube.get(PODS, *object_key(session), metadata=True) is not None
 
     def _find_rejection(self, namespace: str) -> Violation | None:
         """Return what the API server does not let the operator know that a start depends on.
@@ -545,7 +563,7 @@ class Reconciler:
     async def _execute(self, session: Session, state: ReconcileState, planned: Plan) -> None:
         """Create the objects that a pod needs concurrently, then execute the rest in order.
 
-        If one of those is refused, stop there.
+        If one of those is refused, or not as it was planned for, stop there.
         """
 
         async def execute(action: plan.Action) -> None:
@@ -553,7 +571,7 @@ class Reconciler:
 
         needs = [action for action in planned.actions if isinstance(action, POD_NEEDS)]
         await asyncio.gather(*map(execute, needs))
-        if any(type(action) in state.refusals for action in needs):
+        if any(type(a) in state.refusals or type(a) in state.outdated for a in needs):
             return
         for action in planned.actions:
             if action not in needs:
@@ -657,40 +675,34 @@ def _deferral(session: Session, planned: Plan, now: datetime) -> float | None:
     return left if left > 0 else None
 
 
-def _has_stopped(session: Manifest) -> bool:
-    """Return whether a session has written that it is suspended, as its spec has it now."""
-    metadata, status = session["metadata"], session.get("status") or {}
-    observed = status.get("observedGeneration") == metadata.get("generation")
-    suspended = bool((session.get("spec") or {}).get("suspend"))
-    return suspended and observed and status.get("phase") == Phase.SUSPENDED
+def _is_taken_over(session: Session, body: Manifest, pvc: Manifest) -> bool:
+    """Return whether a new session finds a claim that an earlier one has left behind."""
+    claim, own = (obj["metadata"].get("creationTimestamp", "") for obj in (pvc, body))
+    return session.status.phase is None and bool(claim < own)
 
 
-def _login_holder(
-    key: Key,
-    body: Manifest | None,
-    own: BootstrapStatus | None,
-    *,
-    is_stopped: bool,
-    has_pod: bool,
-) -> LoginHolder:
-    restored_at = _restored_at(body)
-    is_newer = restored_at is not None and (own is None or restored_at > own.at)
-    return LoginHolder("/".join(key), is_newer, is_stopped, has_pod)
+def _is_last_look(status: Status, backup: NamedBackup | None) -> bool:
+    """Return whether a session has written that it restores, and is about to."""
+    own = status.bootstrap
+    return backup is not None and own is not None and own.state is BootstrapState.RESTORING
 
 
-def _latest_first(holder: tuple[Key, Manifest | None]) -> tuple[float, Key]:
+def _was_stopped(status: Status) -> bool:
+    """Return whether others may have seen the session stopped, by what it has written last."""
+    waits = _reason(status, ConditionType.READY) == Reason.BACKUP_SOURCE_RUNNING
+    return status.phase in (None, Phase.SUSPENDED) or waits or has_yielded(status)
+
+
+def _is_blocked(status: Status, holders: Iterable[LoginHolder]) -> bool:
+    """Return whether what is cached of the others keeps the session from starting already."""
+    is_linked_here = bool(status.session_valid) and status.bootstrap is None
+    return any(one.has_pod and (not is_linked_here or one.restored_at) for one in holders)
+
+
+def _latest_first(holder: LoginHolder) -> tuple[float, str]:
     """Order sessions with one login: the one that was restored last has it."""
-    key, body = holder
-    restored_at = _restored_at(body)
-    return -(restored_at.timestamp() if restored_at is not None else 0.0), key
-
-
-def _restored_at(session: Manifest | None) -> datetime | None:
-    """Return when the restoration of a session's login began; None if it was linked there."""
-    bootstrap = ((session or {}).get("status") or {}).get("bootstrap") or {}
-    if bootstrap.get("state") not in HAS_LOGIN:
-        return None
-    return datetime.fromisoformat(bootstrap["at"])
+    at = holder.restored_at
+    return -(at.timestamp() if at is not None else 0.0), holder.name
 
 
 def _start_node(pod: Manifest | None, pvc: Manifest | None) -> str | None:

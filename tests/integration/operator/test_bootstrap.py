@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from integration.operator.test_backups import Store, ready, store, use
-from support.fakes.proxy import Fault, slow
-from support.fakes.world import PVCS, World
+from support.fakes.proxy import Call, Fault, answers, silence, slow
+from support.fakes.world import PVCS, Environment, World
 from wasession_api.v1alpha1 import BACKUP_PLURAL, PLURAL
 
 __all__ = ["store"]  # the fixture
@@ -214,25 +214,6 @@ async def test_the_restored_session_goes_on_when_its_source_is_resumed(backed_up
     assert not is_running(world, "sales")
 
 
-async def test_of_many_copies_at_once_none_runs_beside_another(backed_up: World) -> None:
-    world = backed_up
-    names = [f"copy-{number}" for number in range(4)]
-    await world.change("sales", suspend=True)
-    await asyncio.gather(*(restore(world, name) for name in names))
-
-    def is_decided() -> bool:
-        """One is Ready, or each of them waits for the others."""
-        phases = [world.phase(name) for name in names]
-        reasons = [reason_of(world, name) for name in names]
-        return "Ready" in phases or reasons == ["BackupSourceRunning"] * 4
-
-    await world.until(is_decided, "a decision")
-    assert sum(is_running(world, name) for name in names) <= 1
-    for name in names[1:]:
-        await world.change(name, suspend=True)
-    await world.until_phase(names[0])
-
-
 def reason_of(world: World, name: str) -> str | None:
     conditions = world.status(name).get("conditions", [])
     return next((one["reason"] for one in conditions if one["type"] == "Ready"), None)
@@ -249,12 +230,7 @@ async def test_a_source_whose_pod_is_just_being_created_is_not_stopped(backed_up
     await world.change("sales", suspend=True)
     await restore(world)
     await world.until_phase("copy")
-    running: set[str] = set()
-    for change in world.changes:
-        if change.plural == "pods" and change.type in ("ADDED", "DELETED"):
-            uid = change.object["metadata"]["uid"]
-            running = running - {uid} if change.type == "DELETED" else running | {uid}
-            assert len(running) <= 1
+    assert_never_two_at_once(world)
 
 
 async def test_the_pod_of_a_source_may_outlive_it(backed_up: World) -> None:
@@ -286,3 +262,230 @@ async def test_nobody_gets_the_url_of_another_namespaces_archive(backed_up: Worl
     await world.create("thief", bootstrap={"fromBackup": {"name": BACKUP}, "fenced": True})
     await world.until_reason("thief", "Degraded", "SecretUpdateFailed")
     assert world.object("secrets", "thief") is None
+
+
+async def test_of_many_copies_at_once_exactly_one_wins(backed_up: World) -> None:
+    """None is suspended by a person: all but the last one yield."""
+    world = backed_up
+    names = [f"copy-{number}" for number in range(4)]
+    await world.change("sales", suspend=True)
+    await world.until_phase("sales", phase="Suspended")
+    await asyncio.gather(*(restore(world, name) for name in names))
+
+    def winner() -> str | None:
+        phases = {name: world.phase(name) for name in names}
+        ready = [name for name in names if phases[name] == "Ready"]
+        return ready[0] if len(ready) == 1 and "Restoring" not in phases.values() else None
+
+    won = await world.until(winner, "a winner")
+    for name in set(names) - {won}:
+        assert reason_of(world, name) in ("LoginMoved", "BackupSourceRunning")
+    assert_never_two_at_once(world)
+    await world.delete(won)
+    await world.until_gone(won)
+    await world.until(lambda: winner_of(world, set(names) - {won}), "the next one")
+    assert_never_two_at_once(world)
+
+
+def winner_of(world: World, names: set[str]) -> bool:
+    return [world.phase(name) for name in names].count("Ready") == 1
+
+
+def noted_login(world: World, name: str) -> str | None:
+    """Return the login that a session's claim notes."""
+    claim = world.object(PVCS, name)
+    assert claim is not None
+    noted: str | None = claim["metadata"]["annotations"].get("wasession.dev/login-id")
+    return noted
+
+
+async def until_noted(world: World, name: str) -> str:
+    """Wait until a session's claim notes its login; return that."""
+    login: str = await world.until(lambda: noted_login(world, name), f"the note of {name}")
+    assert login == world.status(name)["loginID"]
+    return login
+
+
+def assert_never_two_at_once(*worlds: World) -> None:
+    """Check that of all pods with the one login there was never more than one."""
+    running: set[str] = set()
+    changes = [change for world in worlds for change in world.changes]
+    for change in sorted(changes, key=lambda change: change.version):
+        if change.plural == "pods" and change.type in ("ADDED", "DELETED"):
+            uid = change.object["metadata"]["uid"]
+            running = running - {uid} if change.type == "DELETED" else running | {uid}
+            assert len(running) <= 1, change.object["metadata"]["name"]
+
+
+async def test_both_of_two_that_restore_at_the_same_moment_do_not_wait_for_each_other(
+    backed_up: World,
+) -> None:
+    """Each has written that it restores before it has seen the other."""
+    world = backed_up
+    await world.change("sales", suspend=True)
+    await world.until_phase("sales", phase="Suspended")
+    looks = Fault(slow(2), lambda call: call.resource == PLURAL and call.verb == "GET", 10)
+    world.proxy.faults.append(looks)
+    await asyncio.gather(restore(world, "first"), restore(world, "second"))
+    await world.until(lambda: winner_of(world, {"first", "second"}), "a winner")
+    assert_never_two_at_once(world)
+
+
+async def test_what_a_claim_notes_of_its_login_keeps_its_new_session_from_starting(
+    backed_up: World,
+) -> None:
+    """The volume of a deleted source: its new session has no pod, not for a second."""
+    world = backed_up
+    noted = world.status("sales")["loginID"]
+    await world.delete("sales")
+    await world.until_gone("sales")
+    await restore(world)
+    await world.until_phase("copy")
+    assert noted_login(world, "sales") == noted_login(world, "copy") == noted
+    pods = world.created("pods")
+    await world.create("sales")
+    await until_reason(world, "sales", "LoginMoved")
+    assert world.created("pods") == pods
+    await world.delete("copy")
+    await world.until_gone("copy")
+    await world.until_phase("sales")
+    assert world.status("sales")["restored"] is True
+
+
+async def test_a_claim_that_nobody_has_seen_yet_is_read_first(backed_up: World) -> None:
+    """The watch of claims is behind that of sessions."""
+    world = backed_up
+    await world.delete("sales")
+    await world.until_gone("sales")
+    await restore(world)
+    await world.until_phase("copy")
+    await world.kill_operator()
+    silent = world.proxy.break_watches(silence, [PVCS], lists=False)
+    claim = world.object(PVCS, "sales")
+    assert claim is not None
+    labels = dict.fromkeys(claim["metadata"]["labels"])
+    await world.api.patch(*world.key(PVCS, "sales"), {"metadata": {"labels": labels}})
+    await world.start_operator()
+    pods = world.created("pods")
+    await world.create("sales")
+    await until_reason(world, "sales", "LoginMoved")
+    assert world.created("pods") == pods
+    silent.end()
+
+
+async def test_a_copied_volume_does_not_start_beside_the_one_that_it_is_a_copy_of(
+    backed_up: World,
+) -> None:
+    """Someone has cloned the claim, annotations included."""
+    world = backed_up
+    await until_noted(world, "sales")
+    claim = world.object(PVCS, "sales")
+    assert claim is not None
+    own = {**claim["metadata"]["annotations"], "wasession.dev/client-id": "clone"}
+    metadata = {
+        "name": world.key(PVCS, "clone")[2],
+        "namespace": world.namespace,
+        "annotations": own,
+    }
+    spec = {key: claim["spec"][key] for key in ("accessModes", "resources")}
+    clone = {"apiVersion": "v1", "kind": "PersistentVolumeClaim"}
+    await world.api.create(PVCS, {**clone, "metadata": metadata, "spec": spec})
+    await world.create("clone")
+    await until_reason(world, "clone", "BackupSourceRunning")
+    assert not is_running(world, "clone")
+    assert is_running(world, "sales")
+
+
+@pytest.mark.parametrize("edited", [None, "anything"], ids=["removed", "changed"])
+async def test_a_note_that_a_person_has_edited_is_repaired(
+    backed_up: World, edited: str | None
+) -> None:
+    world = backed_up
+    login = await until_noted(world, "sales")
+    metadata = {"annotations": {"wasession.dev/login-id": edited}}
+    await world.api.patch(*world.key(PVCS, "sales"), {"metadata": metadata})
+    await world.until(lambda: noted_login(world, "sales") == login, "the note")
+    world.program("sales").log_out()
+    await world.until(lambda: noted_login(world, "sales") is None, "no note of an ended login")
+
+
+async def test_a_source_of_another_namespace_starts_only_when_the_copy_is_known(
+    world: World, environment: Environment, store: Store
+) -> None:
+    """Each namespace has a watch of its own, and that of the copy's delivers nothing any more."""
+    other = World(environment)
+    await other.open()
+    try:
+        await restored_elsewhere(world, other, store)
+        await world.change("sales", suspend=False)
+        await until_reason(world, "sales", "LoginMoved")
+        assert_never_two_at_once(world, other)
+        assert not is_running(world, "sales")
+    finally:
+        assert await other.close() == []
+
+
+def is_patch_of(call: Call, name: str) -> bool:
+    return (call.verb, call.resource, call.name) == ("PATCH", PLURAL, name)
+
+
+async def restored_elsewhere(world: World, other: World, store: Store) -> None:
+    """Restore a copy into another namespace, of which the operator sees nothing any more."""
+    await backed_up_for(world, other, store)
+    await until_reason(other, "copy", "BackupSourceRunning")
+    world.proxy.break_watches(silence, [PLURAL], other.namespace, mute=True)
+    finalizer = Fault(answers(503), lambda call: is_patch_of(call, "copy"), 10**9)
+    world.proxy.faults.append(finalizer)  # its response would show it too
+    await world.change("sales", suspend=True)
+    await other.until_phase("copy")
+
+
+async def backed_up_for(world: World, other: World, store: Store) -> None:
+    """Link a session, copy its archive for another namespace, and let a session there begin."""
+    use(world, store)
+    await world.start_operator(namespaces=f"{world.namespace},{other.namespace}")
+    await ready(world)
+    await world.back_up(BACKUP)
+    status = await world.until_backup(BACKUP)
+    archive = store.path(status["key"])
+    manifest = json.loads(archive.with_name(f"{archive.name}.json").read_text())
+    key = status["key"].replace(world.namespace, other.namespace)
+    store.put(key, archive.read_bytes(), manifest)
+    await other.back_up(BACKUP, key=key)
+    await other.until_backup(BACKUP)
+    bootstrap = {"fromBackup": {"name": BACKUP}}
+    await other.create("copy", className=world.class_name, bootstrap=bootstrap)
+
+
+def is_list_of_all_sessions(call: Call) -> bool:
+    listed = (call.verb, call.resource, call.namespace, call.watch)
+    return listed == ("GET", PLURAL, None, False)
+
+
+async def test_a_copy_in_a_namespace_that_is_not_served_any_more_counts(
+    world: World, environment: Environment, store: Store
+) -> None:
+    """It goes on without an operator; one that is not allowed to list it cannot be sure."""
+    other = World(environment)
+    await other.open()
+    try:
+        await backed_up_for(world, other, store)
+        await world.change("sales", suspend=True)
+        await other.until_phase("copy")
+        await world.stop_operator()
+        await world.start_operator(namespaces=world.namespace)
+        await restore(world, "late")
+        waiting = await world.until_reason("late", "Ready", "BackupSourceRunning")
+        assert f"{other.namespace}/copy" in waiting["message"]
+        await world.change("sales", suspend=False)
+        await until_reason(world, "sales", "LoginMoved")
+        world.proxy.faults.append(Fault(answers(403), is_list_of_all_sessions, 10**9))
+        await world.change("sales", suspend=True)
+        await until_reason(world, "late", "BackupSourceNotFenced")
+        assert world.object(PVCS, "late") is None
+        assert_never_two_at_once(world, other)
+        await other.take_away("pods", "copy")
+        await world.change("late", bootstrap={"fenced": True})
+        await world.until_phase("late")
+    finally:
+        assert await other.close() == []

@@ -174,6 +174,7 @@ class SessionPod:
             Phase.LOGGED_OUT,
             Reason.LOGGED_OUT_ON_REQUEST,
             session_valid=False,
+            login_id=None,
             is_authenticated=False,
             fulfilled_logout=self.volume.fulfilled_logout,
         )

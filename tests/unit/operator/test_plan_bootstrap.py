@@ -38,7 +38,13 @@ from wasession_api.v1alpha1 import (
 from wasession_operator import objects
 from wasession_operator.objects import Restore
 from wasession_operator.plan import Facts, Plan
-from wasession_operator.plan.actions import ApplySecret, CreatePod, CreatePvc, DeletePod
+from wasession_operator.plan.actions import (
+    ApplySecret,
+    CreatePod,
+    CreatePvc,
+    DeletePod,
+    RepairPvc,
+)
 from wasession_operator.plan.facts import LoginHolder, NamedBackup
 
 LOGIN = "uid-0"  # of the session that linked the phone
@@ -57,9 +63,11 @@ COMPLETED = BackupStatus(
     phase=BackupPhase.COMPLETED, key=KEY, size=1000, sha256="5" * 64, source=SOURCE, taken_at=NOW
 )
 BACKUP = NamedBackup("b1", COMPLETED, is_served=True)
-STOPPED = LoginHolder("ns/old", is_newer=False, is_stopped=True)
-RUNNING = LoginHolder("ns/old", is_newer=False, is_stopped=False)
-NEWER = LoginHolder("ns/copy", is_newer=True, is_stopped=True)
+LATER, EARLIER = NOW + timedelta(seconds=1), NOW - timedelta(hours=1)
+STOPPED = LoginHolder("ns/old", "uid-0", EARLIER, is_stopped=True, has_pod=False)
+RUNNING = LoginHolder("ns/old", "uid-0", None, is_stopped=False)
+UNSERVED = replace(RUNNING, is_served=False)
+NEWER = LoginHolder("ns/copy", "uid-2", LATER, is_stopped=True, has_pod=False)
 
 
 def bootstrap(state: BootstrapState = BootstrapState.RESTORING) -> BootstrapStatus:
@@ -256,6 +264,8 @@ def test_a_volume_that_was_there_before_needs_no_backup_any_more() -> None:
         ({"backup": replace(BACKUP, is_served=False)}, SPEC, Reason.BACKUP_SOURCE_NOT_FENCED),
         ({"login_holders": (RUNNING,)}, SPEC, Reason.BACKUP_SOURCE_RUNNING),
         ({"login_holders": (STOPPED, RUNNING)}, FENCED, Reason.BACKUP_SOURCE_RUNNING),
+        ({"login_holders": (STOPPED, UNSERVED)}, SPEC, Reason.BACKUP_SOURCE_RUNNING),
+        ({"login_survey_gap": "forbidden"}, SPEC, Reason.BACKUP_SOURCE_NOT_FENCED),
     ],
 )
 @pytest.mark.parametrize("status", [Status(), BEGUN], ids=["new", "begun"])
@@ -272,6 +282,22 @@ def test_nothing_is_created_before(
 def test_a_person_can_vouch_for_another_cluster() -> None:
     result = begin(spec=FENCED, backup=replace(BACKUP, is_served=False))
     assert result.status.bootstrap == bootstrap()
+
+
+def test_a_person_can_vouch_for_namespaces_that_are_not_served() -> None:
+    refused = begin(BEGUN, login_survey_gap="forbidden")
+    assert "forbidden" in message(refused, ConditionType.READY)
+    refused = begin(BEGUN, login_holders=(UNSERVED,))
+    assert "does not serve" in message(refused, ConditionType.READY)
+    vouched = begin(BEGUN, FENCED, login_holders=(UNSERVED,), login_survey_gap="forbidden")
+    assert len(creates(vouched)) == 2
+
+
+def test_nobody_vouches_for_a_volume_that_was_taken_over() -> None:
+    taken = facts(pod=None, pvc=noting(LOGIN), login_holders=(UNSERVED,))
+    result = plan(session(Status()), taken, SETTINGS)
+    assert of(CreatePod, result) == []
+    assert "spec.bootstrap" not in message(result, ConditionType.READY)
 
 
 def test_a_login_that_has_moved_does_not_start_where_it_was() -> None:
@@ -297,13 +323,26 @@ def test_the_latest_copy_starts_when_the_others_have_stopped() -> None:
 
 
 HOLDERS = st.lists(
-    st.builds(LoginHolder, st.sampled_from(["ns/a", "ns/b"]), st.booleans(), st.booleans()),
+    st.builds(
+        LoginHolder,
+        st.sampled_from(["ns/a", "ns/b"]),
+        st.sampled_from(["uid-0", "uid-2"]),
+        st.sampled_from([None, EARLIER, NOW, LATER]),
+        st.booleans(),
+    ),
     max_size=3,
 ).map(tuple)
 STATES = st.sampled_from([None, *BootstrapState])
 BACKUPS = st.sampled_from(
     [None, BACKUP, replace(BACKUP, is_served=False), replace(BACKUP, status=BackupStatus())]
 )
+
+
+def is_newer(other: LoginHolder, state: BootstrapState | None) -> bool:
+    if other.restored_at is None:
+        return False
+    has_copy = state in (BootstrapState.RESTORING, BootstrapState.RESTORED)
+    return not has_copy or (other.restored_at, other.uid) > (NOW, "uid-1")
 
 
 @given(
@@ -331,14 +370,122 @@ def test_two_sessions_with_one_login_never_run_at_once(
         if create.restore is not None:
             assert status.bootstrap == bootstrap(), "others can see it already"
             assert all(holder.is_stopped for holder in holders)
+            assert not any(is_newer(holder, state) for holder in holders)
             assert backup is not None
             assert backup.status.phase is BackupPhase.COMPLETED
             assert backup.is_served or spec is FENCED
             assert not valid, "never onto a login"
         else:
-            assert not any(holder.is_newer for holder in holders)
+            assert not any(is_newer(holder, state) for holder in holders)
             if state in (BootstrapState.RESTORING, BootstrapState.RESTORED) and spec:
                 assert all(holder.is_stopped for holder in holders)
     again = plan(session(result.status, **spec), seen, SETTINGS)
     if result.status.bootstrap == status.bootstrap:
         assert again.status == result.status, "the same facts give the same status"
+
+
+# --- several that restore at once -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("other", "yields"),
+    [
+        (replace(NEWER, restored_at=NOW, uid="uid-2"), True),
+        (replace(NEWER, restored_at=NOW, uid="uid-0"), False),
+        (replace(NEWER, restored_at=LATER, uid="uid-0"), True),
+        (replace(NEWER, restored_at=EARLIER), False),
+    ],
+)
+def test_of_several_the_latest_wins_and_of_the_same_second_one_all_the_same(
+    other: LoginHolder, yields: bool
+) -> None:
+    result = begin(BEGUN, login_holders=(other,))
+    assert bool(creates(result)) is not yields
+    if yields:
+        assert condition(result, ConditionType.READY) == ("False", Reason.LOGIN_MOVED)
+        running = plan(
+            session(BEGUN, **SPEC), facts(backup=BACKUP, login_holders=(other,)), SETTINGS
+        )
+        assert [delete.reason for delete in of(DeletePod, running)] == [Reason.LOGIN_MOVED]
+
+
+def test_one_that_has_yielded_writes_that_it_does_not_before_it_starts() -> None:
+    yielded = begin(BEGUN, login_holders=(NEWER,))
+    first = begin(yielded.status)
+    assert creates(first) == []
+    assert condition(first, ConditionType.READY) == ("False", Reason.VOLUME_RESTORING)
+    assert first.requeue_after == timedelta(0)
+    assert len(creates(begin(first.status))) == 2
+
+
+def test_whoever_restores_after_another_one_is_later_whatever_the_clocks_say() -> None:
+    ahead = replace(STOPPED, restored_at=LATER)
+    began = begin(login_holders=(ahead,)).status.bootstrap
+    assert began is not None
+    assert began.at == LATER + timedelta(seconds=1)
+
+
+# --- what a claim notes ---------------------------------------------------------------------------
+
+NOTE = "wasession.dev/login-id"
+
+
+def repairs(result: Plan) -> list[Any]:
+    return [repair.annotations.get(NOTE, "") for repair in of(RepairPvc, result)]
+
+
+def noting(login: str | None) -> Any:
+    claim = facts().pvc
+    assert claim is not None
+    annotations = claim["metadata"]["annotations"] | ({} if login is None else {NOTE: login})
+    return {**claim, "metadata": {**claim["metadata"], "annotations": annotations}}
+
+
+KNOWN = VALID.model_copy(update={"login_id": LOGIN})
+LINKED = report(session_valid=True, is_authenticated=True, login_id=LOGIN)
+ENDED = report(Phase.LOGGED_OUT, session_valid=False, reason="LoggedOutByPhone")
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "noted", "expected"),
+    [
+        (KNOWN, LINKED, None, [LOGIN]),
+        (KNOWN, LINKED, LOGIN, []),
+        (KNOWN, LINKED, "edited", [LOGIN]),
+        (KNOWN, None, None, [LOGIN]),
+        (Status(), None, LOGIN, []),
+        (Status(), LINKED, None, []),
+        (KNOWN, ENDED, LOGIN, [None]),
+        (Status(), ENDED, None, []),
+    ],
+)
+def test_a_claim_notes_the_login_that_the_status_has(
+    status: Status, told: Any, noted: str | None, expected: list[str | None]
+) -> None:
+    seen = facts(pvc=noting(noted), report=told, pod=None if told is None else facts().pod)
+    result = plan(session(status), seen, SETTINGS)
+    assert repairs(result) == expected
+    if status.login_id is None and told is LINKED:
+        assert result.requeue_after is not None
+        assert repairs(plan(session(result.status), seen, SETTINGS)) == [LOGIN]
+
+
+def test_who_is_deleted_leaves_a_note() -> None:
+    gone = facts(pvc=noting(None), pod=None, report=None)
+    result = plan(
+        session(KNOWN, deleted_at=NOW, finalizers=("wasession.dev/session",)), gone, SETTINGS
+    )
+    assert repairs(result) == [LOGIN]
+
+
+def test_a_claim_that_is_made_for_a_backup_notes_it_from_the_start() -> None:
+    [create] = of(CreatePvc, begin(BEGUN))
+    assert create.login_id == LOGIN
+
+
+def test_a_volume_that_was_taken_over_waits_until_others_with_its_login_have_stopped() -> None:
+    linked = replace(STOPPED, restored_at=None)
+    for holder, starts in ((RUNNING, False), (linked, True)):
+        seen = facts(pod=None, pvc=noting(LOGIN), login_holders=(holder,))
+        result = plan(session(Status()), seen, SETTINGS)
+        assert bool(of(CreatePod, result)) is starts

@@ -1,4 +1,4 @@
-"""A volume that is made from a VolumeSnapshot becomes its session's: wholly, once, or not at all."""
+"""A volume that is made from a VolumeSnapshot becomes its session's: whole, once, or not at all."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class ApplyNetworkPolicy:
 
 @dataclass(frozen=True)
 class CreatePvc:
-    restore: SnapshotRestore | None = None  # what its volume is made from
+    restore: Restore | SnapshotRestore | None = None  # what its volume begins with
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 Two browsers with the keys of one login end it for both. So of all sessions with the same login only
 the one that was restored last may run, and it starts only when the others are proven to be stopped.
 It writes to its status that it restores before it looks at them for the last time: one that is
-resumed after that look sees it.
+resumed after that look sees it. Of several that restore at the same moment each sees the others,
+and all but the latest write that they yield.
 """
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import (
@@ -17,12 +18,14 @@ from wasession_api.v1alpha1 import (
     BackupStatus,
     BootstrapState,
     BootstrapStatus,
+    ConditionType,
     Reason,
+    Status,
 )
 
 from wasession_operator import objects
 from wasession_operator.objects import Restore, SnapshotRestore
-from wasession_operator.plan.facts import Facts, NamedBackup, Session
+from wasession_operator.plan.facts import Facts, LoginHolder, Session
 from wasession_operator.plan.results import BootstrapResult, Finding, Step, report_problem
 
 RECHECK = timedelta(seconds=3)  # of other sessions, whose events are not this one's
@@ -52,6 +55,14 @@ NOT_FENCED = (
 RUNNING = (
     "Session {other} has the same login, and two that run end each other's. Suspend or delete it; "
     "this one starts when its pod is gone."
+)
+RUNNING_UNSERVED = (
+    "Session {other} has the same login, in a namespace that this operator does not serve, and "
+    "two that run end each other's. Make sure that it runs nowhere any more, then delete it{fence}."
+)
+UNSEEN = (
+    "A session of a namespace that this operator does not serve may have the same login: it cannot "
+    "list them ({gap}). Make sure that none runs, then set spec.bootstrap.fenced to true."
 )
 MOVED = (
     "The login has moved: session {other} was restored from a backup of it. To use it here again, "
@@ -115,10 +126,20 @@ def _reported(session: Session, facts: Facts) -> BootstrapStatus | None:
     return known
 
 
+def has_yielded(status: Status) -> bool:
+    """Return whether a session has written that its login has moved."""
+    ready = status.condition(ConditionType.READY)
+    return ready is not None and ready.reason == Reason.LOGIN_MOVED
+
+
 def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> BootstrapResult:
     if facts.pod is not None and status is None:
         return BootstrapResult(None)  # it had its pod before it was to begin with a backup
-    restore = _blocked_by_running(facts) or _copy(session, facts.backup)
+    newer = None if status is None or session.spec.suspend else _blocked_by_newer(session, facts)
+    if newer is not None:
+        stop = None if facts.pod is None else Reason.LOGIN_MOVED
+        return BootstrapResult(status, newer, _report(newer), stop=stop)
+    restore = _blocked_by_running(session, facts) or _copy(session, facts)
     if isinstance(restore, Finding):
         if restore.reason in UNUSABLE and facts.pvc is not None and status is None:
             return BootstrapResult(None)  # no new volume: its session's status was lost
@@ -126,7 +147,12 @@ def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> 
         if facts.backup is not None and facts.backup.snapshot_missing:
             step += Step(requeue_after=SNAPSHOT_RECHECK)
         return BootstrapResult(status, restore, step)
+    # The others are looked at once more when this is written.
+    waiting = Finding(False, Reason.VOLUME_RESTORING, RESTORING)
+    again = Step(requeue_after=timedelta(0))
     if status is not None and status.backup_uid == restore.backup_uid:
+        if facts.pod is None and has_yielded(session.status):
+            return BootstrapResult(status, waiting, again)
         return BootstrapResult(status, restore=restore if _is_for(restore, facts.pvc) else None)
     if facts.pod is not None:
         return BootstrapResult(status, stop=Reason.VOLUME_RESTORING)  # another backup is named
@@ -134,11 +160,16 @@ def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> 
         backup_uid=restore.backup_uid,
         login_id=restore.login_id,
         state=BootstrapState.RESTORING,
-        at=facts.now.replace(microsecond=0),
+        at=_after_others(facts),
     )
-    # The others are looked at once more when this is written.
-    waiting = Finding(False, Reason.VOLUME_RESTORING, RESTORING)
-    return BootstrapResult(begun, waiting, Step(requeue_after=timedelta(0)))
+    return BootstrapResult(begun, waiting, again)
+
+
+def _after_others(facts: Facts) -> datetime:
+    """Return the present second, or a later one: whoever restores last has the login."""
+    now = facts.now.replace(microsecond=0)
+    earlier = [other.restored_at for other in facts.login_holders if other.restored_at is not None]
+    return max([now, *(at + timedelta(seconds=1) for at in earlier)])
 
 
 def _report(blocked: Finding) -> Step:
@@ -148,9 +179,10 @@ def _report(blocked: Finding) -> Step:
     return step
 
 
-def _copy(session: Session, backup: NamedBackup | None) -> Restore | SnapshotRestore | Finding:
+def _copy(session: Session, facts: Facts) -> Restore | SnapshotRestore | Finding:
     """Return what to restore, or why it cannot be restored."""
     assert session.spec.bootstrap is not None
+    backup, fenced = facts.backup, session.spec.bootstrap.fenced
     name = session.spec.bootstrap.from_backup.name
     if backup is None:
         return Finding(False, Reason.BACKUP_NOT_FOUND, NOT_FOUND.format(name=name))
@@ -160,9 +192,11 @@ def _copy(session: Session, backup: NamedBackup | None) -> Restore | SnapshotRes
     if copy is None or source is None:
         message = NOT_COMPLETED.format(name=name, phase=status.phase or BackupPhase.PENDING)
         return Finding(False, Reason.BACKUP_NOT_COMPLETED, message)
-    if not (backup.is_served or session.spec.bootstrap.fenced):
+    if not (backup.is_served or fenced):
         message = NOT_FENCED.format(name=name, source=f"{source.namespace}/{source.session_name}")
         return Finding(False, Reason.BACKUP_SOURCE_NOT_FENCED, message)
+    if (gap := facts.login_survey_gap) is not None and not fenced:
+        return Finding(False, Reason.BACKUP_SOURCE_NOT_FENCED, UNSEEN.format(gap=gap))
     if isinstance(copy, SnapshotRestore):
         identity = objects.client_id(session.name, session.spec), session.spec.owner or ""
         if identity != (source.client_id, source.owner or ""):
@@ -203,11 +237,19 @@ def _is_for(restore: Restore | SnapshotRestore, pvc: Manifest | None) -> bool:
     return objects.is_from_snapshot(pvc, restore.snapshot)
 
 
-def _blocked_by_running(facts: Facts) -> Finding | None:
+def _blocked_by_running(session: Session, facts: Facts) -> Finding | None:
+    """Return why another session may run; of one that nobody here serves a person's word counts."""
+    bootstrap = session.spec.bootstrap
     for other in facts.login_holders:
-        if not other.is_stopped:
-            message = RUNNING.format(other=other.name)
-            return Finding(False, Reason.BACKUP_SOURCE_RUNNING, message)
+        if other.is_stopped:
+            continue
+        message = RUNNING.format(other=other.name)
+        if not other.is_served:
+            if bootstrap is not None and bootstrap.fenced:
+                continue
+            fence = "" if bootstrap is None else ", or set spec.bootstrap.fenced to true"
+            message = RUNNING_UNSERVED.format(other=other.name, fence=fence)
+        return Finding(False, Reason.BACKUP_SOURCE_RUNNING, message)
     return None
 
 
@@ -215,12 +257,30 @@ def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
     """Return why another session keeps this one from using its login, if so."""
     if session.spec.suspend:
         return None  # it does not want to
-    for other in facts.login_holders:
-        if other.is_newer:
-            return Finding(False, Reason.LOGIN_MOVED, MOVED.format(other=other.name))
+    if (newer := _blocked_by_newer(session, facts)) is not None:
+        return newer
     own = session.status.bootstrap
     if own is None or own.state not in HAS_LOGIN:
-        return None
+        # What a volume that it has taken over holds is known before its pod has read it.
+        is_taken_over = facts.pod is None and not session.status.session_valid
+        return _blocked_by_running(session, facts) if is_taken_over else None
     if own.state is BootstrapState.RESTORED and not any(o.has_pod for o in facts.login_holders):
         return None  # the others are older: they get no pod any more
-    return _blocked_by_running(facts)
+    return _blocked_by_running(session, facts)
+
+
+def _blocked_by_newer(session: Session, facts: Facts) -> Finding | None:
+    for other in facts.login_holders:
+        if _is_newer(other, session):
+            return Finding(False, Reason.LOGIN_MOVED, MOVED.format(other=other.name))
+    return None
+
+
+def _is_newer(other: LoginHolder, session: Session) -> bool:
+    """Return whether a session was restored after this one, or this one never was."""
+    if other.restored_at is None:
+        return False
+    own = session.status.bootstrap
+    if own is None or own.state not in HAS_LOGIN:
+        return True
+    return (other.restored_at, other.uid) > (own.at, session.uid)

@@ -23,7 +23,7 @@ from wasession_operator.plan.actions import (
 )
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.logout import pending_request
-from wasession_operator.plan.manifests import is_terminating, ownership_conflict
+from wasession_operator.plan.manifests import is_terminating, ownership_conflict, repair_metadata
 from wasession_operator.plan.pod import ANSWER_PATIENCE, force_delete_if_node_lost
 from wasession_operator.plan.results import (
     Finding,
@@ -106,8 +106,11 @@ def _finish(session: Session, facts: Facts) -> Step:
     if _retains_owned_claim(session, facts):
         return attempt(SetPvcOwner(None), facts)
     step, pvc = Step(), _own(session, facts.pvc)
-    if _deletes_volume(session, facts) and pvc is not None and not is_terminating(pvc):
-        step += attempt(DeletePvc(pvc["metadata"]["uid"]), facts)
+    if pvc is not None and not is_terminating(pvc):
+        if _deletes_volume(session, facts):
+            step += attempt(DeletePvc(pvc["metadata"]["uid"]), facts)
+        else:
+            step += repair_metadata(session, pvc, facts)  # the last who knows of its login
     if names.FINALIZER in session.finalizers:
         step += attempt(RemoveFinalizer(session.finalizers), facts)
     return step

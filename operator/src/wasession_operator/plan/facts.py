@@ -118,10 +118,12 @@ class NamedBackup:
 class LoginHolder:
     """Another session with a copy of the same login."""
 
-    name: str
-    is_newer: bool  # it was restored after this one, or this one never was
-    is_stopped: bool  # it is suspended, and has no pod
+    name: str  # with its namespace
+    uid: str
+    restored_at: datetime | None  # None: a phone was linked there
+    is_stopped: bool  # it has no pod, and gets none
     has_pod: bool = True
+    is_served: bool = True  # this operator reconciles it
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ class Facts:
     refusals: Mapping[type[Action], Refusal] = field(default_factory=dict)
     backup: NamedBackup | None = None  # None: it does not exist, or there is to be none
     login_holders: tuple[LoginHolder, ...] = ()
+    login_survey_gap: str | None = None  # why there may be more holders, when all were looked for
     backup_running: bool = False  # one of the session's own is being made
     last_backup: datetime | None = None  # of which moment the latest completed backup is
     account_shared_with: str | None = None  # another session whose login is of the same account

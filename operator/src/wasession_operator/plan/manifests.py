@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from wasession_api import names
 from wasession_api.kube.manifests import Manifest, condition, controller
@@ -15,6 +15,7 @@ from wasession_operator.plan.actions import RepairPod, RepairPvc
 from wasession_operator.plan.facts import Facts, Session
 from wasession_operator.plan.results import Finding, Step, attempt, report_problem
 
+NOTE_AFTER = timedelta(seconds=1)  # until the status has the login
 PREVIOUS_OWNERS = 8  # that a claim notes
 Repair = RepairPod | RepairPvc
 REPAIRS: Mapping[str, type[Repair]] = {
@@ -122,18 +123,40 @@ def repair_metadata(session: Session, obj: Manifest, facts: Facts) -> Step:
 
     The operator watches the objects with these labels: others change without an event.
     """
-    repair = metadata_repair(session, obj)
-    return Step() if repair is None else attempt(repair, facts)
+    note, step = _login_note(session, facts, obj)
+    repair = metadata_repair(session, obj, note)
+    return step if repair is None else step + attempt(repair, facts)
 
 
-def metadata_repair(session: Session, obj: Manifest) -> Repair | None:
+def _login_note(
+    session: Session, facts: Facts, obj: Manifest
+) -> tuple[dict[str, str | None], Step]:
+    """Return what a claim is to note of the login on its volume; nothing while that is unknown.
+
+    A session that takes the claim over knows from it whose login it has before its pod starts. The
+    status has it first: nobody waits for a note.
+    """
+    report, known = facts.report, session.status.login_id
+    if obj["kind"] != "PersistentVolumeClaim":
+        return {}, Step()
+    if report is not None and report.login_id is None and report.proven_validity is False:
+        return {names.ANNOTATION_LOGIN_ID: None}, Step()
+    if report is not None and report.login_id not in (None, known):
+        return {}, Step(requeue_after=NOTE_AFTER)
+    valid = session.status.session_valid and known is not None
+    return {names.ANNOTATION_LOGIN_ID: known} if valid else {}, Step()
+
+
+def metadata_repair(
+    session: Session, obj: Manifest, note: Mapping[str, str | None] | None = None
+) -> Repair | None:
     """Return what gives an object its labels and annotations back; None if it has them.
 
-    A pod stays one of the class that it was created for.
+    A pod stays one of the class that it was created for. ``note`` are further annotations.
     """
     metadata, present = obj["metadata"], annotations_of(obj)
     desired_labels = dict.fromkeys(names.LABELS) | objects.labels(session.name, session.spec)
-    desired = objects.identity(session.name, session.spec)
+    desired = {**objects.identity(session.name, session.spec), **(note or {})}
     if obj["kind"] == "Pod" and (class_name := class_of(obj) or session.spec.class_name):
         desired_labels[names.LABEL_CLASS] = class_name
         desired[names.ANNOTATION_CLASS] = class_name

@@ -146,7 +146,7 @@ def _missing(
     may_start = facts.may_start is not None and bootstrap.finding.ok
     if facts.class_violation is not None or not may_start:
         return StorageResult(Finding(False, Reason.VOLUME_PENDING, AWAITS_START))
-    step = attempt(CreatePvc(bootstrap.data_source), facts)
+    step = attempt(CreatePvc(bootstrap.restore), facts)
     failure = next((Finding(False, *problem) for problem in step.problems), None)
     pending = Finding(False, Reason.VOLUME_PENDING, "The PVC is being created.")
     return StorageResult(failure or pending, step)
