@@ -494,8 +494,8 @@ async def rollout_undo(cluster: Cluster, name: str, output: str | None) -> None:
 )
 @click.option(
     "--method",
-    type=click.Choice(list(BackupMethod)),
-    default=BackupMethod.ARCHIVE,
+    type=click.Choice([method.value for method in BackupMethod]),
+    default=BackupMethod.ARCHIVE.value,
     show_default=True,
     help="An encrypted archive in the operator's store, or a VolumeSnapshot of the volume.",
 )
@@ -505,7 +505,7 @@ async def backup(
     cluster: Cluster,
     name: str,
     backup_name: str | None,
-    method: BackupMethod,
+    method: str,
     wait: bool,
     timeout: float,
     output: str | None,

@@ -114,8 +114,8 @@ def test_what_to_do_about_a_backup() -> None:
     assert "kubectl wasession status sales" in advice.next_backup_step("sales", status)
     assert advice.next_backup_step("sales", BackupStatus()) == advice.WAIT
     rows = re.findall(r"^\| `(\w+)` \| .*? \| (.*) \|$", BACKUP.read_text(), re.MULTILINE)
-    wanted = {reason for reason, step in rows if step != "nothing" and reason in set(BackupReason)}
-    assert wanted == set(advice.BY_BACKUP_REASON)
+    wanted = {reason for reason, step in rows if not step.startswith("nothing")}
+    assert wanted & set(BackupReason) == set(advice.BY_BACKUP_REASON)
     assert {reason for reason, _ in rows} >= set(BackupReason)
 
 

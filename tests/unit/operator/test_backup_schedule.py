@@ -88,7 +88,11 @@ def test_the_name_says_the_time_so_that_it_is_created_once() -> None:
         "name": "sales-202601050300",
         "labels": {"wasession.dev/scheduled": "true"},
     }
-    assert manifest["spec"] == {"sessionName": "sales", "deletionPolicy": "Delete"}
+    assert manifest["spec"] == {
+        "sessionName": "sales",
+        "method": "Archive",
+        "deletionPolicy": "Delete",
+    }
     assert scheduled(THREE).scheduled_at == THREE
     assert by_hand(THREE).scheduled_at is None
 

@@ -472,15 +472,14 @@ def test_a_claim_notes_the_login_that_the_status_has(
 
 def test_who_is_deleted_leaves_a_note() -> None:
     gone = facts(pvc=noting(None), pod=None, report=None)
-    result = plan(
-        session(KNOWN, deleted_at=NOW, finalizers=("wasession.dev/session",)), gone, SETTINGS
-    )
-    assert repairs(result) == [LOGIN]
+    deleted = replace(session(KNOWN), deleted_at=NOW, finalizers=("wasession.dev/session",))
+    assert repairs(plan(deleted, gone, SETTINGS)) == [LOGIN]
 
 
 def test_a_claim_that_is_made_for_a_backup_notes_it_from_the_start() -> None:
     [create] = of(CreatePvc, begin(BEGUN))
-    assert create.login_id == LOGIN
+    assert create.restore is not None
+    assert create.restore.login_id == LOGIN
 
 
 def test_a_volume_that_was_taken_over_waits_until_others_with_its_login_have_stopped() -> None:
