@@ -322,6 +322,14 @@ def test_the_latest_copy_starts_when_the_others_have_stopped() -> None:
     assert len(of(CreatePod, starts)) == 1
 
 
+def test_a_session_without_its_status_does_not_use_a_login_that_has_moved() -> None:
+    """Its backup is gone, so that nothing is restored on the volume, which may have the login."""
+    seen = facts(pod=None, backup=None, login_holders=(NEWER,))
+    result = plan(session(Status(), **SPEC), seen, SETTINGS)
+    assert of(CreatePod, result) == []
+    assert condition(result, ConditionType.READY) == ("False", Reason.LOGIN_MOVED)
+
+
 HOLDERS = st.lists(
     st.builds(
         LoginHolder,

@@ -93,6 +93,11 @@ def plan_bootstrap(session: Session, facts: Facts) -> BootstrapResult:
     is_called_off = status is not None and status.state is BootstrapState.RESTORING
     if is_called_off and facts.pod is None and facts.pvc is None:
         status = None  # else the volume may have the login by now: its pod reports it
+    return _use(session, facts, status)
+
+
+def _use(session: Session, facts: Facts, status: BootstrapStatus | None) -> BootstrapResult:
+    """Decide whether the session may use the login that its volume has, if it has one."""
     skipped = status is not None and status.state is BootstrapState.SKIPPED
     step = report_problem(Reason.BOOTSTRAP_SKIPPED, SKIPPED) if skipped else Step()
     if (blocked := _blocked_by_copy(session, facts)) is not None:
@@ -142,7 +147,7 @@ def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> 
     restore = _blocked_by_running(session, facts) or _copy(session, facts)
     if isinstance(restore, Finding):
         if restore.reason in UNUSABLE and facts.pvc is not None and status is None:
-            return BootstrapResult(None)  # no new volume: its session's status was lost
+            return _use(session, facts, None)  # no new volume: its session's status was lost
         step = Step() if facts.pod is not None else _report(restore)
         if facts.backup is not None and facts.backup.snapshot_missing:
             step += Step(requeue_after=SNAPSHOT_RECHECK)
