@@ -138,6 +138,8 @@ class ClusterCache:
         reject the rest (classes, NetworkPolicies, nodes): sessions do not start then, or stay on a
         lost node, and are reconciled otherwise.
         """
+        if not {namespace, None} & set(self.namespaces):
+            return False
         listed = self._listed.get(namespace) or self._listed.get(None)
         objects = all(informer.has_synced(namespace) for informer in (self.pods, self.pvcs))
         return (

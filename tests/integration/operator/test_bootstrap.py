@@ -277,9 +277,11 @@ async def test_of_many_copies_at_once_exactly_one_wins(backed_up: World) -> None
         ready = [name for name in names if phases[name] == "Ready"]
         return ready[0] if len(ready) == 1 and "Restoring" not in phases.values() else None
 
+    def have_yielded(others: set[str]) -> bool:
+        return {reason_of(world, name) for name in others} <= {"LoginMoved", "BackupSourceRunning"}
+
     won = await world.until(winner, "a winner")
-    for name in set(names) - {won}:
-        assert reason_of(world, name) in ("LoginMoved", "BackupSourceRunning")
+    await world.until(lambda: have_yielded(set(names) - {won}), "the others to yield")
     assert_never_two_at_once(world)
     await world.delete(won)
     await world.until_gone(won)

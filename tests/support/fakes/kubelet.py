@@ -159,6 +159,7 @@ class Kubelet:
     ) -> None:
         """End a pod for good: Failed (for example with the reason Evicted) or Succeeded."""
         uid = pod["metadata"]["uid"]
+        self._pods[uid].broken = phase  # it does not start again before its status says so
         self._end_program(uid, self._pods[uid])
         status: Manifest = {"phase": phase, "conditions": _conditions(ready=False)}
         if reason is not None:
