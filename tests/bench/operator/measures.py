@@ -65,7 +65,7 @@ async def measure_operator(
     causes = [w for w in writes if is_write(w, PERSON, "create", PLURAL)]
     effects = [unprefixed(w) for w in writes if is_write(w, USER, "create", "pods")]
     applied_to_pod = Quantiles.of(latencies(causes, effects))
-    writes_to_ready = per(len(created), until_reported(writes), USER)
+    writes_to_ready = per(len(created), writes, USER)
     at_ready = await state_of_replicas(rig, before)
     say(f"{sessions} sessions Ready after {ready:.0f} s: {applied_to_pod} {at_ready}")
 
@@ -226,17 +226,6 @@ def is_write(write: Write, user: str, verb: str, resource: str) -> bool:
 
 def unprefixed(write: Write) -> Write:
     return replace(write, name=write.name.removeprefix(PREFIX))
-
-
-def until_reported(writes: Iterable[Write]) -> list[Write]:
-    """Return the writes until each session's last status: its claim's note comes a second later."""
-    writes, claims = list(writes), "persistentvolumeclaims"
-    ready = {w.name: w.done for w in writes if w.resource == f"{PLURAL}/status"}
-    return [
-        w
-        for w in writes
-        if w.resource != claims or w.received <= ready.get(w.name.removeprefix(PREFIX), w.received)
-    ]
 
 
 def per(sessions: int, writes: Iterable[Write], user: str) -> Writes:
