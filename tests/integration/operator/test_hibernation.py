@@ -28,8 +28,8 @@ async def test_it_sleeps_until_somebody_asks(world: World) -> None:
     await world.until_phase("sales")
     status = world.status("sales")
     assert status["restored"] is True
-    assert status["wake"]["done"] is True
     assert "hibernation" not in status
+    await world.until(lambda: world.status("sales")["wake"]["done"], "the wake-up to be done")
     assert status["restarts"]["count"] == 0
     assert world.created("pods") == 2
 
