@@ -322,6 +322,17 @@ def test_the_latest_copy_starts_when_the_others_have_stopped() -> None:
     assert len(of(CreatePod, starts)) == 1
 
 
+def test_a_login_that_has_moved_does_not_come_back_because_the_other_cannot_be_seen() -> None:
+    moved = plan(session(VALID), empty(backup=None, login_holders=(NEWER,)), SETTINGS).status
+    blind = facts(pod=None, backup=None, login_survey_gap="forbidden")
+    kept = plan(session(moved), blind, SETTINGS)
+    assert of(CreatePod, kept) == []
+    assert condition(kept, ConditionType.READY) == ("False", Reason.LOGIN_MOVED)
+    assert "forbidden" in message(kept, ConditionType.READY)
+    sure = plan(session(kept.status), facts(pod=None, backup=None), SETTINGS)
+    assert len(of(CreatePod, sure)) == 1
+
+
 def test_a_session_without_its_status_does_not_use_a_login_that_has_moved() -> None:
     """Its backup is gone, so that nothing is restored on the volume, which may have the login."""
     seen = facts(pod=None, backup=None, login_holders=(NEWER,))

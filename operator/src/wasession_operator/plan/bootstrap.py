@@ -68,6 +68,11 @@ MOVED = (
     "The login has moved: session {other} was restored from a backup of it. To use it here again, "
     "delete that session and its volume."
 )
+MOVED_UNSEEN = (
+    "The login has moved, and whether it is free again is not known: sessions of namespaces that "
+    "this operator does not serve cannot be listed ({gap}). Make sure that none of them runs, then "
+    "suspend this session and resume it."
+)
 SKIPPED = (
     "The volume was not empty, or was there before, so the backup was not restored. To restore it, "
     "use a session without a volume."
@@ -264,6 +269,10 @@ def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
         return None  # it does not want to
     if (newer := _blocked_by_newer(session, facts)) is not None:
         return newer
+    gap = facts.login_survey_gap
+    if gap is not None and facts.pod is None and has_yielded(session.status):
+        # It has seen the other one before: that it cannot now proves nothing.
+        return Finding(False, Reason.LOGIN_MOVED, MOVED_UNSEEN.format(gap=gap))
     own = session.status.bootstrap
     if own is None or own.state not in HAS_LOGIN:
         # What a volume that it has taken over holds is known before its pod has read it.
