@@ -264,7 +264,8 @@ def test_classes(kind_cluster: Cluster, tmp_path: Path, name: str) -> None:
     output = kind_cluster.kubectl("get", name, "-o", "wide")
     kind_cluster.kubectl("delete", name, "e2e-crd")
     assert "registry.example/a" in output
-    assert output.split("\n")[0].split() == ["NAME", "DEFAULT", "SESSIONS", "IMAGE", "URL", "AGE"]
+    columns = ["DEFAULT", "SESSIONS", "ROLLOUT", "UPDATED", "TOTAL", "IMAGE", "URL"]
+    assert output.split("\n")[0].split() == ["NAME", *columns, "AGE"]
 
 
 @pytest.mark.parametrize(
