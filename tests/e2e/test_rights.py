@@ -46,6 +46,15 @@ UNUSED = {
     Right(OPERATOR, SESSIONS, "whatsappsessions", "get"): (
         "needed when a session is not as it is cached: unit/operator/test_cluster_cache.py"
     ),
+    Right(OPERATOR, SESSIONS, "whatsappsessionbackups", "get"): (
+        "needed when the store has another of its name: unit/operator/test_backup_store_sync.py"
+    ),
+    Right(OPERATOR, SESSIONS, "whatsappsessionbackups", "delete"): (
+        "needed when a schedule has made enough of them: integration/operator/test_backups.py"
+    ),
+    Right(OPERATOR, SESSIONS, "whatsappsessionbackups", "patch"): (
+        "needed for the finalizer of Delete: integration/operator/test_backups.py"
+    ),
     Right(GATEWAY, SESSIONS, "whatsappsessions", "get"): (
         "needed when another writer changes a session that is being deleted"
     ),

@@ -9,7 +9,6 @@ import pytest
 from support.fakes import proxy
 from support.fakes.api import Manifest
 from support.fakes.world import PVCS, Environment, World
-from wasession_api.names import ANNOTATION_LOGIN_ID
 
 
 async def begin(world: World, *names: str, **settings: str) -> None:
@@ -294,18 +293,12 @@ async def test_a_refused_watch_of_sessions_is_started_again(world: World, status
     assert "watch of the sessions failed" in world.operator.log.read_text()
 
 
-def has_note(world: World, name: str) -> bool:
-    """Return whether a session's claim notes its login."""
-    claim = world.object(PVCS, name)
-    return claim is not None and ANNOTATION_LOGIN_ID in claim["metadata"]["annotations"]
-
-
 async def test_what_happened_while_no_operator_ran(environment: Environment) -> None:
     world = World(environment)
     await world.open()
     names = ("deleted", "failed", "suspended", "removed", "untouched", "changed")
     await begin(world, *names)
-    await world.until(lambda: all(has_note(world, name) for name in names), "notes of the logins")
+    await world.until_noted(*names)
     await world.kill_operator()
     pods = {name: world.pod(name) for name in names}
     writes = len(world.proxy.writes)

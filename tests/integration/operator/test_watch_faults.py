@@ -191,6 +191,7 @@ class Sessions:
         sessions, names = cls(world), ("calm", "changed", "podless", "gone", "again")
         await asyncio.gather(*(world.create(name) for name in names))
         await world.until_phase(*names)
+        await world.until_noted(*names)
         sessions.before = {name: world.pod(name) for name in names}
         return sessions
 

@@ -14,7 +14,7 @@ from support.fakes.network import Network
 from support.fakes.operators import OperatorProcess, Operators
 from support.fakes.proxy import Call, Proxy
 from support.fakes.session_pods import SessionPod
-from wasession_api.names import object_name, token_secret_name
+from wasession_api.names import ANNOTATION_LOGIN_ID, object_name, token_secret_name
 from wasession_api.v1alpha1 import (
     API_VERSION,
     BACKUP_KIND,
@@ -404,6 +404,15 @@ class World:
 
         replacement: Manifest = await self.until(replaced, f"another pod of {name}, {phase}")
         return replacement
+
+    async def until_noted(self, *names: str) -> None:
+        """Wait until claims note their login: the last that is written of a new session."""
+
+        def noted(name: str) -> bool:
+            claim = self.object(PVCS, name)
+            return claim is not None and ANNOTATION_LOGIN_ID in claim["metadata"]["annotations"]
+
+        await self.until(lambda: all(map(noted, names)), f"notes of the logins of {names}")
 
     async def until_gone(self, name: str) -> None:
         await self.until(lambda: self.session(name) is None, f"session {name} to be gone")
