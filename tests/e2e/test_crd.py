@@ -265,7 +265,7 @@ def test_classes(kind_cluster: Cluster, tmp_path: Path, name: str) -> None:
     kind_cluster.kubectl("delete", name, "e2e-crd")
     assert "registry.example/a" in output
     columns = ["DEFAULT", "SESSIONS", "ROLLOUT", "UPDATED", "TOTAL", "IMAGE", "URL"]
-    assert output.split("\n")[0].split() == ["NAME", *columns, "AGE"]
+    assert output.split("\n")[0].split() == ["NAME", *columns, "AGE", "MESSAGE"]
 
 
 @pytest.mark.parametrize(
