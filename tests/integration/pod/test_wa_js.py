@@ -151,6 +151,7 @@ async def test_a_login_outlives_a_pinned_document(
     assert "whatsappDocument" in report.message
     assert report.session_valid
     await pod.terminate()
+    await phone.heal()  # only the pinned version is refused
 
     pod = await start()
     await pod.ready()
