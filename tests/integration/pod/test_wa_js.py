@@ -196,7 +196,7 @@ PINNED = """<!DOCTYPE html><html><body><iframe src="/frame"></iframe>pinned
 <script>document.title = 'ran without a nonce';</script></body></html>"""
 POLICY = "script-src 'nonce-fresh'; worker-src 'self'"
 SHOWN = """() => [document.body.innerText.trim(), document.title,
-  document.querySelector('iframe').contentDocument.body.innerText]"""
+  document.querySelector('iframe')?.contentDocument.body.innerText]"""
 
 
 INSTALLED = web.AppKey("installed", asyncio.Event)
