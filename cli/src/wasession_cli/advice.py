@@ -95,6 +95,9 @@ BY_REASON: dict[str, str] = {
         "Use the session in the message, and delete this one. To use the login here again, delete "
         "that session and its volume."
     ),
+    Reason.LOGIN_IN_USE_ELSEWHERE: (
+        "Another browser has this login: stop it for good, then: kubectl wasession restart {name}"
+    ),
     Reason.LOGOUT_FAILED: "The logout failed: unlink the device on the phone.",
     Reason.MEMORY_LOW: "Raise spec.browser.resources.limits.memory.",
     Reason.MESSAGES_NOT_HEARD: (

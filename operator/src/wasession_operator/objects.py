@@ -260,6 +260,8 @@ def make_pod(
     pod["spec"]["containers"][0]["env"].append(
         {"name": "WASESSION_RESTORING", "value": str(restoring).lower()}
     )
+    if restart is not None:
+        pod["spec"]["containers"][0]["env"].append({"name": "WASESSION_RESTART", "value": restart})
     if previous_owners:
         pod["spec"]["containers"][0]["env"].append(
             {"name": "WASESSION_PREVIOUS_OWNERS", "value": json.dumps(list(previous_owners))}

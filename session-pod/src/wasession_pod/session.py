@@ -391,6 +391,9 @@ class Session:
         self._wake.clear()
         if self._restart_requested:
             self._restart_requested = False
+            if self._volume_opened:
+                with contextlib.suppress(StorageError):  # at worst, its next process stands down
+                    await asyncio.to_thread(self._volume.clear_displacement)
             await self._execute(Step.RESTART)
         self._begin_backup()
         await self._check_volume()
@@ -470,6 +473,8 @@ class Session:
                     await self._renew_code()
                 case Action.TAKE_OVER:
                     await self._browser.page.bridge.take_over()
+                case Action.STAND_DOWN:
+                    await self._stand_down()
         except StorageError as error:
             self._not_startable(error.reason, str(error))
         except NotStartable as error:
@@ -537,6 +542,8 @@ class Session:
         )
         if not self._volume_opened:
             await self._open_volume()
+        if self._state.stood_down:
+            return
         await asyncio.to_thread(self._volume.make_room)
         warning = await asyncio.to_thread(self._volume.check_space)
         self._set_state(transitions.volume_checked(self._state, warning))
@@ -594,6 +601,8 @@ class Session:
             )
         )
         self._profile_selected(content.repair, can_fall_back=content.can_fall_back)
+        if await asyncio.to_thread(self._volume.is_displaced, self._settings.restart):
+            self._set_state(transitions.stand_down(self._state))
 
     async def _record_login(self, state: State) -> bool:
         """Record a new login on the volume before publishing it as valid; return whether it was."""
@@ -626,6 +635,20 @@ class Session:
         """Close the browser and wait for a snapshot in progress, so that the profile can move."""
         await self._browser.close(self._time_to_close())
         await self._await_snapshot()
+
+    async def _stand_down(self) -> None:
+        """Stop the browser, and note on the volume that no other one is to start by itself."""
+        log.warning("another browser has the login; stopping this one until a restart is requested")
+        async with self._profile_lock:
+            try:
+                await asyncio.to_thread(self._volume.record_displacement, self._settings.restart)
+            except StorageError as error:
+                log.warning(
+                    "cannot note on the volume that another browser has the login; "
+                    "the next process takes it over",
+                    extra={"error": str(error)},
+                )
+            await self._close_browser()
 
     async def _quarantine_profile(self) -> None:
         """Quarantine the profile of an ended login, together with its snapshots."""

@@ -86,6 +86,7 @@ class Settings(VolumeSettings):
     phone_number: PhoneNumber | None = None
     max_rounds: int = Field(5, ge=1)
     restoring: bool = False
+    restart: str | None = Field(None, description="The request for a restart that this is.")
     initialization_timeout: float = Field(120, gt=0)
     shutdown_timeout: float = Field(30, gt=0)
     logout_timeout: float = Field(30, gt=0)

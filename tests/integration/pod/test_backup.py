@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from integration.pod.conftest import Pod
 from integration.pod.test_delivery import JSON, events, link, texts, until_told
@@ -19,7 +22,7 @@ from unit.pod.archives import IDENTITY, RECIPIENT
 from unit.pod.store import SIGNATURE, Store
 from wasession_api.session_pod.backup import BackupState
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import Phase
+from wasession_api.v1alpha1 import DisconnectKind, Phase, Reason
 
 Start = Callable[..., Awaitable[Pod]]
 ME, FRIEND = "15551234567", "15550001111"
@@ -156,18 +159,102 @@ async def test_a_volume_as_a_snapshot_has_it_goes_on_elsewhere(
     assert len(await phone.devices()) == 1, "it is the same linked device"
 
 
-async def test_two_with_one_login_end_each_others_connection(
+def has_stood_down(report: Report) -> bool:
+    return report.reason == Reason.LOGIN_IN_USE_ELSEWHERE
+
+
+def profile_of(pod: Pod) -> dict[str, str]:
+    """Return the content of a profile's files by their names, as hashes."""
+    return {
+        str(path.relative_to(pod.directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (pod.directory / "session-sales").rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+async def stays_ready(pod: Pod, seconds: float) -> None:
+    """Fail when a Ready session becomes anything else within a time."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            async for report in pod.reports():
+                assert report.phase is Phase.READY, (report.phase, report.reason)
+
+
+async def test_of_two_with_one_login_the_one_that_connected_later_stays(
     start: Start, phone: Phone, store: Store, tmp_path: Path
 ) -> None:
-    """Which is why the operator never lets two run; also, a copy disturbs its source by nothing."""
-    pod = await start(session_uid="uid-1")
+    """Nobody knows of both, as in two clusters; also, a copy disturbs its source by nothing."""
+    pod = await start(session_uid="uid-1", restart="first")
     await link(pod, phone)
     await restore(store, await backed_up(pod, store), tmp_path / "restored")
     assert (await pod.ready()).phase is Phase.READY
-    conflict = asyncio.create_task(pod.until(lambda report: report.phase is Phase.CONFLICT))
+    await phone.send(FRIEND, to=ME, text="before")
+    await until_told(pod, None, "before")
+    browser = pod.process_of("browser")
+    displaced = asyncio.create_task(pod.until(has_stood_down))
     copy = await start("restored", client_id="support", session_uid="uid-2")
     await copy.ready()
-    assert (await conflict).session_valid
+    report = await displaced
+    assert (report.phase, report.session_valid) == (Phase.CONFLICT, True)
+    assert report.last_disconnect is not None
+    assert report.last_disconnect.kind is DisconnectKind.CONFLICT
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [browser], timeout=30)
+    assert not alive, "its browser is closed"
+
+    # Neither time nor new processes bring it back: of whatever cause, as a drain or a crash.
+    login, profile = (pod.directory / "login.json").read_bytes(), profile_of(pod)
+    await pod.kill()
+    steady = asyncio.create_task(stays_ready(copy, 20))
+    for _ in range(2):
+        pod = await start(session_uid="uid-1", restart="first", takeover="Always")
+        report = await pod.until(has_stood_down)
+        assert (report.phase, report.session_valid) == (Phase.CONFLICT, True)
+        assert report.account is None
+        answer = await pod.answer("POST", "/v1/messages", json={"to": FRIEND, "text": "no"})
+        assert answer.status == 503
+        assert await pod.terminate() == 0
+    await steady
+    assert (pod.directory / "login.json").read_bytes() == login
+    assert profile_of(pod) == profile
+    assert not list(pod.directory.glob("session-*.*")), "nothing is quarantined"
+    assert len(await phone.devices()) == 1, "nobody was logged out"
+
+    # A person's word does, as soon as the other one has stopped, and nothing is lost.
+    assert await copy.terminate() == 0
+    await phone.send(FRIEND, to=ME, text="meanwhile")
+    pod = await start(session_uid="uid-1", restart="second")
+    report = await pod.ready()
+    assert report.restored
+    await until_told(pod, None, "meanwhile")
+    assert texts((await events(pod, None))[0]) == ["before", "meanwhile"]
+    assert await pod.terminate() == 0
+    pod = await start(session_uid="uid-1", restart="second")
+    assert (await pod.ready()).session_valid, "what it noted is of the past"
+
+
+async def test_of_two_that_take_over_one_stays(start: Start, phone: Phone, tmp_path: Path) -> None:
+    """Both by the volume itself, which somebody has copied; each is to take the login back."""
+    pod = await start(takeover="Always")
+    await link(pod, phone)
+    await pod.kill()
+    shutil.copytree(pod.directory, tmp_path / "copy", symlinks=True)
+    pods = [await start(name, takeover="Always") for name in ("data", "copy")]
+    stopped = {asyncio.create_task(pod.until(has_stood_down, 120)): pod for pod in pods}
+    done, pending = await asyncio.wait(stopped, return_when=asyncio.FIRST_COMPLETED)
+    [first] = done
+    assert (await first).session_valid
+    [other] = [pod for task, pod in stopped.items() if task in pending]
+    assert (await other.ready()).session_valid
+    await stays_ready(other, 10)
+    [task] = pending
+    task.cancel()
+    assert len(await phone.devices()) == 1, "nobody was logged out"
+
+    # Over HTTP too a person says where it goes on: what that one took over is not undone.
+    displaced = asyncio.create_task(other.until(has_stood_down, 120))
+    await stopped[first].call("POST", "/v1/restart", 202)
+    await displaced
+    assert (await stopped[first].ready()).session_valid
 
 
 async def test_messages_come_in_while_a_backup_is_made(

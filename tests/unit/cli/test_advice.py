@@ -56,6 +56,10 @@ def make_status(phase: Phase, *conditions: tuple[str, str, str]) -> Status:
             "spec.whatsapp.takeover",
         ),
         (
+            make_status(Phase.CONFLICT, ("Degraded", "True", "LoginInUseElsewhere")),
+            "kubectl wasession restart sales",
+        ),
+        (
             make_status(Phase.READY, ("Progressing", "False", "UpdatePending")),
             "kubectl wasession restart sales",
         ),

@@ -359,6 +359,20 @@ def test_the_probe_of_a_starting_pod_waits_for_its_answer() -> None:
     assert probe["timeoutSeconds"] >= 30, "longer than the imports take on a busy node"
 
 
+def test_the_pod_knows_the_request_that_it_fulfils() -> None:
+    """Else a session could not tell a person's word from a drained node."""
+    identity = ("ns", "sales", "uid-1", EffectiveSpec(), SETTINGS)
+    plain = objects.make_pod(*identity, restoring=False)
+    restarted = objects.make_pod(*identity, restoring=False, restart="now")
+    env = [made["spec"]["containers"][0]["env"] for made in (plain, restarted)]
+    assert [one for one in env[1] if one not in env[0]] == [
+        {"name": "WASESSION_RESTART", "value": "now"}
+    ]
+    template = "wasession.dev/template-hash"
+    annotations = [made["metadata"]["annotations"] for made in (plain, restarted)]
+    assert annotations[0][template] == annotations[1][template]
+
+
 def test_the_pod_knows_the_previous_owners_of_its_claim() -> None:
     identity = ("ns", "sales", "uid-1", EffectiveSpec(), SETTINGS)
     plain = objects.make_pod(*identity, restoring=False)

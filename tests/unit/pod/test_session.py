@@ -289,6 +289,33 @@ async def test_a_stop_while_the_volume_opens_releases_it(
     assert last_shutdown.graceful
 
 
+@pytest.mark.parametrize("disk", ["well", "failing"])
+async def test_who_is_displaced_closes_the_browser_whatever_the_disk_does(
+    session: Session, monkeypatch: pytest.MonkeyPatch, disk: str
+) -> None:
+    closed = []
+
+    async def close(timeout: float) -> bool:
+        closed.append(session._volume.is_displaced(None))
+        return True
+
+    def fail(restart: str | None) -> None:
+        raise StorageError(Reason.VOLUME_FULL, "it is full")
+
+    async def observe() -> PageObservation:
+        return GOOD.model_copy(update={"socket_state": "CONFLICT"})
+
+    monkeypatch.setattr(session._browser, "close", close)
+    monkeypatch.setattr(session._browser.page, "observe", observe)
+    if disk == "failing":
+        monkeypatch.setattr(session._volume, "record_displacement", fail)
+    await tick(session)
+    assert session.report.reason == Reason.LOGIN_IN_USE_ELSEWHERE
+    assert closed == [disk == "well"], "noted before the browser is closed"
+    await tick(session)
+    assert len(closed) == 1
+
+
 async def test_a_logout_is_refused_once_the_session_stops(session: Session) -> None:
     await tick(session)
     session.stop()

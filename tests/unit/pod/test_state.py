@@ -184,7 +184,13 @@ ROWS: list[tuple[State, dict[str, Any] | PageUnavailable, Phase, Reason, list[Ac
     (READY, {"injected": False}, Phase.RECONNECTING, Reason.PAGE_LOADING, []),
     (READY, PageUnavailable.HUNG, Phase.RESTORING, Reason.PAGE_HUNG, []),
     (READY, PageUnavailable.CLOSED, Phase.RESTORING, Reason.BROWSER_CRASHED, []),
-    (READY, CONFLICT.model_dump(), Phase.CONFLICT, Reason.OPENED_ELSEWHERE, []),
+    (
+        READY,
+        CONFLICT.model_dump(),
+        Phase.CONFLICT,
+        Reason.LOGIN_IN_USE_ELSEWHERE,
+        [Action.STAND_DOWN],
+    ),
     (
         READY,
         {"socket_state": "PROXYBLOCK", "mode": "PROXYBLOCK"},
@@ -743,10 +749,68 @@ def test_a_passkey_may_be_abandoned_for_another_code() -> None:
 # --- conflicts ------------------------------------------------------------------------------------
 
 
+def stood_down(policy: Policy = POLICY) -> State:
+    """Return the state of a session that was displaced, after as many takeovers as it may make."""
+    state, now = READY, NOW
+    while not state.stood_down:
+        state, actions = decide(state, CONFLICT, now, policy)
+        now += MINUTE
+    assert actions == [Action.STAND_DOWN]
+    return state
+
+
 def test_takeover_never() -> None:
     state, actions = decide(READY, CONFLICT, NOW, POLICY)
-    assert (state.phase, actions) == (Phase.CONFLICT, [])
-    assert decide(state, CONFLICT, NOW + DAY, POLICY)[1] == []
+    assert (state.phase, actions) == (Phase.CONFLICT, [Action.STAND_DOWN])
+    assert state.reason == Reason.LOGIN_IN_USE_ELSEWHERE
+    assert state.session_valid, "the login is not this browser's to judge"
+    assert state.last_disconnect is not None
+    assert state.last_disconnect.kind is DisconnectKind.CONFLICT
+
+
+@pytest.mark.parametrize("observed", [CONFLICT, GOOD, QR, *PageUnavailable])
+@pytest.mark.parametrize("takeover", Takeover)
+def test_who_has_stood_down_stays_so(
+    observed: PageObservation | PageUnavailable, takeover: Takeover
+) -> None:
+    policy = replace(POLICY, takeover=takeover)
+    before = stood_down(policy)
+    state = transitions.logout_signal(before, "logout")
+    state = transitions.failed(state, "BrowserCrashed", "", Step.RESTART, NOW, policy)
+    state = transitions.code_requested(state)
+    for days in (0, 1, 100):
+        state, actions = decide(state, observed, NOW + days * DAY, policy)
+        assert (state.phase, state.reason, actions) == (before.phase, before.reason, [])
+    assert state.session_valid
+
+
+def test_a_person_brings_it_back() -> None:
+    state = transitions.restart_requested(stood_down())
+    state, _ = settle(transitions.page_opening(state, NOW), GOOD, NOW + DAY)
+    assert state.phase is Phase.READY
+
+
+@pytest.mark.parametrize("takeover", [Takeover.ONCE, Takeover.ALWAYS])
+def test_two_that_take_over_from_each_other_do_not_go_on(takeover: Takeover) -> None:
+    """Each is Ready for a while in between, so that the delays begin anew."""
+    policy, state, now, count = replace(POLICY, takeover=takeover), READY, NOW, 0
+    while not state.stood_down:
+        state, actions = decide(state, CONFLICT, now, policy)
+        count += actions == [Action.TAKE_OVER]
+        now += HOUR
+        state, _ = settle(state, GOOD, now)
+        state, _ = decide(state, GOOD, now + 30 * MINUTE, policy)
+        now += HOUR
+    assert count == transitions.MAXIMUM_TAKEOVERS
+
+
+def test_who_opens_the_login_elsewhere_each_day_is_no_other_browser() -> None:
+    policy, state = replace(POLICY, takeover=Takeover.ALWAYS), READY
+    for day in range(10):
+        state, actions = decide(state, CONFLICT, NOW + day * DAY, policy)
+        assert actions == [Action.TAKE_OVER]
+        state, _ = settle(state, GOOD, NOW + day * DAY + MINUTE)
+        state, _ = decide(state, GOOD, NOW + day * DAY + HOUR, policy)
 
 
 def test_takeover_once_an_hour() -> None:

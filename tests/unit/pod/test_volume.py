@@ -283,6 +283,35 @@ def test_an_ended_login_is_quarantined_with_its_snapshots(tmp_path: Path) -> Non
     assert len(set(quarantined_paths)) == 2
 
 
+def test_a_displaced_login_is_so_for_its_session_until_another_request(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    assert not volume.is_displaced(None)
+    volume.record_displacement("first")
+    assert volume.is_displaced("first")
+    assert not volume.is_displaced("second"), "a person has asked for a restart since"
+    volume.close()
+    assert opened(tmp_path).is_displaced("first"), "a new process is no reason"
+
+    shutil.copytree(tmp_path, copy := tmp_path.with_name("copy"))
+    adopted = opened(copy, uid="uid-2")
+    assert not adopted.is_displaced("first"), "a person has created another session"
+
+
+def test_a_new_login_is_not_displaced(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    volume.record_displacement(None)
+    volume.record_login(ACCOUNT)
+    assert not volume.is_displaced(None)
+
+
+def test_a_displacement_can_be_called_off(tmp_path: Path) -> None:
+    volume = logged_in(tmp_path)
+    volume.clear_displacement()
+    volume.record_displacement(None)
+    volume.clear_displacement()
+    assert not volume.is_displaced(None)
+
+
 def test_a_requested_logout_is_fulfilled_once_the_login_has_ended(tmp_path: Path) -> None:
     volume = logged_in(tmp_path)
     volume.record_logout("1", done=False)

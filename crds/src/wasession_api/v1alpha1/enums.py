@@ -143,6 +143,7 @@ class Reason(StrEnum):
     LOGGED_OUT_ON_REQUEST = "LoggedOutOnRequest"
     PASSKEY_REQUIRED = "PasskeyRequired"
     OPENED_ELSEWHERE = "OpenedElsewhere"
+    LOGIN_IN_USE_ELSEWHERE = "LoginInUseElsewhere"
     PAIRING_EXPIRED = "PairingExpired"
     INITIALIZATION_TIMEOUT = "InitializationTimeout"
     BROWSER_FAILED = "BrowserFailed"

@@ -250,7 +250,7 @@ class WhatsApp(Model):
     )
     takeover: Takeover = Field(
         Takeover.NEVER,
-        description="Whether to take the login back when it is opened elsewhere: Never, Once (at most once an hour), or Always.",
+        description="Whether to take the login back when it is opened elsewhere: Never, Once (at most once an hour), or Always; at most five times in 24 hours. Otherwise the session stops its browser until it is restarted.",
     )
 
 

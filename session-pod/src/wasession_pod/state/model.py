@@ -32,6 +32,7 @@ class Action(Enum):
     RENEW_CODE = auto()
     FETCH_CODE = auto()
     TAKE_OVER = auto()
+    STAND_DOWN = auto()  # stop the browser: another one has the login
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ class State:
     outage: Outage | None = None
     last_connected: datetime | None = None
     last_disconnect: LastDisconnect | None = None
-    takeovers: int = 0
-    taken_over_at: datetime | None = None
+    takeovers: int = 0  # of this outage
+    taken_over_at: tuple[datetime, ...] = ()  # the last ones
+    stood_down: bool = False  # until a person says so, no browser runs: another one has the login
 
     # Link codes.
     round: int = 0

@@ -32,6 +32,14 @@ from wasession_pod.state.report import MAXIMUM_RELOADS, PHONE_LIMIT, RELOADS_WIN
 STABLE_FOR = timedelta(seconds=0.3)  # of a healthy page, until the session is Ready
 MISSING_FOR = timedelta(seconds=5)  # of a QR despite a stored login, until the profile is damaged
 TAKEOVER_INTERVAL = timedelta(hours=1)  # at which takeover Once may take the session back
+# After so many takeovers, no person has opened the login elsewhere for a moment: another browser
+# takes it back each time. Each takeover sets the keys of the two further apart.
+TAKEOVERS_WINDOW, MAXIMUM_TAKEOVERS = timedelta(days=1), 5
+STOOD_DOWN = (
+    "Another browser has connected with this session's login since, so this one has stopped: two "
+    "of them end the login for both. The volume is as it was. Stop the other one for good, or "
+    "delete this session; to use the login here again, restart the session."
+)
 BLOCKED_RELOAD_INTERVAL = timedelta(hours=1)  # of a page that WhatsApp has blocked
 # Between reloads of a page of the wrong version, which WhatsApp may replace at any time.
 VERSION_BACKOFF = Backoff(timedelta(minutes=1), timedelta(hours=1))
@@ -118,8 +126,10 @@ def failed(
 ) -> State:
     """Return the state after the page or the browser crashed, hung or failed to start.
 
-    ``step`` is the least that recovery takes.
+    ``step`` is the least that recovery takes. A session that has stood down does not recover.
     """
+    if state.stood_down:
+        return state
     stopped = _stopped(state, DisconnectKind.CRASH, reason, message, step, now, policy)
     return replace(stopped, phase=_opening_phase(stopped), login_written=_on_disk_already(stopped))
 
@@ -251,6 +261,23 @@ def restart_requested(state: State) -> State:
         reason=Reason.BROWSER_STARTING,
         message="Restarting the browser.",
         healthy_since=None,
+        stood_down=False,
+    )
+
+
+def stand_down(state: State) -> State:
+    """Return the state of a session whose login another browser has; it keeps its login."""
+    return replace(
+        state,
+        phase=Phase.CONFLICT,
+        reason=Reason.LOGIN_IN_USE_ELSEWHERE,
+        message=STOOD_DOWN,
+        auth_state=AuthState.CONFLICT,
+        is_authenticated=False,
+        healthy_since=None,
+        waiting_since=None,
+        outage=None,
+        stood_down=True,
     )
 
 
@@ -281,6 +308,8 @@ def login_not_written(state: State, now: datetime, policy: Policy) -> State:
 
 def code_requested(state: State) -> State:
     """Return the state after a client requested a new link code, which resets the rounds."""
+    if state.stood_down:
+        return state
     return replace(
         state,
         phase=Phase.STARTING,
@@ -320,6 +349,8 @@ def decide(
     state: State, observed: PageObservation | PageUnavailable, now: datetime, policy: Policy
 ) -> Decision:
     """Return the next state after an observation, and what to do."""
+    if state.stood_down:
+        return state, []
     if not (isinstance(observed, PageObservation) and observed.mode == "QR"):
         state = replace(state, login_missing_since=None)
     state, actions = _judge(state, observed, now, policy)
@@ -866,16 +897,18 @@ def _conflict(state: State, now: datetime, policy: Policy) -> Decision:
         waiting_since=None,
         outage=state.outage and replace(state.outage, due=None),
     )
+    recent = tuple(at for at in state.taken_over_at if now - at < TAKEOVERS_WINDOW)
+    if policy.takeover is Takeover.NEVER or len(recent) >= MAXIMUM_TAKEOVERS:
+        return stand_down(state), [Action.STAND_DOWN]
     match policy.takeover:
-        case Takeover.NEVER:
-            return state, []
         case Takeover.ONCE:
             pause = TAKEOVER_INTERVAL
         case Takeover.ALWAYS:  # back off: two clients in a takeover loop would look like an attack
             pause = policy.backoff.delay(state.takeovers - 1) if state.takeovers else timedelta(0)
-    if state.taken_over_at is not None and now - state.taken_over_at < pause:
+    if recent and now - recent[-1] < pause:
         return state, []
-    return replace(state, taken_over_at=now, takeovers=state.takeovers + 1), [Action.TAKE_OVER]
+    state = replace(state, taken_over_at=(*recent, now), takeovers=state.takeovers + 1)
+    return state, [Action.TAKE_OVER]
 
 
 # --- parts of several decisions -------------------------------------------------------------------

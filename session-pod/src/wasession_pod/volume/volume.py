@@ -93,6 +93,19 @@ class LogoutRequest(BaseModel):
     done: bool = False
 
 
+class Displacement(BaseModel):
+    """That another browser has a login of this volume: no browser starts with it by itself.
+
+    It counts for that login and that session alone, and until a person asks for a restart: the
+    request that the session's pod fulfils is then another one than ``restart``.
+    """
+
+    at: datetime
+    login: str | None
+    session_uid: str | None
+    restart: str | None
+
+
 class Run(BaseModel):
     """The profile's latest use; ``stopped_at`` is set only by a graceful stop."""
 
@@ -400,6 +413,36 @@ class Volume:
         logout = self._read("logout.json", LogoutRequest)
         if logout is not None and not logout.done:
             self._write("logout.json", logout.model_copy(update={"done": True}))
+
+    # --- a login that another browser has ---------------------------------------------------------
+
+    def is_displaced(self, restart: str | None) -> bool:
+        """Return whether another browser has the login; raise ``StorageError``.
+
+        ``restart`` is the request for a restart that this process fulfils.
+        """
+        record, login = self._read("displaced.json", Displacement), self.login
+        if record is None:
+            return False
+        now = (None if login is None else login.id, self._owner.session_uid, restart)
+        return (record.login, record.session_uid, record.restart) == now
+
+    def record_displacement(self, restart: str | None) -> None:
+        """Record that another browser has the login; raise ``StorageError``."""
+        with _os_errors(), self._writing:
+            login = self.login
+            record = Displacement(
+                at=datetime.now(UTC),
+                login=None if login is None else login.id,
+                session_uid=self._owner.session_uid,
+                restart=restart,
+            )
+            self._write("displaced.json", record)
+
+    def clear_displacement(self) -> None:
+        """Forget that another browser has the login; raise ``StorageError``."""
+        with _os_errors(), self._writing:
+            self._remove("displaced.json")
 
     # --- snapshots --------------------------------------------------------------------------------
 
