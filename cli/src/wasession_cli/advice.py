@@ -286,9 +286,10 @@ BY_BACKUP_REASON: dict[str, str] = {
         "The platform team has to install a CSI driver that takes VolumeSnapshots, or use "
         "--method Archive."
     ),
-    BackupReason.SNAPSHOT_FAILED: (
-        "The platform team has to check backups.snapshots.enabled of the chart, and the CSI driver."
+    BackupReason.SNAPSHOTS_FORBIDDEN: (
+        "The platform team has to set backups.snapshots.enabled of the chart; the backup waits."
     ),
+    BackupReason.SNAPSHOT_FAILED: "The platform team has to check the CSI driver.",
     BackupReason.SNAPSHOT_MISSING: "Make another backup: kubectl wasession backup {session}",
     BackupReason.ARCHIVE_MISSING: "Check spec.key: the archive has to be in the store.",
     BackupReason.ARCHIVE_INVALID: "Use another backup: kubectl wasession backups {session}",

@@ -45,7 +45,7 @@ from wasession_operator.cluster_cache import ClusterCache, login_of, noted_login
 from wasession_operator.login_survey import LoginCopy, LoginSurvey, restored_at
 from wasession_operator.master_key import MasterKey
 from wasession_operator.plan import Facts, Plan, Session, actions
-from wasession_operator.plan.bootstrap import has_yielded, is_restoring
+from wasession_operator.plan.bootstrap import has_yielded, is_restoring, is_unsure
 from wasession_operator.plan.class_rollout import assign
 from wasession_operator.plan.facts import LoginHolder, NamedBackup, Violation
 from wasession_operator.plan.logout import pending_request
@@ -274,7 +274,9 @@ class Reconciler:
             accepted_template=state.fresh_template(),
             failures=state.pod_failures,
             refusals=dict(state.refusals),
-            backup=await self._look_at_snapshot(session, self._named_backup(session), pvc),
+            backup=await self._look_at_snapshot(
+                session, self._named_backup(session, session_class), pvc
+            ),
             login_holders=holders,
             login_survey_gap=gap,
             backup_running=cache.backups.is_running(key),
@@ -286,7 +288,9 @@ class Reconciler:
             network_policy=None if policies is None else policies.of(key[0], class_name),
         )
 
-    def _named_backup(self, session: Session) -> NamedBackup | None:
+    def _named_backup(
+        self, session: Session, session_class: SessionClass | None = None
+    ) -> NamedBackup | None:
         """Return the backup that the session's volume is to begin with."""
         if not is_restoring(session):
             return None
@@ -302,7 +306,10 @@ class Reconciler:
             and (backup.is_made_here or is_of_cluster)
             and self._cache.is_served(source.namespace)
         )
-        return NamedBackup(backup.uid, backup.status, is_served, backup.spec.method)
+        limit = None if session_class is None else session_class.spec.limits.storage
+        return NamedBackup(
+            backup.uid, backup.status, is_served, backup.spec.method, size_limit=limit
+        )
 
     async def _look_at_snapshot(
         self, session: Session, backup: NamedBackup | None, pvc: Manifest | None
@@ -690,7 +697,8 @@ def _is_last_look(status: Status, backup: NamedBackup | None) -> bool:
 def _was_stopped(status: Status) -> bool:
     """Return whether others may have seen the session stopped, by what it has written last."""
     waits = _reason(status, ConditionType.READY) == Reason.BACKUP_SOURCE_RUNNING
-    return status.phase in (None, Phase.SUSPENDED) or waits or has_yielded(status)
+    gave_way = waits or has_yielded(status) or is_unsure(status)
+    return status.phase in (None, Phase.SUSPENDED) or gave_way
 
 
 def _is_blocked(status: Status, holders: Iterable[LoginHolder]) -> bool:

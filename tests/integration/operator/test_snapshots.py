@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from integration.operator.test_backups import until_gone
 from support.fakes.api import ApiError, Manifest
-from support.fakes.proxy import Call, answers
+from support.fakes.proxy import Call, Fault, answers
 from support.fakes.snapshots import PLURAL as SNAPSHOTS
 from support.fakes.snapshots import RESTORE_SIZE, SnapshotController
 from support.fakes.world import PVCS, Environment, World
@@ -180,8 +180,19 @@ async def test_one_that_is_deleted_before_it_is_ready(ready: World) -> None:
     await ready.until_backup(BACKUP, "Failed", "SnapshotMissing")
 
 
-async def test_an_operator_without_the_right_to_says_so(ready: World) -> None:
-    ready.proxy.fail(answers(403), "POST", SNAPSHOTS)
+async def test_an_operator_without_the_right_to_waits_for_it(ready: World) -> None:
+    fault = Fault(answers(403), lambda call: call.resource == SNAPSHOTS, 10**9)
+    ready.proxy.faults.append(fault)
+    await ready.back_up(BACKUP, **METHOD)
+    status = await ready.until_backup(BACKUP, "Pending", "SnapshotsForbidden")
+    assert "does not let the operator" in status["message"]
+    ready.proxy.faults.remove(fault)
+    await ready.until_backup(BACKUP)
+    assert len(await snapshots(ready)) == 1
+
+
+async def test_a_snapshot_that_the_api_server_does_not_accept(ready: World) -> None:
+    ready.proxy.fail(answers(422), "POST", SNAPSHOTS)
     await ready.back_up(BACKUP, **METHOD)
     status = await ready.until_backup(BACKUP, "Failed", "SnapshotFailed")
     assert "does not let the operator" in status["message"]
@@ -370,6 +381,21 @@ async def test_a_copy_is_for_the_same_client_and_owner(
     await restore(world, **spec)
     await world.until_reason("copy", "Ready", "BootstrapFailed")
     assert world.object(PVCS, "copy") is None
+
+
+async def test_a_volume_is_no_larger_than_the_class_allows(backed_up: World) -> None:
+    world = backed_up
+    world.script.scans = False
+    await world.change("sales", suspend=True)
+    await world.until_phase("sales", phase="Suspended")
+    await world.change_class(limits={"storage": "2Gi"})
+    await restore(world, storage={"size": "1Gi"})
+    condition = await world.until_reason("copy", "Ready", "LimitExceeded")
+    assert BACKUP in condition["message"]
+    assert "2Gi" in condition["message"]
+    assert world.object(PVCS, "copy") is None
+    await world.change_class(limits={"storage": "10Gi"})
+    await world.until_phase("copy")
 
 
 async def test_a_restoration_whose_operator_dies(backed_up: World) -> None:

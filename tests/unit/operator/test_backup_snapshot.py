@@ -23,6 +23,7 @@ from wasession_operator.backups.plan import (
     plan,
 )
 from wasession_operator.backups.snapshot import Snapshot, make_snapshot, parse_snapshot
+from wasession_operator.plan.facts import Backoff
 
 METHOD = {"method": "VolumeSnapshot"}
 NAME, CLAIM = f"wasession-{UID}", "wasession-sales"
@@ -163,9 +164,30 @@ def test_how_often_it_is_looked_at(took: int, wait: int) -> None:
 
 
 def test_what_the_api_server_rejects_fails() -> None:
-    rejected = Progress(problem=Problem(BackupReason.SNAPSHOT_FAILED, "Forbidden."))
+    rejected = Progress(problem=Problem(BackupReason.SNAPSHOT_FAILED, "It is not valid."))
     decision = plan(backup(BEGUN, spec=METHOD), situation(progress=rejected))
     assert reached(decision) == (BackupPhase.FAILED, BackupReason.SNAPSHOT_FAILED)
+
+
+def test_a_right_that_is_missing_may_be_granted_later() -> None:
+    problem = Problem(BackupReason.SNAPSHOTS_FORBIDDEN, "Forbidden.")
+    forbidden = Progress(problem=problem, retry=Backoff(1, NOW + MINUTE))
+    waits = plan(backup(BEGUN, spec=METHOD), situation(progress=forbidden))
+    assert reached(waits) == (BackupPhase.PENDING, BackupReason.SNAPSHOTS_FORBIDDEN)
+    assert (waits.action, waits.requeue_after) == (None, MINUTE)
+
+    pending = backup(waits.status, spec=METHOD)
+    still = plan(pending, situation(progress=forbidden))
+    assert (still.status, still.action, still.requeue_after) == (waits.status, None, MINUTE)
+    later = plan(pending, situation(progress=forbidden, now=NOW + DEADLINE))
+    assert (later.status, later.action) == (waits.status, CREATE), "its status does not flicker"
+    for gone in (seen(None), Progress()):
+        again = plan(pending, situation(progress=gone, now=NOW + DEADLINE))
+        assert reached(again) == (BackupPhase.RUNNING, BackupReason.TAKING_SNAPSHOT)
+        assert again.status.started_at == NOW + DEADLINE, "it has its time from now on"
+    rejected = Progress(problem=Problem(BackupReason.SNAPSHOT_FAILED, "It is invalid."))
+    failed = plan(pending, situation(progress=rejected))
+    assert reached(failed) == (BackupPhase.FAILED, BackupReason.SNAPSHOT_FAILED)
 
 
 def test_only_one_of_delete_goes_with_its_backup() -> None:

@@ -45,6 +45,7 @@ from wasession_operator.plan.actions import (
     DeletePod,
     RepairPvc,
 )
+from wasession_operator.plan.bootstrap import UNSERVED_FIRST, UNSERVED_LAST
 from wasession_operator.plan.facts import LoginHolder, NamedBackup
 
 LOGIN = "uid-0"  # of the session that linked the phone
@@ -84,6 +85,9 @@ def empty(**changes: Any) -> Facts:
 
 def begin(status: Status | None = None, spec: dict[str, Any] | None = None, **changes: Any) -> Plan:
     return plan(session(status, **(spec or SPEC)), empty(**changes), SETTINGS)
+
+
+MOVED = plan(session(VALID), facts(pod=None, login_holders=(NEWER,)), SETTINGS).status
 
 
 def creates(result: Plan) -> list[Any]:
@@ -323,14 +327,73 @@ def test_the_latest_copy_starts_when_the_others_have_stopped() -> None:
 
 
 def test_a_login_that_has_moved_does_not_come_back_because_the_other_cannot_be_seen() -> None:
-    moved = plan(session(VALID), empty(backup=None, login_holders=(NEWER,)), SETTINGS).status
     blind = facts(pod=None, backup=None, login_survey_gap="forbidden")
-    kept = plan(session(moved), blind, SETTINGS)
+    kept = plan(session(MOVED), blind, SETTINGS)
     assert of(CreatePod, kept) == []
     assert condition(kept, ConditionType.READY) == ("False", Reason.LOGIN_MOVED)
     assert "forbidden" in message(kept, ConditionType.READY)
     sure = plan(session(kept.status), facts(pod=None, backup=None), SETTINGS)
     assert len(of(CreatePod, sure)) == 1
+
+
+def waits(result: Plan) -> timedelta | None:
+    """Return after how long a session that does not start looks again."""
+    assert of(CreatePod, result) == []
+    return result.requeue_after
+
+
+@pytest.mark.parametrize(
+    ("known", "spec", "changes", "reason"),
+    [
+        (BEGUN, SPEC, {"login_survey_gap": "forbidden"}, Reason.BACKUP_SOURCE_NOT_FENCED),
+        (BEGUN, SPEC, {"login_holders": (UNSERVED,)}, Reason.BACKUP_SOURCE_RUNNING),
+        (VALID, {}, {"login_holders": (replace(NEWER, is_served=False),)}, Reason.LOGIN_MOVED),
+        (MOVED, {}, {"login_survey_gap": "forbidden"}, Reason.LOGIN_MOVED),
+        (
+            Status(),
+            {},
+            {"login_survey_gap": "forbidden", "last_backup": NOW},
+            Reason.BACKUP_SOURCE_NOT_FENCED,
+        ),
+    ],
+)
+def test_what_no_event_tells_of_is_looked_at_again(
+    known: Status, spec: dict[str, Any], changes: dict[str, Any], reason: Reason
+) -> None:
+    """The right to see it may be granted at any time: nobody has to say so."""
+    status, pauses, now = known, [], NOW
+    for _ in range(12):
+        present = empty(**changes) if spec else facts(pod=None, **changes)
+        seen = replace(present, now=now)
+        result = plan(session(status, **spec), seen, SETTINGS)
+        assert condition(result, ConditionType.READY) == ("False", reason)
+        pause = waits(result)
+        assert pause is not None
+        pauses.append(pause)
+        status, now = result.status, now + pause
+    assert pauses == sorted(pauses)
+    assert pauses[0] == UNSERVED_FIRST
+    assert pauses[-1] == UNSERVED_LAST
+
+
+def test_a_session_without_its_status_may_have_a_copy_that_cannot_be_seen() -> None:
+    unsure = facts(pod=None, pvc=noting(LOGIN), login_survey_gap="forbidden", last_backup=NOW)
+    result = plan(session(Status()), unsure, SETTINGS)
+    assert of(CreatePod, result) == []
+    assert "forbidden" in message(result, ConditionType.READY)
+    again = plan(session(result.status), unsure, SETTINGS)
+    assert of(CreatePod, again) == [], "that it has written so proves nothing"
+    seen = facts(pod=None, pvc=noting(LOGIN), last_backup=NOW)
+    assert len(of(CreatePod, plan(session(again.status), seen, SETTINGS))) == 1
+
+    suspended = plan(session(again.status, suspend=True), unsure, SETTINGS)
+    resumed = plan(session(suspended.status), unsure, SETTINGS)
+    assert len(of(CreatePod, resumed)) == 1, "a person has looked"
+
+
+def test_a_login_without_a_backup_has_no_copy_that_cannot_be_seen() -> None:
+    alone = facts(pod=None, pvc=noting(LOGIN), login_survey_gap="forbidden")
+    assert len(of(CreatePod, plan(session(Status()), alone, SETTINGS))) == 1
 
 
 def test_a_session_without_its_status_does_not_use_a_login_that_has_moved() -> None:

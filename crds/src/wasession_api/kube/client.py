@@ -75,6 +75,10 @@ class Rejected(Exception):
     """The API server does not accept the request; the message is its explanation."""
 
 
+class Forbidden(Rejected):
+    """The API server does not let the client do that now (403); a right may be granted later."""
+
+
 class ResourceExpired(Exception):
     """The resource version is too old to watch from or list with: list again (410)."""
 
@@ -516,7 +520,9 @@ def _error(response: aiohttp.ClientResponse, body: str) -> Exception:
             return Conflict(message)
         case 410:
             return ResourceExpired(message)
-        case 400 | 403 | 404 | 405 | 413 | 415 | 422:
+        case 403:
+            return Forbidden(message)
+        case 400 | 404 | 405 | 413 | 415 | 422:
             return Rejected(message)
         case _:
             return Unavailable(message, _seconds(response.headers.get("Retry-After", "")))

@@ -68,6 +68,7 @@ class BackupReason(StrEnum):
     VOLUME_NOT_BOUND = "VolumeNotBound"
     TAKING_SNAPSHOT = "TakingSnapshot"
     SNAPSHOTS_NOT_SUPPORTED = "SnapshotsNotSupported"
+    SNAPSHOTS_FORBIDDEN = "SnapshotsForbidden"
     SNAPSHOT_FAILED = "SnapshotFailed"
     SNAPSHOT_MISSING = "SnapshotMissing"
 

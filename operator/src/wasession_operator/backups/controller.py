@@ -17,6 +17,7 @@ from wasession_api.kube.client import (
     NAMESPACES,
     VOLUME_SNAPSHOTS,
     Conflict,
+    Forbidden,
     KubeClient,
     Rejected,
     Unavailable,
@@ -473,12 +474,15 @@ class Backups:
             if obj is None:
                 obj = await kube.get(VOLUME_SNAPSHOTS, backup.namespace, action.name)
         except Rejected as error:
-            return replace(progress, problem=await self._why_rejected(kube, error))
+            problem, retry = await self._why_rejected(kube, error), next_backoff(progress.retry)
+            return replace(progress, problem=problem, retry=retry)
         snapshot = None if obj is None else parse_snapshot(obj)
         return replace(
             progress,
             observed=Observed(datetime.now(UTC), snapshot),
             was_created=progress.was_created or snapshot is not None,
+            problem=None,
+            retry=Backoff(),
         )
 
     async def _why_rejected(self, kube: KubeClient, error: Rejected) -> Problem:
@@ -487,6 +491,8 @@ class Backups:
             served = await kube.serves(VOLUME_SNAPSHOTS)
         if served:
             message = f"The API server does not let the operator take VolumeSnapshots: {error}"
+            if isinstance(error, Forbidden):
+                return Problem(BackupReason.SNAPSHOTS_FORBIDDEN, message)
             return Problem(BackupReason.SNAPSHOT_FAILED, message)
         message = (
             "The cluster has no VolumeSnapshots: its CSI driver has to support them, and the CRDs "

@@ -402,6 +402,12 @@ def _plan_snapshot(backup: Backup, facts: Facts) -> Decision:
         message = f"The PVC of WhatsAppSession {name} is not bound."
         return _wait(backup, BackupReason.VOLUME_NOT_BOUND, message)
     snapshot = names.snapshot_name(backup.uid)
+    create = CreateSnapshot(snapshot, session.claim, session.snapshot_class)
+    if (problem := facts.progress.problem) is not None:
+        if problem.reason is not BackupReason.SNAPSHOTS_FORBIDDEN:
+            return _fail(backup, facts, *problem)
+        # Its name was written down before the first attempt.
+        return _retry_later(backup, facts) or Decision(backup.status, create)
     begun = {
         "phase": BackupPhase.RUNNING,
         "reason": BackupReason.TAKING_SNAPSHOT,
@@ -411,7 +417,6 @@ def _plan_snapshot(backup: Backup, facts: Facts) -> Decision:
         "started_at": facts.now.replace(microsecond=0),
         "source": session.source,
     }
-    create = CreateSnapshot(snapshot, session.claim, session.snapshot_class)
     return Decision(backup.status.model_copy(update=begun), create)
 
 
@@ -425,7 +430,10 @@ def _plan_waiting(backup: Backup, name: str, facts: Facts) -> Decision:
     """Wait until the VolumeSnapshot is ready."""
     progress, status, session = facts.progress, backup.status, facts.session
     if progress.problem is not None:
-        return _fail(backup, facts, *progress.problem)
+        if progress.problem.reason is not BackupReason.SNAPSHOTS_FORBIDDEN:
+            return _fail(backup, facts, *progress.problem)
+        wait = max(progress.retry.wait(facts.now), timedelta(0))
+        return replace(_wait(backup, *progress.problem), requeue_after=wait)
     if progress.observed is None:
         return Decision(status, LookAtSnapshot(name))
     source, snapshot = _source(backup, session), progress.observed.snapshot

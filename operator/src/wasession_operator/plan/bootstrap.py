@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from wasession_api.kube.manifests import Manifest
+from wasession_api.kube.manifests import Manifest, amount
 from wasession_api.v1alpha1 import (
     BackupMethod,
     BackupPhase,
@@ -29,6 +29,9 @@ from wasession_operator.plan.facts import Facts, LoginHolder, Session
 from wasession_operator.plan.results import BootstrapResult, Finding, Step, report_problem
 
 RECHECK = timedelta(seconds=3)  # of other sessions, whose events are not this one's
+# The same for those of namespaces that are not served: a list of all, after half of the time that
+# it has taken so far. The right to list them may be granted at any time.
+UNSERVED_FIRST, UNSERVED_LAST = timedelta(seconds=10), timedelta(minutes=5)
 SNAPSHOT_RECHECK = timedelta(seconds=30)  # of a VolumeSnapshot, which is not watched
 HAS_LOGIN = {BootstrapState.RESTORING, BootstrapState.RESTORED}
 SETTLED = {BootstrapState.RESTORED, BootstrapState.ENDED}
@@ -44,6 +47,10 @@ SNAPSHOT_GONE = (
 OTHER_IDENTITY = (
     "The VolumeSnapshot of WhatsAppSessionBackup {name} is of a session with clientId {client_id} "
     "and owner {owner}; a copy of its volume is for one with the same."
+)
+TOO_LARGE = (
+    "The VolumeSnapshot of WhatsAppSessionBackup {name} needs a volume of {size} bytes: the class "
+    "of this session allows {limit} of storage at most."
 )
 NOT_COMPLETED = (
     "WhatsAppSessionBackup {name} is {phase}; the volume is created when it is Completed."
@@ -72,6 +79,11 @@ MOVED_UNSEEN = (
     "The login has moved, and whether it is free again is not known: sessions of namespaces that "
     "this operator does not serve cannot be listed ({gap}). Make sure that none of them runs, then "
     "suspend this session and resume it."
+)
+COPY_UNSEEN = (
+    "This session has no status, and there is a backup of it. A session of a namespace that this "
+    "operator does not serve may have been restored from that: it cannot list them ({gap}). Make "
+    "sure that none runs, then suspend this session and resume it."
 )
 SKIPPED = (
     "The volume was not empty, or was there before, so the backup was not restored. To restore it, "
@@ -108,7 +120,7 @@ def _use(session: Session, facts: Facts, status: BootstrapStatus | None) -> Boot
     if (blocked := _blocked_by_copy(session, facts)) is not None:
         moved = blocked.reason == Reason.LOGIN_MOVED and facts.pod is not None
         stop = Reason.LOGIN_MOVED if moved else None
-        return BootstrapResult(status, blocked, step + _report(blocked), stop=stop)
+        return BootstrapResult(status, blocked, step + _report(blocked, session, facts), stop=stop)
     return BootstrapResult(status, step=step)
 
 
@@ -138,8 +150,17 @@ def _reported(session: Session, facts: Facts) -> BootstrapStatus | None:
 
 def has_yielded(status: Status) -> bool:
     """Return whether a session has written that its login has moved."""
+    return _waits_for(status, Reason.LOGIN_MOVED)
+
+
+def is_unsure(status: Status) -> bool:
+    """Return whether a session has written that others with its login may run unseen."""
+    return _waits_for(status, Reason.BACKUP_SOURCE_NOT_FENCED)
+
+
+def _waits_for(status: Status, reason: Reason) -> bool:
     ready = status.condition(ConditionType.READY)
-    return ready is not None and ready.reason == Reason.LOGIN_MOVED
+    return ready is not None and ready.reason == reason
 
 
 def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> BootstrapResult:
@@ -148,12 +169,12 @@ def _restore(session: Session, facts: Facts, status: BootstrapStatus | None) -> 
     newer = None if status is None or session.spec.suspend else _blocked_by_newer(session, facts)
     if newer is not None:
         stop = None if facts.pod is None else Reason.LOGIN_MOVED
-        return BootstrapResult(status, newer, _report(newer), stop=stop)
+        return BootstrapResult(status, newer, _report(newer, session, facts), stop=stop)
     restore = _blocked_by_running(session, facts) or _copy(session, facts)
     if isinstance(restore, Finding):
         if restore.reason in UNUSABLE and facts.pvc is not None and status is None:
             return _use(session, facts, None)  # no new volume: its session's status was lost
-        step = Step() if facts.pod is not None else _report(restore)
+        step = Step() if facts.pod is not None else _report(restore, session, facts)
         if facts.backup is not None and facts.backup.snapshot_missing:
             step += Step(requeue_after=SNAPSHOT_RECHECK)
         return BootstrapResult(status, restore, step)
@@ -182,11 +203,22 @@ def _after_others(facts: Facts) -> datetime:
     return max([now, *(at + timedelta(seconds=1) for at in earlier)])
 
 
-def _report(blocked: Finding) -> Step:
+def _report(blocked: Finding, session: Session, facts: Facts) -> Step:
     step = report_problem(blocked.reason, blocked.message)
+    unseen = any(not other.is_served for other in facts.login_holders)
+    if unseen or facts.login_survey_gap is not None:
+        return step + Step(requeue_after=_unserved_recheck(session, facts, blocked.reason))
     if blocked.reason == Reason.BACKUP_SOURCE_RUNNING:
         step += Step(requeue_after=RECHECK)
     return step
+
+
+def _unserved_recheck(session: Session, facts: Facts, reason: str) -> timedelta:
+    """Return when to list all sessions again."""
+    ready = session.status.condition(ConditionType.READY)
+    waits = ready is not None and ready.reason == reason
+    took = facts.now - ready.last_transition_time if ready and waits else timedelta(0)
+    return min(max(took / 2, UNSERVED_FIRST), UNSERVED_LAST)
 
 
 def _copy(session: Session, facts: Facts) -> Restore | SnapshotRestore | Finding:
@@ -216,6 +248,10 @@ def _copy(session: Session, facts: Facts) -> Restore | SnapshotRestore | Finding
         if backup.snapshot_missing:
             message = SNAPSHOT_GONE.format(name=name, snapshot=copy.snapshot)
             return Finding(False, Reason.BACKUP_NOT_FOUND, message)
+        limit = backup.size_limit
+        if facts.pvc is None and copy.size and limit and copy.size > amount(limit):
+            message = TOO_LARGE.format(name=name, size=copy.size, limit=limit)
+            return Finding(False, Reason.LIMIT_EXCEEDED, message)
     return copy
 
 
@@ -273,6 +309,8 @@ def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
     if gap is not None and facts.pod is None and has_yielded(session.status):
         # It has seen the other one before: that it cannot now proves nothing.
         return Finding(False, Reason.LOGIN_MOVED, MOVED_UNSEEN.format(gap=gap))
+    if gap is not None and facts.pod is None and _may_be_copied(session, facts):
+        return Finding(False, Reason.BACKUP_SOURCE_NOT_FENCED, COPY_UNSEEN.format(gap=gap))
     own = session.status.bootstrap
     if own is None or own.state not in HAS_LOGIN:
         # What a volume that it has taken over holds is known before its pod has read it.
@@ -281,6 +319,15 @@ def _blocked_by_copy(session: Session, facts: Facts) -> Finding | None:
     if own.state is BootstrapState.RESTORED and not any(o.has_pod for o in facts.login_holders):
         return None  # the others are older: they get no pod any more
     return _blocked_by_running(session, facts)
+
+
+def _may_be_copied(session: Session, facts: Facts) -> bool:
+    """Return whether a session knows nothing of its login, and there is a backup to restore it of.
+
+    To resume a session is a person's word that no copy of its login runs.
+    """
+    knows_nothing = session.status.phase is None or is_unsure(session.status)
+    return knows_nothing and facts.last_backup is not None
 
 
 def _blocked_by_newer(session: Session, facts: Facts) -> Finding | None:

@@ -112,6 +112,7 @@ class NamedBackup:
     is_served: bool  # its login was in a session that this operator knows, or knows to be gone
     method: BackupMethod = BackupMethod.ARCHIVE
     snapshot_missing: bool = False  # its VolumeSnapshot, of which a PVC is to be made
+    size_limit: str | None = None  # of volumes, by the class of the session that is restored
 
 
 @dataclass(frozen=True)
