@@ -136,6 +136,7 @@ def test_a_pod_that_has_not_read_the_volume_proves_no_logout(
         (Phase.FAILED, "AccountBlocked"),
         (Phase.RECONNECTING, "WhatsAppUnreachable"),
         (Phase.CONFLICT, "OpenedElsewhere"),
+        (Phase.CONFLICT, "LoginInUseElsewhere"),
     ],
 )
 def test_what_happens_to_a_connected_session_is_no_failed_restoration(
@@ -165,6 +166,21 @@ def test_a_stalled_restoration_is_reported() -> None:
     assert event_reasons(result) == [Reason.WHATSAPP_UNREACHABLE]
     assert result.status.account_status is AccountStatus.DISCONNECTED
     assert result.status.session_valid, "only a proven logout ends a login"
+
+
+def test_a_login_that_another_browser_has_needs_a_person_and_stays_valid() -> None:
+    displaced = report(
+        Phase.CONFLICT, reason="LoginInUseElsewhere", message="Restart.", session_valid=True
+    )
+    known = VALID.model_copy(update={"account": Account(id="1@c.us")})
+    result = plan(session(known), facts(report=displaced), SETTINGS)
+    assert (result.status.phase, result.status.session_valid) == (Phase.CONFLICT, True)
+    for kind, truth in ((ConditionType.READY, "False"), (ConditionType.DEGRADED, "True")):
+        assert condition(result, kind) == (truth, Reason.LOGIN_IN_USE_ELSEWHERE)
+        assert message(result, kind) == "Restart."
+    assert event_reasons(result) == [Reason.LOGIN_IN_USE_ELSEWHERE]
+    assert result.status.account == Account(id="1@c.us")
+    assert result.actions == [], "another pod would not start its browser either"
 
 
 @pytest.mark.parametrize(
