@@ -582,6 +582,8 @@ class Session:
                     self._set_state(transitions.login_present(self._state))
                 raise
             content = await asyncio.to_thread(self._volume.read)
+            restart = self._settings.restart
+            is_displaced = await asyncio.to_thread(self._volume.is_displaced, restart)
             self._volume_opened = True
         login, snapshot = content.login, content.snapshot
         self.outbox.start(None if login is None else login.since.timestamp())
@@ -601,7 +603,7 @@ class Session:
             )
         )
         self._profile_selected(content.repair, can_fall_back=content.can_fall_back)
-        if await asyncio.to_thread(self._volume.is_displaced, self._settings.restart):
+        if is_displaced:
             self._set_state(transitions.stand_down(self._state))
 
     async def _record_login(self, state: State) -> bool:

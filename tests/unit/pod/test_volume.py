@@ -289,6 +289,7 @@ def test_a_displaced_login_is_so_for_its_session_until_another_request(tmp_path:
     volume.record_displacement("first")
     assert volume.is_displaced("first")
     assert not volume.is_displaced("second"), "a person has asked for a restart since"
+    assert volume.is_displaced(None), "to forget a request is none"
     volume.close()
     assert opened(tmp_path).is_displaced("first"), "a new process is no reason"
 

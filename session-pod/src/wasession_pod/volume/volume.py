@@ -419,13 +419,13 @@ class Volume:
     def is_displaced(self, restart: str | None) -> bool:
         """Return whether another browser has the login; raise ``StorageError``.
 
-        ``restart`` is the request for a restart that this process fulfils.
+        ``restart`` is the request for a restart that this process fulfils, if there was one.
         """
         record, login = self._read("displaced.json", Displacement), self.login
-        if record is None:
+        if record is None or restart not in (None, record.restart):
             return False
-        now = (None if login is None else login.id, self._owner.session_uid, restart)
-        return (record.login, record.session_uid, record.restart) == now
+        now = (None if login is None else login.id, self._owner.session_uid)
+        return (record.login, record.session_uid) == now
 
     def record_displacement(self, restart: str | None) -> None:
         """Record that another browser has the login; raise ``StorageError``."""
