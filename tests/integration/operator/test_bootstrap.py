@@ -517,3 +517,26 @@ async def test_a_session_that_comes_back_without_a_status_does_not_start_beside_
     assert not is_running(world, "sales")
     world.proxy.faults.remove(forbidden)
     await world.until_phase("sales")
+
+
+async def test_a_login_comes_back_when_the_copy_that_no_event_tells_of_is_gone(
+    world: World, environment: Environment, store: Store
+) -> None:
+    other = World(environment)
+    await other.open()
+    try:
+        await backed_up_for(world, other, store)
+        await world.change("sales", suspend=True)
+        await other.until_phase("copy")
+        await world.stop_operator()
+        await world.start_operator(namespaces=world.namespace)
+        await world.change("sales", suspend=False)
+        await until_reason(world, "sales", "LoginMoved")
+        await other.api.patch(PLURAL, other.namespace, "copy", {"metadata": {"finalizers": None}})
+        await other.take_away("pods", "copy")
+        await other.until(lambda: not is_running(other, "copy"), "the copy to have stopped")
+        await other.delete("copy")
+        await world.until_phase("sales")
+        assert_never_two_at_once(world, other)
+    finally:
+        assert await other.close() == []
