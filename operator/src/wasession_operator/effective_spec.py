@@ -21,6 +21,7 @@ BUILT_IN = SessionTemplate().dump()
 SESSION_FIELDS = _aliases(Spec)
 TEMPLATE_FIELDS = _aliases(SessionTemplate)
 CLASS_FIELDS = _aliases(ClassOnly)
+OBJECTS = ("template", "limits")  # of a class's spec, whose fields are merged one by one
 LIMITED_RESOURCES = frozenset({"cpu", "memory"})
 
 
@@ -69,8 +70,9 @@ def revision_spec(stored: Manifest, template: str) -> Manifest:
     Raise ``ValueError`` for a template that somebody has edited to nonsense.
     """
     decided = from_json(template)
-    if not isinstance(decided, dict):
-        raise ValueError("not an object")  # noqa: TRY004 - as for other nonsense
+    is_object = isinstance(decided, dict)
+    if not is_object or not all(isinstance(decided.get(k), dict | None) for k in OBJECTS):
+        raise ValueError("not an object, or a part of it that should be one is none")
     other = {field: value for field, value in stored.items() if field not in REVISION_FIELDS}
     return other | _pick(decided, REVISION_FIELDS)
 

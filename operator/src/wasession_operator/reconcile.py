@@ -452,6 +452,7 @@ class Reconciler:
             pod is not None
             and not is_terminating(pod)
             and revision_of(pod) == current
+            and class_of(pod) in (None, name)
             and annotations_of(pod).get(names.ANNOTATION_OWN_SPEC) == own_spec(stored)
         )
         return assign(

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from wasession_api.v1alpha1 import ClassOnly, Override, SessionTemplate, Spec, WhenDeleted
-from wasession_operator.effective_spec import BUILT_IN, EffectiveSpec, make_effective, merge
+from wasession_operator.effective_spec import (
+    BUILT_IN,
+    EffectiveSpec,
+    make_effective,
+    merge,
+    revision_spec,
+)
 
 LEAVES: list[tuple[str, list[Any]]] = [
     ("storage.size", ["2Gi", "3Gi"]),
@@ -116,6 +122,15 @@ def test_fields_of_a_newer_version_are_ignored() -> None:
     decided = {"template": {"browser": {"future": 1, "locale": "de-DE"}}, "future": {}}
     effective = make_effective({"future": 1, "storage": {"future": 2}}, "c", decided)
     assert effective.browser.locale == "de-DE"
+
+
+@pytest.mark.parametrize(
+    "template", ["{", "1", "null", "[]", '"x"', '{"template": "x"}', '{"limits": ["1"]}']
+)
+def test_the_fields_of_a_revision_are_objects(template: str) -> None:
+    """Somebody may have edited them in the status of the class."""
+    with pytest.raises(ValueError, match=r"object|EOF"):
+        revision_spec({"overrides": []}, template)
 
 
 def test_invalid_values_are_rejected() -> None:

@@ -181,6 +181,20 @@ def test_the_status_names_the_class() -> None:
     assert lost.status.session_class is None
 
 
+@pytest.mark.parametrize(
+    ("violation", "expected"),
+    [(Violation(Reason.INVALID_CLASS, "The class is invalid."), "b"), (GONE, "b"), (None, None)],
+)
+def test_a_session_remembers_its_revision_while_its_class_says_nothing(
+    violation: Violation | None, expected: str | None
+) -> None:
+    """Else a rollout would begin anew with others when the class is valid again."""
+    used = None if violation is GONE else ClassReference(name="gold", generation=3)
+    before = VALID.model_copy(update={"revision": "b", "session_class": used})
+    seen = facts(report=WELL, session_class=used, class_violation=violation)
+    assert plan(session(before), seen, SETTINGS).status.revision == expected
+
+
 def of_class(status: Status = VALID, **spec: Any) -> Session:
     return session(status, className="gold", **spec)
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from wasession_api.kube.manifests import Key
 from wasession_api.v1alpha1 import (
+    MAXIMUM_ACCEPTED,
     MaintenanceWindow,
     Revision,
     Rollout,
@@ -77,7 +78,12 @@ class Simulation:
         """Act as the shard of an admitted session: its update begins."""
         assert self.status is not None
         member = self.members[key]
-        update = UpdateStatus(at=self.now, was_ready=member.well, was_valid=member.valid)
+        update = UpdateStatus(
+            at=self.now,
+            revision=self.target.name,
+            was_ready=member.well,
+            was_valid=member.valid,
+        )
         self.members[key] = member._replace(
             revision=self.target.name, well=False, since=self.now, update=update
         )
@@ -216,8 +222,102 @@ def test_undoing_a_complete_rollout() -> None:
     assert simulation.decide().phase is RolloutPhase.ROLLING_BACK
     done = simulation.until(RolloutPhase.COMPLETE)
     assert simulation.on(A) == list(simulation.members)
-    assert done.previous is not None
-    assert (done.stable.name, done.previous.name) == ("a", "b")
+    assert done.stable.name == "a"
+
+
+def test_what_was_undone_has_a_canary_if_it_comes_again() -> None:
+    """Such as from Git, where nobody has reverted it."""
+    simulation = rolling(10, maxConcurrent=10)
+    simulation.until(RolloutPhase.COMPLETE)
+    simulation.target = A
+    simulation.until(RolloutPhase.COMPLETE)
+    simulation.target = B
+    assert simulation.decide().phase is RolloutPhase.CANARY
+    assert len(simulation.admitted) == 1
+
+
+def test_a_canary_that_was_hurt_halts_the_same_revision_again() -> None:
+    """It is undone, and Git says the same again before the session could go back."""
+    simulation = rolling(40, maxConcurrent=40)
+    simulation.hurts = lambda revision, _: revision == "b"
+    simulation.until(RolloutPhase.HALTED)
+    simulation.now += timedelta(minutes=1)
+    simulation.target = A
+    simulation.decide()
+    simulation.now += timedelta(minutes=1)
+    simulation.target = B
+    assert simulation.decide().phase is RolloutPhase.HALTED
+    assert len(simulation.on(B)) == 1
+
+
+def test_a_canary_counts_whatever_the_clock_of_its_replica() -> None:
+    simulation = rolling(40, maxConcurrent=40)
+    simulation.hurts = lambda revision, _: revision == "b"
+    simulation.decide()
+    [canary] = simulation.admitted
+    simulation.now -= timedelta(hours=1)
+    simulation.begin(canary)
+    simulation.now += timedelta(hours=1)
+    simulation.finish(canary)
+    assert simulation.decide().phase is RolloutPhase.HALTED
+
+
+def test_a_session_of_a_later_step_counts_although_its_clock_is_behind() -> None:
+    simulation = rolling(40, steps=["50%"], maxConcurrent=10)
+    simulation.until(RolloutPhase.PROGRESSING)
+    simulation.hurts = lambda *_: True
+    first = min(simulation.admitted)
+    simulation.now -= timedelta(seconds=20)
+    simulation.begin(first)
+    simulation.now += timedelta(seconds=20)
+    simulation.finish(first)
+    assert simulation.decide().phase is RolloutPhase.HALTED
+
+
+def test_a_pod_that_says_to_be_of_the_revision_is_no_canary() -> None:
+    """Its pod was lost right then; or somebody has annotated it."""
+    simulation = rolling(40)
+    simulation.decide()
+    [first] = simulation.admitted
+    simulation.members[first] = simulation.members[first]._replace(revision="b")
+    assert simulation.decide().step == 0
+    [canary] = simulation.admitted
+    assert canary != first
+
+
+def test_an_owner_who_breaks_the_canary_holds_up_nobody() -> None:
+    simulation = rolling(20)
+    simulation.until(RolloutPhase.SOAKING)
+    [first] = simulation.on(B)
+    own = UpdateStatus(at=simulation.now, revision="b", was_ready=True, was_valid=True, own=True)
+    broken = simulation.members[first]._replace(well=False, since=simulation.now, update=own)
+    simulation.members[first] = broken
+    assert simulation.decide().phase is RolloutPhase.CANARY
+    assert len(simulation.admitted) == 1, "another one"
+    assert simulation.until(RolloutPhase.COMPLETE).updated == 20
+
+
+def test_a_class_that_is_created_again_goes_on_with_its_canary() -> None:
+    """Its status is gone, and with it what was stable; sessions know what they run."""
+    simulation = rolling(10, maxConcurrent=10)
+    simulation.hurts = lambda revision, _: revision == "b"
+    simulation.until(RolloutPhase.HALTED)
+    simulation.status, simulation.admitted = None, frozenset()
+    began = simulation.decide()
+    assert (began.phase, began.stable) == (RolloutPhase.CANARY, Revision(name="a"))
+    assert assign(began, "b", "a", keeps_pod=True).name == "a"
+    assert simulation.decide().phase is RolloutPhase.HALTED
+    assert len(simulation.on(B)) == 1
+
+
+@pytest.mark.parametrize("revisions", [[], ["b", "b"], ["a", None], [None]])
+def test_what_a_class_says_first_is_stable(revisions: list[str | None]) -> None:
+    """Unless all sessions know that it is not what they run."""
+    simulation = Simulation(target=B)
+    for revision in revisions:
+        simulation.add(1, revision=revision)
+    first = simulation.decide()
+    assert (first.phase, first.stable) == (RolloutPhase.COMPLETE, B)
 
 
 def test_a_mend_is_applied_at_once_to_the_hurt_and_then_step_by_step() -> None:
@@ -279,6 +379,33 @@ def test_a_canary_is_awaited_while_sessions_may_become_ready() -> None:
     assert len(simulation.admitted) == 1
 
 
+def test_more_canaries_than_are_ready() -> None:
+    """Those that do not become Ready have their turn, but later."""
+    simulation = rolling(2, canary={"sessions": 3}, maxConcurrent=5)
+    simulation.add(2, well=False, may_recover=True)
+    simulation.until(RolloutPhase.COMPLETE)
+    begun = [key[1] for key, *_ in simulation.begun]
+    assert set(begun[:2]) == {"s000", "s001"}
+    assert simulation.now - NOW > CANARY_PATIENCE
+
+
+def test_all_that_are_updated_at_a_time_can_be_accepted() -> None:
+    """An undo that the API server rejects would leave all of them as they are."""
+    simulation = rolling(MAXIMUM_ACCEPTED + 1, canary={"sessions": 0}, steps=[], maxConcurrent=1000)
+    simulation.hurts = lambda *_: True
+    simulation.tick()
+    simulation.limit = 2000
+    halted = simulation.until(RolloutPhase.HALTED)
+    assert halted.halted is not None
+    simulation.resume = halted.halted.id
+    for target in (B, A):
+        simulation.target = target
+        status = simulation.tick(60)
+        assert RolloutStatus.model_validate(status.dump()) == status
+        assert status.phase is not RolloutPhase.HALTED
+        assert len(status.accepted) == MAXIMUM_ACCEPTED
+
+
 def test_a_class_that_is_broken_is_mended_without_a_wait() -> None:
     simulation = rolling(0)
     simulation.add(3, well=False)
@@ -328,6 +455,16 @@ def test_sessions_are_updated_within_the_window() -> None:
     assert simulation.until(RolloutPhase.COMPLETE).stable.name == "a"
 
 
+def test_an_update_that_has_not_begun_in_the_window_waits_for_the_next() -> None:
+    simulation = rolling(3, maintenanceWindow=WINDOW)
+    simulation.now = datetime(2026, 1, 5, 1, 0, tzinfo=UTC)
+    simulation.decide()
+    assert len(simulation.admitted) == 1
+    simulation.now = datetime(2026, 1, 5, 3, 0, tzinfo=UTC)
+    assert simulation.decide().phase is RolloutPhase.WAITING_FOR_WINDOW
+    assert simulation.admitted == frozenset()
+
+
 def test_steps_are_numbers_or_percentages_of_the_sessions() -> None:
     simulation = rolling(20, maxConcurrent=20, steps=[3, "50%", 900])
     reached = [1]
@@ -364,6 +501,21 @@ def test_other_steps_are_refused(step: object) -> None:
 )
 def test_when_a_window_opens(now: str, opens: str | None) -> None:
     window = MaintenanceWindow.model_validate(WINDOW)
+    expected = None if opens is None else datetime.fromisoformat(opens)
+    assert next_opening(window, datetime.fromisoformat(now)) == expected
+
+
+@pytest.mark.parametrize(
+    ("now", "opens"),
+    [
+        ("2026-10-25T00:29:59Z", "2026-10-25T00:30:00Z"),
+        ("2026-10-25T01:10:00Z", None),  # 2:10 again: the clocks were set back at 3:00
+        ("2026-10-25T02:29:59Z", None),
+        ("2026-10-25T02:30:00Z", "2026-10-26T01:30:00Z"),
+    ],
+)
+def test_a_window_in_the_hour_that_comes_twice(now: str, opens: str | None) -> None:
+    window = MaintenanceWindow.model_validate(WINDOW | {"schedule": "30 2 * * *"})
     expected = None if opens is None else datetime.fromisoformat(opens)
     assert next_opening(window, datetime.fromisoformat(now)) == expected
 

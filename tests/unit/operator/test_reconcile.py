@@ -8,9 +8,12 @@ from typing import Any, cast
 import aiohttp
 import pytest
 from unit.operator.situations import NOW, SETTINGS, master_key, pod, pvc
+from wasession_api import names
 from wasession_api.kube.client import KubeClient, Rejected, Resource
 from wasession_api.kube.manifests import Key, Manifest
+from wasession_api.v1alpha1 import Revision
 from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.plan.parse import own_spec
 from wasession_operator.reconcile import Reconciler
 from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.settings import Settings
@@ -188,6 +191,32 @@ async def test_known_classes_count_when_they_cannot_be_watched_any_more() -> Non
     cache.classes.informer._reject(None, "forbidden")
     await reconciler.reconcile(ReconcileState(KEY, "uid-1"))
     assert ("ns", "wasession-sales") in cache.pods.objects
+
+
+async def test_a_pod_of_another_class_has_no_revision_of_this_one() -> None:
+    """The default class is another one now: what a rollout has not reached waits for it."""
+    reconciler, cache = make_reconciler()
+    template = '{"image": "pod:1"}'
+    rollout = {
+        "operator": "", "revision": "b", "stable": {"name": "a", "template": template},
+        "phase": "Canary", "since": NOW, "started": NOW, "stepStarted": NOW,
+    }  # fmt: skip
+    rolling = {"image": "pod:2", "template": {"updateStrategy": "RollingUpdate"}, "rollout": {}}
+    changed = {"spec": rolling, "status": {"rollouts": [rollout]}}
+    cache.classes._changed(CLASS, CLASS | changed)
+    other = pod()
+    other["metadata"]["resourceVersion"] = "7"
+    other["metadata"]["annotations"] |= {
+        names.ANNOTATION_CLASS: "gold",
+        names.ANNOTATION_REVISION: "x",
+        names.ANNOTATION_OWN_SPEC: own_spec({}),
+    }
+    cache.pods._upsert(("ns", "wasession-sales"), other)
+    body = BODY | {"status": {"revision": "x"}}
+    session_class = cache.classes.get("standard")
+    assert session_class is not None
+    revision = reconciler._find_revision(ReconcileState(KEY, "uid-1"), body, session_class)
+    assert revision == Revision(name="a", template=template)
 
 
 async def test_a_session_is_deleted_without_its_class() -> None:

@@ -20,7 +20,7 @@ from wasession_operator.reconcile_state import ReconcileState
 from wasession_operator.sharding import shards as shards_module
 from wasession_operator.sharding.lease import shard_of, shard_of_name
 from wasession_operator.sharding.leases import HeldLease
-from wasession_operator.sharding.shards import Shards
+from wasession_operator.sharding.shards import Admission, Shards
 from wasession_operator.sharding.update_grants import UpdateNotes, parse_notes
 
 COUNT = 3
@@ -258,6 +258,20 @@ async def test_what_a_lease_says_is_read_once_a_change(
         asked = [rig.shards.is_granted(("class", "gold"), request) for request in ("1", "2") * 9]
         assert asked == [granted == "1", granted == "2"] * 9
     assert len(read) == 2
+
+
+async def test_who_has_given_a_class_away_believes_its_next_leader(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A decision may be written just when the shard is given away."""
+    lead, shards = shard_of_name("gold", COUNT), rig.shards
+    said = UpdateNotes(admitted={"gold": ("b", "ns/s-2")}).dump()
+    async with rig.running():
+        rig.start(lead)
+        await shards.stop_shard(lead)
+        shards.admit("gold", Admission("b", frozenset({("ns", "s-1")})))
+        monkeypatch.setattr(shards.leases, "updates_of", lambda _: said)
+        assert shards.admission("gold") == Admission("b", frozenset({("ns", "s-2")}))
 
 
 async def test_a_bug_of_a_worker_ends_the_process(rig: Rig) -> None:

@@ -76,6 +76,17 @@ def test_an_annotation_has_a_limit(scopes: int, sessions: int, text: str) -> Non
     assert UpdateNotes(notes.requests, notes.grants).dump() == annotation
 
 
+def test_as_many_sessions_of_a_rollout_are_noted_as_there_is_room_for() -> None:
+    """The others follow when these have begun."""
+    sessions = tuple(f"{'ns' * 30}/{number:04}{'x' * 40}" for number in range(1000))
+    annotation = UpdateNotes(admitted={"gold": ("b", *sessions)}).dump()
+    assert len(annotation.encode()) < ANNOTATIONS_MAX / 2
+    revision, *noted = parse_notes(annotation).admitted["gold"]
+    assert revision == "b"
+    assert len(noted) > 100
+    assert tuple(noted) == sessions[: len(noted)]
+
+
 @pytest.mark.parametrize(
     "annotation",
     ["{", "[]", "null", "1", '{"requests": 1}', '{"requests": {}, "grants": {"a": 1}}'],

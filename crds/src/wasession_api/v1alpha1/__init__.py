@@ -44,6 +44,7 @@ from wasession_api.v1alpha1.enums import (
     account_status,
 )
 from wasession_api.v1alpha1.rollout import (
+    MAXIMUM_ACCEPTED,
     Canary,
     MaintenanceWindow,
     Revision,
@@ -156,6 +157,7 @@ __all__ = [
     "CLASS_SINGULAR",
     "GROUP",
     "KIND",
+    "MAXIMUM_ACCEPTED",
     "OPERATOR_CONFLICT",
     "PLURAL",
     "REVISION_FIELDS",

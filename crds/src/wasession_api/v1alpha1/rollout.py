@@ -33,7 +33,7 @@ ClassStep = Annotated[
 ]
 SHORTEST_WINDOW, LONGEST_WINDOW = timedelta(minutes=1), timedelta(days=7)
 LONGEST_SOAK = timedelta(days=7)
-MAXIMUM_ACCEPTED = 256
+MAXIMUM_ACCEPTED = 1000  # as many as are updated at the same time
 
 
 class Canary(Model):

@@ -142,6 +142,9 @@ class UpdateStatus(Observed):
     """The last replacement of the pod for a changed template."""
 
     at: Time = Field(description="When the update of the pod began.")
+    revision: str | None = Field(
+        None, description="Revision of its class that it was updated to.", max_length=64
+    )
     was_ready: bool = Field(
         description="Whether the session was Ready with a valid login before the update."
     )

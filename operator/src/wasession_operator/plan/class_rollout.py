@@ -18,6 +18,7 @@ from cronsim import CronSim, CronSimError
 from wasession_api.base import rfc3339
 from wasession_api.kube.manifests import Key
 from wasession_api.v1alpha1 import (
+    MAXIMUM_ACCEPTED,
     MaintenanceWindow,
     Revision,
     Rollout,
@@ -30,6 +31,8 @@ from wasession_api.v1alpha1 import (
 from wasession_operator.plan.rollout import RECOVERY_TIMEOUT
 
 CANARY_PATIENCE = timedelta(minutes=10)  # to find one that is Ready, while others may become so
+# By which the clocks of two replicas may differ. The canary's step compares no times.
+CLOCK_SKEW = timedelta(minutes=1)
 RESUME = "kubectl wasession rollout resume, or undo"
 
 
@@ -89,7 +92,7 @@ def decide(
     """
     now = now.astimezone(UTC).replace(microsecond=0)
     if before is None:
-        return Decision(_first(target, operator, now))
+        return Decision(_first(target, members, operator, now))
     status = before
     if before.revision != target.name:
         status, admitted = _begin(before, target, members, now), ()
@@ -121,7 +124,8 @@ def assign(
         return Revision(name=target)
     if on_delete and rollout.revision != target and not is_paused:
         return Revision(name=target)
-    if keeps_pod and current is not None and current != rollout.stable.name:
+    is_third = current != rollout.stable.name or rollout.stable.template is None
+    if keeps_pod and current is not None and is_third:
         return Revision(name=current)
     if rollout.stable.name == target or rollout.stable.template is None:
         return Revision(name=target)
@@ -134,12 +138,24 @@ def is_rollback(status: RolloutStatus) -> bool:
     return status.revision in (status.stable.name, previous)
 
 
-def _first(target: Revision, operator: str, now: datetime) -> RolloutStatus:
-    """Return the status of a class of which nothing is known: what it says now is stable."""
-    return RolloutStatus(
+def _first(
+    target: Revision, members: Iterable[Member], operator: str, now: datetime
+) -> RolloutStatus:
+    """Return the status of a class of which nothing is known: what it says now is stable.
+
+    Unless all sessions know what they run, and some run something else: the class was created
+    again, or another operator has served it. What most of these run is stable then.
+    """
+    status = RolloutStatus(
         operator=operator, revision=target.name, stable=target, phase=RolloutPhase.COMPLETE,
         since=now, started=now, step_started=now,
     )  # fmt: skip
+    running = Counter(member.revision for member in members if member.takes_part)
+    others = sorted(name for name in running if name not in (None, target.name))
+    if None in running or not others:
+        return status
+    most = Revision(name=max(others, key=running.__getitem__))
+    return _begin(status.model_copy(update={"stable": most}), target, (), now)
 
 
 def _begin(
@@ -159,7 +175,7 @@ def _begin(
     )
     if is_rollback(status):  # what has gone wrong already must not keep the others from going back
         hurt = [m.name for m in members if m.update is not None and m.update.failed]
-        return status.model_copy(update={"accepted": sorted(hurt)})
+        return status.model_copy(update={"accepted": sorted(hurt)[:MAXIMUM_ACCEPTED]})
     return status
 
 
@@ -220,7 +236,7 @@ class _Step:
         halted, accepted = self.status.halted, list(self.status.accepted)
         if halted is not None and self.resume == halted.id:
             accepted += sorted({halted.session, *(m.name for m in hurt)})
-            self._set(halted=None, accepted=accepted)
+            self._set(halted=None, accepted=accepted[-MAXIMUM_ACCEPTED:])
         elif halted is None and hurt:
             first = min(hurt, key=lambda m: (m.since or self.now, m.key))
             self._set(halted=self._halt(first))
@@ -228,9 +244,7 @@ class _Step:
     def _is_hurt(self, member: Member) -> bool:
         """Return whether a session of the present step is not as well as it was."""
         update = member.update
-        if update is None or update.own or member.name in self.status.accepted:
-            return False
-        if not self._is_of_step(member):
+        if update is None or self._is_accepted(member) or not self._is_of_step(member):
             return False
         since = member.since or self.now
         is_late = member.takes_part and not member.well and self.now - since >= RECOVERY_TIMEOUT
@@ -263,9 +277,14 @@ class _Step:
 
     @property
     def _missing(self) -> int:
-        """Return how many sessions the present step still lacks."""
-        counted = {m.key for m in self.counted}
-        done = sum(m.key in counted for m in (*self.updated, *self.pending))
+        """Return how many sessions the present step still lacks.
+
+        A canary is one that was updated: what a pod says of its revision does not suffice, and what
+        an owner has changed at the same time shows nothing.
+        """
+        counted, is_first = {m.key for m in self.counted}, self.status.step == 0
+        updated = [m for m in self.updated if self._was_updated(m) or not is_first]
+        done = sum(m.key in counted for m in (*updated, *self.pending))
         return self._steps[self.status.step] - done
 
     @property
@@ -301,11 +320,9 @@ class _Step:
         self._enter(RolloutPhase.PROGRESSING, renewed=True)
 
     def _complete(self) -> Decision:
-        stable, previous = self.status.stable, self.status.previous
-        if stable.name != self.target.name:
-            self._set(stable=self.target, previous=stable)
-        else:
-            self._set(stable=stable, previous=previous)
+        stable = self.status.stable
+        if stable.name != self.target.name:  # what has been undone is nothing to go back to
+            self._set(stable=self.target, previous=None if self.is_rollback else stable)
         self._set(halted=None, accepted=[])
         return self._end(RolloutPhase.COMPLETE, "")
 
@@ -318,8 +335,10 @@ class _Step:
             phase = RolloutPhase.CANARY
         else:
             phase = RolloutPhase.PROGRESSING
-        if (closed := self._is_closed()) is not None and not self._in_flight:
-            return self._end(RolloutPhase.WAITING_FOR_WINDOW, closed, self.mended)
+        if (closed := self._is_closed()) is not None:
+            self.pending = []  # they wait for the next window, like those that were not chosen
+            if not self._in_flight:
+                return self._end(RolloutPhase.WAITING_FOR_WINDOW, closed, self.mended)
         new = [] if closed is not None else self._choose()
         allowed = [*self.pending, *self.mended, *new]
         return self._end(phase, self._describe(new, closed), allowed)
@@ -362,8 +381,8 @@ class _Step:
 
     def _fit_as_canary(self, candidates: list[Member]) -> list[Member]:
         """Prefer sessions that are well: others do not show what the revision does."""
-        if any(m.well for m in self.counted):
-            return [m for m in candidates if m.well]
+        if well := [m for m in candidates if m.well]:
+            return well
         may_recover = any(m.may_recover for m in self.counted)
         if may_recover and self.now - self.status.started < CANARY_PATIENCE:
             return []
@@ -394,7 +413,16 @@ class _Step:
         return (member.revision or self.status.stable.name) == self.target.name
 
     def _is_of_step(self, member: Member) -> bool:
-        return member.update is not None and member.update.at >= self.status.step_started
+        if member.update is None or not self._was_updated(member):
+            return False
+        if self.status.step == 0 and not self.is_rollback:
+            return True  # also if the class has said the same before
+        return member.update.at >= self.status.step_started - CLOCK_SKEW
+
+    def _was_updated(self, member: Member) -> bool:
+        """Return whether a session was updated to the revision, and not for its owner's sake."""
+        update = member.update
+        return update is not None and not update.own and update.revision == self.target.name
 
     def _is_accepted(self, member: Member) -> bool:
         return member.name in self.status.accepted
@@ -441,13 +469,11 @@ def _digest(*parts: str) -> str:
 def next_opening(window: MaintenanceWindow, now: datetime) -> datetime | None:
     """Return when a window opens; None while it is open. Raise ``InvalidWindow``."""
     try:
-        local = now.astimezone(ZoneInfo(window.time_zone)).replace(second=0, microsecond=0)
-        opened = next(CronSim(window.schedule, local + timedelta(minutes=1), reverse=True), None)
-        opens = next(CronSim(window.schedule, local), None)
+        since = (now - window.duration).astimezone(ZoneInfo(window.time_zone))
+        for local in CronSim(window.schedule, since):
+            opens = local.astimezone(UTC)
+            if now < opens + window.duration:  # in autumn, an hour of local time comes twice
+                return None if opens <= now else opens
     except (CronSimError, ZoneInfoNotFoundError) as error:
         raise InvalidWindow(str(error)) from None
-    if opened is not None and now < opened.astimezone(UTC) + window.duration:
-        return None
-    if opens is None:
-        raise InvalidWindow("there is no such time")
-    return opens.astimezone(UTC)
+    raise InvalidWindow("there is no such time")

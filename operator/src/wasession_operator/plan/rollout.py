@@ -140,7 +140,9 @@ def _begin(session: Session, facts: Facts) -> UpdateStatus | None:
         was_ready = was_ready or (update.was_ready and valid)
         own = own or update.own  # one that has not worked out is still that
     at = facts.now.replace(microsecond=0)
-    return UpdateStatus(at=at, was_ready=was_ready, was_valid=valid, own=own)
+    return UpdateStatus(
+        at=at, revision=session.revision, was_ready=was_ready, was_valid=valid, own=own
+    )
 
 
 def _remaining(

@@ -151,7 +151,7 @@ def whole_seconds(moment: datetime) -> datetime:
 
 def _revision(session: Session, facts: Facts, pod: Finding) -> str | None:
     """Return the revision of the session's pod; while it is updated, that of the next one."""
-    if session.revision is None and session.status.session_class is not None:
+    if session.revision is None and facts.session_class and facts.class_violation is None:
         return None  # the class has no rollout
     if pod.reason == Reason.TEMPLATE_CHANGED:
         return session.revision or session.status.revision

@@ -246,6 +246,8 @@ class Shards:
 
     def admit(self, name: str, admission: Admission) -> None:
         """Let these sessions be updated, of a class that this replica leads, and no others."""
+        if self.leader_client(name) is None:
+            return  # the shard was given away meanwhile: what its next holder says counts
         if self.admission(name) == admission and name in self._admitted:
             return
         self._admitted[name] = admission

@@ -45,8 +45,13 @@ class UpdateNotes:
         for scope, granted in _fit((name, id_) for name, ids in self.grants.items() for id_ in ids):
             grants.setdefault(scope, []).append(granted)
         said: dict[str, Any] = {"requests": requests, "grants": dict(sorted(grants.items()))}
-        entries = ((name, *entry) for name, entry in self.admitted.items())
-        admitted = {name: reached for name, *reached in _fit(entries)}
+        admitted: dict[str, list[str]] = {}
+        for name, revision, session in _fit(
+            (name, revision, session)
+            for name, (revision, *sessions) in self.admitted.items()
+            for session in sessions
+        ):
+            admitted.setdefault(name, [revision]).append(session)
         return to_json(said | ({"admitted": admitted} if admitted else {})).decode()
 
 
