@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from support.fakes.proxy import Call
 from support.fakes.world import PVCS, Environment, World
+from wasession_api.v1alpha1 import CLASS_PLURAL
+from wasession_cli.rollouts import undone
 
 AT_ONCE = 4  # worlds at a time
 
@@ -78,6 +80,49 @@ async def another_pod(world: World) -> None:
     await world.until(replaced, "another pod, Ready")
 
 
+async def with_rollout(world: World) -> None:
+    """A session of a class whose rollout is complete."""
+    await world.change_class(rollout={"soak": "1s"})
+    await ready(world, updateStrategy="RollingUpdate")
+    await until_rolled_out(world, "Complete")
+
+
+async def rolled_out(world: World) -> None:
+    await another_pod(world)
+    await until_rolled_out(world, "Complete", image="other:1")
+
+
+async def with_a_hurt_canary(world: World) -> None:
+    await with_rollout(world)
+    await world.change_class(rollout={"soak": "1h"}, image="other:1")
+    await until_rolled_out(world, "Soaking")
+    await world.kubelet.crash(world.pod("sales"), "Error", again=False)
+    await until_rolled_out(world, "Halted")
+
+
+async def undo(world: World) -> None:
+    spec = undone(await world.api.get(CLASS_PLURAL, None, world.class_name))[0]["spec"]
+    await world.change_class(image=spec["image"])
+
+
+async def undone_and_ready(world: World) -> None:
+    await until_rolled_out(world, "Complete")
+    await is_ready(world)
+    assert world.created("pods") == 3, "of the stable revision, of the other one, and again"
+
+
+async def until_rolled_out(world: World, phase: str, image: str = "") -> None:
+    """Wait until the rollout of the world's class, which has an image, is in a phase."""
+    async with asyncio.timeout(120):
+        while True:
+            obj = await world.api.get(CLASS_PLURAL, None, world.class_name)
+            [rollout] = obj.get("status", {}).get("rollouts", [{}])
+            of_image = image in str(rollout.get("stable", {}).get("template"))
+            if rollout.get("phase") == phase and of_image:
+                return
+            await asyncio.sleep(0.2)  # classes are in no namespace, whose history could be awaited
+
+
 async def token_is_rotated(world: World) -> None:
     def rotated() -> bool:
         rotation = world.status("sales").get("tokenRotation", {})
@@ -118,6 +163,10 @@ SCENARIOS = {
         lambda world: world.change_class(image="other:1"),
         another_pod,
     ),
+    "rolled out": Scenario(
+        with_rollout, lambda world: world.change_class(image="other:1"), rolled_out
+    ),
+    "rollout undone": Scenario(with_a_hurt_canary, undo, undone_and_ready),
     "suspended": Scenario(ready, lambda world: world.change("sales", suspend=True), no_pod),
     "resumed": Scenario(suspended, lambda world: world.change("sales", suspend=False), another_pod),
     "restart asked for": Scenario(
