@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from wasession_api import names
 from wasession_api.base import rfc3339
@@ -32,6 +32,8 @@ from wasession_api.v1alpha1 import (
 )
 
 from wasession_operator import metrics
+from wasession_operator.backoff import next_backoff
+from wasession_operator.plan import Backoff
 from wasession_operator.plan.class_rollout import decide
 from wasession_operator.plan.session_class import SessionClass
 from wasession_operator.revisions import Revisions
@@ -72,6 +74,7 @@ class Rollouts:
         self._operator = shards.settings.operator_name
         self._revisions = Revisions(shards.settings)
         self._written: dict[str, float] = {}  # by class; monotonic
+        self._backoffs: dict[str, Backoff] = {}  # by class: of those whose status is rejected
 
     async def run(self) -> None:
         """Follow changes until cancelled."""
@@ -146,6 +149,9 @@ class Rollouts:
     ) -> bool:
         """Write the status of a rollout; return whether it is what others see from now on."""
         name = session_class.name
+        backoff = self._backoffs.get(name, Backoff())
+        if backoff.wait(datetime.now(UTC)) > timedelta(0):
+            return False
         obj = self._cache.classes.informer.objects.get(("", name))
         if obj is None or own_rollout(obj, self._operator) != before:
             return False
@@ -170,12 +176,14 @@ class Rollouts:
         except Conflict:
             return False  # the class has changed; its watch event follows
         except (Rejected, Unavailable) as error:
+            self._backoffs[name] = next_backoff(backoff)
             log.warning(
                 "writing the rollout of class %s failed; no further session is updated, retrying",
                 name,
                 extra={**extra, "error": str(error)},
             )
             return False
+        self._backoffs.pop(name, None)
         self._cache.classes.informer.upsert(written)
         if before is not None and rollout is not None and _place(before) != _place(rollout):
             extra |= {"revision": rollout.revision, "phase": rollout.phase}

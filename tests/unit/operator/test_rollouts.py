@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest import mock
@@ -12,6 +13,7 @@ from wasession_api.kube.client import EVENTS, Conflict, KubeClient, Rejected, Re
 from wasession_api.kube.manifests import Key, Manifest, condition
 from wasession_cli.rollouts import undone
 from wasession_operator.cluster_cache import ClusterCache
+from wasession_operator.plan import Backoff
 from wasession_operator.rollouts import Rollouts
 from wasession_operator.sharding.shards import Admission, Shards
 
@@ -28,11 +30,13 @@ class Api:
     def __init__(self) -> None:
         self.applied: list[Manifest] = []
         self.events: list[Manifest] = []
+        self.attempts = 0
         self.error: Exception | None = None
         self.spec: Manifest = {}
 
     async def apply(self, _: Resource, manifest: Manifest, sub: str, *, manager: str) -> Manifest:
         assert (sub, manager) == ("/status", f"{SETTINGS.operator_name}/rollout")
+        self.attempts += 1
         if self.error is not None:
             raise self.error
         self.applied.append(manifest)
@@ -141,8 +145,23 @@ async def test_nobody_is_admitted_before_it_is_written(error: Exception) -> None
         await rig.rollouts._look_at_all()
         assert rig.admitted == frozenset()
     rig.api.error = None
+    rig.rollouts._backoffs.clear()
     await rig.rollouts._look_at_all()
     assert len(rig.admitted) == 1
+
+
+async def test_a_status_that_is_rejected_is_not_written_each_second() -> None:
+    """The right to write it may be missing for ever."""
+    rig = Rig(rollout={}, image="pod:1")
+    rig.api.error = Rejected("forbidden")
+    for _ in range(20):
+        await rig.rollouts._look_at_all()
+    assert rig.api.attempts == 1
+    rig.api.error = None
+    rig.rollouts._backoffs["gold"] = Backoff(1, datetime.now(UTC))
+    await rig.rollouts._look_at_all()
+    assert rig.phases == ["Complete"]
+    assert rig.rollouts._backoffs == {}
 
 
 async def test_a_class_that_has_no_rollout_any_more_shows_none() -> None:
