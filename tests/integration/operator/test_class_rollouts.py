@@ -8,11 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from integration.operator.test_replicas import holders
 from support.fakes.api import Manifest
 from support.fakes.world import World
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import CLASS_PLURAL, Phase, Reason
 from wasession_cli.rollouts import resume_patch, undone
+from wasession_operator.sharding.lease import shard_of_name
 
 NAMES = tuple(f"session-{number:02}" for number in range(50))
 GOOD, BAD = "session-pod:good", "session-pod:bad"
@@ -54,7 +56,7 @@ def on(world: World, image: str) -> set[str]:
 def touched(world: World, image: str) -> set[str]:
     """Return the pods that were ever created with an image."""
     return {
-        change.object["metadata"]["name"]
+        change.object["metadata"]["name"].removeprefix("wasession-")
         for change in world.changes
         if change.plural == "pods" and change.type == "ADDED" and image in str(change.object)
     }
@@ -121,6 +123,61 @@ async def test_a_killed_operator_goes_on_with_the_same_canary(fleet: World) -> N
     for _ in range(3):
         await fleet.restart_operator()
     await until_phase(fleet, "Soaking")
+    assert len(touched(fleet, GOOD)) == 1
+
+
+@pytest.mark.parametrize("image", [GOOD, BAD])
+async def test_the_leader_of_a_class_is_killed_again_and_again(world: World, image: str) -> None:
+    """Its successor finds what is written, and whom the former one has admitted."""
+    shards, names = 3, NAMES[:12]
+    world.settings |= {"lease_duration": "2s", "shards": str(shards)}
+    await world.change_class(template={"updateStrategy": "RollingUpdate"}, rollout=ROLLOUT)
+    await world.start_operator()
+    await world.add_replica()
+    await asyncio.gather(*(world.create(name) for name in names))
+    await world.until_phase(*names)
+    await until_phase(world, "Complete")
+    await world.change_class(rollout={"soak": "4s"}, image=image)
+
+    async def kill_leader() -> None:
+        lead = holders(world, shards)[shard_of_name(world.class_name, shards)]
+        for replica in [replica for replica in world.replicas if replica.name == lead]:
+            await replica.kill()
+            await world.add_replica()
+
+    await world.until(lambda: touched(world, image), "a canary")
+    await kill_leader()
+    assert len(touched(world, image)) == 1
+    if image == BAD:
+        [canary] = touched(world, image)
+        await world.until_phase(canary)
+        await crash(world, canary)
+        await until_phase(world, "Halted")
+        await kill_leader()
+        await world.until(lambda: all(holders(world, shards)), "all shards to be held")
+        assert (await until_phase(world, "Halted"))["halted"]["session"].endswith(canary)
+        assert len(touched(world, image)) == 1
+        return
+    await world.until(lambda: len(touched(world, image)) > 1, "the next step")
+    await kill_leader()
+    rollout = await until_phase(world, "Complete")
+    assert rollout["updated"] == len(names)
+    assert touched(world, image) == set(names)
+
+
+async def test_a_class_that_is_created_again_has_a_canary_all_the_same(fleet: World) -> None:
+    """With another image: what its sessions run, they say themselves."""
+    spec = (await read_class(fleet))["spec"]
+    await fleet.delete_class(fleet.class_name)
+    await fleet.until(
+        lambda: all(
+            fleet.condition(name, "Degraded")["reason"] == "ClassNotFound" for name in NAMES
+        ),
+        "sessions without a class",
+    )
+    await fleet.create_class(fleet.class_name, **spec | {"rollout": {"soak": "1h"}, "image": GOOD})
+    rollout = await until_phase(fleet, "Soaking")
+    assert rollout["stable"]["name"] != rollout["revision"]
     assert len(touched(fleet, GOOD)) == 1
 
 

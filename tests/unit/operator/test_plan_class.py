@@ -195,6 +195,19 @@ def test_a_session_remembers_its_revision_while_its_class_says_nothing(
     assert plan(session(before), seen, SETTINGS).status.revision == expected
 
 
+@pytest.mark.parametrize("noted", [None, "a"])
+def test_a_pod_that_a_change_does_not_concern_is_of_the_new_revision(noted: str | None) -> None:
+    """The session sets itself what has changed: nothing would ever update it."""
+    running = copy.deepcopy(pod())
+    if noted is not None:
+        running["metadata"]["annotations"][names.ANNOTATION_REVISION] = noted
+    before = VALID.model_copy(update={"revision": noted})
+    changed = replace(session(before), revision="b")
+    result = plan(changed, facts(pod=running, report=WELL), SETTINGS)
+    assert result.actions == []
+    assert result.status.revision == "b"
+
+
 def of_class(status: Status = VALID, **spec: Any) -> Session:
     return session(status, className="gold", **spec)
 

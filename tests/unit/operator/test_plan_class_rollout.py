@@ -303,7 +303,11 @@ def test_a_class_that_is_created_again_goes_on_with_its_canary() -> None:
     simulation.hurts = lambda revision, _: revision == "b"
     simulation.until(RolloutPhase.HALTED)
     simulation.status, simulation.admitted = None, frozenset()
+    for key, member in simulation.members.items():  # which say that they have no class
+        simulation.members[key] = member._replace(takes_part=False)
     began = simulation.decide()
+    for key, member in simulation.members.items():
+        simulation.members[key] = member._replace(takes_part=True)
     assert (began.phase, began.stable) == (RolloutPhase.CANARY, Revision(name="a"))
     assert assign(began, "b", "a", keeps_pod=True).name == "a"
     assert simulation.decide().phase is RolloutPhase.HALTED
@@ -571,6 +575,12 @@ def test_what_a_session_runs(
 
 def test_without_a_rollout_a_session_runs_what_its_class_says() -> None:
     assert assign(None, "a", None) == Revision(name="a")
+
+
+def test_a_pod_stays_until_it_is_decided_whether_its_class_has_changed() -> None:
+    """Such as one that was created again: its canary is not chosen yet."""
+    assert assign(None, "b", "a", keeps_pod=True) == Revision(name="a")
+    assert assign(None, "b", "a") == Revision(name="b")
 
 
 # --- properties -----------------------------------------------------------------------------------

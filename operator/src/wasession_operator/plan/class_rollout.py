@@ -118,8 +118,10 @@ def assign(
     is. ``on_delete``: its pod is never replaced, so no rollout has to reach it; but it does not get
     ahead of one that is under way, or paused.
     """
-    if rollout is None or current == target or is_admitted:
+    if current == target or is_admitted:
         return Revision(name=target)
+    if rollout is None:  # the leader has not decided yet
+        return Revision(name=current if keeps_pod and current is not None else target)
     if rollout.phase is RolloutPhase.COMPLETE and rollout.revision == target:
         return Revision(name=target)
     if on_delete and rollout.revision != target and not is_paused:
@@ -139,22 +141,22 @@ def is_rollback(status: RolloutStatus) -> bool:
 
 
 def _first(
-    target: Revision, members: Iterable[Member], operator: str, now: datetime
+    target: Revision, members: Sequence[Member], operator: str, now: datetime
 ) -> RolloutStatus:
     """Return the status of a class of which nothing is known: what it says now is stable.
 
-    Unless all sessions know what they run, and some run something else: the class was created
+    Unless its sessions know what they run, and some run something else: the class was created
     again, or another operator has served it. What most of these run is stable then.
     """
     status = RolloutStatus(
         operator=operator, revision=target.name, stable=target, phase=RolloutPhase.COMPLETE,
         since=now, started=now, step_started=now,
     )  # fmt: skip
-    running = Counter(member.revision for member in members if member.takes_part)
-    others = sorted(name for name in running if name not in (None, target.name))
-    if None in running or not others:
+    known = [m.revision for m in members if m.revision is not None]
+    others = Counter(name for name in known if name != target.name)
+    if not others or any(m.takes_part and m.revision is None for m in members):
         return status
-    most = Revision(name=max(others, key=running.__getitem__))
+    most = Revision(name=max(sorted(others), key=others.__getitem__))
     return _begin(status.model_copy(update={"stable": most}), target, (), now)
 
 

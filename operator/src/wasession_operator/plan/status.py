@@ -157,6 +157,9 @@ def _revision(session: Session, facts: Facts, pod: Finding) -> str | None:
         return session.revision or session.status.revision
     if facts.pod is None or is_terminating(facts.pod) or _is_foreign(session, facts.pod):
         return session.status.revision
+    if facts.template == annotations_of(facts.pod).get(names.ANNOTATION_TEMPLATE_HASH):
+        # Whatever it was created as: what has changed since does not concern it.
+        return session.revision or session.status.revision
     return revision_of(facts.pod) or session.status.revision
 
 
