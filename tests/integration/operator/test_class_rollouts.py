@@ -8,9 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from integration.operator.test_faults import FAULTS
 from integration.operator.test_replicas import holders
+from support.fakes import proxy
 from support.fakes.api import Manifest
-from support.fakes.world import World
+from support.fakes.world import Environment, World
 from wasession_api.session_pod.report import Notice
 from wasession_api.v1alpha1 import CLASS_PLURAL, Phase, Reason
 from wasession_cli.rollouts import resume_patch, undone
@@ -179,6 +181,33 @@ async def test_a_class_that_is_created_again_has_a_canary_all_the_same(fleet: Wo
     rollout = await until_phase(fleet, "Soaking")
     assert rollout["stable"]["name"] != rollout["revision"]
     assert len(touched(fleet, GOOD)) == 1
+
+
+async def test_what_is_decided_cannot_be_written_at_once(environment: Environment) -> None:
+    """Whatever the API server answers, each of the first writes is tried again."""
+    faults = FAULTS | {str(code): proxy.answers(code) for code in (403, 404, 410, 422)}
+    turn = asyncio.Semaphore(4)
+
+    async def gets_there(fault: proxy.Action) -> None:
+        async with turn:
+            world = World(environment)
+            await world.open()
+            rollout = ROLLOUT | {"soak": "0s"}
+            await world.change_class(template={"updateStrategy": "RollingUpdate"}, rollout=rollout)
+            await world.start_operator()
+            await asyncio.gather(*(world.create(name) for name in NAMES[:3]))
+            await world.until_phase(*NAMES[:3])
+            await until_phase(world, "Complete")
+            hits = world.proxy.fail(fault, "PATCH", "whatsappsessionclasses/status", times=2)
+            await world.change_class(image=GOOD)
+            await world.until(lambda: touched(world, GOOD) == set(NAMES[:3]), "all of the image")
+            await until_phase(world, "Complete")
+            assert hits.done == 2
+            assert await world.close() == []
+
+    async with asyncio.TaskGroup() as group:
+        for fault in faults.values():
+            group.create_task(gets_there(fault))
 
 
 async def test_paused_and_resumed(fleet: World) -> None:
