@@ -15,6 +15,7 @@ from wasession_cli.rollouts import undone
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.plan import Backoff
 from wasession_operator.rollouts import Rollouts
+from wasession_operator.session_classes import own_rollout
 from wasession_operator.sharding.shards import Admission, Shards
 
 SINCE = "2026-01-02T03:04:05Z"
@@ -190,6 +191,37 @@ async def test_what_somebody_has_edited_of_another_rollout_stops_nothing(entry: 
     rig.cache.classes.informer._upsert(("", "gold"), obj | {"status": {"rollouts": [entry]}})
     await rig.rollouts._look_at_all()
     assert rig.phases == ["Complete"]
+
+
+TIMES = ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59Z")
+
+
+@pytest.mark.parametrize("phase", ["Canary", "Soaking", "Progressing", "Future"])
+@pytest.mark.parametrize("field", ["since", "started", "stepStarted", "at"])
+@pytest.mark.parametrize("time", TIMES)
+async def test_times_that_somebody_has_edited_stop_no_operator(
+    phase: str, field: str, time: str
+) -> None:
+    rig = Rig(rollout={}, image="pod:1")
+    await rig.rollouts._look_at_all()
+    [first] = rig.api.applied
+    rollout = first["status"]["rollouts"][0] | {"phase": phase, "stable": {"name": "a"}, "step": 1}
+    update = {"at": SINCE, "revision": rollout["revision"], "wasReady": True, "wasValid": True}
+    (update if field == "at" else rollout)[field] = time
+    obj = rig.cache.classes.informer.objects["", "gold"]
+    metadata = obj["metadata"] | {"resourceVersion": "50"}
+    edited = obj | {"metadata": metadata, "status": {"rollouts": [rollout]}}
+    rig.cache.classes.informer._upsert(("", "gold"), edited)
+    for name in "ab":
+        session = rig.cache.sessions["ns", name]
+        ready = {"type": "Ready", "status": "True", "lastTransitionTime": time}
+        status = session["status"] | {"revision": rollout["revision"], "conditions": [ready]}
+        changed = {"metadata": session["metadata"] | {"resourceVersion": "6"}}
+        changed["status"] = status | {"update": update | {"done": name == "a"}}
+        rig.cache.upsert_session(session | changed)
+    for _ in range(3):
+        await rig.rollouts._look_at_all()
+    assert own_rollout(rig.cache.classes.informer.objects["", "gold"], SETTINGS.operator_name)
 
 
 async def test_an_undo_leads_to_the_very_revision_that_was_stable() -> None:

@@ -308,7 +308,7 @@ class _Step:
         if self.status.step == 0:
             since = max((m.since or self.now for m in fresh if m.well), default=since)
         away = [m for m in fresh if _was_ready(m) and not m.well and not self._is_accepted(m)]
-        ends = since + self.rollout.soak
+        ends = min(since, self.now) + self.rollout.soak  # clocks differ, and people edit times
         if away:
             message = f"{away[0].name} is not Ready at the moment."
             return self._end(RolloutPhase.SOAKING, message)
@@ -419,7 +419,7 @@ class _Step:
             return False
         if self.status.step == 0 and not self.is_rollback:
             return True  # also if the class has said the same before
-        return member.update.at >= self.status.step_started - CLOCK_SKEW
+        return self.status.step_started - member.update.at <= CLOCK_SKEW
 
     def _was_updated(self, member: Member) -> bool:
         """Return whether a session was updated to the revision, and not for its owner's sake."""
