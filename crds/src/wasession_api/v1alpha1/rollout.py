@@ -181,7 +181,9 @@ class RolloutStatus(Observed):
         description="The last revision whose rollout is complete: what sessions run that it has not "
         "reached, also when their pod is created again."
     )
-    previous: Revision | None = Field(None, description="The stable one before that.")
+    previous: Revision | None = Field(
+        None, description="The stable one before that; none if it was gone back to."
+    )
     phase: Annotated[RolloutPhase, fallback(RolloutPhase.PROGRESSING)] = Field(
         description="How far it is."
     )
