@@ -47,6 +47,8 @@ LIST_KEYS = {
     "spec.template.webhooks": "name",
     "spec.template.sinks": "name",
 }
+# Lists of different values, whose items can have different owners as well.
+LIST_SETS = {"spec.exportTo"}
 # The keywords of a structural schema that are the same in a JSON schema.
 KEYWORDS = (
     "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems",
@@ -108,6 +110,8 @@ BACKUP_COLUMNS = (
     Column("Size", "integer", ".status.size", 0, "Size in bytes."),
     Column("Age", "date", ".metadata.creationTimestamp", 0, "Age of the backup."),
     Column("Reason", "string", ".status.reason", 1, "Why the backup is in its phase."),
+    Column("From", "string", ".spec.importFrom.namespace", 1, "Where it is imported from."),
+    Column("Exported To", "string", ".spec.exportTo", 1, "Namespaces that may import it."),
 )
 # PodDisruptionBudgets find out with it how many pods a session should have.
 SCALE = {
@@ -277,7 +281,8 @@ class _Structural:
             result["additionalProperties"] = self.schema(f"{path}.*", values)
         if "items" in schema:
             result["items"] = self.schema(f"{path}[]", schema["items"])
-            result["x-kubernetes-list-type"] = "map" if path in LIST_KEYS else "atomic"
+            kind = "map" if path in LIST_KEYS else "set" if path in LIST_SETS else "atomic"
+            result["x-kubernetes-list-type"] = kind
         if path in LIST_KEYS:
             result["x-kubernetes-list-map-keys"] = [LIST_KEYS[path]]
 
