@@ -155,3 +155,10 @@ def test_the_cache_holds_what_the_plan_reads() -> None:
     assert backup.is_scheduled
     assert backup.status.message == "", "what a person wrote to the status loses nothing else"
     assert backup.status.key == KEY
+
+
+def test_only_a_session_that_was_copied_here_is_in_this_cluster() -> None:
+    key = f"ns/sales/20260102T030405Z-{'uid-of-nightly'[:8]}.tar.age"
+    made = manifest_of(status=completed(MONDAY, key=key))
+    assert parse_backup(made).is_made_here
+    assert not parse_backup(made | {"spec": IMPORT}).is_made_here, "its archive may be from afar"
