@@ -220,7 +220,7 @@ def crd(kind: Kind = SESSION) -> Schema:
 
 def _version(kind: Kind) -> Schema:
     model = kind.model.model_json_schema(by_alias=True, mode="validation")
-    schema = _Structural(kind, model["$defs"]).schema("", model)
+    schema = _Structural(kind, model).schema("", model)
     return {
         "name": v1alpha1.VERSION,
         "served": True,
@@ -239,9 +239,10 @@ class _Structural:
     ``.*`` for a value of a map.
     """
 
-    def __init__(self, kind: Kind, definitions: Schema) -> None:
+    def __init__(self, kind: Kind, model: Schema) -> None:
         self._kind = kind
-        self._definitions = definitions
+        self._definitions = model["$defs"]
+        self._required = set(model.get("required", ()))
 
     def schema(self, path: str, schema: Schema) -> Schema:
         schema = _resolved(schema, self._definitions)
@@ -291,8 +292,10 @@ class _Structural:
         of_class = self._kind is SESSION and path.startswith(FROM_CLASS)
         fixed = self._kind is not SESSION_CLASS and not of_class
         if default is None:
-            # An optional object gets the defaults of its fields, so that rules can refer to them.
-            if fixed and "properties" in schema and not schema.get("required"):
+            # An optional object gets the defaults of its fields, so that rules can refer to them;
+            # not a spec that has to be there, as rules require fields of it.
+            optional = not schema.get("required") and path not in self._required
+            if fixed and "properties" in schema and optional:
                 children = result["properties"].items()
                 result["default"] = {
                     name: child["default"] for name, child in children if "default" in child
