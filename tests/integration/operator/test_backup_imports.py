@@ -66,7 +66,7 @@ async def test_an_import_from_its_creation_to_its_deletion(pair: Pair, store: St
     assert manifest["backupUID"] == created["metadata"]["uid"]
     assert manifest["source"] == original["source"]
     log = sales.operator.log.read_text() if sales.operator else ""
-    assert f"source={sales.namespace}/{BACKUP}" in log, "who has moved what can be found out"
+    assert f"archive of namespace {sales.namespace} copied for backup {BACKUP}" in log
 
     manifest |= {"backupName": "found", "backupUID": "0b5f2a10-0000-4000-8000-000000000001"}
     store.put(f"{support.namespace}/sales/found.tar.age", store.path(key).read_bytes(), manifest)
@@ -174,11 +174,8 @@ async def test_an_import_that_is_killed_before_its_manifest_is_not_there_yet(
     sales, support = pair.sales, pair.support
     created = await support.import_backup(BACKUP, sales)
     await support.until_backup(BACKUP, "Pending", "NotExported")
-    original = await sales.until_backup(BACKUP)
-    taken = original["key"].split("/")[-1].split("-")[0]
-    at = original["takenAt"].replace("-", "").replace(":", "")
+    at = (await sales.until_backup(BACKUP))["takenAt"].replace("-", "").replace(":", "")
     key = f"{support.namespace}/sales/{at}-{created['metadata']['uid'][:8]}.tar.age"
-    assert len(taken) == len(at)
     blocked = store.path(f"{key}.json")
     blocked.mkdir(parents=True)  # so that the manifest cannot be written
     await sales.export_backup(BACKUP, support.namespace)
@@ -202,7 +199,8 @@ async def test_an_import_that_is_killed_before_its_manifest_is_not_there_yet(
 async def test_killed_after_any_write(pair: Pair, store: Store, number: int) -> None:
     """SIGKILL hits the operator before it receives the response."""
     sales, support = pair.sales, pair.support
-    await sales.export_backup(BACKUP, support.namespace)
+    await support.import_backup(BACKUP, sales)
+    await support.until_backup(BACKUP, "Pending", "NotExported")
     count, killed = 0, asyncio.Event()
 
     def written(call: Call) -> None:
@@ -214,7 +212,7 @@ async def test_killed_after_any_write(pair: Pair, store: Store, number: int) -> 
                 killed.set()
 
     sales.proxy.written = written
-    await support.import_backup(BACKUP, sales)
+    await sales.export_backup(BACKUP, support.namespace)
     await killed.wait()
     assert sales.operator is not None
     await sales.operator.ended()
@@ -244,6 +242,6 @@ async def test_a_login_of_another_cluster_needs_a_word_here_too(
     bootstrap = {"fromBackup": {"name": "moved"}, "fenced": fenced}
     await support.create("copy", className=sales.class_name, bootstrap=bootstrap)
     if fenced:
-        await support.until_phase("copy", phase="Restoring")
+        await support.until_phase("copy")
     else:
         await support.until_reason("copy", "Ready", "BackupSourceNotFenced")

@@ -493,7 +493,12 @@ class Backups:
             await self._store.delete(key)
             return replace(progress, copied=size)
         await self._store.write_manifest(key, manifest)
-        log.info("archive copied for backup %s", backup.name, extra=_extra(backup))
+        log.info(
+            "archive of namespace %s copied for backup %s",
+            source.partition("/")[0],
+            backup.name,
+            extra=_extra(backup),
+        )
         return replace(progress, archive=Archive(size, manifest, has_manifest=True))
 
     async def _observe_snapshot(
