@@ -42,8 +42,8 @@ from wasession_operator.plan.facts import Backoff
 ATTEMPTS = 5
 DEADLINE = timedelta(hours=1)  # from the first attempt
 ANSWER_TIMEOUT = timedelta(seconds=30)  # until a pod that was asked reports the backup
-# How often to look at a VolumeSnapshot: after a quarter of the time that it has taken so far.
 RECHECK = timedelta(seconds=10)  # of a namespace whose backups cannot be read
+# How often to look at a VolumeSnapshot: after a quarter of the time that it has taken so far.
 POLL_FIRST, POLL_LAST = timedelta(seconds=1), timedelta(seconds=30)
 ERROR_PATIENCE = timedelta(minutes=2)  # for errors that the snapshot controller may get over
 # In its errors for volumes that no CSI driver has provided, and for drivers without a class.
