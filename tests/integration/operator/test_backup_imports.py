@@ -14,6 +14,7 @@ from integration.operator.test_backups import (
     store,
     until_gone,
     use,
+    writes_of,
 )
 from support.fakes.proxy import Call
 from support.fakes.world import Environment, World
@@ -201,6 +202,7 @@ async def test_killed_after_any_write(pair: Pair, store: Store, number: int) -> 
     sales, support = pair.sales, pair.support
     await support.import_backup(BACKUP, sales)
     await support.until_backup(BACKUP, "Pending", "NotExported")
+    await until_answered(sales)
     count, killed = 0, asyncio.Event()
 
     def written(call: Call) -> None:
@@ -221,7 +223,13 @@ async def test_killed_after_any_write(pair: Pair, store: Store, number: int) -> 
     await pair.start(backup_sync_interval="1s")
     status = await support.until_backup(BACKUP)
     assert store.keys(support.namespace) == {status["key"], f"{status['key']}.json"}
+    await until_answered(sales)
     assert count == 2, "what is to happen is written, and what has happened"
+
+
+async def until_answered(world: World) -> None:
+    """Wait until the operator's writes to backups have been answered, and so are counted."""
+    await world.proxy.until(lambda: all(call.status for call in writes_of(world)))
 
 
 @pytest.mark.parametrize("fenced", [False, True])
