@@ -619,8 +619,10 @@ async def restore(
 )
 @in_cluster
 @click.argument("backup", type=BACKUP_NAME)
-@click.option("--to", "importer", type=NAMESPACE, required=True, help="It may import the backup.")
-@click.option("--revoke", is_flag=True, help="It may not any more; what it has imported stays.")
+@click.option(
+    "--to", "importer", type=NAMESPACE, required=True, help="Namespace that may import it."
+)
+@click.option("--revoke", is_flag=True, help="Take that back; what it has imported stays.")
 @output("json", "yaml", "name")
 async def export(
     cluster: Cluster, backup: str, importer: str, revoke: bool, output: str | None
