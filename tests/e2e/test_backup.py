@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from support.cluster import Cluster, images
 from support.snapshots import driver as snapshots
 from support.testbed import Session, Testbed
 
-NAMESPACE = "e2e-backup"
+NAMESPACE, ELSEWHERE = "e2e-backup", "e2e-backup-elsewhere"
 ME = "15557770003"
 IDENTITY, STRANGER = pyrage.x25519.Identity.generate(), pyrage.x25519.Identity.generate()
 VALUES: dict[str, Any] = {
@@ -79,14 +81,16 @@ def linked(bed: Testbed, class_name: str) -> Iterator[Session]:
     bed.cluster.kubectl("delete", "namespace", NAMESPACE)
 
 
-def create_namespace(bed: Testbed, identity: pyrage.x25519.Identity = IDENTITY) -> None:
-    bed.cluster.kubectl("create", "namespace", NAMESPACE)
-    create_identity(bed, identity)
+def create_namespace(bed: Testbed, namespace: str = NAMESPACE) -> None:
+    bed.cluster.kubectl("create", "namespace", namespace)
+    create_identity(bed, IDENTITY, namespace)
 
 
-def create_identity(bed: Testbed, identity: pyrage.x25519.Identity) -> None:
+def create_identity(
+    bed: Testbed, identity: pyrage.x25519.Identity, namespace: str = NAMESPACE
+) -> None:
     secret = ("create", "secret", "generic", "wasession-backup-identity")
-    bed.cluster.kubectl("-n", NAMESPACE, *secret, f"--from-literal=identity={identity}")
+    bed.cluster.kubectl("-n", namespace, *secret, f"--from-literal=identity={identity}")
 
 
 def back_up(session: Session, name: str, **spec: Any) -> None:
@@ -101,10 +105,12 @@ def until_completed(session: Session, name: str) -> None:
     session.kubectl("wait", "--for=jsonpath={.status.phase}=Completed", wanted, "--timeout=90s")
 
 
-def restore(bed: Testbed, name: str, class_name: str, backup: str) -> Session:
+def restore(
+    bed: Testbed, name: str, class_name: str, backup: str, namespace: str = NAMESPACE
+) -> Session:
     bootstrap = {"fromBackup": {"name": backup}}
     return bed.create_session(
-        name, NAMESPACE, className=class_name, owner="demo", bootstrap=bootstrap
+        name, namespace, className=class_name, owner="demo", bootstrap=bootstrap
     )
 
 
@@ -154,6 +160,27 @@ def test_a_copy_never_runs_beside_its_source(
     assert copy.status["phase"] == "Ready"
     copy.kubectl("delete", "wasession", "copy", "--timeout=60s")
     until_ready_without_a_qr(linked)
+
+
+def test_a_login_moves_to_another_namespace(bed: Testbed, linked: Session, class_name: str) -> None:
+    """One namespace exports it, the other one imports it, and it never runs in both."""
+    back_up(linked, "leaving")
+    create_namespace(bed, ELSEWHERE)
+    try:
+        plugin(bed, NAMESPACE, "export", "leaving", "--to", ELSEWHERE)
+        plugin(bed, ELSEWHERE, "import", f"{NAMESPACE}/leaving")
+        moved = restore(bed, "moved", class_name, "leaving", ELSEWHERE)
+        moved.wait("jsonpath={.status.conditions[?(@.type=='Ready')].reason}=BackupSourceRunning")
+        suspend(linked)
+        until_ready_without_a_qr(moved)
+    finally:
+        bed.cluster.kubectl("delete", "namespace", ELSEWHERE)
+
+
+def plugin(bed: Testbed, namespace: str, *arguments: str) -> None:
+    """Run ``kubectl wasession ...``; raise ``CalledProcessError``."""
+    command = [sys.executable, "-m", "wasession_cli", "-n", namespace, *arguments]
+    subprocess.run([*command, "--kubeconfig", str(bed.cluster.kubeconfig_path)], check=True)
 
 
 def test_a_wrong_key_is_explained_and_the_right_one_goes_on(

@@ -291,8 +291,18 @@ BY_BACKUP_REASON: dict[str, str] = {
     ),
     BackupReason.SNAPSHOT_FAILED: "The platform team has to check the CSI driver.",
     BackupReason.SNAPSHOT_MISSING: "Make another backup: kubectl wasession backup {session}",
-    BackupReason.ARCHIVE_MISSING: "Check spec.key: the archive has to be in the store.",
+    BackupReason.ARCHIVE_MISSING: (
+        "The archive has to be in the store: check spec.key, or use another backup."
+    ),
     BackupReason.ARCHIVE_INVALID: "Use another backup: kubectl wasession backups {session}",
+    BackupReason.NOT_EXPORTED: (
+        "Somebody who may change backups in that namespace has to run the command in the message."
+    ),
+    BackupReason.SOURCE_NOT_COMPLETED: "If that backup has failed, import another one.",
+    BackupReason.SOURCE_NOT_SERVED: (
+        "The platform team has to let the operator serve that namespace (watchNamespaces), or copy "
+        "the archive by hand."
+    ),
 }
 UPDATE_PENDING = (
     "Its pod template has changed. To apply it before the next start: "
@@ -318,4 +328,4 @@ def next_step(name: str, status: Status) -> str:
 def next_backup_step(session: str, status: BackupStatus) -> str:
     """Return what to do about a backup of a session, in a sentence."""
     step = BY_BACKUP_REASON.get(status.reason, WAIT) if status.reason is not None else WAIT
-    return step.format(session=session)
+    return step.format(session=session).rstrip()

@@ -16,13 +16,15 @@ from wasession_api.v1alpha1 import (
     BackupSpec,
     BootstrapState,
     ConditionType,
+    ImportSource,
     Phase,
     Reason,
     Spec,
 )
+from wasession_api.v1alpha1.backup import IDENTITY_SECRET_NAME
 
 from wasession_cli import advice, formatting
-from wasession_cli.exits import Exit, Invalid, NotReady
+from wasession_cli.exits import Exit, Failure, Invalid, NotReady
 from wasession_cli.pairing import End, Waiting
 
 # What keeps a session from its backup until somebody acts. BackupSourceRunning passes as soon as
@@ -74,6 +76,36 @@ def make_backup(
     }
 
 
+def make_export(backup: Manifest, namespace: str, *, revoked: bool) -> Manifest | None:
+    """Return the patch with which a namespace may import a backup, or may not any more.
+
+    None: it is so already. Raise ``Failure`` for a backup that cannot be exported.
+    """
+    name, spec = backup["metadata"]["name"], backup["spec"]
+    if spec.get("method") == BackupMethod.VOLUME_SNAPSHOT and not revoked:
+        raise Failure(
+            f"backup {name} is a VolumeSnapshot, which cannot leave its namespace",
+            f"make one that can: kubectl wasession backup {spec['sessionName']} --method Archive",
+        )
+    before: list[str] = spec.get("exportTo") or []
+    after = [one for one in before if one != namespace] + ([] if revoked else [namespace])
+    if set(after) == set(before):
+        return None
+    version = backup["metadata"]["resourceVersion"]  # so that nobody else's change is lost
+    return {"metadata": {"resourceVersion": version}, "spec": {"exportTo": after or None}}
+
+
+def make_import(namespace: str, backup: str, name: str) -> Manifest:
+    """Return a new backup that is imported from another namespace."""
+    spec = BackupSpec(import_from=ImportSource(namespace=namespace, name=backup))
+    return {
+        "apiVersion": API_VERSION,
+        "kind": BACKUP_KIND,
+        "metadata": {"name": name},
+        "spec": spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
+    }
+
+
 def make_session(
     backup: Manifest,
     name: str,
@@ -97,7 +129,7 @@ def make_session(
         raise NotReady(
             f"backup {backup_name} is {status.phase or BackupPhase.PENDING}, not Completed"
             + (f": {status.message}" if status.message else ""),
-            advice.next_backup_step(backup["spec"]["sessionName"], status),
+            advice.next_backup_step(formatting.session_of_backup(backup), status),
         )
     fields = {
         "className": class_name,
@@ -130,7 +162,7 @@ def age_warning(backup: Manifest, now: datetime) -> str | None:
 
 def view_of_backup(backup: Manifest) -> Waiting | End:
     """Return how far a backup is."""
-    name, session = backup["metadata"]["name"], backup["spec"]["sessionName"]
+    name, session = backup["metadata"]["name"], formatting.session_of_backup(backup)
     status = formatting.backup_status_of(backup)
     phase = status.phase or BackupPhase.PENDING
     state = f"backup {name} is {phase}" + (f": {status.message}" if status.message else "")
@@ -143,6 +175,20 @@ def view_of_backup(backup: Manifest) -> Waiting | End:
             return Waiting(f"{state}\n{advice.next_backup_step(session, status)}")
         case _:
             return Waiting(state)
+
+
+def view_of_import(backup: Manifest) -> Waiting | End:
+    """Return how far an import is; at its end, how to go on."""
+    view = view_of_backup(backup)
+    if isinstance(view, Waiting) or view.exit is not Exit.OK:
+        return view
+    metadata, session = backup["metadata"], formatting.session_of_backup(backup)
+    command = f"kubectl wasession -n {metadata['namespace']} restore {metadata['name']}"
+    return End(
+        f"{view.message}\nWith the Secret {IDENTITY_SECRET_NAME} in this namespace, restore it: "
+        f"{command} --as {session}",
+        Exit.OK,
+    )
 
 
 def view_of_restoration(session: Manifest) -> Waiting | End:

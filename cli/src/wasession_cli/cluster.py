@@ -20,7 +20,7 @@ from wasession_api.session_pod.tokens import tokens
 from wasession_api.v1alpha1 import API_VERSION, BACKUP_PLURAL, CLASS_PLURAL, PLURAL
 
 from wasession_cli import formatting, portforward
-from wasession_cli.exits import Failure, Forbidden, NotFound, Unreachable
+from wasession_cli.exits import Conflict, Failure, Forbidden, NotFound, Unreachable
 from wasession_cli.portforward import PortForwardConnector
 from wasession_cli.session_pod import SessionPod
 
@@ -155,8 +155,16 @@ class Cluster:
         return await self._call("GET", self._backups(), accept=accept)
 
     async def create_backup(self, backup: Manifest) -> Manifest:
-        """Create a backup; return the result."""
+        """Create a backup; return the result. Raise ``Conflict`` for a name that is taken."""
         return await self._call("POST", self._backups(), {"fieldManager": FIELD_MANAGER}, backup)
+
+    async def patch_backup(self, name: str, patch: Manifest) -> Manifest:
+        """Apply a merge patch to a backup; return the result.
+
+        Raise ``Conflict`` if the patch names a resource version that is not the present one.
+        """
+        path, query = f"{self._backups()}/{quote(name)}", {"fieldManager": FIELD_MANAGER}
+        return await self._call("PATCH", path, query, patch)
 
     def watch_backup(self, name: str) -> AsyncIterator[Manifest]:
         """Yield a backup now and after each change; raise ``NotFound`` when it is deleted."""
@@ -356,6 +364,8 @@ def _to_failure(status: int, text: str) -> Failure:
     match status:
         case 404:
             return NotFound(message)
+        case 409:
+            return Conflict(message)
         case 401:
             return Forbidden(
                 f"authentication failed: {message}",

@@ -39,6 +39,10 @@ class NotFound(Failure):
     code = Exit.NOT_FOUND
 
 
+class Conflict(Failure):
+    """The object exists already, or has changed since it was read."""
+
+
 class NotReady(Failure):
     """The session is not ready for the command, or was not in time."""
 

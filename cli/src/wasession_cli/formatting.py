@@ -161,9 +161,24 @@ def backups(items: Sequence[Manifest], now: datetime) -> list[list[str]]:
         age = since(datetime.fromisoformat(metadata["creationTimestamp"]), now)
         phase = status.phase or BackupPhase.PENDING
         method = item["spec"].get("method", BackupMethod.ARCHIVE)
-        named = [metadata["name"], item["spec"]["sessionName"], method]
+        named = [metadata["name"], _origin_of_backup(item), method]
         rows.append([*named, phase, taken, size, age, status.message])
     return rows
+
+
+def session_of_backup(backup: Manifest) -> str:
+    """Return the name of the session of a backup; empty for an import that has not begun."""
+    source = backup_status_of(backup).source
+    name: str = backup["spec"].get("sessionName") or (source.session_name if source else "")
+    return name
+
+
+def _origin_of_backup(backup: Manifest) -> str:
+    """Return the session of a backup, with the namespace if it is that of another one."""
+    source = backup_status_of(backup).source
+    if source is None or source.namespace == backup["metadata"]["namespace"]:
+        return session_of_backup(backup)
+    return f"{source.namespace}/{source.session_name}"
 
 
 def age_of_backup(backup: Manifest) -> datetime:

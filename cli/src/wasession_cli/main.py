@@ -24,15 +24,29 @@ from wasession_cli import advice, formatting, rollouts
 from wasession_cli.backups import (
     age_warning,
     make_backup,
+    make_export,
+    make_import,
     make_session,
     view_of_backup,
+    view_of_import,
     view_of_restoration,
 )
 from wasession_cli.cluster import TABLE, Cluster, ResourceExpired
-from wasession_cli.exits import Exit, Failure, Forbidden, NotFound, NotReady, Unreachable
+from wasession_cli.exits import (
+    Conflict,
+    Exit,
+    Failure,
+    Forbidden,
+    Invalid,
+    NotFound,
+    NotReady,
+    Unreachable,
+)
 from wasession_cli.options import (
     BACKUP_NAME,
+    FOREIGN_BACKUP,
     MESSAGE_ID,
+    NAMESPACE,
     NEW_NAME,
     RECIPIENT,
     SESSION_NAME,
@@ -533,7 +547,7 @@ async def backup(
 async def backups(cluster: Cluster, name: str | None, output: str | None) -> None:
     """List backups, newest first: all of the namespace, or those of a session."""
     found = await cluster.backups()
-    items = [item for item in found["items"] if name in (None, item["spec"]["sessionName"])]
+    items = [item for item in found["items"] if name in (None, formatting.session_of_backup(item))]
     items.sort(key=formatting.age_of_backup, reverse=True)
     if output is not None:
         click.echo(text(found | {"items": items}, output))
@@ -595,6 +609,83 @@ async def restore(
     _print_change(await cluster.create(wanted), output, "created")
     if wait:
         await _follow(cluster.watch_session(name), view_of_restoration, timeout)
+
+
+@cli.command(
+    epilog=examples(
+        "kubectl wasession -n sales export sales-eu-20260105-030000 --to support",
+        "kubectl wasession -n sales export sales-eu-20260105-030000 --to support --revoke",
+    )
+)
+@in_cluster
+@click.argument("backup", type=BACKUP_NAME)
+@click.option(
+    "--to", "importer", type=NAMESPACE, required=True, help="Namespace that may import it."
+)
+@click.option("--revoke", is_flag=True, help="Take that back; what it has imported stays.")
+@output("json", "yaml", "name")
+async def export(
+    cluster: Cluster, backup: str, importer: str, revoke: bool, output: str | None
+) -> None:
+    """Let another namespace import a backup.
+
+    The login is not moved by that: somebody there imports the backup, and restores it. Only an
+    Archive can be exported.
+    """
+    present = await cluster.backup(backup)
+    patch = make_export(present, importer, revoked=revoke)
+    if patch is None:
+        state = f"not exported to {importer}" if revoke else f"exported to {importer} already"
+        _print_change(present, output, state)
+        return
+    change = f"{'no longer ' if revoke else ''}exported to {importer}"
+    _print_change(await cluster.patch_backup(backup, patch), output, change)
+    if not revoke:
+        command = f"{PROGRAM} -n {importer} import {cluster.namespace}/{backup}"
+        click.echo(f"To import it there: {command}", err=True)
+
+
+@cli.command(
+    "import",
+    epilog=examples(
+        "kubectl wasession -n support import sales/sales-eu-20260105-030000",
+        "kubectl wasession -n support import sales/sales-eu-20260105-030000 --as-backup moved",
+    ),
+)
+@in_cluster
+@click.argument("source", metavar="NAMESPACE/BACKUP", type=FOREIGN_BACKUP)
+@click.option("--as-backup", "name", type=NEW_NAME, help="Its name here; default: the same.")
+@follow_options("5m")
+@output("json", "yaml", "name")
+async def import_backup(
+    cluster: Cluster,
+    source: tuple[str, str],
+    name: str | None,
+    wait: bool,
+    timeout: float,
+    output: str | None,
+) -> None:
+    """Copy another namespace's backup into this one, from which it can be restored.
+
+    The operator copies the archive, when that namespace exports it to this one. The command can be
+    repeated. Exits with 1 when the import has failed, and with 4 when it is not completed within
+    --timeout; the operator goes on with it.
+    """
+    namespace, backup = source
+    name = name or backup
+    if namespace == cluster.namespace:
+        hint = f"restore it: {PROGRAM} -n {namespace} restore {backup} --as SESSION"
+        raise Invalid(f"backup {backup} is in the namespace {namespace} already", hint)
+    wanted = make_import(namespace, backup, name)
+    try:
+        _print_change(await cluster.create_backup(wanted), output, "created")
+    except Conflict:
+        present = await cluster.backup(name)
+        if present["spec"].get("importFrom") != wanted["spec"]["importFrom"]:
+            raise
+        _print_change(present, output, "unchanged")
+    if wait:
+        await _follow(cluster.watch_backup(name), view_of_import, timeout)
 
 
 async def _follow(

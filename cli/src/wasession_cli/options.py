@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -28,6 +29,7 @@ from wasession_api.v1alpha1 import (
     GROUP,
     SINGULAR,
 )
+from wasession_api.v1alpha1.backup import Namespace
 from wasession_api.v1alpha1.spec import Name
 
 from wasession_cli.cluster import NAMES_ONLY, Cluster, Target
@@ -78,20 +80,50 @@ class ObjectName(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        async def names() -> list[str]:
-            async with (
-                asyncio.timeout(COMPLETION_TIMEOUT),
-                Cluster.connect(ctx.ensure_object(Target)) as cluster,
-            ):
-                objects = await self._read(cluster)
-                return [item["metadata"]["name"] for item in objects["items"]]
+        return _complete(ctx.ensure_object(Target), self._read, incomplete)
 
-        try:
-            return [
-                CompletionItem(name) for name in asyncio.run(names()) if name.startswith(incomplete)
-            ]
-        except (Failure, TimeoutError):
+
+class ForeignBackup(click.ParamType[tuple[str, str]]):
+    """A backup of another namespace, as NAMESPACE/NAME."""
+
+    name = "namespace/backup"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return value
+        namespace, slash, name = str(value).partition("/")
+        if not slash:
+            self.fail(f"{value!r} is not of the form NAMESPACE/BACKUP", param, ctx)
+        return NAMESPACE.convert(namespace, param, ctx), NEW_NAME.convert(name, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        namespace, slash, name = incomplete.partition("/")
+        if not slash:
             return []
+        target = dataclasses.replace(ctx.ensure_object(Target), namespace=namespace)
+        items = _complete(target, lambda cluster: cluster.backups(accept=NAMES_ONLY), name)
+        return [CompletionItem(f"{namespace}/{item.value}") for item in items]
+
+
+def _complete(
+    target: Target, read: Callable[[Cluster], Awaitable[Manifest]], incomplete: str
+) -> list[CompletionItem]:
+    """Return the names of objects that begin with ``incomplete``; none without the cluster."""
+
+    async def names() -> list[str]:
+        async with asyncio.timeout(COMPLETION_TIMEOUT), Cluster.connect(target) as cluster:
+            objects = await read(cluster)
+            return [item["metadata"]["name"] for item in objects["items"]]
+
+    try:
+        found = asyncio.run(names())
+    except (Failure, TimeoutError):
+        return []
+    return [CompletionItem(name) for name in found if name.startswith(incomplete)]
 
 
 class Validated(click.ParamType[str]):
@@ -127,6 +159,8 @@ SESSION_NAME = ObjectName("session", lambda cluster: cluster.sessions(accept=NAM
 CLASS_NAME = ObjectName("class", lambda cluster: cluster.classes(accept=NAMES_ONLY))
 BACKUP_NAME = ObjectName("backup", lambda cluster: cluster.backups(accept=NAMES_ONLY))
 NEW_NAME = Validated("name", Name)
+NAMESPACE = Validated("namespace", Namespace)
+FOREIGN_BACKUP = ForeignBackup()
 RECIPIENT = Validated("recipient", Recipient)
 MESSAGE_ID = Validated("message", MessageId)
 

@@ -47,6 +47,8 @@ LIST_KEYS = {
     "spec.template.webhooks": "name",
     "spec.template.sinks": "name",
 }
+# Lists of different values, whose items can have different owners as well.
+LIST_SETS = {"spec.exportTo"}
 # The keywords of a structural schema that are the same in a JSON schema.
 KEYWORDS = (
     "enum", "format", "pattern", "minimum", "maximum", "minLength", "maxLength", "minItems",
@@ -108,6 +110,8 @@ BACKUP_COLUMNS = (
     Column("Size", "integer", ".status.size", 0, "Size in bytes."),
     Column("Age", "date", ".metadata.creationTimestamp", 0, "Age of the backup."),
     Column("Reason", "string", ".status.reason", 1, "Why the backup is in its phase."),
+    Column("From", "string", ".spec.importFrom.namespace", 1, "Where it is imported from."),
+    Column("Exported To", "string", ".spec.exportTo", 1, "Namespaces that may import it."),
 )
 # PodDisruptionBudgets find out with it how many pods a session should have.
 SCALE = {
@@ -216,7 +220,7 @@ def crd(kind: Kind = SESSION) -> Schema:
 
 def _version(kind: Kind) -> Schema:
     model = kind.model.model_json_schema(by_alias=True, mode="validation")
-    schema = _Structural(kind, model["$defs"]).schema("", model)
+    schema = _Structural(kind, model).schema("", model)
     return {
         "name": v1alpha1.VERSION,
         "served": True,
@@ -235,9 +239,10 @@ class _Structural:
     ``.*`` for a value of a map.
     """
 
-    def __init__(self, kind: Kind, definitions: Schema) -> None:
+    def __init__(self, kind: Kind, model: Schema) -> None:
         self._kind = kind
-        self._definitions = definitions
+        self._definitions = model["$defs"]
+        self._required = set(model.get("required", ()))
 
     def schema(self, path: str, schema: Schema) -> Schema:
         schema = _resolved(schema, self._definitions)
@@ -277,7 +282,8 @@ class _Structural:
             result["additionalProperties"] = self.schema(f"{path}.*", values)
         if "items" in schema:
             result["items"] = self.schema(f"{path}[]", schema["items"])
-            result["x-kubernetes-list-type"] = "map" if path in LIST_KEYS else "atomic"
+            kind = "map" if path in LIST_KEYS else "set" if path in LIST_SETS else "atomic"
+            result["x-kubernetes-list-type"] = kind
         if path in LIST_KEYS:
             result["x-kubernetes-list-map-keys"] = [LIST_KEYS[path]]
 
@@ -286,8 +292,10 @@ class _Structural:
         of_class = self._kind is SESSION and path.startswith(FROM_CLASS)
         fixed = self._kind is not SESSION_CLASS and not of_class
         if default is None:
-            # An optional object gets the defaults of its fields, so that rules can refer to them.
-            if fixed and "properties" in schema and not schema.get("required"):
+            # An optional object gets the defaults of its fields, so that rules can refer to them;
+            # not a spec that has to be there, as rules require fields of it.
+            optional = not schema.get("required") and path not in self._required
+            if fixed and "properties" in schema and optional:
                 children = result["properties"].items()
                 result["default"] = {
                     name: child["default"] for name, child in children if "default" in child

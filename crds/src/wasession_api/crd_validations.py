@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from wasession_api.base import DURATION
+from wasession_api.base import DURATION, Model
+from wasession_api.v1alpha1.backup import BackupSpec
 from wasession_api.v1alpha1.spec import LABEL_KEY, QUANTITY
 
 Rule = dict[str, str]
@@ -23,6 +24,17 @@ def _immutable(field: str) -> Rule:
         f"{new} == {old} && "
         f"(!{new} || !{old} || self.spec.storage.{field} == oldSelf.spec.storage.{field})",
         f"spec.storage.{field} is immutable; delete the session and create another",
+    )
+
+
+def _unchanged(model: type[Model], but: str) -> str:
+    """Return CEL that rejects changes of all fields except one, also adding and removing them."""
+    aliases = (str(field.alias) for field in model.model_fields.values())
+    return " && ".join(
+        f"has(self.{name}) == has(oldSelf.{name}) && "
+        f"(!has(self.{name}) || self.{name} == oldSelf.{name})"
+        for name in aliases
+        if name != but
     )
 
 
@@ -215,7 +227,22 @@ CLASS_VALIDATIONS: dict[str, list[Rule]] = {
 }
 BACKUP_VALIDATIONS: dict[str, list[Rule]] = {
     "spec": [
-        rule("self == oldSelf", "is immutable; create another WhatsAppSessionBackup"),
+        rule(
+            _unchanged(BackupSpec, but="exportTo"),
+            "is immutable, except exportTo; create another WhatsAppSessionBackup",
+        ),
+        rule(
+            "has(self.sessionName) != has(self.importFrom)",
+            "must have either sessionName or importFrom: an import is of its source's session",
+        ),
         rule("self.method == 'Archive' || !has(self.key)", "key is that of an Archive"),
+        rule(
+            "!has(self.importFrom) || (self.method == 'Archive' && !has(self.key))",
+            "importFrom is for an Archive, and without a key: that is of the copy",
+        ),
+        rule(
+            "self.method == 'Archive' || !has(self.exportTo) || size(self.exportTo) == 0",
+            "exportTo is for an Archive: a VolumeSnapshot cannot leave its namespace",
+        ),
     ],
 }

@@ -74,6 +74,21 @@ async def test_an_archive_from_its_upload_to_its_end(store: Store) -> None:
     assert await store.keys("ns") == []
 
 
+async def test_a_copy_is_made_inside_the_store(store: Store) -> None:
+    copy = "ns-b/sales/copy.tar.age"
+    assert not await store.copy(KEY, copy), "there is nothing to copy"
+    assert await store.look(copy) == Archive()
+    await upload(store)
+    await store.write_manifest(KEY, MANIFEST)
+    for _ in range(2):
+        assert await store.copy(KEY, copy)
+    assert await store.look(copy) == Archive(MANIFEST.size), "its manifest comes last"
+    assert await store.keys("ns-b") == []
+    await store.delete(KEY)
+    async with aiohttp.ClientSession() as http, http.get(await store.sign_get(copy)) as response:
+        assert await response.read() == ARCHIVE
+
+
 async def test_many_archives_are_all_listed(server: S3Server, store: Store) -> None:
     await store.write_manifest("ns/sales/0000.tar.age", MANIFEST)
     [first] = server.bucket.rglob("0000.tar.age.json")
@@ -95,6 +110,7 @@ async def every_request(store: Store) -> None:
     for request in (
         store.look(KEY),
         store.write_manifest(KEY, MANIFEST),
+        store.copy(KEY, "ns-b/sales/copy.tar.age"),
         store.delete(KEY),
         store.namespaces(),
         store.keys("ns"),

@@ -17,7 +17,7 @@ from support.fakes.proxy import Call
 from support.fakes.world import Environment, World
 from support.s3 import S3Server
 from unit.operator.backups import RECIPIENT
-from wasession_api.v1alpha1 import BACKUP_PLURAL
+from wasession_api.v1alpha1 import API_VERSION, BACKUP_KIND, BACKUP_PLURAL
 
 FINALIZER = "wasession.dev/backup"
 PREFIX = "login-archives"
@@ -284,12 +284,59 @@ async def test_a_store_that_is_away_holds_up_the_deletion_until_it_is_back(
     own.kill()
 
 
-async def test_a_spec_is_immutable(stored: World) -> None:
-    await stored.back_up("fixed")
-    with pytest.raises(ApiError, match="immutable"):
-        await stored.api.patch(
-            BACKUP_PLURAL, stored.namespace, "fixed", {"spec": {"deletionPolicy": "Delete"}}
-        )
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"deletionPolicy": "Delete"},
+        {"sessionName": "support"},
+        {"key": "a.age"},
+        {"sessionName": None, "importFrom": {"namespace": "a", "name": "b"}},
+    ],
+    ids=lambda changed: ",".join(changed),
+)
+async def test_a_spec_is_immutable(world: World, changed: Manifest) -> None:
+    await world.back_up("fixed")
+    with pytest.raises(ApiError, match="is immutable, except exportTo"):
+        await world.api.patch(BACKUP_PLURAL, world.namespace, "fixed", {"spec": changed})
+
+
+async def test_exports_can_be_changed(world: World) -> None:
+    await world.back_up("open")
+    for namespaces in (["a"], ["b", "c"], []):
+        await world.export_backup("open", *namespaces)
+
+
+IMPORT = {"importFrom": {"namespace": "other", "name": "before"}}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({}, "must have either sessionName or importFrom"),
+        ({"sessionName": "sales", **IMPORT}, "must have either sessionName or importFrom"),
+        ({**IMPORT, "key": "other/sales/1.age"}, "importFrom is for an Archive"),
+        ({**IMPORT, "method": "VolumeSnapshot"}, "importFrom is for an Archive"),
+        ({"importFrom": {"namespace": "../a", "name": "b"}}, "must be a name of lower-case"),
+        ({"importFrom": {"namespace": "a"}}, "importFrom.name: Required value"),
+        (
+            {"sessionName": "sales", "method": "VolumeSnapshot", "exportTo": ["a"]},
+            "a VolumeSnapshot cannot leave its namespace",
+        ),
+        ({"sessionName": "sales", "exportTo": ["*"]}, "must be a name of lower-case"),
+        ({"sessionName": "sales", "exportTo": ["a.b"]}, "must be a name of lower-case"),
+        ({"sessionName": "sales", "exportTo": ["a", "a"]}, "Duplicate value"),
+        ({"sessionName": "sales", "exportTo": [f"a{n}" for n in range(17)]}, "at most 16 items"),
+    ],
+)
+async def test_what_the_api_server_refuses(world: World, spec: Manifest, message: str) -> None:
+    manifest = {
+        "apiVersion": API_VERSION,
+        "kind": BACKUP_KIND,
+        "metadata": {"name": "invalid", "namespace": world.namespace},
+        "spec": spec,
+    }
+    with pytest.raises(ApiError, match=message):
+        await world.api.create(BACKUP_PLURAL, manifest)
 
 
 async def test_a_backup_of_another_namespace_is_refused(stored: World, store: Store) -> None:

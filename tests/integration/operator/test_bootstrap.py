@@ -443,17 +443,12 @@ async def restored_elsewhere(world: World, other: World, store: Store) -> None:
 
 
 async def backed_up_for(world: World, other: World, store: Store) -> None:
-    """Link a session, copy its archive for another namespace, and let a session there begin."""
+    """Link a session, import its backup into another namespace, and let a session there begin."""
     use(world, store)
     await world.start_operator(namespaces=f"{world.namespace},{other.namespace}")
     await ready(world)
-    await world.back_up(BACKUP)
-    status = await world.until_backup(BACKUP)
-    archive = store.path(status["key"])
-    manifest = json.loads(archive.with_name(f"{archive.name}.json").read_text())
-    key = status["key"].replace(world.namespace, other.namespace)
-    store.put(key, archive.read_bytes(), manifest)
-    await other.back_up(BACKUP, key=key)
+    await world.back_up(BACKUP, exportTo=[other.namespace])
+    await other.import_backup(BACKUP, world)
     await other.until_backup(BACKUP)
     bootstrap = {"fromBackup": {"name": BACKUP}}
     await other.create("copy", className=world.class_name, bootstrap=bootstrap)

@@ -348,7 +348,8 @@ def _sessions_of(changes: list[Change]) -> dict[str, tuple[str, str]]:
         if change.plural == "whatsappsessions":
             name = metadata["name"]
         elif change.plural == "whatsappsessionbackups":
-            name = change.object["spec"]["sessionName"]
+            spec = change.object["spec"]
+            name = spec.get("sessionName") or spec["importFrom"]["name"]
         if name is not None:
             sessions[metadata["uid"]] = (metadata["namespace"], name)
     return sessions

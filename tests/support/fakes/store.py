@@ -34,6 +34,13 @@ class FakeStore:
         self._note("write_manifest", key)
         self.manifests[key] = manifest
 
+    async def copy(self, source: str, target: str) -> bool:
+        self._note("copy", source, target)
+        if source not in self.archives:
+            return False
+        self.archives[target] = self.archives[source]
+        return True
+
     async def delete(self, key: str) -> None:
         self._note("delete", key)
         self.manifests.pop(key, None)

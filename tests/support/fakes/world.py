@@ -268,6 +268,24 @@ class World:
             },
         )
 
+    async def import_backup(self, name: str, source: World, **spec: Any) -> Manifest:
+        """Create an import of another world's backup of the same name."""
+        wanted = {"namespace": source.namespace, "name": name}
+        return await self.api.create(
+            BACKUP_PLURAL,
+            {
+                "apiVersion": API_VERSION,
+                "kind": BACKUP_KIND,
+                "metadata": {"name": name, "namespace": self.namespace},
+                "spec": {"importFrom": wanted, **spec},
+            },
+        )
+
+    async def export_backup(self, name: str, *namespaces: str) -> None:
+        """Let these namespaces, and no others, import a backup."""
+        spec = {"spec": {"exportTo": list(namespaces)}}
+        await self.api.patch(BACKUP_PLURAL, self.namespace, name, spec)
+
     async def create_class(
         self, name: str, *, annotations: dict[str, str] | None = None, **spec: Any
     ) -> Manifest:

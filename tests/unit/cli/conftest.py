@@ -358,7 +358,7 @@ class Server:
         for path in (LIST, BACKUPS):
             app.router.add_get(path + "/{name}", self._get)
             app.router.add_post(path, self._create)
-        app.router.add_patch(LIST + "/{name}", self._patch)
+            app.router.add_patch(path + "/{name}", self._patch)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/events", self._list_events)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/secrets/{{name}}", self._secret)
         app.router.add_get(f"/api/v1/namespaces/{NAMESPACE}/pods/{{name}}/log", self._logs)
@@ -483,12 +483,15 @@ class Server:
         return web.json_response(created, status=201)
 
     async def _patch(self, request: web.Request) -> web.Response:
-        name = request.match_info["name"]
-        if name not in self.sessions:
-            return refusal(404, f'whatsappsessions.wasession.dev "{name}" not found')
+        name, (kind, objects) = request.match_info["name"], self._of(request)
+        if name not in objects:
+            return refusal(404, f'{kind.lower()}s.wasession.dev "{name}" not found')
         assert request.content_type == "application/merge-patch+json"
-        merged = json.loads(json.dumps(self.sessions[name]))
-        _merge(merged, await request.json())
+        merged, patch = json.loads(json.dumps(objects[name])), await request.json()
+        version = patch.get("metadata", {}).get("resourceVersion")
+        if version not in (None, merged["metadata"]["resourceVersion"]):
+            return refusal(409, "the object has been modified")
+        _merge(merged, patch)
         self._put(merged)
         return web.json_response(merged)
 

@@ -18,11 +18,13 @@ import yaml
 from aiohttp import web
 from wasession_api.base import rfc3339
 from wasession_api.v1alpha1 import API_VERSION, CLASS_KIND
+from wasession_cli.backups import make_export
 from wasession_cli.completion import complete
 from wasession_cli.exits import Exit
 
 from .conftest import (
     LIST,
+    NAMESPACE,
     POD_TOKEN,
     Manifest,
     Pod,
@@ -648,6 +650,127 @@ def test_restore_of_an_invalid_session_creates_nothing(server: Server, command: 
     assert server.sessions == {}
 
 
+# --- export and import ----------------------------------------------------------------------------
+
+
+def test_export_adds_a_namespace_and_revoke_removes_it(server: Server, command: Command) -> None:
+    server.put(make_backup("first", "sales"))
+    resource = "whatsappsessionbackup.wasession.dev/first"
+    result = command("export", "first", "--to", "support")
+    assert result.out == f"{resource} exported to support\n"
+    assert f"kubectl wasession -n support import {NAMESPACE}/first" in result.err
+    command("export", "first", "--to", "archive")
+    assert server.backups["first"]["spec"]["exportTo"] == ["support", "archive"]
+    calls = len(server.calls)
+    assert command("export", "first", "--to", "archive").out == (
+        f"{resource} exported to archive already\n"
+    )
+    result = command("export", "first", "--to", "nobody", "--revoke")
+    assert (result.out, result.err) == (f"{resource} not exported to nobody\n", "")
+    assert {call.method for call in server.calls[calls:]} == {"GET"}
+    result = command("export", "first", "--to", "support", "--revoke")
+    assert result.out == f"{resource} no longer exported to support\n"
+    assert server.backups["first"]["spec"]["exportTo"] == ["archive"]
+    command("export", "first", "--to", "archive", "--revoke")
+    assert server.backups["first"]["spec"]["exportTo"] is None
+
+
+def test_an_export_overwrites_nobody_elses(server: Server, command: Command) -> None:
+    backup = make_backup("first", "sales")
+    server.put(backup)
+    present = server.backups["first"]["metadata"]["resourceVersion"]
+    patch = make_export(server.backups["first"], "support", revoked=False)
+    assert patch is not None
+    assert patch["metadata"]["resourceVersion"] == present
+
+
+def test_a_volume_snapshot_is_not_exported(server: Server, command: Command) -> None:
+    backup = make_backup("first", "sales")
+    backup["spec"]["method"] = "VolumeSnapshot"
+    server.put(backup)
+    result = command("export", "first", "--to", "support")
+    assert result.code == Exit.ERROR
+    assert "cannot leave its namespace" in result.err
+    assert "kubectl wasession backup sales --method Archive" in result.err
+    assert "exportTo" not in server.backups["first"]["spec"]
+
+
+def make_imported(phase: str = "Completed", **status: Any) -> Manifest:
+    backup = make_backup("first", "eu", phase, **status)
+    backup["spec"] = {"importFrom": {"namespace": "sales", "name": "first"}}
+    if phase == "Completed":
+        backup["status"]["source"]["namespace"] = "sales"
+    return backup
+
+
+def test_import_is_followed_and_says_how_to_go_on(server: Server) -> None:
+    process = spawn("import", "sales/first")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    created = "whatsappsessionbackup.wasession.dev/first created\n"
+    assert process.stdout.readline() == created
+    spec = {"importFrom": {"namespace": "sales", "name": "first"}}
+    assert server.backups["first"]["spec"] == spec
+    assert process.stderr.readline() == "backup first is Pending\n"
+    message = "WhatsAppSessionBackup sales/first does not exist, or is not exported to team."
+    server.put(make_imported("Pending", reason="NotExported", message=message))
+    waiting = [process.stderr.readline() for _ in range(2)]
+    assert waiting[0] == f"backup first is Pending: {message}\n"
+    assert "has to run the command in the message" in waiting[1]
+    server.put(make_imported())
+    _, errors = process.communicate()
+    assert process.returncode == Exit.OK
+    state, step = errors.splitlines()
+    assert state == "backup first is Completed"
+    assert "Secret wasession-backup-identity" in step
+    assert step.endswith(f"kubectl wasession -n {NAMESPACE} restore first --as eu")
+
+
+def test_an_import_can_be_repeated_under_its_name(server: Server, command: Command) -> None:
+    assert command("import", "sales/first", "--as-backup", "moved", "--no-wait").code == Exit.OK
+    result = command("import", "sales/first", "--as-backup", "moved", "--no-wait")
+    resource = "whatsappsessionbackup.wasession.dev/moved"
+    assert (result.code, result.out) == (Exit.OK, f"{resource} unchanged\n")
+    result = command("import", "sales/second", "--as-backup", "moved")
+    assert (result.code, "already exists" in result.err) == (Exit.ERROR, True)
+    server.put(make_backup("second", "sales"))
+    result = command("import", "sales/second")
+    assert (result.code, "already exists" in result.err) == (Exit.ERROR, True)
+
+
+def test_an_import_that_fails_or_takes_too_long(server: Server, command: Command) -> None:
+    server.put(make_imported("Failed", reason="SourceNotServed", message="It is not served."))
+    result = command("import", "sales/first")
+    assert result.code == Exit.ERROR
+    assert "error: backup first is Failed: It is not served." in result.err
+    assert "watchNamespaces" in result.err
+    result = command("import", "sales/other", "--timeout", "1s")
+    assert result.code == Exit.NOT_READY
+    assert "error: after 1 s, backup other is Pending" in result.err
+
+
+def test_what_is_here_already_is_not_imported(server: Server, command: Command) -> None:
+    result = command("import", f"{NAMESPACE}/first")
+    assert result.code == Exit.USAGE
+    assert f"kubectl wasession -n {NAMESPACE} restore first --as SESSION" in result.err
+    assert server.backups == {}
+
+
+def test_imports_are_listed_with_the_session_that_they_are_of(
+    server: Server, command: Command
+) -> None:
+    server.put(make_imported())
+    waiting = make_imported("Pending")
+    waiting["metadata"]["name"] = "waiting"
+    server.put(waiting)
+    rows = {line.split()[0]: line.split()[1:3] for line in command("backups").out.splitlines()[1:]}
+    assert rows["first"] == ["sales/eu", "Archive"]
+    assert rows["waiting"][0] == "Archive", "its session is not known yet"
+    assert command("backups", "eu", "-o", "name").out.splitlines() == [
+        "whatsappsessionbackup.wasession.dev/first"
+    ]
+
+
 # --- send -----------------------------------------------------------------------------------------
 
 
@@ -837,6 +960,13 @@ SEND = ("send", "sales", FRIEND, "Hello", "--timeout", "1s")
         (("restore", "a b", "--as", "new"), None, Exit.USAGE, "is not a backup name"),
         (("restore", "first"), None, Exit.USAGE, "Missing option '--as'"),
         (("restore", "first", "--as", "New"), None, Exit.USAGE, "must be a name of lower-case"),
+        (("export", "none", "--to", "a"), None, Exit.NOT_FOUND, '"none" not found'),
+        (("export", "first"), None, Exit.USAGE, "Missing option '--to'"),
+        (("export", "first", "--to", "a.b"), None, Exit.USAGE, "must be a name of lower-case"),
+        (("import", "first"), None, Exit.USAGE, "is not of the form NAMESPACE/BACKUP"),
+        (("import", "A/first"), None, Exit.USAGE, "must be a name of lower-case"),
+        (("import", "a/b/c"), None, Exit.USAGE, "must be a name of lower-case"),
+        (("import", "a/b"), forbids("backups"), Exit.FORBIDDEN, "cannot do that"),
         (("status", "a/../b c"), None, Exit.USAGE, "is not a session name"),
         (("status",), None, Exit.USAGE, "Missing argument"),
         (("send", "sales", FRIEND), None, Exit.USAGE, "TEXT or --file"),
@@ -958,6 +1088,9 @@ def test_completion_in_the_form_that_kubectl_reads(two: Server) -> None:
     assert values(complete(["re"])) == ["restart", "restore", "resume", ":4"]
     two.put(make_backup("first", "sales"))
     assert complete(["restore", "f"]) == ["first", ":4"]
+    assert complete(["export", "f"]) == ["first", ":4"]
+    assert complete(["import", f"{NAMESPACE}/f"]) == [f"{NAMESPACE}/first", ":4"]
+    assert complete(["import", "elsewhere/f"]) == complete(["import", "f"]) == [":4"]
     assert complete(["backups", "sa"]) == ["sales", ":4"]
     assert complete(["status", "s"]) == ["sales", "support", ":4"]
     assert complete(["status", "-n", "elsewhere", "s"]) == [":4"]

@@ -48,9 +48,26 @@ RUNNING = BackupStatus(
 )
 
 
+IMPORT = {"import_from": {"namespace": "sales", "name": "nightly"}}
+ORIGIN_KEY = "sales/eu/20260102T030405Z-9c1d7e55.tar.age"
+ORIGIN_SOURCE = SOURCE.model_copy(update={"namespace": "sales", "session_name": "eu"})
+EXPORTED = BackupStatus(
+    phase=BackupPhase.COMPLETED,
+    reason=BackupReason.COMPLETED,
+    key=ORIGIN_KEY,
+    attempts=1,
+    taken_at=NOW - timedelta(days=1),
+    size=100,
+    sha256=SHA256,
+    source=ORIGIN_SOURCE,
+)
+
+
 def backup(status: BackupStatus | None = None, *, name: str = "nightly", **more: Any) -> Backup:
     """Return a backup; ``spec`` holds what its spec sets beyond the session's name."""
     spec = {"session_name": "sales", **more.pop("spec", {})}
+    if "import_from" in spec:
+        del spec["session_name"]
     made = Backup(
         namespace="ns",
         name=name,
@@ -61,6 +78,15 @@ def backup(status: BackupStatus | None = None, *, name: str = "nightly", **more:
         status=status or BackupStatus(),
     )
     return replace(made, **more)
+
+
+def exported(status: BackupStatus | None = None, *to: str, **more: Any) -> Backup:
+    """Return the backup sales/nightly, by default Completed and exported to the namespace ns."""
+    return backup(
+        status or EXPORTED,
+        spec={"export_to": list(to or ("ns",))},
+        **{"namespace": "sales", **more},
+    )
 
 
 def running_report(made: BackupReport | None = None, **changes: Any) -> Report:

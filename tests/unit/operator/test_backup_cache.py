@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from unit.operator.backups import FINALIZER, KEY, completed, manifest_of
+from unit.operator.backups import FINALIZER, KEY, SOURCE, completed, manifest_of
 from wasession_api.kube.client import KubeClient
 from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.v1alpha1 import BackupPhase
@@ -124,6 +124,34 @@ def test_archives_are_known_by_the_backups_of_their_namespace(rig: Rig) -> None:
     assert rig.cache.with_archive(KEY) == ("b",)
 
 
+IMPORT = {"importFrom": {"namespace": "other", "name": "weekly"}}
+
+
+def test_an_import_hears_of_its_source_until_it_is_finished(rig: Rig) -> None:
+    rig.put(version=2, spec=IMPORT)
+    rig.put("weekly", version=3, namespace="other")
+    assert rig.changed == [("ns", "nightly"), ("other", "weekly"), ("ns", "nightly")]
+    rig.put(version=4, spec=IMPORT, status={"phase": "Running", "key": KEY})
+    assert rig.cache.running == {}, "no pod uploads it"
+    rig.put(version=5, spec=IMPORT, status=completed(MONDAY))
+    rig.changed.clear()
+    rig.put("weekly", version=6, namespace="other")
+    assert rig.changed == [("other", "weekly")]
+    assert not rig.cache._imports
+
+
+def test_the_login_of_another_namespace_is_no_backup_of_a_session_here(rig: Rig) -> None:
+    rig.put("mine", status=completed(MONDAY, source=source_of("ns")))
+    rig.put("found", status=completed(TUESDAY, source=source_of("other")))
+    rig.put("imported", status=completed(TUESDAY, source=source_of("other")), spec=IMPORT)
+    assert rig.cache.last_completed(SALES) == datetime(2026, 1, 5, 3, tzinfo=UTC)
+    assert rig.cache.completed("ns", "imported") is not None
+
+
+def source_of(namespace: str) -> Manifest:
+    return SOURCE.model_copy(update={"namespace": namespace}).dump()
+
+
 def test_schedules_of_sessions_are_noted(rig: Rig) -> None:
     rig.cache.upsert_session(SALES, session(backup={"keep": 3}))
     assert rig.cache.own_schedules == {SALES: {"keep": 3}}
@@ -155,3 +183,10 @@ def test_the_cache_holds_what_the_plan_reads() -> None:
     assert backup.is_scheduled
     assert backup.status.message == "", "what a person wrote to the status loses nothing else"
     assert backup.status.key == KEY
+
+
+def test_only_a_session_that_was_copied_here_is_in_this_cluster() -> None:
+    key = f"ns/sales/20260102T030405Z-{'uid-of-nightly'[:8]}.tar.age"
+    made = manifest_of(status=completed(MONDAY, key=key))
+    assert parse_backup(made).is_made_here
+    assert not parse_backup(made | {"spec": IMPORT}).is_made_here, "its archive may be from afar"

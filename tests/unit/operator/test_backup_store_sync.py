@@ -89,6 +89,16 @@ async def test_what_it_knows_is_not(rig: Rig) -> None:
     assert await rig.created() == {}
 
 
+async def test_an_import_that_has_just_been_written_is_not_created_twice(rig: Rig) -> None:
+    rig.add(backup_name="copy")
+    spec = {"importFrom": {"namespace": "other", "name": "nightly"}}
+    written = manifest_of("copy", spec=spec, status={"phase": "Running", "key": KEY})
+    rig.api.objects["ns", "copy"] = written
+    assert await rig.created() == {"copy": spec}, "its watch event is late"
+    rig.cache.informer.upsert(written)
+    assert await rig.created() == {"copy": spec}
+
+
 async def test_a_backup_whose_watch_event_is_late_is_not_created_twice(rig: Rig) -> None:
     rig.add()
     rig.api.objects["ns", "nightly"] = manifest_of(status={"phase": "Completed", "key": KEY})

@@ -17,6 +17,7 @@ from wasession_api.v1alpha1.backup import (
     BackupSpec,
     BackupStatus,
     DeletionPolicy,
+    ImportSource,
 )
 from wasession_api.v1alpha1.delivery import (
     ChatKind,
@@ -139,7 +140,7 @@ class WhatsAppSessionClass(Model):
 class WhatsAppSessionBackup(Model):
     """A copy of a session's login: encrypted in the operator's store, or a VolumeSnapshot."""
 
-    spec: BackupSpec = Field(description="Which login to copy. Immutable.")
+    spec: BackupSpec = Field(description="Which login to copy. Immutable, except exportTo.")
     status: BackupStatus | None = Field(
         None, description="How far the backup is. Written by the operator alone."
     )
@@ -199,6 +200,7 @@ __all__ = [
     "DisconnectKind",
     "DocumentSource",
     "HibernationStatus",
+    "ImportSource",
     "LastDisconnect",
     "LastShutdown",
     "Limits",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from wasession_api.base import Model, Observed, Pattern, Time, clip, fallback
 from wasession_api.v1alpha1.enums import BackupMethod
+from wasession_api.v1alpha1.patterns import LABEL_NAME
 from wasession_api.v1alpha1.spec import Name
 
 # The Secret in the sessions' namespace that can decrypt their backups; only a restoring init
@@ -16,6 +17,8 @@ from wasession_api.v1alpha1.spec import Name
 IDENTITY_SECRET_NAME = "wasession-backup-identity"  # noqa: S105 - a name
 IDENTITY_KEY = "identity"
 MAXIMUM_RECIPIENTS = 8
+MAXIMUM_EXPORTS = 16
+Namespace = Annotated[str, StringConstraints(max_length=63), LABEL_NAME]
 Recipient = Annotated[
     str,
     StringConstraints(max_length=128),
@@ -71,12 +74,25 @@ class BackupReason(StrEnum):
     SNAPSHOTS_FORBIDDEN = "SnapshotsForbidden"
     SNAPSHOT_FAILED = "SnapshotFailed"
     SNAPSHOT_MISSING = "SnapshotMissing"
+    IMPORTING = "Importing"
+    NOT_EXPORTED = "NotExported"
+    SOURCE_NOT_COMPLETED = "SourceNotCompleted"
+    SOURCE_NOT_SERVED = "SourceNotServed"
+
+
+class ImportSource(Model):
+    """A backup of another namespace, which exports it to this one."""
+
+    namespace: Namespace = Field(description="Namespace of the WhatsAppSessionBackup.")
+    name: Name = Field(description="Name of the WhatsAppSessionBackup.")
 
 
 class BackupSpec(Model):
-    """Which login to copy. Immutable."""
+    """Which login to copy. Immutable, except exportTo."""
 
-    session_name: Name = Field(description="WhatsAppSession of the same namespace.")
+    session_name: Name | None = Field(
+        None, description="WhatsAppSession of the same namespace. Required without importFrom."
+    )
     method: BackupMethod = Field(
         BackupMethod.ARCHIVE,
         description="How the login is copied: into an encrypted Archive in the operator's store, "
@@ -91,6 +107,23 @@ class BackupSpec(Model):
         description="Key of an archive that is in the store already: nothing is uploaded. It must "
         "begin with the prefix of this namespace.",
     )
+    import_from: ImportSource | None = Field(
+        None,
+        description="Archive of another namespace to copy inside the store, in place of a session: "
+        "its exportTo must name this namespace.",
+    )
+    export_to: list[Namespace] | None = Field(
+        None,
+        max_length=MAXIMUM_EXPORTS,
+        description="Namespaces that may import the archive. It can be changed; what was imported "
+        "stays.",
+    )
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if (self.session_name is None) == (self.import_from is None):
+            raise ValueError("must have either sessionName or importFrom")
+        return self
 
 
 class BackupSource(Observed):

@@ -40,9 +40,24 @@ class Backup:
         return self.namespace, self.name
 
     @property
+    def session_name(self) -> str:
+        """The name of the session whose login it is.
+
+        An import is of no session of its namespace: it has the name of the backup that it copies.
+        """
+        source = self.spec.import_from
+        return self.spec.session_name or (source.name if source is not None else "")
+
+    @property
     def session(self) -> Key:
-        """The key of the session whose login it is."""
-        return self.namespace, self.spec.session_name
+        """The key of the session whose login it is, by which replicas share out the work."""
+        return self.namespace, self.session_name
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is known to have the login of another namespace's session."""
+        source = self.status.source
+        return source is not None and source.namespace != self.namespace
 
     @property
     def archive(self) -> str | None:
@@ -51,10 +66,20 @@ class Backup:
 
     @property
     def is_made_here(self) -> bool:
-        """Whether this very object has made its copy, and so in this cluster."""
+        """Whether this very object has copied the session, which so is in this cluster.
+
+        An import has copied an archive, whose session may be in another cluster.
+        """
+        if self.spec.import_from is not None:
+            return False
         if self.spec.method is BackupMethod.VOLUME_SNAPSHOT:
             return self.status.volume_snapshot_name == names.snapshot_name(self.uid)
         return self.archive is not None and self.archive.endswith(_suffix(self.uid))
+
+    def is_exported_to(self, namespace: str) -> bool:
+        """Return whether a namespace may import the archive."""
+        exports = self.spec.export_to or ()
+        return namespace in exports and self.spec.method is BackupMethod.ARCHIVE
 
     @property
     def is_open(self) -> bool:
@@ -122,10 +147,10 @@ def transform(obj: Manifest) -> Manifest:
     return {"metadata": kept, "spec": obj.get("spec") or {}, "status": obj.get("status") or {}}
 
 
-def archive_key(backup: Backup, now: datetime) -> str:
-    """Return the key of a new archive; no two backups have the same."""
-    at = now.strftime("%Y%m%dT%H%M%SZ")
-    return f"{backup.namespace}/{backup.spec.session_name}/{at}{_suffix(backup.uid)}"
+def archive_key(backup: Backup, session_name: str, at: datetime) -> str:
+    """Return the key of a new archive of a session; no two backups have the same."""
+    time = at.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return f"{backup.namespace}/{session_name}/{time}{_suffix(backup.uid)}"
 
 
 def _suffix(uid: str) -> str:

@@ -44,6 +44,7 @@ class BackupCache:
         self.open: dict[Key, Key] = {}
         self.running: dict[Key, Key] = {}
         self.own_schedules: dict[Key, Manifest] = {}  # spec.backup of the sessions that set it
+        self._imports: defaultdict[Key, set[Key]] = defaultdict(set)  # open ones, by their source
         # By session: when each of its backups was taken; None while it is not completed.
         self._of: defaultdict[Key, dict[str, datetime | None]] = defaultdict(dict)
         self._archives: dict[str, tuple[str, ...]] = {}  # by key: the names of their backups
@@ -65,7 +66,10 @@ class BackupCache:
         return backup.uid, backup.status
 
     def last_completed(self, session: Key) -> datetime | None:
-        """Return of which moment the latest completed backup of a session is."""
+        """Return of which moment the latest completed backup of a session is.
+
+        One of another namespace's session does not count: it only shares a name.
+        """
         return max(filter(None, self._of.get(session, {}).values()), default=None)
 
     def of(self, session: Key) -> Iterator[Backup]:
@@ -102,15 +106,20 @@ class BackupCache:
         for session in self._awaiting.get(backup.key, ()):
             self._enqueue(session)
         self.changed(backup.key)
+        for key in list(self._imports.get(backup.key, ())):
+            self.changed(key)
 
     def _add(self, backup: Backup) -> None:
-        taken = backup.status.taken_at if _is_completed(backup) else None
+        counts = _is_completed(backup) and not backup.is_foreign
+        taken = backup.status.taken_at if counts else None
         self._of[backup.session][backup.name] = taken
         if (archive := _own_archive(backup)) is not None:
             self._archives[archive] = *self._archives.get(archive, ()), backup.name
         if backup.is_open:
             self.open[backup.key] = backup.session
-        uploads = backup.spec.method is BackupMethod.ARCHIVE
+        if (wanted := _wanted(backup)) is not None:
+            self._imports[wanted].add(backup.key)
+        uploads = backup.spec.method is BackupMethod.ARCHIVE and backup.spec.import_from is None
         if uploads and backup.status.phase is BackupPhase.RUNNING and not backup.is_terminating:
             self.running[backup.key] = backup.session
 
@@ -122,6 +131,8 @@ class BackupCache:
                 self._archives[archive] = others
             else:
                 del self._archives[archive]
+        if (wanted := _wanted(backup)) is not None:
+            _discard(self._imports, wanted, backup.key)
         self.open.pop(backup.key, None)
         self.running.pop(backup.key, None)
 
@@ -167,6 +178,14 @@ def _parse(obj: Manifest) -> Backup | None:
 
 def _is_completed(backup: Backup) -> bool:
     return backup.status.phase is BackupPhase.COMPLETED and not backup.is_terminating
+
+
+def _wanted(backup: Backup) -> Key | None:
+    """Return the key of the backup that an import is still to copy."""
+    source = backup.spec.import_from
+    if source is None or not backup.is_open or backup.is_terminating:
+        return None
+    return source.namespace, source.name
 
 
 def _own_archive(backup: Backup) -> str | None:

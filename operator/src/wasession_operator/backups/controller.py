@@ -23,7 +23,7 @@ from wasession_api.kube.client import (
     Unavailable,
 )
 from wasession_api.kube.manifests import Key, Manifest
-from wasession_api.session_pod.backup import BackupOrder
+from wasession_api.session_pod.backup import ArchiveManifest, BackupOrder
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import BackupPhase, BackupReason, BackupSource, BackupStatus
 
@@ -246,10 +246,22 @@ class Backups:
             now=datetime.now(UTC),
             has_store=self._store is not None,
             session=self._session(backup, report),
+            origin=self._origin(backup),
             may_begin=self._may_begin(backup.key),
             is_archive_shared=shared,
             is_namespace_terminating=terminating,
             progress=self._progress_of(backup),
+        )
+
+    def _origin(self, backup: Backup) -> plan.Origin | None:
+        wanted = backup.spec.import_from
+        if wanted is None:
+            return None
+        is_served = bool({wanted.namespace, None} & set(self._cache.namespaces))
+        return plan.Origin(
+            is_served,
+            is_served and self._backups.informer.has_synced(wanted.namespace),
+            self._backups.get(wanted.namespace, wanted.name),
         )
 
     def _is_archive_needed(self, backup: Backup, archive: str) -> bool:
@@ -284,10 +296,10 @@ class Backups:
         source = BackupSource(
             cluster=self._backups.cluster,
             namespace=backup.namespace,
-            session_name=backup.spec.session_name,
+            session_name=backup.session_name,
             session_uid=uid,
             login_id=(report and report.login_id) or login_of(body) or "",
-            client_id=spec.get("clientId") or backup.spec.session_name,
+            client_id=spec.get("clientId") or backup.session_name,
             owner=spec.get("owner"),
         )
         return plan.SourceSession(
@@ -436,6 +448,8 @@ class Backups:
                 await self._store.write_manifest(key, manifest)
                 archive = Archive(size, manifest, has_manifest=True)
                 progress = replace(self._progress_of(backup), archive=archive)
+            case plan.CopyArchive(source, key, manifest):
+                progress = await self._copy(controller, backup, source, key, manifest)
             case plan.CreateSnapshot() | plan.LookAtSnapshot():
                 progress = await self._observe_snapshot(controller, backup, action)
                 self._set_progress(backup, progress)
@@ -456,6 +470,36 @@ class Backups:
                     ordered=Ordered(datetime.now(UTC), report.started_at),
                 )
         self._set_progress(backup, replace(progress, problem=None, retry=Backoff()))
+
+    async def _copy(
+        self,
+        controller: Controller,
+        backup: Backup,
+        source: str,
+        key: str,
+        manifest: ArchiveManifest,
+    ) -> Progress:
+        """Copy an archive, its manifest last; return what is known then. Raise ``StoreError``."""
+        assert self._store is not None
+        progress = self._progress_of(backup)
+        controller.kube.check_fence()
+        if not await self._store.copy(source, key):
+            return replace(progress, copied=0)
+        size = (await self._store.look(key)).size
+        controller.kube.check_fence()
+        if size is None:
+            raise StoreError("The store does not have what it has copied.")
+        if size != manifest.size:
+            await self._store.delete(key)
+            return replace(progress, copied=size)
+        await self._store.write_manifest(key, manifest)
+        log.info(
+            "archive of namespace %s copied for backup %s",
+            source.partition("/")[0],
+            backup.name,
+            extra=_extra(backup),
+        )
+        return replace(progress, archive=Archive(size, manifest, has_manifest=True))
 
     async def _observe_snapshot(
         self,
@@ -535,8 +579,7 @@ def _observe(backup: Backup, after: BackupStatus) -> None:
 
 
 def _extra(backup: Backup) -> dict[str, str]:
-    return {
-        "namespace": backup.namespace,
-        "backup": backup.name,
-        "session": backup.spec.session_name,
-    }
+    extra = {"namespace": backup.namespace, "backup": backup.name}
+    if (wanted := backup.spec.import_from) is not None:
+        return {**extra, "source": f"{wanted.namespace}/{wanted.name}"}
+    return {**extra, "session": backup.session_name}

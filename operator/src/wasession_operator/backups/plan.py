@@ -4,6 +4,11 @@ A backup is begun by writing its key and its attempt to the status. Only then is
 asked to upload, so that another replica finds whatever there may be in the store. It is completed
 once the store has as many bytes as the pod reports, and the manifest beside them.
 
+An import copies the archive of another namespace's backup inside the store. It is begun and
+completed in the same way, and asks nobody but the two namespaces: the source exports it to this
+one, and somebody here has created the import. Once it is completed it has no more to do with its
+source.
+
 A VolumeSnapshot needs neither store nor pod: it is named in the status, created and polled until it
 is ready. Clusters without snapshots have no such kind, so it is not watched.
 """
@@ -26,6 +31,7 @@ from wasession_api.v1alpha1 import (
     BackupSource,
     BackupStatus,
     DeletionPolicy,
+    ImportSource,
 )
 
 from wasession_operator.backups.backup import FINAL, Archive, Backup, archive_key, is_below
@@ -36,6 +42,7 @@ from wasession_operator.plan.facts import Backoff
 ATTEMPTS = 5
 DEADLINE = timedelta(hours=1)  # from the first attempt
 ANSWER_TIMEOUT = timedelta(seconds=30)  # until a pod that was asked reports the backup
+RECHECK = timedelta(seconds=10)  # of a namespace whose backups cannot be read
 # How often to look at a VolumeSnapshot: after a quarter of the time that it has taken so far.
 POLL_FIRST, POLL_LAST = timedelta(seconds=1), timedelta(seconds=30)
 ERROR_PATIENCE = timedelta(minutes=2)  # for errors that the snapshot controller may get over
@@ -83,6 +90,7 @@ class Progress:
     ordered: Ordered | None = None  # in the present attempt
     outdated: Position | None = None  # up to here, reports are of an earlier attempt
     archive: Archive | None = None  # as it was found in the store; None: not looked at
+    copied: int | None = None  # bytes of the archive to import; 0: there is none; None: not known
     deleted: bool = False  # the archive
     observed: Observed | None = None  # None: not looked at
     was_created: bool = False  # the VolumeSnapshot was there once
@@ -105,12 +113,22 @@ class SourceSession:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """What is known of the backup that an import copies."""
+
+    is_served: bool  # whether the operator is to serve its namespace
+    is_readable: bool = True  # and knows its backups at the moment
+    backup: Backup | None = None  # None: there is none
+
+
+@dataclass(frozen=True)
 class Facts:
     """The circumstances of a backup at one moment."""
 
     now: datetime
     has_store: bool = True
     session: SourceSession | None = None  # None: it does not exist
+    origin: Origin | None = None  # of an import
     may_begin: bool = True  # fewer than the maximum are running
     is_archive_shared: bool = False  # another backup is of the same archive
     is_namespace_terminating: bool = False
@@ -151,6 +169,15 @@ class Complete:
 
 
 @dataclass(frozen=True)
+class CopyArchive:
+    """Copy an archive inside the store; if the copy has the size, write its manifest."""
+
+    source: str
+    key: str
+    manifest: ArchiveManifest
+
+
+@dataclass(frozen=True)
 class DeleteArchive:
     """Delete an archive and its manifest."""
 
@@ -174,7 +201,7 @@ class LookAtSnapshot:
 
 
 Action = (
-    AddFinalizer | RemoveFinalizer | Look | Order | Complete | DeleteArchive
+    AddFinalizer | RemoveFinalizer | Look | Order | Complete | CopyArchive | DeleteArchive
     | CreateSnapshot | LookAtSnapshot
 )  # fmt: skip
 
@@ -207,8 +234,10 @@ def plan(backup: Backup, facts: Facts) -> Decision:
     if not facts.has_store:
         message = "The operator has no store of backups: WASESSION_BACKUP_STORE is not set."
         return _fail(backup, facts, BackupReason.STORE_NOT_CONFIGURED, message)
+    if (wanted := backup.spec.import_from) is not None:
+        return _plan_import(backup, wanted, facts)
     if backup.spec.key is not None:
-        return _plan_import(backup, backup.spec.key, facts)
+        return _plan_present(backup, backup.spec.key, facts)
     if status.phase is BackupPhase.RUNNING and status.key is not None:
         return _plan_running(backup, status.key, facts)
     return _plan_start(backup, facts)
@@ -223,7 +252,7 @@ def backoff(status: BackupStatus) -> timedelta:
 
 
 def _plan_start(backup: Backup, facts: Facts) -> Decision:
-    session, name = facts.session, backup.spec.session_name
+    session, name = facts.session, backup.session_name
     if session is None:
         return _wait(
             backup, BackupReason.SESSION_NOT_FOUND, f"WhatsAppSession {name} does not exist."
@@ -243,17 +272,25 @@ def _plan_start(backup: Backup, facts: Facts) -> Decision:
         return _wait(backup, BackupReason.QUEUED, "Others are being uploaded.")
     if _needs_finalizer(backup):
         return Decision(backup.status, AddFinalizer())
-    key = archive_key(backup, facts.now)
+    key = archive_key(backup, name, facts.now)
+    begun = _begun(backup, facts, BackupReason.UPLOADING, session.source, key=key)
+    return Decision(begun, Order(key, session.recipients))
+
+
+def _begun(
+    backup: Backup, facts: Facts, reason: BackupReason, source: BackupSource, **copy: str
+) -> BackupStatus:
+    """Return the status with which the first attempt begins; ``copy`` says where the copy goes."""
     begun = {
         "phase": BackupPhase.RUNNING,
-        "reason": BackupReason.UPLOADING,
+        "reason": reason,
         "message": "",
-        "key": key,
         "attempts": 1,
         "started_at": facts.now.replace(microsecond=0),
-        "source": session.source,
+        "source": source,
+        **copy,
     }
-    return Decision(backup.status.model_copy(update=begun), Order(key, session.recipients))
+    return backup.status.model_copy(update=begun)
 
 
 def _unfit(session: SourceSession, name: str) -> Problem | None:
@@ -276,13 +313,8 @@ def _unfit(session: SourceSession, name: str) -> Problem | None:
 
 def _plan_running(backup: Backup, key: str, facts: Facts) -> Decision:
     progress, status = facts.progress, backup.status
-    if not is_below(key, backup.namespace):
-        message = f"status.key is not below {backup.namespace}/: somebody has edited it."
-        return _fail(backup, facts, BackupReason.ARCHIVE_INVALID, message)
-    if progress.archive is not None and (manifest := progress.archive.manifest) is not None:
-        own = manifest.backup_uid == backup.uid
-        if own and progress.archive.size == manifest.size:
-            return _complete(backup, facts, key, manifest)
+    if (ended := _plan_written(backup, key, facts)) is not None:
+        return ended
     problem = progress.problem
     left = (status.started_at or facts.now) + DEADLINE - facts.now
     if left <= timedelta(0):
@@ -299,7 +331,7 @@ def _plan_running(backup: Backup, key: str, facts: Facts) -> Decision:
         return Decision(status, Look(key))
     session = facts.session
     if session is None or session.source.session_uid != _source(backup, session).session_uid:
-        message = f"WhatsAppSession {backup.spec.session_name} was deleted during its backup."
+        message = f"WhatsAppSession {backup.session_name} was deleted during its backup."
         return _fail(backup, facts, BackupReason.SESSION_NOT_FOUND, message)
     if session.report is None:
         return Decision(status, requeue_after=left)
@@ -307,6 +339,19 @@ def _plan_running(backup: Backup, key: str, facts: Facts) -> Decision:
         return _begin_again(backup, key, session)
     decision = _follow(backup, key, facts, session, session.report)
     return replace(decision, requeue_after=min(decision.requeue_after or left, left))
+
+
+def _plan_written(backup: Backup, key: str, facts: Facts) -> Decision | None:
+    """Return the end of a backup whose archive is complete, be it by another replica."""
+    if not is_below(key, backup.namespace):
+        message = f"status.key is not below {backup.namespace}/: somebody has edited it."
+        return _fail(backup, facts, BackupReason.ARCHIVE_INVALID, message)
+    archive = facts.progress.archive
+    if archive is None or (manifest := archive.manifest) is None:
+        return None
+    if manifest.backup_uid != backup.uid or archive.size != manifest.size:
+        return None
+    return _complete(backup, facts, key, manifest)
 
 
 def _begin_again(backup: Backup, key: str, session: SourceSession) -> Decision:
@@ -353,20 +398,23 @@ def _is_outdated(report: Report, outdated: Position | None) -> bool:
 
 
 def _verify(backup: Backup, key: str, made: BackupReport, source: BackupSource) -> Decision:
-    try:
-        manifest = ArchiveManifest.model_validate(
-            {
-                "backup_name": backup.name,
-                "backup_uid": backup.uid,
-                "source": source,
-                "taken_at": made.taken_at,
-                "size": made.size,
-                "sha256": made.sha256,
-            }
-        )
-    except ValidationError:
+    manifest = _make_manifest(
+        backup, source, taken_at=made.taken_at, size=made.size, sha256=made.sha256
+    )
+    if manifest is None:
         return _attempt_failed(backup, "The session's pod has not reported what it has uploaded.")
     return Decision(backup.status, Complete(key, manifest))
+
+
+def _make_manifest(
+    backup: Backup, source: BackupSource | None, **archive: object
+) -> ArchiveManifest | None:
+    """Return the manifest of a backup's archive; None if too little is known of it."""
+    of_backup = {"backup_name": backup.name, "backup_uid": backup.uid, "source": source}
+    try:
+        return ArchiveManifest.model_validate({**of_backup, **archive})
+    except ValidationError:
+        return None
 
 
 def _attempt_failed(backup: Backup, message: str) -> Decision:
@@ -384,7 +432,7 @@ def _source(backup: Backup, session: SourceSession | None) -> BackupSource:
 
 
 def _plan_snapshot(backup: Backup, facts: Facts) -> Decision:
-    session, name = facts.session, backup.spec.session_name
+    session, name = facts.session, backup.session_name
     if session is None:
         return _wait(
             backup, BackupReason.SESSION_NOT_FOUND, f"WhatsAppSession {name} does not exist."
@@ -408,16 +456,9 @@ def _plan_snapshot(backup: Backup, facts: Facts) -> Decision:
             return _fail(backup, facts, *problem)
         # Its name was written down before the first attempt.
         return _retry_later(backup, facts) or Decision(backup.status, create)
-    begun = {
-        "phase": BackupPhase.RUNNING,
-        "reason": BackupReason.TAKING_SNAPSHOT,
-        "message": "",
-        "volume_snapshot_name": snapshot,
-        "attempts": 1,
-        "started_at": facts.now.replace(microsecond=0),
-        "source": session.source,
-    }
-    return Decision(backup.status.model_copy(update=begun), create)
+    reason = BackupReason.TAKING_SNAPSHOT
+    begun = _begun(backup, facts, reason, session.source, volume_snapshot_name=snapshot)
+    return Decision(begun, create)
 
 
 def _has_login(session: SourceSession) -> bool:
@@ -443,13 +484,13 @@ def _plan_waiting(backup: Backup, name: str, facts: Facts) -> Decision:
         return _fail(backup, facts, BackupReason.NO_LOGIN, message)
     if snapshot is None and not progress.was_created:  # the operator has died in between
         if session is None or not same or session.claim is None:
-            message = f"WhatsAppSession {backup.spec.session_name} was deleted during its backup."
+            message = f"WhatsAppSession {backup.session_name} was deleted during its backup."
             return _fail(backup, facts, BackupReason.SESSION_NOT_FOUND, message)
         return Decision(status, CreateSnapshot(name, session.claim, session.snapshot_class))
     if snapshot is None or snapshot.is_terminating:
         message = f"VolumeSnapshot {name} was deleted before it was ready."
         return _fail(backup, facts, BackupReason.SNAPSHOT_MISSING, message)
-    if snapshot.claim != names.object_name(backup.spec.session_name):
+    if snapshot.claim != names.object_name(backup.session_name):
         message = f"VolumeSnapshot {name} is not one of the session's PVC: others have made it."
         return _fail(backup, facts, BackupReason.SNAPSHOT_FAILED, message)
     if snapshot.is_ready:
@@ -491,10 +532,77 @@ def _complete_snapshot(backup: Backup, facts: Facts, snapshot: Snapshot) -> Deci
     return Decision(backup.status.model_copy(update=completed))
 
 
+# --- an archive of another namespace --------------------------------------------------------------
+
+
+def _plan_import(backup: Backup, wanted: ImportSource, facts: Facts) -> Decision:
+    key, progress = backup.status.key, facts.progress
+    if key is not None and (ended := _plan_written(backup, key, facts)) is not None:
+        return ended
+    if (waiting := _retry_later(backup, facts)) is not None:
+        return waiting
+    if key is not None and progress.archive is None:
+        return Decision(backup.status, Look(key))
+    exported = _find_exported(backup, wanted, facts)
+    if isinstance(exported, Decision):
+        return exported
+    name, archive, manifest = f"{wanted.namespace}/{wanted.name}", *exported
+    if progress.copied is not None and progress.copied != manifest.size:
+        has = f"has {progress.copied} bytes" if progress.copied else "is not in the store any more"
+        message = f"The archive of {name} {has}; it had {manifest.size} bytes."
+        reason = BackupReason.ARCHIVE_INVALID if progress.copied else BackupReason.ARCHIVE_MISSING
+        return _fail(backup, facts, reason, message)
+    if _needs_finalizer(backup):
+        return Decision(backup.status, AddFinalizer())
+    if key is not None:
+        importing = _changed(backup, BackupPhase.RUNNING, BackupReason.IMPORTING, "")
+        return Decision(importing, CopyArchive(archive, key, manifest))
+    key = archive_key(backup, manifest.source.session_name, manifest.taken_at)
+    begun = _begun(backup, facts, BackupReason.IMPORTING, manifest.source, key=key)
+    return Decision(begun, CopyArchive(archive, key, manifest))
+
+
+def _find_exported(
+    backup: Backup, wanted: ImportSource, facts: Facts
+) -> tuple[str, ArchiveManifest] | Decision:
+    """Return the key of the archive to copy, and the manifest of the copy; or why there is none.
+
+    Whether a backup that is not exported exists is none of this namespace's business.
+    """
+    name, origin = f"{wanted.namespace}/{wanted.name}", facts.origin
+    if origin is None or not origin.is_served:
+        message = f"The operator does not serve the namespace {wanted.namespace}."
+        return _fail(backup, facts, BackupReason.SOURCE_NOT_SERVED, message)
+    if not origin.is_readable:
+        message = f"The operator cannot read the backups of namespace {wanted.namespace} now."
+        waiting = _wait(backup, BackupReason.SOURCE_NOT_SERVED, message)
+        return replace(waiting, requeue_after=RECHECK)
+    source = origin.backup
+    if source is None or source.is_terminating or not source.is_exported_to(backup.namespace):
+        message = (
+            f"WhatsAppSessionBackup {name} does not exist, or is not exported to "
+            f"{backup.namespace}: kubectl wasession -n {wanted.namespace} export {wanted.name} "
+            f"--to {backup.namespace}"
+        )
+        return _wait(backup, BackupReason.NOT_EXPORTED, message)
+    status, reason = source.status, BackupReason.SOURCE_NOT_COMPLETED
+    if status.phase is BackupPhase.FAILED:
+        return _fail(backup, facts, reason, f"WhatsAppSessionBackup {name} has failed.")
+    if status.phase is not BackupPhase.COMPLETED:
+        return _wait(backup, reason, f"WhatsAppSessionBackup {name} is not Completed yet.")
+    manifest = _make_manifest(
+        backup, status.source, taken_at=status.taken_at, size=status.size, sha256=status.sha256
+    )
+    if manifest is None or status.key is None or not is_below(status.key, source.namespace):
+        message = f"The status of WhatsAppSessionBackup {name} does not say which archive it has."
+        return _fail(backup, facts, BackupReason.ARCHIVE_INVALID, message)
+    return status.key, manifest
+
+
 # --- an archive that is there already -------------------------------------------------------------
 
 
-def _plan_import(backup: Backup, key: str, facts: Facts) -> Decision:
+def _plan_present(backup: Backup, key: str, facts: Facts) -> Decision:
     if not is_below(key, backup.namespace):
         message = f"spec.key must begin with {backup.namespace}/, and have no empty part, . or .."
         return _fail(backup, facts, BackupReason.ARCHIVE_INVALID, message)

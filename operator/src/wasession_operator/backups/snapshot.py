@@ -40,7 +40,7 @@ def make_snapshot(backup: Backup, name: str, claim: str, class_name: str | None)
         "name": name,
         "labels": {
             names.LABEL_MANAGED_BY: names.MANAGED_BY,
-            names.LABEL_SESSION: names.label_value(backup.spec.session_name),
+            names.LABEL_SESSION: names.label_value(backup.session_name),
         },
         "annotations": {names.ANNOTATION_BACKUP: backup.name},
     }

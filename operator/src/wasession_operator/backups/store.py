@@ -61,6 +61,9 @@ class Store(Protocol):
     async def write_manifest(self, key: str, manifest: ArchiveManifest) -> None:
         """Write the manifest of an archive: the archive is complete."""
 
+    async def copy(self, source: str, target: str) -> bool:
+        """Copy an archive, without its manifest; return False if there is none."""
+
     async def delete(self, key: str) -> None:
         """Delete the manifest of an archive, then the archive, whatever there is of them."""
 
@@ -135,6 +138,15 @@ class _ObjectStore:
                 await self._obstore.put_async(
                     self._store, f"{key}{MANIFEST_SUFFIX}", manifest.encoded(), use_multipart=False
                 )
+
+    async def copy(self, source: str, target: str) -> bool:
+        with self._errors():
+            try:
+                async with asyncio.timeout(TIMEOUT):
+                    await self._obstore.copy_async(self._store, source, target)
+            except FileNotFoundError:
+                return False
+        return True
 
     async def delete(self, key: str) -> None:
         for path in (f"{key}{MANIFEST_SUFFIX}", key):  # never a manifest without its archive
