@@ -18,7 +18,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +129,7 @@ class Login:
         self.phone = Phone(whatsapp)
         self.session = bed.session(NAME, "sales")
         self.drills = 0
+        self.recovery = 0.0  # seconds of the latest one
 
     @property
     def namespace(self) -> str:
@@ -142,6 +142,14 @@ class Login:
         self.session.wait_phase("Authenticating")
         asyncio.run(self.phone.scan(self.session.pairing_code(), ME))
         self.session.wait_ready()
+
+    @contextlib.contextmanager
+    def recovering(self) -> Iterator[None]:
+        """Measure a recovery, from its first command until the session is Ready."""
+        began = time.monotonic()
+        yield
+        self.session.wait_ready(PATIENCE)
+        self.recovery = time.monotonic() - began
 
     def back_up(self) -> str:
         """Make a backup; return its name."""
@@ -221,20 +229,20 @@ def namespace_is_deleted(login: Login) -> None:
     """Nothing is left but the bucket; the commands of the documentation bring it back."""
     backup = login.back_up()
     login.delete_namespace()
-    login.shell(commands_below(DELETED, backup, {"sales": login.namespace}))
+    with login.recovering():
+        login.shell(commands_below(DELETED, backup, {"sales": login.namespace}))
 
 
 def namespace_comes_back_from_git(login: Login) -> None:
     """Everything is applied at once, before the operator has found the backup in the bucket."""
     backup = login.back_up()
     login.delete_namespace()
-    login.cluster.kubectl("create", "namespace", login.namespace)
     bootstrap = {"fromBackup": {"name": backup}}
-    login.session.create(
-        "WhatsAppSession", NAME, clientId=NAME, owner="user-42", bootstrap=bootstrap
-    )
-    login.create_identity()
-    login.session.wait_ready(PATIENCE)
+    spec = {"clientId": NAME, "owner": "user-42", "bootstrap": bootstrap}
+    with login.recovering():
+        login.cluster.kubectl("create", "namespace", login.namespace)
+        login.session.create("WhatsAppSession", NAME, **spec)
+        login.create_identity()
     login.session.kubectl("delete", "secret", "wasession-backup-identity")
 
 
@@ -245,7 +253,8 @@ def cluster_is_rebuilt(login: Login) -> None:
     login.cluster.start()
     login.bed.install_operator("--values", str(login.keys / "values.json"))
     commands = commands_below(DELETED, backup, {"sales": login.namespace})
-    login.shell(commands.replace("--no-wait", "--no-wait --fenced"))
+    with login.recovering():
+        login.shell(commands.replace("--no-wait", "--no-wait --fenced"))
 
 
 def velero_restores(login: Login) -> None:
@@ -261,13 +270,13 @@ def velero_restores(login: Login) -> None:
         saved += json.loads(kubectl("get", kind, "-o", "json"))["items"]
     login.delete_namespace()
     kubectl("delete", "pv", volume, "--timeout=60s")
-    login.cluster.kubectl("create", "namespace", login.namespace)
-    for obj in map(as_velero_restores, saved):
-        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-            json.dump(obj, file)
-            file.flush()
-            kubectl("create", "-f", file.name)
-    login.session.wait_ready(PATIENCE)
+    with login.recovering():
+        login.cluster.kubectl("create", "namespace", login.namespace)
+        for obj in map(as_velero_restores, saved):
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                json.dump(obj, file)
+                file.flush()
+                kubectl("create", "-f", file.name)
 
 
 def as_velero_restores(saved: Manifest) -> Manifest:
@@ -312,8 +321,8 @@ def namespace_is_changed(login: Login) -> None:
     blocked = "jsonpath={.status.conditions[?(@.type=='Ready')].reason}=BackupSourceRunning"
     login.session.wait(blocked)
     assert source.status["phase"] == "Ready"
-    login.shell(f"kubectl wasession -n {source.namespace} suspend {NAME}")
-    login.session.wait_ready(PATIENCE)
+    with login.recovering():
+        login.shell(f"kubectl wasession -n {source.namespace} suspend {NAME}")
     login.session.kubectl("delete", "secret", "wasession-backup-identity")
     login.cluster.kubectl("delete", "namespace", source.namespace, "--timeout=120s")
 
@@ -321,25 +330,21 @@ def namespace_is_changed(login: Login) -> None:
 def etcd_goes_back(login: Login) -> None:
     """The cluster forgets the latest pod, which still runs; the volume has forgotten nothing."""
     session = login.session
+
+    def is_back() -> bool:
+        pod, status = session.pod(), session.status
+        is_known = status["podUID"] == pod["metadata"]["uid"] and containers(session) != forgotten
+        is_ready = all(container["ready"] for container in pod["status"]["containerStatuses"])
+        return is_known and is_ready and bool(status["phase"] == "Ready")
+
     with tempfile.TemporaryDirectory() as directory:
         login.cluster.copy_etcd(Path(directory, "etcd"))
         replace_pod(session)
         assert login.says(f"forgotten {login.drills}")
         forgotten = containers(session)
-        login.cluster.restore_etcd(Path(directory, "etcd"))
-
-    def is_back() -> bool:
-        pod = session.pod()
-        is_ready = all(status["ready"] for status in pod["status"]["containerStatuses"])
-        status = session.status
-        return (
-            containers(session) != forgotten
-            and is_ready
-            and status["podUID"] == pod["metadata"]["uid"]
-            and status["phase"] == "Ready"
-        )
-
-    wait_for("another container to be Ready", is_back, PATIENCE)
+        with login.recovering():
+            login.cluster.restore_etcd(Path(directory, "etcd"))
+            wait_for("another container to be Ready", is_back, PATIENCE)
     replace_pod(session)  # the operator has noticed that the API server went back
 
 
@@ -379,13 +384,4 @@ def test_a_login_comes_back_without_a_qr(login: Login, number: int, kind: str) -
     assert login.says(f"after drill {number}")
     assert login.logins() == before, "neither QRs nor pairing codes, and no two pages at once"
     total = time.monotonic() - began
-    print(
-        f"{number} {kind}: {total:.1f} s in all, {seconds_to_ready(login.session):.0f} s to Ready"
-    )
-
-
-def seconds_to_ready(session: Session) -> float:
-    """Seconds from the session's creation until it was Ready for the last time."""
-    ready = datetime.fromisoformat(session.condition("Ready")["lastTransitionTime"])
-    created = datetime.fromisoformat(session.resource["metadata"]["creationTimestamp"])
-    return (ready - created).total_seconds()
+    print(f"{number} {kind}: Ready after {login.recovery:.1f} s, {total:.1f} s in all")
