@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills watch-faults lint format images images-arm64 crds screenshots lock clean
+.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills login-drills watch-faults lint format images images-arm64 crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -67,6 +67,9 @@ idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may b
 
 lease-drills: setup  ## the holder of a shard stands still 200 times, and goes on when another one acts; a quarter of an hour
 	LEASE_DRILLS=200 $(PYTEST) tests/integration/operator/test_replicas.py -k frozen
+
+login-drills: setup  ## a login is lost and restored 30 times: with its namespace, its cluster, or etcd; an hour
+	LOGIN_DRILLS=30 $(PYTEST) -s tests/e2e/test_disaster.py
 
 watch-faults: setup  ## each watch of the operator fails in each way, alone; an hour
 	WATCH_FAULTS=all $(PYTEST) tests/integration/operator/test_watch_faults.py --timeout=1500

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.loopback import unused_port
 from support.standin import Phone, PhoneError, Running, World
+from support.standin.chat import Logins
 from support.standin.offers import Offers, Refused
 from support.standin.world import Behaviour, Faults, LastingFault, Message
 
@@ -225,6 +226,33 @@ async def test_control_api_says_what_is_wrong(world: Running, phone: Phone) -> N
         await phone.behave(nonsense=1)
     with pytest.raises(PhoneError, match="no such group"):
         await phone.send(FRIEND, ME, "hello", group="1@g.us")
+
+
+async def test_it_counts_offers_links_and_pages_that_are_replaced_alive(
+    world: Running, phone: Phone
+) -> None:
+    device = await link(world.url)
+    assert await phone.logins() == Logins(offers=1, links=1)
+
+    async with aiohttp.ClientSession() as http:
+
+        async def log_in() -> FakePage:
+            page = FakePage(await http.ws_connect(f"{world.url}/ws/chat"))
+            await page.say("hello", noise=page.noise, me={"device": device})
+            await page.hear("success")
+            return page
+
+        left = await log_in()
+        await left.ws.close()
+        alive = await log_in()
+        assert (await phone.logins()).overlaps == 0, "nobody was there any more"
+        await log_in()
+        await alive.hear("replaced")
+        await alive.ws.receive()  # the server hangs up, and this answers
+        async with asyncio.timeout(10):
+            while (await phone.logins()).overlaps == 0:  # noqa: ASYNC110 - it is the server's
+                await asyncio.sleep(0.01)
+        assert await phone.logins() == Logins(offers=1, links=1, overlaps=1)
 
 
 async def test_waiting_for_messages_ends_when_none_comes(phone: Phone) -> None:

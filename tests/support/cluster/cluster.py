@@ -78,6 +78,28 @@ class Cluster:
         if not keep_disk:
             shutil.rmtree(self.directory)
 
+    def erase(self) -> None:
+        """Stop, and delete all objects and volumes; images and certificates stay. ``start`` again.
+
+        So the next start is that of a new cluster.
+        """
+        self.stop(keep_disk=True)
+        for name in ("etcd", "volumes"):
+            shutil.rmtree(self.directory / name)
+
+    def copy_etcd(self, target: Path) -> None:
+        """Copy all objects as of one moment, as ``etcdctl snapshot save`` does."""
+        self._control_plane.copy_etcd(target)
+
+    def restore_etcd(self, copy: Path) -> None:
+        """Restart the control plane with the objects of a copy, and what watches it on the nodes.
+
+        Containers go on running, and volumes stay as they are.
+        """
+        self._control_plane.restore_etcd(copy)
+        for node in self.nodes:
+            node.restart_agents()
+
     def wait_ready(self, node: Node, timeout: float = 60) -> None:
         """Wait until the node's condition Ready is True."""
         wait_for(f"{node.name} to be Ready", lambda: self._is_ready(node), timeout)

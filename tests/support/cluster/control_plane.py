@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -24,6 +26,8 @@ AS_VOLUME_OWNER = (
     "setpriv", f"--reuid={VOLUME_OWNER}", f"--regid={VOLUME_OWNER}", "--clear-groups",
     "--inh-caps=-all,+dac_override", "--ambient-caps=-all,+dac_override",
 )  # fmt: skip
+OWN = ("--ns", "1", "--nslist", "pid")  # processes of the machine, not of its nodes
+PROGRAMS = (*OWN, "--exact", "kube|coredns")
 MANIFEST = Path(__file__).with_name("base.yaml")
 COREFILE = """
 .:53 {{
@@ -85,6 +89,7 @@ class ControlPlane:
         self._machine = machine
         self._pki = pki
         self._directory = machine.directory
+        self._data = machine.directory / "etcd"
 
     def certificates(self) -> None:
         names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
@@ -101,9 +106,26 @@ class ControlPlane:
         self._pki.issue("front-proxy", "front-proxy")
         self._pki.signing_key("service-account")
 
+    def copy_etcd(self, target: Path) -> None:
+        """Copy etcd's data as of one moment."""
+        etcd = (*OWN, "--full", "kube etcd ")
+        self._machine.run("pkill", "-STOP", *etcd)
+        try:
+            shutil.copytree(self._data, target)
+        finally:
+            self._machine.run("pkill", "-CONT", *etcd)
+
+    def restore_etcd(self, copy: Path) -> None:
+        """Kill all programs, and start them with a copy of etcd's data."""
+        self._machine.run("pkill", "-KILL", *PROGRAMS)
+        wait_for("the end of the control plane", self._has_ended, 30)
+        shutil.rmtree(self._data)
+        shutil.copytree(copy, self._data)
+        self.start()
+
     def start(self) -> None:
         pki = self._pki
-        self._kube("etcd", *etcd(self._directory / "etcd"))
+        self._kube("etcd", *etcd(self._data))
         self._kube(
             "kube-apiserver",
             *api_server(pki),
@@ -162,6 +184,10 @@ class ControlPlane:
         except subprocess.CalledProcessError as error:
             error.add_note(error.stderr)
             raise
+
+    def _has_ended(self) -> bool:
+        arguments = shlex.join(PROGRAMS)
+        return not self._machine.run("sh", "-c", f"pgrep {arguments} || true")
 
     def _kube(self, component: str, *arguments: str, prefix: tuple[str, ...] = ()) -> None:
         self._spawn(component, *prefix, str(binaries.path("kube")), component, *arguments)

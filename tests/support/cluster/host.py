@@ -21,6 +21,8 @@ PACKAGES: dict[str, dict[str, str]] = {
         "conntrack": "conntrack",
         "kmod": "modprobe",
         "util-linux": "nsenter",
+        "procps": "pkill",
+        "jq": "jq",  # docs/backup.md's drills use it
     },
     "images": {"buildah": "buildah", "mmdebstrap": "mmdebstrap"},
     "emulation": {"qemu-user-static": "qemu-aarch64-static", "arch-test": "arch-test"},

@@ -53,7 +53,10 @@ sysctl -qw net.bridge.bridge-nf-call-iptables=1
 iptables -w -t nat -A POSTROUTING -s {subnet} ! -d {pods} -j MASQUERADE
 rm -f {socket}
 containerd --config {disk}/containerd.toml >> {disk}/containerd.log 2>&1 &
-{kube} kube-proxy --config={disk}/kube-proxy.json >> {disk}/kube-proxy.log 2>&1 &
+while true; do
+  {kube} kube-proxy --config={disk}/kube-proxy.json >> {disk}/kube-proxy.log 2>&1 || true
+  sleep 1
+done &
 while true; do
   {kube_router} --kubeconfig={kube_router_conf} --hostname-override={name} \\
     --service-cluster-ip-range={services} >> {disk}/kube-router.log 2>&1 || true
@@ -119,6 +122,11 @@ class Node:
         # The link first: the kernel deletes a namespace's interfaces some time after it.
         self._machine.run("ip", "link", "delete", self.name)
         self._machine.run("ip", "netns", "delete", self.name)
+
+    def restart_agents(self) -> None:
+        """Kill kubelet, kube-proxy and kube-router, which start again; containers go on."""
+        own = f'--ns "$(pgrep --parent "$(cat {self.disk}/pid)")" --nslist pid'
+        self._machine.run("sh", "-ec", f"pkill -KILL {own} --exact 'kube|kube-router'")
 
     def load(self, archive: Path, image: str) -> None:
         """Import an image archive, unless the node already has this image under this name."""

@@ -38,15 +38,17 @@ class S3Server:
     Each object is a file of ``bucket``: tests may tear, replace and remove them.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, address: str = "127.0.0.1") -> None:
+        """``address`` is where clients find it; the server listens on all addresses of the host."""
         self.port = unused_port()
+        self._address = address
         self.bucket = directory / "objects" / BUCKET
         self._log = directory / "s3.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._address}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -74,7 +76,8 @@ class S3Server:
     def _spawn(self) -> None:
         self.bucket.mkdir(parents=True, exist_ok=True)
         command = [str(program()), "serve", "s3", str(self.bucket.parent), "--config", ""]
-        command += ["--addr", f"127.0.0.1:{self.port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
+        listen = "" if self._address != "127.0.0.1" else self._address
+        command += ["--addr", f"{listen}:{self.port}", "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}"]
         command += ["--dir-cache-time", f"{ALWAYS_STALE}ns"]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -198,6 +198,14 @@ class Shown(NamedTuple):
     available: bool
 
 
+class Logins(BaseModel):
+    """How devices have come to their logins since the server's start."""
+
+    offers: int = 0  # to pages without a login: their QRs, or a pairing code
+    links: int = 0  # of a phone with such a page
+    overlaps: int = 0  # pages that were alive when another one logged in with the same device
+
+
 class Switchboard:
     """All pages that are connected."""
 
@@ -207,6 +215,7 @@ class Switchboard:
         self.browsers = Browsers()
         self.presences: deque[Shown] = deque(maxlen=LONGEST_LOG)
         self.failures: deque[str] = deque(maxlen=LONGEST_LOG)
+        self.logins = Logins()
         self.online: dict[str, Page] = {}
         self.arrival = asyncio.Condition()
         self._pages: set[Page] = set()
@@ -292,13 +301,23 @@ class Switchboard:
         before = self.online.get(device.id)
         if before and before is not page:
             await before.send("replaced")
-            await before.ws.close()
+            self._background(self._hang_up(before))
         self.online[device.id] = page
         phone = device.phone
         await page.send(
             "success", pn=f"{phone}@c.us", pushname=f"Phone {phone}", platform="android"
         )
         await self._sync(page, device)
+
+    async def _hang_up(self, page: Page) -> None:
+        """Close the connection of a page that another one has replaced.
+
+        One that is alive answers. One on a machine that has lost power does not, and one that is
+        just being left says that it is going away.
+        """
+        await page.ws.close(code=WSCloseCode.OK)
+        if page.ws.close_code == WSCloseCode.OK:
+            self.logins.overlaps += 1
 
     def _automation(self, page: Page) -> str | None:
         """Why a page is not let in; None when it is."""
@@ -329,6 +348,7 @@ class Switchboard:
 
     async def _give_refs(self, page: Page) -> None:
         behaviour = self.world.behaviour
+        self.logins.offers += 1
         refs: list[JsonValue] = [*self.offers.new_refs(page, page.noise, behaviour)]
         await page.send(
             "refs", refs=refs, first_ms=behaviour.first_ref_ms, next_ms=behaviour.next_ref_ms
@@ -353,6 +373,7 @@ class Switchboard:
                     raise Refused(404, "item-not-found")
                 return {"subject": self.world.state.groups[group]}
             case LinkCode(phone=phone, noise=noise):
+                self.logins.offers += 1
                 return {"code": self.offers.new_code(page, noise, phone, self.world.behaviour)}
             case Send():
                 return await self._send(page, args)
@@ -471,6 +492,7 @@ class Switchboard:
         except TimeoutError:
             raise Refused(504, "the page did not confirm") from None
         self.world.link(device)
+        self.logins.links += 1
         await page.send("stream-error", code=RESTART)
         await page.ws.close()
         return device

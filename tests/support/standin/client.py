@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 from pydantic import BaseModel, TypeAdapter
-from support.standin.chat import OddKind
+from support.standin.chat import Logins, OddKind
 from support.standin.identity import SIGHTINGS, Sighting
 from support.standin.receiver import Delivered, Hook
 from support.standin.world import (
@@ -246,6 +246,10 @@ class Phone:
     async def sightings(self) -> list[Sighting]:
         """What browsers have shown of themselves since the server's start, each thing once."""
         return SIGHTINGS.validate_python(await self._call("GET", "/server/browsers"))
+
+    async def logins(self) -> Logins:
+        """How devices have come to their logins since the server's start."""
+        return Logins.model_validate(await self._call("GET", "/server/logins"))
 
     async def presences(self, phone: str) -> list[bool]:
         """What the account's devices have said: whether it is to be shown as online, in order."""

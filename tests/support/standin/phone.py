@@ -464,6 +464,11 @@ async def browsers(request: web.Request) -> web.Response:
     return web.json_response(shown)
 
 
+@routes.get("/server/logins")
+async def logins(request: web.Request) -> web.Response:
+    return web.json_response(request.app[SWITCHBOARD].logins.model_dump())
+
+
 @routes.get("/server/errors")
 async def errors(request: web.Request) -> web.Response:
     return web.json_response([*request.app[SWITCHBOARD].failures])

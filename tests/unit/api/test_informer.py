@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from wasession_api.kube.client import (
     ResourceExpired,
     Unavailable,
 )
-from wasession_api.kube.informer import Informer, Transform
+from wasession_api.kube.informer import ClusterRestored, Informer, Transform
 from wasession_api.kube.manifests import Manifest
 
 
@@ -50,16 +51,21 @@ class FakeKube:
         self.lists, self.streams = lists, streams
         self.watched_from: list[str] = []
         self.page_sizes: list[int] = []  # of the lists
+        self.version = 0  # of the present state, as far as the script has told it
         self.quiet = asyncio.Event()
 
     async def pages(
         self, _resource: Any, _namespace: Any, *_: Any, page_size: int
     ) -> AsyncGenerator[Manifest]:
+        if page_size == 1:
+            yield {"metadata": {"resourceVersion": str(self.version)}, "items": []}
+            return
         self.page_sizes.append(page_size)
         result = self.lists.pop(0)
         if isinstance(result, Exception):
             raise result
         version, objects = result
+        self.version = version
         for items in ([obj] for obj in objects) if objects else [[]]:
             yield {"metadata": {"resourceVersion": str(version)}, "items": items}
 
@@ -70,6 +76,7 @@ class FakeKube:
         for item in self.streams.pop(0) if self.streams else []:
             if isinstance(item, Exception):
                 raise item
+            self.version = int(item["object"]["metadata"]["resourceVersion"])
             yield item
         if not self.streams:
             self.quiet.set()
@@ -99,6 +106,10 @@ async def run(
     then(pods)
     task.cancel()
     return pods, changes
+
+
+def informer_of(kube: FakeKube) -> Informer:
+    return Informer(cast(KubeClient, kube), PODS, [], "", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)
@@ -224,12 +235,37 @@ async def test_a_rejected_namespace_holds_up_no_other() -> None:
 
 
 async def test_a_watch_that_keeps_failing_starts_again_from_a_list() -> None:
-    """The version may be what the API server cannot cope with, such as one of a lost future."""
+    """The version may be what the API server cannot cope with."""
     failing: list[list[Manifest | Exception]] = [[Unavailable("500")] for _ in range(3)]
-    kube = FakeKube([(5, [pod("a", 4)]), (3, [pod("b", 2)])], [*failing, []])
+    kube = FakeKube([(5, [pod("a", 4)]), (7, [pod("b", 6)])], [*failing, []])
     pods, _ = await run(kube)
-    assert kube.watched_from == ["5", "5", "5", "3"]
+    assert kube.watched_from == ["5", "5", "5", "7"]
     assert ("ns", "b") in pods.objects
+
+
+async def test_a_failed_watch_notices_that_etcd_was_restored() -> None:
+    """The API server would let it watch from a version of a lost future, and say nothing."""
+
+    class Restored(FakeKube):
+        async def watch(self, *arguments: Any) -> AsyncGenerator[Manifest]:
+            async with contextlib.aclosing(super().watch(*arguments)) as events:
+                try:
+                    async for item in events:
+                        yield item
+                finally:
+                    self.version = 3
+
+    kube = Restored([(5, [pod("a", 4)])], [[event("ADDED", pod("b", 6)), Unavailable("cut")], []])
+    with pytest.raises(ClusterRestored, match="pods are at version 3, and were at 6"):
+        await asyncio.wait_for(informer_of(kube).run(), 60)
+    assert kube.watched_from == ["5"]
+
+
+async def test_a_list_notices_that_etcd_was_restored() -> None:
+    """What is cached is newer than anything that the list has: it would stay for long."""
+    kube = FakeKube([(5, [pod("a", 4)]), (3, [pod("a", 2)])], [[ResourceExpired()], []])
+    with pytest.raises(ClusterRestored, match="pods are at version 3, and were at 5"):
+        await asyncio.wait_for(informer_of(kube).run(), 60)
 
 
 async def test_a_watch_that_ends_without_an_event_has_failed(

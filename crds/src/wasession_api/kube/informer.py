@@ -34,6 +34,14 @@ LARGER_PAGES, LARGEST_PAGE = 5, 2500  # times; objects
 REJECTED_AFTER = 60.0  # seconds for which the API server answers others but not a watch
 
 
+class ClusterRestored(Exception):
+    """The API server has an older state than it had before: etcd was restored from a snapshot.
+
+    Nothing that a process knows of the cluster counts any more, and resource versions are used
+    again: a watch would be silent until the old one is reached. So start again.
+    """
+
+
 def without_managed_fields(obj: Manifest) -> Manifest:
     """Return the object without ``managedFields``, which are most of its size."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
@@ -44,7 +52,8 @@ def without_managed_fields(obj: Manifest) -> Manifest:
 class _Watch:
     """The watch of one namespace, or of the cluster. Times are monotonic."""
 
-    version: str | None = None  # to watch from; None: list first
+    version: str | None = None  # the latest that was seen; None before the first list
+    relist: bool = True  # before it can be watched from that version
     page_size: int = PAGE_SIZE  # objects, of the next list
     listed: bool = False  # at least once
     error: str | None = None  # why the API server rejects it
@@ -66,7 +75,8 @@ class Informer:
 
     A watch that fails goes on where it was. One that fails repeatedly starts again from a list, in
     case that its resource version is what the API server cannot cope with; so a cache is never
-    older than a few retries as long as lists succeed.
+    older than a few retries as long as lists succeed. ``run`` raises ``ClusterRestored`` when the
+    API server has gone back in time.
     """
 
     def __init__(
@@ -147,11 +157,13 @@ class Informer:
         while True:
             began = time.monotonic()
             try:
-                if watch.version is None:
+                if watch.relist:
                     await self._list(namespace)
+                elif watch.failures:
+                    await self._check_history(namespace)
                 await self._watch(namespace)
             except ResourceExpired as error:
-                watch.version = None
+                watch.relist = True
                 self._fail(namespace, f"expired {error}".rstrip())
             except Unavailable as error:
                 self._fail(namespace, str(error))
@@ -173,7 +185,7 @@ class Informer:
             async for page in self._kube.pages(
                 self.resource, namespace, self._selector, page_size=watch.page_size
             ):
-                version = page["metadata"]["resourceVersion"]
+                version = self._version_of(page, watch)
                 for obj in page["items"]:
                     listed.add(key_of(obj))
                     self._upsert(key_of(obj), self._transform(obj))
@@ -185,8 +197,24 @@ class Informer:
             cached = self.objects.get(key)
             if cached is not None and not is_newer(cached["metadata"]["resourceVersion"], version):
                 self._remove(key, cached)
-        watch.version, watch.page_size = version, PAGE_SIZE
+        watch.version, watch.page_size, watch.relist = version, PAGE_SIZE, False
         self._accept(namespace)
+
+    async def _check_history(self, namespace: str | None) -> None:
+        """Raise ``ClusterRestored`` if the version to watch from is one of a lost future."""
+        pages = self._kube.pages(self.resource, namespace, self._selector, page_size=1)
+        async with contextlib.aclosing(pages):
+            self._version_of(await anext(pages), self._watches[namespace])
+
+    def _version_of(self, page: Manifest, watch: _Watch) -> str:
+        """Return the version of a list, which is never older than what was seen before it."""
+        version: str = page["metadata"]["resourceVersion"]
+        if watch.version is not None and is_newer(watch.version, version):
+            raise ClusterRestored(
+                f"{self.resource.plural} are at version {version}, and were at {watch.version}: "
+                "etcd was restored from an older snapshot"
+            )
+        return version
 
     async def _watch(self, namespace: str | None) -> None:
         """Follow changes until the watch ends. The API server ends none before its first event."""
@@ -226,7 +254,7 @@ class Informer:
         watch.failures += 1
         watch.failing_since = watch.failing_since or now
         if watch.failures >= RELIST_AFTER:
-            watch.version = None
+            watch.relist = True
         if is_worth_logging(watch.failures):
             log.warning(
                 "watch failed; retrying",
