@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills login-drills watch-faults lint format images images-arm64 crds screenshots lock clean
+.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -20,8 +20,11 @@ demo-down: setup  ## takes the demo down and leaves nothing behind
 
 # Many tests let real clocks run, and a machine that stands still for seconds fails some of them:
 # what has failed is tried once more, alone.
-test: lint  ## all tests side by side, with their branch coverage
-	$(PYTEST) $(PARALLEL) --cov --cov-report=term tests || $(PYTEST) --last-failed --last-failed-no-failures none tests
+test: lint  ## all tests side by side
+	$(PYTEST) $(PARALLEL) tests || $(PYTEST) --last-failed --last-failed-no-failures none tests
+
+coverage: setup  ## the branch coverage of all tests, which slows them down
+	$(PYTEST) $(PARALLEL) --cov --cov-report=term tests
 
 test-unit: setup  ## tests of pure code
 	$(PYTEST) tests/unit
@@ -67,6 +70,9 @@ idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may b
 
 lease-drills: setup  ## the holder of a shard stands still 200 times, and goes on when another one acts; a quarter of an hour
 	LEASE_DRILLS=200 $(PYTEST) tests/integration/operator/test_replicas.py -k frozen
+
+rollout-drills: setup  ## a class with six real sessions is changed for the worse in each way, then for the better; ten minutes
+	ROLLOUT_SESSIONS=6 $(PYTEST) tests/e2e/test_rollout.py
 
 login-drills: setup  ## a login is lost and restored 30 times: with its namespace, its cluster, or etcd; an hour
 	LOGIN_DRILLS=30 $(PYTEST) -s tests/e2e/test_disaster.py

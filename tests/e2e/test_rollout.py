@@ -19,7 +19,6 @@ from support.testbed import Session, Testbed
 from wasession_pod.settings import DEVELOPMENT_WA_JS
 
 NAMESPACE, CLASS = "e2e-rollout", "rolled-out"
-# `make rollout-drills` has more sessions, and hurts them in every way.
 COUNT = int(os.environ.get("ROLLOUT_SESSIONS", "3"))
 LOGS_OUT = b"""
 const timer = setInterval(async () => {
@@ -133,9 +132,9 @@ def test_at_most_the_canary_is_hurt(
     with only_the_canary_is_touched(bed, sessions) as canary:
         patch_class(bed, **change(bed, tmp_path))
         halted = until_phase(bed, "Halted")
+        hurt = canary()
     assert reason in halted["halted"]["message"]
     undo(bed)
-    hurt = canary()
     if reason == "LoggedOut":
         bed.link(hurt, account(sessions.index(next(s for s in sessions if s.name == hurt.name))))
     until_phase(bed, "Complete")
