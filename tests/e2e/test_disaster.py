@@ -186,6 +186,9 @@ class Login:
     def logins(self) -> Logins:
         return asyncio.run(self.phone.logins())
 
+    def is_online(self) -> bool:
+        return any(device.online for device in asyncio.run(self.phone.devices(ME)))
+
     def says(self, text: str) -> bool:
         """Let the session send a text; return whether WhatsApp has delivered it."""
         self.session.send(FRIEND, text)
@@ -250,6 +253,7 @@ def cluster_is_rebuilt(login: Login) -> None:
     """Another cluster, with an empty etcd and no volumes, gets the chart and the bucket."""
     backup = login.back_up()
     login.cluster.erase()
+    wait_for("WhatsApp to notice the power cut", lambda: not login.is_online(), 120)
     login.cluster.start()
     login.bed.install_operator("--values", str(login.keys / "values.json"))
     commands = commands_below(DELETED, backup, {"sales": login.namespace})

@@ -312,8 +312,8 @@ class Switchboard:
     async def _hang_up(self, page: Page) -> None:
         """Close the connection of a page that another one has replaced.
 
-        One that is alive answers. One on a machine that has lost power does not, and one that is
-        just being left says that it is going away.
+        It counts, unless it is just being left. One on a machine that has lost power counts until
+        the heartbeat has noticed that: wait until its device is offline.
         """
         await page.ws.close(code=WSCloseCode.OK)
         if page.ws.close_code == WSCloseCode.OK:
