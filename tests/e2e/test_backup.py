@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from support import s3
 from support.cluster import Cluster, images
 from support.snapshots import driver as snapshots
+from support.standin import Phone
 from support.testbed import Session, Testbed
 
 NAMESPACE, ELSEWHERE = "e2e-backup", "e2e-backup-elsewhere"
@@ -79,6 +81,8 @@ def linked(bed: Testbed, class_name: str) -> Iterator[Session]:
     bed.link(session, ME)
     yield session
     bed.cluster.kubectl("delete", "namespace", NAMESPACE)
+    with bed.phone() as url:  # an account has few linked devices
+        asyncio.run(Phone(url).logout(ME))
 
 
 def create_namespace(bed: Testbed, namespace: str = NAMESPACE) -> None:
