@@ -34,7 +34,7 @@ from support.standin.chat import Logins
 from support.testbed import ROOT, Session, Testbed
 
 Manifest = dict[str, Any]
-COUNT = int(os.environ.get("LOGIN_DRILLS", "0"))  # 0: each kind once
+COUNT = int(os.environ.get("LOGIN_DRILLS", "0"))  # 0: those once that leave the cluster alone
 SEED = int(os.environ.get("LOGIN_DRILLS_SEED", time.time_ns() if COUNT else 0))
 DOCUMENT = ROOT / "docs" / "backup.md"
 DELETED = "**A namespace was deleted.**"
@@ -126,7 +126,7 @@ class Login:
         self, bed: Testbed, cluster: Cluster, s3: S3Server, whatsapp: str, keys: Path
     ) -> None:
         self.bed, self.cluster, self.keys, self.s3 = bed, cluster, keys, s3
-        self.phone = Phone(whatsapp)
+        self.phone = Phone(whatsapp.replace(HOST_ADDRESS, "127.0.0.1"))  # also without a cluster
         self.session = bed.session(NAME, "sales")
         self.drills = 0
         self.recovery = 0.0  # seconds of the latest one
@@ -377,7 +377,8 @@ KINDS: dict[str, Callable[[Login], None]] = {
     "etcd restored": etcd_goes_back,
     "cluster rebuilt": cluster_is_rebuilt,
 }
-DRILLS = random.Random(SEED).choices(list(KINDS), k=COUNT) if COUNT else list(KINDS)  # noqa: S311
+SAMPLE = [kind for kind in KINDS if kind not in ("etcd restored", "cluster rebuilt")]
+DRILLS = random.Random(SEED).choices(list(KINDS), k=COUNT) if COUNT else SAMPLE  # noqa: S311
 
 
 @pytest.mark.parametrize(("number", "kind"), [*enumerate(DRILLS, 1)], ids=str)
