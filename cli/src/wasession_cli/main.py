@@ -573,7 +573,7 @@ async def backups(cluster: Cluster, name: str | None, output: str | None) -> Non
 @click.option(
     "--fenced",
     is_flag=True,
-    help="You have made sure that the session of the backup, in another cluster, runs no more.",
+    help="You have made sure that no session that the operator cannot see runs with its login.",
 )
 @follow_options("5m")
 @output("json", "yaml", "name")

@@ -391,6 +391,8 @@ class Session:
         self._wake.clear()
         if self._restart_requested:
             self._restart_requested = False
+            # An observation that was under way may have made it stand down since.
+            self._set_state(transitions.restart_requested(self._state))
             if self._volume_opened:
                 with contextlib.suppress(StorageError):  # at worst, its next process stands down
                     await asyncio.to_thread(self._volume.clear_displacement)
@@ -584,6 +586,8 @@ class Session:
             content = await asyncio.to_thread(self._volume.read)
             restart = self._settings.restart
             is_displaced = await asyncio.to_thread(self._volume.is_displaced, restart)
+            if not is_displaced:  # it would count again once the pod is told of no request
+                await asyncio.to_thread(self._volume.clear_displacement)
             self._volume_opened = True
         login, snapshot = content.login, content.snapshot
         self.outbox.start(None if login is None else login.since.timestamp())

@@ -110,6 +110,12 @@ def test_another_replica_looks_first_and_copies_again() -> None:
     assert decide(IMPORTING, progress=half) == Decision(IMPORTING, COPY), "it may be torn"
 
 
+def test_what_became_of_a_former_source_does_not_count() -> None:
+    """It was deleted during the copy, and another one of its name is exported."""
+    progress = Progress(archive=Archive(), copied=("sales/eu/former.tar.age", 0))
+    assert decide(IMPORTING, progress=progress) == Decision(IMPORTING, COPY)
+
+
 # --- what is not, yet -----------------------------------------------------------------------------
 
 WAITING = [
@@ -181,12 +187,12 @@ FAILED = BackupStatus(phase=BackupPhase.FAILED, reason=BackupReason.UPLOAD_FAILE
             "sales/nightly has failed",
         ),
         (
-            {"progress": Progress(archive=Archive(), copied=0)},
+            {"progress": Progress(archive=Archive(), copied=(ORIGIN_KEY, 0))},
             BackupReason.ARCHIVE_MISSING,
             "not in the store any more",
         ),
         (
-            {"progress": Progress(archive=Archive(), copied=99)},
+            {"progress": Progress(archive=Archive(), copied=(ORIGIN_KEY, 99))},
             BackupReason.ARCHIVE_INVALID,
             "has 99 bytes; it had 100 bytes",
         ),
@@ -282,7 +288,7 @@ ORIGINS = st.builds(Origin, st.booleans(), is_readable=st.booleans(), backup=st.
 PROGRESS = st.builds(
     Progress,
     archive=st.sampled_from([None, Archive(), Archive(100), COMPLETE]),
-    copied=st.sampled_from([None, 0, 99, 100]),
+    copied=st.sampled_from([None, *((ORIGIN_KEY, size) for size in (0, 99, 100))]),
     problem=st.sampled_from([None, AWAY]),
     retry=st.sampled_from([Backoff(), LATER]),
 )

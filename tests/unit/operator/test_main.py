@@ -1,12 +1,14 @@
-"""What kopf logs about a session has the fields of the operator's own lines."""
+"""What kopf logs about a session has the fields of the operator's own lines; why it exits."""
 
 from __future__ import annotations
 
 import json
 import logging
 
+import pytest
+from wasession_api.kube.informer import ClusterRestored
 from wasession_api.logs import JsonFormatter
-from wasession_operator.__main__ import name_session
+from wasession_operator.__main__ import log_failure, name_session
 
 
 def test_kopfs_lines_name_the_session() -> None:
@@ -24,3 +26,18 @@ def test_kopfs_lines_name_the_session() -> None:
         "session": "sales",
         "uid": "uid-1",
     }
+
+
+def test_a_restored_etcd_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
+    restored = ClusterRestored("pods are at version 3, and were at 6")
+    log_failure(ExceptionGroup("shards", [ExceptionGroup("informers", [restored])]))
+    (record,) = caplog.records
+    assert record.message == "ClusterRestored: starting again"
+    assert record.__dict__["error"] == str(restored)
+    assert not record.exc_info
+
+
+def test_a_bug_has_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    log_failure(ExceptionGroup("shards", [ValueError("it is odd")]))
+    assert "it is odd" in caplog.text
+    assert caplog.records[0].message == "operator failed; exiting"

@@ -316,6 +316,60 @@ async def test_who_is_displaced_closes_the_browser_whatever_the_disk_does(
     assert len(closed) == 1
 
 
+async def test_a_restart_counts_although_an_observation_was_under_way(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched = stub_browser(session, monkeypatch)
+
+    async def observe() -> PageObservation:
+        if not launched:
+            session.restart()
+            return GOOD.model_copy(update={"socket_state": "CONFLICT"})
+        return GOOD
+
+    monkeypatch.setattr(session._browser.page, "observe", observe)
+    await tick(session)
+    assert not launched
+    await tick(session)
+    assert launched
+    assert session.report.reason != Reason.LOGIN_IN_USE_ELSEWHERE
+
+
+@pytest.mark.parametrize("later", [None, "second"])
+async def test_a_person_ends_a_displacement_once_and_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str | None
+) -> None:
+    """The annotation with the request may be removed, as when a manifest is replaced."""
+    volume = Volume(tmp_path, "sales", None)
+    volume.open()
+    volume.record_displacement("first")
+    volume.close()
+    for restart, starts in (("first", False), ("second", True), (later, True)):
+        settings = Settings(client_id="sales", token="t", data_dir=tmp_path, restart=restart)
+        session = Session(settings)
+        launched = stub_browser(session, monkeypatch)
+        await session._start_browser()
+        assert bool(launched) is starts, restart
+        session._volume.close()
+
+
+def stub_browser(session: Session, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Replace the browser by nothing; return the profiles that it is launched with."""
+    launched: list[Path] = []
+
+    async def nothing(*_: Any) -> None:
+        return
+
+    async def launch(profile: Path) -> None:
+        launched.append(profile)
+
+    for name in ("prepare", "close"):
+        monkeypatch.setattr(session._browser, name, nothing)
+    monkeypatch.setattr(session._browser.page, "goto", nothing)
+    monkeypatch.setattr(session._browser, "launch", launch)
+    return launched
+
+
 async def test_a_logout_is_refused_once_the_session_stops(session: Session) -> None:
     await tick(session)
     session.stop()

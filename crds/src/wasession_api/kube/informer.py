@@ -42,6 +42,13 @@ class ClusterRestored(Exception):
     """
 
 
+def restoration_in(error: BaseException | None) -> ClusterRestored | None:
+    """Return the ``ClusterRestored`` that an error is, or a group of errors has; None if none."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(restoration_in, error.exceptions)), None)
+    return error if isinstance(error, ClusterRestored) else None
+
+
 def without_managed_fields(obj: Manifest) -> Manifest:
     """Return the object without ``managedFields``, which are most of its size."""
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}

@@ -484,14 +484,14 @@ class Backups:
         progress = self._progress_of(backup)
         controller.kube.check_fence()
         if not await self._store.copy(source, key):
-            return replace(progress, copied=0)
+            return replace(progress, copied=(source, 0))
         size = (await self._store.look(key)).size
         controller.kube.check_fence()
         if size is None:
             raise StoreError("The store does not have what it has copied.")
         if size != manifest.size:
             await self._store.delete(key)
-            return replace(progress, copied=size)
+            return replace(progress, copied=(source, size))
         await self._store.write_manifest(key, manifest)
         log.info(
             "archive of namespace %s copied for backup %s",

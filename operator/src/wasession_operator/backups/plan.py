@@ -90,7 +90,7 @@ class Progress:
     ordered: Ordered | None = None  # in the present attempt
     outdated: Position | None = None  # up to here, reports are of an earlier attempt
     archive: Archive | None = None  # as it was found in the store; None: not looked at
-    copied: int | None = None  # bytes of the archive to import; 0: there is none; None: not known
+    copied: tuple[str, int] | None = None  # an archive to import, and its bytes; 0: there is none
     deleted: bool = False  # the archive
     observed: Observed | None = None  # None: not looked at
     was_created: bool = False  # the VolumeSnapshot was there once
@@ -547,10 +547,12 @@ def _plan_import(backup: Backup, wanted: ImportSource, facts: Facts) -> Decision
     if isinstance(exported, Decision):
         return exported
     name, archive, manifest = f"{wanted.namespace}/{wanted.name}", *exported
-    if progress.copied is not None and progress.copied != manifest.size:
-        has = f"has {progress.copied} bytes" if progress.copied else "is not in the store any more"
+    # Another one of the same name may have taken the place of the backup that was copied.
+    copied, size = progress.copied or ("", None)
+    if copied == archive and size != manifest.size:
+        has = f"has {size} bytes" if size else "is not in the store any more"
         message = f"The archive of {name} {has}; it had {manifest.size} bytes."
-        reason = BackupReason.ARCHIVE_INVALID if progress.copied else BackupReason.ARCHIVE_MISSING
+        reason = BackupReason.ARCHIVE_INVALID if size else BackupReason.ARCHIVE_MISSING
         return _fail(backup, facts, reason, message)
     if _needs_finalizer(backup):
         return Decision(backup.status, AddFinalizer())
