@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from support.cluster import images
+from support.cluster.waiting import wait_for
 from support.testbed import Session, Testbed
 from wasession_pod.settings import DEVELOPMENT_WA_JS
 
@@ -150,9 +151,11 @@ def test_a_good_one_reaches_all_without_a_qr(
     bed: Testbed, sessions: list[Session], tmp_path: Path
 ) -> None:
     before = [session.status["podUID"] for session in sessions]
+    stable = rollout_of(bed)["stable"]["name"]
     patch_class(bed, rollout={"soak": "5s"}, **wa_js("wa-js-good", b"")(bed, tmp_path))
-    until_phase(bed, "Soaking")
-    rollout = until_phase(bed, "Complete")
+    wait_for("the rollout to be complete", lambda: rollout_of(bed)["stable"]["name"] != stable, 300)
+    rollout = rollout_of(bed)
+    assert rollout["phase"] == "Complete"
     assert (rollout["updated"], rollout["total"]) == (COUNT, COUNT)
     for session, pod in zip(sessions, before, strict=True):
         session.wait_ready()
