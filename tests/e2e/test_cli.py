@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ import pytest
 import yaml
 from support.standin import Phone
 from support.terminal import Terminal
-from support.testbed import Session, Testbed
+from support.testbed import Session, Testbed, plugin_path
 
 EXAMPLE = Path(__file__).parents[1] / "demo" / "session.yaml"
 NAMESPACE = "e2e-cli"
 ME, FRIEND = "15551234567", "15550001111"
-# pip has installed the plugin here, and kubectl looks for plugins on PATH.
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +60,7 @@ def kubeconfig(
 @pytest.fixture(scope="module")
 def editor(kubeconfig: Callable[[str], str]) -> dict[str, str]:
     """Return the environment of a user with the role edit."""
-    return {"KUBECONFIG": kubeconfig("edit"), "PATH": PATH}
+    return {"KUBECONFIG": kubeconfig("edit"), "PATH": plugin_path()}
 
 
 def wasession(environment: dict[str, str], *arguments: str) -> str:
@@ -143,7 +140,7 @@ def test_restart_suspend_and_resume_keep_the_login(linked: Session, editor: dict
 def test_the_role_view_sees_and_does_nothing_else(
     linked: Session, kubeconfig: Callable[[str], str]
 ) -> None:
-    viewer = {"KUBECONFIG": kubeconfig("view"), "PATH": PATH}
+    viewer = {"KUBECONFIG": kubeconfig("view"), "PATH": plugin_path()}
     assert "shop" in wasession(viewer, "list")
     assert "What to do" in wasession(viewer, "status", "shop")
     for arguments in (

@@ -31,7 +31,7 @@ from support.processes import ENDS_WITH_PARENT
 from support.s3 import BUCKET, S3Server
 from support.standin import Phone
 from support.standin.chat import Logins
-from support.testbed import ROOT, Session, Testbed
+from support.testbed import ROOT, Session, Testbed, plugin_path
 
 Manifest = dict[str, Any]
 COUNT = int(os.environ.get("LOGIN_DRILLS", "0"))  # 0: those once that leave the cluster alone
@@ -46,8 +46,6 @@ OF_ONE_CLUSTER = {
     "uid", "resourceVersion", "generation", "creationTimestamp", "deletionTimestamp",
     "deletionGracePeriodSeconds", "managedFields", "ownerReferences", "generateName",
 }  # fmt: skip
-# pip has installed the plugin here, and kubectl looks for plugins on PATH.
-PLUGINS = Path(sys.executable).parent
 # The AWS CLI's `aws s3 cp` between two objects, by the S3 API.
 AWS = f"""#!{sys.executable}
 import sys, obstore
@@ -174,7 +172,7 @@ class Login:
 
     def shell(self, commands: str) -> None:
         """Do what the documentation says, as the person who restores."""
-        path = f"{self.keys}{os.pathsep}{PLUGINS}{os.pathsep}{os.environ['PATH']}"
+        path = f"{self.keys}{os.pathsep}{plugin_path()}"
         environment = os.environ | self.s3.environment | {"PATH": path}
         environment["KUBECONFIG"] = str(self.cluster.kubeconfig_path)
         command = ["bash", "-euo", "pipefail", "-c", commands]

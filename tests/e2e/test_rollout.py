@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import pytest
 from support.cluster import images
 from support.cluster.waiting import wait_for
-from support.testbed import Session, Testbed
+from support.testbed import Session, Testbed, plugin_path
 from wasession_pod.settings import DEVELOPMENT_WA_JS
 
 NAMESPACE, CLASS = "e2e-rollout", "rolled-out"
@@ -34,7 +33,6 @@ const hidden = (object, hide) => new Proxy(object, {get: (it, name) => hide(name
 const whatsapp = hidden(WPP.whatsapp, (name, value) => name === 'MsgStore' ? undefined : value);
 window.WPP = hidden(WPP, (name, value) => name === 'whatsapp' ? whatsapp : value);"""
 FAILS = b"throw new Error('of this wa-js');"
-PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 Change = Callable[[Testbed, Path], dict[str, Any]]  # returns what is patched of the class's spec
 
 
@@ -97,9 +95,9 @@ def until_phase(bed: Testbed, phase: str, timeout: int = 300) -> dict[str, Any]:
 
 
 def undo(bed: Testbed) -> None:
-    environment = os.environ | {"KUBECONFIG": str(bed.cluster.kubeconfig_path), "PATH": PATH}
+    of_user = {"KUBECONFIG": str(bed.cluster.kubeconfig_path), "PATH": plugin_path()}
     command = ["kubectl", "wasession", "rollout", "undo", CLASS]
-    subprocess.run(command, env=environment, check=True)
+    subprocess.run(command, env=os.environ | of_user, check=True)
 
 
 @contextmanager

@@ -10,7 +10,9 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -252,6 +254,11 @@ class Session:
             watch.terminate()
             watch.wait()
             reader.join()
+
+
+def plugin_path() -> str:
+    """Return a PATH on which kubectl finds its plugin, which pip has installed beside Python."""
+    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def _repository(target: str) -> str:

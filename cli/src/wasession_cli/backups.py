@@ -68,10 +68,14 @@ def make_backup(
     spec = BackupSpec(session_name=session_name)
     if method is not BackupMethod.ARCHIVE:  # the default, which older operators have alone
         spec = BackupSpec(session_name=session_name, method=method)
+    return _manifest(name or f"{session_name}-{now:%Y%m%d-%H%M%S}", spec)
+
+
+def _manifest(name: str, spec: BackupSpec) -> Manifest:
     return {
         "apiVersion": API_VERSION,
         "kind": BACKUP_KIND,
-        "metadata": {"name": name or f"{session_name}-{now:%Y%m%d-%H%M%S}"},
+        "metadata": {"name": name},
         "spec": spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
     }
 
@@ -97,13 +101,8 @@ def make_export(backup: Manifest, namespace: str, *, revoked: bool) -> Manifest 
 
 def make_import(namespace: str, backup: str, name: str) -> Manifest:
     """Return a new backup that is imported from another namespace."""
-    spec = BackupSpec(import_from=ImportSource(namespace=namespace, name=backup))
-    return {
-        "apiVersion": API_VERSION,
-        "kind": BACKUP_KIND,
-        "metadata": {"name": name},
-        "spec": spec.model_dump(mode="json", by_alias=True, exclude_unset=True),
-    }
+    source = ImportSource(namespace=namespace, name=backup)
+    return _manifest(name, BackupSpec(import_from=source))
 
 
 def make_session(

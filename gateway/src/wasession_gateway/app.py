@@ -14,7 +14,7 @@ from aiohttp.log import server_logger
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from wasession_api.http.routes import Handler, WithoutContent
 from wasession_api.kube.client import KubeClient
-from wasession_api.kube.informer import restoration_in
+from wasession_api.kube.informer import log_failure
 
 from wasession_gateway import metrics
 from wasession_gateway.audit import AuditLog
@@ -176,11 +176,6 @@ def _file(path: Path) -> Handler:
 
 def _exit_on_error(task: asyncio.Task[None]) -> None:
     """End the process when a background task fails: a restart beats a gateway that looks alive."""
-    if task.cancelled():
-        return
-    error = task.exception()
-    if (restored := restoration_in(error)) is not None:
-        log.critical("ClusterRestored: starting again", extra={"error": str(restored)})
-    else:
-        log.critical("background task failed; exiting", exc_info=error)
-    raise SystemExit(1)
+    if not task.cancelled():
+        log_failure(log, "background task failed; exiting", task.exception())
+        raise SystemExit(1)

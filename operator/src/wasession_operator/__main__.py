@@ -14,7 +14,7 @@ import aiohttp
 from pydantic import ValidationError
 from wasession_api import logs, names
 from wasession_api.kube.client import KubeClient
-from wasession_api.kube.informer import restoration_in
+from wasession_api.kube.informer import log_failure
 
 from wasession_operator import handlers, health
 from wasession_operator.backups.controller import Backups
@@ -59,20 +59,9 @@ def main() -> None:
     raise_descriptor_limit()
     try:
         asyncio.run(run(settings, master_key, store))
-    except Exception as error:
-        log_failure(error)
+    except Exception as error:  # kubelet's restart is better than half an operator
+        log_failure(log, "operator failed; exiting", error)
         raise SystemExit(1) from None
-
-
-def log_failure(error: Exception) -> None:
-    """Log why the operator exits. Unless etcd was restored, it is a bug, with its traceback.
-
-    kubelet's restart is better than half an operator.
-    """
-    if (restored := restoration_in(error)) is not None:
-        log.critical("ClusterRestored: starting again", extra={"error": str(restored)})
-    else:
-        log.critical("operator failed; exiting", exc_info=error)
 
 
 async def run(settings: Settings, master_key: MasterKey, store: Store | None) -> None:

@@ -131,6 +131,10 @@ class ClusterCache:
     def is_synced(self) -> bool:
         return self._synced.is_set()
 
+    def is_watched(self, namespace: str | None) -> bool:
+        """Return whether a namespace is among those that are to be served."""
+        return namespace in self.namespaces or None in self.namespaces
+
     def is_served(self, namespace: str | None) -> bool:
         """Return whether the sessions of a namespace can be reconciled.
 
@@ -138,7 +142,7 @@ class ClusterCache:
         reject the rest (classes, NetworkPolicies, nodes): sessions do not start then, or stay on a
         lost node, and are reconciled otherwise.
         """
-        if not {namespace, None} & set(self.namespaces):
+        if not self.is_watched(namespace):
             return False
         listed = self._listed.get(namespace) or self._listed.get(None)
         objects = all(informer.has_synced(namespace) for informer in (self.pods, self.pvcs))

@@ -442,6 +442,15 @@ async def restored_elsewhere(world: World, other: World, store: Store) -> None:
     await other.until_phase("copy")
 
 
+async def restored_and_served_no_more(world: World, other: World, store: Store) -> None:
+    """Restore a copy into another namespace, which the operator then does not serve any more."""
+    await backed_up_for(world, other, store)
+    await world.change("sales", suspend=True)
+    await other.until_phase("copy")
+    await world.stop_operator()
+    await world.start_operator(namespaces=world.namespace)
+
+
 async def backed_up_for(world: World, other: World, store: Store) -> None:
     """Link a session, import its backup into another namespace, and let a session there begin."""
     use(world, store)
@@ -466,11 +475,7 @@ async def test_a_copy_in_a_namespace_that_is_not_served_any_more_counts(
     other = World(environment)
     await other.open()
     try:
-        await backed_up_for(world, other, store)
-        await world.change("sales", suspend=True)
-        await other.until_phase("copy")
-        await world.stop_operator()
-        await world.start_operator(namespaces=world.namespace)
+        await restored_and_served_no_more(world, other, store)
         await restore(world, "late")
         waiting = await world.until_reason("late", "Ready", "BackupSourceRunning")
         assert f"{other.namespace}/copy" in waiting["message"]
@@ -520,11 +525,7 @@ async def test_a_login_comes_back_when_the_copy_that_no_event_tells_of_is_gone(
     other = World(environment)
     await other.open()
     try:
-        await backed_up_for(world, other, store)
-        await world.change("sales", suspend=True)
-        await other.until_phase("copy")
-        await world.stop_operator()
-        await world.start_operator(namespaces=world.namespace)
+        await restored_and_served_no_more(world, other, store)
         await world.change("sales", suspend=False)
         await until_reason(world, "sales", "LoginMoved")
         await other.api.patch(PLURAL, other.namespace, "copy", {"metadata": {"finalizers": None}})

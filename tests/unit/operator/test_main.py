@@ -6,9 +6,9 @@ import json
 import logging
 
 import pytest
-from wasession_api.kube.informer import ClusterRestored
+from wasession_api.kube.informer import ClusterRestored, log_failure
 from wasession_api.logs import JsonFormatter
-from wasession_operator.__main__ import log_failure, name_session
+from wasession_operator.__main__ import log, name_session
 
 
 def test_kopfs_lines_name_the_session() -> None:
@@ -30,7 +30,8 @@ def test_kopfs_lines_name_the_session() -> None:
 
 def test_a_restored_etcd_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
     restored = ClusterRestored("pods are at version 3, and were at 6")
-    log_failure(ExceptionGroup("shards", [ExceptionGroup("informers", [restored])]))
+    group = ExceptionGroup("shards", [ExceptionGroup("informers", [restored])])
+    log_failure(log, "operator failed; exiting", group)
     (record,) = caplog.records
     assert record.message == "ClusterRestored: starting again"
     assert record.__dict__["error"] == str(restored)
@@ -38,6 +39,7 @@ def test_a_restored_etcd_is_no_bug(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_bug_has_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
-    log_failure(ExceptionGroup("shards", [ValueError("it is odd")]))
+    error = ExceptionGroup("shards", [ValueError("it is odd")])
+    log_failure(log, "operator failed; exiting", error)
     assert "it is odd" in caplog.text
     assert caplog.records[0].message == "operator failed; exiting"

@@ -42,10 +42,18 @@ class ClusterRestored(Exception):
     """
 
 
-def restoration_in(error: BaseException | None) -> ClusterRestored | None:
+def log_failure(logger: logging.Logger, message: str, error: BaseException | None) -> None:
+    """Log why a process exits. Unless etcd was restored, it is a bug, with its traceback."""
+    if (restored := _restoration_in(error)) is not None:
+        logger.critical("ClusterRestored: starting again", extra={"error": str(restored)})
+    else:
+        logger.critical(message, exc_info=error)
+
+
+def _restoration_in(error: BaseException | None) -> ClusterRestored | None:
     """Return the ``ClusterRestored`` that an error is, or a group of errors has; None if none."""
     if isinstance(error, BaseExceptionGroup):
-        return next(filter(None, map(restoration_in, error.exceptions)), None)
+        return next(filter(None, map(_restoration_in, error.exceptions)), None)
     return error if isinstance(error, ClusterRestored) else None
 
 

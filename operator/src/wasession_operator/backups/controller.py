@@ -257,7 +257,7 @@ class Backups:
         wanted = backup.spec.import_from
         if wanted is None:
             return None
-        is_served = bool({wanted.namespace, None} & set(self._cache.namespaces))
+        is_served = self._cache.is_watched(wanted.namespace)
         return plan.Origin(
             is_served,
             is_served and self._backups.informer.has_synced(wanted.namespace),
