@@ -183,6 +183,12 @@ class Controller:
             if self._cache.is_settled(key[0]):
                 self.queue.add(key, PATIENCE_UNCHANGED)
 
+    def enqueue_failed(self, namespace: str | None) -> None:
+        """Queue what could not be reconciled of a namespace; None is every one."""
+        for key, state in self.states.items():
+            if namespace in (None, key[0]) and state.reconcile_failures.count:
+                self.enqueue(key)
+
     def _patience(self, key: Key) -> float:
         """Return none for a session that can create its pod or whose permit others await."""
         needs_pod = object_key(key) not in self._cache.pods.objects

@@ -80,6 +80,8 @@ class Resync:
     async def _verify_cache(self) -> None:
         """Compare the cached sessions with the API server's; costs one list of metadata.
 
+        A list that works again tells that the API server answers: what could not be reconciled
+        does not wait for its backoff, which minutes of failures have made minutes long.
         kopf does not report sessions that were deleted while its watch was down. A session that is
         outdated in two checks in a row, at the same version, shows that its watch is dead: kopf is
         started again. It is missed if that has not helped by the third check.
@@ -97,7 +99,8 @@ class Resync:
                         extra={"namespace": namespace, "error": str(error)},
                     )
             else:
-                self._failures[namespace] = 0
+                if self._failures.pop(namespace, 0):
+                    self._shards.enqueue_failed(namespace)
         outdated = {}
         for key, version in listed.items():
             before, checks = self._outdated.get(key, (version, 0))

@@ -205,6 +205,35 @@ async def test_what_follows_from_a_failure_is_no_reason_to_try_again_at_once(
     assert controller.count == 2
 
 
+async def test_what_has_failed_does_not_wait_for_its_backoff_when_others_work_again(
+    controller: Fixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wasession_operator.controller.FAILED_WAIT", 0.0)
+
+    def fail(count: int) -> Result:
+        state = controller.states[KEY]
+        for _ in range(count):
+            state.reconcile_failures = next_backoff(state.reconcile_failures)
+        return Result(timedelta(hours=1))
+
+    controller.then = fail
+    controller.receive(session(5))
+    await controller.idle()
+    again = asyncio.Event()
+
+    def succeed(_: int) -> Result:
+        again.set()
+        return Result()
+
+    controller.then = succeed
+    controller.enqueue_failed("another")
+    await controller.idle()
+    assert controller.count == 1
+    controller.enqueue_failed(KEY[0])
+    async with asyncio.timeout(30):
+        await again.wait()
+
+
 async def test_a_change_while_a_failed_session_is_tried_again_is_not_lost(
     controller: Fixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

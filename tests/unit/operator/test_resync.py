@@ -66,7 +66,10 @@ class Fixture:
         self.deleted: list[str] = []
         self.cache = ClusterCache(kube, namespaces, self, watch_nodes=False)
         self.held = True  # whether this replica acts on the sessions
-        shards = SimpleNamespace(cache=self.cache, holds=lambda _: self.held)
+        self.retried: list[str | None] = []  # namespaces
+        shards = SimpleNamespace(
+            cache=self.cache, holds=lambda _: self.held, enqueue_failed=self.retried.append
+        )
         self.watches = [Watch(namespace) for namespace in namespaces or (None,)]
         self.resync = Resync(cast(Shards, shards), cast(list[SessionWatch], self.watches))
 
@@ -115,6 +118,18 @@ async def test_a_watch_that_is_outdated_twice_is_started_again(fixture: Fixture)
     assert fixture.watches[0].restarts == 1
     fixture.cache.session_event("MODIFIED", session(7))
     assert await fixture.verify() is None
+
+
+async def test_what_has_failed_is_tried_again_when_the_api_server_answers() -> None:
+    fixture = Fixture("a", "b")
+    fixture.api.failing["a"] = Unavailable("500")
+    await fixture.verify()
+    await fixture.verify()
+    assert fixture.retried == []
+    fixture.api.failing.clear()
+    await fixture.verify()
+    await fixture.verify()
+    assert fixture.retried == ["a"]
 
 
 async def test_a_session_that_changes_all_the_time_is_no_sign_of_death(fixture: Fixture) -> None:

@@ -135,6 +135,11 @@ class Shards:
         for controller in self.controllers:
             controller.enqueue_all()
 
+    def enqueue_failed(self, namespace: str | None) -> None:
+        """Queue what could not be reconciled of a namespace; None is every one."""
+        for controller in self.controllers:
+            controller.enqueue_failed(namespace)
+
     # --- Leases -----------------------------------------------------------------------------------
 
     def start_shard(self, index: int, lease: HeldLease) -> None:
