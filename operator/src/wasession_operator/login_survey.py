@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -45,10 +45,19 @@ class Logins(NamedTuple):
 class LoginSurvey:
     """Lists the sessions of all namespaces. Who asks during a list shares the next one."""
 
-    def __init__(self, kube: KubeClient, namespaces: Sequence[str | None]) -> None:
-        """``namespaces`` are those that the operator serves; None stands for all of them."""
+    def __init__(
+        self,
+        kube: KubeClient,
+        namespaces: Sequence[str | None],
+        rejection: Callable[[str | None], str | None],
+    ) -> None:
+        """``namespaces`` are those that the operator serves; None stands for all of them.
+
+        ``rejection`` returns why one of them cannot be served for the time being, if so.
+        """
         self._kube = kube
         self._namespaces = namespaces
+        self._rejection = rejection
         self._present: asyncio.Task[Logins] | None = None
         self._next: asyncio.Task[Logins] | None = None
 
@@ -85,8 +94,11 @@ class LoginSurvey:
                 continue
             try:
                 noted = await self._notes_of(namespace)
-            except Rejected as error:
-                if namespace is None:
+            except (Rejected, Unavailable) as error:
+                # An API server that fails for a moment is asked again. One that goes on failing
+                # for a namespace, be it for an object that it cannot decode, holds up that alone.
+                is_lasting = isinstance(error, Rejected) or self._rejection(namespace) is not None
+                if namespace is None or not is_lasting:
                     raise
                 gap = gap or str(error)
                 continue

@@ -114,7 +114,7 @@ class Reconciler:
         self._master_key = master_key
         self._executor = ActionExecutor(settings, kube, cache, master_key, enqueue, store)
         self._status_writer = StatusWriter(kube, cache)
-        self._survey = LoginSurvey(kube, cache.namespaces)
+        self._survey = LoginSurvey(kube, cache.namespaces, cache.rejection)
 
     async def close(self, timeout: float) -> None:
         """Emit what is left of Events within a time in seconds, and drop the rest."""

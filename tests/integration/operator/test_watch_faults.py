@@ -137,9 +137,9 @@ async def run(environment: Environment, case: Case) -> None:
     )
     before = len(operated.proxy.calls)
     await asyncio.gather(*(sessions.change() for sessions in begun))
-    if not case.everywhere:
-        await begun[0].until_reconciled()
     await pass_time(operated, other, case.seconds)
+    if not case.everywhere and case.seconds == LONG:
+        await begun[0].until_reconciled()
     for fault in breaks:
         fault.end()
     await pass_time(operated, other, SOON)

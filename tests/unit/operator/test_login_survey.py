@@ -41,6 +41,8 @@ class Lists:
         self.begun = 0
         self.expires = False
         self.rejects: set[str | None] = set()  # namespaces; None: all at once
+        self.failing: str | None = None  # a namespace whose claims cannot be listed
+        self.rejection: str | None = None  # of that one, as an informer has found
 
     async def pages(
         self, resource: Resource, namespace: str | None, **_: Any
@@ -48,6 +50,8 @@ class Lists:
         if namespace in self.rejects:
             raise Rejected(f"no {resource.plural} of {namespace}")
         if resource is PVCS:
+            if self.failing is not None and namespace == self.failing:
+                raise Unavailable("500")
             yield {"items": [claim for claim in self.claims if is_in(claim, namespace)]}
             return
         self.begun += 1
@@ -59,7 +63,7 @@ class Lists:
         yield {"items": [one for one in listed if is_in(one, namespace)]}
 
     def survey(self, *namespaces: str) -> LoginSurvey:
-        return LoginSurvey(self, namespaces or [None])  # type: ignore[arg-type]
+        return LoginSurvey(self, namespaces or [None], lambda _: self.rejection)  # type: ignore[arg-type]
 
     async def copies(self, *namespaces: str) -> tuple[list[str], str | None]:
         """Return the names of the sessions with the login l1, and what may be missing."""
@@ -162,3 +166,12 @@ async def test_an_operator_of_the_whole_cluster_knows_all_or_nothing() -> None:
     lists.rejects = {None}
     with pytest.raises(Rejected):
         await lists.copies()
+
+
+async def test_a_namespace_that_goes_on_failing_holds_up_itself_alone() -> None:
+    lists = Lists(session("s", {"sessionValid": True, "loginID": "l1"}), session("t"))
+    lists.failing = "ns"
+    with pytest.raises(Unavailable):
+        await lists.copies("ns", "other")
+    lists.rejection = "500"
+    assert await lists.copies("ns", "other") == (["s"], "500")
