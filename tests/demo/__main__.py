@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from support.cluster import Cluster, ClusterRunning, binaries, host, images
@@ -34,19 +35,20 @@ Take it down:
 def up() -> None:
     with story.step("host packages"):
         host.ensure("cluster", "images")
-    with story.step("Kubernetes, CoreDNS and Helm from their Go modules (built once per machine)"):
-        binaries.directory()
-        binaries.put_on_path()
-    with story.step("images from the Dockerfile"):
-        for target in images.TARGETS:
-            images.build(target)
-            print(f"             {images.name(target)}  {images.size(target)}", flush=True)
     cluster = Cluster(nodes=2)
-    with story.step("a Kubernetes cluster with two nodes"):
-        try:
-            cluster.start(detached=True)
-        except ClusterRunning as error:
-            sys.exit(f"{error}, with `make demo-down`")
+    with ThreadPoolExecutor() as pool:
+        built = pool.submit(build_images)
+        with story.step(
+            "Kubernetes, CoreDNS and Helm from their Go modules (built once per machine)"
+        ):
+            binaries.directory()
+            binaries.put_on_path()
+        with story.step("a Kubernetes cluster with two nodes"):
+            try:
+                cluster.start(detached=True)
+            except ClusterRunning as error:
+                sys.exit(f"{error}, with `make demo-down`")
+        built.result()
     bed = Testbed(cluster, helm=str(binaries.path("helm")))
     with story.step("load the images into the nodes"):
         bed.load_images()
@@ -62,6 +64,14 @@ def up() -> None:
     story.lose_power(bed, session, node)
     story.send(bed, session, "Still here, without another scan")
     print(USAGE.format(kubeconfig=cluster.kubeconfig_path, binaries=binaries.directory()))
+
+
+def build_images() -> None:
+    """Build them beside the programs: the one waits for the network while the other computes."""
+    with story.step("images from the Dockerfile, meanwhile"):
+        for target in images.TARGETS:
+            images.archive(images.build(target))
+            print(f"             {images.name(target)}  {images.size(target)}", flush=True)
 
 
 def main() -> None:
