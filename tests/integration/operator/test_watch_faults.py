@@ -253,5 +253,5 @@ def floods(world: World) -> dict[object, int]:
 
 def reported(world: World) -> set[str]:
     """Return the resources of whose watches the log says that they fail."""
-    warnings = [line for line in log_of(world) if line["message"].startswith("watch ")]
-    return {line.get("resource", PLURAL) for line in warnings}
+    lines = [line for line in log_of(world) if line["level"] == "warning"]
+    return {line.get("resource", PLURAL) for line in lines if "watch" in line["message"]}
