@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import pytest
 import yaml
-from wasession_api.base import parse_duration
+from wasession_api.v1alpha1.session_class import ClassSpec
 
 from bench.hibernation import load, stage
 from bench.hibernation.load import (
@@ -36,9 +35,10 @@ def test_a_tenth_is_awake_but_never_none(sessions: int, awake: int) -> None:
 
 
 def test_the_class_hibernates_as_the_load_expects() -> None:
-    values = yaml.safe_load(Path(stage.VALUES).read_text())
-    after_idle = values["defaultClass"]["spec"]["hibernation"]["afterIdle"]
-    assert parse_duration(after_idle).total_seconds() == AFTER_IDLE
+    values = yaml.safe_load(stage.VALUES.read_text())
+    hibernation = ClassSpec.model_validate(values["defaultClass"]["spec"]).template.hibernation
+    assert hibernation.after_idle is not None
+    assert hibernation.after_idle.total_seconds() == AFTER_IDLE
     assert values["gateway"]["namespace"] == stage.NAMESPACE
 
 
