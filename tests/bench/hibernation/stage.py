@@ -36,6 +36,7 @@ NODES = 2
 GATEWAY = "wasession-gateway"
 OWNER = "bench"
 TOKEN_LIFETIME = 7 * 86400  # seconds
+FORWARDED = 60.0  # seconds until kubectl must forward a port
 LONGEST = 300.0  # seconds that a request to the gateway may take: its own limits are shorter
 
 
@@ -155,7 +156,8 @@ class Stage:
         )
         try:
             assert process.stdout is not None
-            line = (await process.stdout.readline()).decode()
+            async with asyncio.timeout(FORWARDED):
+                line = (await process.stdout.readline()).decode()
             match = re.match(r"Forwarding from (127\.0\.0\.1:\d+)", line)
             if match is None:
                 raise RuntimeError(f"port-forward to {service} failed: {line.strip()}")
