@@ -1,6 +1,6 @@
 """``make bench-hibernation``: measure, save the results, and write page and picture. As root.
 
-python -m bench.hibernation --sessions 200 --awake 20 --minutes 60
+python -m bench.hibernation --sessions 200 --awake 20 --minutes 20
 python -m bench.hibernation --report
 """
 
@@ -45,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--sessions", type=positive, default=200)
     made.add_argument("--awake", type=positive, help="of them at a time; a tenth by default")
-    made.add_argument("--minutes", type=float, default=60, help="after the first five or so")
+    made.add_argument("--minutes", type=float, default=20, help="after the first five or so")
     made.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     made.add_argument(
         "--directory", type=Path, default=results.DIRECTORY, help="of the page and its numbers"

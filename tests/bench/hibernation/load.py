@@ -42,7 +42,7 @@ class Load:
     @property
     def most_while_linking(self) -> int:
         """How many may be awake while sessions are linked: each waits until it may sleep."""
-        return max(2 * self.awake, LEAST_AWAKE_WHILE_LINKING)
+        return max(3 * self.awake, LEAST_AWAKE_WHILE_LINKING)
 
     @property
     def checked(self) -> int:

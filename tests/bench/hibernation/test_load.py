@@ -76,5 +76,5 @@ def test_a_session_whose_device_is_gone_was_logged_out() -> None:
 
 
 def test_linking_does_not_fill_the_machine() -> None:
-    assert Load(200, 20, 1).most_while_linking == 40
+    assert Load(200, 20, 1).most_while_linking == 60
     assert Load(4, 1, 1).most_while_linking == load.LEAST_AWAKE_WHILE_LINKING
