@@ -56,8 +56,8 @@ def test_a_signal_stops_the_cluster(number: signal.Signals, tmp_path: Path) -> N
 
 def test_a_tenth_is_awake_unless_asked_for() -> None:
     options = main.parser().parse_args([])
-    assert (options.sessions, options.awake, options.minutes) == (200, None, 60)
-    run = main.new_run(Load(200, 20, 60), seed=1)
-    assert (run.sessions, run.awake, run.interval) == (200, 20, Load(200, 20, 60).interval)
+    assert (options.sessions, options.awake, options.minutes) == (200, None, 20)
+    run = main.new_run(Load(200, 20, 20), seed=1)
+    assert (run.sessions, run.awake, run.interval) == (200, 20, Load(200, 20, 20).interval)
     with pytest.raises(SystemExit):
         main.parser().parse_args(["--awake", "0"])
