@@ -65,7 +65,7 @@ bench-delivery: setup  ## how soon a webhook is told, and how quickly a queue dr
 bench-delivery-kills: setup  ## SIGKILL the session pod, and whatsapp-web.js, a hundred times while messages come; half an hour
 	$(RUN) -m bench.delivery --part kills
 
-bench-hibernation: setup  ## 200 real sessions of which a tenth is awake, woken by texts; as root, two hours, 10 GiB
+bench-hibernation: setup  ## 200 real sessions of which a tenth is awake, woken by texts; as root, an hour, 12 GiB
 	$(RUN) -m bench.hibernation
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
