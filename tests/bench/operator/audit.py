@@ -47,7 +47,10 @@ class Write:
 
 
 class Audit:
-    """Reads what has been appended to the log since the last time."""
+    """Reads what has been appended to the log since the last time.
+
+    When the API server has rotated the log, it goes on with the new file.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -59,6 +62,8 @@ class Audit:
     def _read(self) -> Iterator[Write]:
         if not self._path.exists():
             return
+        if self._path.stat().st_size < self._at:
+            self._at = 0
         with self._path.open("rb") as log:
             log.seek(self._at)
             for line in log:

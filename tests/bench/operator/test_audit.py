@@ -47,6 +47,16 @@ def test_what_was_carried_out_is_read_once(tmp_path: Path) -> None:
     assert audit.new() == []
 
 
+def test_a_rotated_log_is_read_from_its_start(tmp_path: Path) -> None:
+    log = tmp_path / "audit.log"
+    audit = Audit(log)
+    log.write_text(f"{event(1)}\n{event(2)}\n")
+    assert len(audit.new()) == 2
+    log.rename(tmp_path / "audit-1.log")
+    log.write_text(f"{event(3, 'patch')}\n")
+    assert [w.verb for w in audit.new()] == ["patch"]
+
+
 def test_a_lease_is_read_with_its_holder(tmp_path: Path) -> None:
     log = tmp_path / "audit.log"
     taken = json.loads(event(1, "update", "leases", 200))
