@@ -516,8 +516,8 @@ def test_the_series_of_sessions_are_limited_to_those_longest_in_trouble() -> Non
         return {"status": {"phase": "Failed", "conditions": [ready]}}
 
     def shown() -> set[str]:
-        samples = metrics.SESSION_CONDITION.collect()[0].samples
-        return {sample.labels["name"] for sample in samples}
+        [metric] = metrics.SESSION_CONDITION.collect()
+        return {sample.labels["name"] for sample in metric.samples}
 
     counts = [metrics.SessionCounts(), metrics.SessionCounts()]
     for number in range(3):
@@ -526,7 +526,8 @@ def test_the_series_of_sessions_are_limited_to_those_longest_in_trouble() -> Non
     counts[0].replace(("ns", "0-0"), failed(0), failed(0))  # changed, and still the first
     metrics.observe_sessions(counts, limit=4)
     assert shown() == {"0-0", "0-1", "0-2", "1-0"}
-    assert metrics.SESSIONS_WITHOUT_SERIES.collect()[0].samples[0].value == 2
+    [left_out] = metrics.SESSIONS_WITHOUT_SERIES.collect()
+    assert left_out.samples[0].value == 2
     counts[0].replace(("ns", "0-1"), failed(1), None)
     metrics.observe_sessions(counts, limit=4)
     assert shown() == {"0-0", "0-2", "1-0", "1-1"}
