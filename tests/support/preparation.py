@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from support import nats, s3, snapshots
+from support import nats, prometheus, s3, snapshots
 from support.cluster import binaries, host, images
 
 Step = Callable[[], object]
@@ -32,6 +32,8 @@ def _steps(fixtures: set[str], cluster: str) -> Iterable[Step]:
         yield nats.program
     if {"controller", "driver"} & fixtures:
         yield snapshots.directory
+    for program in sorted({"promtool", "prometheus"} & fixtures):
+        yield functools.partial(prometheus.program, program)
     if {"s3", "store"} & fixtures:
         yield s3.program
     if "chromium" in fixtures:

@@ -201,10 +201,7 @@ class ClusterCache:
             before["metadata"]["resourceVersion"], obj["metadata"]["resourceVersion"]
         ):
             return False
-        counts = self.counts[shard_of(key, len(self.counts))]
-        if before is not None:
-            counts.remove(before)
-        counts.add(obj)
+        self.counts[shard_of(key, len(self.counts))].replace(key, before, obj)
         self.sessions[key] = cache_transform.session(obj)
         self._session_of[object_key(key)] = key
         self.classes.upsert_session(key, before, obj)
@@ -242,7 +239,7 @@ class ClusterCache:
         session = self.sessions.get(key)
         if session is not None and session["metadata"]["uid"] == uid:
             del self.sessions[key]
-            self.counts[shard_of(key, len(self.counts))].remove(session)
+            self.counts[shard_of(key, len(self.counts))].replace(key, session, None)
             self._session_of.pop(object_key(key), None)
             self.classes.delete_session(key, session)
             self.backups.delete_session(key)

@@ -107,7 +107,8 @@ async def serve(
 
 def observe(shards: Shards, watches: Sequence[SessionWatch]) -> None:
     """Set the gauges. Each session is counted by the replica that acts on it."""
-    metrics.observe_sessions(shards.cache.counts[index] for index in shards.held)
+    held = (shards.cache.counts[index] for index in shards.held)
+    metrics.observe_sessions(held, shards.settings.max_session_series)
     blockers = sum(controller.updates.blockers for controller in shards.controllers)
     metrics.UPDATES_FAILED.set(blockers)
     starts = [controller.starts for controller in shards.controllers]

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain, islice
 
 from prometheus_client import Counter, Gauge, Histogram
 from wasession_api import restoration
-from wasession_api.kube.manifests import Manifest
+from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.session_pod.report import Report
-from wasession_api.v1alpha1 import Phase, RolloutPhase, RolloutStatus, Status
+from wasession_api.v1alpha1 import ConditionType, Phase, RolloutPhase, RolloutStatus, Status
 
 SECONDS = (0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300, 600)
 # Up to where a session counts as stuck; see health.py.
 WORK_SECONDS = (0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
 
+# The conditions that need attention, with the status that they have then.
+NEED_ATTENTION = {
+    ConditionType.READY: "False",
+    ConditionType.DEGRADED: "True",
+    ConditionType.DELIVERING: "False",
+}
+AT_REST = {Phase.SUSPENDED, Phase.HIBERNATED}  # not Ready, as somebody wants it
+
 SESSIONS = Gauge("wasession_sessions", "Sessions by phase.", ["phase"])
+SESSION_CONDITION = Gauge(
+    "wasession_session_condition",
+    "1 for each condition of a session that needs attention; healthy sessions have none.",
+    ["namespace", "name", "type", "reason"],
+)
+SESSIONS_WITHOUT_SERIES = Gauge(
+    "wasession_sessions_without_series",
+    "Sessions that need attention and are not in wasession_session_condition, which is limited.",
+)
 VALID = Gauge("wasession_sessions_valid", "Sessions whose volume holds a valid login.")
 RECONCILE_DURATION = Histogram(
     "wasession_reconcile_duration_seconds",
@@ -135,31 +153,57 @@ def observe_rollouts(rollouts: Mapping[str, RolloutStatus | None]) -> None:
 
 
 class SessionCounts:
-    """Counts sessions by phase, and those with a valid login, as they change."""
+    """Counts sessions by phase, and those with a valid login, as they change.
+
+    ``problems`` are the types and reasons of the conditions that need attention, by session, in the
+    order in which the sessions have got into trouble.
+    """
 
     def __init__(self) -> None:
         self.phases: Tally[str | None] = Tally()
         self.valid = 0
+        self.problems: dict[Key, tuple[tuple[str, str], ...]] = {}
 
-    def add(self, session: Manifest) -> None:
-        self._count(session, 1)
+    def replace(self, key: Key, before: Manifest | None, after: Manifest | None) -> None:
+        """Count a session as it is now; None is one that does not exist."""
+        for session, number in ((before, -1), (after, 1)):
+            if session is not None:
+                status = session.get("status") or {}
+                self.phases[status.get("phase")] += number
+                self.valid += number * bool(status.get("sessionValid"))
+        if after is not None and (problems := tuple(find_problems(after))):
+            self.problems[key] = problems
+        else:
+            self.problems.pop(key, None)
 
-    def remove(self, session: Manifest) -> None:
-        self._count(session, -1)
 
-    def _count(self, session: Manifest, number: int) -> None:
-        status = session.get("status") or {}
-        self.phases[status.get("phase")] += number
-        self.valid += number * bool(status.get("sessionValid"))
+def find_problems(session: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield type and reason of each condition of a session that needs attention."""
+    status = session.get("status") or {}
+    for condition in status.get("conditions") or []:
+        kind = condition.get("type")
+        if kind == ConditionType.READY and status.get("phase") in AT_REST:
+            continue
+        if condition.get("status") == NEED_ATTENTION.get(kind):
+            yield kind, str(condition.get("reason"))
 
 
-def observe_sessions(counts: Iterable[SessionCounts]) -> None:
-    """Set the gauges of the sessions in several counts."""
+def observe_sessions(counts: Iterable[SessionCounts], limit: int) -> None:
+    """Set the gauges of the sessions in several counts; at most ``limit`` have series of their own.
+
+    Those are the ones that have been in trouble for longest, so that their series last.
+    """
+    counts = list(counts)
     phases: Tally[str | None] = Tally()
-    valid = 0
     for count in counts:
         phases += count.phases
-        valid += count.valid
     for phase in Phase:
         SESSIONS.labels(phase).set(phases[phase])
-    VALID.set(valid)
+    VALID.set(sum(count.valid for count in counts))
+    SESSION_CONDITION.clear()
+    for (namespace, name), problems in islice(
+        chain.from_iterable(count.problems.items() for count in counts), limit
+    ):
+        for kind, reason in problems:
+            SESSION_CONDITION.labels(namespace, name, kind, reason).set(1)
+    SESSIONS_WITHOUT_SERIES.set(max(sum(len(count.problems) for count in counts) - limit, 0))

@@ -43,7 +43,7 @@ def directory() -> Path:
     return target
 
 
-def of_module(module: Path, name: str, package: str) -> Path:
+def of_module(module: Path, name: str, package: str, tags: str = "") -> Path:
     """Return the path of a program of another Go module; build it if it is missing."""
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(module.iterdir())))
     target = _cache() / f"{name}-{digest.hexdigest()[:16]}"
@@ -51,7 +51,7 @@ def of_module(module: Path, name: str, package: str) -> Path:
     with target.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            _build(package, target, module)
+            _build(package, target, module, tags=tags)
     return target
 
 
@@ -79,10 +79,13 @@ def _stamp() -> str:
     )
 
 
-def _build(package: str, target: Path, module: Path = MODULE, options: str = "") -> None:
+def _build(
+    package: str, target: Path, module: Path = MODULE, options: str = "", tags: str = ""
+) -> None:
     partial = target.with_name(f"{target.name}.partial")
     linker = f"-s -w{options}"
-    command = ["go", "build", "-trimpath", "-ldflags", linker, "-o", str(partial), package]
+    command = ["go", "build", "-trimpath", "-tags", tags, "-ldflags", linker]
+    command += ["-o", str(partial), package]
     try:
         done = subprocess.run(
             command,

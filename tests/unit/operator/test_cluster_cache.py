@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from wasession_api.kube.client import KubeClient, Resource
 from wasession_api.kube.manifests import Key, Manifest
-from wasession_operator import cache_transform, cluster_cache
+from wasession_operator import cache_transform, cluster_cache, metrics
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.sharding.lease import shard_of
 
@@ -485,6 +485,54 @@ def test_sessions_are_counted_as_they_change() -> None:
     cache.delete_session(("ns", "b"), "uid-of-b")
     assert +counts.phases == {"LoggedOut": 1}
     assert counts.valid == 0
+
+
+def test_what_needs_attention_is_counted_until_it_is_over() -> None:
+    cache, _ = make_cache()
+    [counts] = cache.counts
+
+    def receive(version: int, phase: str, **conditions: tuple[str, str]) -> None:
+        listed = [
+            {"type": kind, "status": status, "reason": reason}
+            for kind, (status, reason) in conditions.items()
+        ]
+        status = {"phase": phase, "conditions": listed}
+        cache.upsert_session({**session(version), "status": status})
+
+    receive(5, "Failed", Ready=("False", "OOMKilled"), Degraded=("True", "OOMKilled"))
+    assert counts.problems == {KEY: (("Ready", "OOMKilled"), ("Degraded", "OOMKilled"))}
+    receive(6, "Ready", Ready=("True", "Connected"), Delivering=("False", "DeliveryFailing"))
+    assert counts.problems == {KEY: (("Delivering", "DeliveryFailing"),)}
+    receive(7, "Suspended", Ready=("False", "Suspended"), Degraded=("False", "AsExpected"))
+    assert counts.problems == {}
+    receive(8, "Pending", Ready=("False", "Unschedulable"))
+    cache.delete_session(KEY, "uid-1")
+    assert counts.problems == {}
+
+
+def test_the_series_of_sessions_are_limited_to_those_longest_in_trouble() -> None:
+    def failed(number: int) -> Manifest:
+        ready = {"type": "Ready", "status": "False", "reason": "OOMKilled"}
+        return {"status": {"phase": "Failed", "conditions": [ready]}}
+
+    def shown() -> set[str]:
+        [metric] = metrics.SESSION_CONDITION.collect()
+        return {sample.labels["name"] for sample in metric.samples}
+
+    counts = [metrics.SessionCounts(), metrics.SessionCounts()]
+    for number in range(3):
+        for index, count in enumerate(counts):
+            count.replace(("ns", f"{index}-{number}"), None, failed(number))
+    counts[0].replace(("ns", "0-0"), failed(0), failed(0))  # changed, and still the first
+    metrics.observe_sessions(counts, limit=4)
+    assert shown() == {"0-0", "0-1", "0-2", "1-0"}
+    [left_out] = metrics.SESSIONS_WITHOUT_SERIES.collect()
+    assert left_out.samples[0].value == 2
+    counts[0].replace(("ns", "0-1"), failed(1), None)
+    metrics.observe_sessions(counts, limit=4)
+    assert shown() == {"0-0", "0-2", "1-0", "1-1"}
+    metrics.observe_sessions([], limit=4)
+    assert shown() == set()
 
 
 def test_sessions_are_counted_by_shard() -> None:
