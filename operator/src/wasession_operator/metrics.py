@@ -191,7 +191,7 @@ def find_problems(session: Manifest) -> Iterator[tuple[str, str]]:
 def observe_sessions(counts: Iterable[SessionCounts], limit: int) -> None:
     """Set the gauges of the sessions in several counts; at most ``limit`` have series of their own.
 
-    Those are the ones that have been in trouble for longest, so that their series last.
+    Those are, shard by shard, the ones that have been in trouble for longest: their series last.
     """
     counts = list(counts)
     phases: Tally[str | None] = Tally()
