@@ -229,7 +229,7 @@ def _required(required: bool) -> str:
 
 
 def _description(schema: Schema) -> str:
-    return (schema.get("description", "") + _bounds(schema)).strip()
+    return f"{schema.get('description', '')}{_bounds(schema)}".strip()
 
 
 def _bounds(schema: Schema) -> str:

@@ -118,11 +118,8 @@ def test_the_reference_is_complete(site: Path) -> None:
 def test_links_lead_to_the_repository_where_it_is_published(
     tmp_path: Path, build: Callable[[Path, Path], subprocess.CompletedProcess[str]]
 ) -> None:
-    config = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": str(ROOT / "docs")}
-    config |= {"extra": {"source": "https://code.example/wasession"}}
-    config |= {"hooks": [str(ROOT / "website" / "hooks.py")]}
-    (tmp_path / "mkdocs.yml").write_text(yaml.safe_dump(config))
-    done = build(tmp_path / "mkdocs.yml", tmp_path / "site")
+    extra = {"source": "https://code.example/wasession"}
+    done = build(configure(tmp_path, ROOT / "docs", extra=extra), tmp_path / "site")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "benchmarks.html").read_text()
     results = "tests/bench/session_pod/results.json"
@@ -174,8 +171,17 @@ def with_docs(folder: Path, end: str) -> Path:
     shutil.copytree(ROOT / "docs", folder / "docs")
     page = folder / "docs" / "faq.md"
     page.write_text(f"{page.read_text()}\n{end}\n")
-    config = {"INHERIT": str(ROOT / "mkdocs.yml"), "docs_dir": str(folder / "docs")}
-    config |= {"hooks": [str(ROOT / "website" / "hooks.py")]}
+    return configure(folder, folder / "docs")
+
+
+def configure(folder: Path, docs: Path, **more: object) -> Path:
+    """Write a configuration of the site with other settings; return its path."""
+    config = {
+        "INHERIT": str(ROOT / "mkdocs.yml"),
+        "docs_dir": str(docs),
+        "hooks": [str(ROOT / "website" / "hooks.py")],
+        **more,
+    }
     (folder / "mkdocs.yml").write_text(yaml.safe_dump(config))
     return folder / "mkdocs.yml"
 
