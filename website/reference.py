@@ -51,7 +51,7 @@ def custom_resource(crd: Schema) -> str:
 
 def _sections(schema: Schema, prefix: str) -> Iterable[str]:
     """Return a table of the plain fields, then a section for each object with its fields."""
-    plain, nested = [], []
+    plain, nested = list[tuple[str, Schema]](), list[tuple[str, Schema]]()
     for name, field in sorted(schema["properties"].items()):
         (nested if len(list(_fields(field, prefix + name))) > 1 else plain).append((name, field))
     rows = (row for name, field in plain for row in _fields(field, prefix + name))

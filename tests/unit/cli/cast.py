@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 from support.terminal import LOWER, UPPER, Cell, Terminal
@@ -92,7 +92,7 @@ def _story(server: Server, environment: dict[str, str]) -> Iterator[Scene]:
     yield Scene(6, [*lines])
 
 
-def _session(phase: str, reason: str, **status: object) -> Manifest:
+def _session(phase: str, reason: str, **status: Any) -> Manifest:
     """Return a session that has been so for some minutes."""
     since = rfc3339(datetime.now(UTC) - timedelta(minutes=12))
     ready = phase == "Ready"
