@@ -56,7 +56,12 @@ async def test_nobody_else_is_asked(address: str, chromium: Path) -> None:
             assert answer.status == 200
             for image in await page.locator("article img").all():
                 assert await image.evaluate("image => image.decode().then(() => image.width > 100)")
-        await page.get_by_role("textbox", name="Search").fill("fence")
+        await page.goto(f"{address}/index.html")
+        box = page.get_by_role("textbox", name="Search")
+        await box.click()
+        ready = page.locator(".md-search-result__meta")
+        await expect(ready).to_have_text("Type to start searching", timeout=PATIENCE)
+        await box.press_sequentially("fence")
         result = page.locator(".md-search-result__link").first
         await expect(result).to_be_visible(timeout=PATIENCE)
         assert "backup.html" in (await result.get_attribute("href") or "")
