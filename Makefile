@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds screenshots lock clean
+.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds screenshots cast docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -87,7 +87,7 @@ lint: setup  ## ruff, import-linter and mypy
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/lint-imports
-	$(VENV)/bin/mypy cli/src crds/src gateway/src operator/src session-pod/src tests images
+	$(VENV)/bin/mypy cli/src crds/src gateway/src operator/src session-pod/src tests images website
 
 format: setup
 	$(VENV)/bin/ruff check --fix
@@ -105,6 +105,13 @@ crds: setup  ## the CRD from its pydantic models
 screenshots: setup  ## docs/images, taken of the console in a real Chromium
 	$(RUN) -m integration.gateway.screenshots
 
+cast: setup  ## docs/images/kubectl-wasession.svg, of the plugin in a terminal
+	$(RUN) -m unit.cli.cast
+
+docs: setup  ## the site of docs/ in build/docs; fails at a link that leads nowhere; SITE_URL and SOURCE are where it is published
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+	@echo "build/docs/index.html"
+
 lock:  ## requirements.lock of the workspace and of each image, from one resolution
 	$(VENV)/bin/uv lock
 	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --all-packages --all-groups -o requirements.lock
@@ -114,7 +121,7 @@ lock:  ## requirements.lock of the workspace and of each image, from one resolut
 	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
 
 clean:
-	rm -rf $(VENV) $(NODE:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
+	rm -rf $(VENV) build $(NODE:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*
 
 .PHONY: setup
 setup: $(VENV)/installed $(NODE:%=%/node_modules/installed)

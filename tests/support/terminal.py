@@ -12,7 +12,7 @@ import termios
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import pyte
 import zxingcpp
@@ -22,6 +22,14 @@ PATIENCE = 60.0  # seconds
 PIXELS = 3  # width of a QR's module in the picture
 UPPER, LOWER = "▀█", "▄█"
 BLACK = "000000"
+
+
+class Cell(NamedTuple):
+    """A character with its colours as six hexadecimal digits, empty for the terminal's own."""
+
+    text: str
+    foreground: str
+    background: str
 
 
 class Terminal:
@@ -89,18 +97,27 @@ class Terminal:
         with self._drawn:
             return "\n".join(line.rstrip() for line in self._screen.display)
 
-    def qr(self) -> str | None:
-        """Return what a camera reads from the screen."""
+    def cells(self) -> list[list[Cell]]:
+        """Return the screen, line by line."""
         with self._drawn:
-            rows = [
-                [self._screen.buffer[y][x] for x in range(self._screen.columns)]
+            return [
+                [
+                    Cell(cell.data, _colour(cell.fg), _colour(cell.bg))
+                    for cell in (self._screen.buffer[y][x] for x in range(self._screen.columns))
+                ]
                 for y in range(self._screen.lines)
             ]
+
+    def qr(self) -> str | None:
+        """Return what a camera reads from the screen."""
         picture = []
-        for row in rows:
+        for row in self.cells():
             for half in (UPPER, LOWER):
                 # The default background counts as white, wherever the QR is on the screen.
-                dark = [(cell.fg if cell.data in half else cell.bg) == BLACK for cell in row]
+                dark = [
+                    (cell.foreground if cell.text in half else cell.background) == BLACK
+                    for cell in row
+                ]
                 picture += [
                     bytes(0 if module else 255 for module in dark for _ in range(PIXELS))
                 ] * PIXELS
@@ -151,3 +168,7 @@ class Terminal:
                 self._drawn.notify_all()
             if not chunk:
                 return
+
+
+def _colour(name: str) -> str:
+    return "" if name == "default" else name

@@ -134,14 +134,20 @@ class Pod:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    def offer(self, code: str, method: str = "QRCode", attempt: int = 1) -> None:
+    def offer(
+        self,
+        code: str,
+        method: str = "QRCode",
+        attempt: int = 1,
+        expires_at: str = "2099-01-01T00:00:00Z",
+    ) -> None:
         """A code to scan or type from now on."""
         self.code, self.method = code, method
         pairing = {
             "available": True,
             "method": method,
             "attempt": attempt,
-            "expiresAt": "2099-01-01T00:00:00Z",
+            "expiresAt": expires_at,
         }
         self.say("Authenticating", "WaitingForScan", pairing=pairing)
 
