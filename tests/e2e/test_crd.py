@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.testbed import Cluster
+from support.testbed import Cluster, wait_established
 from wasession_api.crd import KINDS, ROOT
 
 NAMESPACE = "e2e-crd"
@@ -21,9 +21,7 @@ def namespace(kind_cluster: Cluster) -> Iterator[None]:
     for kind in KINDS:
         if kind.name not in kind_cluster.kubectl("get", "crds", "-o", "name"):
             kind_cluster.kubectl("create", "-f", str(ROOT / "crds" / kind.file_name))
-        kind_cluster.kubectl(
-            "wait", "--for=condition=Established", f"crd/{kind.name}", "--timeout=30s"
-        )
+        wait_established(kind_cluster, kind.name)
     kind_cluster.kubectl("create", "namespace", NAMESPACE)
     yield
     kind_cluster.kubectl("delete", "namespace", NAMESPACE)

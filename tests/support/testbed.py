@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from urllib import request
 
 from support.cluster import images
+from support.cluster.waiting import wait_for
 from support.standin.client import Phone
 from wasession_api.names import token_secret_name
 
@@ -254,6 +255,16 @@ class Session:
             watch.terminate()
             watch.wait()
             reader.join()
+
+
+def wait_established(cluster: Cluster, crd: str) -> None:
+    """Wait until the API server serves a CRD; ``kubectl wait`` fails while it has no conditions."""
+    established = 'jsonpath={.status.conditions[?(@.type=="Established")].status}'
+    wait_for(
+        f"CRD {crd} to be Established",
+        lambda: cluster.kubectl("get", "crd", crd, "-o", established) == "True",
+        30,
+    )
 
 
 def plugin_path() -> str:

@@ -17,6 +17,7 @@ import yaml
 from support import snapshots
 from support.cluster import Cluster
 from support.cluster.machine import PROVISIONER_DIRECTORY
+from support.testbed import wait_established
 
 INTERVAL = 1.0  # seconds between two looks
 Manifest = dict[str, Any]
@@ -28,10 +29,12 @@ Listing = dict[str, tuple[int, int, int]]
 def running(cluster: Cluster) -> Iterator[None]:
     """Let the cluster have VolumeSnapshots for the block."""
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
-        yaml.safe_dump_all(snapshots.crds(), file)
+        crds = snapshots.crds()
+        yaml.safe_dump_all(crds, file)
         file.flush()
         cluster.kubectl("apply", "-f", file.name)
-        cluster.kubectl("wait", "--for=condition=Established", "-f", file.name)
+        for crd in crds:
+            wait_established(cluster, crd["metadata"]["name"])
         driver = _Driver(cluster)
         thread = threading.Thread(target=driver.run)
         thread.start()

@@ -101,7 +101,7 @@ def test_every_panel_asks_the_data_source_that_the_person_chooses() -> None:
 
 
 def test_kube_state_metrics_knows_all_phases() -> None:
-    values = yaml.safe_load((ROOT / "examples" / "kube-state-metrics.yaml").read_text())
+    values = yaml.safe_load((ROOT / "docs" / "kube-state-metrics.yaml").read_text())
     [resource] = values["customResourceState"]["config"]["spec"]["resources"]
     [phase] = [metric for metric in resource["metrics"] if metric["name"] == "phase"]
     assert phase["each"]["stateSet"]["list"] == list(Phase)

@@ -209,6 +209,16 @@ def test_a_wake_up_is_done_when_the_session_is_ready_and_not_repeated() -> None:
     assert of(CreatePod, asleep) == []
 
 
+def test_a_pod_may_be_ready_before_the_status_says_that_the_session_is_awake() -> None:
+    """Nothing else would tell of it: the pod has no more to report."""
+    asked = {**SPEC, "annotations": {"wake": "1"}}
+    early = running(asked, ASLEEP, report=idle(timedelta(0)))
+    assert early.status.wake == RequestStatus(request="1", at=NOW, done=False)
+    assert early.requeue_after == timedelta(seconds=1)
+    later = running(asked, early.status, report=idle(timedelta(0)))
+    assert later.status.wake == RequestStatus(request="1", at=NOW, done=True)
+
+
 def test_a_wake_up_of_a_session_that_is_awake_is_done_at_once() -> None:
     result = running({**SPEC, "annotations": {"wake": "1"}}, report=idle(timedelta(minutes=2)))
     assert result.status.wake == RequestStatus(request="1", at=NOW, done=True)

@@ -6,7 +6,7 @@ to deliver. It wakes on request, by schedule, and after a while in any case.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from cronsim import CronSim, CronSimError
@@ -21,6 +21,7 @@ from wasession_operator.plan.manifests import is_terminating
 from wasession_operator.plan.results import HibernationResult, Step, report_problem
 from wasession_operator.plan.rollout import is_updating
 
+WAKING_RECHECK = timedelta(seconds=1)
 FOREVER = datetime.max.replace(tzinfo=UTC)
 INVALID = "spec.hibernation.schedule.{field}: {error}; the session does not sleep by schedule."
 
@@ -43,7 +44,9 @@ def plan_hibernation(session: Session, facts: Facts) -> HibernationResult:
     is_asked = wake is not None and not wake.done
     wakes_at = min(sleep.wake_at, _next(session.spec.hibernation.schedule, "wake", sleep.since))
     if is_asked or facts.now >= wakes_at or not _is_wanted(session.spec.hibernation):
-        return HibernationResult(None, wake, problem)
+        # Its pod may be Ready before the status says that it is awake, and reports nothing then.
+        again = Step(requeue_after=WAKING_RECHECK) if is_asked and _is_ready(facts) else Step()
+        return HibernationResult(None, wake, problem + again)
     return HibernationResult(sleep, wake, problem + Step(requeue_after=wakes_at - facts.now))
 
 
@@ -72,6 +75,11 @@ def _present_report(facts: Facts) -> Report | None:
     """Return the report of a pod that is to stay: one that ends proves nothing of the next."""
     stays = facts.pod is not None and not is_terminating(facts.pod)
     return facts.report if stays else None
+
+
+def _is_ready(facts: Facts) -> bool:
+    report = _present_report(facts)
+    return report is not None and report.phase is Phase.READY
 
 
 def _is_wanted(hibernation: Hibernation) -> bool:
@@ -128,9 +136,7 @@ def _request(session: Session, facts: Facts) -> RequestStatus | None:
     It is done when the session is Ready; one for a session that is awake, at once.
     """
     known, asked = session.status.wake, session.annotations.get(names.ANNOTATION_WAKE)
-    report = _present_report(facts)
-    is_ready = report is not None and report.phase is Phase.READY
-    is_awake = is_ready and session.status.hibernation is None
+    is_awake = _is_ready(facts) and session.status.hibernation is None
     if asked is not None and (known is None or known.request != asked):
         return RequestStatus(request=asked, at=facts.now.replace(microsecond=0), done=is_awake)
     if known is not None and not known.done and is_awake:
