@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds screenshots lock clean
+.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds chart-readme screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -98,6 +98,9 @@ images-arm64: setup  ## the same for arm64, with qemu on other machines, slowly
 
 crds: setup  ## the CRD from its pydantic models
 	$(RUN) -m wasession_api.crd
+
+chart-readme: setup  ## the table of values in the chart's README, from values.yaml
+	$(RUN) -m support.chart.reference
 
 screenshots: setup  ## docs/images, taken of the console in a real Chromium
 	$(RUN) -m integration.gateway.screenshots
