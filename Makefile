@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds chart-readme screenshots lock clean
+.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills chart-fuzz idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds chart-readme screenshots lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -64,6 +64,9 @@ bench-delivery: setup  ## how soon a webhook is told, and how quickly a queue dr
 
 bench-delivery-kills: setup  ## SIGKILL the session pod, and whatsapp-web.js, a hundred times while messages come; half an hour
 	$(RUN) -m bench.delivery --part kills
+
+chart-fuzz: setup  ## the chart rendered with 500 values that its schema accepts, and 500 that it refuses; ten minutes
+	CHART_EXAMPLES=500 $(PYTEST) tests/integration/operator/test_chart_lint.py -k schema --timeout=1800
 
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
 	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(PYTEST) tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500

@@ -282,6 +282,7 @@ def test_more_variables_and_volumes() -> None:
         ("image.digest=latest", "/image/digest"),
         ("tolerations[0].efect=NoExecute", "efect"),
         ("resources.limits=1Gi", "/resources/limits"),
+        ("gateway.httpRoute.hostnames[0]=a..b", "/gateway/httpRoute/hostnames/0"),
     ],
 )
 def test_what_would_break_its_objects_is_refused_by_name(option: str, sentence: str) -> None:
@@ -467,6 +468,9 @@ def test_replicas_are_spread_over_nodes() -> None:
         "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": {"team": "chat"}},
     }
+    constraints = ("--set-json", f"topologySpreadConstraints=[{json.dumps(own)}]")
+    assert pod_of(*constraints)["topologySpreadConstraints"] == [own]
+    own["labelSelector"] = {}
     constraints = ("--set-json", f"topologySpreadConstraints=[{json.dumps(own)}]")
     assert pod_of(*constraints)["topologySpreadConstraints"] == [own]
     assert "topologySpreadConstraints" not in pod_of("--set-json", "topologySpreadConstraints=[]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ DOCUMENTS = (
 )
 # The API server alone judges these: its CRDs have more rules than a chart could repeat.
 JUDGED_BY_CRD = ("defaultClass.spec", "gateway.settings.sessionTemplate")
+EXAMPLES = int(os.environ.get("CHART_EXAMPLES", "50"))
 EVERYTHING: dict[str, Any] = {
     "watchNamespaces": ["a"],
     "backups": {"store": "s3://bucket/logins", "existingSecret": "store"},
@@ -171,8 +173,7 @@ def merged(values: Any, defaults: Any) -> Any:
 
 
 @settings(
-    max_examples=60,
-    deadline=None,
+    max_examples=EXAMPLES,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(values=chosen())
@@ -188,7 +189,7 @@ def test_what_the_schema_accepts_is_valid(
     assert kubeconform.problems(done.stdout) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=EXAMPLES)
 @given(path=st.sampled_from(PATHS), value=strategies.TEXT | st.integers() | st.just([1]))
 def test_what_the_schema_refuses_helm_refuses_by_name(path: tuple[str, ...], value: Any) -> None:
     values = copy.deepcopy(EVERYTHING)
