@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds screenshots cast docs lock clean
+.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation chart-fuzz idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds chart-readme screenshots cast docs lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -68,6 +68,9 @@ bench-delivery-kills: setup  ## SIGKILL the session pod, and whatsapp-web.js, a 
 bench-hibernation: setup  ## 200 real sessions of which a tenth is awake, woken by texts; as root, an hour, 12 GiB
 	$(RUN) -m bench.hibernation
 
+chart-fuzz: setup  ## the chart rendered with 500 values that its schema accepts, and 500 that it refuses; ten minutes
+	CHART_EXAMPLES=500 $(PYTEST) tests/integration/operator/test_chart_lint.py -k schema --timeout=1800
+
 idle-audit: setup  ## 200 sessions that are Ready for ten minutes: nothing may be written
 	IDLE_SESSIONS=200 IDLE_SECONDS=600 $(PYTEST) tests/integration/operator/test_idle.py -k nothing_is_written --timeout=1500
 
@@ -101,6 +104,9 @@ images-arm64: setup  ## the same for arm64, with qemu on other machines, slowly
 
 crds: setup  ## the CRD from its pydantic models
 	$(RUN) -m wasession_api.crd
+
+chart-readme: setup  ## the table of values in the chart's README, from values.yaml
+	$(RUN) -m support.chart.reference
 
 screenshots: setup  ## docs/images, taken of the console in a real Chromium
 	$(RUN) -m integration.gateway.screenshots

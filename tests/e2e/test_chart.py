@@ -46,6 +46,14 @@ def test_an_upgrade_changes_a_setting(bed: Testbed) -> None:
     assert environment["WASESSION_RESTORATION_DELAY"] == "1s"
 
 
+def test_helm_test_asks_the_replicas(bed: Testbed) -> None:
+    bed.install_operator()
+    output = bed.helm("test", "wasession", "--namespace", SYSTEM, "--timeout", "180s")
+    assert output.count("Succeeded") == 2, "the Service and the pod"
+    left = bed.cluster.kubectl("-n", SYSTEM, "get", "services,pods", "-o", "name").split()
+    assert not [name for name in left if "-test" in name]
+
+
 def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_path: Path) -> None:
     """Besides a Role in each of them, it then needs only to read classes and Leases."""
     narrow = (
@@ -74,7 +82,7 @@ def test_it_may_serve_some_namespaces_only(bed: Testbed, namespaces: None, tmp_p
 
 
 def test_the_sessions_outlive_an_uninstall(bed: Testbed) -> None:
-    bed.helm("uninstall", "wasession", "--namespace", SYSTEM, "--wait")
+    bed.helm("uninstall", "wasession", "--namespace", SYSTEM, "--wait", "--no-hooks")
     assert bed.cluster.kubectl("-n", SYSTEM, "get", "deployments", "-o", "name") == ""
     assert "whatsappsessions" in bed.cluster.kubectl("get", "crds", "-o", "name")
     secret = ("-n", SYSTEM, "get", "secret", "wasession-operator-master-key", "-o", "yaml")
@@ -114,6 +122,7 @@ def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
         "system",
         "--kube-version",
         KUBERNETES,
+        "--skip-tests",
         *arguments,
     )
     return [document for document in yaml.safe_load_all(rendered) if document]
@@ -129,7 +138,7 @@ def render(bed: Testbed, *values: str) -> list[dict[str, Any]]:
         ["metrics.serviceMonitor.enabled=true"],
         ["crds.enabled=false"],
         ["networkPolicy.enabled=false"],
-        ["admissionPolicy.enabled=false"],
+        ["admissionPolicy.enabled=false", "uninstallGuard.enabled=false"],
         ["defaultClass.create=false"],
         ["masterKey.existingSecret=mine"],
         ["replicas=1"],

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support import nats, prometheus, s3, snapshots
+from support.chart import programs
 from support.cluster import binaries, host, images
 
 Step = Callable[[], object]
@@ -28,6 +29,8 @@ def _steps(fixtures: set[str], cluster: str) -> Iterable[Step]:
         yield functools.partial(host.ensure, "cluster")
     if embedded or "environment" in fixtures:
         yield binaries.directory
+    if "chart_programs" in fixtures:
+        yield programs.build
     if {"nats", "broker"} & fixtures:
         yield nats.program
     if {"controller", "driver"} & fixtures:

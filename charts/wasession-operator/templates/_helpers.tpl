@@ -17,18 +17,44 @@
 {{/* What tells one component's pods from the release's others; takes a list of the component and the root. */}}
 {{- define "wasession.selectorLabels" -}}
 {{- $root := index . 1 -}}
-app.kubernetes.io/name: {{ include "wasession.name" $root }}
-app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/name: {{ include "wasession.name" $root | quote }}
+app.kubernetes.io/instance: {{ $root.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 0 }}
 {{- end }}
 
 {{- define "wasession.labels" -}}
-app.kubernetes.io/name: {{ include "wasession.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "wasession.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/part-of: wasession
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/*
+An object's labels and annotations, of which the special ones win over the common ones; takes a dict
+of the root and, where there are any, component, labels and annotations.
+*/}}
+{{- define "wasession.metadata" -}}
+{{- $labels := include "wasession.labels" .root | fromYaml }}
+{{- with .component }}
+{{- $_ := set $labels "app.kubernetes.io/component" . }}
+{{- end -}}
+labels:
+  {{- toYaml (mergeOverwrite $labels (default dict .labels)) | nindent 2 }}
+{{- with merge dict (default dict .annotations) (default dict .root.Values.commonAnnotations) }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The annotations by which Helm takes what a hook has created for its own. */}}
+{{- define "wasession.owner" -}}
+meta.helm.sh/release-name: {{ .Release.Name | quote }}
+meta.helm.sh/release-namespace: {{ .Release.Namespace | quote }}
 {{- end }}
 
 {{- define "wasession.serviceAccountName" -}}
@@ -39,11 +65,28 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{/* An image with the chart's appVersion where its tag is empty; takes a list of the image's values and the root. */}}
+{{/* An image by its digest, or else its tag; takes a list of the image's values and the root. */}}
 {{- define "wasession.image" -}}
 {{- $image := index . 0 }}
 {{- $root := index . 1 }}
-{{- printf "%s:%s" $image.repository (default $root.Chart.AppVersion $image.tag) }}
+{{- with default $image.registry $root.Values.global.imageRegistry }}
+{{- trimSuffix "/" . }}/
+{{- end }}
+{{- $image.repository }}
+{{- if $image.digest }}
+{{- printf "@%s" $image.digest }}
+{{- else }}
+{{- printf ":%s" (default $root.Chart.AppVersion $image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* The pull secrets of the chart's pods. Parent charts list global ones by name alone, or as objects. */}}
+{{- define "wasession.imagePullSecrets" -}}
+{{- $secrets := list }}
+{{- range concat (default list .Values.global.imagePullSecrets) .Values.imagePullSecrets }}
+{{- $secrets = append $secrets (ternary (dict "name" .) . (kindIs "string" .)) }}
+{{- end }}
+{{- uniq $secrets | toYaml }}
 {{- end }}
 
 {{/* What the operator may do in the namespaces that it serves. README.md has the reasons. */}}
@@ -99,6 +142,13 @@ seccompProfile:
   type: RuntimeDefault
 {{- end }}
 
+{{- define "wasession.securityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}
+
 {{/* Who may connect to session pods, as in a NetworkPolicy's ingress.from. */}}
 {{- define "wasession.sessionPeers" -}}
 - namespaceSelector:
@@ -106,7 +156,7 @@ seccompProfile:
       kubernetes.io/metadata.name: {{ .Release.Namespace }}
   podSelector:
     matchLabels:
-      app.kubernetes.io/instance: {{ .Release.Name }}
+      app.kubernetes.io/instance: {{ .Release.Name | quote }}
     matchExpressions:
       - key: app.kubernetes.io/component
         operator: In
@@ -123,11 +173,6 @@ seccompProfile:
 {{/* The Secret with the key that the tokens of the gateway's sessions are derived from; the operator writes it. */}}
 {{- define "wasession.gateway.sessionKeySecret" -}}
 {{- include "wasession.gateway.fullname" . }}-session-key
-{{- end }}
-
-{{- define "wasession.gateway.labels" -}}
-{{ include "wasession.labels" . }}
-app.kubernetes.io/component: gateway
 {{- end }}
 
 {{- define "wasession.gateway.serviceAccountName" -}}

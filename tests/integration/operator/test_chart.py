@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import shutil
@@ -183,6 +184,240 @@ def test_the_user_is_fixed_or_the_platforms() -> None:
         assert environment_of(pods[0])["WASESSION_RUN_AS_USER"] == str(expected or "")
 
 
+# --- what every platform has its own ways of ------------------------------------------------------
+
+DIGEST = f"sha256:{'0123456789abcdef' * 4}"
+EVERYTHING = (
+    *("--set", "gateway.enabled=true,gateway.ingress.enabled=true,gateway.ingress.host=wa.example"),
+    *("--set", "gateway.httpRoute.enabled=true,gateway.httpRoute.parentRefs[0].name=public"),
+    *("--set", "gateway.settings.trustedProxies=1,watchNamespaces={a},gateway.namespace=a"),
+)
+
+
+def pods_of(*options: str) -> dict[str, Manifest]:
+    """Return the specs of all pods that the chart renders, by the name of their container."""
+    manifests = render(None, *EVERYTHING, *options)
+    specs = [m["spec"]["template"]["spec"] for m in manifests if m["kind"] == "Deployment"]
+    specs += [m["spec"] for m in manifests if m["kind"] == "Pod"]
+    return {spec["containers"][0]["name"]: spec for spec in specs}
+
+
+def images_of(*options: str) -> list[str]:
+    pods = pods_of(*options)
+    images = [pods[name]["containers"][0]["image"] for name in ("operator", "gateway")]
+    assert pods["health"]["containers"][0]["image"] == images[0]
+    return [*images, environment_of(pods["operator"])["WASESSION_SESSION_IMAGE"]]
+
+
+@pytest.mark.parametrize(
+    ("values", "image"),
+    [
+        ("tag=1.2.3", "wasession/NAME:1.2.3"),
+        (f"tag=1.2.3,digest={DIGEST}", f"wasession/NAME@{DIGEST}"),
+        ("registry=registry.example:5000,tag=v1", "registry.example:5000/wasession/NAME:v1"),
+        (
+            "registry=registry.example,tag=v1,global.imageRegistry=mirror.example/proxy",
+            "mirror.example/proxy/wasession/NAME:v1",
+        ),
+    ],
+)
+def test_images_by_registry_tag_and_digest(values: str, image: str) -> None:
+    options = [
+        value if value.startswith("global.") else f"{part}.{value}"
+        for part in ("image", "sessionImage", "gateway.image")
+        for value in values.split(",")
+    ]
+    names = ("operator", "gateway", "session-pod")
+    expected = [image.replace("NAME", name) for name in names]
+    assert images_of("--set", ",".join(options)) == expected
+
+
+def test_pull_secrets_of_the_chart_and_of_its_parent() -> None:
+    secrets = (
+        "global.imagePullSecrets[0]=a,global.imagePullSecrets[1].name=b,"
+        "imagePullSecrets[0].name=b,imagePullSecrets[1].name=c"
+    )
+    for pod in pods_of("--set", secrets).values():
+        assert pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+
+
+def test_common_labels_and_annotations_are_on_everything() -> None:
+    common = ("--set", "commonLabels.team=chat,commonAnnotations.team=chat")
+    special = ("podLabels", "podAnnotations", "gateway.podLabels", "gateway.podAnnotations")
+    own = ("--set", ",".join(f"{value}.team=own" for value in special))
+    for manifest in render(None, *EVERYTHING, *common, *own):
+        for kind in ("labels", "annotations"):
+            assert manifest["metadata"][kind]["team"] == "chat", manifest["metadata"]["name"]
+            if manifest["kind"] == "Deployment":
+                assert manifest["spec"]["template"]["metadata"][kind]["team"] == "own"
+                assert "team" not in manifest["spec"]["selector"]["matchLabels"]
+
+
+def test_more_variables_and_volumes() -> None:
+    values: dict[str, list[Manifest]] = {
+        "extraEnv": [{"name": "SSL_CERT_FILE", "value": "/etc/company/ca.pem"}],
+        "extraVolumes": [{"name": "company", "configMap": {"name": "company-ca"}}],
+        "extraVolumeMounts": [{"name": "company", "mountPath": "/etc/company", "readOnly": True}],
+    }
+    for component, prefix in (("operator", ""), ("gateway", "gateway.")):
+        options = [
+            option
+            for name, value in values.items()
+            for option in ("--set-json", f"{prefix}{name}={json.dumps(value)}")
+        ]
+        pods = pods_of(*options)
+        [container] = pods.pop(component)["containers"]
+        assert container["env"][-1] == values["extraEnv"][0]
+        assert container["volumeMounts"][-1] == values["extraVolumeMounts"][0]
+        assert pods_of(*options)[component]["volumes"][-1] == values["extraVolumes"][0]
+        assert "company" not in json.dumps(pods), "another component's"
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("extraEnv[0].name=WASESSION_SHARDS", "/extraEnv/0/name"),
+        ("gateway.extraEnv[0].name=JWT_SECRET", "/gateway/extraEnv/0/name"),
+        ("podLabels.app\\.kubernetes\\.io/name=other", "propertyName 'app.kubernetes.io/name'"),
+        ("image.digest=latest", "/image/digest"),
+        ("tolerations[0].efect=NoExecute", "efect"),
+        ("resources.limits=1Gi", "/resources/limits"),
+        ("gateway.httpRoute.hostnames[0]=a..b", "/gateway/httpRoute/hostnames/0"),
+    ],
+)
+def test_what_would_break_its_objects_is_refused_by_name(option: str, sentence: str) -> None:
+    command = [HELM, "template", str(CHART), "--kube-version", binaries.kubernetes_version()]
+    done = subprocess.run([*command, "--set", option], check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert sentence in done.stderr
+
+
+def test_openshifts_restricted_v2_accepts_all_pods() -> None:
+    """It wants no user or group but those that it sets itself, and no more than it allows.
+
+    https://docs.openshift.com: MustRunAsRange, MustRunAs with the namespace's range, and
+    ``runtime/default``.
+    """
+    allowed = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "projected", "secret"}
+    allowed.add("persistentVolumeClaim")
+    pods = pods_of("--set", "runAsUser=null")
+    assert pods.keys() == {"operator", "gateway", "health"}
+    for pod in pods.values():
+        assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & pod.keys()
+        assert pod["securityContext"] == {
+            "runAsNonRoot": True,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert {kind for volume in pod.get("volumes", []) for kind in volume} <= {"name", *allowed}
+        [container] = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert not any("hostPort" in port for port in container.get("ports", []))
+
+
+def test_helm_test_asks_each_component() -> None:
+    manifests = render("templates/tests/health.yaml", *EVERYTHING)
+    assert {m["metadata"]["annotations"]["helm.sh/hook"] for m in manifests} == {"test"}
+    services = {m["metadata"]["name"]: m["spec"] for m in manifests if m["kind"] == "Service"}
+    [pod] = [m for m in manifests if m["kind"] == "Pod"]
+    targets = pod["spec"]["containers"][0]["args"]
+    assert targets == [
+        f"{name}.{SYSTEM}.svc:{spec['ports'][0]['port']}" for name, spec in services.items()
+    ]
+    deployments = [m for m in render(None, *EVERYTHING) if m["kind"] == "Deployment"]
+    for spec, deployment in zip(services.values(), reversed(deployments), strict=True):
+        template = deployment["spec"]["template"]
+        assert spec["selector"] == deployment["spec"]["selector"]["matchLabels"]
+        ports = template["spec"]["containers"][0]["ports"]
+        assert spec["ports"][0]["port"] in [port["containerPort"] for port in ports]
+    [policy] = [m["spec"] for m in manifests if m["kind"] == "NetworkPolicy"]
+    [peer] = policy["ingress"][0]["from"]
+    assert peer["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    kinds = [m["kind"] for m in render("templates/tests/health.yaml")]
+    assert sorted(kinds) == ["Pod", "Service"]
+
+
+# --- uninstalling ---------------------------------------------------------------------------------
+
+
+async def test_an_uninstall_waits_for_the_sessions(environment: Environment) -> None:
+    """Helm ends before it has changed anything, and the release stays as it was."""
+    api, name = environment.api, "guarded"
+    operator = f"{name}/{name}-wasession-operator"
+    guard = path("configmaps", name, f"{name}-wasession-operator-uninstall")
+    without = "crds.enabled=false,admissionPolicy.enabled=false,defaultClass.create=false"
+
+    def helm(verb: str, *arguments: str) -> str:
+        command = [HELM, verb, name, *arguments, "--namespace", name]
+        command += ["--kubeconfig", str(environment.operators.directory / "pki" / "admin.conf")]
+        done = environment.network.run(
+            subprocess.run, command, check=True, capture_output=True, text=True
+        )
+        return str(done.stdout)
+
+    async def use(*users: str) -> None:
+        """Let these operators use the class; return when the guard knows."""
+        used_by = [{"operator": user, "sessions": 2, "namespaces": 1} for user in users]
+        where = path("whatsappsessionclasses", None, name)
+        await api.call(
+            "PATCH",
+            f"{where}/status",
+            {"status": {"usedBy": used_by}},
+            "application/merge-patch+json",
+        )
+        async with asyncio.timeout(60):
+            while await refuses() != (operator in users):  # noqa: ASYNC110 - of another process
+                await asyncio.sleep(0.1)
+
+    async def refuses() -> bool:
+        try:
+            await api.call("DELETE", f"{guard}?dryRun=All")
+        except ApiError as error:
+            return "WhatsAppSessions use the class" in str(error)
+        return False
+
+    session_class = {
+        "apiVersion": "wasession.dev/v1alpha1",
+        "kind": "WhatsAppSessionClass",
+        "metadata": {"name": name},
+        "spec": {},
+    }
+    await api.create("whatsappsessionclasses", session_class)
+    install = (str(CHART), "--set", without)
+    try:
+        helm("install", *install, "--create-namespace")
+        await use(operator, "another/operator")
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            helm("uninstall")
+        assert f"2 WhatsAppSessions use the class {name} and the operator {operator}" in (
+            refused.value.stderr
+        )
+        assert json.loads(helm("status", "--output", "json"))["info"]["status"] == "deployed"
+        assert await api.call(
+            "GET", f"/apis/apps/v1/namespaces/{name}/deployments/{name}-wasession-operator"
+        )
+        helm("upgrade", *install, "--set", "replicas=1")
+
+        await use("another/operator")
+        helm("uninstall")
+        helm("install", *install)
+        await use(operator)
+        helm("uninstall", "--no-hooks")
+        helm("install", *install)
+        await use(operator)
+        # What the end of a namespace does.
+        await api.call("DELETE", path("configmaps", name))
+        with pytest.raises(ApiError, match="404"):
+            await api.call("GET", guard)
+        helm("uninstall")
+    finally:
+        await api.delete("namespaces", None, name)
+        await api.delete("whatsappsessionclasses", None, name)
+
+
 # --- replicas -------------------------------------------------------------------------------------
 
 POD_LABELS = {
@@ -233,6 +468,9 @@ def test_replicas_are_spread_over_nodes() -> None:
         "whenUnsatisfiable": "DoNotSchedule",
         "labelSelector": {"matchLabels": {"team": "chat"}},
     }
+    constraints = ("--set-json", f"topologySpreadConstraints=[{json.dumps(own)}]")
+    assert pod_of(*constraints)["topologySpreadConstraints"] == [own]
+    own["labelSelector"] = {}
     constraints = ("--set-json", f"topologySpreadConstraints=[{json.dumps(own)}]")
     assert pod_of(*constraints)["topologySpreadConstraints"] == [own]
     assert "topologySpreadConstraints" not in pod_of("--set-json", "topologySpreadConstraints=[]")

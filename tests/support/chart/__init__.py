@@ -1,0 +1,1 @@
+"""What holds the chart to its README, its schema, Kubernetes' schemas and common advice."""
