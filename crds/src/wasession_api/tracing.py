@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -164,7 +165,10 @@ def _set_up(defaults: Attributes) -> None:
 
 
 class _Seldom(logging.Filter):
-    """Let one line pass in ``LOG_INTERVAL``: a collector may be away for days."""
+    """Let one line pass in ``LOG_INTERVAL``: a collector may be away for days.
+
+    URLs lose their credentials.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -175,6 +179,7 @@ class _Seldom(logging.Filter):
         if self._passed is not None and now - self._passed < LOG_INTERVAL:
             return False
         self._passed = now
+        record.msg, record.args = re.sub(r"//[^/\s]*@", "//", record.getMessage()), ()
         return True
 
 
