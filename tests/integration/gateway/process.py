@@ -28,6 +28,7 @@ class Process:
         api: ApiServer,
         directory: Path,
         variables: Mapping[str, str] | None = None,
+        /,
         **settings: str,
     ) -> None:
         """``variables`` are further ones, beside the settings."""
