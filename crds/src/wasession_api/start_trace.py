@@ -27,13 +27,13 @@ class StartTrace:
 
     def observe(self, phase: Phase, reason: str) -> None:
         """Note what the session is now."""
-        if not self.span.is_open or (phase.value, reason) == self._told:
+        if not self._is_open() or (phase.value, reason) == self._told:
             return
         self._step.end()
         self._told = phase.value, reason
         told: Attributes = {tracing.PHASE: phase.value, tracing.REASON: reason}
         self.span.set(told)
-        if phase in STARTING and time.monotonic() < self._ends:
+        if phase in STARTING:
             self._step = tracing.begin(reason, self.span, attributes=told)
             return
         if phase is not Phase.READY:
@@ -45,10 +45,15 @@ class StartTrace:
         self._step.end()
         self.span.end()
 
+    def _is_open(self) -> bool:
+        if time.monotonic() >= self._ends:
+            self.end()
+        return self.span.is_open
+
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
         """Trace a block as a part of the start; what it does is a part of the block."""
-        if not self.span.is_open:
+        if not self._is_open():
             yield
             return
         span = tracing.begin(name, self.span)

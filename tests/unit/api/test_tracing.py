@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 import pytest
 from support.collector import Behaviour, Collector, collecting
 from support.loopback import unused_port
-from wasession_api import logs, tracing
+from wasession_api import logs, start_trace, tracing
 from wasession_api.start_trace import StartTrace
 from wasession_api.v1alpha1 import Phase
 
@@ -200,6 +200,18 @@ async def test_the_steps_of_a_start(collector: Collector, monkeypatch: pytest.Mo
     bad.observe(Phase.FAILED, "BrowserFailed")
     failed = await collector.one("bad")
     assert (failed.failed, failed.attributes["error.type"]) == (True, "BrowserFailed")
+
+
+async def test_a_start_that_takes_too_long(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch_on(monkeypatch, collector.environment)
+    monkeypatch.setattr(start_trace, "LONGEST", 0.0)
+    start = StartTrace(tracing.begin("long"))
+    with start.step("late"):
+        start.observe(Phase.PENDING, "PodUnschedulable")
+    long = await collector.one("long")
+    assert not collector.children(long)
 
 
 async def test_a_log_line_names_its_trace(
