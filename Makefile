@@ -122,9 +122,9 @@ lock:  ## requirements.lock of the workspace and of each image, from one resolut
 	$(VENV)/bin/uv lock
 	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --all-packages --all-groups -o requirements.lock
 	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-cli -o cli/requirements.lock
-	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-operator -o operator/requirements.lock
-	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-gateway -o gateway/requirements.lock
-	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod -o session-pod/requirements.lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-operator --extra tracing -o operator/requirements.lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-gateway --extra tracing -o gateway/requirements.lock
+	$(VENV)/bin/uv export --frozen --no-header --no-annotate --no-emit-workspace --quiet --package wasession-pod --extra tracing -o session-pod/requirements.lock
 
 clean:
 	rm -rf $(VENV) build $(NODE:%=%/node_modules) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage*

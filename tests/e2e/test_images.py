@@ -17,6 +17,18 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"operator": 130, "gateway": 130, "session-pod": 750}  # MB, unpacked
 MEGABYTES = {"MB": 1.0, "GB": 1000.0}
 SOURCES = {"operator": ("crds", "operator"), "gateway": ("crds", "gateway")}
+TRACE = """
+import logging, os
+from wasession_api import tracing
+logging.disable()
+os.environ["OTEL_TRACES_EXPORTER"] = "otlp"
+tracing.configure("test")
+span = tracing.begin("test")
+span.fail("Error")
+print(span.headers["traceparent"][:3])
+span.end()
+tracing.close()
+"""
 BROWSE = Path(__file__).with_name("browse.py").read_text()
 
 
@@ -92,6 +104,11 @@ def used_of_kubernetes(module: ast.Module) -> Iterator[str]:
         match node:
             case ast.Attribute(value=ast.Name(id=name)) if name in imported:
                 yield f"{imported[name]}.{node.attr}"
+
+
+@pytest.mark.parametrize("target", LIMITS)
+def test_an_image_has_what_traces_need(bed: Testbed, target: str) -> None:
+    assert run(bed, target, TRACE) == "00-\n"
 
 
 @pytest.mark.parametrize("target", LIMITS)

@@ -7,6 +7,8 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from wasession_api import tracing
+
 STANDARD = set(vars(logging.LogRecord("", 0, "", 0, "", None, None))) | {"message", "taskName"}
 
 
@@ -14,7 +16,10 @@ TEXT = "%(asctime)s %(levelname)-8s %(name)s: %(message)s"
 
 
 class JsonFormatter(logging.Formatter):
-    """Format time, level, logger, message, the given fields and those of ``extra``."""
+    """Format time, level, logger, message, the given fields and those of ``extra``.
+
+    A line about what is traced has the IDs of its trace and span.
+    """
 
     def __init__(self, **fields: str) -> None:
         super().__init__()
@@ -27,6 +32,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
             **self._fields,
+            **tracing.current().ids,
         }
         entry |= {key: value for key, value in vars(record).items() if key not in STANDARD}
         if record.exc_info:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from wasession_api import logs
+from wasession_api import logs, tracing
 from wasession_api.kube.client import KubeClient
 
 from wasession_gateway.app import Gateway
@@ -27,7 +27,11 @@ async def serve(settings: Settings) -> None:
 def main() -> None:
     settings = load()
     logs.configure(settings.log_level)
-    asyncio.run(serve(settings))
+    tracing.configure("wasession-gateway")
+    try:
+        asyncio.run(serve(settings))
+    finally:
+        tracing.close()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, typedefs, web
+from wasession_api import tracing
 from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem
 from wasession_api.http.routes import Handler
 
@@ -72,7 +73,23 @@ class Middleware:
 
     def all(self) -> list[typedefs.Middleware]:
         """Return the middlewares, outermost first."""
-        return [self.observe, self.share, self.to_problems, self.limit, self.authenticate]
+        own = (self.trace, self.observe, self.share, self.to_problems)
+        return [*own, self.limit, self.authenticate]
+
+    @web.middleware
+    async def trace(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Trace requests for operations, as parts of their callers' traces."""
+        resource = request.match_info.route.resource
+        if request.match_info.route not in request.app[ROUTES] or resource is None:
+            return await handler(request)
+        with tracing.serving(request.method, resource.canonical, request.headers) as span:
+            response = await handler(request)
+            span.respond(response.status)
+            if (session := request.get(SESSION)) is not None:
+                span.set(
+                    {tracing.NAMESPACE: self._settings.namespace, tracing.SESSION: session.name}
+                )
+            return response
 
     @web.middleware
     async def observe(self, request: web.Request, handler: Handler) -> web.StreamResponse:

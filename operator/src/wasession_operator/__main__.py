@@ -12,7 +12,7 @@ from functools import partial
 
 import aiohttp
 from pydantic import ValidationError
-from wasession_api import logs, names
+from wasession_api import logs, names, tracing
 from wasession_api.kube.client import KubeClient
 from wasession_api.kube.informer import log_failure
 
@@ -57,11 +57,14 @@ def main() -> None:
         for name in KOPF_LOGGERS:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     raise_descriptor_limit()
+    tracing.configure("wasession-operator", {"k8s.pod.name": settings.pod_name})
     try:
         asyncio.run(run(settings, master_key, store))
     except Exception as error:  # kubelet's restart is better than half an operator
         log_failure(log, "operator failed; exiting", error)
         raise SystemExit(1) from None
+    finally:
+        tracing.close()
 
 
 async def run(settings: Settings, master_key: MasterKey, store: Store | None) -> None:

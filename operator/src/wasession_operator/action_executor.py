@@ -22,7 +22,7 @@ from wasession_api.kube.manifests import Key, Manifest, key_of
 from wasession_api.session_pod.token_derivation import derive_tokens, token_id
 from wasession_api.v1alpha1 import Reason
 
-from wasession_operator import objects
+from wasession_operator import objects, start_traces
 from wasession_operator.backoff import next_backoff
 from wasession_operator.backups.backup import is_below
 from wasession_operator.backups.store import Store, StoreError
@@ -114,7 +114,7 @@ class ActionExecutor:
             case actions.RemoveFinalizer(present):
                 await self._patch_finalizers(state, present, add=False)
             case actions.CreatePvc() | actions.CreatePod():
-                await self._create_object(session, action)
+                await self._create_object(session, state, action)
             case actions.ApplyNetworkPolicy(manifest):
                 if self._cache.network_policies is not None:
                     await self._cache.network_policies.apply(self._kube, manifest)
@@ -148,7 +148,7 @@ class ActionExecutor:
                     state.pod_failures = next_backoff(state.pod_failures)
 
     async def _create_object(
-        self, session: Session, action: actions.CreatePvc | actions.CreatePod
+        self, session: Session, state: ReconcileState, action: actions.CreatePvc | actions.CreatePod
     ) -> None:
         identity = (session.namespace, session.name, session.uid, session.spec)
         match action:
@@ -156,19 +156,21 @@ class ActionExecutor:
                 claim = objects.make_pvc(*identity, restore)
                 await self._create(self._cache.pvcs, claim, session)
             case actions.CreatePod(restoring, restart, token_id, previous_owners, content):
-                manifest = objects.make_pod(
-                    *identity[:3],
-                    session.spec_of_pod,
-                    self._settings,
-                    restoring=restoring,
-                    restart=restart,
-                    token_id=token_id,
-                    previous_owners=previous_owners,
-                    own_spec=session.own_spec,
-                    revision=session.revision,
-                    restore=content,
-                )
-                await self._create(self._cache.pods, manifest, session)
+                with start_traces.creating_pod(state) as traceparent:
+                    manifest = objects.make_pod(
+                        *identity[:3],
+                        session.spec_of_pod,
+                        self._settings,
+                        restoring=restoring,
+                        restart=restart,
+                        token_id=token_id,
+                        previous_owners=previous_owners,
+                        own_spec=session.own_spec,
+                        revision=session.revision,
+                        restore=content,
+                        traceparent=traceparent,
+                    )
+                    await self._create(self._cache.pods, manifest, session)
 
     async def _check_pod(self, session: Session) -> None:
         """Raise ``Rejected`` if the API server would not accept the session's next pod.

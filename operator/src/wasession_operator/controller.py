@@ -13,7 +13,7 @@ import aiohttp
 from wasession_api.kube.client import Conflict, Fenced, KubeClient, Rejected, Unavailable
 from wasession_api.kube.manifests import Key, Manifest, key_of
 
-from wasession_operator import metrics
+from wasession_operator import metrics, start_traces
 from wasession_operator.backoff import next_backoff
 from wasession_operator.backups.store import Store
 from wasession_operator.cluster_cache import ClusterCache, is_released, object_key, requested
@@ -89,6 +89,7 @@ class Controller:
             for state in self.states.values():
                 state.cancel_requeue()
                 state.stop_watching()
+                start_traces.end(state)
             if is_lost:
                 await self._reconciler.close(0.0)
 
@@ -237,6 +238,7 @@ class Controller:
         self._reconciler.forget(state.key)
         state.cancel_requeue()
         state.stop_watching()
+        start_traces.end(state)
 
     def _note_reconciled(self, *keys: Key) -> None:
         self._unreconciled.difference_update(keys)
@@ -272,7 +274,8 @@ class Controller:
     async def _reconcile(self, state: ReconcileState) -> Result:
         """Reconcile one session; after an error, requeue it with backoff."""
         try:
-            with metrics.RECONCILE_DURATION.time():
+            body = self._cache.sessions.get(state.key)
+            with metrics.RECONCILE_DURATION.time(), start_traces.reconciling(state, body):
                 result = await self._reconciler.reconcile(state)
         except Exception as error:
             state.reconcile_failures = next_backoff(state.reconcile_failures)

@@ -234,7 +234,7 @@ def make_pod(
     namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings, *,
     restoring: bool, restart: str | None = None, token_id: str | None = None,
     previous_owners: Sequence[str] = (), own_spec: str | None = None, revision: str | None = None,
-    restore: Restore | SnapshotRestore | None = None,
+    restore: Restore | SnapshotRestore | None = None, traceparent: str | None = None,
 ) -> Manifest:  # fmt: skip
     """Return the session's pod.
 
@@ -242,7 +242,8 @@ def make_pod(
     pod fulfils. ``token_id``: the token that it starts with. ``previous_owners``: those whose
     volume it may use too, as its session had them. ``own_spec``: hash of what the session itself
     sets of its pod. ``revision``: of what its class decides of it. ``restore``: the backup that its
-    new volume begins with. None of them is part of the template's hash.
+    new volume begins with. ``traceparent``: the trace that its start is a part of, if session pods
+    are traced. None of them is part of the template's hash.
     """
     pod = _pod(namespace, name, uid, spec, settings)
     annotations = {
@@ -268,6 +269,10 @@ def make_pod(
         )
     if restore is not None:
         _add_restoration(pod["spec"], names.token_secret_name(name), restore)
+    if traceparent is not None and settings.session_tracing:
+        pod["spec"]["containers"][0]["env"].append(
+            {"name": "WASESSION_TRACEPARENT", "value": traceparent}
+        )
     return pod
 
 
@@ -559,4 +564,4 @@ def _environment(
         {"name": f"WASESSION_{key}", "value": value}
         for key, value in values.items()
         if value is not None
-    ]
+    ] + [{"name": name, "value": value} for name, value in sorted(settings.session_tracing.items())]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from wasession_api.kube.informer import is_newer
 from wasession_api.kube.manifests import Key
+from wasession_api.start_trace import StartTrace
 from wasession_api.v1alpha1 import Status
 
 from wasession_operator.plan import Action, Backoff, Refusal
@@ -41,6 +42,7 @@ class ReconcileState:
     secret_applied: AppliedSecret | None = None  # as far as this replica knows
     deleted: set[str] = field(default_factory=set)  # UIDs of objects, until the informers know
     report_watcher: ReportWatcher | None = None
+    start_trace: StartTrace | None = None  # of its last start, if it has started here
     written: Status | None = None  # the last status written, until a watch event contains it
     written_version: str | None = None
     written_at: float = 0.0

@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     ] = None
     backup_sync_interval: Duration = Field(timedelta(minutes=10), ge=timedelta(seconds=1))
     max_concurrent_backups: int = Field(4, ge=1)  # of this replica
+    # The OTEL_* variables of session pods, as a JSON object. A change replaces the pods.
+    session_tracing: dict[Annotated[str, Field(pattern=r"^OTEL_[A-Z0-9_]+$")], str] = {}
     cleanup_interval: Duration = Field(timedelta(minutes=10), ge=timedelta(seconds=1))
     quarantine_retention: Duration = timedelta(days=30)
     log_format: Literal["json", "text"] = "json"

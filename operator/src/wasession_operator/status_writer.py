@@ -11,7 +11,7 @@ from wasession_api.kube.manifests import Manifest
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, Status
 
-from wasession_operator import metrics, objects, status_patch
+from wasession_operator import metrics, objects, start_traces, status_patch
 from wasession_operator.cluster_cache import ClusterCache
 from wasession_operator.event_recorder import EventRecorder
 from wasession_operator.plan import Plan, Session
@@ -63,6 +63,7 @@ class StatusWriter:
         if written:
             metrics.observe_change(session.status, result.status, report)
             _log_change(session, result.status, state.log_extra)
+            start_traces.observe(state, result.status)
             self._recorder.emit(session, result.events, state.log_extra)
         return None
 

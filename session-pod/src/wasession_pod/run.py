@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NoReturn
 
-from wasession_api import logs
+from wasession_api import logs, tracing
 
 from wasession_pod.browser.launch import sandbox_available
 from wasession_pod.session import RecoveryExhausted, Session
@@ -64,6 +64,7 @@ def main(sockets: Sequence[socket.socket]) -> None:
         fail(f"Invalid settings: {error}")
     logs.configure(namespace=settings.namespace, session=settings.session, uid=settings.session_uid)
     os.environ.pop("WASESSION_TOKEN", None)  # Chromium and Playwright's driver inherit the others
+    tracing.configure("wasession-session-pod", _describe(settings))
     os.umask(0o007)  # another user ID of the volume's group can take over what is on it
     try:
         asyncio.run(serve(settings, sockets))
@@ -72,6 +73,14 @@ def main(sockets: Sequence[socket.socket]) -> None:
     except Exception as error:
         log.exception("unexpected error; exiting")
         fail(f"{type(error).__name__}: {error}")
+    finally:
+        tracing.close()
+
+
+def _describe(settings: Settings) -> dict[str, str]:
+    """Return what tells the session pod from others in traces."""
+    known = {tracing.NAMESPACE: settings.namespace, tracing.SESSION: settings.session}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def fail(reason: str) -> NoReturn:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from wasession_api import tracing
 from wasession_api.session_pod.backup import BackupOrder, Restoration
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.report import Report
@@ -31,6 +32,7 @@ from wasession_pod.delivery.deliveries import Deliveries
 from wasession_pod.messages.database import Database, DatabaseError
 from wasession_pod.messages.outbox import Outbox
 from wasession_pod.settings import Settings
+from wasession_pod.start import begin_start
 from wasession_pod.state import transitions
 from wasession_pod.state.memory_pressure import Memory
 from wasession_pod.state.model import Action, Policy, State, initial
@@ -153,6 +155,8 @@ class Session:
         self._oom_kills = cgroup.oom_kills()
         self._started_at = _now()
         self._phase_since = time.monotonic()
+        self._start = begin_start(settings.traceparent)
+        self._start.observe(self._state.phase, self._state.reason)
         self._seq = 0
         self._changed = asyncio.Event()  # set, and then replaced, at each change of the report
         self.report = self._build_report()
@@ -335,11 +339,13 @@ class Session:
         """Hold the session until ``stop``, then shut down. Raises ``RecoveryExhausted``."""
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await self._unless_stopped(stopping, self._execute(Step.START))
+            with tracing.working_for(self._start.span):
+                await self._unless_stopped(stopping, self._execute(Step.START))
             while not stopping.done():
                 await self._unless_stopped(stopping, self._tick())
         finally:
             stopping.cancel()
+            self._start.end()
             await self._shut_down()
 
     async def _unless_stopped(
@@ -543,7 +549,8 @@ class Session:
             self._settings.answer_timeout if hung else self._settings.shutdown_timeout
         )
         if not self._volume_opened:
-            await self._open_volume()
+            with tracing.child("open volume"):
+                await self._open_volume()
         if self._state.stood_down:
             return
         await asyncio.to_thread(self._volume.make_room)
@@ -557,7 +564,8 @@ class Session:
             await self._fall_back("; ".join(damage.values()), damage)
         await asyncio.to_thread(self._volume.prepare_profile)
         try:
-            await self._browser.launch(self._settings.profile)
+            with tracing.child("launch browser"):
+                await self._browser.launch(self._settings.profile)
         except NotStartable:
             raise
         except BrowserError as error:
@@ -567,7 +575,8 @@ class Session:
             raise
         self._failed_launches = 0
         self._ticked_at = time.monotonic()
-        await self._browser.page.goto()
+        with tracing.child("open page"):
+            await self._browser.page.goto()
         self._set_state(transitions.page_opening(self._state, _now()))
 
     async def _open_volume(self) -> None:
@@ -917,6 +926,7 @@ class Session:
         before, self._state = self._state, state
         if state.phase is not before.phase or state.reason != before.reason:
             log.info("phase changed", extra={"phase": state.phase, "reason": state.reason})
+        self._start.observe(state.phase, state.reason)
         if before.phase is Phase.READY and state.phase is not Phase.READY:
             metrics.DISCONNECTS.labels(state.reason).inc()
             self.outbox.hold()

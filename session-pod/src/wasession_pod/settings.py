@@ -50,6 +50,7 @@ def _parse_list(value: Any) -> Any:
 
 
 SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Traceparent = Annotated[str, Field(pattern=r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$")]
 Texts = Annotated[list[str], BeforeValidator(_parse_list)]
 
 
@@ -86,6 +87,9 @@ class Settings(VolumeSettings):
     phone_number: PhoneNumber | None = None
     max_rounds: int = Field(5, ge=1)
     restoring: bool = False
+    traceparent: Traceparent | None = Field(
+        None, description="The trace that the pod's start is a part of."
+    )
     restart: str | None = Field(None, description="The request for a restart that this is.")
     initialization_timeout: float = Field(120, gt=0)
     shutdown_timeout: float = Field(30, gt=0)

@@ -267,6 +267,7 @@ class Pod:
         self.others: set[str] = set()  # tokens of further sessions that it stands for
         self.asked: Counter[str] = Counter()  # requests by method and path, with the right token
         self.refused: list[str] = []  # tokens that it rejected
+        self.traceparents: list[str | None] = []  # of all requests
         self.hold = asyncio.Event()  # what `POST /v1/messages` waits for
         self.hold.set()
         self.code: str | None = None
@@ -353,6 +354,7 @@ class Pod:
     @web.middleware
     async def _authenticated(self, request: web.Request, handler: Any) -> web.StreamResponse:
         shown = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.traceparents.append(request.headers.get("traceparent"))
         if shown not in {self.token, *self.others}:
             self.refused.append(shown)
             return web.json_response(

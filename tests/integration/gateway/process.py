@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,15 @@ from support.processes import ENDS_WITH_PARENT
 class Process:
     """One ``python -m wasession_gateway``."""
 
-    def __init__(self, api: ApiServer, directory: Path, **settings: str) -> None:
+    def __init__(
+        self,
+        api: ApiServer,
+        directory: Path,
+        variables: Mapping[str, str] | None = None,
+        /,
+        **settings: str,
+    ) -> None:
+        """``variables`` are further ones, beside the settings."""
         kubeconfig = {
             "clusters": [{"name": "fake", "cluster": {"server": f"http://127.0.0.1:{api.port}"}}],
             "users": [{"name": "fake", "user": {}}],
@@ -48,6 +57,7 @@ class Process:
             **{
                 f"WASESSION_{name.upper()}": value for name, value in {**chosen, **settings}.items()
             },
+            **(variables or {}),
         }
         self._log = directory / "log"
 

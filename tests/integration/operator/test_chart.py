@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from integration.operator.conftest import CHART, SYSTEM, render
+from pydantic import ValidationError
 from support.cluster import binaries
 from support.fakes.api import Api, ApiError, Manifest, path
 from support.fakes.world import Environment
@@ -113,6 +114,23 @@ def test_the_store_of_backups_and_its_credentials(monkeypatch: pytest.MonkeyPatc
     assert settings.max_concurrent_backups == 2
     default = Settings.model_fields["backup_sync_interval"].default
     assert settings.backup_sync_interval == default
+
+
+def test_the_variables_of_session_pods(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = 'http://collector.observability:4318/?a=1&b="2"'
+    values = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_TRACES_SAMPLER_ARG": "0.1"}
+    pod = pod_of("--set-json", f"sessionTracing={json.dumps(values)}")
+    name = "WASESSION_SESSION_TRACING"
+    monkeypatch.setenv(name, environment_of(pod)[name])
+    assert Settings(session_image="session-pod:1").session_tracing == values
+
+
+@pytest.mark.parametrize("values", [{"PATH": "/"}, {"OTEL_TRACES_SAMPLER_ARG": 0.1}])
+def test_other_variables_of_session_pods_are_rejected(values: dict[str, object]) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        pod_of("--set-json", f"sessionTracing={json.dumps(values)}")
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"session_image": "session-pod:1", "session_tracing": values})
 
 
 @pytest.mark.parametrize("store", ["file:///tmp", "https://bucket", "s3:bucket"])

@@ -21,6 +21,7 @@ from kubernetes.aio.client.rest import RESTClientObject, RESTResponse
 from prometheus_client import Counter
 from pydantic_core import from_json
 
+from wasession_api import tracing
 from wasession_api.kube.manifests import Manifest
 from wasession_api.v1alpha1 import (
     API_VERSION,
@@ -381,12 +382,16 @@ class KubeClient:
         accept: str = JSON,
         content_type: str = JSON,
     ) -> Manifest:
-        async with (
-            self._semaphore,
-            self._request(verb, path, body, query, accept, content_type) as response,
-        ):
-            result: Manifest = from_json(await response.read())
-            return result
+        with tracing.child(
+            f"{verb} {_plural(path)}", kind="CLIENT", attributes={"url.path": path}
+        ) as span:
+            async with (
+                self._semaphore,
+                self._request(verb, path, body, query, accept, content_type) as response,
+            ):
+                span.respond(response.status)
+                result: Manifest = from_json(await response.read())
+                return result
 
     @contextlib.asynccontextmanager
     async def _request(
@@ -484,6 +489,14 @@ METHODS = {
     "patch": "PATCH",
     "delete": "DELETE",
 }
+
+
+def _plural(path: str) -> str:
+    """Return the resource of a request's path, and its subresource if it is for one."""
+    parts = path.removeprefix("/api/v1/").removeprefix("/apis/").split("/")
+    parts = parts if path.startswith("/api/v1/") else parts[2:]
+    parts = parts[2:] if parts[:1] == ["namespaces"] and len(parts) > 2 else parts
+    return "/".join([*parts[:1], *parts[2:]]) or "resources"
 
 
 class _NotFound(Exception):

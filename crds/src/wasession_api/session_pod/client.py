@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from wasession_api import tracing
 from wasession_api.http import sse
 from wasession_api.http.event_stream import EventStream
 from wasession_api.session_pod import PORT
@@ -69,16 +70,35 @@ class SessionPodClient:
         method: str,
         path: str,
         *,
-        timeout: aiohttp.ClientTimeout,
         headers: Mapping[str, str] | None = None,
         **options: Any,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Yield the pod's response, whatever its status is other than 401."""
+        """Yield the pod's response, whatever its status is other than 401.
+
+        The pod continues the present trace. Its path is not told, as it may have a phone number.
+        """
+        attributes = {"http.request.method": method}
+        with tracing.child(f"{method} session pod", kind="CLIENT", attributes=attributes) as span:
+            headers = {**(headers or {}), **span.headers}
+            async with self._request(method, path, headers=headers, **options) as response:
+                span.respond(response.status)
+                yield response
+
+    @asynccontextmanager
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        timeout: aiohttp.ClientTimeout,
+        headers: Mapping[str, str],
+        **options: Any,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         async for token in self._candidates():
             async with self._http.request(
                 method,
                 f"{self.base}{path}",
-                headers={**(headers or {}), "Authorization": f"Bearer {token}"},
+                headers={**headers, "Authorization": f"Bearer {token}"},
                 timeout=timeout,
                 allow_redirects=False,
                 **options,
@@ -105,7 +125,7 @@ class SessionPodClient:
         """
         headers = {"Last-Event-ID": last_id} if last_id else {}
         path = f"/v1/events?types={types}" if types else "/v1/events"
-        async with self.request("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
+        async with self._request("GET", path, headers=headers, timeout=STREAM_TIMEOUT) as response:
             response.raise_for_status()
             async for event in sse.read(response.content, pace or sse.Pace()):
                 yield event

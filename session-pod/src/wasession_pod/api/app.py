@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from aiohttp import hdrs, web
 from aiohttp.log import server_logger
 from pydantic import ValidationError
+from wasession_api import tracing
 from wasession_api.http.problem import MEDIA_TYPE, HTTPProblem, to_problem
 from wasession_api.http.routes import Handler, WithoutContent, checked
 
@@ -33,6 +34,7 @@ from wasession_pod.volume.volume import StorageError
 
 SETTINGS = web.AppKey("settings", Settings)
 PUBLIC_PATHS = {operation.path for operation in OPERATIONS if not operation.secured}
+UNTRACED_PATHS = {*PUBLIC_PATHS, "/v1/events"}
 RETRY_AFTER = {"Retry-After": "5"}  # seconds
 SHUTDOWN_TIMEOUT = 0.5  # seconds that open requests get
 log = logging.getLogger(__name__)
@@ -61,7 +63,7 @@ async def serving(
 def application(session: Session, sender: MessageSender, settings: Settings) -> web.Application:
     """Return the application with a route for each row of ``OPERATIONS``."""
     app = web.Application(
-        middlewares=[respond_with_problems, authenticate], client_max_size=MAXIMUM_JSON
+        middlewares=[trace, respond_with_problems, authenticate], client_max_size=MAXIMUM_JSON
     )
     app[SESSION], app[SETTINGS], app[SENDER] = session, settings, sender
     app[UPLOADS] = Uploads(settings.maximum_media_bytes)
@@ -84,6 +86,19 @@ async def _run_in_background(app: web.Application) -> AsyncIterator[None]:
     with contextlib.suppress(asyncio.CancelledError):
         await reconciling
     app[UPLOADS].close()
+
+
+@web.middleware
+async def trace(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Trace requests, as parts of their callers' traces; a stream of events has no end."""
+    resource = request.match_info.route.resource
+    if resource is None or resource.canonical in UNTRACED_PATHS:
+        return await handler(request)
+    with tracing.serving(request.method, resource.canonical, request.headers) as span:
+        response = await handler(request)
+        span.respond(response.status)
+        span.set({tracing.PHASE: request.app[SESSION].report.phase.value})
+        return response
 
 
 @web.middleware

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from wasession_api import tracing
 from wasession_api.session_pod.messages import Chat, Contact, MessageAck, MessageStatus
 
 from wasession_pod.browser.errors import BrowserError, browser_errors
@@ -31,6 +33,7 @@ FUNCTION = """(name) => {
 }"""
 CALL = f"(name, values) => ({FUNCTION})(name)(...values)"
 CALL_WITH_FILE = f"(file, name, values) => ({FUNCTION})(name)(file, ...values)"
+UNTRACED = ("observe", "readMedia")  # often, and for each MiB
 MediaKind = Literal["auto-detect", "image", "video", "audio", "document"]
 T = TypeVar("T")
 P = TypeVar("P", bound="Position")
@@ -224,7 +227,8 @@ class Bridge:
         arguments = [message_id, chat_id, reply_to, kind, caption, file_name, mime_type]
         async with browser_errors(None):
             tab = self._current_tab()
-            answer = await tab.evaluate_with_file(CALL_WITH_FILE, file, "sendFile", arguments)
+            with tracing.child("page sendFile"):
+                answer = await tab.evaluate_with_file(CALL_WITH_FILE, file, "sendFile", arguments)
         return _validated(OUTCOME, "sendFile", answer)
 
     async def message(self, message_id: str) -> MessageStatus | None:
@@ -303,8 +307,10 @@ class Bridge:
         *arguments: object,
         timeout: float | None = CALL_TIMEOUT,
     ) -> T:
-        async with browser_errors(timeout):
-            answer = await self._current_tab().evaluate(CALL, name, list(arguments))
+        traced = contextlib.nullcontext() if name in UNTRACED else tracing.child(f"page {name}")
+        with traced:
+            async with browser_errors(timeout):
+                answer = await self._current_tab().evaluate(CALL, name, list(arguments))
         return _validated(answer_type, name, answer)
 
 
