@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from wasession_api import names
 from wasession_api.base import rfc3339
 from wasession_api.http.problem import to_problem
-from wasession_api.session_pod.messages import SendText
+from wasession_api.session_pod.messages import SendMedia, SendText
 from wasession_api.session_pod.token_derivation import derive_token
 from wasession_api.v1alpha1 import API_VERSION, KIND
 
@@ -469,21 +469,25 @@ class Pod:
         return web.json_response({}, status=202)
 
     async def _send(self, request: web.Request) -> web.Response:
+        model: type[SendText | SendMedia]
         if request.content_type == "application/json":
-            order = await request.json()
-            try:
-                SendText.model_validate(order)
-            except ValidationError as error:
-                problem = to_problem(error).problem().dump()
-                return web.json_response(
-                    problem, status=problem["status"], content_type="application/problem+json"
-                )
+            model, order, files = SendText, await request.json(), {}
         else:
-            form = await request.post()
-            order = {
-                field: value.file.read() if isinstance(value, web.FileField) else value
-                for field, value in form.items()
+            model, form = SendMedia, await request.post()
+            files = {
+                name: value.file.read()
+                for name, value in form.items()
+                if isinstance(value, web.FileField)
             }
+            order = {name: value for name, value in form.items() if name not in files}
+        try:
+            model.model_validate(order)
+        except ValidationError as error:
+            problem = to_problem(error).problem().dump()
+            return web.json_response(
+                problem, status=problem["status"], content_type="application/problem+json"
+            )
+        order |= files
         self.sent.append({**order, "key": request.headers.get("Idempotency-Key")})
         await self.hold.wait()
         location = "/v1/messages/true_15550001111@c.us_3EB0"

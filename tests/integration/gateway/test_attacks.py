@@ -22,6 +22,7 @@ from integration.gateway.fakes import ApiServer, Body, Pod, serving
 from integration.gateway.replica import READY, SECRET, Replica, token, until
 from integration.gateway.test_auth import EC, RSA, RSA_PEM, Issuer, hand_made, signed, unsigned
 from integration.gateway.test_socket import Client
+from wasession_api.http.openapi import Operation
 from wasession_gateway.operations import OPERATIONS
 from wasession_gateway.scopes import VIEW
 from wasession_gateway.session_cache import resource_name
