@@ -469,25 +469,25 @@ class Pod:
         return web.json_response({}, status=202)
 
     async def _send(self, request: web.Request) -> web.Response:
-        model: type[SendText | SendMedia]
-        if request.content_type == "application/json":
-            model, order, files = SendText, await request.json(), {}
-        else:
-            model, form = SendMedia, await request.post()
-            files = {
-                name: value.file.read()
-                for name, value in form.items()
-                if isinstance(value, web.FileField)
-            }
-            order = {name: value for name, value in form.items() if name not in files}
         try:
-            model.model_validate(order)
+            if request.content_type == "application/json":
+                SendText.model_validate_json(await request.read())
+                order = await request.json()
+            else:
+                form = await request.post()
+                files = {
+                    name: value.file.read()
+                    for name, value in form.items()
+                    if isinstance(value, web.FileField)
+                }
+                fields = {name: value for name, value in form.items() if name not in files}
+                SendMedia.model_validate(fields)
+                order = fields | files
         except ValidationError as error:
             problem = to_problem(error).problem().dump()
             return web.json_response(
                 problem, status=problem["status"], content_type="application/problem+json"
             )
-        order |= files
         self.sent.append({**order, "key": request.headers.get("Idempotency-Key")})
         await self.hold.wait()
         location = "/v1/messages/true_15550001111@c.us_3EB0"
