@@ -123,6 +123,7 @@ async def test_nothing_of_it_is_in_logs_and_reports(seen: Pod) -> None:
         await viewer.next()
         report = json.dumps(await seen.call("GET", "/v1/state"))
     await until_logged(seen, "screencast of the page ended", seen.log.count("page begun"))
+    assert "blocked a request" not in seen.log, "who looks at the page is no page of its own"
     for text in (report, seen.log):
         assert "/9j/" not in text  # JPEG in base64
         assert "iVBOR" not in text  # PNG

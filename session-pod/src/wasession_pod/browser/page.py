@@ -369,6 +369,8 @@ class WhatsAppPage:
 
     def _on_page_opened(self, event: dict[str, Any]) -> None:
         target = event["targetInfo"]
+        if target["type"] != "page":  # the browser itself, for who looks at the page
+            return
         self._pages[target["targetId"]] = event["sessionId"], target["url"]
         self._close_others()
 
