@@ -20,7 +20,7 @@ from wasession_api.names import ANNOTATION_RESTART, ANNOTATION_WAKE
 from wasession_api.session_pod.messages import SentMessage
 from wasession_api.v1alpha1 import BackupMethod, Phase, Status
 
-from wasession_cli import advice, formatting, rollouts
+from wasession_cli import advice, formatting, private_file, rollouts
 from wasession_cli.backups import (
     age_warning,
     make_backup,
@@ -283,7 +283,7 @@ async def logs(
 @click.option("--timeout", type=Duration(), help="Give up after this time, such as 5m.")
 @click.option(
     "--image",
-    type=ImagePath(),
+    type=ImagePath(".png", ".svg"),
     metavar="FILE",
     help="Save the QR code as .png or .svg, in place of drawing it.",
 )
@@ -822,6 +822,37 @@ async def _send(
             f"no confirmation that it was sent after {timeout:.0f} s{cause}",
             f"to retry without sending it twice, add --idempotency-key {key}",
         ) from None
+
+
+@cli.command(epilog=examples("kubectl wasession screenshot sales-eu --output page.png"))
+@in_cluster
+@name_argument
+@click.option(
+    "-o",
+    "--output",
+    "path",
+    type=ImagePath(".png"),
+    metavar="FILE",
+    required=True,
+    help="Save it in this .png file.",
+)
+async def screenshot(cluster: Cluster, name: str, path: Path) -> None:
+    """Take a screenshot of a session's page.
+
+    For what a person must look at, such as a dialog that nobody knows or a passkey. The session or
+    its class must allow it: spec.browser.liveView. It shows chats and, while a phone is linked, the
+    code that gives access to the account: the file is readable by you alone.
+    """
+    async with cluster.pod(await cluster.session(name)) as pod:
+        try:
+            picture = await pod.screenshot()
+        except Forbidden as error:
+            raise Forbidden(
+                str(error), f"once it is on, start a pod with it: {PROGRAM} restart {name}"
+            ) from None
+    with private_file.replacing(path) as file:
+        file.write(picture)
+    click.echo(f"{path} shows the page of session {name}")
 
 
 @cli.command(

@@ -141,15 +141,16 @@ class Validated(click.ParamType[str]):
 
 
 class ImagePath(click.Path):
-    """A file to save a QR code in."""
+    """A file to save a picture in; ``suffixes`` are those of its format."""
 
-    def __init__(self) -> None:
+    def __init__(self, *suffixes: str) -> None:
         super().__init__(dir_okay=False, writable=True, path_type=Path)
+        self._suffixes = suffixes
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if path.suffix.lower() not in (".png", ".svg"):
-            self.fail(f"{str(path)!r} must end with .png or .svg", param, ctx)
+        if path.suffix.lower() not in self._suffixes:
+            self.fail(f"{str(path)!r} must end with {' or '.join(self._suffixes)}", param, ctx)
         if not path.parent.is_dir():
             self.fail(f"the directory {str(path.parent)!r} does not exist", param, ctx)
         return path

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +15,7 @@ from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.report import Report
 from wasession_api.v1alpha1 import ConditionType, PairingMethod, Phase, Reason
 
-from wasession_cli import formatting, qr
+from wasession_cli import formatting, private_file, qr
 from wasession_cli.cluster import Cluster
 from wasession_cli.exits import Exit, Failure, NotFound, Unreachable
 from wasession_cli.session_pod import SessionPod
@@ -235,14 +233,8 @@ class ImageFile:
 
     def _write(self, code: str) -> None:
         kind = self._path.suffix.removeprefix(".").lower()
-        descriptor, name = tempfile.mkstemp(dir=self._path.parent)  # with mode 0600
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                segno.make_qr(code, error="l").save(file, kind=kind, scale=8)
-            Path(name).replace(self._path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        with private_file.replacing(self._path) as file:
+            segno.make_qr(code, error="l").save(file, kind=kind, scale=8)
 
 
 # --- following the session ------------------------------------------------------------------------

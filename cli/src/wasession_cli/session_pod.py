@@ -13,16 +13,22 @@ import aiohttp
 from pydantic import ValidationError
 from wasession_api.base import Observed
 from wasession_api.http.sse import EventTooLarge
-from wasession_api.session_pod.client import SessionPodClient, Unauthorized, base_url
+from wasession_api.session_pod.client import (
+    SessionPodClient,
+    Unauthorized,
+    base_url,
+    read_body,
+)
 from wasession_api.session_pod.delivery import DeadLetter, DeliveryDetails, Replayed
 from wasession_api.session_pod.link_code import LinkCode
 from wasession_api.session_pod.messages import SentMessage
 from wasession_api.session_pod.report import Report
 
-from wasession_cli.exits import Failure, Invalid, NotFound, NotReady, Unreachable
+from wasession_cli.exits import Failure, Forbidden, Invalid, NotFound, NotReady, Unreachable
 from wasession_cli.portforward import PortForwardConnector
 
 M = TypeVar("M", bound=Observed)
+PNG, MAXIMUM_PICTURE = b"\x89PNG\r\n\x1a\n", 8 * 2**20  # its first bytes, and how many at most
 # Longer than the pod's own limits: a send awaits WhatsApp's answer, a logout its confirmation.
 TIMEOUT = aiohttp.ClientTimeout(total=90)
 
@@ -112,6 +118,14 @@ class SessionPod:
             message = _parse(SentMessage, await response.text())
             return message, response.headers.get("Idempotent-Replayed") == "true"
 
+    async def screenshot(self) -> bytes:
+        """Return the page as PNG; raise ``Forbidden`` if nobody may look at it."""
+        async with self._request("GET", "/v1/screenshot") as response:
+            picture = await read_body(response, MAXIMUM_PICTURE)
+        if not picture.startswith(PNG):
+            raise Failure("the session pod has sent no picture")
+        return picture
+
     async def deliveries(self) -> list[DeliveryDetails]:
         """Return how the deliveries to the session's webhooks and sinks are doing."""
         async with self._request("GET", "/v1/deliveries") as response:
@@ -171,6 +185,8 @@ def _to_failure(status: int, text: str) -> Failure:
     match status:
         case 400 | 413 | 415 | 422:
             return Invalid(detail)
+        case 403:
+            return Forbidden(detail)
         case 404:
             return NotFound(detail)
         case 409 | 503:

@@ -120,7 +120,7 @@ class Gateway:
             ],
             client_max_size=MAXIMUM_BODY,
         )
-        app.on_response_prepare.append(strict_headers)
+        app.on_response_prepare.extend((strict_headers, self._middleware.audit_start))
         self._rest.add_to(app)
         self._connections.attach(app)
         for file in CONSOLE.rglob("*.*"):

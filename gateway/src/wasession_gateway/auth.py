@@ -60,8 +60,9 @@ class Identity:
         return self.admin or owner == self.subject
 
     def may(self, *wanted: str) -> bool:
-        """Whether the token has one of these scopes."""
-        return not self.permissions.isdisjoint(wanted)
+        """Whether the token has one of these scopes: of names separated by spaces, all."""
+        held = self.permissions | {Scope.ADMIN} if self.admin else self.permissions
+        return any(held.issuperset(scope.split()) for scope in wanted)
 
     def require(self, *wanted: str) -> None:
         """Raise ``HTTPProblem`` unless the token has one of these scopes."""

@@ -28,6 +28,7 @@ log = logging.getLogger("wasession_gateway.access")
 IDENTITY = web.RequestKey("identity", Identity)
 SESSION = web.RequestKey("session", Session)
 CLIENT_ID = web.RequestKey[str | None]("client_id", str)  # that the caller asked for
+AUDIT_WRITTEN = web.RequestKey("audit_written", bool)
 ROUTES = web.AppKey("routes", dict[web.AbstractRoute, str])  # the operations' names
 TOO_MANY = 429
 API = "/whatsapp/"
@@ -99,14 +100,13 @@ class Middleware:
         """
         caller_address = address(request, self._settings.trusted_proxies)
         request[ADDRESS], request[SOURCE] = caller_address, audit.source(request, caller_address)
-        operation = request.app[ROUTES].get(request.match_info.route)
+        operation = _operation(request)
         start, status = time.perf_counter(), None
         try:
             response = await handler(request)
             status = response.status
         finally:
-            if operation in AUDITED and status != TOO_MANY:
-                self._audit(operation, request, status)
+            self._audit(request, status)
         if self.draining.is_set():
             response.force_close()  # the caller's next request reaches another gateway
         if request.path != SOCKET:
@@ -115,7 +115,16 @@ class Middleware:
             self._log(request, response.status, seconds)
         return response
 
-    def _audit(self, action: str, request: web.Request, status: int | None) -> None:
+    async def audit_start(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Audit a request as soon as its response begins: a stream may take minutes."""
+        if SOURCE in request:
+            self._audit(request, response.status)
+
+    def _audit(self, request: web.Request, status: int | None) -> None:
+        action = _operation(request)
+        if action not in AUDITED or status == TOO_MANY or AUDIT_WRITTEN in request:
+            return
+        request[AUDIT_WRITTEN] = True
         session, client_id = request.get(SESSION), request.get(CLIENT_ID)
         name = session.name if session is not None else None
         if name is None and client_id is not None and status == 404:
@@ -206,6 +215,10 @@ class Middleware:
     def may_connect(self, request: web.Request) -> bool:
         """Whether a page of this origin may use the gateway; other programs send no origin."""
         return _is_own_page(request) or request.headers[hdrs.ORIGIN] in self._settings.cors_origins
+
+
+def _operation(request: web.Request) -> str | None:
+    return request.app[ROUTES].get(request.match_info.route)
 
 
 def _is_own_page(request: web.Request) -> bool:

@@ -30,7 +30,7 @@ from wasession_api.v1alpha1.delivery import DestinationName
 
 from wasession_gateway import events
 from wasession_gateway.commands import NewSession, Owner
-from wasession_gateway.scopes import WAKE, Scope
+from wasession_gateway.scopes import VIEW, WAKE, Scope
 from wasession_gateway.session import AccountView, Health, SessionView
 
 # A session created with kubectl may have dots in its name as well.
@@ -230,6 +230,7 @@ ETAG = {"ETag": "The session's version in quotation marks."}
 A_SESSION = {200: Answer("The session.", (Content(SessionView),), ETAG)}
 UNCHANGED = {304: Answer("The session has not changed.")}
 TEXT = {"type": "string"}
+SCREENSHOT, SCREENCAST = "image/png", "multipart/x-mixed-replace"
 SESSION = "/whatsapp/sessions/{clientId}"
 DELIVERY = f"{SESSION}/deliveries/{{delivery}}"
 OF_SESSION: dict[str, Any] = {"path_parameters": SessionPath, "query": OwnerQuery}
@@ -242,7 +243,7 @@ def listed(model: type[BaseModel], description: str) -> Mapping[int, Answer]:
 
 def operation(
     tag: str,
-    scopes: tuple[Scope, ...],
+    scopes: tuple[str, ...],
     route: str,
     name: str,
     summary: str,
@@ -261,7 +262,7 @@ def operation(
         answers,
         problems=problems,
         tag=tag,
-        scopes=tuple(scope.value for scope in scopes),
+        scopes=tuple(map(str, scopes)),
         **options,
     )
 
@@ -276,6 +277,7 @@ sends = partial(operation, "messages", (Scope.MESSAGES_SEND,))
 reads_messages = partial(operation, "messages", (Scope.MESSAGES_READ,))
 reads_deliveries = partial(operation, "deliveries", (Scope.SESSIONS_READ,))
 writes_deliveries = partial(operation, "deliveries", (Scope.SESSIONS_WRITE,))
+views = partial(operation, "live view", (VIEW,))
 BY_NAME = "Sorted by the name of the WhatsAppSession."
 CREATED = {**ETAG, "Location": "The session's path."}
 SENT_HEADERS = {
@@ -620,14 +622,46 @@ DELIVERIES = (
         )
     ),
 )
-OPERATIONS: tuple[Operation, ...] = (*READS, *WRITES, *PAIRING, *MESSAGES, *DELIVERIES)
+NO_VIEW = f"{ALWAYS[403]} Or nobody may look at the page of this session."
+SHOWS = (
+    "The page of WhatsApp Web may have chats, and the code that links a phone. The class of the "
+    "session, and the session if its class lets it, say in `browser.liveView` whether admins can "
+    "look at it."
+)
+LIVE_VIEW = (
+    views(
+        f"GET {SESSION}/screenshot",
+        "getScreenshot",
+        "Take a screenshot of a session's page",
+        {200: Answer("PNG.", (Content(BINARY, SCREENSHOT),))},
+        {**OF_ONE, 403: NO_VIEW, **ASKING},
+        description=SHOWS,
+        **OF_SESSION,
+    ),
+    views(
+        f"GET {SESSION}/screencast",
+        "getScreencast",
+        "Look at a session's page",
+        {200: Answer("JPEG after JPEG, for up to 5 minutes.", (Content(BINARY, SCREENCAST),))},
+        {**OF_ONE, 403: NO_VIEW, **ASKING},
+        description=f"{SHOWS} A picture follows each change of the page, at most five in a second "
+        "and as fast as the caller reads. The stream ends when the page closes, and when somebody "
+        "else begins to look.",
+        **OF_SESSION,
+    ),
+)
+OPERATIONS: tuple[Operation, ...] = (
+    *READS, *WRITES, *PAIRING, *MESSAGES, *DELIVERIES, *LIVE_VIEW,
+)  # fmt: skip
 # These use the account, so they wake a session that sleeps, and wait until it is awake.
 WAKING = frozenset(operation.name for operation in MESSAGES if operation.name != "listEvents") | {
     "logoutSession"
 }
-# The audit log has every write, and every look at a link code.
+# The audit log has every write, and every look at a link code or a page.
 AUDITED = frozenset(operation.name for operation in OPERATIONS if operation.method != "GET") | {
-    "getPairing"
+    "getPairing",
+    "getScreenshot",
+    "getScreencast",
 }
 
 # Documented along with the operations: the payloads of the Socket.IO events.

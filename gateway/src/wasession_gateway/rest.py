@@ -8,6 +8,7 @@ import binascii
 import contextlib
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from itertools import islice
 from operator import attrgetter
@@ -27,7 +28,14 @@ from wasession_gateway.commands import Commands, NewSession
 from wasession_gateway.hibernation import becomes_ready
 from wasession_gateway.http_server import cancelled_on_disconnect
 from wasession_gateway.middleware import CLIENT_ID, IDENTITY, ROUTES, SESSION
-from wasession_gateway.operations import OPERATIONS, WAKING, SendMessage, document
+from wasession_gateway.operations import (
+    OPERATIONS,
+    SCREENCAST,
+    SCREENSHOT,
+    WAKING,
+    SendMessage,
+    document,
+)
 from wasession_gateway.pods import Pods, Unreachable
 from wasession_gateway.problems import late_body, shutting_down
 from wasession_gateway.session import Session, health
@@ -42,6 +50,8 @@ STALE_AFTER = 180.0  # seconds without an event from the API server
 # waits up to 60 s more for WhatsApp to confirm a message.
 READ_TIMEOUT, SEND_TIMEOUT = 45.0, 120.0
 MEDIA_TIMEOUT = 330.0  # seconds for the next part of a file, which the page first downloads
+# Seconds until a screencast ends, whatever the pod says, and between two of its pictures.
+SCREENCAST_LIMIT, SCREENCAST_SILENCE = 330.0, 20.0
 REQUEST_HEADERS = ("Accept", "Content-Type", "Idempotency-Key")
 RESPONSE_HEADERS = ("Content-Type", "Location", "Retry-After", "Idempotent-Replayed")
 FILE_REQUEST_HEADERS = ("If-None-Match", "If-Range", "Range")
@@ -49,6 +59,7 @@ FILE_RESPONSE_HEADERS = ("Accept-Ranges", "Content-Length", "Content-Range", "ET
 # Whatever the session pod says: a file is saved, not shown.
 FILE_HEADERS = {"Content-Security-Policy": "sandbox", "Cache-Control": "private, no-store"}
 ATTACHMENT = "attachment"
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # by nginx, which would collect pictures
 JSON = "application/json"
 WAKES = web.RequestKey("wakes", bool)
 M = TypeVar("M", bound=Model)
@@ -65,11 +76,11 @@ class Rest:
         timeout = settings.wake_timeout.total_seconds()
         self._wake_ups = WakeUps(sessions, commands, timeout)
         self._document = json.dumps(document())
-        self._waits: set[asyncio.Timeout] = set()  # of requests that wait for events
+        self._waits: set[asyncio.Timeout] = set()  # of requests that take long
         self._is_closing = False
 
     def close(self) -> None:
-        """Answer the requests that wait for events: the callers can wait at another gateway."""
+        """Answer requests that wait, and end screencasts: the callers can ask another gateway."""
         self._is_closing = True
         for wait in self._waits:
             wait.reschedule(asyncio.get_running_loop().time())
@@ -233,6 +244,33 @@ class Rest:
             }
             return await self._pass_on(request, session, pod_response, headers)
 
+    async def get_screenshot(self, request: web.Request) -> web.StreamResponse:
+        session = self._session(request)
+        async with self._pods.request(
+            session, request.method, "/v1/screenshot", READ_TIMEOUT
+        ) as pod_response:
+            _require_type(pod_response, SCREENSHOT)
+            return await self._pass_on(request, session, pod_response)
+
+    async def get_screencast(self, request: web.Request) -> web.StreamResponse:
+        """Stream until the pod ends it, the viewer leaves, or the viewer's token expires."""
+        session = self._session(request)
+        left = min(SCREENCAST_LIMIT, request[IDENTITY].accepted_until - time.time())
+        async with self._pods.request(
+            session, request.method, "/v1/screencast", SCREENCAST_SILENCE, any_length=True
+        ) as pod_response:
+            _require_type(pod_response, SCREENCAST)
+            if pod_response.status != 200:
+                return await self._pass_on(request, session, pod_response)
+            headers = {**_selected(pod_response.headers, RESPONSE_HEADERS), **UNBUFFERED}
+            response = web.StreamResponse(headers=headers)
+            await response.prepare(request)
+            with contextlib.suppress(ConnectionError, aiohttp.ClientError, TimeoutError):
+                async with self._until_closing(left):
+                    async for chunk in pod_response.content.iter_any():
+                        await response.write(chunk)
+            return response
+
     async def list_events(self, request: web.Request) -> web.StreamResponse:
         session, params = self._session(request), _pod_query(request)
         timeout = READ_TIMEOUT + request[QUERY].wait
@@ -390,14 +428,26 @@ class Rest:
     async def _waiting(self) -> AsyncIterator[None]:
         """End the block with a problem as soon as the gateway shuts down."""
         try:
-            async with asyncio.timeout(0 if self._is_closing else None) as wait:
-                self._waits.add(wait)
-                try:
-                    yield
-                finally:
-                    self._waits.discard(wait)
+            async with self._until_closing(None):
+                yield
         except TimeoutError:
             raise shutting_down("ask again with the same `after`") from None
+
+    @contextlib.asynccontextmanager
+    async def _until_closing(self, limit: float | None) -> AsyncIterator[None]:
+        """End the block with ``TimeoutError`` after so many seconds, or if the gateway closes."""
+        async with asyncio.timeout(0 if self._is_closing else limit) as wait:
+            self._waits.add(wait)
+            try:
+                yield
+            finally:
+                self._waits.discard(wait)
+
+
+def _require_type(pod_response: aiohttp.ClientResponse, media_type: str) -> None:
+    """Raise ``HTTPProblem`` if a pod responds with something else than it should."""
+    if pod_response.status == 200 and pod_response.content_type != media_type:
+        raise HTTPProblem(502, "No picture", "the session's pod responded with something else")
 
 
 def _selected(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:

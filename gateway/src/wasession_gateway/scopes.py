@@ -27,6 +27,8 @@ class Scope(StrEnum):
 PERMISSIONS = frozenset(Scope) - {Scope.ADMIN}
 # Waking a session takes one of these: who may send wakes it by that alone.
 WAKE = (Scope.MESSAGES_SEND, Scope.SESSIONS_WRITE)
+# Looking at a page takes all of these: it shows chats, and a code to whoever may link a phone.
+VIEW = " ".join((Scope.ADMIN, Scope.MESSAGES_READ, Scope.PAIR))
 
 
 def listed(claims: Mapping[str, Any]) -> frozenset[str] | None:
@@ -56,9 +58,12 @@ def permissions(listed: frozenset[str] | None) -> frozenset[Scope]:
 
 
 def insufficient(scopes: tuple[str, ...]) -> HTTPProblem:
-    """Return the answer to a token that has none of these scopes (RFC 6750, 3.1)."""
+    """Return the answer to a token that has none of these scopes (RFC 6750, 3.1).
+
+    Names in one of them, separated by spaces, are required together.
+    """
     challenge = f'Bearer error="insufficient_scope", scope="{" ".join(scopes)}"'
-    names = " or ".join(scopes)
+    names = " or ".join(" and ".join(scope.split()) for scope in scopes)
     return HTTPProblem(
         403,
         "Insufficient scope",

@@ -548,6 +548,7 @@ def _environment(
         "LOCALE": spec.browser.locale,
         "TIMEZONE": spec.browser.timezone,
         "SANDBOX": spec.browser.sandbox.value,
+        "LIVE_VIEW": "true" if spec.browser.live_view else None,  # a new field restarts no pod
         "EXTRA_ARGS": json.dumps(spec.extra_args),
         "QUARANTINE_RETENTION": str(settings.quarantine_retention.total_seconds()),
         "DELIVERY_SECRET": DELIVERY_DIRECTORY,

@@ -10,7 +10,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,15 @@ class NotReady(Exception):
     def __init__(self, phase: Phase) -> None:
         super().__init__(f"the session is {phase}, not Ready")
         self.phase = phase
+
+
+class LiveViewOff(Exception):
+    """Nobody may look at the page of this session."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "nobody may look at the page of this session: spec.browser.liveView is off"
+        )
 
 
 class PagePrivate(Exception):
@@ -290,8 +299,28 @@ class Session:
         self._wake.set()
 
     async def screenshot(self) -> bytes:
-        """Return the page as PNG. Raises ``BrowserError``."""
+        """Return the page as PNG. Raises ``LiveViewOff`` and ``BrowserError``."""
+        self._require_live_view()
         return await self._browser.page.screenshot()
+
+    async def screencast(self) -> AsyncGenerator[bytes]:
+        """Yield the page as JPEG, for some minutes. Raises ``LiveViewOff`` and ``BrowserError``.
+
+        It ends when the page closes, and when somebody else begins to look. Looking does not count
+        as use: an idle session may still fall asleep.
+        """
+        self._require_live_view()
+        log.info("screencast of the page begun")
+        try:
+            async with contextlib.aclosing(self._browser.page.screencast()) as pictures:
+                async for picture in pictures:
+                    yield picture
+        finally:
+            log.info("screencast of the page ended")
+
+    def _require_live_view(self) -> None:
+        if not self._settings.live_view:
+            raise LiveViewOff
 
     async def outline(self) -> str:
         """Return what the page shows, as text. Raises ``PagePrivate`` and ``BrowserError``."""

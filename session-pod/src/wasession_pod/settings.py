@@ -104,6 +104,9 @@ class Settings(VolumeSettings):
     timezone: str | None = None
     extra_args: Texts = []
     sandbox: Sandbox = Sandbox.AUTO
+    live_view: bool = Field(
+        False, description="Whether the page can be looked at: screenshots and screencasts."
+    )
     proxy_directory: Path | None = Field(None, description="A Secret's files, by its keys.")
     delivery_secret: Path = Field(
         Path("/etc/wasession-delivery"),

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from wasession_api import names
 from wasession_api.base import rfc3339
 from wasession_api.http.problem import to_problem
-from wasession_api.session_pod.messages import SendText
+from wasession_api.session_pod.messages import SendMedia, SendText
 from wasession_api.session_pod.token_derivation import derive_token
 from wasession_api.v1alpha1 import API_VERSION, KIND
 
@@ -277,6 +277,11 @@ class Pod:
         self.torn = False  # whether lists and files break off
         self.file = bytes(range(256)) * 4096  # of every message
         self.file_headers: dict[str, str] = {}  # besides the usual ones, or in their place
+        self.live_view = False
+        self.viewers = self.shown = 0  # of screencasts, and how many pictures they had
+        self.picture = b"\xff\xd8\xff a picture"
+        self.picture_type: str | None = None  # in place of what it should be
+        self._repainted = asyncio.Event()  # set, and then replaced, when the picture changes
         self.outbox = uuid.uuid4().hex[:16]
         self.deliveries: list[Body] = []
         self.dead_letters: list[Body] = []  # of each of the deliveries
@@ -306,11 +311,19 @@ class Pod:
         self.app.router.add_get("/v1/contacts", self._chats)
         self.app.router.add_get("/v1/contacts/{id}", self._contact)
         self.app.router.add_post("/v1/logout", self._logout)
+        self.app.router.add_get("/v1/screenshot", self._screenshot, allow_head=False)
+        self.app.router.add_get("/v1/screencast", self._screencast, allow_head=False)
         self.app.router.add_get("/v1/deliveries", self._list_deliveries)
         self.app.router.add_get("/v1/deliveries/{name}/dead-letters", self._list_dead_letters)
         self.app.router.add_post("/v1/deliveries/{name}/dead-letters/replay", self._replay_dead)
         self.app.router.add_post("/v1/deliveries/{name}/replay", self._replay)
         self.app.router.add_post("/v1/deliveries/{name}/{verb:pause|resume}", self._pause)
+
+    def show(self, picture: bytes) -> None:
+        """Change what the page shows."""
+        self.picture = picture
+        self._repainted.set()
+        self._repainted = asyncio.Event()
 
     async def says(self, **fields: Any) -> None:
         """A new report."""
@@ -458,21 +471,25 @@ class Pod:
         return web.json_response({}, status=202)
 
     async def _send(self, request: web.Request) -> web.Response:
-        if request.content_type == "application/json":
-            order = await request.json()
-            try:
-                SendText.model_validate(order)
-            except ValidationError as error:
-                problem = to_problem(error).problem().dump()
-                return web.json_response(
-                    problem, status=problem["status"], content_type="application/problem+json"
-                )
-        else:
-            form = await request.post()
-            order = {
-                field: value.file.read() if isinstance(value, web.FileField) else value
-                for field, value in form.items()
-            }
+        try:
+            if request.content_type == "application/json":
+                SendText.model_validate_json(await request.read())
+                order = await request.json()
+            else:
+                form = await request.post()
+                files = {
+                    name: value.file.read()
+                    for name, value in form.items()
+                    if isinstance(value, web.FileField)
+                }
+                fields = {name: value for name, value in form.items() if name not in files}
+                SendMedia.model_validate(fields)
+                order = fields | files
+        except ValidationError as error:
+            problem = to_problem(error).problem().dump()
+            return web.json_response(
+                problem, status=problem["status"], content_type="application/problem+json"
+            )
         self.sent.append({**order, "key": request.headers.get("Idempotency-Key")})
         await self.hold.wait()
         location = "/v1/messages/true_15550001111@c.us_3EB0"
@@ -589,6 +606,34 @@ class Pod:
     async def _contact(self, request: web.Request) -> web.Response:
         return web.json_response({"id": request.match_info["id"]})
 
+    async def _screenshot(self, _: web.Request) -> web.Response:
+        if not self.live_view:
+            return _no_view()
+        headers = {"Content-Type": self.picture_type or "image/png", "X-Internal": "secret"}
+        return web.Response(body=self.picture, headers=headers)
+
+    async def _screencast(self, request: web.Request) -> web.StreamResponse:
+        """Show the picture at each change and every tenth of a second."""
+        if not self.live_view:
+            return _no_view()
+        kind = self.picture_type or "multipart/x-mixed-replace; boundary=picture"
+        response = web.StreamResponse(headers={"Content-Type": kind, "X-Internal": "secret"})
+        await response.prepare(request)
+        await response.write(b"--picture\r\n")
+        self.viewers += 1
+        try:
+            while not self.torn:
+                repainted = self._repainted
+                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(self.picture)}\r\n\r\n"
+                await response.write(head.encode() + self.picture + b"\r\n--picture\r\n")
+                self.shown += 1
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await repainted.wait()
+            return response
+        finally:
+            self.viewers -= 1
+
     async def _logout(self, _: web.Request) -> web.Response:
         self.logouts += 1
         if self.unconfirmed:
@@ -605,6 +650,12 @@ def _unconfirmed(headers: dict[str, str]) -> web.Response:
     return web.json_response(
         problem, status=504, headers=headers, content_type="application/problem+json"
     )
+
+
+def _no_view() -> web.Response:
+    detail = "nobody may look at the page of this session: spec.browser.liveView is off"
+    problem = {"title": "Live view off", "status": 403, "detail": detail}
+    return web.json_response(problem, status=403, content_type="application/problem+json")
 
 
 def _no_delivery() -> web.Response:

@@ -22,7 +22,9 @@ from integration.gateway.fakes import ApiServer, Body, Pod, serving
 from integration.gateway.replica import READY, SECRET, Replica, token, until
 from integration.gateway.test_auth import EC, RSA, RSA_PEM, Issuer, hand_made, signed, unsigned
 from integration.gateway.test_socket import Client
+from wasession_api.http.openapi import Operation
 from wasession_gateway.operations import OPERATIONS
+from wasession_gateway.scopes import VIEW
 from wasession_gateway.session_cache import resource_name
 
 MARKS = ("19998887777", "Alice's own name", "2@alices-code", "alices-message", "alices-node")
@@ -69,13 +71,22 @@ BODIES: dict[str, Any] = {
     "sendMessage": {"to": NUMBER, "text": "Hello"},
     "replayDelivery": {"after": "5c1f0e7a9b3d4c62-7"},
 }
+
+
+def refusals(operation: Operation, query: str) -> set[int]:
+    """Return how another's session is refused: as one's own, or as one that is not there."""
+    if VIEW in operation.scopes:
+        return {403}
+    return {404, 422} if operation.name == "sendText" and query else {404}
+
+
 OF_ANOTHER = [
     Attack(
         f"{operation.name}{query}",
         "alice's session, its pod or the fact that it exists",
         f"{operation.method} {operation.path.format(**IDS)}{query}",
         BODIES.get(operation.name),
-        expected={404, 422} if operation.name == "sendText" and query else {404},
+        expected=refusals(operation, query),
     )
     for operation in OPERATIONS
     if "{clientId}" in operation.path or operation.name == "sendText"

@@ -40,8 +40,13 @@ BODIES: dict[str, Any] = {
     "sendText": {"clientId": "sales", "to": NUMBER, "text": TEXT},
     "sendMessage": {"to": NUMBER, "text": TEXT},
 }
-# The 404 for another user's session; a new session would be the user's own.
-BY_ANOTHER = {"createSession": ({"clientId": "new", "owner": "alice"}, 403)}
+# What another user gets: the 404 for somebody else's session, unless it is said here.
+BY_ANOTHER: dict[str, tuple[Any, int]] = {
+    "createSession": ({"clientId": "new", "owner": "alice"}, 403),
+    "getScreenshot": (None, 403),
+    "getScreencast": (None, 403),
+}
+BY_ADMINS = {"getScreenshot", "getScreencast"}
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
@@ -69,7 +74,7 @@ def audited() -> list[tuple[str, str, str]]:
     chosen = [
         operation
         for operation in OPERATIONS
-        if operation.method != "GET" or Scope.PAIR in operation.scopes
+        if operation.method != "GET" or any(Scope.PAIR in scope for scope in operation.scopes)
     ]
     chosen.sort(key=lambda operation: operation.method == "DELETE")
     return [(chosen_.name, chosen_.method, chosen_.path) for chosen_ in chosen]
@@ -89,17 +94,19 @@ async def test_the_table_has_all_routes(gateway: Replica) -> None:
     assert handlers == {"on_connect", "on_disconnect", "on_init"}
 
 
-async def test_every_write_and_every_look_at_a_code(
+async def test_every_write_and_every_look_at_a_code_or_a_page(
     gateway: Replica, pod: Pod, caplog: pytest.LogCaptureFixture
 ) -> None:
     await gateway.caught_up()
     pod.code = CODE
     pod.deliveries = [{"name": "crm"}]
+    pod.live_view = pod.torn = True  # a screencast ends at once
     for name, method, path in audited():
         url, body = path.format(clientId="sales", delivery="crm"), BODIES.get(name)
         stranger_body, refusal = BY_ANOTHER.get(name, (body, 404))
+        rights = {"role": "admin"} if name in BY_ADMINS else {}
         for who, claims, sent, expected, outcome in (
-            ("alice", {"jti": "t-1"}, body, None, "ok"),
+            ("alice", {"jti": "t-1", **rights}, body, None, "ok"),
             ("bob", {}, stranger_body, refusal, "denied"),
             ("alice", {"scope": "sessions:read"}, body, 403, "denied"),
             ("alice", {"exp": 1}, body, 401, "denied"),

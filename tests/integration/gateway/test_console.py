@@ -796,6 +796,128 @@ async def test_a_token_that_may_not_read_sessions_says_so(tab: Tab) -> None:
     await expect(tab.page.get_by_text("The token lacks the scope sessions:read.")).to_be_visible()
 
 
+# --- the live view --------------------------------------------------------------------------------
+
+PICTURE = """async ([color, type]) => {
+  const canvas = new OffscreenCanvas(800, 600);
+  const context = canvas.getContext("2d");
+  context.fillStyle = color;
+  context.fillRect(0, 0, 800, 600);
+  const blob = await canvas.convertToBlob({ type });
+  return [...new Uint8Array(await blob.arrayBuffer())];
+}"""
+COLOR = """(canvas, [width, height]) => {
+  if (canvas.width !== width || canvas.height !== height) return "";
+  const [red, green, blue] = canvas.getContext("2d").getImageData(9, 9, 1, 1).data;
+  return red > 200 ? "red" : green > 200 ? "lime" : blue > 200 ? "blue" : "";
+}"""
+ADMIN: dict[str, Any] = {"subject": "root", "role": "admin"}
+
+
+async def picture(page: Page, color: str, media_type: str) -> bytes:
+    return bytes(await page.evaluate(PICTURE, [color, media_type]))
+
+
+async def shows(page: Page, color: str) -> None:
+    """Wait until the view shows a picture of this color."""
+    canvas = await page.get_by_role("img", name="The page of WhatsApp Web").element_handle()
+    await page.wait_for_function(
+        f"([canvas, size, color]) => ({COLOR})(canvas, size) === color",
+        arg=[canvas, [800, 600], color],
+    )
+
+
+async def test_a_screenshot_of_the_page(tab: Tab, sales: PairingPod) -> None:
+    sales.live_view = True
+    await tab.sign_in(**ADMIN)
+    await tab.go("sales")
+    sales.picture = await picture(tab.page, "red", "image/png")
+    await button(tab.page, "Screenshot").click()
+    await shows(tab.page, "red")
+    await expect(tab.page.get_by_text("A screenshot of")).to_be_visible()
+    await button(tab.page, "Close").click()
+    await expect(tab.page.get_by_role("img", name="The page of WhatsApp Web")).to_be_hidden()
+
+
+async def test_watching_the_page(tab: Tab, sales: PairingPod) -> None:
+    sales.live_view = True
+    await tab.sign_in(**ADMIN)
+    await tab.go("sales")
+    sales.picture = await picture(tab.page, "blue", "image/jpeg")
+    await button(tab.page, "Watch").click()
+    await shows(tab.page, "blue")
+    await expect(tab.page.get_by_text("Live. It ends after 5 minutes.")).to_be_visible()
+    sales.show(await picture(tab.page, "lime", "image/jpeg"))
+    await shows(tab.page, "lime")
+    assert sales.viewers == 1
+    await tab.page.evaluate(AXE.read_text())
+    result = await tab.page.evaluate("axe.run()")
+    assert [(one["id"], one["nodes"][0]["html"]) for one in result["violations"]] == []
+    await button(tab.page, "Close").click()
+    await until(lambda: sales.viewers == 0)
+    await button(tab.page, "Watch").click()
+    await until(lambda: sales.viewers == 1)
+    await tab.page.get_by_role("link", name="All sessions").click()
+    await until(lambda: sales.viewers == 0)
+
+
+async def test_a_view_that_ends_says_so(tab: Tab, api: ApiServer, sales: PairingPod) -> None:
+    sales.live_view = True
+    await tab.sign_in(**ADMIN)
+    await tab.go("sales")
+    sales.picture = await picture(tab.page, "blue", "image/jpeg")
+    await button(tab.page, "Watch").click()
+    await shows(tab.page, "blue")
+    sales.torn = True
+    await expect(tab.page.get_by_text("It has ended")).to_be_visible()
+    await expect(tab.page.get_by_role("img", name="The page of WhatsApp Web")).to_be_hidden()
+    sales.torn = False
+    await button(tab.page, "Watch").click()
+    await shows(tab.page, "blue")
+    await put(api, "sales", status("Hibernated", "Idle"))
+    await expect(button(tab.page, "Watch")).to_be_hidden()
+    await until(lambda: sales.viewers == 0)
+
+
+@pytest.mark.parametrize(
+    ("broken", "message"),
+    [
+        ({"live_view": False}, "spec.browser.liveView is off."),
+        ({"picture_type": "text/html"}, "responded with something else."),
+        ({"picture": b"nonsense"}, "could not be decoded."),
+    ],
+)
+async def test_a_page_that_cannot_be_looked_at(
+    tab: Tab, sales: PairingPod, broken: dict[str, Any], message: str
+) -> None:
+    for name, value in ({"live_view": True} | broken).items():
+        setattr(sales, name, value)
+    await tab.sign_in(**ADMIN)
+    await tab.go("sales")
+    for look in ("Screenshot", "Watch"):
+        await button(tab.page, look).click()
+        await expect(tab.page.get_by_role("alert").filter(has_text=message)).to_be_visible()
+        await expect(button(tab.page, "Watch")).to_be_enabled()
+    await until(lambda: sales.viewers == 0)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"subject": "maria"},
+        {**ADMIN, "scope": "sessions:read messages:read"},
+        {**ADMIN, "scope": "sessions:read pair"},
+    ],
+)
+async def test_who_may_not_look_is_not_asked_to(
+    tab: Tab, sales: PairingPod, claims: dict[str, Any]
+) -> None:
+    await tab.sign_in(**claims)
+    await tab.go("sales")
+    await pill(tab.page).get_by_text("Ready").wait_for()
+    await expect(button(tab.page, "Watch")).to_be_hidden()
+
+
 # --- without a connection -------------------------------------------------------------------------
 
 

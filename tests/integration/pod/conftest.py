@@ -261,7 +261,7 @@ async def linked(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> As
     directory = tmp_path_factory.mktemp("linked")
     async with (
         running() as world,
-        one_pod(world.url, directory, maximum_media_bytes=str(20 * 2**20)) as pod,
+        one_pod(world.url, directory, maximum_media_bytes=str(20 * 2**20), live_view="true") as pod,
     ):
         phone = Phone(world.url)
         await phone.scan(await pod.qr())
@@ -272,7 +272,8 @@ async def linked(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> As
 @pytest.fixture(scope="module")
 async def waiting(tmp_path_factory: pytest.TempPathFactory, chromium: Path) -> AsyncIterator[Pod]:
     """Yield a pod that waits for a phone."""
-    async with running() as world, one_pod(world.url, tmp_path_factory.mktemp("waiting")) as pod:
+    directory = tmp_path_factory.mktemp("waiting")
+    async with running() as world, one_pod(world.url, directory, live_view="true") as pod:
         await pod.qr()
         yield pod
 

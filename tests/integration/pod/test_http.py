@@ -23,7 +23,7 @@ Start = Callable[..., Awaitable[Pod]]
 async def test_a_token_is_needed(cut_off: Pod, given: str) -> None:
     headers = {"Authorization": given} if given else {}
     async with aiohttp.ClientSession(headers=headers) as http:
-        for name in ("state", "pairing", "events", "screenshot", "page", "nothing"):
+        for name in ("state", "pairing", "events", "screenshot", "screencast", "page", "nothing"):
             path = f"/v1/{name}"
             async with http.get(cut_off.base + path) as answer:
                 assert answer.status == 401

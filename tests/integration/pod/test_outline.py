@@ -55,6 +55,7 @@ async def test_a_page_with_a_qr_and_not_its_content(waiting: Pod) -> None:
     code = (await waiting.call("GET", "/v1/pairing"))["code"]
     text = await outline(waiting)
     assert not any(part in text for part in code.split(","))
+    assert "blocked a request" not in waiting.log, "who looks at the page is no page of its own"
 
 
 async def test_with_a_login_dialogs_alone(start: Start, phone: Phone) -> None:

@@ -5,83 +5,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import aiohttp
 import psutil
 import pytest
-from pydantic import SecretStr
-from wasession_pod.browser import chromium as chromium_process
+from integration.pod.bare_page import (
+    DOCUMENT,
+    PATIENCE,
+    SURROUNDINGS,
+    Opened,
+    bare_browser,
+    open_page,
+    until,
+)
 from wasession_pod.browser import launch, playwright_relay, playwright_view, processes
-from wasession_pod.browser.cdp import Connection, Session
+from wasession_pod.browser.cdp import Connection
 from wasession_pod.browser.chromium import Chromium
 from wasession_pod.browser.errors import BrowserError, NoAnswer, PageClosed
 from wasession_pod.browser.playwright_relay import Relay, relaying
 from wasession_pod.browser.playwright_view import PlaywrightView
-from wasession_pod.settings import Settings
 
-DOCUMENT = "data:text/html,<title>Notice</title><h1>A new dialog</h1><button>Continue</button>"
 LOAD_WORKER = """new Promise((resolve) => {
     const script = URL.createObjectURL(new Blob(["postMessage('loaded')"]));
     new Worker(script).onmessage = ({data}) => resolve(data);
 })"""
-SURROUNDINGS = "[document.hasFocus(), innerWidth, innerHeight, devicePixelRatio].join()"
 DOWNLOAD = "Object.assign(document.createElement('a'), {href: 'data:,x', download: 'x'}).click()"
-PATIENCE = 60.0  # seconds for what takes tenths of one, on a machine that is busy
-
-
-class Opened(NamedTuple):
-    """A page with its session."""
-
-    target_id: str
-    session: Session
-
-    @property
-    def connection(self) -> Connection:
-        return self.session.connection
-
-    async def evaluate(self, expression: str) -> Any:
-        async with asyncio.timeout(PATIENCE):
-            answer = await self.session.call(
-                "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
-            )
-        return answer["result"].get("value")
 
 
 @pytest.fixture
 async def browser(tmp_path: Path, chromium: Path) -> AsyncIterator[Chromium]:
-    settings = Settings(client_id="sales", token=SecretStr("token"), data_dir=tmp_path)
-    process = await chromium_process.start(
-        chromium,
-        launch.arguments(settings, tmp_path / "profile", "Tests", None, sandboxed=False),
-        launch.browser_environment(None),
-    )
-    await process.connection.browser.call(
-        "Browser.setDownloadBehavior", behavior="deny", eventsEnabled=True
-    )
-    yield process
-    await process.close(PATIENCE)
+    async with bare_browser(tmp_path, chromium) as process:
+        yield process
 
 
 @pytest.fixture
 def connection(browser: Chromium) -> Connection:
     return browser.connection
-
-
-async def open_page(connection: Connection, url: str = DOCUMENT) -> Opened:
-    created = await connection.browser.call("Target.createTarget", url="about:blank")
-    target = {"targetId": created["targetId"], "flatten": True}
-    attached = await connection.call("Target.attachToTarget", target)
-    session = connection.open_session(attached["sessionId"])
-    loaded = asyncio.Event()
-    session.on("Page.loadEventFired", lambda _: loaded.set())
-    await session.call("Page.enable")
-    await session.call("Page.navigate", url=url)
-    async with asyncio.timeout(PATIENCE):
-        await loaded.wait()
-    return Opened(created["targetId"], session)
 
 
 @pytest.fixture
@@ -100,12 +62,6 @@ async def view(browser: Chromium) -> AsyncIterator[PlaywrightView]:
 def drivers() -> list[psutil.Process]:
     children = psutil.Process().children()
     return [child for child in children if processes.kind(child) == processes.DRIVER]
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)  # polling
 
 
 async def snapshot(view: PlaywrightView, page: Opened) -> str:

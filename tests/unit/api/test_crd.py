@@ -115,9 +115,10 @@ def test_a_class_can_allow_every_field_of_its_template() -> None:
     assert {f"spec.{field}" for field in allowed} <= session
 
 
-def test_the_default_class_of_the_chart_allows_every_override() -> None:
+def test_the_default_class_of_the_chart_allows_every_override_but_the_live_view() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    assert values["defaultClass"]["spec"] == {"overrides": [field.value for field in Override]}
+    allowed = [field.value for field in Override if field is not Override.LIVE_VIEW]
+    assert values["defaultClass"]["spec"] == {"overrides": allowed}
 
 
 def test_a_spec_can_be_as_short_as_its_owner() -> None:

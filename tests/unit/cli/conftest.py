@@ -115,6 +115,7 @@ class Pod:
     # What the next calls of an endpoint do in place of the usual: an answer, or None to break the
     # connection.
     faults: dict[str, list[Callable[[], web.Response] | None]] = field(default_factory=dict)
+    screenshot: bytes = b"\x89PNG\r\n\x1a\n a picture"
     deliveries: list[Manifest] = field(default_factory=list)
     _sent: dict[str, Manifest] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -158,6 +159,7 @@ class Pod:
         app.router.add_post("/v1/pairing/refresh", self._refresh)
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/logout", self._logout)
+        app.router.add_get("/v1/screenshot", self._screenshot)
         app.router.add_get("/v1/deliveries", self._deliveries)
         app.router.add_get("/v1/deliveries/{name}/dead-letters", self._dead_letters)
         app.router.add_post("/v1/deliveries/{name}/dead-letters/replay", self._replay_dead_letters)
@@ -226,6 +228,9 @@ class Pod:
 
     async def _logout(self, _: web.Request) -> web.Response:
         return web.json_response({})
+
+    async def _screenshot(self, _: web.Request) -> web.Response:
+        return web.Response(body=self.screenshot, content_type="image/png")
 
     async def _deliveries(self, _: web.Request) -> web.Response:
         return web.json_response({"items": self.deliveries})

@@ -346,6 +346,56 @@ def test_what_others_have_worded_does_nothing_to_the_terminal(
     assert command("logout", "sales", "--yes").err == "error: \ufffd[2Jnot now\n"
 
 
+# --- the page -------------------------------------------------------------------------------------
+
+
+def test_screenshot(server: Server, command: Command, tmp_path: Path) -> None:
+    server.put(make_session("sales", "PasskeyRequired"))
+    path = tmp_path / "page.png"
+    path.write_bytes(b"an earlier one")
+    path.chmod(0o644)
+    result = command("screenshot", "sales", "--output", str(path))
+    assert (result.code, result.out) == (Exit.OK, f"{path} shows the page of session sales\n")
+    assert path.read_bytes() == server.pod.screenshot
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [*tmp_path.glob("*.png")] == [path]
+
+
+@pytest.mark.parametrize("output", [[], ["-o", "page.jpg"], ["-o", "nowhere/page.png"]])
+def test_screenshot_without_a_file(server: Server, command: Command, output: list[str]) -> None:
+    server.put(make_session("sales"))
+    assert command("screenshot", "sales", *output).code == Exit.USAGE
+    assert server.pod.calls == []
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (403, Exit.FORBIDDEN, "kubectl wasession restart sales"),
+        (502, Exit.ERROR, ""),
+        (503, Exit.NOT_READY, ""),
+    ],
+)
+def test_screenshot_that_there_is_not(
+    server: Server, command: Command, tmp_path: Path, status: int, code: Exit, hint: str
+) -> None:
+    server.put(make_session("sales"))
+    server.pod.faults["/v1/screenshot"] = [lambda: problem(status, "spec.browser.liveView is off")]
+    result = command("screenshot", "sales", "-o", str(tmp_path / "page.png"))
+    assert result.code == code
+    assert "spec.browser.liveView is off" in result.err
+    assert hint in result.err
+    assert list(tmp_path.glob("*.png")) == []
+
+
+def test_a_pod_that_sends_no_picture(server: Server, command: Command, tmp_path: Path) -> None:
+    server.put(make_session("sales"))
+    server.pod.screenshot = b"<script>"
+    result = command("screenshot", "sales", "-o", str(tmp_path / "page.png"))
+    assert (result.code, result.err) == (Exit.ERROR, "error: the session pod has sent no picture\n")
+    assert list(tmp_path.glob("*.png")) == []
+
+
 # --- deliveries -----------------------------------------------------------------------------------
 
 FAILING = {

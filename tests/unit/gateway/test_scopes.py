@@ -58,13 +58,41 @@ def test_the_answer_names_the_missing_scope() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("admin", "permitted", "may"),
+    [
+        (True, PERMISSIONS, True),
+        (True, {Scope.PAIR, Scope.MESSAGES_READ}, True),
+        (True, {Scope.MESSAGES_READ}, False),
+        (True, {Scope.PAIR}, False),
+        (True, set(), False),
+        (False, PERMISSIONS, False),
+    ],
+)
+def test_who_may_look_at_a_page_may_see_all_that_it_shows(
+    admin: bool, permitted: set[Scope], may: bool
+) -> None:
+    caller = Identity("alice", admin, 0, frozenset(permitted))
+    assert caller.may(scopes.VIEW) is may
+    if not may:
+        with pytest.raises(HTTPProblem) as refused:
+            caller.require(scopes.VIEW)
+        assert refused.value.detail == "the token lacks the scope admin and messages:read and pair"
+        assert refused.value.headers == {
+            "WWW-Authenticate": 'Bearer error="insufficient_scope", '
+            'scope="admin messages:read pair"'
+        }
+
+
 def test_each_operation_has_a_scope_and_documents_it() -> None:
     document = operations.document()
     for operation in OPERATIONS:
         assert operation.scopes, operation.name
-        assert set(operation.scopes) <= PERMISSIONS, operation.name
+        names = {name for scope in operation.scopes for name in scope.split()}
+        assert names <= set(Scope), operation.name
+        assert not names.isdisjoint(PERMISSIONS), operation.name
         described = document["paths"][operation.path][operation.method.lower()]
-        assert described["security"] == [{"bearer": [scope]} for scope in operation.scopes]
+        assert described["security"] == [{"bearer": scope.split()} for scope in operation.scopes]
         assert "403" in described["responses"]
 
 

@@ -260,6 +260,7 @@ FIELDS: dict[str, tuple[Any, Effect, Any]] = {
         of_pod("spec", "volumes", 4, "secret", "secretName"),
         "wasession-proxy-a",
     ),
+    "browser.liveView": (True, environment("LIVE_VIEW"), "true"),
     "whatsapp.deviceName": ("Desk", environment("DEVICE_NAME"), "Desk"),
     "whatsapp.presence": ("Available", environment("PRESENCE"), "Available"),
     "whatsapp.takeover": ("Once", environment("TAKEOVER"), "Once"),

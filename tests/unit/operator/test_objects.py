@@ -109,6 +109,7 @@ def test_the_pod_of_a_plain_session() -> None:
         ({"browser": {"locale": "de-DE"}}, "LOCALE", "de-DE"),
         ({"browser": {"timezone": "Europe/Berlin"}}, "TIMEZONE", "Europe/Berlin"),
         ({"extraArgs": ["--no-pings"]}, "EXTRA_ARGS", '["--no-pings"]'),
+        ({"browser": {"liveView": True}}, "LIVE_VIEW", "true"),
     ],
 )
 def test_fields_that_reach_the_session_pod(spec: dict[str, Any], name: str, value: str) -> None:

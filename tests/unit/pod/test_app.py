@@ -23,6 +23,7 @@ from wasession_pod.messages.sending import MessageSender
 from wasession_pod.session import Session
 from wasession_pod.settings import Settings
 
+PICTURE = 2**20  # bytes
 Client = TestClient[Any, Any]
 Start = Callable[..., Awaitable[Client]]
 
@@ -34,12 +35,23 @@ class Idle:
 
     def __init__(self, database: Database) -> None:
         self.outbox = Outbox(database, retention=60, maximum_bytes=2**20)
+        self.shown = 0  # pictures of a screencast
+        self.ended = asyncio.Event()
 
     def in_use(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext()
 
     async def screenshot(self) -> bytes:
         raise ZeroDivisionError("a secret")
+
+    async def screencast(self) -> AsyncIterator[bytes]:
+        """Yield pictures as fast as they are read."""
+        try:
+            while True:
+                self.shown += 1
+                yield bytes(PICTURE)
+        finally:
+            self.ended.set()
 
 
 @pytest.fixture
@@ -100,6 +112,19 @@ async def test_a_bug_is_reported_without_its_message(
     ]
     assert vars(record)["error"] == "ZeroDivisionError"
     assert "in screenshot" in "".join(vars(record)["at"])
+
+
+async def test_a_viewer_who_does_not_read_ends_the_screencast(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handlers, "WRITE_TIMEOUT", 0.2)
+    client = await start(token=SecretStr("token"))
+    session = cast(Idle, client.app[requests.SESSION])
+    async with client.get("/v1/screencast", headers={"Authorization": "Bearer token"}) as answer:
+        assert answer.status == 200
+        async with asyncio.timeout(60):
+            await session.ended.wait()
+    assert session.shown * PICTURE < 32 * 2**20, "what the buffers of two sockets have"
 
 
 @pytest.mark.parametrize(

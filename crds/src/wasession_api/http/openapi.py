@@ -57,7 +57,7 @@ class Operation:
     ``query``, ``headers`` and ``path_parameters`` are models with one field per parameter: requests
     are validated with the models that the document shows. ``problems`` are descriptions of error
     responses by status. ``secured`` operations require the bearer token, with one of ``scopes`` if
-    there are any.
+    there are any; names in one of them, separated by spaces, are required together.
     """
 
     method: str
@@ -157,10 +157,10 @@ def _operation(operation: Operation, references: References) -> Schema:
 
 
 def _security(operation: Operation) -> list[Schema]:
-    """Return the alternatives: the bearer token with any of the scopes."""
+    """Return the alternatives: the bearer token with all names of any of the scopes."""
     if not operation.secured:
         return []
-    return [{SECURITY: [scope]} for scope in operation.scopes] or [{SECURITY: []}]
+    return [{SECURITY: scope.split()} for scope in operation.scopes] or [{SECURITY: []}]
 
 
 def _parameters(location: str, model: type[BaseModel]) -> Iterable[Schema]:

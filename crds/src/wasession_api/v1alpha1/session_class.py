@@ -77,6 +77,7 @@ class Override(StrEnum):
     TIMEZONE = "browser.timezone"
     SANDBOX = "browser.sandbox"
     PROXY = "browser.proxySecretRef"
+    LIVE_VIEW = "browser.liveView"
     DEVICE_NAME = "whatsapp.deviceName"
     PRESENCE = "whatsapp.presence"
     TAKEOVER = "whatsapp.takeover"

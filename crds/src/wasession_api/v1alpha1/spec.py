@@ -235,6 +235,11 @@ class Browser(Model):
         None,
         description="Secret of the proxy to WhatsApp: key server, and optionally username and password.",
     )
+    live_view: bool = Field(
+        False,
+        description="Whether admins of the gateway, and whoever may read the session's Secret, can "
+        "look at the page: it shows chats and, while a phone is linked, the code.",
+    )
 
 
 class WhatsApp(Model):

@@ -32,19 +32,24 @@ export class Api {
     return !this.missing.includes(scope);
   }
 
+  /** Whether the token permits looking at pages, which show chats and link codes. */
+  mayLook() {
+    return this.admin && this.may("pair") && this.may("messages:read");
+  }
+
   /** Milliseconds since the epoch, by the gateway's clock. */
   now() {
     return Date.now() + this.clockSkew;
   }
 
-  async request(method, path, { query, json, form, headers, accept = "application/json" } = {}) {
+  async request(method, path, { query, json, form, headers, signal, accept = "application/json" } = {}) {
     const parameters = new URLSearchParams(Object.entries(query ?? {}).filter(([, value]) => value !== undefined));
     const url = parameters.size ? `${path}?${parameters}` : path;
     const sent = { Authorization: `Bearer ${this.token}`, Accept: accept, ...headers };
     if (json !== undefined) sent["Content-Type"] = "application/json";
     let response;
     try {
-      response = await fetch(url, { method, headers: sent, body: json === undefined ? form : JSON.stringify(json) });
+      response = await fetch(url, { method, headers: sent, body: json === undefined ? form : JSON.stringify(json), signal });
     } catch {
       throw new Problem(0, "The gateway cannot be reached. Check the connection and try again.");
     }

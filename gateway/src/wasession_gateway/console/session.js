@@ -5,6 +5,7 @@ import { confirmDelete, confirmLogout, confirmSuspend } from "/dialogs.js";
 import { Deliveries } from "/deliveries.js";
 import { action, busy, field, h, setText, toast } from "/dom.js";
 import { ACKS, account, ago, contentOf, exactly, history, phone, restrictions, sender, state } from "/formatting.js";
+import { LiveView } from "/view.js";
 
 const IN_PROGRESS = ["Pending", "Starting", "Syncing", "Restoring", "Reconnecting"];
 const RESTORABLE = ["Failed", "Conflict"];
@@ -21,6 +22,7 @@ export class SessionPage {
     this._message = new TestMessage(api);
     this._inbox = new Inbox(api);
     this._deliveries = new Deliveries(api);
+    this._view = new LiveView(api);
     this.title = clientId;
 
     this._pill = h("span", { class: "pill" });
@@ -34,7 +36,7 @@ export class SessionPage {
     this._bone = h("span", { class: "bone tall", "aria-hidden": "true" });
     this._body = h(
       "div", { class: "columns", hidden: true },
-      h("div", { class: "column" }, this._pairing.element, this._message.element, this._inbox.element, this._deliveries.element, this._controls()),
+      h("div", { class: "column" }, this._pairing.element, this._message.element, this._inbox.element, this._deliveries.element, this._view.element, this._controls()),
       h("div", { class: "column" },
         h("section", { class: "card", "aria-labelledby": "facts-title" }, h("h2", { id: "facts-title" }, "Details"), this._facts),
         h("section", { class: "card", "aria-labelledby": "history-title" }, h("h2", { id: "history-title" }, "History"), this._history)),
@@ -51,6 +53,7 @@ export class SessionPage {
   leave() {
     this._live.join(null);
     this._pairing.leave();
+    this._view.leave();
   }
 
   /** A link code from the gateway. */
@@ -81,8 +84,9 @@ export class SessionPage {
     this._message.update(session);
     this._inbox.update(session);
     this._deliveries.update(session);
+    this._view.update(session);
     // Without any of these, the actions alone would leave a column empty.
-    const onlyActions = [this._pairing, this._message, this._inbox, this._deliveries].every(({ element }) => element.hidden);
+    const onlyActions = [this._pairing, this._message, this._inbox, this._deliveries, this._view].every(({ element }) => element.hidden);
     this._body.classList.toggle("compact", onlyActions);
     this._showActions(session);
     this._showDetails(session);

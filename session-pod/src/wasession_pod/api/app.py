@@ -28,7 +28,7 @@ from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.idempotency_store import IdempotencyStore
 from wasession_pod.messages.reconciliation import Reconciler
 from wasession_pod.messages.sending import MessageSender
-from wasession_pod.session import NotReady, Session, Stopping
+from wasession_pod.session import LiveViewOff, NotReady, Session, Stopping
 from wasession_pod.settings import Settings
 from wasession_pod.volume.volume import StorageError
 
@@ -124,6 +124,8 @@ def _problem_of(error: Exception) -> HTTPProblem:
             return HTTPProblem(503, "Not ready", str(error), RETRY_AFTER)
         case Stopping():
             return HTTPProblem(503, "Shutting down", str(error), RETRY_AFTER)
+        case LiveViewOff():
+            return HTTPProblem(403, "Live view off", str(error))
         case UnknownDestination():
             return HTTPProblem(404, "Delivery not found", str(error))
         case NotHere():

@@ -24,7 +24,9 @@ from wasession_api.v1alpha1 import PairingMethod, Phase, Reason
 from wasession_pod import metrics
 from wasession_pod.api import deliveries, event_stream, media
 from wasession_pod.api.operations import (
+    JPEG,
     PNG,
+    SCREENCAST,
     SSE,
     SVG,
     TEXT,
@@ -49,6 +51,7 @@ from wasession_pod.browser.bridge import (
     MessagePosition,
     Position,
 )
+from wasession_pod.browser.errors import BrowserError
 from wasession_pod.messages.database import DatabaseError
 from wasession_pod.messages.outgoing import OutgoingMessage
 from wasession_pod.messages.sending import MessageSender
@@ -58,8 +61,10 @@ T = TypeVar("T", bound=BaseModel)
 P = TypeVar("P", bound=Position)
 SENDER = web.AppKey("sender", MessageSender)
 UPLOADS = web.AppKey("uploads", Uploads)
-WRITE_TIMEOUT = 30.0  # seconds that a reader of events may leave them unread
+WRITE_TIMEOUT = 30.0  # seconds that the reader of a stream may leave it unread
 NO_STORE = {"Cache-Control": "no-store"}
+UNBUFFERED = {**NO_STORE, "X-Accel-Buffering": "no"}  # by nginx, which would collect pictures
+BOUNDARY = b"--picture\r\n"
 
 
 # --- the process ----------------------------------------------------------------------------------
@@ -112,8 +117,7 @@ async def events(request: web.Request) -> web.StreamResponse:
     blocks = event_stream.follow(session, query.types, after)
     with contextlib.suppress(ConnectionError, TimeoutError, DatabaseError):
         async for block in blocks:
-            async with asyncio.timeout(WRITE_TIMEOUT):
-                await response.write(block)
+            await _write(response, block)
     return response
 
 
@@ -150,6 +154,31 @@ async def restart(request: web.Request) -> web.Response:
 async def screenshot(request: web.Request) -> web.Response:
     picture = await request.app[SESSION].screenshot()
     return web.Response(body=picture, content_type=PNG, headers=NO_STORE)
+
+
+async def screencast(request: web.Request) -> web.StreamResponse:
+    """Stream the page until the viewer leaves or reads too slowly, or the page closes."""
+    async with contextlib.aclosing(request.app[SESSION].screencast()) as pictures:
+        part = _part(await anext(pictures))  # until then, what fails has a status of its own
+        response = web.StreamResponse(headers={"Content-Type": SCREENCAST, **UNBUFFERED})
+        await response.prepare(request)
+        with contextlib.suppress(ConnectionError, TimeoutError, BrowserError):
+            await _write(response, BOUNDARY)
+            await _write(response, part)
+            async for picture in pictures:
+                await _write(response, _part(picture))
+    return response
+
+
+def _part(picture: bytes) -> bytes:
+    """Return a part with the boundary after it, for which browsers wait before they show it."""
+    head = f"Content-Type: {JPEG}\r\nContent-Length: {len(picture)}\r\n\r\n"
+    return b"".join((head.encode(), picture, b"\r\n", BOUNDARY))
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(WRITE_TIMEOUT):
+        await response.write(data)
 
 
 async def show_page(request: web.Request) -> web.Response:
@@ -327,6 +356,7 @@ HANDLERS: Mapping[str, Handler] = {
     "backUp": back_up,
     "restart": restart,
     "getScreenshot": screenshot,
+    "getScreencast": screencast,
     "getPage": show_page,
     "configureDeliveries": deliveries.configure,
     "listDeliveries": deliveries.list_deliveries,

@@ -40,6 +40,7 @@ from wasession_api.v1alpha1.delivery import DestinationName
 
 MAXIMUM_JSON = 2**20  # bytes
 PNG, SVG, TEXT, SSE = "image/png", "image/svg+xml", "text/plain", "text/event-stream"
+JPEG, SCREENCAST = "image/jpeg", "multipart/x-mixed-replace; boundary=picture"
 MAXIMUM_EVENTS = 500  # of a page
 MAXIMUM_WAIT = 60.0  # seconds
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -158,6 +159,8 @@ _ALWAYS = {
     422: "A parameter, header or field is not valid; see `detail`.",
     503: "The pod cannot read its own token, which is being rotated, or its page is away.",
 }
+_NO_VIEW = {403: "Nobody may look at the page of this session."}
+_VIEW = "It may have chats, and the code that links a phone."
 _FILES = tuple(Content(BINARY, kind) for kind in (BINARY_TYPE, *sorted(SAFE_TYPES)))
 _MEDIA_HEADERS = {"ETag": "Tag of the file, which never changes."}
 _RETRY_AFTER = "Retry after `Retry-After` seconds."
@@ -281,7 +284,7 @@ OPERATIONS = (
                             code="2@x,y,z,w",
                         ),
                     ),
-                    Content({"type": "string", "format": "binary"}, PNG),
+                    Content(BINARY, PNG),
                     Content(_STRING, SVG),
                     Content(_STRING, TEXT),
                 ),
@@ -503,9 +506,22 @@ OPERATIONS = (
         "/v1/screenshot",
         "getScreenshot",
         "A screenshot of the page",
-        {200: Answer("PNG.", (Content({"type": "string", "format": "binary"}, PNG),))},
+        {200: Answer("PNG.", (Content(BINARY, PNG),))},
         tag="Session",
-        problems={**_ALWAYS, **_PAGE_FAILED},
+        description=_VIEW,
+        problems={**_NO_VIEW, **_ALWAYS, **_PAGE_FAILED},
+    ),
+    Operation(
+        "GET",
+        "/v1/screencast",
+        "getScreencast",
+        "The page as a stream of pictures",
+        {200: Answer("JPEG after JPEG, for up to 5 minutes.", (Content(BINARY, SCREENCAST),))},
+        tag="Session",
+        description=f"{_VIEW} A picture follows each change of the page, at most five in a second "
+        "and as fast as they are read; every 5 s the last one comes again. It ends when the page "
+        "closes, and when another screencast begins.",
+        problems={**_NO_VIEW, **_ALWAYS, **_PAGE_FAILED},
     ),
     Operation(
         "GET",

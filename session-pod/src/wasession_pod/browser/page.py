@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -37,6 +36,7 @@ from wasession_pod.browser.launch_files import UsableFiles
 from wasession_pod.browser.outline import outline
 from wasession_pod.browser.playwright_view import PlaywrightView
 from wasession_pod.browser.proxy import find_proxy_fault
+from wasession_pod.browser.screencast import Screencasts, screenshot
 from wasession_pod.browser.scripts import ScriptRequests
 from wasession_pod.browser.tab import Tab
 from wasession_pod.settings import Settings
@@ -85,6 +85,8 @@ class WhatsAppPage:
         self._confinement: Confinement | None = None
         self._scripts: ScriptRequests | None = None
         self._view = PlaywrightView()
+        self._screencasts = Screencasts()
+        self._screenshot = asyncio.Lock()  # held while one is taken, which needs a megabyte or two
         self._replacing = False
         self._opening = False
         self._refusing: set[asyncio.Task[None]] = set()
@@ -224,9 +226,12 @@ class WhatsAppPage:
 
     async def screenshot(self) -> bytes:
         """Return the page as PNG."""
-        async with browser_errors(CALL_TIMEOUT):
-            answer = await self._current_tab().session.call("Page.captureScreenshot", format="png")
-        return base64.b64decode(answer["data"])
+        async with browser_errors(CALL_TIMEOUT), self._screenshot:
+            return await screenshot(self._current_tab())
+
+    def screencast(self) -> AsyncGenerator[bytes]:
+        """Return the page as a stream of JPEG; see ``Screencasts``."""
+        return self._screencasts.show(self._current_tab())
 
     async def outline(self, *, login: bool) -> str:
         """Return what the page shows, as text; dialogs alone if it has, or may have, a login."""
@@ -364,6 +369,8 @@ class WhatsAppPage:
 
     def _on_page_opened(self, event: dict[str, Any]) -> None:
         target = event["targetInfo"]
+        if target["type"] != "page":  # the browser itself, for who looks at the page
+            return
         self._pages[target["targetId"]] = event["sessionId"], target["url"]
         self._close_others()
 
