@@ -120,7 +120,9 @@ class Gateway:
             ],
             client_max_size=MAXIMUM_BODY,
         )
-        app.on_response_prepare.extend((strict_headers, self._middleware.audit_start))
+        app.on_response_prepare.extend(
+            (strict_headers, self._middleware.allow_origin, self._middleware.audit_start)
+        )
         self._rest.add_to(app)
         self._connections.attach(app)
         for file in CONSOLE.rglob("*.*"):

@@ -74,7 +74,7 @@ class Middleware:
 
     def all(self) -> list[typedefs.Middleware]:
         """Return the middlewares, outermost first."""
-        own = (self.trace, self.observe, self.share, self.to_problems)
+        own = (self.trace, self.observe, self.preflight, self.to_problems)
         return [*own, self.limit, self.authenticate]
 
     @web.middleware
@@ -168,27 +168,27 @@ class Middleware:
         )
 
     @web.middleware
-    async def share(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """CORS (WHATWG Fetch, 3.3): pages of allowed origins, and no others, read responses."""
-        if _is_own_page(request):
-            return await handler(request)
-        allowed = self.may_connect(request)
+    async def preflight(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer the preflights of CORS (WHATWG Fetch, 3.3)."""
         if (
-            request.method == hdrs.METH_OPTIONS
-            and hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
-            and not _is_malformed_origin(request.headers[hdrs.ORIGIN])
+            _is_own_page(request)
+            or request.method != hdrs.METH_OPTIONS
+            or hdrs.ACCESS_CONTROL_REQUEST_METHOD not in request.headers
+            or _is_malformed_origin(request.headers[hdrs.ORIGIN])
         ):
-            response: web.StreamResponse = web.Response(status=204)
-            if allowed:
-                response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = ALLOWED_METHODS
-                response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = ALLOWED_HEADERS
-                response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"
-        else:
-            response = await handler(request)
-        if allowed and not response.prepared:
+            return await handler(request)
+        response = web.Response(status=204)
+        if self.may_connect(request):
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = ALLOWED_METHODS
+            response.headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = ALLOWED_HEADERS
+            response.headers[hdrs.ACCESS_CONTROL_MAX_AGE] = "600"
+        return response
+
+    async def allow_origin(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Let pages of allowed origins, and no others, read the response, even a streamed one."""
+        if not _is_own_page(request) and self.may_connect(request):
             response.headers[hdrs.ACCESS_CONTROL_ALLOW_ORIGIN] = request.headers[hdrs.ORIGIN]
             response.headers[hdrs.ACCESS_CONTROL_EXPOSE_HEADERS] = EXPOSED_HEADERS
-        return response
 
     @web.middleware
     async def limit(self, request: web.Request, handler: Handler) -> web.StreamResponse:

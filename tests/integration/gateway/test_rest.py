@@ -714,6 +714,18 @@ async def test_every_answer_has_strict_headers_and_problems_are_problems(gateway
         assert (answer.status, answer.headers["Allow"]) == (405, "GET,HEAD,POST")
 
 
+async def test_other_pages_read_what_a_session_pod_sends(start: Start, pod: Pod) -> None:
+    gateway = await start(cors_origins=["https://app.example"])
+    for origin, expected in (
+        ("https://app.example", "https://app.example"),
+        ("https://evil.example", None),
+    ):
+        headers = {"Authorization": f"Bearer {token('alice')}", "Origin": origin}
+        async with gateway.http.get("/whatsapp/sessions/sales/chats", headers=headers) as answer:
+            assert answer.status == 200
+            assert answer.headers.get("Access-Control-Allow-Origin") == expected
+
+
 async def test_cors_is_an_allow_list(start: Start) -> None:
     gateway = await start(cors_origins=["https://app.example"])
     preflight = {
