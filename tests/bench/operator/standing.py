@@ -29,7 +29,6 @@ from wasession_operator.settings import Settings
 
 from bench.operator.rig import CLASS, IMAGE, NAMESPACE, Rig
 
-PUTS = 100  # of a transaction; etcd takes at most 128
 CLAIMS = "persistentvolumeclaims"
 
 
@@ -68,13 +67,17 @@ class Copies:
             self._originals = [await self._read(etcd, *one) for one in enumerate(names)]
 
     async def put(self, names: Sequence[str]) -> None:
-        """Put a copy with each of these names; return when the API server has them."""
+        """Put a copy with each of these names; return when the API server has them.
+
+        A transaction has one object of each resource: a watch that the API server has ended goes on
+        after the version of its last event, which must not be that of others, too.
+        """
         first = len(self._originals)
         turns = zip(itertools.cycle(self._originals), enumerate(names, first), strict=False)
-        puts = (put for original, turn in turns for put in self._puts(original, *turn))
         async with self._etcd() as etcd:
-            while batch := list(itertools.islice(puts, PUTS)):
-                await _ask(etcd, "txn", {"success": [{"requestPut": put} for put in batch]})
+            for original, (number, name) in turns:
+                puts = [{"requestPut": put} for put in self._puts(original, number, name)]
+                await _ask(etcd, "txn", {"success": puts})
         await self._rig.until_ready(first + len(names))
         await self._rig.until_running(first + len(names))
 
