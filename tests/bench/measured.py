@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 
 
@@ -24,3 +24,9 @@ def conditions(*packages: str) -> dict[str, str]:
         "python": platform.python_version(),
         "machine": f"{os.cpu_count()} cores, Linux {kernel}, {load}",
     }
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]

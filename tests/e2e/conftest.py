@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 from support.cluster import binaries
 from support.testbed import Cluster, Testbed
@@ -11,7 +9,7 @@ from support.testbed import Cluster, Testbed
 
 @pytest.fixture(scope="session")
 def bed(kind_cluster: Cluster) -> Testbed:
-    bed = Testbed(kind_cluster, helm=shutil.which("helm") or str(binaries.path("helm")))
+    bed = Testbed(kind_cluster, helm=binaries.tool("helm"))
     bed.load_images()
     bed.install_operator()
     bed.install_standin()

@@ -6,7 +6,6 @@ Runs after all other end-to-end tests (``support/distribution.py``).
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -115,7 +114,7 @@ def _not_selected(session: pytest.Session) -> list[str]:
 
 def _manifests() -> list[dict[str, Any]]:
     """Return the chart's manifests, for all namespaces and for some only, with gateways."""
-    command = [shutil.which("helm") or str(binaries.path("helm")), "template", "wasession"]
+    command = [binaries.tool("helm"), "template", "wasession"]
     command += [str(CHART), "--namespace", SYSTEM, "--set", "gateway.enabled=true"]
     command += ["--set", "backups.snapshots.enabled=true"]
     command += ["--kube-version", binaries.kubernetes_version()]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
+from support.testbed import ROOT
+
 # READMEs that tell users and developers what to type; docs/ is read as a whole.
 READMES = (
     "README.md",
@@ -35,6 +38,31 @@ printf '%s\\0' "${0##*/}" "$@" '\036' >>"$RECORD"
 if [ "${0##*/}" = mkdir ]; then /bin/mkdir "$@"; fi
 echo "first second"
 """
+# Programs whose options a test knows.
+CHECKED = {"kubectl", "helm", "make", "curl", "pytest"}
+# Programs of others, whose options no test knows.
+FOREIGN = {
+    "age-keygen",
+    "awk",
+    "aws",
+    "base64",
+    "date",
+    "docker",
+    "grep",
+    "gzip",
+    "jq",
+    "mkdir",
+    "nats",
+    "npm",
+    "nsc",
+    "openssl",
+    "sha256sum",
+    "sort",
+    "tar",
+    "uniq",
+    "uuidgen",
+    "uv",
+}
 END = "\036"
 SECTION = "section"  # stands before the commands of a block
 
@@ -94,11 +122,11 @@ def inline_commands() -> Iterator[tuple[str, str]]:
                 yield page, " ".join(command.replace("\\|", "|").split())
 
 
-def calls(page: str, commands: str, programs: frozenset[str]) -> list[Call]:
+def calls(page: str, commands: str) -> list[Call]:
     """Return the programs that bash runs for these commands, and how; none of them really runs.
 
-    Raises ``AssertionError`` if bash cannot read them, or if they name a program that is not among
-    ``programs``.
+    Raises ``AssertionError`` if bash cannot read them, or if they name a program that is neither
+    ``CHECKED`` nor ``FOREIGN``.
     """
     with tempfile.TemporaryDirectory() as folder:
         record, programs_folder, work = (Path(folder) / name for name in ("record", "bin", "work"))
@@ -107,7 +135,7 @@ def calls(page: str, commands: str, programs: frozenset[str]) -> list[Call]:
         recorder = programs_folder / ".recorder"
         recorder.write_text(RECORDER)
         recorder.chmod(0o755)
-        for program in {*programs, SECTION}:
+        for program in CHECKED | FOREIGN | {SECTION}:
             (programs_folder / program).symlink_to(recorder)
         record.touch()
         done = subprocess.run(
@@ -131,7 +159,8 @@ def calls(page: str, commands: str, programs: frozenset[str]) -> list[Call]:
     return found
 
 
-def fenced_calls(programs: frozenset[str]) -> Iterator[Call]:
+@cache
+def fenced_calls() -> tuple[Call, ...]:
     """Return what the pages have a reader run, page by page: a variable lasts for a page."""
     by_page: dict[str, list[str]] = {}
     for block in blocks("sh", "console"):
@@ -140,16 +169,32 @@ def fenced_calls(programs: frozenset[str]) -> Iterator[Call]:
         by_page.setdefault(block.page, []).append(
             f"{SECTION} {shlex.quote(block.heading)} >/dev/null\n{commands}"
         )
-    for page, parts in by_page.items():
-        yield from calls(page, "\n".join(parts), programs)
+    return tuple(call for page, parts in by_page.items() for call in calls(page, "\n".join(parts)))
 
 
-def inline_calls(programs: frozenset[str]) -> Iterator[Call]:
+@cache
+def inline_calls() -> tuple[Call, ...]:
     """Return the commands within sentences; a name to replace, such as NAME, is a valid one."""
-    for page, command in inline_commands():
-        for call in calls(page, command, programs):
-            words = [
+    found = (call for page, command in inline_commands() for call in calls(page, command))
+    return tuple(
+        call._replace(
+            arguments=tuple(
                 word.lower() if re.fullmatch(r"[A-Z-]{3,}(/[A-Z]+)?", word) else word
                 for word in call.arguments
-            ]
-            yield call._replace(arguments=tuple(words))
+            )
+        )
+        for call in found
+    )
+
+
+def build_site(config: Path, to: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site as ``make docs`` does; the result has the warnings in ``stderr``."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict"]
+    return subprocess.run(
+        [*command, "--config-file", str(config), "--site-dir", str(to)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

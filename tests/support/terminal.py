@@ -31,6 +31,10 @@ class Cell(NamedTuple):
     foreground: str
     background: str
 
+    def half(self, blocks: str) -> str:
+        """Return the colour of the half that these block characters fill: UPPER or LOWER."""
+        return self.foreground if self.text in blocks else self.background
+
 
 class Terminal:
     """Runs ``command`` in a pseudo-terminal; a context manager that kills it at its end."""
@@ -114,10 +118,7 @@ class Terminal:
         for row in self.cells():
             for half in (UPPER, LOWER):
                 # The default background counts as white, wherever the QR is on the screen.
-                dark = [
-                    (cell.foreground if cell.text in half else cell.background) == BLACK
-                    for cell in row
-                ]
+                dark = [cell.half(half) == BLACK for cell in row]
                 picture += [
                     bytes(0 if module else 255 for module in dark for _ in range(PIXELS))
                 ] * PIXELS

@@ -109,6 +109,5 @@ class Settings(BaseSettings):
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(lambda v: str(v).upper())
     ] = "INFO"
     http_port: int = 8080
-    max_session_series: int = Field(
-        1000, ge=0
-    )  # sessions of this replica with metrics of their own
+    # Sessions of this replica with metrics of their own.
+    max_session_series: int = Field(1000, ge=0)

@@ -10,7 +10,7 @@ from bench.charts import Bar, Dots, Panel, Row, draw, linear
 from bench.hibernation.load import AFTER_IDLE
 from bench.hibernation.results import NAME, Run, Sample, Wake, mean
 from bench.hibernation.usage import MACHINE, SESSIONS
-from bench.measured import percentile
+from bench.measured import percentile, table
 
 GOAL = 8.0  # seconds that the 50th percentile from a text to its answer may take
 MEASURED, COMPUTED = "#1a73e8", "#9aa0a6"
@@ -215,12 +215,6 @@ def _problem(wake: Wake) -> str:
         )
         if is_so
     )
-
-
-def table(header: Sequence[str], lines: Iterator[list[str]]) -> Iterator[str]:
-    """Markdown."""
-    for cells in (header, ["---"] * len(header), *lines):
-        yield f"| {' | '.join(cells)} |"
 
 
 # --- the picture ----------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bench.charts import Axis, Bar, Dots, Panel, Range, Row, draw, linear, logarithmic
+from bench.measured import table
 from bench.operator.results import (
     FROZEN,
     KILLED,
@@ -472,12 +473,6 @@ def program(run: Run, name: str) -> str:
 
 
 # --- parts ----------------------------------------------------------------------------------------
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Markdown."""
-    lines = [header, ["---"] * len(header), *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def judge(value: float, goal: float, text: Callable[[float], str]) -> str:

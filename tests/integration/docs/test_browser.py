@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from playwright.async_api import Request, Route, async_playwright, expect
-from unit.docs.conftest import ROOT, build_site
+from support.documentation import build_site
+from support.testbed import ROOT
 
 PATIENCE = 20_000  # milliseconds
 

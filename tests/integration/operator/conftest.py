@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -54,7 +53,7 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
 
 def render(template: str | None, *options: str, release: str = "wasession") -> list[Manifest]:
     """Return the manifests of one of the chart's templates, or of all."""
-    helm = shutil.which("helm") or str(binaries.path("helm"))
+    helm = binaries.tool("helm")
     command = [helm, "template", release, str(CHART), "--namespace", SYSTEM]
     command += ["--kube-version", binaries.kubernetes_version(), *options]
     if template is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -18,7 +17,6 @@ from support.fakes.world import Environment
 from wasession_operator.settings import Settings
 
 Rights = set[tuple[str, str]]
-HELM = shutil.which("helm") or str(binaries.path("helm"))
 WATCHED = ("--set", "watchNamespaces={a,b}")
 MONITORED = ("--set", "metrics.serviceMonitor.enabled=true")
 SNAPSHOTS = ("--set", "backups.snapshots.enabled=true")
@@ -304,7 +302,8 @@ def test_more_variables_and_volumes() -> None:
     ],
 )
 def test_what_would_break_its_objects_is_refused_by_name(option: str, sentence: str) -> None:
-    command = [HELM, "template", str(CHART), "--kube-version", binaries.kubernetes_version()]
+    command = [binaries.tool("helm"), "template", str(CHART)]
+    command += ["--kube-version", binaries.kubernetes_version()]
     done = subprocess.run([*command, "--set", option], check=False, capture_output=True, text=True)
     assert done.returncode != 0
     assert sentence in done.stderr
@@ -369,7 +368,7 @@ async def test_an_uninstall_waits_for_the_sessions(environment: Environment) -> 
     without = "crds.enabled=false,admissionPolicy.enabled=false,defaultClass.create=false"
 
     def helm(verb: str, *arguments: str) -> str:
-        command = [HELM, verb, name, *arguments, "--namespace", name]
+        command = [binaries.tool("helm"), verb, name, *arguments, "--namespace", name]
         command += ["--kubeconfig", str(environment.operators.directory / "pki" / "admin.conf")]
         done = environment.network.run(
             subprocess.run, command, check=True, capture_output=True, text=True
@@ -677,7 +676,7 @@ async def test_the_default_class_outlives_revisions_and_follows_the_values(
     values = ("--set", f"{without},defaultClass.name={name},defaultClass.isDefault=false")
 
     def helm(verb: str, *arguments: str) -> None:
-        command = [HELM, verb, name, *arguments, "--namespace", name]
+        command = [binaries.tool("helm"), verb, name, *arguments, "--namespace", name]
         command += ["--kubeconfig", str(environment.operators.directory / "pki" / "admin.conf")]
         environment.network.run(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,6 @@ from support.chart import programs, strategies
 from support.cluster import binaries
 from support.fakes.world import Environment
 
-HELM = shutil.which("helm") or str(binaries.path("helm"))
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 EXCEPTIONS = Path(programs.__file__).with_name("kube_score.yaml")
@@ -55,8 +53,15 @@ EVERYTHING: dict[str, Any] = {
 
 
 def helm(verb: str, values: Any, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [HELM, verb, *options, str(CHART), "--namespace", SYSTEM, "--values", "-"]
-    command += ["--kube-version", binaries.kubernetes_version()]
+    command = [binaries.tool("helm"), verb, *options, str(CHART)]
+    command += [
+        "--namespace",
+        SYSTEM,
+        "--values",
+        "-",
+        "--kube-version",
+        binaries.kubernetes_version(),
+    ]
     document = json.dumps(values)
     return subprocess.run(command, input=document, capture_output=True, text=True, check=False)
 

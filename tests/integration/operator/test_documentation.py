@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 from collections.abc import AsyncIterator
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -16,29 +14,24 @@ import jsonschema_rs
 import pytest
 import yaml
 from support.cluster import binaries
-from support.documentation import ROOT, Block, Call, blocks, fenced_calls, inline_calls
+from support.documentation import Block, Call, blocks, fenced_calls, inline_calls
 from support.fakes.api import Api, ApiError, Manifest
 from support.fakes.world import Environment
-from unit.docs.test_commands import PROGRAMS
+from support.testbed import CHART, ROOT
+from wasession_api.v1alpha1 import API_VERSION, BACKUP_KIND, CLASS_KIND, KIND
 
-CHART = ROOT / "charts" / "wasession-operator"
 NAMESPACE = "documentation"
 STRICT = "dryRun=All&fieldValidation=Strict"
-KUBECTL = shutil.which("kubectl") or str(binaries.path("kubectl"))
-HELM = shutil.which("helm") or str(binaries.path("helm"))
-API_VERSION = "wasession.dev/v1alpha1"
 # A spec that a fragment can be added to, by its kind.
 BASES: dict[str, Manifest] = {
-    "WhatsAppSession": {},
-    "WhatsAppSessionClass": {},
-    "WhatsAppSessionBackup": {"sessionName": "sales-eu"},
+    KIND: {},
+    CLASS_KIND: {},
+    BACKUP_KIND: {"sessionName": "sales-eu"},
 }
 
 
-@cache
-def commands(program: str) -> tuple[Call, ...]:
-    found = (*fenced_calls(PROGRAMS), *inline_calls(PROGRAMS))
-    return tuple(call for call in found if call.program == program)
+def commands(program: str) -> list[Call]:
+    return [call for call in (*fenced_calls(), *inline_calls()) if call.program == program]
 
 
 # --- kubectl --------------------------------------------------------------------------------------
@@ -56,7 +49,10 @@ def parsed_by_kubectl(call: Call) -> str:
     arguments = list(call.arguments)
     end = arguments.index("--") if "--" in arguments else len(arguments)
     done = subprocess.run(
-        [KUBECTL, *arguments[:end], "--help"], capture_output=True, text=True, check=False
+        [binaries.tool("kubectl"), *arguments[:end], "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         return done.stderr.strip()
@@ -142,12 +138,12 @@ def positional(arguments: tuple[str, ...]) -> list[str]:
 
 
 def test_helm_knows_its_commands_and_the_chart_its_values() -> None:
-    found = list(commands("helm"))
+    found, helm = commands("helm"), binaries.tool("helm")
     assert len(found) > 8
     rendered = 0
     for call in found:
         arguments, where = list(call.arguments), f"{call.where}: helm {shlex.join(call.arguments)}"
-        help_ = subprocess.run([HELM, *arguments, "--help"], capture_output=True, check=False)
+        help_ = subprocess.run([helm, *arguments, "--help"], capture_output=True, check=False)
         assert help_.returncode == 0, f"{where}: {help_.stderr.decode()}"
         if str(CHART.relative_to(ROOT)) in arguments:
             values = [
@@ -156,7 +152,7 @@ def test_helm_knows_its_commands_and_the_chart_its_values() -> None:
                 if option == "--set"
                 for word in (option, value)
             ]
-            command = [HELM, "template", "wasession", str(CHART), "-n", "wasession-system"]
+            command = [helm, "template", "wasession", str(CHART), "-n", "wasession-system"]
             command += ["--kube-version", binaries.kubernetes_version()]
             done = subprocess.run([*command, *values], capture_output=True, text=True, check=False)
             assert done.returncode == 0, f"{where}: {done.stderr}"
@@ -222,10 +218,6 @@ def fragments(document: Any) -> list[Manifest]:
     ]
 
 
-def is_alert(document: Any) -> bool:
-    return isinstance(document, list) and "alert" in document[0]
-
-
 def values() -> set[str]:
     return set(yaml.safe_load((CHART / "values.yaml").read_text()))
 
@@ -235,9 +227,7 @@ def values() -> set[str]:
 )
 async def test_a_manifest_is_valid(block: Block, api: Api) -> None:
     for document in documents(block):
-        if is_alert(document):
-            assert all(alert["expr"] for alert in document)
-        elif isinstance(document, dict) and "kind" in document:
+        if isinstance(document, dict) and "kind" in document:
             if not is_of_others(document):
                 await try_out(api, document)
         elif isinstance(document, list) or "spec" in document:

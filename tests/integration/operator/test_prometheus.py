@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import yaml
 from aiohttp import web
 from support import prometheus
 from support.fakes.world import World
 from support.loopback import unused_port
 from support.prometheus import Prometheus
-from support.testbed import CHART
 from wasession_api.v1alpha1 import Phase, Reason
-
-RULES = CHART / "files" / "alerts.yaml"
-BOARD = CHART / "files" / "dashboard.json"
 
 
 @pytest.fixture(name="prometheus", scope="module")
@@ -40,7 +34,7 @@ async def scraped(world: World, directory: Path) -> AsyncIterator[Prometheus]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
-        async with Prometheus(directory, [f"127.0.0.1:{port}"], RULES) as server:
+        async with Prometheus(directory, [f"127.0.0.1:{port}"], prometheus.RULES) as server:
             yield server
     finally:
         await runner.cleanup()
@@ -79,16 +73,10 @@ async def test_every_question_of_alerts_and_board_is_answered(world: World, tmp_
     world.script.scans = False
     await world.create("waiting")
     await world.until_phase("waiting", phase="Authenticating")
-    board = json.loads(BOARD.read_text())
-    asked = [
-        (panel["title"], target["expr"].replace("$__rate_interval", "1m"))
-        for panel in board["panels"]
-        for target in panel.get("targets", [])
-    ]
-    groups = yaml.safe_load(RULES.read_text())["groups"]
+    asked = prometheus.board_queries("1m")
     async with scraped(world, tmp_path) as server:
         await server.until("sum(wasession_sessions) == 1")
-        for alert in (rule for group in groups for rule in group["rules"]):
+        for alert in prometheus.alerts():
             await server.query(alert["expr"])
         for title in ("Sessions by phase", "Valid logins", "What needs attention", "Shards held"):
             [query] = [query for name, query in asked if name == title]

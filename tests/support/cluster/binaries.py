@@ -27,6 +27,11 @@ def path(program: str) -> Path:
     return directory() / program
 
 
+def tool(program: str) -> str:
+    """Return kubectl or helm: the machine's own, or else the one that is built here."""
+    return shutil.which(program) or str(path(program))
+
+
 @functools.cache
 def directory() -> Path:
     """Return the folder of the built programs.

@@ -11,18 +11,42 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yaml
 from support.cluster import binaries
 from support.loopback import unused_port
 from support.processes import ENDS_WITH_PARENT
+from support.testbed import CHART
 
 MODULE = Path(__file__).with_name("go")
 UPSTREAM = "github.com/prometheus/prometheus/cmd"
 PATIENCE = 60.0  # seconds
+RULES = CHART / "files" / "alerts.yaml"
+BOARD: dict[str, Any] = json.loads((CHART / "files" / "dashboard.json").read_text())
 
 
 def program(name: str) -> Path:
     """Return the path of ``prometheus`` or ``promtool``; the first build takes two minutes."""
     return binaries.of_module(MODULE, name, f"{UPSTREAM}/{name}", tags="remove_all_sd")
+
+
+def alerts() -> list[dict[str, Any]]:
+    """Return the chart's alerts."""
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, Any]]:
+    """Return the panels of the chart's board, without the rows between them."""
+    return [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+
+
+def board_queries(interval: str) -> list[tuple[str, str]]:
+    """Return the titles of panels and what they ask, with the variable that Grafana replaces."""
+    return [
+        (panel["title"], target["expr"].replace("$__rate_interval", interval))
+        for panel in panels()
+        for target in panel["targets"]
+    ]
 
 
 class Prometheus:

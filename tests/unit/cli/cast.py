@@ -151,9 +151,7 @@ def _screen(screen: Screen) -> Iterator[str]:
     """Draw a screen: half blocks as rectangles, since fonts leave gaps between them."""
     for row, cells in enumerate(screen):
         for half, blocks in enumerate((UPPER, LOWER)):
-            colours = [
-                cell.foreground if cell.text in blocks else cell.background for cell in cells
-            ]
+            colours = [cell.half(blocks) for cell in cells]
             column, paths = 0, dict[str, str]()
             for colour, run in groupby(colours):
                 width = len(list(run)) * WIDTH

@@ -12,8 +12,6 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,57 +19,22 @@ import click
 import jsonschema_rs
 import pytest
 from support.documentation import Block, Call, blocks, calls, fenced_calls, inline_calls
+from support.testbed import ROOT
 from wasession_cli.main import PROGRAM, cli
 from wasession_gateway.operations import document as gateway_document
 from wasession_pod.api.operations import api_document as pod_document
 
-ROOT = Path(__file__).parents[3]
-CHECKED = {"kubectl", "helm", "make", "curl", "pytest"}
-# Programs of others, whose options no test here knows.
-FOREIGN = {
-    "age-keygen",
-    "awk",
-    "aws",
-    "base64",
-    "date",
-    "docker",
-    "grep",
-    "gzip",
-    "jq",
-    "mkdir",
-    "nats",
-    "npm",
-    "nsc",
-    "openssl",
-    "sha256sum",
-    "sort",
-    "tar",
-    "uniq",
-    "uuidgen",
-    "uv",
-}
-PROGRAMS = frozenset(CHECKED | FOREIGN)
 PROXIES = {"localhost:8080", "127.0.0.1:8080"}
 
 
-@cache
-def fenced() -> tuple[Call, ...]:
-    return tuple(fenced_calls(PROGRAMS))
-
-
-@cache
-def inline() -> tuple[Call, ...]:
-    return tuple(inline_calls(PROGRAMS))
-
-
 def test_bash_reads_all_commands() -> None:
-    assert len(fenced()) > 100
-    assert len(inline()) > 50
+    assert len(fenced_calls()) > 100
+    assert len(inline_calls()) > 50
 
 
 def test_a_program_that_nobody_knows_would_be_found() -> None:
     with pytest.raises(AssertionError, match="kubectx"):
-        calls("here", "kubectx sales", PROGRAMS)
+        calls("here", "kubectx sales")
 
 
 # --- the plugin -----------------------------------------------------------------------------------
@@ -93,7 +56,7 @@ def of_the_plugin(found: Iterable[Call]) -> Iterator[Call]:
 
 
 def test_the_plugin_reads_its_commands(only_parsed: None) -> None:
-    found = list(of_the_plugin(fenced()))
+    found = list(of_the_plugin(fenced_calls()))
     assert len(found) > 30
     for call in found:
         try:
@@ -104,7 +67,7 @@ def test_the_plugin_reads_its_commands(only_parsed: None) -> None:
 
 def test_the_plugin_knows_what_sentences_name(only_parsed: None) -> None:
     """They may leave out arguments: `kubectl wasession backups` is a name too."""
-    found = list(of_the_plugin(inline()))
+    found = list(of_the_plugin(inline_calls()))
     assert len(found) > 20
     for call in found:
         try:
@@ -128,7 +91,7 @@ def test_targets_of_make_exist() -> None:
     targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     variables = set(re.findall(r"\$[({]or \$\((\w+)\)", (ROOT / "Makefile").read_text()))
     variables |= {"BASE", "SOURCE", "VERSION", "SITE_URL"}  # read from the environment
-    found = [call for call in (*fenced(), *inline()) if call.program == "make"]
+    found = [call for call in (*fenced_calls(), *inline_calls()) if call.program == "make"]
     assert len(found) > 10
     for call in found:
         for word in call.arguments:
@@ -137,7 +100,7 @@ def test_targets_of_make_exist() -> None:
 
 
 def test_files_for_pytest_exist() -> None:
-    found = [call for call in fenced() if call.program == "pytest"]
+    found = [call for call in fenced_calls() if call.program == "pytest"]
     assert found
     for call in found:
         for word in call.arguments:
@@ -157,7 +120,7 @@ def test_other_code_can_be_read(block: Block) -> None:
 
 
 def test_requests_are_those_of_the_openapi_documents() -> None:
-    found = [call for call in fenced() if call.program == "curl"]
+    found = [call for call in fenced_calls() if call.program == "curl"]
     ours = [call for call in found if any(f"//{host}/" in with_scheme(call) for host in PROXIES)]
     assert len(ours) > 10
     for call in ours:

@@ -8,20 +8,29 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
+from support.documentation import build_site
+from support.testbed import ROOT
 
-ROOT = Path(__file__).parents[3]
 # What makes a browser fetch an address by itself; a link that somebody clicks does not.
 FETCHED = {"src", "srcset", "data", "poster", "xlink:href"}
 LINKS = {"canonical", "prev", "next", "alternate"}  # relations that are not fetched
 CSS_ADDRESS = re.compile(r"url\(\s*['\"]?([^'\")]+)|@import\s+['\"]([^'\"]+)")
 ELSEWHERE = re.compile(r"^\s*(?:[a-z]+:)?//", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site; return its folder."""
+    folder = tmp_path_factory.mktemp("site")
+    done = build_site(ROOT / "mkdocs.yml", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
 class Page(HTMLParser):
@@ -100,8 +109,8 @@ def test_the_markdown_means_the_same_as_on_a_code_host(site: Path) -> None:
 
 def test_the_reference_is_complete(site: Path) -> None:
     for path in (ROOT / "crds").glob("*.yaml"):
-        [version] = yaml.safe_load(path.read_text())["spec"]["versions"]
-        kind = yaml.safe_load(path.read_text())["spec"]["names"]["kind"]
+        spec = yaml.safe_load(path.read_text())["spec"]
+        [version], kind = spec["versions"], spec["names"]["kind"]
         page = (site / "reference" / f"{kind.lower()}.html").read_text()
         schema = version["schema"]["openAPIV3Schema"]["properties"]
         for field in (*schema["spec"]["properties"], *schema["status"]["properties"]):
@@ -115,11 +124,9 @@ def test_the_reference_is_complete(site: Path) -> None:
                 assert f'id="{operation["operationId"].lower()}"' in page
 
 
-def test_links_lead_to_the_repository_where_it_is_published(
-    tmp_path: Path, build: Callable[[Path, Path], subprocess.CompletedProcess[str]]
-) -> None:
+def test_links_lead_to_the_repository_where_it_is_published(tmp_path: Path) -> None:
     extra = {"source": "https://code.example/wasession"}
-    done = build(configure(tmp_path, ROOT / "docs", extra=extra), tmp_path / "site")
+    done = build_site(configure(tmp_path, ROOT / "docs", extra=extra), tmp_path / "site")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "benchmarks.html").read_text()
     results = "tests/bench/session_pod/results.json"
@@ -138,30 +145,25 @@ def test_a_link_that_leads_nowhere_fails_the_build(
     fault: str,
     reported: str,
     tmp_path: Path,
-    build: Callable[[Path, Path], subprocess.CompletedProcess[str]],
 ) -> None:
-    done = build(with_docs(tmp_path, fault), tmp_path / "site")
+    done = build_site(with_docs(tmp_path, fault), tmp_path / "site")
     assert done.returncode == 1
     assert reported in done.stderr
 
 
-def test_a_page_that_is_not_in_the_navigation_fails_the_build(
-    tmp_path: Path, build: Callable[[Path, Path], subprocess.CompletedProcess[str]]
-) -> None:
+def test_a_page_that_is_not_in_the_navigation_fails_the_build(tmp_path: Path) -> None:
     config = with_docs(tmp_path, "")
     (tmp_path / "docs" / "forgotten.md").write_text("# Forgotten\n")
-    done = build(config, tmp_path / "site")
+    done = build_site(config, tmp_path / "site")
     assert done.returncode == 1
     assert "forgotten.md" in done.stderr
 
 
-def test_a_folder_of_the_navigation_stands_for_its_pages(
-    tmp_path: Path, build: Callable[[Path, Path], subprocess.CompletedProcess[str]]
-) -> None:
+def test_a_folder_of_the_navigation_stands_for_its_pages(tmp_path: Path) -> None:
     config = with_docs(tmp_path, "")
     (tmp_path / "docs" / "runbooks").mkdir(exist_ok=True)
     (tmp_path / "docs" / "runbooks" / "new-alert.md").write_text("# New alert\n")
-    done = build(config, tmp_path / "site")
+    done = build_site(config, tmp_path / "site")
     assert done.returncode == 0, done.stderr
     assert "runbooks/new-alert.html" in (tmp_path / "site" / "sizing.html").read_text()
 

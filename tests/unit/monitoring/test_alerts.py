@@ -9,18 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from support import prometheus
-from support.testbed import CHART, ROOT
+from support.prometheus import RULES, alerts
+from support.testbed import ROOT
 
-RULES = CHART / "files" / "alerts.yaml"
 TESTS = Path(__file__).with_name("alerts.test.yaml")
 RUNBOOKS = ROOT / "docs" / "runbooks"
 SECTIONS = ["**What it means.**", "**Impact.**", "## Find the cause", "## Mend it", "**It clears**"]
-
-
-def alerts() -> list[dict[str, Any]]:
-    groups = yaml.safe_load(RULES.read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
 
 
 NAMES = [alert["alert"] for alert in alerts()]
@@ -74,8 +68,3 @@ def test_a_broken_rule_is_found(promtool: Path, tmp_path: Path) -> None:
     broken.write_text(RULES.read_text().replace("max by (class)", "max by class", 1))
     assert subprocess.run([promtool, "check", "rules", RULES], check=False).returncode == 0
     assert subprocess.run([promtool, "check", "rules", broken], check=False).returncode != 0
-
-
-@pytest.fixture(scope="module")
-def promtool() -> Path:
-    return prometheus.program("promtool")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
-from support import prometheus
-from support.testbed import CHART, ROOT
+from support.prometheus import BOARD, alerts, board_queries, panels
+from support.testbed import ROOT
 from wasession_api.v1alpha1 import Phase
 
-BOARD = json.loads((CHART / "files" / "dashboard.json").read_text())
-ALERTS = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())
 PROGRAMS = {
     "operator": ["wasession_operator.metrics", "wasession_api.kube.client"],
     "gateway": ["wasession_gateway.metrics"],
@@ -45,20 +40,14 @@ def test_the_readme_lists_each_metric(program: str) -> None:
     assert metrics(program) - set(re.findall(r"wasession_\w+", text)) == set()
 
 
-def panels() -> list[dict[str, Any]]:
-    return [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+QUERIES = board_queries("5m")
 
 
-def queries() -> Iterator[tuple[str, str]]:
-    for panel in panels():
-        for target in panel["targets"]:
-            yield panel["title"], target["expr"]
-    for group in ALERTS["groups"]:
-        for rule in group["rules"]:
-            yield rule["alert"], rule["expr"]
-
-
-@pytest.mark.parametrize(("name", "query"), [*queries()], ids=lambda value: value[:40])
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [*QUERIES, *((alert["alert"], alert["expr"]) for alert in alerts())],
+    ids=lambda value: value[:40],
+)
 def test_a_query_asks_for_metrics_that_there_are(name: str, query: str) -> None:
     asked = set(re.findall(r"\bwasession_\w+", query))
     assert asked, name
@@ -66,10 +55,9 @@ def test_a_query_asks_for_metrics_that_there_are(name: str, query: str) -> None:
 
 
 def test_prometheus_understands_each_query(promtool: Path, tmp_path: Path) -> None:
-    """Of the board; the alerts are in test_alerts.py. Grafana replaces its variables."""
+    """Of the board; the alerts are in test_alerts.py."""
     rules = [
-        {"record": f"panel{number}", "expr": query.replace("$__rate_interval", "5m")}
-        for number, (_, query) in enumerate(queries())
+        {"record": f"panel{number}", "expr": query} for number, (_, query) in enumerate(QUERIES)
     ]
     file = tmp_path / "board.yaml"
     file.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
@@ -105,8 +93,3 @@ def test_kube_state_metrics_knows_all_phases() -> None:
     [resource] = values["customResourceState"]["config"]["spec"]["resources"]
     [phase] = [metric for metric in resource["metrics"] if metric["name"] == "phase"]
     assert phase["each"]["stateSet"]["list"] == list(Phase)
-
-
-@pytest.fixture(scope="module")
-def promtool() -> Path:
-    return prometheus.program("promtool")
