@@ -48,7 +48,7 @@ def test_the_schema_knows_the_same_values() -> None:
     collect(yaml.safe_load(VALUES))
     known = set(fields(SCHEMA))
     assert {path for path in known - defaults if not path.startswith("defaultClass.spec.")} == set()
-    inside = (".annotations.", "resources.")
+    inside = (".annotations.", ".labels.", "resources.")
     assert {path for path in defaults - known if not any(part in path for part in inside)} == set()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any, cast
 
 import pytest
@@ -152,10 +151,8 @@ def test_an_older_session_takes_the_place_of_a_younger_one(cache: Cache) -> None
 def test_thousands_of_sessions_of_one_owner(cache: Cache) -> None:
     cache.put("gold", generation=2, limits={"sessionsPerOwner": 10})
     names = [f"s{number}" for number in range(5000)]
-    began = time.perf_counter()
     for number, name in enumerate(names):
         cache.add(name, number % 3600, owner="o", className="gold")
     for name in names:
         cache.delete(name)
-    assert time.perf_counter() - began < 2
     assert len(cache.enqueued) < 2 * len(names)
