@@ -161,6 +161,7 @@ def _names(kind: str, plural: str, singular: str, short: tuple[str, ...]) -> dic
         "plural": plural,
         "singular": singular,
         "shortNames": list(short),
+        "categories": [v1alpha1.CATEGORY],
     }
 
 

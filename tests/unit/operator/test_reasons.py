@@ -11,7 +11,7 @@ from wasession_api.v1alpha1 import ConditionType, Phase, Reason
 ROOT = Path(__file__).parents[3]
 # Sets of reasons to compare with do not set any.
 COMPARED = re.compile(
-    r"^(EXPECTED_REASONS|TERMINATION_REASONS|FATAL_REASONS|REQUESTED|DISCONNECTS) = \{[^}]*\}",
+    r"^((EXPECTED|TERMINATION|FATAL|STALLING)_REASONS|REQUESTED|DISCONNECTS) = \{[^}]*\}",
     re.MULTILINE,
 )
 SOURCES = [

@@ -106,6 +106,7 @@ KIND = "WhatsAppSession"
 PLURAL = "whatsappsessions"
 SINGULAR = "whatsappsession"
 SHORT_NAMES = ("wasession", "wasessions", "was")
+CATEGORY = "whatsapp"  # of all kinds: kubectl get whatsapp
 CLASS_KIND = "WhatsAppSessionClass"
 CLASS_PLURAL = "whatsappsessionclasses"
 CLASS_SINGULAR = "whatsappsessionclass"
@@ -152,6 +153,7 @@ __all__ = [
     "BACKUP_PLURAL",
     "BACKUP_SHORT_NAMES",
     "BACKUP_SINGULAR",
+    "CATEGORY",
     "CLASS_KIND",
     "CLASS_PLURAL",
     "CLASS_SHORT_NAMES",

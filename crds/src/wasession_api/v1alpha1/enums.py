@@ -74,7 +74,11 @@ class DisconnectKind(StrEnum):
 
 
 class ConditionType(StrEnum):
-    """The types of conditions in the status."""
+    """The types of conditions in the status.
+
+    The last two follow kstatus, by which GitOps tools judge objects: they are there only while they
+    are True (https://github.com/kubernetes-sigs/cli-utils/tree/master/pkg/kstatus).
+    """
 
     READY = "Ready"
     POD_READY = "PodReady"
@@ -85,6 +89,8 @@ class ConditionType(StrEnum):
     DEGRADED = "Degraded"
     SANDBOXED = "Sandboxed"
     DELIVERING = "Delivering"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
 
 
 class BootstrapState(StrEnum):

@@ -40,6 +40,9 @@ class Conditions:
         if kind in self._before:
             self._after[kind] = self._before[kind]
 
+    def drop(self, kind: ConditionType) -> None:
+        self._after.pop(kind, None)
+
     def as_list(self) -> list[Condition]:
         """Return the conditions in the order of ``ConditionType``."""
         return [self._after[kind] for kind in ConditionType if kind in self._after]

@@ -36,7 +36,7 @@ from wasession_operator.plan.manifests import (
     state,
 )
 from wasession_operator.plan.pod import STOPPED, termination_reason
-from wasession_operator.plan.results import Finding, Outcome, Problem
+from wasession_operator.plan.results import Finding, Outcome, PodResult, Problem
 from wasession_operator.plan.rollout import is_updating
 
 PROGRESSING = {
@@ -47,6 +47,18 @@ PROGRESSING = {
     Phase.RECONNECTING,
     Phase.AUTHENTICATING,
 }
+# Phases in which the operator or the session pod is at work. Authenticating is not one: a session
+# waits for a person with a phone then, perhaps for days, and GitOps tools must not wait with it.
+RECONCILING = PROGRESSING - {Phase.AUTHENTICATING} | {Phase.TERMINATING}
+# Why a session that is under way gets no further before a person has acted. What may pass by itself
+# (a full cluster, a lost node, a network that is down, a crash) is not here.
+STALLING_REASONS = {
+    Reason.LOGIN_IN_USE_ELSEWHERE, Reason.POD_CREATE_FAILED, Reason.IMAGE_PULL_BACK_OFF,
+    Reason.CREATE_CONTAINER_CONFIG_ERROR, Reason.CRASH_LOOP_BACK_OFF, Reason.PVC_CREATE_FAILED,
+    Reason.BACKUP_NOT_FOUND, Reason.BACKUP_SOURCE_RUNNING, Reason.BACKUP_SOURCE_NOT_FENCED,
+    Reason.BOOTSTRAP_FAILED, Reason.CERTIFICATE_UNTRUSTED, Reason.PROXY_BLOCKED,
+    Reason.VERSION_REFUSED,
+}  # fmt: skip
 ROLLOUT_HALTED = Reason.ROLLOUT_HALTED
 PHONE_LAST_SEEN_STEP = timedelta(hours=12)  # a smaller advance alone is not written
 # Restarts that somebody has caused on purpose.
@@ -140,6 +152,8 @@ def invalid_spec_status(session: Session, now: datetime, message: str) -> Status
     conditions.set(ConditionType.READY, False, Reason.INVALID_SPEC, message)
     conditions.set(ConditionType.PROGRESSING, False, Reason.INVALID_SPEC, message)
     conditions.set(ConditionType.DEGRADED, True, Reason.INVALID_SPEC, message)
+    conditions.drop(ConditionType.RECONCILING)
+    conditions.set(ConditionType.STALLED, True, Reason.INVALID_SPEC, message)
     status.conditions = conditions.as_list()
     return status
 
@@ -361,9 +375,20 @@ def _conditions(
     else:
         conditions.set(ConditionType.PROGRESSING, progressing, pod.reason, pod.message)
     conditions.set(ConditionType.DEGRADED, bool(problems), *_main_problem(outcome))
+    if _is_stalled(pod, problems):
+        conditions.set(ConditionType.STALLED, True, pod.reason, pod.message)
+    elif pod.phase in RECONCILING:
+        conditions.set(ConditionType.RECONCILING, True, pod.reason, pod.message)
     _set_sandboxed(conditions, report)
     _set_delivering(conditions, session, status)
     return conditions.as_list()
+
+
+def _is_stalled(pod: PodResult, problems: tuple[Problem, ...]) -> bool:
+    """Return whether a person must act, because nothing progresses by itself."""
+    if pod.phase in (Phase.FAILED, Phase.LOGGED_OUT):
+        return pod.reason != Reason.LOGGED_OUT_ON_REQUEST
+    return pod.reason in STALLING_REASONS and any(it.reason == pod.reason for it in problems)
 
 
 def _set_sandboxed(conditions: Conditions, report: Report | None) -> None:
