@@ -98,7 +98,8 @@ def of_session(phase: str, conditions: Mapping[str, str], generation: int = 1) -
     return {"phase": phase, "observedGeneration": generation, "conditions": found}
 
 
-READY, WAITING = {ConditionType.READY: "True"}, {ConditionType.READY: "False"}
+READY: dict[str, str] = {ConditionType.READY: "True"}
+WAITING: dict[str, str] = {ConditionType.READY: "False"}
 
 
 @pytest.mark.parametrize(
