@@ -51,9 +51,11 @@ SAFE_SYSCTLS = {
     "net.ipv4.tcp_keepalive_time",
     "net.ipv4.tcp_syncookies",
 }
-# The pod's local volumes are caches: they are no reason to keep a node. See
-# https://github.com/kubernetes/autoscaler/blob/master/cluster-autoscaler/FAQ.md
-SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
+# cluster-autoscaler keeps each node with a pod whose controller it does not know, unless the pod
+# says that it may be evicted; a PodDisruptionBudget limits that all the same. While a phone is
+# being linked, neither it nor Karpenter may evict the pod: somebody would have to begin again.
+SAFE_TO_EVICT = "cluster-autoscaler.kubernetes.io/safe-to-evict"
+DO_NOT_DISRUPT = "karpenter.sh/do-not-disrupt"
 GRACE_SECONDS = 15  # for the process, beyond the browser's own shutdown timeout
 # Part of the template's hash: raise it when all pods should be replaced for a change in this file.
 TEMPLATE_VERSION = 1
@@ -245,10 +247,11 @@ def make_pod(
     new volume begins with. ``traceparent``: the trace that its start is a part of, if session pods
     are traced. None of them is part of the template's hash.
     """
-    pod = _pod(namespace, name, uid, spec, settings)
+    linking = not restoring
+    pod = _pod(namespace, name, uid, spec, settings, linking=linking)
     annotations = {
         names.ANNOTATION_TEMPLATE_HASH: template_hash(pod),
-        names.ANNOTATION_TEMPLATE_METADATA: template_metadata(spec).record(),
+        names.ANNOTATION_TEMPLATE_METADATA: template_metadata(spec, linking=linking).record(),
         names.ANNOTATION_CLASS: spec.class_name,
         names.ANNOTATION_OWN_SPEC: own_spec,
         names.ANNOTATION_REVISION: revision,
@@ -360,12 +363,18 @@ class TemplateMetadata(NamedTuple):
         }
 
 
-def template_metadata(spec: EffectiveSpec) -> TemplateMetadata:
-    """Return the template's labels and annotations, without the operator's own names."""
+def template_metadata(spec: EffectiveSpec, *, linking: bool) -> TemplateMetadata:
+    """Return the template's labels and annotations, without the operator's own names.
+
+    ``linking``: a phone is being linked, so that the pod should not be evicted. What the template
+    says of that is the last word.
+    """
+    evictable = {SAFE_TO_EVICT: "true"}
+    protected = {SAFE_TO_EVICT: "false", DO_NOT_DISRUPT: "true"}
     template = spec.pod_template.metadata
     return TemplateMetadata(
         {name: value for name, value in template.labels.items() if name not in names.LABELS},
-        {SAFE_TO_EVICT: "tmp,shm"}
+        (protected if linking else evictable)
         | {
             name: value
             for name, value in template.annotations.items()
@@ -374,10 +383,13 @@ def template_metadata(spec: EffectiveSpec) -> TemplateMetadata:
     )
 
 
-def _pod(namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings) -> Manifest:
+def _pod(
+    namespace: str, name: str, uid: str, spec: EffectiveSpec, settings: Settings, *,
+    linking: bool = False,
+) -> Manifest:  # fmt: skip
     template = spec.pod_template
     metadata = _metadata(namespace, name, spec)
-    from_template = template_metadata(spec)
+    from_template = template_metadata(spec, linking=linking)
     metadata["labels"] = {**from_template.labels, **pod_labels(name, spec)}
     metadata["annotations"] = {**from_template.annotations, **metadata["annotations"]}
     metadata["ownerReferences"] = [owner_reference(name, uid)]

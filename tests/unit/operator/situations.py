@@ -56,7 +56,11 @@ def pvc(phase: str = "Bound", **changes: Any) -> dict[str, Any]:
 
 
 def pod(
-    ready: bool = True, phase: str = "Running", spec: dict[str, Any] | None = None, **status: Any
+    ready: bool = True,
+    phase: str = "Running",
+    spec: dict[str, Any] | None = None,
+    restoring: bool = True,
+    **status: Any,
 ) -> dict[str, Any]:
     obj = objects.make_pod(
         "ns",
@@ -64,7 +68,7 @@ def pod(
         "uid-1",
         EffectiveSpec.model_validate(spec or {}),
         SETTINGS,
-        restoring=False,
+        restoring=restoring,
         token_id="t1",
     )
     obj["metadata"] |= {"uid": "pod-uid", "creationTimestamp": NOW.isoformat()}

@@ -38,8 +38,9 @@ def test_the_pod_of_a_plain_session() -> None:
         "wasession.dev/owner": "user-42",
     }
     assert made["metadata"]["ownerReferences"] == [objects.owner_reference("sales", "uid-1")]
-    safe = "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"
-    assert made["metadata"]["annotations"][safe] == "tmp,shm"
+    # It is to be linked.
+    assert made["metadata"]["annotations"][objects.SAFE_TO_EVICT] == "false"
+    assert made["metadata"]["annotations"][objects.DO_NOT_DISRUPT] == "true"
     spec = made["spec"]
     assert spec["automountServiceAccountToken"] is False
     assert spec["terminationGracePeriodSeconds"] == 45

@@ -635,13 +635,84 @@ def test_changed_labels_and_annotations_are_patched_onto_the_running_pod(strateg
         "note": "2",
         "new": "z",
         "old": None,
-        objects.SAFE_TO_EVICT: "tmp,shm",
+        objects.SAFE_TO_EVICT: "true",
         names.ANNOTATION_TEMPLATE_METADATA: record,
     }
     patched = running.pod or {}
     patched["metadata"]["labels"] |= patch.labels
     patched["metadata"]["annotations"] |= patch.annotations
     assert plan(changed, replace(running, pod=patched), SETTINGS).actions == []
+
+
+def annotations_by(result: Plan) -> dict[str, str | None]:
+    """Return the annotations that a plan patches onto the pod, without the record of them."""
+    [patch] = of(RepairPod, result)
+    assert patch.labels == {}
+    return {k: v for k, v in patch.annotations.items() if k != names.ANNOTATION_TEMPLATE_METADATA}
+
+
+EVICTABLE = {objects.SAFE_TO_EVICT: "true"}
+PROTECTED = {objects.SAFE_TO_EVICT: "false", objects.DO_NOT_DISRUPT: "true"}
+
+
+def noted(status: Status, phase: Phase) -> Status:
+    return status.model_copy(update={"phase": phase})
+
+
+@pytest.mark.parametrize("status", [noted(VALID, Phase.READY), noted(Status(), Phase.FAILED)])
+def test_a_pod_may_be_evicted_when_its_phone_is_linked_or_nobody_will(status: Status) -> None:
+    seen = report(status.phase or Phase.READY, session_valid=status.session_valid or False)
+    new = facts(pod=pod(restoring=False), report=seen)
+    assert annotations_by(plan(session(status), new, SETTINGS)) == EVICTABLE | {
+        objects.DO_NOT_DISRUPT: None
+    }
+    released = replace(new, pod=pod())
+    assert not of(RepairPod, plan(session(status), released, SETTINGS))
+
+
+def test_a_login_that_is_not_on_the_volume_yet_keeps_its_pod() -> None:
+    seen = facts(pod=pod(restoring=False), report=report())
+    result = plan(session(noted(Status(), Phase.READY)), seen, SETTINGS)
+    assert not of(RepairPod, result)
+    assert result.requeue_after is None, "its next report comes by itself"
+
+
+def test_a_pod_is_released_only_after_the_status_is_written() -> None:
+    """So a start takes as many writes as without it."""
+    linked = facts(pod=pod(restoring=False), report=report(session_valid=True))
+    first = plan(session(noted(Status(), Phase.SYNCING)), linked, SETTINGS)
+    assert not of(RepairPod, first)
+    assert first.status.phase is Phase.READY
+    assert first.requeue_after == timedelta(seconds=1)
+    second = plan(session(first.status), linked, SETTINGS)
+    assert of(RepairPod, second)
+
+
+@pytest.mark.parametrize(
+    "phase", [Phase.AUTHENTICATING, Phase.PASSKEY_REQUIRED, Phase.SYNCING], ids=str
+)
+def test_a_pod_is_kept_while_a_phone_is_linked_again(phase: Phase) -> None:
+    seen = facts(report=report(phase))
+    assert annotations_by(plan(session(noted(Status(), phase)), seen, SETTINGS)) == PROTECTED
+    kept = replace(seen, pod=pod(restoring=False))
+    assert not of(RepairPod, plan(session(noted(Status(), phase)), kept, SETTINGS))
+
+
+@pytest.mark.parametrize("restoring", [True, False])
+def test_other_phases_leave_the_pod_as_it_is(restoring: bool) -> None:
+    """A restoration takes no write for it: neither while messages sync, nor after."""
+    seen = facts(pod=pod(restoring=restoring))
+    for phase in (Phase.STARTING, Phase.RESTORING, Phase.RECONNECTING, Phase.CONFLICT):
+        assert not of(RepairPod, plan(session(noted(VALID, phase)), seen, SETTINGS))
+    syncing = replace(seen, report=report(Phase.SYNCING, session_valid=True))
+    assert not of(RepairPod, plan(session(noted(VALID, Phase.SYNCING)), syncing, SETTINGS))
+
+
+def test_a_class_has_the_last_word_on_evictions() -> None:
+    spec = template({}, {objects.SAFE_TO_EVICT: "false"})
+    made = pod(spec=spec)["metadata"]["annotations"]
+    assert made[objects.SAFE_TO_EVICT] == "false"
+    assert objects.DO_NOT_DISRUPT not in made
 
 
 def test_a_template_cannot_replace_the_operators_own_metadata() -> None:

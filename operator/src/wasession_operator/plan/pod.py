@@ -55,6 +55,8 @@ ANSWER_PATIENCE = timedelta(seconds=10)  # until a pod that has answered before 
 FIRST_ANSWER_PATIENCE = timedelta(seconds=2)  # the same for one that has just become ready
 UNREACHABLE_PATIENCE = timedelta(minutes=1)  # until an unreachable pod is a problem
 BEFORE_REPORT = {Phase.PENDING, Phase.STARTING, Phase.RESTORING}  # before the pod's first report
+RELEASE_AFTER = timedelta(seconds=1)  # until the status of a linked session should be written
+LINKING = {Phase.AUTHENTICATING, Phase.PASSKEY_REQUIRED, Phase.SYNCING}
 RUNNING = Finding(True, Reason.POD_RUNNING)
 START_QUEUED = "Other sessions start first: {budget} has no start budget left."
 STOPPING = "The pod is being stopped."
@@ -160,7 +162,8 @@ def _repair(
     """
     repair = metadata_repair(session, pod)
     record = annotations_of(pod).get(names.ANNOTATION_TEMPLATE_METADATA)
-    labels, annotations = objects.template_metadata(session.spec).changes(record)
+    linking = _is_linking(session, record)
+    labels, annotations = objects.template_metadata(session.spec, linking=linking).changes(record)
     if facts.class_violation is not None:
         labels, annotations = {}, {}
     if repair is not None:
@@ -170,11 +173,31 @@ def _repair(
         labels.pop(names.LABEL_CLASS, None)
         annotations.pop(names.ANNOTATION_CLASS, None)
     if not labels and not annotations:
-        return Step()
+        report = facts.report  # the status will have it, which wakes nobody
+        ends = report is not None and _ends_linking(report.phase, report.session_valid)
+        return Step(requeue_after=RELEASE_AFTER) if linking and ends else Step()
     step = attempt(RepairPod(pod["metadata"]["uid"], labels, annotations), facts)
     if repair is not None and step.actions:
         return attempt(token.apply, facts) + step
     return step
+
+
+def _is_linking(session: Session, record: str | None) -> bool:
+    """Return whether the pod should be kept from evictions because a phone is being linked.
+
+    By the status as it is written, so that a start takes no more writes: the pod has been created
+    with it, and is released when the session is Ready. In other phases it stays as its record says.
+    """
+    status = session.status
+    if status.phase in LINKING and not status.session_valid:
+        return True
+    if _ends_linking(status.phase, status.session_valid):
+        return False
+    return record == objects.template_metadata(session.spec, linking=True).record()
+
+
+def _ends_linking(phase: Phase | None, valid: bool | None) -> bool:
+    return phase is Phase.FAILED or (phase is Phase.READY and bool(valid))
 
 
 def _own_pod(
