@@ -9,6 +9,7 @@ import pytest
 from support.fakes.api import ApiError, Manifest
 from support.fakes.world import World
 from wasession_api.names import object_name
+from wasession_operator.objects import DO_NOT_DISRUPT, SAFE_TO_EVICT
 
 BUDGET = "sessions"
 
@@ -77,3 +78,37 @@ async def test_a_drain_goes_on_one_pod_at_a_time(world: World) -> None:
         await world.until_replaced(name, pods[name])
     await world.change("s0", suspend=True)
     await until_allowed(world, 1, expected=2, healthy=2)
+
+
+def evictable(world: World, name: str) -> str | None:
+    """Return what a session's pod tells cluster-autoscaler."""
+    value: str | None = world.pod(name)["metadata"]["annotations"].get(SAFE_TO_EVICT)
+    return value
+
+
+async def test_autoscalers_leave_a_pod_alone_until_its_phone_is_linked(world: World) -> None:
+    """It is created so, and released after the session is Ready: a start takes no more writes."""
+    world.script.scans = False
+    await world.start_operator()
+    await world.create("s0")
+    await world.until_phase("s0", phase="Authenticating")
+    assert evictable(world, "s0") == "false"
+    assert world.pod("s0")["metadata"]["annotations"][DO_NOT_DISRUPT] == "true"
+    world.program("s0").scan()
+    await world.until_phase("s0")
+    await world.until(lambda: evictable(world, "s0") == "true", "the pod to be released")
+    assert DO_NOT_DISRUPT not in world.pod("s0")["metadata"]["annotations"]
+    told = [
+        (change.plural, change.object["metadata"].get("annotations", {}).get(SAFE_TO_EVICT))
+        if change.plural == "pods"
+        else (change.plural, change.object.get("status", {}).get("phase"))
+        for change in world.changes
+    ]
+    assert told.index(("whatsappsessions", "Ready")) < told.index(("pods", "true"))
+    # A restoration is not disturbed by it: the next pod may be evicted from the start.
+    pod = world.pod("s0")
+    await world.take_away("pods", "s0")
+    await world.until_replaced("s0", pod)
+    uid = world.pod("s0")["metadata"]["uid"]
+    of_next = [change for change in world.changes if change.object["metadata"].get("uid") == uid]
+    assert {c.object["metadata"]["annotations"].get(SAFE_TO_EVICT) for c in of_next} == {"true"}
