@@ -128,6 +128,15 @@ def archive(image: str) -> Path:
     return path
 
 
+def export(image: str, path: Path, reference: str) -> None:
+    """Write an image into an OCI archive, in which it has the name ``reference``."""
+    if engine() == "docker":  # 25 or newer
+        _run(["docker", "tag", image, reference])
+        _run(["docker", "save", "--output", str(path), reference])
+    else:
+        _run(["buildah", "push", "--quiet", image, f"oci-archive:{path}:{reference}"])
+
+
 def tag(target: str, other: str) -> str:
     """Give a built image a second name; return that name."""
     _run([engine(), "tag", name(target), other])

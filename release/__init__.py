@@ -1,0 +1,1 @@
+"""``make release VERSION=…``: everything that a release consists of, in ``build/release``."""
