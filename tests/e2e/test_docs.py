@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.documentation import ROOT, blocks
+from support.documentation import blocks
 from support.standin import Phone
 from support.terminal import Terminal
-from support.testbed import SYSTEM, Testbed, plugin_path
+from support.testbed import ROOT, SYSTEM, Testbed, plugin_path
 
 NAME, ME = "sales-eu", "15557770042"
 NAMESPACE = "sales"
