@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation chart-fuzz idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds chart-readme screenshots cast docs release lock clean
+.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation chart-fuzz idle-audit lease-drills login-drills rollout-drills watch-faults lint format images images-arm64 crds chart-readme screenshots cast docs release publish lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -120,6 +120,9 @@ docs: setup  ## the site of docs/ in build/docs; fails at a link that leads nowh
 
 release: setup  ## build/release: images, chart, CRDs, plugin, checksums; VERSION=1.2.3 KEY=cosign.key, and ARCHITECTURES=amd64
 	PYTHONPATH=tests:. $(VENV)/bin/python -m release $(VERSION) --key "$(KEY)" $(if $(ARCHITECTURES),--architectures $(ARCHITECTURES))
+
+publish: setup  ## push build/release: VERSION=1.2.3 REGISTRY=registry.example/wasession
+	PYTHONPATH=tests:. $(VENV)/bin/python -m release.publish $(VERSION) $(REGISTRY)
 
 lock:  ## requirements.lock of the workspace and of each image, from one resolution
 	$(VENV)/bin/uv lock

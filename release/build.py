@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -30,7 +31,8 @@ def build_image(
     """Build an image into an OCI archive, with its bill of materials beside it."""
     name = f"wasession-{target}-{version}-linux-{architecture}"
     archive = folder / f"{name}.tar"
-    image = images.build(target, architecture)
+    is_own = images.PROCESSORS[architecture] == platform.machine()
+    image = images.build(target, None if is_own else architecture)
     images.export(image, archive, f"wasession/{target}:{version}")
     status = oci.read_file(archive, "var/lib/dpkg/status") or ""
     packages = chain(
@@ -67,18 +69,18 @@ def build_api_documents(version: str, folder: Path) -> None:
 def build_wheels(folder: Path, moment: datetime) -> None:
     """Build the packages of the kubectl plugin."""
     environment = {"SOURCE_DATE_EPOCH": str(int(moment.timestamp()))}
-    uv = Path(sys.executable).with_name("uv")
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     for package in WHEELS:
-        command = [str(uv), "build", "--quiet", "--wheel", "--no-build-isolation", "--no-progress"]
-        _run([*command, "--out-dir", str(folder), str(ROOT / package)], environment)
-    (folder / ".gitignore").unlink(missing_ok=True)  # uv's
+        _run([*command, "--directory", str(folder)], environment, ROOT / package)
 
 
-def _run(command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+def _run(
+    command: Sequence[str], environment: dict[str, str] | None = None, folder: Path = ROOT
+) -> None:
     """Run a program; raise ``SystemExit`` with its output if it fails."""
     done = subprocess.run(
         command,
-        cwd=ROOT,
+        cwd=folder,
         env=os.environ | (environment or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

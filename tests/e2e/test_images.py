@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import ast
 import json
+import platform
 import re
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 from support.cluster import images
 from support.testbed import Testbed
+
+from release import oci
+from release.build import build_image
+from release.signature import sha256
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"operator": 130, "gateway": 130, "session-pod": 750}  # MB, unpacked
@@ -124,3 +132,18 @@ def test_the_session_pods_image_has_all_that_chromium_and_playwright_need(bed: T
     assert seen["number"] == "1.234,5", "ICU knows other languages than English"
     assert seen["day"] == "1970年1月1日木曜日"
     assert seen["type"] == "application/vnd.oasis.opendocument.text", "from shared-mime-info"
+
+
+def test_a_released_image_has_a_bill_of_materials(bed: Testbed, tmp_path: Path) -> None:
+    machine = {processor: name for name, processor in images.PROCESSORS.items()}
+    architecture = machine[platform.machine()]
+    build_image("gateway", architecture, "1.2.3", tmp_path, datetime.now(UTC))
+    name = f"wasession-gateway-1.2.3-linux-{architecture}"
+    assert oci.read_file(tmp_path / f"{name}.tar", "etc/os-release")
+    text = (tmp_path / f"{name}.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    document = json.loads(text)
+    [digest] = document["metadata"]["component"]["hashes"]
+    assert digest["content"] == sha256(tmp_path / f"{name}.tar")
+    found = {component["purl"].partition("@")[0] for component in document["components"]}
+    assert {"pkg:pypi/aiohttp", "pkg:deb/debian/libc6"} <= found
