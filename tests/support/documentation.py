@@ -46,6 +46,7 @@ FOREIGN = {
     "awk",
     "aws",
     "base64",
+    "cosign",
     "date",
     "docker",
     "grep",
