@@ -7,7 +7,7 @@ PYTEST := $(RUN) -m pytest
 PARALLEL := -n $(or $(WORKERS),3)
 NODE := session-pod/bridge gateway/client tests/bench/session_pod/peer tests/support/documents tests/support/standardwebhooks
 
-.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation chart-fuzz idle-audit lease-drills login-drills rollout-drills upgrade-drill watch-faults lint format images images-arm64 crds chart-readme screenshots cast docs release publish lock clean
+.PHONY: help demo demo-down test coverage test-unit test-integration test-e2e bench-session-pod bench-session-pod-kills bench-density bench-operator bench-operator-shards bench-operator-failover bench-gateway bench-delivery bench-delivery-kills bench-hibernation chart-fuzz idle-audit lease-drills login-drills rollout-drills upgrade-drill release-drill watch-faults lint format images images-arm64 crds chart-readme screenshots cast docs release publish lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 26
@@ -82,6 +82,9 @@ rollout-drills: setup  ## a class with six real sessions is changed for the wors
 
 upgrade-drill: setup  ## an earlier version with a linked session is upgraded to this one, and back; FROM=v1.2.3; ten minutes
 	FROM=$(FROM) $(PYTEST) tests/e2e/test_upgrade.py
+
+release-drill: setup  ## chart and an image are published to a real registry and fetched again; five minutes
+	RELEASE_DRILL=1 $(PYTEST) tests/integration/release/test_registry.py --timeout=1500
 
 login-drills: setup  ## a login is lost and restored 30 times: with its namespace, its cluster, or etcd; an hour
 	LOGIN_DRILLS=30 $(PYTEST) -s tests/e2e/test_disaster.py
