@@ -90,7 +90,7 @@ async def hurt_first(world: World, act: Act) -> str:
 
 
 async def test_a_good_image_reaches_all(fleet: World) -> None:
-    await fleet.change_class(image=GOOD)
+    await fleet.change_class(rollout={"soak": "5s"}, image=GOOD)  # long enough to be seen
     await until_phase(fleet, "Soaking")
     assert len(touched(fleet, GOOD)) == 1, "only the canary"
     done = await fleet.until(lambda: len(on(fleet, GOOD)) == len(NAMES), "all of the image")

@@ -90,7 +90,7 @@ async def test_resources_exist(environment: Environment) -> None:
 
 
 async def resource_names(api: Api) -> set[str]:
-    """Return plural, singular and short names of the API server's resources, and their kinds."""
+    """Return all names of the API server's resources: also of their kinds, and categories."""
     groups = (await api.call("GET", "/apis"))["groups"]
     versions = [f"/apis/{group['preferredVersion']['groupVersion']}" for group in groups]
     resources = [
@@ -106,6 +106,7 @@ async def resource_names(api: Api) -> set[str]:
             resource["singularName"],
             resource["kind"].lower(),
             *resource.get("shortNames", []),
+            *resource.get("categories", []),
         )
     }
 

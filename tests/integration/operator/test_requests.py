@@ -438,7 +438,7 @@ async def test_valid_logins_start_first(world: World) -> None:
     for name in names(3):
         await world.create(name)
     mark = len(world.changes)
-    await world.start_operator(max_concurrent_starts_per_node="1", restoration_delay="5s")
+    await world.start_operator(max_concurrent_starts_per_node="1", restoration_delay="15s")
     await world.until_phase("old", *names(3))
     started = [
         change.key[2]
