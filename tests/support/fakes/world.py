@@ -25,6 +25,7 @@ from wasession_api.v1alpha1 import (
     PLURAL,
     Override,
 )
+from wasession_operator.objects import SAFE_TO_EVICT
 
 PVCS = "persistentvolumeclaims"
 SETTINGS = {
@@ -424,11 +425,19 @@ class World:
         return replacement
 
     async def until_noted(self, *names: str) -> None:
-        """Wait until claims note their login: the last that is written of a new session."""
+        """Wait for the last that is written of a new session: that its login is there.
+
+        Its claim notes the login, and its pod may be evicted from then on.
+        """
 
         def noted(name: str) -> bool:
-            claim = self.object(PVCS, name)
-            return claim is not None and ANNOTATION_LOGIN_ID in claim["metadata"]["annotations"]
+            claim, pod = self.object(PVCS, name), self.object("pods", name)
+            return (
+                claim is not None
+                and ANNOTATION_LOGIN_ID in claim["metadata"]["annotations"]
+                and pod is not None
+                and pod["metadata"]["annotations"].get(SAFE_TO_EVICT) == "true"
+            )
 
         await self.until(lambda: all(map(noted, names)), f"notes of the logins of {names}")
 
