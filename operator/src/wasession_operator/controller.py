@@ -274,8 +274,8 @@ class Controller:
     async def _reconcile(self, state: ReconcileState) -> Result:
         """Reconcile one session; after an error, requeue it with backoff."""
         try:
-            body = self._cache.sessions.get(state.key)
-            with metrics.RECONCILE_DURATION.time(), start_traces.reconciling(state, body):
+            traced = start_traces.reconciling(state, self._cache.sessions)
+            with metrics.RECONCILE_DURATION.time(), traced:
                 result = await self._reconciler.reconcile(state)
         except Exception as error:
             state.reconcile_failures = next_backoff(state.reconcile_failures)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from wasession_api import tracing
-from wasession_api.kube.manifests import Manifest
+from wasession_api.kube.manifests import Key, Manifest
 from wasession_api.start_trace import StartTrace
 from wasession_api.v1alpha1 import ConditionType, Status
 
@@ -15,9 +15,9 @@ from wasession_operator.reconcile_state import ReconcileState
 
 
 @contextlib.contextmanager
-def reconciling(state: ReconcileState, body: Manifest | None) -> Iterator[None]:
+def reconciling(state: ReconcileState, sessions: Mapping[Key, Manifest]) -> Iterator[None]:
     """Trace a reconciliation of a session that starts: of a new one from the first on."""
-    if body is not None and state.start_trace is None and _is_new(state, body):
+    if tracing.is_on() and state.start_trace is None and _is_new(state, sessions):
         _begin(state)
     if state.start_trace is None:
         yield
@@ -59,6 +59,7 @@ def _begin(state: ReconcileState) -> StartTrace:
     return state.start_trace
 
 
-def _is_new(state: ReconcileState, body: Manifest) -> bool:
-    has_status = state.written is not None or bool((body.get("status") or {}).get("phase"))
-    return tracing.is_on() and not has_status and not is_terminating(body)
+def _is_new(state: ReconcileState, sessions: Mapping[Key, Manifest]) -> bool:
+    if state.written is not None or (body := sessions.get(state.key)) is None:
+        return False
+    return not (body.get("status") or {}).get("phase") and not is_terminating(body)
