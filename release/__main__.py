@@ -16,11 +16,11 @@ from pathlib import Path
 from support.cluster.images import PROCESSORS
 
 from release import build, provenance, signature
+from release.build import FOLDER
 from release.notes import notes
 from release.repository import Repository
 from release.versions import why_not
 
-FOLDER = build.ROOT / "build" / "release"
 UNKNOWN = "urn:unknown"  # where nobody has said
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from release.signature import sha256
 
 ROOT = Path(__file__).resolve().parents[1]
 CHART = ROOT / "charts" / "wasession-operator"
+FOLDER = ROOT / "build" / "release"
 IMAGES = ("operator", "session-pod", "gateway")
 WHEELS = ("crds", "cli")  # the plugin, and what it needs of this repository
 
@@ -31,8 +31,8 @@ def build_image(
     """Build an image into an OCI archive, with its bill of materials beside it."""
     name = f"wasession-{target}-{version}-linux-{architecture}"
     archive = folder / f"{name}.tar"
-    is_own = images.PROCESSORS[architecture] == platform.machine()
-    image = images.build(target, None if is_own else architecture)
+    other = architecture if architecture != images.own_architecture() else None
+    image = images.build(target, other)
     images.export(image, archive, f"wasession/{target}:{version}")
     status = oci.read_file(archive, "var/lib/dpkg/status") or ""
     packages = chain(

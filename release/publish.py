@@ -14,8 +14,7 @@ from pathlib import Path
 
 from support.cluster import binaries
 
-from release.__main__ import FOLDER
-from release.build import IMAGES
+from release.build import FOLDER, IMAGES
 
 
 def main() -> None:

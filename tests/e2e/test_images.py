@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import platform
 import re
 import subprocess
 from collections.abc import Iterator
@@ -135,8 +134,7 @@ def test_the_session_pods_image_has_all_that_chromium_and_playwright_need(bed: T
 
 
 def test_a_released_image_has_a_bill_of_materials(bed: Testbed, tmp_path: Path) -> None:
-    machine = {processor: name for name, processor in images.PROCESSORS.items()}
-    architecture = machine[platform.machine()]
+    architecture = images.own_architecture()
     build_image("gateway", architecture, "1.2.3", tmp_path, datetime.now(UTC))
     name = f"wasession-gateway-1.2.3-linux-{architecture}"
     assert oci.read_file(tmp_path / f"{name}.tar", "etc/os-release")

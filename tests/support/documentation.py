@@ -97,6 +97,11 @@ class Call(NamedTuple):
     arguments: tuple[str, ...]
 
 
+def make_targets() -> set[str]:
+    """Return the targets of the Makefile."""
+    return set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
 @cache
 def pages() -> dict[str, str]:
     """Return the pages by their path in the repository."""

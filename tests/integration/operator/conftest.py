@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 import yaml
@@ -17,8 +17,8 @@ from support.fakes.network import Network
 from support.fakes.operators import Operators
 from support.fakes.session_pods import SessionPods
 from support.fakes.world import Environment, World
+from support.testbed import CHART
 
-CHART = Path(__file__).parents[3] / "charts" / "wasession-operator"
 SYSTEM = "wasession-system"  # the namespace of all releases
 
 
@@ -51,10 +51,16 @@ async def environment(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator
         network.close()
 
 
+async def eventually(condition: Callable[[], Awaitable[bool]], patience: float = 30) -> None:
+    """Wait until a condition holds of what has no event, such as policies and roles."""
+    async with asyncio.timeout(patience):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
 def render(template: str | None, *options: str, release: str = "wasession") -> list[Manifest]:
     """Return the manifests of one of the chart's templates, or of all."""
-    helm = binaries.tool("helm")
-    command = [helm, "template", release, str(CHART), "--namespace", SYSTEM]
+    command = [binaries.tool("helm"), "template", release, str(CHART), "--namespace", SYSTEM]
     command += ["--kube-version", binaries.kubernetes_version(), *options]
     if template is not None:
         command += ["--show-only", template]

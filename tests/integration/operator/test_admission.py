@@ -7,15 +7,14 @@ tried as a new session, as one that is applied, and as three kinds of patch.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import random
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 import pytest
-from integration.operator.conftest import SYSTEM, render
+from integration.operator.conftest import SYSTEM, eventually, render
 from support.fakes.api import MERGE_PATCH, Api, ApiError, Manifest, path
 from support.fakes.world import Environment
 from wasession_api.v1alpha1 import API_VERSION, Override
@@ -115,12 +114,6 @@ async def api(environment: Environment) -> AsyncIterator[Api]:
     for name in (HOME, ELSEWHERE):
         await api.delete("namespaces", None, name)
     await eventually(lambda: lifted(api))
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(30):
-        while not await condition():  # noqa: ASYNC110 - policies and roles have no event
-            await asyncio.sleep(0.05)
 
 
 async def rejection(api: Api, user: str | None, spec: Manifest) -> str:

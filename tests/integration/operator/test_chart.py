@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from integration.operator.conftest import CHART, SYSTEM, render
+from integration.operator.conftest import SYSTEM, eventually, render
 from pydantic import ValidationError
 from support.cluster import binaries
 from support.fakes.api import Api, ApiError, Manifest, path
 from support.fakes.world import Environment
+from support.testbed import CHART
 from wasession_operator.settings import Settings
 
 Rights = set[tuple[str, str]]
@@ -385,9 +385,11 @@ async def test_an_uninstall_waits_for_the_sessions(environment: Environment) -> 
             {"status": {"usedBy": used_by}},
             "application/merge-patch+json",
         )
-        async with asyncio.timeout(60):
-            while await refuses() != (operator in users):  # noqa: ASYNC110 - of another process
-                await asyncio.sleep(0.1)
+
+        async def knows() -> bool:
+            return await refuses() == (operator in users)
+
+        await eventually(knows, patience=60)
 
     async def refuses() -> bool:
         try:

@@ -15,10 +15,11 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from integration.operator.conftest import CHART, SYSTEM
+from integration.operator.conftest import SYSTEM
 from support.chart import programs, strategies
 from support.cluster import binaries
 from support.fakes.world import Environment
+from support.testbed import CHART
 
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -6,19 +6,17 @@ The objects of our own kinds are tried by ``test_documentation.py``.
 from __future__ import annotations
 
 import fnmatch
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from support.cluster import binaries
-from support.testbed import CHART, ROOT
+from integration.operator.conftest import SYSTEM, render
+from support.testbed import ROOT
 from wasession_api.v1alpha1 import KIND, Spec
 from wasession_api.v1alpha1.delivery import SECRET_NAME
 
 EXAMPLES = ROOT / "examples"
-SYSTEM = "wasession-system"
 
 
 def documents(name: str) -> list[dict[str, Any]]:
@@ -27,14 +25,6 @@ def documents(name: str) -> list[dict[str, Any]]:
 
 def of_kind(kind: str, name: str) -> list[dict[str, Any]]:
     return [document for document in documents(name) if document["kind"] == kind]
-
-
-def rendered(*arguments: str) -> list[dict[str, Any]]:
-    """Return the chart's manifests; its schema refuses values that are not valid."""
-    command = [binaries.tool("helm"), "template", "wasession", str(CHART), "--namespace", SYSTEM]
-    command += ["--kube-version", binaries.kubernetes_version(), *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
 def mounted(manifests: list[dict[str, Any]]) -> dict[str, set[str]]:
@@ -63,7 +53,7 @@ def test_external_secrets_of_the_platform_are_those_that_the_chart_reads() -> No
     }
     named = "masterKey.existingSecret=wasession-master-key"
     named += ",gateway.enabled=true,gateway.jwt.existingSecret=wasession-jwt"
-    manifests = rendered("--set", named)
+    manifests = render(None, "--set", named)
     read = {name: keys for name, keys in mounted(manifests).items() if name in made}
     assert made == read
     assert not [m for m in manifests if m["kind"] == "Secret"], "nothing is generated"
@@ -88,7 +78,7 @@ def test_external_secrets_of_a_team_are_those_that_its_session_names() -> None:
 
 def test_the_route_attaches_to_the_gateway() -> None:
     [gateway] = documents("gateway-api/gateway.yaml")
-    manifests = rendered("-f", str(EXAMPLES / "gateway-api/values.yaml"))
+    manifests = render(None, "-f", str(EXAMPLES / "gateway-api/values.yaml"))
     [route] = [m for m in manifests if m["kind"] == "HTTPRoute"]
     assert route["apiVersion"] == gateway["apiVersion"]
     [parent] = route["spec"]["parentRefs"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Mapping
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from integration.operator.conftest import eventually
 from support.fakes.api import Api, ApiError, Manifest, path
 from support.fakes.world import Environment
 from support.testbed import ROOT
@@ -69,9 +69,11 @@ async def api(environment: Environment) -> AsyncIterator[Api]:
         f"{POLICIES}/validatingadmissionpolicybindings",
         {"metadata": {"name": NAME}, "spec": binding},
     )
-    async with asyncio.timeout(60):
-        while await health(api, {}) is None:  # noqa: ASYNC110 - policies have no event
-            await asyncio.sleep(0.1)
+
+    async def is_judged() -> bool:
+        return await health(api, {}) is not None
+
+    await eventually(is_judged, patience=60)
     yield api
     for plural in ("validatingadmissionpolicybindings", "validatingadmissionpolicies"):
         await api.call("DELETE", f"{POLICIES}/{plural}/{NAME}")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -35,8 +34,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 def test_chart_and_image_are_published(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine = {processor: name for name, processor in images.PROCESSORS.items()}
-    architecture = machine[platform.machine()]
+    architecture = images.own_architecture()
     folder = tmp_path / "release"
     folder.mkdir()
     monkeypatch.setattr(publish, "IMAGES", ("gateway",))

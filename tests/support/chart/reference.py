@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import yaml
+from support.testbed import CHART
 
-CHART = Path(__file__).parents[3] / "charts" / "wasession-operator"
 README = CHART / "README.md"
 BEGIN, END = "<!-- values: make chart-readme -->\n", "<!-- end of values -->\n"
 LONGEST = 60  # characters of a default that the table shows

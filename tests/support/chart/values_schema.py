@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from support.chart import openapi
+from support.testbed import CHART
 
-CHART = Path(__file__).parents[3] / "charts" / "wasession-operator"
 FILE = CHART / "values.schema.json"
 OWN = "io.k8s."
 # By the document that has them, /openapi/v3/….

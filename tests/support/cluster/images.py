@@ -37,6 +37,11 @@ SLIM = [
 OF_THIS_MACHINE = '--customize-hook=rm "$1/etc/hostname" "$1/etc/resolv.conf"'
 
 
+def own_architecture() -> str:
+    """Return Debian's name of this machine's architecture."""
+    return next(name for name, processor in PROCESSORS.items() if processor == platform.machine())
+
+
 def name(target: str, architecture: str | None = None) -> str:
     """Return the image's name in docker or buildah, and on the cluster's nodes."""
     return f"localhost/wasession/{target}:dev" + (f"-{architecture}" if architecture else "")

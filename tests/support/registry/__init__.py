@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from support.cluster import binaries
+from support.cluster.waiting import wait_for
 from support.loopback import unused_port
 from support.processes import ENDS_WITH_PARENT
 
@@ -38,20 +37,13 @@ def serving(directory: Path) -> Iterator[str]:
     with (directory / "registry.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        _wait(f"http://127.0.0.1:{port}/v2/", process)
+        wait_for("the registry to answer", lambda: _answers(port), PATIENCE)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
         process.wait()
 
 
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            with urlopen(url, timeout=5):  # noqa: S310 - a loopback address
-                return
-        except (URLError, OSError):
-            if process.poll() is not None or time.monotonic() > end:
-                raise
-        time.sleep(0.05)
+def _answers(port: int) -> bool:
+    with urlopen(f"http://127.0.0.1:{port}/v2/", timeout=5):
+        return True

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from pydantic import BaseModel
+from support.testbed import ROOT
 from wasession_api.v1alpha1 import BackupSpec, ClassSpec, Spec
 
-ROOT = Path(__file__).parents[3]
 CHART = yaml.safe_load((ROOT / "charts/wasession-operator/Chart.yaml").read_text())
 VALUES = yaml.safe_load((ROOT / "charts/wasession-operator/values.yaml").read_text())
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 from support.chart import reference
+from support.testbed import CHART
 
-VALUES = (reference.CHART / "values.yaml").read_text()
-SCHEMA = json.loads((reference.CHART / "values.schema.json").read_text())
+VALUES = (CHART / "values.yaml").read_text()
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 
 
 def test_the_readme_is_up_to_date() -> None:

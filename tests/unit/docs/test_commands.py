@@ -18,7 +18,15 @@ from urllib.parse import parse_qsl, urlsplit
 import click
 import jsonschema_rs
 import pytest
-from support.documentation import Block, Call, blocks, calls, fenced_calls, inline_calls
+from support.documentation import (
+    Block,
+    Call,
+    blocks,
+    calls,
+    fenced_calls,
+    inline_calls,
+    make_targets,
+)
 from support.testbed import ROOT
 from wasession_cli.main import PROGRAM, cli
 from wasession_gateway.operations import document as gateway_document
@@ -88,9 +96,8 @@ def test_a_wrong_command_would_be_found(wrong: str, only_parsed: None) -> None:
 
 
 def test_targets_of_make_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z0-9-]+):", makefile, re.MULTILINE))
-    variables = set(re.findall(r"\$\(([A-Z]+)\)", makefile))
+    targets = make_targets()
+    variables = set(re.findall(r"\$\(([A-Z]+)\)", (ROOT / "Makefile").read_text()))
     variables |= {"BASE", "SOURCE", "SITE_URL"}  # read from the environment
     found = [call for call in (*fenced_calls(), *inline_calls()) if call.program == "make"]
     assert len(found) > 10
